@@ -1,0 +1,62 @@
+"""The seam between everything else in the backend and the engine process. Imports no torch.
+
+`Engine` is what the prediction service needs; `backend.engine.client.EngineClient` is the real one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from backend.engine.messages import Finished, Picture, Ready, Sampling
+from label_config.schema import LabelSchema
+
+EngineState = Literal["loading", "ready", "restarting", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What `/health` and the status page say. `message` is the reason when the state is failed or restarting."""
+
+    state: EngineState
+    stage: str = ""
+    fraction: float = 0.0
+    ready: Ready | None = None
+    message: str = ""
+    num_queued: int = 0
+    num_running: int = 0
+    num_restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One picture and what is asked about it; see `messages.Submit` for the fields."""
+
+    schema: LabelSchema
+    instruction: str
+    picture: Picture
+    sampling: Sampling = Sampling()
+    text_max_chars: int = 400
+    interactive: bool = False
+
+
+class Engine(Protocol):
+    @property
+    def status(self) -> EngineStatus: ...
+
+    async def start(self) -> None:
+        """Start the engine process and return at once; loading goes on in it."""
+
+    async def wait_ready(self, timeout_s: float) -> Ready:
+        """Return once the model is loaded. Raises EngineNotReady when `timeout_s` passes, EngineDead if it cannot."""
+        ...
+
+    async def generate(self, request: GenerateRequest) -> Finished:
+        """Answer one request. Cancelling the awaiting task cancels the request.
+
+        Raises EngineBusy (queue full), EngineNotReady (loading), EngineDead, GenerationFailed, Cancelled.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End the engine process within its time limit; pending requests raise EngineDead."""

@@ -1,0 +1,113 @@
+"""What the API process and the engine process say to each other, one frozen dataclass a message.
+
+To the engine: Submit, Cancel, Shutdown. From the engine: Loading, Ready, LoadFailed, Finished, Failed.
+Every Submit is answered by exactly one Finished or Failed with its `request_id` (Failed also after a Cancel).
+Only builtin types and `label_config` values cross the border; no tensor does. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from label_config.schema import LabelSchema
+
+FinishReason = Literal["stop", "length"]
+FailureKind = Literal["cancelled", "out_of_memory", "too_long", "bad_grammar", "internal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How text fields are sampled; labels always take the most probable token. Defaults of the seed article."""
+
+    temperature: float = 0.4
+    top_p: float = 0.9
+    max_new_tokens: int = 512
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture: `rgb` is height*width*3 bytes, row by row."""
+
+    width_px: int
+    height_px: int
+    rgb: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """One picture to annotate. `interactive`: a person is waiting, so it goes before bulk work."""
+
+    request_id: int
+    schema: LabelSchema
+    instruction: str
+    picture: Picture
+    sampling: Sampling = Sampling()
+    text_max_chars: int = 400
+    interactive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    pass
+
+
+ToEngine = Submit | Cancel | Shutdown
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """Progress of loading: `fraction` is 0..1 within the whole load, `stage` a short word for people."""
+
+    stage: str
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The model is loaded. `model_name` and `quantisation` are parts of the model version."""
+
+    model_name: str
+    quantisation: str
+    device: str
+    memory_gib: float
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """The model cannot be loaded; `message` is one clear line. The engine process ends after it."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The generated answer as token pieces.
+
+    `pieces[i]` are the UTF-8 bytes of token i (a token may end inside a character); `probabilities[i]` its
+    probability renormalised over what the grammar allowed, 1.0 where the grammar left no choice.
+    """
+
+    request_id: int
+    pieces: tuple[bytes, ...]
+    probabilities: tuple[float, ...]
+    finish_reason: FinishReason
+    num_prompt_tokens: int
+    num_image_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    request_id: int
+    kind: FailureKind
+    message: str
+
+
+FromEngine = Loading | Ready | LoadFailed | Finished | Failed

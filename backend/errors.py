@@ -1,0 +1,97 @@
+"""Every error prelabel raises on purpose, and the HTTP status each becomes.
+
+PrelabelError
+├── BadRequest            400  the request is malformed; the message names the field
+│   ├── PayloadTooLarge   413  body, label config or number of tasks above its limit
+│   └── UnsupportedBody   415  compressed or non-UTF-8 body
+├── Unauthorized          401  missing or wrong credentials
+├── ConfigRefused         400  the label config cannot be honoured (wraps label_config.UnsupportedConfig)
+├── SettingsError              a setting is unknown, malformed or contradictory: refuse to start
+├── ImageError                 one task's image: `kind` says why; never fails the tasks beside it
+├── EngineBusy            503  the queue is full; carries `retry_after_s`
+├── EngineNotReady        503  the model is still loading, or its process is being restarted
+├── EngineDead            503  the engine process ended while it worked on this request
+├── GenerationFailed           the engine could not answer this one request
+├── Cancelled                  the request was cancelled
+└── LabelStudioError           Label Studio refused or could not be reached; `retryable` says if waiting helps
+
+The text of each is safe to show: it never holds a secret, a memory address or a traceback.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+ImageErrorKind = Literal[
+    "missing", "blocked", "not_found", "forbidden", "unreachable", "timeout", "too_large", "not_an_image",
+    "corrupt", "too_many_pixels", "bad_shape", "unsupported_source", "label_studio_auth",
+]  # fmt: skip
+
+
+class PrelabelError(Exception):
+    """Base of all; `http_status` is what the HTTP app answers."""
+
+    http_status = 500
+
+
+class BadRequest(PrelabelError):
+    http_status = 400
+
+
+class PayloadTooLarge(BadRequest):
+    http_status = 413
+
+
+class UnsupportedBody(BadRequest):
+    http_status = 415
+
+
+class Unauthorized(PrelabelError):
+    http_status = 401
+
+
+class ConfigRefused(PrelabelError):
+    http_status = 400
+
+
+class SettingsError(PrelabelError):
+    pass
+
+
+class ImageError(PrelabelError):
+    """One picture could not be fetched or decoded. `retryable`: the same fetch may work later."""
+
+    def __init__(self, kind: ImageErrorKind, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.kind: ImageErrorKind = kind
+        self.retryable = retryable
+
+
+class EngineBusy(PrelabelError):
+    http_status = 503
+
+    def __init__(self, message: str, *, retry_after_s: float = 10.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EngineNotReady(EngineBusy):
+    pass
+
+
+class EngineDead(PrelabelError):
+    http_status = 503
+
+
+class GenerationFailed(PrelabelError):
+    pass
+
+
+class Cancelled(PrelabelError):
+    pass
+
+
+class LabelStudioError(PrelabelError):
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable

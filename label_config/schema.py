@@ -1,0 +1,175 @@
+"""What one project asks for: its fields, the labels they allow, and a fingerprint of both.
+
+A `LabelSchema` is the parsed form of a Label Studio label config. Everything downstream (prompt,
+grammar, answers, regions, review rules) is derived from it and from nothing else.
+Knows nothing of XML, models, HTTP or files. All values are frozen, picklable and hashable, so a schema
+can cross a process border and be a cache key. Nothing here raises except `LabelSchema.field`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One `<Choice>`: `value` is what people and the model read, `alias` what Label Studio stores instead."""
+
+    value: str
+    alias: str = ""
+    hint: str = ""
+
+    @property
+    def stored(self) -> str:
+        """The string Label Studio keeps in a region: the alias if there is one, else the value."""
+        return self.alias or self.value
+
+
+@dataclass(frozen=True, slots=True)
+class TaxonomyNode:
+    """One node of a `<Taxonomy>` tree; a node without children is a leaf."""
+
+    value: str
+    alias: str = ""
+    hint: str = ""
+    children: tuple[TaxonomyNode, ...] = ()
+
+    @property
+    def stored(self) -> str:
+        return self.alias or self.value
+
+
+@dataclass(frozen=True, slots=True)
+class TextField:
+    """A `<TextArea>`: free text. `max_chars` is the control's own limit; the prompt may ask for less."""
+
+    name: str
+    to_name: str
+    title: str = ""
+    hint: str = ""
+    required: bool = False
+    max_chars: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChoicesField:
+    """A `<Choices>` control; `multiple` is Label Studio's choice="multiple"."""
+
+    name: str
+    to_name: str
+    choices: tuple[Choice, ...]
+    multiple: bool = False
+    title: str = ""
+    hint: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaxonomyField:
+    """A `<Taxonomy>` control. An answer is 1..`max_usages` paths of `roots` (None: one path is asked for)."""
+
+    name: str
+    to_name: str
+    roots: tuple[TaxonomyNode, ...]
+    leaves_only: bool = False
+    max_usages: int | None = None
+    title: str = ""
+    hint: str = ""
+    required: bool = False
+
+    def paths(self) -> Iterator[tuple[TaxonomyNode, ...]]:
+        """Every path an answer may take, depth first: leaves only, or inner nodes too."""
+        stack: list[tuple[TaxonomyNode, ...]] = [(node,) for node in reversed(self.roots)]
+        while stack:
+            path = stack.pop()
+            children = path[-1].children
+            if not children or not self.leaves_only:
+                yield path
+            stack.extend((*path, child) for child in reversed(children))
+
+
+@dataclass(frozen=True, slots=True)
+class RatingField:
+    """A `<Rating>` control: a whole number of stars, 1..`max_rating`."""
+
+    name: str
+    to_name: str
+    max_rating: int = 5
+    title: str = ""
+    hint: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NumberField:
+    """A `<Number>` control: `minimum` <= n <= `maximum`; `step` 1 means whole numbers."""
+
+    name: str
+    to_name: str
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    title: str = ""
+    hint: str = ""
+    required: bool = False
+
+
+Field = TextField | ChoicesField | TaxonomyField | RatingField | NumberField
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewControls:
+    """The controls that the review rules fill, not the model: a flag (`<Choices>`) and a reason (`<TextArea>`)."""
+
+    to_name: str
+    flag_name: str = ""
+    flag: Choice | None = None
+    reason_name: str = ""
+
+
+@dataclass(frozen=True)
+class LabelSchema:
+    """The fields of one project, in the order of its label config.
+
+    `image_name` is the name of the `<Image>` tag, `image_key` the task data key it shows (without "$").
+    `warnings` name the tags that were left out and why; they are no part of the fingerprint.
+    """
+
+    fields: tuple[Field, ...]
+    image_name: str
+    image_key: str
+    review: ReviewControls | None = None
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """12 hex digits of the SHA-256 of everything an answer depends on. Stable across processes."""
+        content: dict[str, Any] = {
+            "image": [self.image_name, self.image_key],
+            "fields": [[type(f).__name__, asdict(f)] for f in self.fields],
+            "review": asdict(self.review) if self.review else None,
+        }
+        text = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def answer_order(self) -> tuple[Field, ...]:
+        """Fields in the order they are generated: labels first, texts last.
+
+        A label decided after a caption would inherit the caption's sampled words, and its confidence would
+        say how well it agrees with them, not with the picture.
+        """
+        labels = tuple(f for f in self.fields if not isinstance(f, TextField))
+        return labels + tuple(f for f in self.fields if isinstance(f, TextField))
+
+    def field(self, name: str) -> Field:
+        """The field called `name`. Raises KeyError."""
+        for field in self.fields:
+            if field.name == name:
+                return field
+        raise KeyError(name)
