@@ -1,0 +1,36 @@
+"""What the engine process is started with. Frozen and picklable; validated by `backend.settings`, not here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """`model` is a hub id, a folder, "garments" or "auto". Sizes: GiB for memory, tokens for the rest."""
+
+    model: str = "auto"
+    revision: str | None = None
+    device: str | None = None
+    vram_gib: float | None = None
+    quantised_dir: Path | None = None
+    max_batch: int = 16
+    max_queue: int = 512
+    image_tokens: int = 256
+    context_tokens: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Times in seconds, and how often the engine process is started again before it is given up.
+
+    `load_s` bounds a cold start: 62 GB from a slow mirror. `request_s` bounds one request from submit to answer.
+    """
+
+    load_s: float = 4 * 3600.0
+    request_s: float = 600.0
+    close_s: float = 10.0
+    max_restarts: int = 5
+    restart_backoff_s: float = 1.0
+    max_attempts: int = 2

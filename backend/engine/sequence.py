@@ -1,0 +1,136 @@
+"""The state of one request while its answer is generated: grammar, forced tokens, pieces, probabilities.
+
+Pure Python over llguidance: no tensor, no model. The runner asks a sequence for its forced token or its mask, and
+tells it which token was chosen. Labels take the most probable token, text fields are sampled; `in_text` says which.
+Raises GrammarError when the schema's grammar cannot be compiled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from typing import Any
+
+from llguidance import LLMatcher, LLTokenizer
+
+from backend.engine.messages import Finished, FinishReason, Submit
+from label_config.grammar import answer_grammar
+from label_config.schema import LabelSchema, TextField
+
+# Whole-answer grammars are cached by the compiled matcher they start from; a matcher is copied per request.
+MAX_CACHED_GRAMMARS = 64
+
+
+class GrammarError(ValueError):
+    """The grammar of a schema was refused by llguidance."""
+
+
+class GrammarCache:
+    """Compiled grammars by schema, least recently used first out (at most `MAX_CACHED_GRAMMARS`)."""
+
+    def __init__(self, tokenizer: LLTokenizer) -> None:
+        self.tokenizer = tokenizer
+        self._matchers: dict[tuple[str, int], Any] = {}
+
+    def matcher(self, schema: LabelSchema, text_max_chars: int) -> Any:
+        """Return a fresh `LLMatcher` for `schema`. Raises GrammarError."""
+        key = (schema.fingerprint, text_max_chars)
+        compiled = self._matchers.pop(key, None)
+        if compiled is None:
+            compiled = LLMatcher(self.tokenizer, answer_grammar(schema, text_max_chars=text_max_chars))
+            if compiled.is_error():
+                raise GrammarError(f"the label config cannot be made into a grammar: {compiled.get_error()}")
+        self._matchers[key] = compiled
+        while len(self._matchers) > MAX_CACHED_GRAMMARS:
+            del self._matchers[next(iter(self._matchers))]
+        return compiled.deep_copy()
+
+
+class Sequence:
+    """One request being answered. `finish_reason` is None until its last token has been chosen."""
+
+    def __init__(self, request: Submit, grammars: GrammarCache, num_prompt_tokens: int, num_image_tokens: int) -> None:
+        self.request = request
+        self.num_prompt_tokens = num_prompt_tokens
+        self.num_image_tokens = num_image_tokens
+        self.finish_reason: FinishReason | None = None
+        self.cancelled = False
+        self.in_text = False
+        self._tokenizer = grammars.tokenizer
+        self._matcher = grammars.matcher(request.schema, request.text_max_chars)
+        self._forced: deque[int] = deque()
+        self._pieces: list[bytes] = []
+        self._probabilities: list[float] = []
+        self._text_marker = _text_marker(request.schema)
+        self._tail = b""
+
+    @property
+    def eos_token(self) -> int:
+        return int(self._tokenizer.eos_token)
+
+    @property
+    def finished(self) -> bool:
+        return self.finish_reason is not None
+
+    def forced_token(self) -> int | None:
+        """Return the next token if the grammar leaves no choice (or the request is over), else None."""
+        if self.cancelled or len(self._pieces) >= self.request.sampling.max_new_tokens:
+            self.finish_reason = "length"
+            return self.eos_token
+        if not self._forced:
+            self._forced.extend(self._matcher.compute_ff_tokens())
+        return self._forced[0] if self._forced else None
+
+    def fill_mask(self, pointer: int, num_bytes: int) -> None:
+        """Write the bitmask of allowed tokens (1 bit a token, little endian words) to `pointer`."""
+        self._matcher.unsafe_compute_mask_ptr(pointer, num_bytes)
+
+    def append(self, token: int, probability: float) -> None:
+        """Take `token` as chosen. `probability` is renormalised over the tokens the grammar allowed."""
+        if self._forced:
+            self._forced.popleft()
+        if self.finished:
+            return
+        if token in self._tokenizer.eos_tokens:
+            self.finish_reason = "stop"
+            return
+        if not self._matcher.consume_token(token):
+            raise GrammarError(f"token {token} is not allowed here: {self._matcher.get_error()}")
+        piece = self._tokenizer.decode_bytes([token])
+        self._pieces.append(piece)
+        self._probabilities.append(probability)
+        self._watch_for_text(piece)
+        if self._matcher.is_stopped() and self._matcher.is_accepting():
+            self.finish_reason = "stop"
+
+    def result(self) -> Finished:
+        assert self.finish_reason is not None
+        return Finished(
+            request_id=self.request.request_id,
+            pieces=tuple(self._pieces),
+            probabilities=tuple(self._probabilities),
+            finish_reason=self.finish_reason,
+            num_prompt_tokens=self.num_prompt_tokens,
+            num_image_tokens=self.num_image_tokens,
+        )
+
+    def _watch_for_text(self, piece: bytes) -> None:
+        if self.in_text or self._text_marker is None:
+            return
+        self._tail += piece
+        self.in_text = self._text_marker in self._tail
+        self._tail = self._tail[-len(self._text_marker) :]
+
+
+def _text_marker(schema: LabelSchema) -> bytes | None:
+    """The bytes after which the text fields of an answer begin, or None if it has none.
+
+    Labels come first, so the key of the first text field opens the text part. Its quotes are never escaped, those
+    inside a label always are, so no label can look like it.
+    """
+    order = schema.answer_order
+    first = next((i for i, field in enumerate(order) if isinstance(field, TextField)), None)
+    if first is None:
+        return None
+    key = json.dumps(order[first].name, ensure_ascii=False)
+    return (("{" if first == 0 else ",") + key + ":").encode()
