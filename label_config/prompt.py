@@ -55,7 +55,7 @@ def build_instruction(schema: LabelSchema, options: PromptOptions | None = None)
     if options.extra_instructions.strip():
         lines.append(words["extra"] + options.extra_instructions.strip())
     lines.append(words["format"] + _skeleton(schema, words))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).replace(": \n", ":\n") + "\n"
 
 
 def _listings(schema: LabelSchema, words: dict[str, str]) -> dict[str, str]:
