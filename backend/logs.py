@@ -1,0 +1,90 @@
+"""One readable line a log record, with the request it belongs to and without secrets.
+
+Redaction works on the finished text of a record, arguments and traceback included, so no caller can forget it.
+Covered: credentials in headers, JSON and URLs, query strings of URLs (presigned), `data:` bodies, JWTs, and every
+value given to `hide`. Not covered: a secret under a name we do not know that was never given to `hide`.
+Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import unicodedata
+from contextvars import ContextVar
+from typing import TextIO
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+HIDDEN = "***"
+MAX_LINE_CHARS = 8_000
+_MIN_SECRET_CHARS = 4  # a shorter "secret" would blank out ordinary words
+_MAX_SECRETS = 64
+
+_NAMES = r"(?:access_?token|refresh_?token|api_?key|authorization|password|passwd|basic_auth_pass|secret|login|token)"
+_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"data:[^,\s\"']{0,200},[^\s\"']+"), f"data:{HIDDEN}"),
+    (re.compile(r"(?i)\b((?:https?|s3|gs|azure-blob)://)[^/\s\"'@]+@"), rf"\1{HIDDEN}@"),
+    (re.compile(r"(?i)\b((?:https?|s3|gs|azure-blob)://[^\s\"'?#]*)[?#][^\s\"']*"), rf"\1?{HIDDEN}"),
+    (re.compile(r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), HIDDEN),
+    (re.compile(r"(?i)\b(basic|bearer)\s+[\w+/=.~-]{6,}"), rf"\1 {HIDDEN}"),
+    (re.compile(rf"(?i)([\"']?\b\w*{_NAMES}[\"']?\s*[:=,]\s*b?)([\"'])(?:\\.|(?!\2).)*\2"), rf"\1\2{HIDDEN}\2"),
+    (re.compile(rf"(?i)(\b\w*{_NAMES}[\"']?\s*[:=]\s*)(?![\"'*\s])(?:(?:basic|bearer|token)\s+)?[^\s,;&\"'}}]+"),
+     rf"\1{HIDDEN}"),
+)  # fmt: skip
+_secrets: list[str] = []
+
+
+def hide(secret: str) -> None:
+    """Never let this exact value reach the log (a setting's secret, the token a request carried)."""
+    if len(secret) < _MIN_SECRET_CHARS or secret in _secrets:
+        return
+    _secrets.append(secret)
+    del _secrets[:-_MAX_SECRETS]
+
+
+def redact(text: str) -> str:
+    """Return `text` without secrets."""
+    for secret in _secrets:
+        text = text.replace(secret, HIDDEN)
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def one_line(text: str) -> str:
+    """Show control, bidi and surrogate characters as escapes, so that no input can forge or hide a log line."""
+    return "".join(c if _printable(c) else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _printable(char: str) -> bool:
+    return char == " " or char.isprintable() or unicodedata.category(char) == "Zs"
+
+
+class LineFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s [%(request_id)s] %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.request_id = request_id.get()
+        lines = super().format(record).splitlines() or [""]
+        # A traceback is the one thing that may take several lines; each is indented so that it cannot pose as a record.
+        return "\n    ".join(one_line(redact(line)[:MAX_LINE_CHARS]) for line in lines)
+
+
+def configure_logging(level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Send every logger, uvicorn's and httpx's too, through one redacting handler on `stream` (default stderr)."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(LineFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    if level != "DEBUG":
+        # One line per fetched picture would bury everything else.
+        for name in ("httpx", "httpcore", "PIL", "label_studio_sdk"):
+            logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,186 @@
+"""All settings of prelabel in one frozen object, built once from the environment and the command line.
+
+Command-line values win over environment variables, which win over the defaults below. An unknown PRELABEL_* name, a
+value that cannot be read and a contradiction refuse to start: `load_settings` raises SettingsError naming the variable.
+Secrets are pydantic SecretStr: they show as *** in repr, str and logs. Nothing here reads the environment at import.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from backend.errors import SettingsError
+
+PREFIX = "PRELABEL_"
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _customary(env_name: str) -> AliasChoices:
+    """A setting that Label Studio's own backends read under `env_name`, without our prefix."""
+    return AliasChoices(env_name, env_name.lower())
+
+
+class Settings(BaseSettings):
+    """See `settings_table` for the names, defaults and meanings in one place."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True,
+        populate_by_name=True, protected_namespaces=(), allow_inf_nan=False,
+    )  # fmt: skip
+
+    # fmt: off
+    model: str = Field("auto", min_length=1, max_length=500, description=(
+        "Model id, folder, or `auto`: Qwen3-VL-30B-A3B where the GPU memory holds it, else the small built-in model"))
+    model_revision: str = Field("", max_length=200, description="Commit or tag of the model; empty: its newest")
+    quantised_dir: Path | None = Field(None, description=(
+        "Folder for 4-bit checkpoints, so that a second start does not quantise again; default: DATA_DIR/quantised"))
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:1`")
+    vram_gib: float | None = Field(None, gt=0, le=1024, description=(
+        "GPU memory to stay within, in GiB; empty: what the card has free"))
+    max_batch: int | None = Field(None, ge=1, le=512, description=(
+        "Most pictures decoded at the same time; empty: what fits in the memory"))
+    image_tokens: int = Field(576, ge=64, le=4096, description=(
+        "Most tokens a picture becomes (one token is 32x32 pixels); fewer is faster, more sees smaller details"))
+
+    data_dir: Path = Field(Path("data"), description="Folder for everything prelabel stores")
+    host: str = Field("127.0.0.1", min_length=1, max_length=255, description="Address to listen on")
+    port: int = Field(9090, ge=0, le=65535, description="Port to listen on")
+    predict_deadline_s: float = Field(45.0, gt=0, le=95, description=(
+        "Answer /predict within this time with what is done; Label Studio gives up after 100 s, gateways after 60 s"))
+    max_body_bytes: int = Field(128 * 2**20, ge=1024, le=2**30, description="Largest request body")
+    max_tasks: int = Field(100_000, ge=1, le=1_000_000, description="Most tasks in one /predict")
+    max_requests: int = Field(64, ge=1, le=10_000, description="Most /predict requests at once; more get 503")
+
+    language: Literal["zh", "en"] = Field("zh", description="Language of captions and prompt, unless a project says")
+    review_threshold: float = Field(0.6, ge=0, le=1, description=(
+        "A field less certain than this is marked for review, unless a project says otherwise"))
+
+    label_studio_url: str = Field("", pattern=r"^(https?://[^\s/]+(/.*)?)?$", description=(
+        "Address of Label Studio; only pictures from there are fetched with the API key"),
+        validation_alias=_customary("LABEL_STUDIO_URL"))
+    label_studio_api_key: SecretStr = Field(SecretStr(""), description="Label Studio access token, of either kind",
+        validation_alias=_customary("LABEL_STUDIO_API_KEY"))
+    basic_auth_user: str = Field("prelabel", min_length=1, pattern=r"^[^:]*$", description=(
+        "User name that Label Studio must send"), validation_alias=_customary("BASIC_AUTH_USER"))
+    basic_auth_pass: SecretStr = Field(SecretStr(""), description="Password that Label Studio must send; empty: none",
+        validation_alias=_customary("BASIC_AUTH_PASS"))
+    allow_no_auth: bool = Field(False, description=(
+        "Listen on a public address without a password (only inside a private container network)"))
+
+    local_files_root: Path | None = Field(None, description="Folder that `/data/local-files/?d=` may read; empty: none")
+    allowed_networks: Annotated[tuple[Network, ...], NoDecode] = Field((), description=(
+        "Private networks pictures may come from, e.g. `10.1.0.0/16,192.168.7.0/24`; empty: only public addresses"))
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much to log")
+    # fmt: on
+
+    @field_validator("allowed_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("data_dir", "quantised_dir", "local_files_root", mode="after")
+    @classmethod
+    def _expand_user(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value else value
+
+    @model_validator(mode="after")
+    def _need_password_on_public_address(self) -> Self:
+        if not (self.auth_required or self.allow_no_auth or _is_loopback(self.host)):
+            raise ValueError(
+                f"{PREFIX}HOST={self.host} can be reached from other machines, and there is no password. "
+                "Set BASIC_AUTH_PASS and enter it in Label Studio's model settings, or listen on 127.0.0.1. "
+                f"Inside a private container network {PREFIX}ALLOW_NO_AUTH=true turns this check off."
+            )
+        return self
+
+    @property
+    def auth_required(self) -> bool:
+        return bool(self.basic_auth_pass.get_secret_value())
+
+    @property
+    def quantised_folder(self) -> Path:
+        return self.quantised_dir or self.data_dir / "quantised"
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Build the settings from the environment and `overrides` (field name -> value; None means "not given").
+
+    Raises SettingsError with one line per problem, each naming the variable and what is wrong.
+    """
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    problems = [_unknown(name, _env_names()) for name in os.environ if _is_unknown(name)]
+    problems += [_unknown(name, list(Settings.model_fields)) for name in given if name not in Settings.model_fields]
+    if problems:
+        raise SettingsError("\n".join(problems))
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(problem) for problem in error.errors())) from None
+
+
+def settings_table() -> str:
+    """Return the settings as a Markdown table, for the README."""
+    rows = ["| Environment variable | Default | Meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if isinstance(default, SecretStr) or default in (None, "", (), PydanticUndefined):
+            shown = ""
+        else:
+            shown = f"`{str(default).lower() if isinstance(default, bool) else default}`"
+        rows.append(f"| `{env_name(name)}` | {shown} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def env_name(field_name: str) -> str:
+    """The environment variable of a field."""
+    alias = Settings.model_fields[field_name].validation_alias
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return PREFIX + field_name.upper()
+
+
+def _env_names() -> list[str]:
+    return [env_name(name) for name in Settings.model_fields]
+
+
+def _is_unknown(name: str) -> bool:
+    return name.upper().startswith(PREFIX) and name.upper() not in _env_names()
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name.upper() if name.isupper() else name, known, n=1, cutoff=0.6)
+    hint = f" Did you mean {close[0]}?" if close else " See the table of settings in the README."
+    return f"{name}: there is no such setting.{hint}"
+
+
+def _explain(problem: Any) -> str:
+    reason = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"]:
+        return reason
+    name = str(problem["loc"][0]).lower()
+    return f"{env_name(name) if name in Settings.model_fields else name}: {reason}."
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
