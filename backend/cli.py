@@ -1,0 +1,134 @@
+"""The `prelabel` command. Each subcommand lives in `backend.commands`; this file only declares its options.
+
+Exit codes: 0 done, 1 finished with failures, 2 bad usage or settings (one clear line on stderr).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from backend.errors import PrelabelError, SettingsError
+
+app = typer.Typer(
+    name="prelabel",
+    help="Pre-fill Label Studio image tasks with a local 4-bit Qwen3-VL model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[str | None, typer.Option(help="Hub id, folder, `garments` or `auto`.")]
+VramGib = Annotated[float | None, typer.Option(min=1, help="GPU memory to stay within, in GiB.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder for everything prelabel stores.")]
+Language = Annotated[Literal["zh", "en"] | None, typer.Option(help="Language of captions and prompt.")]
+LabelConfig = Annotated[
+    str | None, typer.Option(help="Label config: a file, or ecommerce.zh, ecommerce.en, garments.zh, garments.en.")
+]
+
+
+@app.command()
+def serve(
+    model: Model = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    vram_gib: VramGib = None,
+    data_dir: DataDir = None,
+    language: Language = None,
+    log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+) -> None:
+    """Serve the Label Studio ML backend. All other settings come from the environment (see README)."""
+    from backend.commands.serve import serve as run
+
+    raise typer.Exit(run(_settings(locals())))
+
+
+@app.command()
+def annotate(
+    picture: Annotated[str, typer.Argument(help="An image file or URL.")],
+    label_config: LabelConfig = None,
+    model: Model = None,
+    vram_gib: VramGib = None,
+    data_dir: DataDir = None,
+    language: Language = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the record as one line of JSON.")] = False,
+) -> None:
+    """Annotate one picture and print the result: the quickest way to try a model and a label config."""
+    from backend.commands.annotate import annotate as run
+
+    options = locals()
+    chosen = {name: options.pop(name) for name in ("picture", "label_config", "json_output")}
+    raise typer.Exit(run(_settings(options), **chosen))
+
+
+@app.command()
+def doctor(
+    model: Annotated[str, typer.Option(help="Hub id, folder or `garments`.")] = "Qwen/Qwen3-VL-30B-A3B-Instruct",
+    vram_gib: VramGib = None,
+    image_tokens: Annotated[int, typer.Option(min=1, help="Tokens a picture becomes.")] = 256,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Say whether a model fits this machine: memory by part, KV slots, and what is missing. Downloads nothing."""
+    from backend.commands.doctor import doctor as run
+
+    raise typer.Exit(run(model, vram_gib, image_tokens, json_output))
+
+
+@app.command()
+def connect(
+    label_studio: Annotated[str, typer.Option(envvar="LABEL_STUDIO_URL", help="Address of Label Studio.")],
+    api_key: Annotated[str, typer.Option(envvar="LABEL_STUDIO_API_KEY", help="Access token, of either kind.")],
+    project: Annotated[int | None, typer.Option(help="Id of an existing project.")] = None,
+    create: Annotated[str | None, typer.Option(help="Title of a project to create.")] = None,
+    backend_url: Annotated[
+        str, typer.Option(help="Where Label Studio reaches `prelabel serve`.")
+    ] = "http://127.0.0.1:9090",
+    label_config: LabelConfig = None,
+) -> None:
+    """Connect a Label Studio project: label config, backend, prelabelling. Running it twice changes nothing."""
+    from backend.commands.connect import connect as run
+
+    raise typer.Exit(
+        run(
+            label_studio=label_studio,
+            api_key=api_key,
+            project=project,
+            create=create,
+            backend_url=backend_url,
+            label_config=label_config,
+        )
+    )
+
+
+@app.command()
+def demo(
+    check: Annotated[bool, typer.Option("--check", help="Exit after the table: 0 if every task was filled.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Start Label Studio and the backend, import the bundled pictures, and show what was pre-filled."""
+    from backend.commands.demo import demo as run
+
+    raise typer.Exit(run(check=check, data_dir=data_dir))
+
+
+def _settings(given: dict[str, Any]) -> Any:
+    from backend.settings import load_settings
+
+    return load_settings(given)
+
+
+def main() -> None:
+    """Entry point: errors of ours become one line and an exit code, never a traceback."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # silences a warning in every forked worker
+    try:
+        app()
+    except SettingsError as error:
+        print(f"prelabel: {error}", file=sys.stderr)
+        sys.exit(2)
+    except PrelabelError as error:
+        print(f"prelabel: {error}", file=sys.stderr)
+        sys.exit(1)
