@@ -1,0 +1,310 @@
+"""One Label Studio control tag -> one field of a schema, or the reason why the model cannot fill it.
+
+`BUILDERS` is the list of supported tags. A stored label must be one that Label Studio takes back unchanged: labels
+are kept to the character, and refused where Label Studio would confuse two of them.
+Raises LeftOut (this control only) and UnsupportedConfig (the config contradicts itself).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from xml.etree.ElementTree import Element
+
+from label_config.errors import UnsupportedConfig
+from label_config.schema import (
+    Choice,
+    ChoicesField,
+    Field,
+    NumberField,
+    RatingField,
+    TaxonomyField,
+    TaxonomyNode,
+    TextField,
+)
+
+MAX_LABELS = 20_000  # over all of one control
+MAX_USAGES = 20  # paths a model is asked for, however many the control takes
+MAX_STARS = 100
+
+# Label Studio's editor replaces $name in a label by task data, which no schema knows.
+_FROM_TASK = re.compile(r"\$\w", re.ASCII)
+
+
+class LeftOut(Exception):
+    """This control cannot be filled; the text says why. Never leaves `label_config`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a control inherits from the tags around it."""
+
+    conditional: bool = False
+    region_only: bool = False
+    repeated: bool = False
+
+    def inside(self, element: Element) -> Place:
+        """The place of what stands in `element` (and of `element` itself)."""
+        visible_when = _lowered(element).get("visiblewhen", "").lower()
+        return Place(
+            conditional=self.conditional or visible_when.startswith("choice-"),
+            region_only=self.region_only or visible_when == "region-selected",
+            repeated=self.repeated or element.tag.lower() == "repeater",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control tag as written; `attributes` have lower-case names."""
+
+    element: Element
+    attributes: Mapping[str, str]
+    title: str
+    place: Place
+
+    @classmethod
+    def of(cls, element: Element, heading: str, place: Place) -> Control:
+        attributes = _lowered(element)
+        return cls(element, attributes, attributes.get("title", "").strip() or heading, place)
+
+    @property
+    def name(self) -> str:
+        return self.attributes.get("name", "")
+
+    @property
+    def to_names(self) -> list[str]:
+        to_name = self.attributes.get("toname", "")
+        return to_name.split(",") if to_name else []
+
+    def flag(self, name: str) -> bool:
+        return self.attributes.get(name, "").strip().lower() == "true"
+
+    def number(self, name: str) -> float | None:
+        """The attribute `name` as a finite number. Raises UnsupportedConfig if it is something else."""
+        text = self.attributes.get(name, "").strip()
+        if not text:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise UnsupportedConfig(f'{self}: {name}="{text}" is not a number.')
+        return value
+
+    def count(self, name: str, limit: int) -> int | None:
+        value = self.number(name)
+        if value is None:
+            return None
+        if value != int(value) or not 1 <= value <= limit:
+            raise UnsupportedConfig(f"{self}: {name} must be a whole number from 1 to {limit:,}.")
+        return int(value)
+
+    def __str__(self) -> str:
+        return f'<{self.element.tag} name="{self.name}">'
+
+
+def build_field(control: Control, objects: Mapping[str, Element]) -> Field:
+    """Return the field of `control`. Raises LeftOut, UnsupportedConfig."""
+    builder = BUILDERS.get(control.element.tag.lower())
+    if builder is None:
+        raise LeftOut(f"only {', '.join(tag.tag for tag in supported_tags())} can be filled")
+    if control.place.repeated:
+        raise LeftOut("it is repeated by <Repeater>, once for each item of the task data")
+    if control.flag("perregion") or control.place.region_only:
+        raise LeftOut("it belongs to regions drawn on the image, and no regions are predicted")
+    if control.flag("peritem"):
+        raise LeftOut("it belongs to single pages of a multi-page image")
+    if len(control.to_names) != 1:
+        raise LeftOut("it points at several objects")
+    target = objects[control.to_names[0]]
+    if target.tag.lower() != "image":
+        raise LeftOut(f"it points at <{target.tag}>, not at an <Image>")
+    if "valuelist" in _lowered(target):
+        raise LeftOut("its image has several pages (valueList)")
+    return builder(control)
+
+
+def _text(control: Control) -> Field:
+    return TextField(
+        name=control.name,
+        to_name=control.to_names[0],
+        title=control.title,
+        hint=_hint(control.attributes),
+        required=_required(control),
+        max_chars=control.count("maxlength", 100_000),
+    )
+
+
+def _choices(control: Control) -> Field:
+    mode = control.attributes.get("choice", "single").strip().lower() or "single"
+    if mode not in ("single", "single-radio", "multiple"):
+        raise UnsupportedConfig(f'{control}: choice="{mode}" is unknown; use single, single-radio or multiple.')
+    if control.flag("allownested"):
+        raise LeftOut("allowNested stores paths; use a <Taxonomy> for nested labels")
+    _refuse_dynamic(control)
+    elements = _choice_elements(control)
+    if any(child.tag.lower() == "choice" for element in elements for child in element.iter() if child is not element):
+        raise LeftOut("its choices are nested; use a <Taxonomy> for nested labels")
+    choices = tuple(Choice(*_label(control, element)) for element in elements)
+    if not choices:
+        raise LeftOut("it has no choices")
+    _check_labels(control, choices)
+    return ChoicesField(
+        name=control.name,
+        to_name=control.to_names[0],
+        choices=choices,
+        multiple=mode == "multiple",
+        title=control.title,
+        hint=_hint(control.attributes),
+        required=_required(control),
+    )
+
+
+def _taxonomy(control: Control) -> Field:
+    _refuse_dynamic(control)
+    _choice_elements(control)
+    roots = _nodes(control, control.element)
+    if not roots:
+        raise LeftOut("it has no choices")
+    max_usages = control.count("maxusages", 1_000_000)
+    return TaxonomyField(
+        name=control.name,
+        to_name=control.to_names[0],
+        roots=roots,
+        leaves_only=control.flag("leafsonly"),
+        max_usages=min(max_usages, MAX_USAGES) if max_usages else None,
+        title=control.title,
+        hint=_hint(control.attributes),
+        required=_required(control),
+    )
+
+
+def _nodes(control: Control, parent: Element) -> tuple[TaxonomyNode, ...]:
+    nodes = tuple(
+        replace(TaxonomyNode(*_label(control, child)), children=_nodes(control, child))
+        for child in parent
+        if child.tag.lower() == "choice"
+    )
+    _check_labels(control, nodes)
+    return nodes
+
+
+def _rating(control: Control) -> Field:
+    return RatingField(
+        name=control.name,
+        to_name=control.to_names[0],
+        max_rating=control.count("maxrating", MAX_STARS) or 5,
+        title=control.title,
+        hint=_hint(control.attributes),
+        required=_required(control),
+    )
+
+
+def _number(control: Control) -> Field:
+    minimum, maximum, step = control.number("min"), control.number("max"), control.number("step")
+    if minimum is not None and maximum is not None and minimum > maximum:
+        raise UnsupportedConfig(f"{control}: min is above max.")
+    if step is not None and step <= 0:
+        raise UnsupportedConfig(f"{control}: step must be above 0.")
+    if any(bound is not None and abs(bound) > MAX_NUMBER for bound in (minimum, maximum)):
+        raise UnsupportedConfig(f"{control}: min and max must lie within ±{MAX_NUMBER:,}.")
+    return NumberField(
+        name=control.name,
+        to_name=control.to_names[0],
+        minimum=minimum,
+        maximum=maximum,
+        step=step,
+        title=control.title,
+        hint=_hint(control.attributes),
+        required=_required(control),
+    )
+
+
+MAX_NUMBER = 999_999_999
+BUILDERS: dict[str, Callable[[Control], Field]] = {
+    "textarea": _text,
+    "choices": _choices,
+    "taxonomy": _taxonomy,
+    "rating": _rating,
+    "number": _number,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SupportedTag:
+    """One row of the table of supported tags in the documentation."""
+
+    tag: str
+    becomes: str
+    attributes: tuple[str, ...]
+
+
+def supported_tags() -> tuple[SupportedTag, ...]:
+    """The control tags the model fills, and the attributes read besides name, toName, title, hint and required."""
+    return (
+        SupportedTag("TextArea", "a description", ("maxLength",)),
+        SupportedTag("Choices", "one label, or several with choice=multiple", ("choice", "Choice: value, alias, hint")),
+        SupportedTag(
+            "Taxonomy", "one or more paths of the tree", ("leafsOnly", "maxUsages", "Choice: value, alias, hint")
+        ),
+        SupportedTag("Rating", "a whole number of stars", ("maxRating",)),
+        SupportedTag("Number", "a number in its range", ("min", "max", "step")),
+    )
+
+
+def _choice_elements(control: Control) -> list[Element]:
+    """The choices of `control`, nested or not. Refuses what the editor shows and Label Studio's server overlooks."""
+    elements = [e for e in control.element.iter() if e.tag.lower() == "choice"]
+    if len({element.tag for element in elements}) > 1:
+        # The server checks predictions against the labels of <Choice> only, unless there is none of that spelling.
+        raise UnsupportedConfig(f"{control} mixes <Choice> with another spelling; write <Choice> everywhere.")
+    if len(elements) > MAX_LABELS:
+        raise UnsupportedConfig(f"{control} has {len(elements):,} labels; the limit is {MAX_LABELS:,}.")
+    return elements
+
+
+def _label(control: Control, element: Element) -> tuple[str, str, str]:
+    """value, alias, hint of a <Choice>."""
+    attributes = _lowered(element)
+    alias = attributes.get("alias", "")
+    value = attributes.get("value", "") or alias
+    if not value.strip():
+        raise UnsupportedConfig(f"{control} has a <{element.tag}> without a value; give it one.")
+    if _FROM_TASK.search(value) or _FROM_TASK.search(alias):
+        raise LeftOut(f'its label "{value[:40]}" takes task data ($...)')
+    return value, "" if alias == value else alias, _hint(attributes)
+
+
+def _check_labels(control: Control, labels: Iterable[Choice | TaxonomyNode]) -> None:
+    """Refuse two labels that differ by nothing, or by white space that people and the model cannot see."""
+    for kind in ("value", "stored"):
+        seen: set[str] = set()
+        for label in labels:
+            text = getattr(label, kind).strip()
+            if text in seen:
+                raise UnsupportedConfig(
+                    f'{control} has the label "{text[:80]}" twice; make its labels (aliases) differ.'
+                )
+            seen.add(text)
+
+
+def _refuse_dynamic(control: Control) -> None:
+    if control.attributes.get("apiurl"):
+        raise LeftOut("its labels come from an apiUrl")
+    if control.attributes.get("value", "").strip().startswith("$"):
+        raise LeftOut("its labels come from task data (value)")
+
+
+def _required(control: Control) -> bool:
+    return control.flag("required") and not control.place.conditional
+
+
+def _hint(attributes: Mapping[str, str]) -> str:
+    return attributes.get("hint", "").strip()
+
+
+def _lowered(element: Element) -> dict[str, str]:
+    return {key.lower(): value for key, value in element.attrib.items()}

@@ -1,0 +1,143 @@
+"""Label Studio label config (XML) -> LabelSchema: what the model can fill, and what is left out and why.
+
+Knows the tags and attributes of Label Studio 1.23; `controls.supported_tags` lists them. Tag and attribute names are
+matched without regard to case, as Label Studio's editor does. Raises UnsupportedConfig for a config that Label Studio
+or this package cannot honour; a single control that cannot be filled becomes a line in `LabelSchema.warnings`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from xml.etree.ElementTree import Element
+
+from label_config.controls import BUILDERS, Control, LeftOut, Place, build_field
+from label_config.errors import UnsupportedConfig
+from label_config.read_xml import read_tree
+from label_config.schema import ChoicesField, Field, LabelSchema, ReviewControls, TextField
+
+MAX_FIELDS = 50
+FLAG_NAME = "needs_review"
+REASON_NAME = "review_reason"
+
+
+def parse_label_config(xml: str | bytes) -> LabelSchema:
+    """Return what `xml` asks for. The same text always gives the same schema and fingerprint.
+
+    Raises UnsupportedConfig, whose message names the tag or attribute and what to change.
+    """
+    root = read_tree(xml)
+    controls = list(_controls(root, "", Place()))
+    objects = _objects(root, controls)
+    warnings: list[str] = []
+    found: list[tuple[Control, Field]] = []
+    for control in controls:
+        try:
+            found.append((control, build_field(control, objects)))
+        except LeftOut as reason:
+            warnings.append(f"{control} is left out: {reason}")
+    image_name = _pick_image(objects, found, warnings)
+    kept = [(control, field) for control, field in found if field.to_name == image_name]
+    review = _review(image_name, [field for _, field in kept])
+    fields = [field for _, field in kept if not _is_review(field)]
+    _check_fields(fields, warnings)
+    warnings += [
+        f"{control} is shown only under a condition: it is filled, but not required of the model"
+        for control, field in kept
+        if control.place.conditional and not _is_review(field)
+    ]
+    return LabelSchema(
+        fields=tuple(fields),
+        image_name=image_name,
+        image_key=_image_key(objects[image_name]),
+        review=review,
+        warnings=tuple(warnings),
+    )
+
+
+def _controls(element: Element, title: str, outer: Place) -> list[Control]:
+    """The controls in `element`, in document order; each with its title and what the tags around it impose."""
+    place = outer.inside(element)
+    if element.tag.lower() in BUILDERS or any(key.lower() == "toname" for key in element.attrib):
+        return [Control.of(element, title, place)]
+    found: list[Control] = []
+    heading = ""
+    for child in element:
+        if child.tag.lower() == "header":
+            value = child.attrib.get("value", "").strip()
+            heading = "" if re.search(r"\$\w", value) else value
+        found += _controls(child, heading, place)
+    return found
+
+
+def _objects(root: Element, controls: list[Control]) -> dict[str, Element]:
+    """Every named tag by name. Refuses what Label Studio refuses: double names, and a toName that names nothing."""
+    names = Counter(element.attrib["name"] for element in root.iter() if "name" in element.attrib)
+    doubled = next((name for name, count in names.items() if count > 1), None)
+    if doubled is not None:
+        raise UnsupportedConfig(f'Two tags have name="{doubled}"; names must be unique.')
+    for control in controls:
+        if not control.name:
+            raise UnsupportedConfig(f"A <{control.element.tag}> tag has no name; give it one.")
+        if not control.to_names:
+            raise UnsupportedConfig(f'{control} has no toName; add toName="image" (the name of the <Image> tag).')
+        for to_name in control.to_names:
+            if to_name not in names:
+                raise UnsupportedConfig(f'{control} has toName="{to_name}", but no tag has that name.')
+    return {element.attrib["name"]: element for element in root.iter() if "name" in element.attrib}
+
+
+def _pick_image(objects: dict[str, Element], found: list[tuple[Control, Field]], warnings: list[str]) -> str:
+    """The image the fields point at; the first of them in the config if they point at several."""
+    images = [name for name, element in objects.items() if element.tag.lower() == "image"]
+    if not images:
+        raise UnsupportedConfig("The label config has no <Image> tag with a name; prelabel fills images only.")
+    targets = {field.to_name for _, field in found}
+    image_name = next((name for name in images if name in targets), images[0])
+    if len(images) > 1:
+        warnings.append(f'The label config has {len(images)} images; the model sees "{image_name}" only')
+    warnings += [
+        f'{control} is left out: it points at the image "{field.to_name}", not at "{image_name}"'
+        for control, field in found
+        if field.to_name != image_name
+    ]
+    return image_name
+
+
+def _image_key(image: Element) -> str:
+    value = image.attrib.get("value", "").strip()
+    if not re.fullmatch(r"\$\S+", value):
+        raise UnsupportedConfig(
+            f'<Image name="{image.attrib["name"]}"> needs value="$key", the task data key that holds one image.'
+        )
+    return value[1:]
+
+
+def _is_review(field: Field) -> bool:
+    return (isinstance(field, ChoicesField) and field.name == FLAG_NAME) or (
+        isinstance(field, TextField) and field.name == REASON_NAME
+    )
+
+
+def _review(image_name: str, fields: list[Field]) -> ReviewControls | None:
+    flag = next((f.choices[0] for f in fields if isinstance(f, ChoicesField) and f.name == FLAG_NAME), None)
+    has_reason = any(isinstance(f, TextField) and f.name == REASON_NAME for f in fields)
+    if flag is None and not has_reason:
+        return None
+    return ReviewControls(
+        to_name=image_name,
+        flag_name=FLAG_NAME if flag else "",
+        flag=flag,
+        reason_name=REASON_NAME if has_reason else "",
+    )
+
+
+def _check_fields(fields: list[Field], warnings: list[str]) -> None:
+    if not fields:
+        reasons = "; ".join(warnings[:5]) or "it has no control tags"
+        raise UnsupportedConfig(
+            "The label config has nothing to fill: add a TextArea, Choices, Taxonomy, Rating or Number "
+            f"that points at the image ({reasons})."
+        )
+    if len(fields) > MAX_FIELDS:
+        raise UnsupportedConfig(f"The label config has {len(fields)} controls to fill; the limit is {MAX_FIELDS}.")
