@@ -1,0 +1,170 @@
+"""A checkpoint folder as it lies on disk: config.json, safetensors headers, and whether the files are whole.
+
+Covered: pickled weights, `auto_map`, a shard that the index names but the folder lacks, a shard cut short, a
+header that is no header, an index that disagrees with its shards. Not covered: the values of the weights.
+Reads headers only (a few MB for a 60 GB model), never a tensor; imports no torch.
+Raises ModelFilesInvalid, UnsafeModelFiles or ModelNotFound.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_loader.errors import ModelFilesInvalid, ModelNotFound, UnsafeModelFiles, shorten
+
+INDEX_NAME = "model.safetensors.index.json"
+SINGLE_NAME = "model.safetensors"
+_PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"})
+_CONFIGS_WITH_CODE = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+_MAX_HEADER_BYTES = 100 * 2**20  # the limit of the safetensors format itself
+_MAX_JSON_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """One tensor of a shard: safetensors dtype name ("BF16"), shape and size in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder whose files have been checked. `tensors` maps every tensor name to its entry."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    shards: tuple[Path, ...]
+    tensors: Mapping[str, TensorEntry]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(entry.size_bytes for entry in self.tensors.values())
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Check every file of `folder` that loading needs, and return what the headers say."""
+    config = read_config(folder)
+    refuse_remote_code(folder)
+    shards = _shards(folder)
+    return Checkpoint(folder, config, shards, read_headers(shards))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return config.json. Raises ModelNotFound if the folder has none."""
+    if not folder.is_dir():
+        raise ModelNotFound(f"there is no folder {folder}; give a hub id such as owner/name or an existing folder")
+    if not (folder / "config.json").is_file():
+        raise ModelNotFound(f"{folder} has no config.json; point to the folder that holds the whole checkpoint")
+    return _read_json(folder / "config.json")
+
+
+def refuse_remote_code(folder: Path) -> None:
+    """Raise UnsafeModelFiles if a config of `folder` names Python code to run (`auto_map`)."""
+    for name in _CONFIGS_WITH_CODE:
+        path = folder / name
+        if path.is_file() and _has_key(_read_json(path), "auto_map"):
+            raise UnsafeModelFiles(
+                f"{name} has auto_map: this model wants to run its own Python code, which prelabel never does; "
+                "use a checkpoint of a model that transformers has built in"
+            )
+
+
+def read_headers(shards: Iterable[Path]) -> dict[str, TensorEntry]:
+    """Return all tensors of `shards`. Raises ModelFilesInvalid naming the shard that is cut short or malformed."""
+    tensors: dict[str, TensorEntry] = {}
+    for shard in shards:
+        for name, entry in _read_header(shard).items():
+            if name in tensors:
+                raise ModelFilesInvalid(f"{shard.name} repeats the tensor {name} of an earlier shard; download again")
+            tensors[name] = entry
+    return tensors
+
+
+def _shards(folder: Path) -> tuple[Path, ...]:
+    if (folder / INDEX_NAME).is_file():
+        return _indexed_shards(folder)
+    if (folder / SINGLE_NAME).is_file():
+        return (folder / SINGLE_NAME,)
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _PICKLED)
+    if pickled:
+        raise UnsafeModelFiles(
+            f"{folder.name} holds pickled weights only ({shorten(pickled, limit=3)}), which can run code when read; "
+            "use a checkpoint saved as .safetensors"
+        )
+    loose = sorted(path.name for path in folder.glob("*.safetensors"))
+    found = f"found {shorten(loose, limit=3)} but no {INDEX_NAME}" if loose else "no .safetensors file"
+    raise ModelFilesInvalid(f"{folder} holds no complete weights ({found}); download the checkpoint again")
+
+
+def _indexed_shards(folder: Path) -> tuple[Path, ...]:
+    weight_map = _read_json(folder / INDEX_NAME).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
+        raise ModelFilesInvalid(f"{INDEX_NAME} has no weight_map; download the checkpoint again")
+    names: list[str] = sorted(set(weight_map.values()))
+    outside = [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]
+    if outside:
+        raise UnsafeModelFiles(f"{INDEX_NAME} names files that are no .safetensors of this folder: {shorten(outside)}")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ModelFilesInvalid(
+            f"{len(missing)} of {len(names)} shards are missing: {shorten(missing)}; start again to finish the download"
+        )
+    shards = tuple(folder / name for name in names)
+    lost = sorted(set(weight_map) - set(read_headers(shards)))
+    if lost:
+        raise ModelFilesInvalid(f"the index names tensors that no shard holds: {shorten(lost)}; download again")
+    return shards
+
+
+def _read_header(shard: Path) -> dict[str, TensorEntry]:
+    """Parse one header: 8 bytes of length, JSON, then the data up to the largest `data_offsets` end."""
+    size = shard.stat().st_size
+    with shard.open("rb") as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        if not 2 <= length <= min(_MAX_HEADER_BYTES, max(0, size - 8)):
+            raise ModelFilesInvalid(f"{shard.name} is no whole safetensors file; delete it and download it again")
+        text = file.read(length)
+    try:
+        raw = json.loads(text)
+        raw.pop("__metadata__", None)
+        entries = {name: _entry(value) for name, value in raw.items()}
+        end = max((value["data_offsets"][1] for value in raw.values()), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ModelFilesInvalid(f"{shard.name} has a malformed header; delete it and download it again") from error
+    if size != 8 + length + end:
+        raise ModelFilesInvalid(
+            f"{shard.name} is {size} bytes but its header says {8 + length + end}: the file was cut short or damaged; "
+            "delete it and download it again"
+        )
+    return entries
+
+
+def _entry(value: dict[str, Any]) -> TensorEntry:
+    start, end = value["data_offsets"]
+    return TensorEntry(str(value["dtype"]), tuple(int(n) for n in value["shape"]), int(end) - int(start))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > _MAX_JSON_BYTES:
+        raise ModelFilesInvalid(f"{path.name} is too large for what it should be; download it again")
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelFilesInvalid(f"{path.name} is not valid JSON; download it again") from error
+    if not isinstance(value, dict):
+        raise ModelFilesInvalid(f"{path.name} is not a JSON object; download it again")
+    return value
+
+
+def _has_key(value: Any, key: str) -> bool:
+    if isinstance(value, dict):
+        return key in value or any(_has_key(inner, key) for inner in value.values())
+    return isinstance(value, list) and any(_has_key(inner, key) for inner in value)

@@ -1,0 +1,46 @@
+"""What can go wrong between a model's name and a ready model. Each text is one line that says what to do.
+
+ModelError
+├── ModelNotFound        no such folder, hub model or revision, or not in the cache while offline
+├── DownloadFailed       the hub could not be reached or the disk is too small; starting again resumes the download
+├── ModelFilesInvalid    a shard is missing or cut short, a tensor is missing, left over or has another shape
+│   └── UnsafeModelFiles     pickled weights, or a checkpoint that wants to run its own code
+├── UnsupportedModel     not a Qwen3-VL mixture-of-experts, or sizes that cannot be packed in 4 bits
+└── ModelTooLarge        the memory plan does not fit the card
+"""
+
+from __future__ import annotations
+
+
+class ModelError(Exception):
+    """Base of all; the text is safe to show and never holds a credential."""
+
+
+class ModelNotFound(ModelError):
+    pass
+
+
+class DownloadFailed(ModelError):
+    pass
+
+
+class ModelFilesInvalid(ModelError):
+    pass
+
+
+class UnsafeModelFiles(ModelFilesInvalid):
+    pass
+
+
+class UnsupportedModel(ModelError):
+    pass
+
+
+class ModelTooLarge(ModelError):
+    pass
+
+
+def shorten(names: list[str], *, limit: int = 5) -> str:
+    """Join names for a message: the first `limit`, then how many more."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

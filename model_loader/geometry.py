@@ -1,0 +1,156 @@
+"""How many parameters each part of a Qwen3-VL mixture-of-experts has, from its config.json alone.
+
+Knows the module shapes of transformers' `qwen3_vl_moe` (a test compares every count with the real class on the
+meta device). Reads no weights and imports no torch. A config of another model type, or one without the numbers
+needed, raises UnsupportedModel.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from model_loader.errors import UnsupportedModel
+
+MODEL_TYPE = "qwen3_vl_moe"
+DEFAULT_MODEL = "Qwen/Qwen3-VL-30B-A3B-Instruct"
+_SHIPPED = {
+    DEFAULT_MODEL.lower(): "qwen3-vl-30b-a3b.json",
+    "qwen/qwen3-vl-30b-a3b-thinking": "qwen3-vl-30b-a3b.json",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Parameter counts by part, and the sizes the memory plan needs.
+
+    `vision_linears` are the weights of the vision tower's linear layers: the part of `vision` that a naive
+    `load_in_4bit` would pack. `dense_mlp` is 0 where every layer has experts, as in the published models.
+    """
+
+    experts: int
+    attention: int
+    embeddings: int
+    head: int
+    vision: int
+    vision_linears: int
+    dense_mlp: int
+    router_and_norms: int
+    num_layers: int
+    num_kv_heads: int
+    head_dim: int
+    hidden_size: int
+    moe_intermediate_size: int
+    num_experts: int
+    num_experts_per_token: int
+    vocab_size: int
+    vision_hidden_size: int
+    vision_intermediate_size: int
+    patches_per_image_token: int
+
+    @property
+    def total(self) -> int:
+        parts = (self.experts, self.attention, self.embeddings, self.head)
+        return sum(parts) + self.vision + self.dense_mlp + self.router_and_norms
+
+
+def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
+    """Count the parameters of the model that `config` (a parsed config.json) describes.
+
+    Raises:
+        UnsupportedModel: the model type is another one, or a number is missing or no positive whole number.
+    """
+    if config.get("model_type") != MODEL_TYPE:
+        raise UnsupportedModel(
+            f"config.json says model_type {config.get('model_type')!r}; prelabel loads {MODEL_TYPE} "
+            "(Qwen3-VL mixture-of-experts) models only"
+        )
+    text, vision = _Numbers(config, "text_config"), _Numbers(config, "vision_config")
+    tied = bool(config.get("tie_word_embeddings", False))
+    return Geometry(**_text_part(text, tied=tied), **_vision_part(vision))
+
+
+def shipped_config(model: str) -> dict[str, Any] | None:
+    """Return the config.json numbers that come with the package for a known hub id, or None."""
+    name = _SHIPPED.get(model.lower())
+    if name is None:
+        return None
+    text = files("model_loader").joinpath("geometries", name).read_text("utf-8")
+    config: dict[str, Any] = json.loads(text)
+    return config
+
+
+class _Numbers:
+    """The numbers of one section of config.json, each checked when it is read."""
+
+    def __init__(self, config: Mapping[str, Any], section: str) -> None:
+        values = config.get(section)
+        if not isinstance(values, Mapping):
+            raise UnsupportedModel(f"config.json has no {section}; the folder does not hold a whole model")
+        self.section, self.values = section, values
+
+    def __getitem__(self, name: str) -> int:
+        value = self.values.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise UnsupportedModel(f"config.json: {self.section}.{name} must be a positive whole number, got {value!r}")
+        return value
+
+    def either(self, name: str, default: int) -> int:
+        return default if self.values.get(name) is None else self[name]
+
+
+def _text_part(text: _Numbers, *, tied: bool) -> dict[str, int]:
+    hidden, layers, heads = text["hidden_size"], text["num_hidden_layers"], text["num_attention_heads"]
+    kv_heads = text.either("num_key_value_heads", heads)
+    head_dim = text.either("head_dim", hidden // heads)
+    num_experts, inner, vocab = text["num_experts"], text["moe_intermediate_size"], text["vocab_size"]
+    sparse = _num_sparse_layers(text, layers)
+    query, key_value = heads * head_dim, kv_heads * head_dim
+    bias = query + 2 * key_value + hidden if text.values.get("attention_bias") else 0
+    norms = 2 * hidden + 2 * head_dim
+    return {
+        "experts": sparse * num_experts * 3 * hidden * inner,
+        "attention": layers * (2 * hidden * query + 2 * hidden * key_value + bias),
+        "embeddings": vocab * hidden,
+        "head": 0 if tied else vocab * hidden,
+        "dense_mlp": (layers - sparse) * 3 * hidden * text["intermediate_size"] if sparse < layers else 0,
+        "router_and_norms": sparse * num_experts * hidden + layers * norms + hidden,
+        "num_layers": layers,
+        "num_kv_heads": kv_heads,
+        "head_dim": head_dim,
+        "hidden_size": hidden,
+        "moe_intermediate_size": inner,
+        "num_experts": num_experts,
+        "num_experts_per_token": text["num_experts_per_tok"],
+        "vocab_size": vocab,
+    }
+
+
+def _num_sparse_layers(text: _Numbers, layers: int) -> int:
+    """Layers that have experts; the rule of `Qwen3VLMoeTextDecoderLayer`."""
+    step, dense = text.either("decoder_sparse_step", 1), text.values.get("mlp_only_layers") or []
+    return sum(1 for layer in range(layers) if layer not in dense and (layer + 1) % step == 0)
+
+
+def _vision_part(vision: _Numbers) -> dict[str, int]:
+    hidden, inner, depth = vision["hidden_size"], vision["intermediate_size"], vision["depth"]
+    merge, patch = vision.either("spatial_merge_size", 2), vision.either("patch_size", 16)
+    merged, out = hidden * merge**2, vision["out_hidden_size"]
+    deepstack = len(vision.values.get("deepstack_visual_indexes") or [])
+    patch_volume = vision.either("in_channels", 3) * vision.either("temporal_patch_size", 2) * patch**2
+    block_linears = 4 * hidden * hidden + 2 * hidden * inner
+    block_rest = 4 * hidden + 4 * hidden + inner + hidden  # two norms, then the biases of qkv+proj and of the MLP
+    merger_linears, merger_bias = merged * merged + merged * out, merged + out
+    linears = depth * block_linears + (1 + deepstack) * merger_linears
+    norms = 2 * hidden + deepstack * 2 * merged  # the DeepStack mergers normalise after joining the patches
+    patches = patch_volume * hidden + hidden + vision["num_position_embeddings"] * hidden
+    return {
+        "vision": linears + depth * block_rest + (1 + deepstack) * merger_bias + norms + patches,
+        "vision_linears": linears,
+        "vision_hidden_size": hidden,
+        "vision_intermediate_size": inner,
+        "patches_per_image_token": merge**2,
+    }
