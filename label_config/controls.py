@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from xml.etree.ElementTree import Element
 
 from label_config.errors import UnsupportedConfig
+from label_config.numbers import MAX_NUMBER, number_pattern
 from label_config.schema import (
     Choice,
     ChoicesField,
@@ -211,6 +212,7 @@ def _number(control: Control) -> Field:
         raise UnsupportedConfig(f"{control}: step must be above 0.")
     if any(bound is not None and abs(bound) > MAX_NUMBER for bound in (minimum, maximum)):
         raise UnsupportedConfig(f"{control}: min and max must lie within ±{MAX_NUMBER:,}.")
+    number_pattern(minimum, maximum, step)  # raises if the range holds no number
     return NumberField(
         name=control.name,
         to_name=control.to_names[0],
@@ -223,7 +225,6 @@ def _number(control: Control) -> Field:
     )
 
 
-MAX_NUMBER = 999_999_999
 BUILDERS: dict[str, Callable[[Control], Field]] = {
     "textarea": _text,
     "choices": _choices,

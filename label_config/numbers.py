@@ -1,0 +1,137 @@
+"""Number ranges as regular expressions, for the grammar of `<Number>` fields.
+
+A number is written the one way that `json.dumps` writes it back: no exponent, no plus sign, no "-0", no leading and
+no trailing zeros. Knows nothing of fields or grammars. Raises UnsupportedConfig if no number fits.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from math import ceil, floor
+
+from label_config.errors import UnsupportedConfig
+
+MAX_NUMBER = 999_999_999
+MAX_DECIMALS = 4  # json.dumps writes smaller fractions with an exponent
+DEFAULT_DECIMALS = 2
+MAX_LISTED_NUMBERS = 1_000
+
+
+def number_pattern(minimum: float | None, maximum: float | None, step: float | None) -> str:
+    """A regular expression for the numbers in [minimum, maximum], as far as they are written with the step's decimals.
+
+    Up to 1,000 of them are exactly minimum + k * step. Above that the step gives the number of decimals only.
+    """
+    low = Decimal(str(minimum)) if minimum is not None else Decimal(-MAX_NUMBER)
+    high = Decimal(str(maximum)) if maximum is not None else Decimal(MAX_NUMBER)
+    listed = _multiples(low if minimum is not None else None, low, high, step)
+    if listed:
+        return "|".join(listed)
+    decimals = DEFAULT_DECIMALS if step is None else min(_decimals(Decimal(str(step))), MAX_DECIMALS)
+    scale = 10**decimals
+    first, last = ceil(low * scale), floor(high * scale)
+    if first > last:
+        raise UnsupportedConfig(f"No number with {decimals} decimals lies between min={low} and max={high}.")
+    parts = []
+    if first < 0:
+        parts.append(f"-({_positive(max(1, -last), -first, decimals)})")
+    if last >= 0:
+        parts.append(_positive(max(0, first), last, decimals))
+    return "|".join(parts)
+
+
+def _multiples(base: Decimal | None, low: Decimal, high: Decimal, step: float | None) -> list[str]:
+    """The numbers of the range one by one, if they are few enough and exact."""
+    if step is None:
+        return []
+    size = Decimal(str(step))
+    start = base if base is not None else (low / size).to_integral_value() * size
+    count = int((high - start) / size) + 1
+    if count > MAX_LISTED_NUMBERS or max(_decimals(size), _decimals(start)) > MAX_DECIMALS:
+        return []
+    numbers = [start + k * size for k in range(count)]
+    return [_literal(n) for n in numbers if low <= n <= high]
+
+
+def _literal(number: Decimal) -> str:
+    text = f"{number:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return ("0" if text in ("", "-0") else text).replace(".", "[.]")
+
+
+def _decimals(number: Decimal) -> int:
+    exponent = number.normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+def _positive(first: int, last: int, decimals: int) -> str:
+    """Numbers first..last, counted in units of 10**-decimals, 0 <= first <= last."""
+    whole_first, part_first = divmod(first, 10**decimals)
+    whole_last, part_last = divmod(last, 10**decimals)
+    top = 10**decimals - 1
+    if whole_first == whole_last:
+        return f"{whole_first}{_fraction(part_first, part_last, decimals)}"
+    parts = [f"{whole_first}{_fraction(part_first, top, decimals)}"]
+    if whole_first + 1 < whole_last:
+        parts.append(f"({_whole(whole_first + 1, whole_last - 1)}){_fraction(0, top, decimals)}")
+    parts.append(f"{whole_last}{_fraction(0, part_last, decimals)}")
+    return "|".join(parts)
+
+
+def _whole(first: int, last: int) -> str:
+    """Whole numbers first..last without leading zeros, one alternative (or a few) for each number of digits."""
+    parts = []
+    for length in range(len(str(first)), len(str(last)) + 1):
+        low = max(first, 10 ** (length - 1) if length > 1 else 0)
+        high = min(last, 10**length - 1)
+        parts.append(_digits(str(low), str(high)))
+    return "|".join(parts)
+
+
+def _digits(low: str, high: str) -> str:
+    """Strings of len(low) digits between `low` and `high`."""
+    rest = len(low) - 1
+    if set(low) <= {"0"} and set(high) <= {"9"}:
+        return f"[0-9]{{{len(low)}}}" if low else ""
+    if low[0] == high[0]:
+        return low[0] + _grouped(_digits(low[1:], high[1:]))
+    parts = []
+    first, last = int(low[0]), int(high[0])
+    if set(low[1:]) - {"0"}:
+        parts.append(low[0] + _grouped(_digits(low[1:], "9" * rest)))
+        first += 1
+    if set(high[1:]) - {"9"}:
+        parts.append(high[0] + _grouped(_digits("0" * rest, high[1:])))
+        last -= 1
+    if first <= last:
+        parts.append(f"[{first}-{last}]" + (f"[0-9]{{{rest}}}" if rest else ""))
+    return "|".join(parts)
+
+
+def _fraction(first: int, last: int, decimals: int) -> str:
+    """What follows the whole part for first..last units: nothing for 0, else a point and digits, the last not 0."""
+    if decimals == 0:
+        return ""
+    digits = _significant(f"{first:0{decimals}d}", f"{last:0{decimals}d}")
+    if not digits:
+        return ""
+    return f"([.]({digits})){'?' if first == 0 else ''}"
+
+
+def _significant(low: str, high: str) -> str:
+    """Digit strings that, filled with zeros on the right, lie between `low` and `high`; none ends in 0."""
+    parts: dict[str, list[int]] = {}
+    for digit in range(int(low[0]), int(high[0]) + 1):
+        below = low[1:] if digit == int(low[0]) else "0" * len(low[1:])
+        above = high[1:] if digit == int(high[0]) else "9" * len(high[1:])
+        tails = [""] if digit and not below.strip("0") else []
+        if below and (more := _significant(below, above)):
+            tails.append(f"({more})")
+        if tails:
+            suffix = tails[0] if len(tails) == 1 else f"{tails[1]}?"
+            parts.setdefault(suffix, []).append(digit)
+    return "|".join(f"[{''.join(map(str, digits))}]{suffix}" for suffix, digits in parts.items())
+
+
+def _grouped(pattern: str) -> str:
+    return f"({pattern})" if "|" in pattern else pattern
