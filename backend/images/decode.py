@@ -1,0 +1,168 @@
+"""Bytes of a picture file -> the upright RGB picture the model sees, as the annotator's browser shows it.
+
+Size limits are checked from the header, before any pixel is decoded; the format comes from the first bytes; a cut-off
+file is refused, not half shown. Large pictures are converted band by band, so the peak is about one decoded copy.
+Not covered: ICC profiles (colours are taken as sRGB); every frame after the first. Raises ImageError and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import threading
+from dataclasses import dataclass
+
+from PIL import Image
+
+from backend.engine.messages import Picture
+from backend.errors import ImageError
+from backend.images.headers import count_gif_frames, count_tiff_pages, exif_orientation
+from backend.images.policy import Limits
+from backend.images.sniff import sniff
+
+_BAND_PIXELS = 2_000_000
+_SHRINK_GAP = 2  # shrink by averaging to twice the final size, then LANCZOS: as sharp, many times faster
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_large_picture = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedImage:
+    """`sha256` (hex), `source_format` and `num_bytes` are of the source file; `frames` counts frames or pages."""
+
+    picture: Picture
+    sha256: str
+    source_format: str
+    num_bytes: int
+    frames: int
+
+
+def decode(data: bytes, limits: Limits) -> FetchedImage:
+    """Decode the first frame, turn it upright, put it on white and shrink it to `limits.picture_max_pixels`."""
+    pillow_format, name = sniff(data)
+    if pillow_format is None:
+        raise ImageError(
+            "not_an_image", f"It is not a supported image (got {name}). Use JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF."
+        )
+    try:
+        picture, frames = _decode_first_frame(data, pillow_format, limits)
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_many_pixels(limits) from None
+    except MemoryError:
+        raise ImageError("too_many_pixels", f"There is not enough memory for this {name} picture.") from None
+    except Exception:
+        # Decoders of hostile bytes raise nearly anything; their texts hold memory addresses, so none is passed on.
+        raise ImageError("corrupt", f"The {name} picture is damaged or cut off.") from None
+    digest = hashlib.sha256(data).hexdigest()
+    return FetchedImage(picture, digest, pillow_format, len(data), frames)
+
+
+def _decode_first_frame(data: bytes, pillow_format: str, limits: Limits) -> tuple[Picture, int]:
+    with Image.open(io.BytesIO(data), formats=[pillow_format]) as image:
+        _check_shape(*image.size, limits)
+        num_pixels = image.width * image.height
+        scale = min(1.0, math.sqrt(limits.picture_max_pixels / num_pixels))
+        if num_pixels <= limits.large_picture_pixels:
+            rgb = _shrunken_rgb(image, scale)
+        else:
+            with _large_picture:
+                rgb = _shrunken_rgb(image, scale)
+        frames = _count_frames(image, data, pillow_format)
+        orientation = 1 if pillow_format == "TIFF" else exif_orientation(_exif(image))  # Pillow turns TIFF itself
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+    return Picture(rgb.width, rgb.height, rgb.tobytes()), frames
+
+
+def _check_shape(width: int, height: int, limits: Limits) -> None:
+    if width < 1 or height < 1:
+        raise ImageError("bad_shape", "The picture has no pixels.")
+    if width * height > limits.max_pixels:
+        raise _too_many_pixels(limits)
+    ratio = max(width, height) / min(width, height)
+    if ratio > limits.max_aspect_ratio:
+        raise ImageError(
+            "bad_shape",
+            f"The picture is {width}x{height}: one side is {ratio:.0f} times the other, "
+            f"more than {limits.max_aspect_ratio}.",
+        )
+
+
+def _shrunken_rgb(image: Image.Image, scale: float) -> Image.Image:
+    final = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    if scale < 1:
+        image.draft(None, (final[0] * _SHRINK_GAP, final[1] * _SHRINK_GAP))  # JPEG decodes at 1/2, 1/4 or 1/8
+    image.load()
+    factor = max(1, min(image.width // final[0], image.height // final[1]) // _SHRINK_GAP)
+    rgb = _rgb_by_bands(image, factor)
+    return rgb if rgb.size == final else rgb.resize(final, Image.Resampling.LANCZOS)
+
+
+def _rgb_by_bands(image: Image.Image, factor: int) -> Image.Image:
+    """Return `image` as RGB, averaged over squares of `factor` pixels, holding only one band of RGB at a time."""
+    brightness = _brightness(image)
+    band_rows = max(1, _BAND_PIXELS // (image.width * factor)) * factor
+    small = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
+    for top in range(0, image.height, band_rows):
+        band = image.crop((0, top, image.width, min(top + band_rows, image.height)))
+        rgb = _opaque_rgb(band, brightness)
+        small.paste(rgb.reduce(factor) if factor > 1 else rgb, (0, top // factor))
+    return small
+
+
+def _opaque_rgb(image: Image.Image, brightness: float) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow's own conversion clips all above 255 to white
+        wide = image if image.mode == "F" else image.convert("I")
+        image = wide.point(lambda value: value * brightness + 0).convert("L")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    # Pixels under alpha 0 keep a hidden colour: a browser shows what is behind them, so does white paper.
+    rgba = image.convert("RGBA")
+    paper = Image.new("RGB", image.size, (255, 255, 255))
+    paper.paste(rgba, mask=rgba.getchannel("A"))
+    return paper
+
+
+def _brightness(image: Image.Image) -> float:
+    """Return what grey values wider than 8 bits are multiplied with to become 0..255."""
+    if image.mode.startswith("I;16"):
+        return 1 / 256
+    if image.mode not in ("I", "F"):
+        return 1.0
+    _, brightest = image.getextrema()
+    if not isinstance(brightest, int | float) or not math.isfinite(brightest):
+        raise ImageError("corrupt", "The picture holds values that are not numbers.")
+    if image.mode == "F" and brightest <= 1:
+        return 255.0
+    if brightest <= 255:
+        return 1.0
+    return 1 / 256 if brightest <= 65535 else 255 / brightest
+
+
+def _exif(image: Image.Image) -> bytes:
+    exif = image.info.get("exif", b"")
+    return exif if isinstance(exif, bytes) else b""
+
+
+def _count_frames(image: Image.Image, data: bytes, pillow_format: str) -> int:
+    if pillow_format == "GIF":
+        return count_gif_frames(data)
+    if pillow_format == "TIFF":
+        return count_tiff_pages(data)
+    # WebP, PNG and AVIF say it in their headers. A JPEG's second picture is a depth map or a preview.
+    return 1 if pillow_format == "JPEG" else int(getattr(image, "n_frames", 1))
+
+
+def _too_many_pixels(limits: Limits) -> ImageError:
+    return ImageError("too_many_pixels", f"The picture has more than {limits.max_pixels // 1_000_000} million pixels.")

@@ -1,0 +1,185 @@
+"""The one fetcher for every source of picture bytes: find, download, decode.
+
+Tasks that ask for the same address at the same time share one download. Keeps nothing afterwards: the store knows
+pictures by their hash. Belongs to one event loop; downloading is asynchronous, decoding and files use a few threads.
+Raises ImageError and nothing else (and asyncio.CancelledError when the caller is cancelled).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpcore
+
+from backend.errors import ImageError
+from backend.images.addresses import Resolver, system_resolver
+from backend.images.decode import FetchedImage, decode
+from backend.images.files import read_below, read_data_uri, read_file
+from backend.images.policy import ImagePolicy
+from backend.images.replies import Retry
+from backend.images.sources import InlineSource, LocalSource, Source, WebSource, classify
+from backend.images.transfer import Transfer
+from backend.images.turns import Turns
+from backend.images.urls import Target
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One download under way and how many callers wait for it."""
+
+    work: asyncio.Task[FetchedImage]
+    num_waiting: int = 0
+
+
+class _Deadline:
+    """Starts with the first turn, so that waiting for a turn does not count against the source."""
+
+    def __init__(self, total_s: float) -> None:
+        self._total_s = total_s
+        self._ends_at: float | None = None
+
+    def start(self) -> float:
+        if self._ends_at is None:
+            self._ends_at = asyncio.get_running_loop().time() + self._total_s
+        return self._ends_at
+
+    def has_passed_in(self, wait_s: float) -> bool:
+        return asyncio.get_running_loop().time() + wait_s >= self.start()
+
+
+class ImageFetcher:
+    """`resolver` and `network` are seams for tests: how names become addresses, and how a connection is opened."""
+
+    def __init__(
+        self,
+        policy: ImagePolicy,
+        *,
+        resolver: Resolver = system_resolver,
+        network: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
+        self._policy = policy
+        self._limits = policy.limits
+        self._transfer = Transfer(policy, resolver, network or httpcore.AnyIOBackend())
+        self._turns = Turns(policy.limits)
+        self._threads = ThreadPoolExecutor(policy.limits.decode_threads, thread_name_prefix="image-decode")
+        self._flights: dict[Source, _Flight] = {}
+        self._closed = False
+
+    async def fetch(self, url: object, *, task_id: int | None = None, timeout_s: float | None = None) -> FetchedImage:
+        """Fetch what a task's image field says. `timeout_s` is this caller's own patience, waiting included.
+
+        `task_id` is needed for s3://, gs:// and azure-blob://. Callers bound how many fetches they start: each may
+        hold one file of `max_bytes`. Raises ImageError.
+        """
+        self._check_open()
+        source = classify(url, self._policy, task_id)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._join_flight(source)
+        except TimeoutError:
+            raise ImageError("timeout", "The picture was not there in time.", retryable=True) from None
+
+    async def fetch_file(self, path: Path) -> FetchedImage:
+        """Decode a file a person named. For the command line only: no root, links are followed. Raises ImageError."""
+        self._check_open()
+        return await self._in_thread(lambda: decode(read_file(path, self._limits.max_bytes), self._limits))
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and close every connection."""
+        self._closed = True
+        flights = [flight.work for flight in self._flights.values()]
+        for work in flights:
+            work.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
+        await self._transfer.aclose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _join_flight(self, source: Source) -> FetchedImage:
+        flight = self._flights.get(source)
+        if flight is None:
+            flight = _Flight(asyncio.create_task(self._load(source)))
+            self._flights[source] = flight
+            flight.work.add_done_callback(lambda work: self._forget(source, work))
+        flight.num_waiting += 1
+        try:
+            return await asyncio.shield(flight.work)
+        except asyncio.CancelledError:
+            if flight.work.cancelled():  # by aclose, not by our caller
+                raise self._closed_error() from None
+            raise
+        finally:
+            flight.num_waiting -= 1
+            if flight.num_waiting == 0 and not flight.work.done():
+                self._forget(source, flight.work)
+                flight.work.cancel()
+
+    def _forget(self, source: Source, work: asyncio.Task[FetchedImage]) -> None:
+        flight = self._flights.get(source)
+        if flight is not None and flight.work is work:
+            del self._flights[source]
+
+    async def _load(self, source: Source) -> FetchedImage:
+        limits = self._limits
+        if isinstance(source, LocalSource):
+            root, path = self._policy.local_files_root, source.relative_path
+            assert root is not None
+            return await self._in_thread(lambda: decode(read_below(root, path, limits.max_bytes), limits))
+        if isinstance(source, InlineSource):
+            return await self._in_thread(lambda: decode(read_data_uri(source.uri, limits.max_bytes), limits))
+        data = await self._download(source)
+        return await self._in_thread(lambda: decode(data, limits))
+
+    async def _download(self, source: WebSource) -> bytes:
+        target, deadline = source.target, _Deadline(self._limits.total_s)
+        for _ in range(self._limits.max_redirects + 1):
+            reply = await self._hop(target, deadline)
+            if isinstance(reply, bytes):
+                return reply
+            target = reply
+        host, times = source.target.origin.host, self._limits.max_redirects
+        raise ImageError("unreachable", f"{host} redirects more than {times} times.")
+
+    async def _hop(self, target: Target, deadline: _Deadline) -> bytes | Target:
+        """One address, with its retries. Between attempts the turn goes to others."""
+        host = target.origin.host
+        attempt = 0
+        while True:
+            try:
+                async with self._turns.take(host), asyncio.timeout_at(deadline.start()):
+                    reply = await self._transfer.get(target)
+                self._turns.mark_proven(host)
+                return reply
+            except TimeoutError:
+                self._turns.mark_unproven(host)
+                raise ImageError("timeout", f"{host} did not deliver in time.", retryable=True) from None
+            except Retry as retry:
+                self._turns.mark_unproven(host)
+                attempt += 1
+                jitter = random.uniform(0.5, 1.0)  # noqa: S311  (no secret: only keeps many retries apart)
+                wait_s = max(retry.wait_s, self._limits.retry_wait_s * 2**attempt * jitter)
+                if attempt > retry.times or deadline.has_passed_in(wait_s):
+                    raise retry.error from None
+            _log.info("%s: attempt %d failed, again in %.1f s", host, attempt, wait_s)
+            await asyncio.sleep(wait_s)
+
+    async def _in_thread(self, work: Callable[[], FetchedImage]) -> FetchedImage:
+        try:
+            async with asyncio.timeout(self._limits.queue_s):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except TimeoutError:
+            raise ImageError("timeout", "Too many pictures are being decoded; try again.", retryable=True) from None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise self._closed_error()
+
+    def _closed_error(self) -> ImageError:
+        return ImageError("unreachable", "The picture was not fetched: prelabel is stopping.", retryable=True)

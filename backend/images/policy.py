@@ -1,0 +1,89 @@
+"""What the image fetcher may do: where it may go, with which credentials, and every limit in one place.
+
+Knows nothing of HTTP libraries or Pillow. A contradictory policy raises SettingsError when it is built, so the process
+refuses to start instead of failing picture by picture.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backend.errors import ImageError, SettingsError
+from backend.images.urls import Origin, parse_http_url
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every limit of the fetcher. Sizes are of the source unless the name says `picture`."""
+
+    max_bytes: int = 25 * 2**20
+    max_pixels: int = 50_000_000
+    max_aspect_ratio: int = 200
+    picture_max_pixels: int = 1_500_000
+    """The picture handed to the model is made no larger than this."""
+
+    connect_s: float = 3.0
+    first_byte_s: float = 5.0
+    """Longest silence of the source, before the first byte and between two."""
+    total_s: float = 20.0
+    """One picture with its redirects and retries, counted from its first turn."""
+    min_bytes_per_s: int = 10_000
+    """A transfer slower than this after `first_byte_s` is given up."""
+    queue_s: float = 60.0
+    """Longest wait for a turn, or for a thread to decode."""
+
+    num_retries: int = 2
+    retry_wait_s: float = 0.25
+    max_redirects: int = 3
+    max_per_host: int = 4
+    max_total: int = 32
+    max_unproven: int = 24
+    """Of `max_total`, how many may be hosts that never answered: dead hosts cannot take every turn."""
+    max_url_chars: int = 8_192
+    decode_threads: int = 2
+    large_picture_pixels: int = 16_000_000
+    """Pictures above this are decoded one at a time, which bounds the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePolicy:
+    """`label_studio_url` is the only place the API key goes to; empty: no Label Studio sources.
+
+    `allowed_networks`: networks beside the public internet that pictures may come from, on any port.
+    `local_files_root`: the folder `/data/local-files/?d=` reads; None: through Label Studio.
+    `extra_ca_file`: a PEM file of certificate authorities to trust beside the usual ones.
+    """
+
+    label_studio_url: str = ""
+    api_key: str = field(default="", repr=False)
+    local_files_root: Path | None = None
+    allowed_networks: tuple[Network, ...] = ()
+    extra_ca_file: Path | None = None
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        self.label_studio  # noqa: B018  (parsed here so that a bad address refuses to start)
+        if any(c.isspace() or not c.isprintable() or not c.isascii() for c in self.api_key):
+            raise SettingsError("LABEL_STUDIO_API_KEY holds a space, line break or non-ASCII character: paste it again")
+        root = self.local_files_root
+        if root is None:
+            return
+        if not root.is_dir():
+            raise SettingsError(f"PRELABEL_LOCAL_FILES_ROOT={root} is not a folder")
+        if root.resolve() == Path("/"):
+            raise SettingsError("PRELABEL_LOCAL_FILES_ROOT=/ would make every file readable; name the pictures' folder")
+
+    @property
+    def label_studio(self) -> tuple[Origin, str] | None:
+        """Label Studio's origin and base path ("" or "/base"), or None."""
+        if not self.label_studio_url:
+            return None
+        try:
+            target = parse_http_url(self.label_studio_url)
+        except ImageError as error:
+            raise SettingsError(f"LABEL_STUDIO_URL cannot be used: {error}") from None
+        return target.origin, target.path.split("?")[0].rstrip("/")

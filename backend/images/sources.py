@@ -1,0 +1,136 @@
+"""What a task's image field points to: a web address, a file of Label Studio, a local file, or the bytes themselves.
+
+Only classifies; opens nothing. The rules follow label_studio_sdk's `get_local_path`, without its guesses about the
+disk. Raises ImageError (missing, blocked, unsupported_source, too_large).
+"""
+
+from __future__ import annotations
+
+import base64
+import posixpath
+import re
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs
+
+from backend.errors import ImageError
+from backend.images.policy import ImagePolicy
+from backend.images.urls import Target, parse_http_url
+
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
+_CLOUD_SCHEMES = frozenset({"s3", "gs", "azure-blob"})
+_LOCAL_FILES = re.compile(r"/data/local-files/?\?")
+_SERVED_BY_LABEL_STUDIO = re.compile(r"/(?:data/upload/|data/local-files|storage-data/uploaded|data/avatars/)")
+# Where Label Studio serves pictures. The token goes nowhere else, so no task can make us call its API.
+_MEDIA_PATH = re.compile(r"/(?:data/|storage-data/|(?:tasks|projects)/\d+/(?:presign|resolve)/)")
+_SUPPORTED = "http(s)://, data:, s3://, gs://, azure-blob://, /data/upload/ and /data/local-files/"
+
+
+@dataclass(frozen=True, slots=True)
+class WebSource:
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSource:
+    """A file below the policy's `local_files_root`."""
+
+    relative_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class InlineSource:
+    """A whole `data:` URI."""
+
+    uri: str = field(repr=False)
+
+
+Source = WebSource | LocalSource | InlineSource
+
+
+def classify(value: object, policy: ImagePolicy, task_id: int | None) -> Source:
+    """Say where the bytes of an image field are. `task_id` is needed for cloud storage, which Label Studio signs."""
+    if not isinstance(value, str) or not value.strip():
+        raise ImageError("missing", "The task has no picture: its image field is empty or not a text.")
+    text = value.strip()
+    if text[:5].lower() == "data:":
+        return InlineSource(text)
+    if len(text) > policy.limits.max_url_chars:
+        raise ImageError("unsupported_source", f"The picture's address has {len(text)} characters, too many.")
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return _by_path(text, policy)
+    name = scheme[1].lower()
+    if name in ("http", "https"):
+        return _local_or_web(parse_http_url(text), policy)
+    if name in _CLOUD_SCHEMES:
+        return WebSource(_presign_target(text, policy, task_id))
+    raise _unsupported(f"{name}: addresses cannot be read")
+
+
+def may_send_token(target: Target, policy: ImagePolicy) -> bool:
+    """Say whether `target` is on Label Studio's exact origin and on a path where it serves pictures."""
+    label_studio = policy.label_studio
+    if label_studio is None or target.origin != label_studio[0]:
+        return False
+    path = target.decoded_path
+    if not path.startswith(label_studio[1] + "/") or ".." in path.split("/") or "\\" in path:
+        return False
+    return _MEDIA_PATH.match(path.removeprefix(label_studio[1])) is not None
+
+
+def _by_path(text: str, policy: ImagePolicy) -> Source:
+    if "\\" in text or "\x00" in text:
+        raise ImageError("blocked", "The picture's path is refused: it holds a backslash or a NUL character.")
+    path = text if text.startswith("/") else f"/{text}"
+    if path.startswith("/upload/"):
+        path = f"/data{path}"
+    base = policy.label_studio[1] if policy.label_studio else ""
+    if base and path.startswith(f"{base}/"):
+        path = path.removeprefix(base)
+    if not _SERVED_BY_LABEL_STUDIO.match(path):
+        raise _unsupported("a plain path is not read by the server")
+    if ".." in path.partition("?")[0].split("/"):
+        raise ImageError("blocked", "The picture's path is refused: it holds '..'.")
+    if policy.local_files_root is not None and _LOCAL_FILES.match(path):
+        return _local(path.partition("?")[2])
+    return WebSource(_on_label_studio(path, policy))
+
+
+def _local_or_web(target: Target, policy: ImagePolicy) -> Source:
+    """Label Studio writes local files with its own address in front."""
+    if policy.local_files_root is not None and may_send_token(target, policy):
+        path = target.path.removeprefix(policy.label_studio[1] if policy.label_studio else "")
+        if _LOCAL_FILES.match(path):
+            return _local(path.partition("?")[2])
+    return WebSource(target)
+
+
+def _local(query: str) -> LocalSource:
+    # Read as Label Studio's view does: decoded once, the last value wins, always below the root.
+    values = parse_qs(query.partition("#")[0], keep_blank_values=True).get("d")
+    relative = posixpath.normpath(values[-1]).lstrip("/") if values and values[-1] else ""
+    if not relative or relative == "." or "\x00" in relative or relative.split("/")[0] == "..":
+        raise ImageError("blocked", "The local file is refused: its path is empty or leaves PRELABEL_LOCAL_FILES_ROOT.")
+    return LocalSource(relative)
+
+
+def _presign_target(uri: str, policy: ImagePolicy, task_id: int | None) -> Target:
+    if task_id is None:
+        raise _unsupported("cloud storage needs a task of Label Studio, which signs the address")
+    encoded = base64.urlsafe_b64encode(uri.encode("utf-8", "replace")).decode("ascii")
+    return _on_label_studio(f"/tasks/{int(task_id)}/presign/?fileuri={encoded}", policy)
+
+
+def _on_label_studio(path: str, policy: ImagePolicy) -> Target:
+    if policy.label_studio is None:
+        raise ImageError(
+            "unsupported_source",
+            "The picture is stored in Label Studio, but its address is not set: set LABEL_STUDIO_URL "
+            "and LABEL_STUDIO_API_KEY.",
+        )
+    origin, base = policy.label_studio
+    return parse_http_url(Target(origin, "").url + base + path)
+
+
+def _unsupported(reason: str) -> ImageError:
+    return ImageError("unsupported_source", f"The picture cannot be fetched: {reason}. Supported: {_SUPPORTED}.")

@@ -1,0 +1,217 @@
+"""One HTTP exchange: a checked address in, the body or the next address out, within the byte and time limits.
+
+Sends the Label Studio token only where `sources.may_send_token` says so. Follows no redirect and retries nothing
+itself; `fetch` does. Ignores proxies and other environment variables, because a proxy would resolve names for us.
+Raises ImageError, and Retry for what may work a second time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import anyio
+import certifi
+import httpcore
+
+from backend.errors import ImageError, SettingsError
+from backend.images import replies
+from backend.images.addresses import GuardedNetwork, Resolver
+from backend.images.auth import Credentials
+from backend.images.inflate import Collector, InflateError, TooLong
+from backend.images.policy import ImagePolicy, Network
+from backend.images.replies import Retry
+from backend.images.sources import may_send_token
+from backend.images.urls import Target, join_location
+
+_HEADERS: dict[bytes | str, bytes | str] = {
+    "User-Agent": "prelabel",
+    "Accept": "image/jpeg,image/png,image/webp,image/*;q=0.8",
+    "Accept-Encoding": "identity",
+}
+# anyio's and ssl's where httpcore lets them through (a TLS peer that hangs up, for one).
+_EXCHANGE_ERRORS = (
+    httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError, OSError,
+    anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream,
+)  # fmt: skip
+_KEEP_ALIVE_S = 15.0
+_DNS_THREADS = 16
+_MAX_TOKEN_REPLY_BYTES = 64 * 1024
+
+
+class Transfer:
+    def __init__(self, policy: ImagePolicy, resolve: Resolver, network: httpcore.AsyncNetworkBackend) -> None:
+        self._policy = policy
+        self._limits = policy.limits
+        self._threads = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="image-dns")
+        context = _tls_context(policy)
+
+        def pool(allowed: tuple[Network, ...] | None) -> httpcore.AsyncConnectionPool:
+            guarded = GuardedNetwork(resolve, self._threads, allowed, network)
+            return httpcore.AsyncConnectionPool(
+                ssl_context=context,
+                max_connections=self._limits.max_total,
+                keepalive_expiry=_KEEP_ALIVE_S,
+                network_backend=guarded,
+            )
+
+        self._public = pool(policy.allowed_networks)
+        # Its own pool, so that "any address" holds for Label Studio's exact origin and nothing else.
+        self._label_studio = pool(None)
+        self._credentials = Credentials(policy.api_key, self._new_access_token)
+        _hide_reply_headers()
+
+    async def get(self, target: Target) -> bytes | Target:
+        """Return the body, or where the reply redirects to."""
+        authorization = await self._credentials.header() if may_send_token(target, self._policy) else None
+        headers = {**_HEADERS, "Authorization": authorization} if authorization else _HEADERS
+        async with self._exchange("GET", target, headers) as reply:
+            if reply.status in replies.SUCCESS:
+                return await self._body(target, reply, self._limits.max_bytes)
+            if reply.status in replies.REDIRECTS:
+                return self._next(target, _header(reply, "location"))
+            raise self._refusal(target, reply, authorization)
+
+    async def aclose(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._public.aclose()
+        await self._label_studio.aclose()
+
+    @asynccontextmanager
+    async def _exchange(
+        self, method: str, target: Target, headers: Mapping[bytes | str, bytes | str], content: bytes | None = None
+    ) -> AsyncIterator[httpcore.Response]:
+        limits = self._limits
+        timeout = {"connect": limits.connect_s, "pool": limits.connect_s,
+                   "read": limits.first_byte_s, "write": limits.first_byte_s}  # fmt: skip
+        pool = self._label_studio if self._is_label_studio(target) else self._public
+        try:
+            async with pool.stream(
+                method,
+                _httpcore_url(target),
+                headers={"Host": target.host_header, **headers},
+                content=content,
+                extensions={"timeout": timeout},
+            ) as reply:
+                yield reply
+        except _EXCHANGE_ERRORS as error:
+            raise replies.exchange_failure(target.origin.host, error, limits.num_retries) from None
+
+    async def _body(self, target: Target, reply: httpcore.Response, max_bytes: int) -> bytes:
+        host, clock = target.origin.host, asyncio.get_running_loop().time
+        length = _header(reply, "content-length")
+        if length.isascii() and length.isdigit() and int(length[:20]) > max_bytes:
+            raise _too_large(max_bytes)
+        started, num_received = clock(), 0
+        try:
+            collector = Collector(_header(reply, "content-encoding"), max_bytes)
+            async for chunk in reply.aiter_stream():
+                num_received += len(chunk)
+                collector.feed(chunk)
+                elapsed_s = clock() - started
+                if elapsed_s > self._limits.first_byte_s and num_received < elapsed_s * self._limits.min_bytes_per_s:
+                    raise ImageError("timeout", f"{host} sends the picture too slowly.", retryable=True)
+            return collector.finish()
+        except TooLong:
+            raise _too_large(max_bytes) from None
+        except InflateError as error:
+            raise ImageError("corrupt", f"The reply of {host} cannot be read: {error}.") from None
+
+    def _next(self, target: Target, location: str) -> Target:
+        if not location:
+            raise ImageError("unreachable", f"{target.origin.host} redirects to nowhere.")
+        following = join_location(target, location)
+        if self._is_label_studio(target) and "/user/login" in following.decoded_path:
+            raise replies.label_studio_key_missing()
+        if target.origin.scheme == "https" and following.origin.scheme == "http":
+            raise ImageError("blocked", f"{target.origin.host} redirects from https to http, which is refused.")
+        return following
+
+    def _refusal(self, target: Target, reply: httpcore.Response, authorization: str | None) -> Exception:
+        label_studio = self._is_label_studio(target)
+        if label_studio and reply.status == 401:
+            if authorization is None:
+                return replies.label_studio_key_missing()
+            if self._credentials.can_refresh:
+                self._credentials.forget(authorization)
+                return Retry(replies.label_studio_refusal(401), times=1)
+            return replies.label_studio_refusal(401)
+        if label_studio and reply.status == 403:
+            return replies.label_studio_refusal(403)
+        retry_after = _header(reply, "retry-after")
+        return replies.status_failure(target.origin.host, reply.status, self._limits.num_retries, retry_after)
+
+    async def _new_access_token(self, refresh_token: str) -> str:
+        assert self._policy.label_studio is not None
+        origin, base = self._policy.label_studio
+        target = Target(origin, f"{base}/api/token/refresh/")
+        headers = {**_HEADERS, "Accept": "application/json", "Content-Type": "application/json"}
+        content = json.dumps({"refresh": refresh_token}).encode("ascii")
+        async with self._exchange("POST", target, headers, content) as reply:
+            if reply.status in (401, 403):
+                raise replies.label_studio_refusal(401)
+            if reply.status >= 500:
+                raise replies.status_failure(origin.host, reply.status, times=self._limits.num_retries)
+            body = await self._body(target, reply, _MAX_TOKEN_REPLY_BYTES)
+        try:
+            answer = json.loads(body)
+        except (ValueError, RecursionError):
+            answer = None
+        access = answer.get("access") if isinstance(answer, dict) else None
+        if not isinstance(access, str) or not access.isascii() or not access.isprintable() or not access:
+            raise ImageError("label_studio_auth", "LABEL_STUDIO_URL does not answer as Label Studio does: check it.")
+        return access
+
+    def _is_label_studio(self, target: Target) -> bool:
+        label_studio = self._policy.label_studio
+        return label_studio is not None and target.origin == label_studio[0]
+
+
+class _ReplyHeaderFilter(logging.Filter):
+    """Drops httpcore's DEBUG record of reply headers: a Location may be a presigned address."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "receive_response_headers.complete" not in str(record.msg)
+
+
+_reply_header_filter = _ReplyHeaderFilter()
+
+
+def _hide_reply_headers() -> None:
+    for name in ("httpcore.http11", "httpcore.http2"):
+        logging.getLogger(name).addFilter(_reply_header_filter)  # adding it twice is the same as once
+
+
+def _tls_context(policy: ImagePolicy) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    if policy.extra_ca_file is not None:
+        try:
+            context.load_verify_locations(policy.extra_ca_file)
+        except (OSError, ssl.SSLError):
+            raise SettingsError(f"{policy.extra_ca_file} cannot be read as a PEM file of certificates") from None
+    return context
+
+
+def _httpcore_url(target: Target) -> httpcore.URL:
+    """Hand over the parts as they were parsed: httpcore's own parser must not get a second opinion."""
+    origin = target.origin
+    return httpcore.URL(
+        scheme=origin.scheme.encode(), host=origin.host.encode(), port=origin.port, target=target.path.encode()
+    )
+
+
+def _header(reply: httpcore.Response, name: str) -> str:
+    """Return the last header called `name`, as UTF-8 where it is (servers send raw Chinese paths in Location)."""
+    wanted = name.encode("ascii")
+    values = [value for key, value in reply.headers if key.lower() == wanted]
+    return values[-1].decode("utf-8", "replace") if values else ""
+
+
+def _too_large(max_bytes: int) -> ImageError:
+    return ImageError("too_large", f"The picture's file is larger than the limit of {max_bytes // 2**20} MB.")
