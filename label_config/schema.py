@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -91,6 +91,17 @@ class TaxonomyField:
             if not children or not self.leaves_only:
                 yield path
             stack.extend((*path, child) for child in reversed(children))
+
+    def find(self, path: Sequence[str], *, stored: bool = False) -> tuple[TaxonomyNode, ...] | None:
+        """The nodes of `path`, given by values (or by what Label Studio stores); None if no answer may take it."""
+        nodes: tuple[TaxonomyNode, ...] = ()
+        children = self.roots
+        for label in path:
+            node = next((n for n in children if (n.stored if stored else n.value) == label), None)
+            if node is None:
+                return None
+            nodes, children = (*nodes, node), node.children
+        return nodes if nodes and not (self.leaves_only and children) else None
 
 
 @dataclass(frozen=True, slots=True)
