@@ -3,7 +3,8 @@
 PrelabelError
 ├── BadRequest            400  the request is malformed; the message names the field
 │   ├── PayloadTooLarge   413  body, label config or number of tasks above its limit
-│   └── UnsupportedBody   415  compressed or non-UTF-8 body
+│   ├── UnsupportedBody   415  compressed or non-UTF-8 body
+│   └── BodyTimeout       408  the body did not arrive in time
 ├── Unauthorized          401  missing or wrong credentials
 ├── ConfigRefused         400  the label config cannot be honoured (wraps label_config.UnsupportedConfig)
 ├── SettingsError              a setting is unknown, malformed or contradictory: refuse to start
@@ -44,6 +45,10 @@ class PayloadTooLarge(BadRequest):
 
 class UnsupportedBody(BadRequest):
     http_status = 415
+
+
+class BodyTimeout(BadRequest):
+    http_status = 408
 
 
 class Unauthorized(PrelabelError):

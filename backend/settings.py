@@ -39,16 +39,15 @@ class Settings(BaseSettings):
 
     # fmt: off
     model: str = Field("auto", min_length=1, max_length=500, description=(
-        "Model id, folder, or `auto`: Qwen3-VL-30B-A3B where the GPU memory holds it, else the small built-in model"))
+        "Hub id, folder, `garments` (the small built-in model) or `auto`: Qwen3-VL-30B-A3B where the GPU holds it"))
     model_revision: str = Field("", max_length=200, description="Commit or tag of the model; empty: its newest")
     quantised_dir: Path | None = Field(None, description=(
         "Folder for 4-bit checkpoints, so that a second start does not quantise again; default: DATA_DIR/quantised"))
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:1`")
     vram_gib: float | None = Field(None, gt=0, le=1024, description=(
         "GPU memory to stay within, in GiB; empty: what the card has free"))
-    max_batch: int | None = Field(None, ge=1, le=512, description=(
-        "Most pictures decoded at the same time; empty: what fits in the memory"))
-    image_tokens: int = Field(576, ge=64, le=4096, description=(
+    max_batch: int = Field(16, ge=1, le=512, description="Most pictures decoded at the same time")
+    image_tokens: int = Field(256, ge=16, le=4096, description=(
         "Most tokens a picture becomes (one token is 32x32 pixels); fewer is faster, more sees smaller details"))
 
     data_dir: Path = Field(Path("data"), description="Folder for everything prelabel stores")
@@ -65,7 +64,7 @@ class Settings(BaseSettings):
         "A field less certain than this is marked for review, unless a project says otherwise"))
 
     label_studio_url: str = Field("", pattern=r"^(https?://[^\s/]+(/.*)?)?$", description=(
-        "Address of Label Studio; only pictures from there are fetched with the API key"),
+        "Address of Label Studio such as `https://labels.example`; only pictures from there are fetched with the API key"),
         validation_alias=_customary("LABEL_STUDIO_URL"))
     label_studio_api_key: SecretStr = Field(SecretStr(""), description="Label Studio access token, of either kind",
         validation_alias=_customary("LABEL_STUDIO_API_KEY"))
@@ -79,6 +78,8 @@ class Settings(BaseSettings):
     local_files_root: Path | None = Field(None, description="Folder that `/data/local-files/?d=` may read; empty: none")
     allowed_networks: Annotated[tuple[Network, ...], NoDecode] = Field((), description=(
         "Private networks pictures may come from, e.g. `10.1.0.0/16,192.168.7.0/24`; empty: only public addresses"))
+    extra_ca_file: Path | None = Field(None, description=(
+        "PEM file of certificate authorities to trust beside the usual ones, for pictures and Label Studio"))
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much to log")
     # fmt: on
 
@@ -94,7 +95,7 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("data_dir", "quantised_dir", "local_files_root", mode="after")
+    @field_validator("data_dir", "quantised_dir", "local_files_root", "extra_ca_file", mode="after")
     @classmethod
     def _expand_user(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else value
@@ -174,7 +175,11 @@ def _explain(problem: Any) -> str:
     if not problem["loc"]:
         return reason
     name = str(problem["loc"][0]).lower()
-    return f"{env_name(name) if name in Settings.model_fields else name}: {reason}."
+    if name not in Settings.model_fields:
+        return f"{name}: {reason}."
+    if problem["type"] == "string_pattern_mismatch":  # a regular expression helps nobody
+        reason = f"this is not a valid value. Meaning: {Settings.model_fields[name].description}"
+    return f"{env_name(name)}: {reason}."
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,0 +1,151 @@
+"""What happens around every request: an id, the password check, one log line, and an answer whatever went wrong.
+
+Pure ASGI, because a handler must see the client's disconnect itself. Covered: HTTP. Not covered: the bytes before a
+complete request head, which the HTTP server limits.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import logging
+import secrets
+import time
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from backend import logs
+from backend.errors import PrelabelError, Unauthorized
+from backend.http.bodies import ClientGone
+from backend.http.errors import error_response, refusal
+from backend.metrics import Metrics
+
+log = logging.getLogger("backend.http")
+
+OPEN_PATHS = frozenset({"/livez"})
+"""Docker's health check has no password. Everything else needs it, /health too: from a 401 there Label Studio
+concludes that the password in its model settings is wrong, and says so."""
+MAX_AUTH_HEADER_BYTES = 8 * 1024
+_SLOW_S = 1.0
+_QUIET_PATHS = frozenset({"/health", "/livez", "/metrics"})
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "Credentials(***)"
+
+    def check(self, header: bytes | None) -> None:
+        """Raise Unauthorized unless `header` is the Basic authorization of this user."""
+        given = _basic_pair(header)
+        expected = f"{self.user}:{self.password}"
+        # Label Studio's HTTP client sends Latin-1 where it can; others send UTF-8.
+        right = hmac.compare_digest(given, expected.encode("utf-8"))
+        right |= hmac.compare_digest(given, expected.encode("latin-1", "backslashreplace"))
+        if not right:
+            raise Unauthorized("Enter the user name and password of this backend in Label Studio's model settings.")
+
+
+class Edge:
+    """Wraps the app. `routes` are the paths that may appear in metrics; any other is counted as "other"."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, credentials: Credentials | None, routes: frozenset[str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._credentials = credentials
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        token = logs.request_id.set(secrets.token_hex(4))
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            logs.request_id.reset(token)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = _Exchange(receive, send)
+        started = time.monotonic()
+        try:
+            if self._credentials and scope["path"] not in OPEN_PATHS:
+                self._credentials.check(_header(scope, b"authorization"))
+            await self._app(scope, exchange.receive, exchange.send)
+        except ClientGone:
+            exchange.status = exchange.status or 499
+        except PrelabelError as error:
+            log.info("refused %s %s: %s", scope["method"], scope["path"], error)
+            await exchange.refuse(scope, error)
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            await exchange.refuse(scope, None)
+        finally:
+            self._record(scope, exchange.status, time.monotonic() - started)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        path, method = scope["path"], scope["method"]
+        route = path if path in self._routes else "other"
+        method = method if method in {"GET", "HEAD", "POST"} else "other"
+        self._metrics.requests.labels(method, route, str(status)).inc()
+        quiet = path in _QUIET_PATHS and status == 200 and seconds < _SLOW_S
+        log.log(logging.DEBUG if quiet else logging.INFO, "%s %s -> %d in %.3f s", method, path[:200], status, seconds)
+
+
+class _Exchange:
+    """One request and its answer: knows whether the body was read to its end and whether the answer has begun."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._body_read = False
+        self.status = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self._body_read = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = list(message.get("headers", ()))
+            headers.append((b"x-request-id", logs.request_id.get().encode()))
+            if self.status >= 400 and not self._body_read:
+                # What is left of the body must not be taken for the next request, nor be waited for.
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+    async def refuse(self, scope: Scope, error: PrelabelError | None) -> None:
+        if self.status:
+            return  # the answer has begun; the server cuts the connection
+        if error is None:
+            response = refusal(500, "internal", "prelabel failed on this request; its log says why.")
+        else:
+            response = error_response(error)
+        await response(scope, self.receive, self.send)
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    values = [value for key, value in scope["headers"] if key == name]
+    return values[0] if len(values) == 1 else None
+
+
+def _basic_pair(header: bytes | None) -> bytes:
+    """Return b"user:password" of a Basic authorization header, b"" for anything else."""
+    if header is None or len(header) > MAX_AUTH_HEADER_BYTES:
+        return b""
+    scheme, _, encoded = header.partition(b" ")
+    if scheme.lower() != b"basic":
+        return b""
+    try:
+        return base64.b64decode(encoded.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return b""

@@ -1,0 +1,76 @@
+"""Run the readers of `requests` where they cannot stall the event loop.
+
+`json.loads` holds the GIL: 13 MB of tasks would stop /health for 0.4 s, 68 MB for 2.6 s, and Label Studio gives it
+1 s. So a small body is read in a thread and a large one in a process of its own, which is limited in memory.
+Raises what the readers raise, and EngineBusy when the parser process died or is too slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import multiprocessing
+import resource
+import signal
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import ParamSpec, TypeVar
+
+from backend.errors import EngineBusy
+from backend.http.bodies import MAX_PLAIN_BYTES
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_MEMORY_BYTES = 4 * 2**30
+PARSE_S = 60.0
+
+
+class BodyParser:
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+
+    async def run(self, num_bytes: int, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return `read(*args, **kwargs)`; `num_bytes` is the size of the body among them."""
+        if num_bytes <= MAX_PLAIN_BYTES:
+            return await asyncio.to_thread(read, *args, **kwargs)
+        loop = asyncio.get_running_loop()
+        pool = self._open_pool()
+        try:
+            async with asyncio.timeout(PARSE_S):
+                return await loop.run_in_executor(pool, functools.partial(read, *args, **kwargs))
+        except (BrokenProcessPool, TimeoutError):
+            self.close()
+            raise EngineBusy(
+                "The request could not be read; it may be too large. Select fewer tasks at once."
+            ) from None
+
+    def warm_up(self) -> None:
+        """Start the process now, so that the first large request does not wait for it."""
+        self._open_pool().submit(_nothing)
+
+    def close(self) -> None:
+        if self._pool is None:
+            return
+        processes = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool = None
+        for process in processes:  # a parse cannot be interrupted, and nobody waits for it any more
+            process.terminate()
+
+    def _open_pool(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # Not "fork": the parent has threads, and a forked child would inherit their locks.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_limit_process)
+        return self._pool
+
+
+def _limit_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends this
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,206 @@
+"""Request bodies of Label Studio -> small typed values. Pure functions of bytes, so that they can run anywhere.
+
+`read_predict` keeps of each task only its id and the address of its picture: a 13 MB body with 10,000 tasks becomes
+about 1 MB, which is all that crosses back from the parser process. Raises BadRequest, UnsupportedBody,
+PayloadTooLarge and ConfigRefused, each naming the field; nothing of a body's content is repeated but field names.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from backend.errors import BadRequest, ConfigRefused, PayloadTooLarge, UnsupportedBody
+from label_config.errors import UnsupportedConfig
+from label_config.parse import parse_label_config
+from label_config.schema import LabelSchema
+
+MAX_CONFIG_CHARS = 256 * 1024
+MAX_PROJECT_CHARS = 64
+MAX_SCHEMAS = 64
+
+TaskId = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInput:
+    """`image_url` is None when the task's data has no string under the key its label config shows."""
+
+    id: TaskId
+    image_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictBody:
+    """`project` is Label Studio's "<id>.<created>". `interactive`: a person drew something and waits (a context)."""
+
+    project: str
+    schema: LabelSchema
+    tasks: tuple[TaskInput, ...]
+    interactive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetupBody:
+    """`access_token` is not kept: Label Studio's legacy tokens are off by default, and ours is a setting."""
+
+    project: str
+    schema: LabelSchema
+    extra_params: Any
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookBody:
+    action: str
+    project: str
+
+
+def read_predict(body: bytes, max_tasks: int) -> PredictBody:
+    document = parse_object(body)
+    tasks = document.get("tasks")
+    if not isinstance(tasks, list):
+        raise BadRequest(f'"tasks" must be a list of tasks, not {_kind(tasks)}.')
+    if len(tasks) > max_tasks:
+        raise BadRequest(
+            f'"tasks" has {len(tasks):,} items; {max_tasks:,} is the limit. '
+            "Select fewer tasks at once, or raise PRELABEL_MAX_TASKS."
+        )
+    params = document.get("params") or {}
+    if not isinstance(params, dict):
+        raise BadRequest(f'"params" must be an object, not {_kind(params)}.')
+    schema = read_schema(document, "label_config")
+    return PredictBody(
+        project=_project(document.get("project")),
+        schema=schema,
+        tasks=read_tasks(tasks, schema.image_key),
+        interactive=bool(params.get("context")),
+    )
+
+
+def read_setup(body: bytes) -> SetupBody:
+    document = parse_object(body)
+    project = _project(document.get("project"))
+    return SetupBody(project, read_schema(document, "schema"), document.get("extra_params"))
+
+
+def read_webhook(body: bytes) -> WebhookBody:
+    document = parse_object(body)
+    action = document.get("action")
+    project = document.get("project")
+    project_id = project.get("id") if isinstance(project, dict) else project
+    if not isinstance(action, str):
+        raise BadRequest(f'"action" must be a text, not {_kind(action)}.')
+    return WebhookBody(action[:64], _project(project_id))
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Strict JSON: UTF-8 (a byte order mark is skipped), no NaN, no key twice, no lone surrogates, one object."""
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UnsupportedBody("The request body is not UTF-8.") from None
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+    except RecursionError:
+        raise BadRequest("The JSON of the request body is nested too deeply.") from None
+    except MemoryError:
+        raise PayloadTooLarge("The request body needs too much memory. Select fewer tasks at once.") from None
+    except json.JSONDecodeError as error:
+        raise BadRequest(f"The request body is not JSON: {error.msg} at character {error.pos}.") from None
+    except ValueError as error:  # a number with thousands of digits, or one of our own hooks
+        if isinstance(error, _Refused):
+            raise BadRequest(str(error)) from None
+        raise BadRequest("The request body holds a number that is too long.") from None
+    if not isinstance(document, dict):
+        raise BadRequest(f"The request body must be a JSON object, not {_kind(document)}.")
+    return document
+
+
+def read_schema(document: dict[str, Any], field: str) -> LabelSchema:
+    config = document.get(field)
+    if not isinstance(config, str):
+        raise ConfigRefused(f'"{field}" must be the text of a label config, not {_kind(config)}.')
+    if len(config) > MAX_CONFIG_CHARS:
+        raise PayloadTooLarge(f'"{field}" is longer than {MAX_CONFIG_CHARS:,} characters.')
+    _require_text(config, field)
+    return schema_of(config)
+
+
+@lru_cache(maxsize=MAX_SCHEMAS)
+def schema_of(config: str) -> LabelSchema:
+    """Parse a label config, or remember having done so. Raises ConfigRefused."""
+    try:
+        return parse_label_config(config)
+    except UnsupportedConfig as error:
+        raise ConfigRefused(str(error)) from None
+
+
+def read_tasks(tasks: list[Any], image_key: str) -> tuple[TaskInput, ...]:
+    seen: set[TaskId] = set()
+    read: list[TaskInput] = []
+    for index, task in enumerate(tasks):
+        name = f'"tasks[{index}]"'
+        if not isinstance(task, dict):
+            raise BadRequest(f"{name} must be an object, not {_kind(task)}.")
+        task_id, data = task.get("id"), task.get("data")
+        if isinstance(task_id, bool) or not isinstance(task_id, int | str) or len(str(task_id)) > MAX_PROJECT_CHARS:
+            raise BadRequest(f'{name} needs an "id": a number or a short text.')
+        if isinstance(task_id, str):
+            _require_text(task_id, f"tasks[{index}].id")
+        if not isinstance(data, dict):
+            raise BadRequest(f'{name} needs "data": an object, not {_kind(data)}.')
+        if task_id in seen:
+            raise BadRequest(f"{name} has the same id as a task before it.")
+        seen.add(task_id)
+        url = data.get(image_key)
+        read.append(TaskInput(task_id, url if isinstance(url, str) and _is_text(url) else None))
+    return tuple(read)
+
+
+def _project(value: object) -> str:
+    """Lenient: "12.1700000000", "12", 12 and null all occur. Nothing is ever opened under this name."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int) or len(str(value)) > MAX_PROJECT_CHARS:
+        raise BadRequest('"project" must be a short text such as "12.1700000000".')
+    _require_text(str(value), "project")
+    return str(value)
+
+
+def _require_text(text: str, field: str) -> None:
+    if not _is_text(text):
+        raise BadRequest(f'"{field}" holds half of a surrogate pair or a NUL, which no text may.')
+
+
+def _is_text(text: str) -> bool:
+    if "\0" in text:
+        return False
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class _Refused(ValueError):
+    pass
+
+
+def _refuse_constant(name: str) -> Any:
+    raise _Refused(f"The request body is not JSON: {name} is not a number.")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise _Refused("The request body has a key twice in one object.")
+    return document
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "nothing"
+    kinds = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}
+    return kinds.get(type(value), "an object")

@@ -1,0 +1,45 @@
+"""What prelabel counts, in Prometheus' terms. One `Metrics` an app, with its own registry.
+
+Labels have few values (routes, statuses, reasons, states): never a task, a project, an address or a text.
+Nothing here raises.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from backend.engine.api import EngineState, EngineStatus
+
+PREDICT_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 45.0, 95.0)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "prelabel_requests", "HTTP requests", ["method", "route", "status"], registry=self.registry
+        )
+        self.predict_s = Histogram(
+            "prelabel_predict_seconds", "Time to answer /predict", registry=self.registry, buckets=PREDICT_BUCKETS_S
+        )
+        self.images = Counter("prelabel_images", "Pictures by what came of them", ["result"], registry=self.registry)
+        self.failures = Counter(
+            "prelabel_task_failures", "Tasks left without a prediction", ["reason"], registry=self.registry
+        )
+        self.tokens = Counter("prelabel_tokens", "Tokens by kind", ["kind"], registry=self.registry)
+        self.webhooks = Counter("prelabel_webhooks", "Webhook calls", ["action"], registry=self.registry)
+        self._queued = Gauge("prelabel_engine_queued", "Requests that wait in the engine", registry=self.registry)
+        self._running = Gauge("prelabel_engine_running", "Requests the engine works on", registry=self.registry)
+        self._restarts = Gauge("prelabel_engine_restarts", "Times the engine was restarted", registry=self.registry)
+        self._state = Gauge("prelabel_engine_state", "1 for the present state", ["state"], registry=self.registry)
+
+    def render(self, status: EngineStatus) -> bytes:
+        """The text Prometheus scrapes."""
+        self._queued.set(status.num_queued)
+        self._running.set(status.num_running)
+        self._restarts.set(status.num_restarts)
+        for state in get_args(EngineState):
+            self._state.labels(state).set(1 if state == status.state else 0)
+        return generate_latest(self.registry)

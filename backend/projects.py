@@ -1,0 +1,145 @@
+"""What a project may change, and what each project has changed.
+
+Label Studio sends the model settings' "extra params" to /setup only, so they are remembered per project, on disk too.
+A label config is never remembered: each /predict brings its own. An unknown key or a bad value is a warning, never an
+error, because a person typed it into a form that shows no errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from backend.settings import Settings
+from backend.state import StateFile
+
+log = logging.getLogger(__name__)
+
+MAX_PROJECTS = 1_000
+
+
+class ProjectOptions(BaseModel):
+    """Extra params of a project. Caption lengths are characters in Chinese, words in English."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    language: Literal["zh", "en"] = "zh"
+    extra_instructions: str = Field(default="", max_length=2_000)
+    caption_min_length: int = Field(default=80, ge=1, le=1_000)
+    caption_max_length: int = Field(default=120, ge=1, le=1_000)
+    temperature: float = Field(default=0.4, ge=0, le=2)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    max_new_tokens: int = Field(default=512, ge=16, le=2_048)
+    review_threshold: float = Field(default=0.6, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _lengths_in_order(self) -> ProjectOptions:
+        if self.caption_min_length > self.caption_max_length:
+            raise ValueError("caption_min_length is larger than caption_max_length")
+        return self
+
+
+def default_options(settings: Settings) -> ProjectOptions:
+    return ProjectOptions(language=settings.language, review_threshold=settings.review_threshold)
+
+
+def read_options(extra_params: object, defaults: ProjectOptions) -> tuple[ProjectOptions, list[str]]:
+    """Return `defaults` changed by `extra_params` (an object, its JSON text, or nothing) and what was left out."""
+    if isinstance(extra_params, str) and extra_params.strip():
+        try:
+            extra_params = json.loads(extra_params)
+        except (ValueError, RecursionError):
+            return defaults, ['extra params are not JSON; write an object such as {"language": "en"}']
+    if extra_params is None or extra_params == "":
+        return defaults, []
+    if not isinstance(extra_params, Mapping):
+        return defaults, ['extra params must be an object such as {"language": "en"}']
+    warnings = [_unknown(str(key)) for key in extra_params if key not in ProjectOptions.model_fields]
+    known = {key: value for key, value in extra_params.items() if key in ProjectOptions.model_fields}
+    for key in list(known):
+        problem = _problem(defaults, {key: known[key]}, alone=True)
+        if problem:
+            del known[key]
+            warnings.append(f"{key}: {problem}; {getattr(defaults, key)!r} is used instead")
+    problem = _problem(defaults, known, alone=False)
+    if problem:
+        warnings.append(f"{problem}; the default lengths are used instead")
+        known = {key: value for key, value in known.items() if not key.startswith("caption_")}
+    return _merge(defaults, known), warnings
+
+
+def _merge(defaults: ProjectOptions, changes: Mapping[str, Any]) -> ProjectOptions:
+    return ProjectOptions.model_validate({**defaults.model_dump(), **changes})
+
+
+def _problem(defaults: ProjectOptions, changes: Mapping[str, Any], *, alone: bool) -> str:
+    """Say what is wrong with `changes`; `alone`: only with single values, not with how they go together."""
+    try:
+        _merge(defaults, changes)
+    except ValidationError as error:
+        problems = [p for p in error.errors() if p["loc"] or not alone]
+        return str(problems[0]["msg"]).removeprefix("Value error, ") if problems else ""
+    return ""
+
+
+def _unknown(key: str) -> str:
+    close = difflib.get_close_matches(key, ProjectOptions.model_fields, n=1)
+    hint = f"did you mean {close[0]}?" if close else "known are " + ", ".join(ProjectOptions.model_fields)
+    return f"{key[:64]}: there is no such extra param; {hint}"
+
+
+class ProjectBook:
+    """Options by project, the least recently used forgotten beyond MAX_PROJECTS. Use it from one event loop."""
+
+    def __init__(self, file: StateFile, defaults: ProjectOptions) -> None:
+        self._file = file
+        self._defaults = defaults
+        self._changes: dict[str, dict[str, Any]] = {}
+        self._versions: dict[str, str] = {}
+        self._saving = asyncio.Lock()
+        for project, changes in file.load().items():
+            if isinstance(changes, dict):
+                self._changes[project] = changes
+
+    def options(self, project: str) -> ProjectOptions:
+        """What applies to `project`; the defaults if /setup never spoke of it."""
+        return read_options(self._changes.get(project), self._defaults)[0]
+
+    async def remember(self, project: str, extra_params: object) -> list[str]:
+        """Keep the extra params of `project`, on disk if they changed. Returns warnings about them."""
+        options, warnings = read_options(extra_params, self._defaults)
+        for warning in warnings:
+            log.warning("project %s: %s", project, warning)
+        changes = {k: v for k, v in options.model_dump().items() if v != getattr(self._defaults, k)}
+        before = self._changes.pop(project, {})
+        if changes:
+            self._changes[project] = changes
+            while len(self._changes) > MAX_PROJECTS:
+                del self._changes[next(iter(self._changes))]
+        if changes != before:
+            await self._save()
+        return warnings
+
+    def note_version(self, project: str, model_version: str) -> None:
+        self._versions.pop(project, None)
+        self._versions[project] = model_version
+        while len(self._versions) > MAX_PROJECTS:
+            del self._versions[next(iter(self._versions))]
+
+    def versions(self, project: str | None = None) -> list[str]:
+        """The model versions given out since the start, newest first; of one project if it is named."""
+        chosen = [v for p, v in self._versions.items() if project in (None, "", p, p.partition(".")[0])]
+        return list(dict.fromkeys(reversed(chosen)))
+
+    async def _save(self) -> None:
+        async with self._saving:
+            try:
+                await asyncio.to_thread(self._file.save, dict(self._changes))
+            except OSError as error:
+                log.warning("the projects' extra params could not be saved: %s", error.strerror)

@@ -1,0 +1,95 @@
+"""How the pictures of one project are answered, and the model version that stands for it.
+
+The version is `<model>-<quantisation>-<fingerprint>`; the fingerprint covers everything an answer depends on: schema,
+instruction, sampling, review threshold, picture size, and ANSWER_CODE for changes in our own code that alter answers.
+So a changed config predicts anew and an unchanged one never does. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from backend.engine.api import EngineStatus, GenerateRequest
+from backend.engine.messages import Picture, Ready, Sampling
+from backend.projects import ProjectOptions
+from backend.state import StateFile
+from label_config.prompt import PromptOptions, build_instruction
+from label_config.schema import LabelSchema
+
+ANSWER_CODE = 1
+"""Raise it with every change of grammar, answer reading, regions or review rules that alters stored predictions."""
+MAX_RECIPES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    schema: LabelSchema
+    options: ProjectOptions
+    instruction: str
+    fingerprint: str
+
+    def version(self, ready: Ready) -> str:
+        return f"{_slug(ready.model_name)}-{_slug(ready.quantisation)}-{self.fingerprint}"
+
+    def request(self, picture: Picture, sha256: str, *, interactive: bool) -> GenerateRequest:
+        """The seed follows from the picture's bytes and the recipe: the same input gives the same answer."""
+        seed = int.from_bytes(hashlib.sha256(f"{sha256}:{self.fingerprint}".encode()).digest()[:4], "big")
+        sampling = Sampling(self.options.temperature, self.options.top_p, self.options.max_new_tokens, seed)
+        return GenerateRequest(
+            self.schema, self.instruction, picture, sampling, _text_max_chars(self.options), interactive
+        )
+
+
+@lru_cache(maxsize=MAX_RECIPES)
+def recipe_of(schema: LabelSchema, options: ProjectOptions, image_tokens: int) -> Recipe:
+    words = PromptOptions(
+        language=options.language,
+        caption_min=options.caption_min_length,
+        caption_max=options.caption_max_length,
+        extra_instructions=options.extra_instructions,
+    )
+    instruction = build_instruction(schema, words)
+    content = [ANSWER_CODE, schema.fingerprint, instruction, options.model_dump(), image_tokens]
+    text = json.dumps(content, ensure_ascii=True, sort_keys=True)
+    return Recipe(schema, options, instruction, hashlib.sha256(text.encode()).hexdigest()[:12])
+
+
+class ModelNames:
+    """The loaded model's name, also while it loads: then it is the one that the same settings loaded last time.
+
+    Label Studio compares the version of /setup with those of stored predictions, so it should not change because
+    prelabel was started again.
+    """
+
+    def __init__(self, file: StateFile, model: str, revision: str) -> None:
+        self._file = file
+        self._key = f"{model}@{revision}"
+        self._known: Ready | None = None
+        document = file.load()
+        name, quantisation = document.get("name"), document.get("quantisation")
+        if document.get("settings") == self._key and isinstance(name, str) and isinstance(quantisation, str):
+            self._known = Ready(name, quantisation, "", 0.0, 0.0)
+        self._fallback = Ready(model.rstrip("/").rpartition("/")[2], "loading", "", 0.0, 0.0)
+
+    def of(self, status: EngineStatus) -> Ready:
+        return status.ready or self._known or self._fallback
+
+    def remember(self, ready: Ready) -> None:
+        """Keep the name for the next start. Raises OSError; call it in a thread."""
+        if self._known and (self._known.model_name, self._known.quantisation) == (ready.model_name, ready.quantisation):
+            return
+        self._known = ready
+        self._file.save({"settings": self._key, "name": ready.model_name, "quantisation": ready.quantisation})
+
+
+def _text_max_chars(options: ProjectOptions) -> int:
+    """A hard stop well above what the prompt asks for; an English word counts as ten characters."""
+    return max(400, options.caption_max_length * (3 if options.language == "zh" else 10))
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-") or "model"

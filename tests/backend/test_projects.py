@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend import projects
+from backend.projects import ProjectBook, ProjectOptions, read_options
+from backend.state import StateFile
+
+DEFAULTS = ProjectOptions()
+
+
+def book(folder: Path) -> ProjectBook:
+    return ProjectBook(StateFile(folder / "projects.json"), DEFAULTS)
+
+
+def test_extra_params_change_what_they_name_and_nothing_else() -> None:
+    options, warnings = read_options({"language": "en", "temperature": 0.2}, DEFAULTS)
+    assert (options.language, options.temperature, options.top_p) == ("en", 0.2, 0.9)
+    assert warnings == []
+
+
+@pytest.mark.parametrize("nothing", [None, {}, "", "  "], ids=repr)
+def test_no_extra_params_mean_the_defaults(nothing: Any) -> None:
+    assert read_options(nothing, DEFAULTS)[0] == DEFAULTS
+
+
+def test_extra_params_may_be_json_text() -> None:
+    assert read_options('{"top_p": 0.5}', DEFAULTS)[0].top_p == 0.5
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        pytest.param({"temprature": 1}, "did you mean temperature", id="misspelt key"),
+        pytest.param({"colour": 1}, "no such extra param", id="unknown key"),
+        pytest.param({"temperature": 9}, "temperature", id="out of range"),
+        pytest.param({"temperature": float("nan")}, "temperature", id="not a number"),
+        pytest.param({"language": "fr"}, "language", id="unknown language"),
+        pytest.param({"max_new_tokens": "many"}, "max_new_tokens", id="word for a number"),
+        pytest.param({"extra_instructions": "x" * 5000}, "extra_instructions", id="too long a text"),
+        pytest.param({"caption_min_length": 200}, "larger than caption_max_length", id="lengths crossed"),
+        pytest.param([1], "must be an object", id="list"),
+        pytest.param(7, "must be an object", id="number"),
+        pytest.param("{", "not JSON", id="broken JSON"),
+        pytest.param("[" * 5000, "not JSON", id="deep JSON"),
+    ],
+)
+def test_what_cannot_be_used_is_a_warning_and_the_rest_applies(extra: Any, said: str) -> None:
+    if isinstance(extra, dict):
+        extra = {**extra, "top_p": 0.5}
+    options, warnings = read_options(extra, DEFAULTS)
+    assert said in " ".join(warnings)
+    assert options.model_copy(update={"top_p": 0.9}) == DEFAULTS
+    if isinstance(extra, dict):
+        assert options.top_p == 0.5
+
+
+def test_projects_do_not_mix_and_survive_a_restart(tmp_path: Path) -> None:
+    async def remember() -> None:
+        first = book(tmp_path)
+        await first.remember("1.17", {"language": "en"})
+        await first.remember("2.17", {"top_p": 0.5})
+
+    asyncio.run(remember())
+    second = book(tmp_path)
+    assert second.options("1.17") == ProjectOptions(language="en")
+    assert second.options("2.17") == ProjectOptions(top_p=0.5)
+    assert second.options("3.17") == DEFAULTS
+
+
+def test_emptied_extra_params_bring_the_defaults_back(tmp_path: Path) -> None:
+    async def run() -> None:
+        kept = book(tmp_path)
+        await kept.remember("1", {"language": "en"})
+        await kept.remember("1", None)
+        assert kept.options("1") == DEFAULTS
+
+    asyncio.run(run())
+    assert book(tmp_path).options("1") == DEFAULTS
+
+
+def test_a_changed_default_reaches_projects_that_did_not_set_it(tmp_path: Path) -> None:
+    asyncio.run(book(tmp_path).remember("1", {"top_p": 0.5}))
+    later = ProjectBook(StateFile(tmp_path / "projects.json"), ProjectOptions(language="en"))
+    assert later.options("1") == ProjectOptions(language="en", top_p=0.5)
+
+
+def test_the_file_is_written_only_when_something_changed(tmp_path: Path) -> None:
+    async def run() -> None:
+        kept = book(tmp_path)
+        await kept.remember("1", None)
+        assert not (tmp_path / "projects.json").exists()
+        await kept.remember("1", {"language": "en"})
+        (tmp_path / "projects.json").unlink()
+        await kept.remember("1", {"language": "en"})
+        assert not (tmp_path / "projects.json").exists()
+
+    asyncio.run(run())
+
+
+def test_the_number_of_projects_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projects, "MAX_PROJECTS", 3)
+
+    async def run() -> None:
+        kept = book(tmp_path)
+        for number in range(5):
+            await kept.remember(str(number), {"language": "en"})
+            kept.note_version(str(number), f"v{number}")
+        assert [kept.options(str(n)).language for n in range(5)] == ["zh", "zh", "en", "en", "en"]
+        assert kept.versions() == ["v4", "v3", "v2"]
+
+    asyncio.run(run())
+
+
+def test_a_folder_that_cannot_be_written_costs_the_memory_of_it_only(tmp_path: Path) -> None:
+    async def run() -> None:
+        kept = book(tmp_path / "gone")
+        await kept.remember("1", {"language": "en"})
+        assert kept.options("1").language == "en"
+
+    asyncio.run(run())
