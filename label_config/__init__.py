@@ -1,0 +1,61 @@
+"""What is labelled: Label Studio label configs, and everything that follows from one.
+
+XML -> LabelSchema -> instruction and grammar for the model -> Answer -> Label Studio regions and review findings.
+Imports no torch, opens no connection, reads no environment variable.
+"""
+
+from label_config.answer import Answer, FieldAnswer, FieldValue, parse_answer, render_answer
+from label_config.controls import SupportedTag, supported_tags
+from label_config.errors import MalformedAnswer, UnsupportedConfig
+from label_config.grammar import answer_grammar
+from label_config.parse import parse_label_config
+from label_config.prompt import Language, PromptOptions, build_instruction
+from label_config.regions import answer_to_regions, prediction, regions_to_answer
+from label_config.review import Finding, ReviewOptions, review
+from label_config.schema import (
+    Choice,
+    ChoicesField,
+    Field,
+    LabelSchema,
+    NumberField,
+    RatingField,
+    ReviewControls,
+    TaxonomyField,
+    TaxonomyNode,
+    TextField,
+)
+from label_config.taxonomies import ready_made
+
+__all__ = [
+    "Answer",
+    "Choice",
+    "ChoicesField",
+    "Field",
+    "FieldAnswer",
+    "FieldValue",
+    "Finding",
+    "LabelSchema",
+    "Language",
+    "MalformedAnswer",
+    "NumberField",
+    "PromptOptions",
+    "RatingField",
+    "ReviewControls",
+    "ReviewOptions",
+    "SupportedTag",
+    "TaxonomyField",
+    "TaxonomyNode",
+    "TextField",
+    "UnsupportedConfig",
+    "answer_grammar",
+    "answer_to_regions",
+    "build_instruction",
+    "parse_answer",
+    "parse_label_config",
+    "prediction",
+    "ready_made",
+    "regions_to_answer",
+    "render_answer",
+    "review",
+    "supported_tags",
+]

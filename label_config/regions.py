@@ -1,0 +1,161 @@
+"""Answer <-> Label Studio result regions: predictions out, people's annotations in.
+
+Out: plain values of the known types only, never an `html` key; labels as Label Studio stores them (alias); texts on
+one line without hidden characters, cut to a limit. In: whatever Label Studio sends; regions and labels that the
+schema does not know are passed over. Knows no HTTP. Nothing raises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from label_config.answer import Answer, FieldAnswer, FieldValue
+from label_config.prompt import Language
+from label_config.review import Finding
+from label_config.schema import ChoicesField, Field, LabelSchema, NumberField, RatingField, TaxonomyField, TextField
+from label_config.visible import visible_text
+
+MAX_TEXT_CHARS = 8_000
+MAX_REASON_CHARS = 1_000
+_HUGE = 1e15
+
+
+def prediction(
+    schema: LabelSchema,
+    answer: Answer,
+    findings: Sequence[Finding],
+    model_version: str,
+    seed: str,
+    *,
+    language: Language = "zh",
+) -> dict[str, Any]:
+    """Return one Label Studio prediction. `score` is the smallest label confidence, absent if no field is a label."""
+    result = answer_to_regions(schema, answer, findings, seed=seed, language=language)
+    score = answer.score
+    return {"model_version": model_version} | ({} if score is None else {"score": score}) | {"result": result}
+
+
+def answer_to_regions(
+    schema: LabelSchema, answer: Answer, findings: Sequence[Finding] = (), *, seed: str, language: Language = "zh"
+) -> list[dict[str, Any]]:
+    """Return a region for each field that has a value, and with `findings` the review controls' regions.
+
+    The regions' ids follow from `seed` and the control's name, so that the same work done twice is the same result.
+    `language` is that of the review reason.
+    """
+    regions = []
+    for field in schema.fields:
+        found = answer.fields.get(field.name)
+        value = None if found is None or found.value is None else _region_value(field, found.value)
+        if found is None or value is None:
+            continue
+        region = _region(seed, field.name, field.to_name, _TYPES[type(field)], value)
+        if found.confidence is not None:
+            region["score"] = found.confidence
+        regions.append(region)
+    return regions + list(_review_regions(schema, findings, seed, language))
+
+
+def _review_regions(
+    schema: LabelSchema, findings: Sequence[Finding], seed: str, language: Language
+) -> Iterator[dict[str, Any]]:
+    controls = schema.review
+    if controls is None or not findings:
+        return
+    if controls.flag is not None:
+        value = {"choices": [controls.flag.stored]}
+        yield _region(seed, controls.flag_name, controls.to_name, "choices", value)
+    if controls.reason_name:
+        reasons = dict.fromkeys(f.reason if language == "zh" else f.reason_en for f in findings)
+        text = visible_text(("；" if language == "zh" else "; ").join(reasons), MAX_REASON_CHARS)
+        yield _region(seed, controls.reason_name, controls.to_name, "textarea", {"text": [text]})
+
+
+_TYPES: dict[type, str] = {
+    TextField: "textarea",
+    ChoicesField: "choices",
+    TaxonomyField: "taxonomy",
+    RatingField: "rating",
+    NumberField: "number",
+}
+
+
+def _region(seed: str, name: str, to_name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
+    digest = hashlib.sha256(f"{seed}\0{name}".encode(errors="surrogatepass")).hexdigest()
+    return {"id": digest[:10], "from_name": name, "to_name": to_name, "type": kind, "value": value}
+
+
+def _region_value(field: Field, value: FieldValue) -> dict[str, Any] | None:
+    """`value` as Label Studio stores it; None if there is nothing to store."""
+    match field:
+        case TextField() if isinstance(value, str):
+            text = visible_text(value, MAX_TEXT_CHARS)
+            return {"text": [text]} if text else None
+        case ChoicesField() if isinstance(value, tuple):
+            stored = {choice.value: choice.stored for choice in field.choices}
+            labels = [stored[label] for label in value if isinstance(label, str) and label in stored]
+            return {"choices": labels} if labels else None
+        case TaxonomyField() if isinstance(value, tuple):
+            nodes = [field.find(path) for path in value if isinstance(path, tuple)]
+            paths = [[node.stored for node in path] for path in nodes if path]
+            return {"taxonomy": paths} if paths else None
+        case RatingField() if isinstance(value, int):
+            return {"rating": value}
+        case NumberField() if isinstance(value, int | float) and _is_number(value):
+            return {"number": value}
+    return None
+
+
+def regions_to_answer(schema: LabelSchema, regions: Sequence[Mapping[str, Any]]) -> Answer:
+    """Return what `regions` (of an annotation or a prediction) say about the fields of `schema`.
+
+    Aliases become values again. Regions of other controls, unknown labels and broken values are passed over; a field
+    without a usable region is absent. The last region of a control counts. A region's `score` is its confidence.
+    """
+    by_name = {field.name: field for field in schema.fields}
+    fields: dict[str, FieldAnswer] = {}
+    for region in regions:
+        name = region.get("from_name") if isinstance(region, Mapping) else None
+        field = by_name.get(name) if isinstance(name, str) else None
+        value = region.get("value") if field is not None else None
+        if field is None or not isinstance(value, Mapping):
+            continue
+        if (read := _field_value(field, value)) is not None:
+            fields[field.name] = FieldAnswer(read, _score(region.get("score")))
+    return Answer(fields)
+
+
+def _field_value(field: Field, value: Mapping[str, Any]) -> FieldValue:
+    content = value.get({"textarea": "text"}.get(_TYPES[type(field)], _TYPES[type(field)]))
+    match field:
+        case TextField():
+            lines = [content] if isinstance(content, str) else _strings(content)
+            return "\n".join(lines) or None
+        case ChoicesField():
+            labels = [content] if isinstance(content, str) else _strings(content)
+            # What is stored wins over a value that happens to be another choice's alias.
+            known = {c.value: c.value for c in field.choices} | {c.stored: c.value for c in field.choices}
+            return tuple(dict.fromkeys(known[label] for label in labels if label in known)) or None
+        case TaxonomyField():
+            paths = [_strings(path) for path in content] if isinstance(content, list) else []
+            found = [field.find(path, stored=True) or field.find(path) for path in paths]
+            return tuple(dict.fromkeys(tuple(node.value for node in nodes) for nodes in found if nodes)) or None
+        case RatingField():
+            return content if type(content) is int and 1 <= content <= field.max_rating else None
+        case NumberField():
+            return content if isinstance(content, int | float) and _is_number(content) else None
+
+
+def _is_number(value: float) -> bool:
+    """Not NaN, not infinite, not a bool, and small enough for every JSON reader."""
+    return type(value) is not bool and -_HUGE < value < _HUGE
+
+
+def _strings(content: Any) -> list[str]:
+    return [item for item in content if isinstance(item, str)] if isinstance(content, list) else []
+
+
+def _score(score: Any) -> float | None:
+    return float(score) if isinstance(score, int | float) and _is_number(score) and 0 <= score <= 1 else None

@@ -1,0 +1,130 @@
+"""Rules that say why a person must look at an answer.
+
+They use the answer alone: what the description says, what is missing, how sure the model was of each label.
+Knows no picture and no model. Nothing raises. Reasons are Chinese for annotators, and English beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from label_config.answer import Answer
+from label_config.prompt import Language
+from label_config.schema import Field, LabelSchema, TextField
+
+FindingCode = Literal[
+    "uncertain_words", "too_short", "wrong_language", "repetition", "missing", "low_confidence", "truncated"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One reason to look. `field` is the field's name, "" for the answer as a whole."""
+
+    code: FindingCode
+    field: str
+    reason: str
+    reason_en: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewOptions:
+    """`min_confidence` and `min_language_share` are 0..1; `min_text_chars` counts characters in any language."""
+
+    language: Language = "zh"
+    min_confidence: float = 0.5
+    min_text_chars: int = 30
+    min_language_share: float = 0.5
+
+
+# "背景模糊" and "blurry background" describe a style of photo, not doubt.
+_UNCERTAIN = {
+    "zh": re.compile(
+        r"看不清|看不出|无法判断|无法确定|无法辨认|难以判断|不确定|(?<!背景)(?<!背景略微)(?<!背景略显)模糊"
+    ),
+    "en": re.compile(
+        r"\b(?:unclear|(?:cannot|can not|can't|unable to) (?:tell|determine|see|identify)|not sure|uncertain"
+        r"|(?:blurry|blurred)(?! background))\b",
+        re.IGNORECASE,
+    ),
+}
+_CJK = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_MAX_CHECKED_CHARS = 4_000
+# A unit of 2-40 characters four times in a row, or one character twelve times; a loop of a model is far longer.
+_LOOP = re.compile(r"(.{2,40}?)\1{3}|([^\s.…\-—_=~·*])\2{11}", re.DOTALL)
+_CLAUSE_END = re.compile(r"[，。！？；,.!?;\n]+")
+_MIN_CLAUSE_CHARS = 6
+_MAX_SAME_CLAUSES = 2
+
+
+def review(schema: LabelSchema, answer: Answer, options: ReviewOptions | None = None) -> tuple[Finding, ...]:
+    """Return what a person should look at, in the order of the fields; empty if nothing."""
+    options = options or ReviewOptions()
+    findings: list[Finding] = []
+    if answer.truncated:
+        findings.append(Finding("truncated", "", "生成被截断，答案不完整", "the answer was cut by the token limit"))
+    for field in schema.fields:
+        if isinstance(field, TextField):
+            findings += _text_findings(field, answer, options)
+        else:
+            findings += _label_findings(field, answer, options)
+    return tuple(findings)
+
+
+def _label_findings(field: Field, answer: Answer, options: ReviewOptions) -> Iterator[Finding]:
+    found = answer.fields.get(field.name)
+    if found is None or (found.value is None and field.required):
+        yield _finding("missing", field, "缺少标签", "has no label")
+    elif found.confidence is not None and found.confidence < options.min_confidence:
+        share, limit = f"{found.confidence:.0%}", f"{options.min_confidence:.0%}"
+        yield _finding(
+            "low_confidence", field, f"置信度 {share}，低于 {limit}", f"has a confidence of {share}, below {limit}"
+        )
+
+
+def _text_findings(field: TextField, answer: Answer, options: ReviewOptions) -> Iterator[Finding]:
+    found = answer.fields.get(field.name)
+    text = found.value if found is not None else None
+    if not isinstance(text, str) or not text.strip():
+        yield _finding("missing", field, "缺少描述", "has no text")
+        return
+    text = text.strip()[:_MAX_CHECKED_CHARS]
+    if doubt := _UNCERTAIN[options.language].search(text):
+        yield _finding("uncertain_words", field, f"描述中出现“{doubt[0]}”", f'says "{doubt[0]}"')
+    if len(text) < options.min_text_chars:
+        low = options.min_text_chars
+        yield _finding(
+            "too_short",
+            field,
+            f"描述只有 {len(text)} 字，少于 {low} 字",
+            f"has {len(text)} characters, fewer than {low}",
+        )
+    if _is_wrong_language(text, options):
+        wanted = {"zh": ("不是中文", "is not in Chinese"), "en": ("含有中文", "contains Chinese")}[options.language]
+        yield _finding("wrong_language", field, f"描述{wanted[0]}", wanted[1])
+    if _repeats(text):
+        yield _finding("repetition", field, "描述内容重复", "repeats itself")
+
+
+def _finding(code: FindingCode, field: Field, reason: str, reason_en: str) -> Finding:
+    title = field.title or field.name
+    return Finding(code, field.name, f"{title}：{reason}", f"{field.name} {reason_en}")
+
+
+def _is_wrong_language(text: str, options: ReviewOptions) -> bool:
+    num_cjk = len(_CJK.findall(text))
+    if options.language == "en":
+        return num_cjk > 0
+    num_letters = sum(map(str.isalpha, text))
+    return num_letters > 0 and num_cjk / num_letters < options.min_language_share
+
+
+def _repeats(text: str) -> bool:
+    if _LOOP.search(text):
+        return True
+    clauses = [clause.strip() for clause in _CLAUSE_END.split(text)]
+    long_clauses = [clause for clause in clauses if len(clause) >= _MIN_CLAUSE_CHARS]
+    return any(long_clauses.count(clause) > _MAX_SAME_CLAUSES for clause in set(long_clauses))
