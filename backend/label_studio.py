@@ -1,0 +1,241 @@
+"""What we ask of Label Studio's API to set up a project, over label-studio-sdk (and httpx where the SDK has no call).
+
+Both kinds of token work: legacy tokens, and personal access tokens, which the SDK exchanges for short-lived ones.
+Every call has a time limit and is made once: the SDK's own retries repeat POSTs, too, and would make duplicates.
+Raises LabelStudioError, whose text tells the next step; `retryable` says whether waiting may help.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from label_studio_sdk.client import LabelStudio
+from label_studio_sdk.core.api_error import ApiError
+from label_studio_sdk.core.request_options import RequestOptions
+
+from backend.errors import LabelStudioError
+from backend.label_studio_errors import explain, unreachable
+
+T = TypeVar("T")
+CALL_S = 30.0
+UPLOAD_S = 120.0
+RETRIEVE_S = 130.0  # Label Studio itself gives the backend 100 s
+_UPLOAD_FILES = 50  # Label Studio takes at most 100 files a request
+_ONCE = RequestOptions(max_retries=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    id: int
+    title: str
+    label_config: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """An ML backend as Label Studio knows it. `state` is CO (connected), DI, ER, TR or PR."""
+
+    id: int
+    url: str
+    title: str
+    state: str
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What Label Studio must send to the backend; no password means no authentication."""
+
+    user: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRegions:
+    """The regions of one prediction or annotation of a task; `score` and `model_version` are a prediction's."""
+
+    task_id: int
+    regions: tuple[dict[str, Any], ...]
+    score: float | None = None
+    model_version: str = ""
+
+
+class LabelStudioClient:
+    """Use as a context manager, or call `close`."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(timeout=CALL_S, follow_redirects=False)
+        with self._explained():
+            self._sdk = LabelStudio(  # type: ignore[no-untyped-call]
+                base_url=self.url, api_key=api_key.strip(), httpx_client=self._http, timeout=CALL_S, max_retries=0
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def user_email(self) -> str:
+        """Who the token belongs to; the cheapest way to find out that it works."""
+        return str(self._call(lambda: self._sdk.users.whoami(request_options=_ONCE)).email)
+
+    def new_personal_access_token(self) -> str:
+        """Mint a personal access token for the user of this client."""
+        return str(self._call(lambda: self._sdk.tokens.create(request_options=_ONCE)).token)
+
+    # Projects
+
+    def project(self, project_id: int) -> Project:
+        return _project(self._call(lambda: self._sdk.projects.get(id=project_id, request_options=_ONCE)))
+
+    def projects_titled(self, title: str) -> list[Project]:
+        """The projects with exactly this title, oldest first."""
+        found: list[Any] = self._call(lambda: list(self._sdk.projects.list(title=title, request_options=_ONCE)))
+        return sorted((_project(p) for p in found if p.title == title), key=lambda p: p.id)
+
+    def create_project(self, title: str, label_config: str) -> Project:
+        return _project(
+            self._call(lambda: self._sdk.projects.create(title=title, label_config=label_config, request_options=_ONCE))
+        )
+
+    def set_label_config(self, project_id: int, label_config: str) -> None:
+        self._call(lambda: self._sdk.projects.update(id=project_id, label_config=label_config, request_options=_ONCE))
+
+    def prelabel_with(self, project_id: int, backend_title: str) -> None:
+        """Turn on "Use predictions to prelabel tasks", with the predictions of the backend of that title."""
+        self._call(
+            lambda: self._sdk.projects.update(
+                id=project_id, show_collab_predictions=True, model_version=backend_title, request_options=_ONCE
+            )
+        )
+
+    # ML backends
+
+    def backends(self, project_id: int) -> list[Backend]:
+        """The project's backends. Label Studio asks each for its health first, so this may take seconds."""
+        return [_backend(b) for b in self._call(lambda: self._sdk.ml.list(project=project_id, request_options=_ONCE))]
+
+    def save_backend(
+        self, project_id: int, url: str, title: str, credentials: Credentials | None, backend_id: int | None = None
+    ) -> Backend:
+        """Add the backend at `url`, or change the one with `backend_id`. Label Studio calls it before it saves."""
+        fields: dict[str, Any] = {"project": project_id, "url": url, "title": title, "is_interactive": True}
+        if credentials:
+            fields |= {
+                "auth_method": "BASIC_AUTH",
+                "basic_auth_user": credentials.user,
+                "basic_auth_pass": credentials.password,
+            }
+        elif backend_id is not None:
+            fields["auth_method"] = "NONE"
+        if backend_id is None:
+            saved: Any = self._call(lambda: self._sdk.ml.create(**fields, request_options=_ONCE))
+        else:
+            saved = self._call(lambda: self._sdk.ml.update(backend_id, **fields, request_options=_ONCE))
+        return next(b for b in self.backends(project_id) if b.id == saved.id)
+
+    # Tasks
+
+    def import_tasks(self, project_id: int, data: Sequence[dict[str, Any]]) -> None:
+        """Import one task for each item of `data`."""
+        self._post(f"/api/projects/{project_id}/import", UPLOAD_S, json=[{"data": item} for item in data])
+
+    def upload_files(self, project_id: int, files: Sequence[Path]) -> None:
+        """Import pictures as uploads, one task a file, as dropping them on the import page does."""
+        for start in range(0, len(files), _UPLOAD_FILES):
+            parts = [
+                (path.name, (path.name, path.read_bytes(), mimetypes.guess_type(path.name)[0]))
+                for path in files[start : start + _UPLOAD_FILES]
+            ]
+            self._post(f"/api/projects/{project_id}/import", UPLOAD_S, files=parts)
+
+    def tasks(self, project_id: int) -> dict[int, dict[str, Any]]:
+        """The data of every task, by task id, in the order they were imported."""
+        found: list[Any] = self._call(
+            lambda: list(self._sdk.tasks.list(project=project_id, page_size=500, request_options=_ONCE))
+        )
+        return {int(task.id): dict(task.data or {}) for task in sorted(found, key=lambda t: int(t.id))}
+
+    def retrieve_predictions(self, project_id: int) -> None:
+        """Run Label Studio's own *Batch predictions* action on all tasks. Returns when Label Studio is done."""
+        self._post(
+            f"/api/dm/actions?id=retrieve_tasks_predictions&project={project_id}",
+            RETRIEVE_S,
+            json={"selectedItems": {"all": True, "excluded": []}, "filters": {"conjunction": "and", "items": []}},
+        )
+
+    def predictions(self, project_id: int) -> list[TaskRegions]:
+        found = self._call(lambda: self._sdk.predictions.list(task__project=project_id, request_options=_ONCE))
+        return [
+            TaskRegions(
+                int(p.task), _regions(p.result), None if p.score is None else float(p.score), p.model_version or ""
+            )
+            for p in found
+        ]
+
+    def annotations(self, task_id: int) -> list[TaskRegions]:
+        found = self._call(lambda: self._sdk.annotations.list(id=task_id, request_options=_ONCE))
+        return [TaskRegions(task_id, _regions(a.result)) for a in found]
+
+    def _post(self, path: str, timeout_s: float, **body: Any) -> None:
+        """POST what the SDK has no call for, with the SDK's own headers (it keeps the short-lived token)."""
+        with self._explained():
+            headers = self._sdk._client_wrapper.get_headers()
+            reply = self._http.post(self.url + path, headers=headers, timeout=timeout_s, **body)
+            if not reply.is_success:
+                raise ApiError(status_code=reply.status_code, body=_json_or_text(reply))
+
+    def _call(self, call: Callable[[], T]) -> T:
+        with self._explained():
+            return call()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """The one place where what the SDK and httpx raise becomes a LabelStudioError."""
+        try:
+            yield
+        except ApiError as error:
+            raise explain(self.url, error.status_code, error.body) from None
+        except httpx.HTTPError as error:
+            raise unreachable(self.url, error) from None
+        except ValueError:  # not JSON, or JSON of another program
+            raise LabelStudioError(
+                f"{self.url} does not answer like Label Studio. Use the address you open in the browser."
+            ) from None
+
+
+def _project(found: Any) -> Project:
+    return Project(id=int(found.id), title=str(found.title or ""), label_config=str(found.label_config or ""))
+
+
+def _backend(found: Any) -> Backend:
+    return Backend(
+        id=int(found.id),
+        url=str(found.url),
+        title=str(found.title or ""),
+        state=str(found.state or ""),
+        model_version=str(found.model_version or ""),
+    )
+
+
+def _regions(result: Iterable[Any] | None) -> tuple[dict[str, Any], ...]:
+    return tuple(dict(region) for region in result or ())
+
+
+def _json_or_text(reply: httpx.Response) -> Any:
+    try:
+        return reply.json()
+    except ValueError:
+        return reply.text

@@ -1,0 +1,109 @@
+"""What Label Studio's refusals mean, and what a person can do about each.
+
+Label Studio answers with `{"detail": ..., "validation_errors": {...}}`; some of its texts hide the cause (a backend on
+a private address is "reserved network address"). Knows no HTTP client beyond httpx's exception names. Nothing raises.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+
+from backend.errors import LabelStudioError
+
+_MAX_DETAIL_CHARS = 600
+_RETRYABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+PRIVATE_ADDRESS = (
+    "Label Studio refuses an ML backend on a private or loopback address. Set both of these in the environment of the "
+    "Label Studio server (not of prelabel) and restart it:\n"
+    "    USE_DEFAULT_BANNED_SUBNETS=false\n"
+    "    ML_BLOCK_LOCAL_IP=false\n"
+    "The docker-compose.yml of prelabel has them. Do this only where everyone who can log in is trusted: it lets "
+    "Label Studio call any address of your network."
+)
+_LEGACY_OFF = (
+    "Label Studio has legacy tokens switched off for this organization. In Label Studio open Account & Settings > "
+    "Personal Access Token, create one and use that; or an administrator turns legacy tokens on under "
+    "Organization > API Tokens Settings."
+)
+_UNKNOWN_KEY = (
+    "Label Studio does not accept this access token. Copy a new one from Label Studio: Account & Settings > "
+    "Personal Access Token (or Legacy Token), and give it as LABEL_STUDIO_API_KEY or --api-key."
+)
+_BACKEND_DOWN = (
+    "Label Studio cannot reach the backend. Start it with `prelabel serve`, and give with --backend-url the address "
+    "that the Label Studio server can open: in containers that is the backend's service name, not localhost."
+)
+_BACKEND_LOCKED = (
+    "Label Studio reached the backend, which refused its user name or password. Give the ones the backend was started "
+    "with: BASIC_AUTH_USER and BASIC_AUTH_PASS."
+)
+_BACKEND_REFUSED = "Label Studio reached the backend, which refused the project's label config or is no ML backend."
+
+
+def explain(url: str, status: int | None, body: Any) -> LabelStudioError:
+    """The error for a reply that is not a success."""
+    said = detail(body)
+    text = said.lower()
+    retryable = status in _RETRYABLE_STATUS
+    if "reserved network address" in text or "ssrf" in text:
+        return LabelStudioError(PRIVATE_ADDRESS)
+    if "legacy token" in text:
+        return LabelStudioError(_LEGACY_OFF)
+    if status == 401:
+        return LabelStudioError(f"{_UNKNOWN_KEY} (It said: {said})")
+    if "authentication parameters were either not provided" in text:
+        return LabelStudioError(_BACKEND_LOCKED)
+    if "health check failed" in text:
+        return LabelStudioError(f"{_BACKEND_DOWN} (It said: {said})", retryable=True)
+    if "look like a valid ml backend" in text:
+        return LabelStudioError(f"{_BACKEND_REFUSED} (It said: {said})")
+    if status == 403:
+        return LabelStudioError(f"The user of this token may not do that in Label Studio. (It said: {said})")
+    if status == 404:
+        return LabelStudioError(f"Label Studio at {url} has no such project or page. (It said: {said})")
+    if status is not None and 300 <= status < 400:
+        return LabelStudioError(f"{url} redirects elsewhere. Use the address that the browser shows in the end.")
+    return LabelStudioError(f"Label Studio answered {status}: {said}", retryable=retryable)
+
+
+def unreachable(url: str, error: httpx.HTTPError) -> LabelStudioError:
+    """The error for a request that got no reply."""
+    if isinstance(error, httpx.TimeoutException):
+        return LabelStudioError(f"Label Studio at {url} did not answer in time.", retryable=True)
+    if isinstance(error, httpx.UnsupportedProtocol):
+        return LabelStudioError(f"{url!r} is no address of Label Studio; it starts with http:// or https://.")
+    return LabelStudioError(
+        f"Label Studio cannot be reached at {url}. Is it running, and is that the address the browser shows? "
+        f"({type(error).__name__})",
+        retryable=True,
+    )
+
+
+def detail(body: Any) -> str:
+    """Label Studio's own words on one line: its detail and validation errors, without tags and tracebacks."""
+    parts: list[str] = []
+    if isinstance(body, dict):
+        errors = body.get("validation_errors")
+        if isinstance(errors, dict):
+            parts += [
+                _line(item) for value in errors.values() for item in (value if isinstance(value, list) else [value])
+            ]
+        if not parts:
+            parts = [_line(body[key]) for key in ("detail", "message", "error") if body.get(key)]
+        if not parts:
+            parts = [
+                f"{key}: {_line(value)}" for key, value in body.items() if key not in ("exc_info", "version", "id")
+            ]
+    else:
+        parts = [_line(body)]
+    return " ".join(parts)[:_MAX_DETAIL_CHARS] or "nothing"
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(_line(item) for item in value)
+    return " ".join(re.sub(r"<[^>]*>", "", str(value)).split())
