@@ -1,0 +1,120 @@
+"""`prelabel connect`: join a Label Studio project and a running backend. Running it twice changes nothing.
+
+Steps: token, project, label config (checked here before Label Studio is asked to change anything), ML backend,
+"Use predictions to prelabel tasks". Each prints one line. Raises ConfigRefused, SettingsError and LabelStudioError,
+whose texts say what to change; what was done before an error stays, and the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.markup import escape
+
+from backend.config_source import parse_or_refuse, read_label_config
+from backend.errors import ConfigRefused, SettingsError
+from backend.label_studio import Backend, Credentials, LabelStudioClient, Project
+from label_config.schema import LabelSchema
+
+BACKEND_TITLE = "prelabel"
+DEFAULT_CONFIG = "ecommerce.zh"
+
+
+def connect(
+    *,
+    label_studio: str,
+    api_key: str,
+    project: int | None,
+    create: str | None,
+    backend_url: str,
+    label_config: str | None = None,
+    backend_user: str = "prelabel",
+    backend_password: str = "",
+    console: Console | None = None,
+) -> int:
+    """Connect project number `project`, or the one titled `create` (made if there is none). Return the exit code."""
+    console = console or Console(highlight=False)
+    if (project is None) == (create is None):
+        raise SettingsError("Say which project: --project NUMBER for one that exists, or --create TITLE.")
+    backend_url = _checked_url(backend_url)
+    wanted = read_label_config(label_config) if label_config else None
+    if wanted is not None:
+        parse_or_refuse(wanted)
+    credentials = Credentials(backend_user, backend_password) if backend_password else None
+    with LabelStudioClient(label_studio, api_key) as client:
+        _done(console, f"Label Studio at {client.url}, as {client.user_email()}")
+        found = _project(client, console, project, create, wanted)
+        schema = parse_or_refuse(found.label_config)
+        backend = join(client, found.id, backend_url, credentials)
+        _done(console, f"ML backend {backend.url} ({backend.model_version or 'model still loading'})")
+        client.prelabel_with(found.id, backend.title)
+        _done(console, "Use predictions to prelabel tasks: on")
+    _explain(console, client.url, found, schema, backend_url)
+    return 0
+
+
+def join(client: LabelStudioClient, project_id: int, backend_url: str, credentials: Credentials | None) -> Backend:
+    """Make the backend at `backend_url` the project's `prelabel` backend: one, however often this runs.
+
+    The same address is the same backend; the same title at another address is our backend that has moved.
+    """
+    existing = client.backends(project_id)
+    same = [b for b in existing if b.url.rstrip("/") == backend_url]
+    moved = [b for b in existing if b.title == BACKEND_TITLE]
+    known = (same + moved)[:1]
+    return client.save_backend(
+        project_id, backend_url, BACKEND_TITLE, credentials, backend_id=known[0].id if known else None
+    )
+
+
+def _project(
+    client: LabelStudioClient, console: Console, number: int | None, title: str | None, wanted: str | None
+) -> Project:
+    found = client.project(number) if number is not None else next(iter(client.projects_titled(title or "")), None)
+    if found is None:
+        project = client.create_project(title or "", wanted or read_label_config(DEFAULT_CONFIG))
+        _done(console, f"Project {project.id} “{project.title}” created")
+        return project
+    if wanted is not None and wanted.strip() != found.label_config.strip():
+        client.set_label_config(found.id, wanted)
+        _done(console, f"Project {found.id} “{found.title}”: label config replaced")
+        return Project(found.id, found.title, wanted)
+    if not found.label_config.strip() or found.label_config.strip() == "<View></View>":
+        raise ConfigRefused(
+            f"Project {found.id} has no labeling interface yet. Add --label-config {DEFAULT_CONFIG} (or your file), "
+            "or set one up in Label Studio under Settings > Labeling Interface."
+        )
+    _done(console, f"Project {found.id} “{found.title}”")
+    return found
+
+
+def _checked_url(backend_url: str) -> str:
+    """The address without its last slash. Refuses what Label Studio would take and then never reach."""
+    parts = urlsplit(backend_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError(f"--backend-url: {backend_url!r} is no address; it looks like http://192.168.1.20:9090.")
+    if parts.username or parts.password:
+        raise SettingsError("--backend-url: leave the password out of it; it is read from BASIC_AUTH_PASS.")
+    return backend_url.rstrip("/")
+
+
+def _explain(console: Console, url: str, project: Project, schema: LabelSchema, backend_url: str) -> None:
+    names = ", ".join(field.name for field in schema.fields)
+    console.print(f"  pre-filled: {escape(names)}")
+    for warning in schema.warnings:
+        console.print(f"  left out:   {escape(warning)}")
+    host = urlsplit(backend_url).hostname or ""
+    if "." not in host and ":" not in host and host != "localhost":
+        console.print(
+            f"  [yellow]note:[/] Label Studio sends no events to a host name without a dot ({escape(host)}), so "
+            f"corrections will not be counted. Give the backend a name such as {escape(host)}.internal."
+        )
+    console.print(
+        f"\nNext: open {url}/projects/{project.id}/data, import pictures, select them, and choose "
+        "Actions > Batch Predictions.\nThen open a task: the form is filled."
+    )
+
+
+def _done(console: Console, text: str) -> None:
+    console.print(f"[green]✓[/] {escape(text)}", soft_wrap=True)

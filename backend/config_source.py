@@ -1,0 +1,41 @@
+"""`--label-config` of the command line: the name of a ready-made label config, or a file. Raises ConfigRefused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from backend.errors import ConfigRefused
+from label_config.errors import UnsupportedConfig
+from label_config.parse import parse_label_config
+from label_config.ready_made import ready_made, ready_made_names
+from label_config.schema import LabelSchema
+
+MAX_FILE_BYTES = 256 * 1024
+
+
+def read_label_config(name_or_path: str) -> str:
+    """Return the XML. A ready-made name wins over a file of the same name."""
+    if name_or_path in ready_made_names():
+        return ready_made(name_or_path)
+    path = Path(name_or_path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise ConfigRefused(f"--label-config: {path} is larger than {MAX_FILE_BYTES // 1024} KiB.")
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        names = ", ".join(ready_made_names())
+        raise ConfigRefused(
+            f"--label-config: {path} cannot be read ({error.strerror}). Give a file, or one of {names}."
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigRefused(f"--label-config: {path} is not UTF-8 text. Save it as UTF-8.") from None
+
+
+def parse_or_refuse(xml: str) -> LabelSchema:
+    """`parse_label_config`, with the refusal as an error of ours."""
+    try:
+        return parse_label_config(xml)
+    except UnsupportedConfig as error:
+        raise ConfigRefused(f"The label config cannot be pre-filled: {error}") from None
