@@ -17,9 +17,9 @@ from backend.errors import ImageError
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _URL = re.compile(r"(https?)://([^/?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.IGNORECASE | re.DOTALL)
-_AUTHORITY = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@%\s]+)(?::(\d{1,5}))?")
+_AUTHORITY = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@%\s]+)(?::([0-9]{1,5}))?")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-_LOOKS_NUMERIC = re.compile(r"\d+|0x[0-9a-f]*")
+_LOOKS_NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
 # Everything a URL may hold as it is, and "%" because what is already encoded stays so.
 _SAFE = "%/:=&?~+!$,;'@()*[]|"
 
