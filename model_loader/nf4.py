@@ -1,10 +1,10 @@
 """Quantizer plug-in: `BitsAndBytesConfig(load_in_4bit=True)` also packs the fused experts of a mixture-of-experts.
 
 transformers packs `nn.Linear` only, and silently leaves experts stored as one [experts, N, K] parameter in 16 bit:
-56 GiB for a "4-bit" Qwen3-VL-30B-A3B. After `register()`, plain `from_pretrained` packs them too, tensor by
-tensor while loading, to uint8 [experts, N, K/2] plus float32 `_absmax` [experts, N, K/64] (the bytes and the order of
-`bitsandbytes.functional.quantize_4bit` with blocks of 64), and `save_pretrained` writes a checkpoint that reloads to the
-same bits. absmax stays float32: exact, and what bitsandbytes' kernels take; config.json records it as `nf4_experts`.
+56 GiB for a "4-bit" Qwen3-VL-30B-A3B. After `register()`, plain `from_pretrained` packs them too, tensor by tensor
+while loading, to uint8 [experts, N, K/2] plus float32 `_absmax` [experts, N, K/64] (the bytes and the order of
+`bitsandbytes.functional.quantize_4bit` with blocks of 64); `save_pretrained` writes a checkpoint that reloads bit by
+bit. absmax stays float32: exact, and what bitsandbytes' kernels take; config.json records it as `nf4_experts`.
 Both layouts of a checkpoint, the hub's [experts, K, N] and transformers' [experts, N, K], give the same bytes.
 
 16-bit by rule: vision tower, router, head, embeddings. A model without such experts is handled as without the plug-in.
@@ -17,6 +17,7 @@ import copy
 import logging
 from typing import Any
 
+import bitsandbytes as bnb
 import torch
 from torch import nn
 from transformers.core_model_loading import ConversionOps
@@ -83,6 +84,7 @@ class Nf4MoeQuantizer(Bnb4BitHfQuantizer):  # type: ignore[misc]
     """transformers' 4-bit quantizer, taught about fused experts."""
 
     packs_experts = False
+    quantization_config: Any  # BitsAndBytesConfig
 
     def _process_model_before_weight_loading(
         self, model: nn.Module, device_map: Any, checkpoint_files: list[str] | None = None, **kwargs: Any
@@ -113,6 +115,7 @@ class Nf4MoeQuantizer(Bnb4BitHfQuantizer):  # type: ignore[misc]
         if self.packs_experts:
             model.config.nf4_experts = dict(EXPERTS_FORMAT)
             model.requires_grad_(False)
+            _keep_linears_exact(model)
             if not str(model.config._experts_implementation).startswith(experts.EXPERTS_IMPLEMENTATION):
                 model.set_experts_implementation(experts.EXPERTS_IMPLEMENTATION)
         return model
@@ -168,8 +171,22 @@ def _adapt(config: Any, model: Any) -> Any:
 
 def _vision_towers(model: Any) -> list[str]:
     vision_config = getattr(model.config, "vision_config", None)
-    towers = [name for name, module in model.named_modules() if type(getattr(module, "config", None)) is type(vision_config)]
-    return [] if vision_config is None else [min(towers, key=len)] if towers else []
+    if vision_config is None:
+        return []
+    configs = ((name, getattr(module, "config", None)) for name, module in model.named_modules())
+    towers = [name for name, config in configs if type(config) is type(vision_config)]
+    return [min(towers, key=len)] if towers else []
+
+
+def _keep_linears_exact(model: nn.Module) -> None:
+    """Turn off bitsandbytes' repacking of linears at their first forward on a CPU with AVX512-BF16.
+
+    It rounds absmax to bfloat16 in place (so a checkpoint saved afterwards has other bits), computes float32 models
+    in bfloat16, and asserts that the rows are a multiple of 32.
+    """
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _declare(module: nn.Module, projection: str, name: str, *, packed: bool) -> None:

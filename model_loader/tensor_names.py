@@ -2,13 +2,13 @@
 
 transformers only warns about tensors that are missing (it makes up random weights) or left over, and it skips the shape
 check for tensors it quantises. Uses transformers' own renaming rules; reads safetensors headers only.
-Raises ModelFilesInvalid naming the tensors.
+Raises ModelFilesInvalid naming the tensors, or UnsupportedModel where their layout cannot be told.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from model_loader.checkpoint import TensorEntry, read_headers
-from model_loader.errors import ModelFilesInvalid, shorten
+from model_loader.errors import ModelFilesInvalid, UnsupportedModel, shorten
 
 
 def check_tensor_names(model: Any, checkpoint_files: Sequence[str], *, quantizer: Any = None) -> None:
@@ -31,12 +31,17 @@ def check_tensor_names(model: Any, checkpoint_files: Sequence[str], *, quantizer
     misshapen: list[str] = []
     for name, entry in tensors.items():
         target, converter = rename_source_key(name, renamings, converters, model.base_model_prefix, wanted)
+        if (
+            target not in wanted and name in wanted
+        ):  # a rule of another variant of the model; transformers does the same
+            target, converter = name, None
         if target not in wanted:
             left_over.append(name)
             continue
         found.add(target)
         if not _shape_matches(entry, tuple(wanted[target].shape), converted=converter is not None, quantizer=quantizer):
             misshapen.append(f"{name} {list(entry.shape)} instead of {list(wanted[target].shape)}")
+    _refuse_ambiguous_layout(tensors, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
     missing = sorted(name for name in set(wanted) - found if not _may_be_missing(model, name, found, quantizer))
     left_over = [name for name in left_over if not _matches(model._keys_to_ignore_on_load_unexpected, name)]
     report(missing=missing, left_over=left_over, misshapen=misshapen)
@@ -53,6 +58,20 @@ def report(*, missing: Sequence[str], left_over: Sequence[str], misshapen: Seque
         raise ModelFilesInvalid(
             f"the checkpoint does not match its config.json ({'; '.join(problems)}); download it again, "
             "or use the config.json that belongs to these weights"
+        )
+
+
+def _refuse_ambiguous_layout(tensors: Mapping[str, TensorEntry], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """The hub stores experts as [experts, in, out], transformers wants [experts, out, in] and tells the two by shape.
+
+    Where in == out it cannot, and would load the hub's layout untransposed: silently wrong answers.
+    """
+    stacks = {name: shape for name, shape in wanted.items() if len(shape) == 3 and name in tensors}
+    square = sorted(name for name, shape in stacks.items() if shape[1] == shape[2])
+    if square and any(tensors[name].shape != shape for name, shape in stacks.items()):
+        raise UnsupportedModel(
+            f"{square[0]} is square in a checkpoint of the hub's transposed layout, which transformers would not "
+            "transpose; save the model with transformers' save_pretrained first"
         )
 
 

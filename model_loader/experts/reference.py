@@ -26,7 +26,7 @@ def register() -> None:
 
 def dequantise_nf4(packed: torch.Tensor, absmax: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Unpack [..., N, K/2] and [..., N, K/64] to [..., N, K]: the definition of the format in five lines."""
-    code = bnb_functional.get_4bit_type("nf4", device=packed.device)  # 16 float32 values
+    code: torch.Tensor = bnb_functional.get_4bit_type("nf4", device=packed.device)  # 16 float32 values
     indices = torch.stack([packed >> 4, packed & 15], dim=-1).flatten(-2).int()  # [..., N, K]
     values = code.index_select(0, indices.flatten()).view(-1, BLOCK_SIZE)
     values *= absmax.reshape(-1, 1)

@@ -1,0 +1,163 @@
+"""Downloads: a checkpoint from the Hugging Face hub (or the mirror HF_ENDPOINT names), or from ModelScope.
+
+Only the files loading needs: JSON, tokenizer text, chat template and .safetensors; never pickles or code. The small
+files come first, so that a checkpoint we would refuse is refused before its 62 GB are fetched. huggingface_hub itself
+honours HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE, resumes what an earlier start left unfinished, and checks
+sizes. Raises ModelNotFound or DownloadFailed, whose texts hold no token.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from model_loader.errors import DownloadFailed, ModelError, ModelNotFound
+
+SMALL_FILES = ["*.json", "*.txt", "*.jinja", "*.model"]
+WEIGHTS = [*SMALL_FILES, "*.safetensors"]
+_GIB = 2**30
+_SECRET = re.compile(r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+@")
+
+Fraction = Callable[[float], None]
+
+
+def fetch_from_hub(
+    repo: str, revision: str | None, *, inspect: Callable[[Path], None], on_fraction: Callable[[], Fraction]
+) -> Path:
+    """Return the snapshot folder of `repo` (its name is the commit), downloaded if it is not in the cache yet.
+
+    `inspect` sees the folder when only the small files are there, and may raise to stop. `on_fraction` is called
+    when bytes have to be fetched; what it returns is told the fraction 0..1.
+    """
+    folder = Path(_snapshot(repo, revision, allow_patterns=SMALL_FILES))
+    inspect(folder)
+    pinned = folder.name  # the commit: the weights must belong to the small files just inspected
+    missing_bytes = _missing_bytes(repo, pinned)
+    if missing_bytes == 0:
+        return folder
+    report = on_fraction()
+    return Path(_snapshot(repo, pinned, allow_patterns=WEIGHTS, tqdm_class=_byte_counter(missing_bytes, report)))
+
+
+def fetch_from_modelscope(
+    repo: str, revision: str | None, *, inspect: Callable[[Path], None], on_fraction: Callable[[], Fraction]
+) -> Path:
+    """As `fetch_from_hub`, through the optional `modelscope` package. It reports no bytes, only begin and end."""
+    try:
+        from modelscope import snapshot_download
+    except ImportError as error:
+        raise ModelError("modelscope: needs an optional package: pip install 'prelabel[modelscope]'") from error
+
+    def fetch(patterns: list[str]) -> Path:
+        try:
+            return Path(snapshot_download(model_id=repo, revision=revision, allow_patterns=patterns))
+        except Exception as error:  # modelscope raises bare Exceptions, requests' errors and its own
+            raise DownloadFailed(f"ModelScope did not deliver {repo}: {_one_line(error)}") from error
+
+    inspect(fetch(SMALL_FILES))
+    report = on_fraction()
+    folder = fetch(WEIGHTS)
+    report(1.0)
+    return folder
+
+
+def cached_config(repo: str) -> Path | None:
+    """Return the path of config.json of `repo` in the local hub cache, or None. No network."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(repo, "config.json")
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
+    """Call snapshot_download, its errors turned into ours. Subfolders (other formats of the weights) are left out."""
+    from huggingface_hub import errors, snapshot_download
+
+    where = repo if revision is None else f"{repo} at revision {revision}"
+    try:
+        return snapshot_download(repo, revision=revision, ignore_patterns=["*/*"], **options)
+    except errors.GatedRepoError as error:
+        raise ModelNotFound(f"{repo} asks for permission: accept its licence on its page and set HF_TOKEN") from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelNotFound(f"{repo} has no revision {revision!r}; use a commit, tag or branch of it") from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise ModelNotFound(f"the hub has no model {repo}; check the spelling, or set HF_TOKEN if private") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise _unreachable(where, error) from error
+    except (OSError, errors.XetDownloadError) as error:  # HfHubHTTPError and connection errors are OSErrors
+        raise DownloadFailed(
+            f"the download of {where} failed ({_one_line(error)}); start again to resume it, "
+            "or set HF_ENDPOINT to a mirror you can reach"
+        ) from error
+    except Exception as error:
+        if type(error).__module__.split(".")[0] in {"httpx", "httpx2", "httpcore"}:
+            raise DownloadFailed(f"the download of {where} failed ({_one_line(error)}); start again") from error
+        raise
+
+
+def _unreachable(where: str, error: Exception) -> ModelError:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return ModelNotFound(f"HF_HUB_OFFLINE is set and {where} is not whole in the cache; unset it or download first")
+    return DownloadFailed(
+        f"the hub could not be reached for {where}; check the network, or set HF_ENDPOINT to a mirror "
+        f"({_one_line(error.__cause__ or error)})"
+    )
+
+
+def _missing_bytes(repo: str, commit: str) -> int:
+    """Bytes still to fetch. Raises DownloadFailed when the disk has no room for them. 0 when offline and cached."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        _snapshot(repo, commit, allow_patterns=WEIGHTS)
+        return 0
+    files = _snapshot(repo, commit, allow_patterns=WEIGHTS, dry_run=True)
+    missing = sum(file.file_size or 0 for file in files if file.will_download)
+    cache = Path(constants.HF_HUB_CACHE)
+    free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
+    if missing > free:
+        raise DownloadFailed(
+            f"{repo} still needs {missing / _GIB:.1f} GiB but {cache} has room for {free / _GIB:.1f} GiB; "
+            "free some space or set HF_HOME to a larger disk"
+        )
+    return missing
+
+
+def _byte_counter(total_bytes: int, report: Fraction) -> type:
+    """Return a tqdm class that draws nothing and reports bytes / `total_bytes`.
+
+    huggingface_hub opens several bars (files, bytes received, bytes written): the furthest byte bar counts.
+    """
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Counter(tqdm):
+        monitor_interval = 0  # no monitor thread
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._counts = kwargs.get("unit") == "B"
+            self._bytes = 0.0
+            super().__init__(*args, **{**kwargs, "file": io.StringIO(), "mininterval": 3600.0})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if self._counts and n:
+                self._bytes += n
+                report(self._bytes / max(total_bytes, 1))
+            drawn: bool | None = super().update(n)
+            return drawn
+
+    return Counter
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return _SECRET.sub("***", text)[:300]

@@ -1,0 +1,231 @@
+"""One call from a model's name to a model that answers: `load_model`.
+
+Resolve (download) -> check the files and the memory plan -> load, packing to 4 bits in the same pass -> save the
+4-bit checkpoint, if asked -> ready. Knows transformers; knows no Label Studio, no prompt, no batching.
+Raises a ModelError for everything that can be wrong with a name, its files or the card.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoTokenizer, BitsAndBytesConfig, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.utils import logging as transformers_logging
+
+from model_loader import nf4
+from model_loader.checkpoint import Checkpoint, read_checkpoint
+from model_loader.errors import ModelFilesInvalid, ModelTooLarge, UnsupportedModel
+from model_loader.experts import EXPERTS_IMPLEMENTATION
+from model_loader.geometry import geometry_from_config
+from model_loader.memory import GIB, plan_memory
+from model_loader.progress import Progress, ProgressCallback, no_progress
+from model_loader.saved import find_saved, place_for, save
+from model_loader.sources import GARMENTS, Resolved, resolve
+from model_loader.tensor_names import check_tensor_names, report
+
+Quantisation = Literal["nf4", "none"]
+ARCHITECTURE = "Qwen3VLMoeForConditionalGeneration"
+# Conv3d patch embedding as a Linear: equal up to rounding, and 10-20 times as fast on the GPUs where cuDNN's is slow
+FUSED_PATCH_EMBEDDING = {"patch_embeddings": True}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in eval mode with no gradients, and what turns text and pictures into its inputs."""
+
+    model: Any
+    tokenizer: Any
+    image_processor: Any
+    name: str
+    quantisation: Quantisation
+    device: str
+    dtype: torch.dtype
+    load_s: float
+
+
+def load_model(
+    source: str,
+    *,
+    on_progress: ProgressCallback = no_progress,
+    device: str | None = None,
+    vram_gib: float | None = None,
+    dtype: torch.dtype | None = None,
+    quantisation: Quantisation = "nf4",
+    revision: str | None = None,
+    save_quantised_to: Path | None = None,
+) -> LoadedModel:
+    """Load `source` (a hub id, a folder, `modelscope:` id or "garments") onto one device.
+
+    `on_progress(stage, fraction)`: stages resolve, download, check, quantise or load, save, ready; the fraction is
+    of the whole. `device` defaults to the CUDA card if there is one, `dtype` to bfloat16 there and float32 on a CPU.
+    `vram_gib` caps what the memory plan may use of the card. `save_quantised_to` is the parent folder of saved
+    4-bit checkpoints: one of this source and revision is loaded from there, else it is written after packing.
+    """
+    started = time.perf_counter()
+    progress = Progress(on_progress)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
+    parent = save_quantised_to if quantisation == "nf4" and source != GARMENTS else None
+
+    def inspect(config: Mapping[str, Any]) -> None:
+        check_fits(config, device=device, vram_gib=vram_gib, quantisation=quantisation)
+
+    progress.enter("resolve", 0.0, 0.02)
+    saved = find_saved(parent, source, revision)
+    downloaded = False
+    if saved is not None:
+        resolved, checkpoint = saved
+        inspect(checkpoint.config)
+        progress.enter("check", 0.03, 0.05)
+    else:
+
+        def downloading() -> Callable[[float], None]:
+            nonlocal downloaded
+            downloaded = True
+            return progress.enter("download", 0.02, 0.6)
+
+        resolved = resolve(source, revision=revision, inspect=inspect, on_fraction=downloading)
+        progress.enter("check", 0.6 if downloaded else 0.03, 0.62)
+        checkpoint = read_checkpoint(resolved.folder)
+    quantised = checkpoint.config.get("quantization_config") is not None
+    if quantised:
+        _check_packed(checkpoint, quantisation)
+    tokenizer, image_processor = load_tokenizer(checkpoint.folder), load_image_processor(checkpoint.folder)
+    stage = "quantise" if quantisation == "nf4" and not quantised else "load"
+    step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95)
+    model = _load_weights(checkpoint, resolved, step, device=device, dtype=dtype, quantisation=quantisation)
+    if parent is not None and not quantised:
+        progress.enter("save", 0.95, 0.99)
+        save(model, checkpoint, resolved, place_for(parent, source, revision), source)
+    progress.enter("ready", 1.0, 1.0)
+    load_s = time.perf_counter() - started
+    return LoadedModel(model, tokenizer, image_processor, resolved.name, quantisation, device, dtype, load_s)
+
+
+def check_fits(
+    config: Mapping[str, Any], *, device: str, vram_gib: float | None = None, quantisation: Quantisation = "nf4"
+) -> None:
+    """Raise UnsupportedModel for another architecture, ModelTooLarge if the plan does not fit the CUDA card."""
+    architectures = config.get("architectures")
+    if architectures not in (None, [ARCHITECTURE]):
+        raise UnsupportedModel(f"config.json names the architecture {architectures}; prelabel loads {ARCHITECTURE}")
+    geometry = geometry_from_config(config)
+    if not device.startswith("cuda"):
+        return
+    card_gib = torch.cuda.get_device_properties(device).total_memory / GIB
+    room_gib = card_gib if vram_gib is None else min(card_gib, vram_gib)
+    plan = plan_memory(geometry, vram_gib=room_gib, quantisation=quantisation)
+    if not plan.fits:
+        raise ModelTooLarge(
+            f"the model needs {plan.needed_bytes / GIB:.1f} GiB and the card offers {room_gib:.1f} GiB; "
+            "see `prelabel doctor`, use a larger card, or the built-in model: garments"
+        )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Return the fast tokenizer of `folder`. Raises ModelFilesInvalid."""
+    if not (folder / "tokenizer.json").is_file():
+        raise ModelFilesInvalid(f"{folder} has no tokenizer.json; download the whole checkpoint again")
+    with _as_invalid_files("tokenizer.json"):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+def load_image_processor(folder: Path) -> Any:
+    """Return transformers' Pillow image processor with the sizes of preprocessor_config.json (no torchvision)."""
+    if not (folder / "preprocessor_config.json").is_file():
+        raise ModelFilesInvalid(f"{folder} has no preprocessor_config.json; download the whole checkpoint again")
+    with _as_invalid_files("preprocessor_config.json"):
+        return Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
+
+
+def _check_packed(checkpoint: Checkpoint, quantisation: Quantisation) -> None:
+    if quantisation == "none" or checkpoint.config.get("nf4_experts") is None:
+        raise ModelFilesInvalid(
+            f"{checkpoint.folder.name} was quantised already, and not by prelabel or not as asked; "
+            "give the original 16-bit checkpoint"
+        )
+
+
+def _load_weights(
+    checkpoint: Checkpoint,
+    resolved: Resolved,
+    on_fraction: Callable[[float], None],
+    *,
+    device: str,
+    dtype: torch.dtype,
+    quantisation: Quantisation,
+) -> Any:
+    options: dict[str, Any] = {}
+    if quantisation == "nf4":
+        nf4.register()
+        options["experts_implementation"] = EXPERTS_IMPLEMENTATION
+    with _as_invalid_files(resolved.name), _weights_progress(checkpoint, on_fraction):
+        config = Qwen3VLMoeConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+        recorded = getattr(config, "quantization_config", None)
+        if recorded is not None:
+            recorded["bnb_4bit_compute_dtype"] = str(dtype).removeprefix("torch.")
+        elif quantisation == "nf4":
+            options["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+            )
+        else:
+            with torch.device("meta"):
+                skeleton = Qwen3VLMoeForConditionalGeneration(config)
+            check_tensor_names(skeleton, [str(shard) for shard in checkpoint.shards])
+        model, info = Qwen3VLMoeForConditionalGeneration.from_pretrained(
+            checkpoint.folder,
+            config=config,
+            dtype=dtype,
+            device_map={"": device},
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            fusion_config=FUSED_PATCH_EMBEDDING,
+            **options,
+        )
+    report(missing=sorted(info["missing_keys"]), left_over=sorted(info["unexpected_keys"]))
+    return model.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def _as_invalid_files(what: str) -> Iterator[None]:
+    """Turn what transformers and its parsers raise about bad files into one clear line."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ModelTooLarge("the card ran out of memory while loading: free it from other programs") from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError, StrictDataclassError) as error:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelFilesInvalid(f"{what} could not be loaded: {first[:300]}; download the checkpoint again") from error
+
+
+@contextlib.contextmanager
+def _weights_progress(checkpoint: Checkpoint, on_fraction: Callable[[float], None]) -> Iterator[None]:
+    """Report loaded bytes through transformers' own progress bar, which is drawn nowhere meanwhile."""
+    sizes = {name: entry.size_bytes for name, entry in checkpoint.tensors.items()}
+    total = max(1, checkpoint.size_bytes)
+
+    def count(items: Iterable[Any]) -> Iterator[Any]:
+        done = 0
+        for item in items:
+            yield item
+            done += sizes.get(item[0], 0) if isinstance(item, tuple) else 0
+            on_fraction(done / total)
+
+    def hook(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return count(args[0]) if args and kwargs.get("desc") == "Loading weights" else factory(*args, **kwargs)
+
+    previous = transformers_logging.set_tqdm_hook(hook)
+    try:
+        yield
+    finally:
+        transformers_logging.set_tqdm_hook(previous)

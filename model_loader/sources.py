@@ -1,0 +1,138 @@
+"""Where a model comes from: a name as people write it -> a folder on this machine.
+
+`garments` (the small built-in model), a folder, a hub id `owner/name`, or `modelscope:owner/name`; `auto` is for
+`choose_model`. Knows nothing of tensors; torch is imported only to ask for the card.
+Raises ModelNotFound, DownloadFailed, UnsafeModelFiles, and whatever `inspect` raises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_loader.checkpoint import read_config, refuse_remote_code
+from model_loader.errors import ModelNotFound
+from model_loader.geometry import DEFAULT_MODEL, geometry_from_config, shipped_config
+from model_loader.hub import Fraction, cached_config, fetch_from_hub, fetch_from_modelscope
+from model_loader.memory import GIB, MemoryPlan, plan_memory
+
+AUTO = "auto"
+GARMENTS = "garments"
+GARMENTS_CHECKPOINT = Path(__file__).parent / "garments" / "checkpoint"
+MODELSCOPE_PREFIX = "modelscope:"
+_HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A checkpoint folder on this machine. `name` goes into the model version; `commit` is "" for a folder."""
+
+    name: str
+    folder: Path
+    commit: str = ""
+
+
+def resolve(
+    source: str,
+    *,
+    revision: str | None = None,
+    inspect: Callable[[Mapping[str, Any]], None] = lambda config: None,
+    on_fraction: Callable[[], Fraction] = lambda: lambda fraction: None,
+) -> Resolved:
+    """Return the folder of `source`, downloading it if it is a hub id that is not in the cache.
+
+    `inspect` gets the parsed config.json before any weights are fetched. `revision` is a commit, tag or branch of a
+    hub id; a folder has none and it is ignored.
+    """
+
+    def look(folder: Path) -> None:
+        refuse_remote_code(folder)
+        inspect(read_config(folder))
+
+    folder = local_folder(source)
+    if folder is not None:
+        look(folder)
+        return Resolved(GARMENTS if source == GARMENTS else folder.resolve().name, folder)
+    if source.startswith(MODELSCOPE_PREFIX):
+        name = source.removeprefix(MODELSCOPE_PREFIX)
+        return Resolved(name, fetch_from_modelscope(name, revision, inspect=look, on_fraction=on_fraction))
+    folder = fetch_from_hub(source, revision, inspect=look, on_fraction=on_fraction)
+    return Resolved(source, folder, commit=folder.name)
+
+
+def local_folder(source: str) -> Path | None:
+    """Return the folder `source` names, or None for a hub id. Raises ModelNotFound if it is neither."""
+    if source == GARMENTS:
+        return GARMENTS_CHECKPOINT
+    if source.startswith(MODELSCOPE_PREFIX):
+        if _HUB_ID.fullmatch(source.removeprefix(MODELSCOPE_PREFIX)):
+            return None
+        raise ModelNotFound(f"{source!r} is no ModelScope id; write modelscope:owner/name")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if _HUB_ID.fullmatch(source) and not source.startswith("."):
+        return None
+    raise ModelNotFound(
+        f"{source!r} is neither a folder on this machine nor a hub id; "
+        "write owner/name, modelscope:owner/name, a folder, garments or auto"
+    )
+
+
+def find_config(model: str) -> Mapping[str, Any]:
+    """Return the config.json of `model` with no network: shipped with the package, in its folder, or in the cache."""
+    if model == AUTO:
+        model = DEFAULT_MODEL
+    config = shipped_config(model.removeprefix(MODELSCOPE_PREFIX))
+    if config is not None:
+        return config
+    folder = local_folder(model)
+    if folder is None:
+        cached = None if model.startswith(MODELSCOPE_PREFIX) else cached_config(model)
+        if cached is None:
+            raise ModelNotFound(f"the numbers of {model} are not on this machine; download its config.json to a folder")
+        folder = cached.parent
+    return read_config(folder)
+
+
+def choose_model(requested: str, *, vram_gib: float | None = None) -> tuple[str, str]:
+    """Return the model to load and, for people, the reason. Anything but "auto" is taken as asked.
+
+    "auto" takes Qwen3-VL-30B-A3B-Instruct when a CUDA card holds it by the memory plan (within `vram_gib`, if
+    given), else the built-in garments model.
+    """
+    if requested != AUTO:
+        return requested, "as asked"
+    card = find_card()
+    if card is None:
+        return GARMENTS, "this machine has no CUDA card, so the small built-in model is used"
+    room_gib = card.memory_gib if vram_gib is None else min(vram_gib, card.memory_gib)
+    plan = default_plan(room_gib)
+    if plan.fits:
+        return DEFAULT_MODEL, f"{card.name} with {room_gib:.1f} GiB holds it, with {plan.num_slots} requests at a time"
+    needed = plan.needed_bytes / GIB
+    return GARMENTS, f"{DEFAULT_MODEL} needs {needed:.1f} GiB but {card.name} offers {room_gib:.1f} GiB"
+
+
+def default_plan(vram_gib: float | None) -> MemoryPlan:
+    """The memory plan of the model that "auto" prefers."""
+    return plan_memory(geometry_from_config(find_config(AUTO)), vram_gib=vram_gib)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    name: str
+    memory_gib: float
+
+
+def find_card() -> Card | None:
+    """Return the current CUDA card, or None."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return Card(properties.name, properties.total_memory / GIB)
