@@ -48,9 +48,10 @@ class Place:
 
     def inside(self, element: Element) -> Place:
         """The place of what stands in `element` (and of `element` itself)."""
-        visible_when = _lowered(element).get("visiblewhen", "").lower()
+        attributes = _lowered(element)
+        visible_when = attributes.get("visiblewhen", "").lower()
         return Place(
-            conditional=self.conditional or visible_when.startswith("choice-"),
+            conditional=self.conditional or visible_when.startswith("choice-") or "whenchoicevalue" in attributes,
             region_only=self.region_only or visible_when == "region-selected",
             repeated=self.repeated or element.tag.lower() == "repeater",
         )
@@ -212,7 +213,10 @@ def _number(control: Control) -> Field:
         raise UnsupportedConfig(f"{control}: step must be above 0.")
     if any(bound is not None and abs(bound) > MAX_NUMBER for bound in (minimum, maximum)):
         raise UnsupportedConfig(f"{control}: min and max must lie within ±{MAX_NUMBER:,}.")
-    number_pattern(minimum, maximum, step)  # raises if the range holds no number
+    try:
+        number_pattern(minimum, maximum, step)
+    except UnsupportedConfig as error:
+        raise LeftOut(str(error)) from None
     return NumberField(
         name=control.name,
         to_name=control.to_names[0],

@@ -14,24 +14,33 @@ from label_config.errors import UnsupportedConfig
 MAX_NUMBER = 999_999_999
 MAX_DECIMALS = 4  # json.dumps writes smaller fractions with an exponent
 DEFAULT_DECIMALS = 2
-MAX_LISTED_NUMBERS = 1_000
+MAX_LISTED_NUMBERS = 10_000
 
 
 def number_pattern(minimum: float | None, maximum: float | None, step: float | None) -> str:
-    """A regular expression for the numbers in [minimum, maximum], as far as they are written with the step's decimals.
+    """A regular expression for the numbers of [minimum, maximum] that Label Studio lets a person submit.
 
-    Up to 1,000 of them are exactly minimum + k * step. Above that the step gives the number of decimals only.
+    With a step those are minimum (or 0) plus a multiple of it; without, here, all with two decimals. Raises
+    UnsupportedConfig if there is none, or more than 10,000 of a step that no decimal place describes.
     """
     low = Decimal(str(minimum)) if minimum is not None else Decimal(-MAX_NUMBER)
     high = Decimal(str(maximum)) if maximum is not None else Decimal(MAX_NUMBER)
-    listed = _multiples(low if minimum is not None else None, low, high, step)
-    if listed:
-        return "|".join(listed)
-    decimals = DEFAULT_DECIMALS if step is None else min(_decimals(Decimal(str(step))), MAX_DECIMALS)
+    size = Decimal(10) ** -DEFAULT_DECIMALS if step is None else Decimal(str(step))
+    start = low if minimum is not None and step is not None else Decimal(0)
+    if _is_power_of_ten(size) and start % size == 0:
+        return _range(low, high, min(_decimals(size), MAX_DECIMALS))
+    return "|".join(_multiples(start, low, high, size))
+
+
+def _is_power_of_ten(size: Decimal) -> bool:
+    return size.normalize().as_tuple().digits == (1,) and size <= 1
+
+
+def _range(low: Decimal, high: Decimal, decimals: int) -> str:
     scale = 10**decimals
     first, last = ceil(low * scale), floor(high * scale)
     if first > last:
-        raise UnsupportedConfig(f"No number with {decimals} decimals lies between min={low} and max={high}.")
+        raise UnsupportedConfig(f"no number with {decimals} decimals lies between min={low} and max={high}")
     parts = []
     if first < 0:
         parts.append(f"-({_positive(max(1, -last), -first, decimals)})")
@@ -40,17 +49,16 @@ def number_pattern(minimum: float | None, maximum: float | None, step: float | N
     return "|".join(parts)
 
 
-def _multiples(base: Decimal | None, low: Decimal, high: Decimal, step: float | None) -> list[str]:
-    """The numbers of the range one by one, if they are few enough and exact."""
-    if step is None:
-        return []
-    size = Decimal(str(step))
-    start = base if base is not None else (low / size).to_integral_value() * size
-    count = int((high - start) / size) + 1
-    if count > MAX_LISTED_NUMBERS or max(_decimals(size), _decimals(start)) > MAX_DECIMALS:
-        return []
-    numbers = [start + k * size for k in range(count)]
-    return [_literal(n) for n in numbers if low <= n <= high]
+def _multiples(start: Decimal, low: Decimal, high: Decimal, size: Decimal) -> list[str]:
+    """start + k * size one by one, within low..high."""
+    first, last = ceil((low - start) / size), floor((high - start) / size)
+    if first > last:
+        raise UnsupportedConfig(f"no multiple of step={size} lies between min={low} and max={high}")
+    if last - first >= MAX_LISTED_NUMBERS:
+        raise UnsupportedConfig(f"step={size} gives more than {MAX_LISTED_NUMBERS:,} numbers; narrow min and max")
+    if max(_decimals(size), _decimals(start)) > MAX_DECIMALS:
+        raise UnsupportedConfig(f"min={start} and step={size} have more than {MAX_DECIMALS} decimals")
+    return [_literal(start + k * size) for k in range(first, last + 1)]
 
 
 def _literal(number: Decimal) -> str:
