@@ -18,7 +18,6 @@ from typing import Any, Self, TypeVar
 import httpx
 from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
-from label_studio_sdk.core.request_options import RequestOptions
 
 from backend.errors import LabelStudioError
 from backend.label_studio_errors import explain, unreachable
@@ -28,7 +27,6 @@ CALL_S = 30.0
 UPLOAD_S = 120.0
 RETRIEVE_S = 130.0  # Label Studio itself gives the backend 100 s
 _UPLOAD_FILES = 50  # Label Studio takes at most 100 files a request
-_ONCE = RequestOptions(max_retries=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,43 +87,39 @@ class LabelStudioClient:
 
     def user_email(self) -> str:
         """Who the token belongs to; the cheapest way to find out that it works."""
-        return str(self._call(lambda: self._sdk.users.whoami(request_options=_ONCE)).email)
+        return self._call(lambda: _text(self._sdk.users.whoami().email))
 
     def new_personal_access_token(self) -> str:
         """Mint a personal access token for the user of this client."""
-        return str(self._call(lambda: self._sdk.tokens.create(request_options=_ONCE)).token)
+        return self._call(lambda: _text(self._sdk.tokens.create().token))
 
     # Projects
 
     def project(self, project_id: int) -> Project:
-        return _project(self._call(lambda: self._sdk.projects.get(id=project_id, request_options=_ONCE)))
+        return self._call(lambda: _project(self._sdk.projects.get(id=project_id)))
 
     def projects_titled(self, title: str) -> list[Project]:
         """The projects with exactly this title, oldest first."""
-        found: list[Any] = self._call(lambda: list(self._sdk.projects.list(title=title, request_options=_ONCE)))
+        found: list[Any] = self._call(lambda: list(self._sdk.projects.list(title=title)))
         return sorted((_project(p) for p in found if p.title == title), key=lambda p: p.id)
 
     def create_project(self, title: str, label_config: str) -> Project:
-        return _project(
-            self._call(lambda: self._sdk.projects.create(title=title, label_config=label_config, request_options=_ONCE))
-        )
+        return self._call(lambda: _project(self._sdk.projects.create(title=title, label_config=label_config)))
 
     def set_label_config(self, project_id: int, label_config: str) -> None:
-        self._call(lambda: self._sdk.projects.update(id=project_id, label_config=label_config, request_options=_ONCE))
+        self._call(lambda: self._sdk.projects.update(id=project_id, label_config=label_config))
 
     def prelabel_with(self, project_id: int, backend_title: str) -> None:
         """Turn on "Use predictions to prelabel tasks", with the predictions of the backend of that title."""
         self._call(
-            lambda: self._sdk.projects.update(
-                id=project_id, show_collab_predictions=True, model_version=backend_title, request_options=_ONCE
-            )
+            lambda: self._sdk.projects.update(id=project_id, show_collab_predictions=True, model_version=backend_title)
         )
 
     # ML backends
 
     def backends(self, project_id: int) -> list[Backend]:
         """The project's backends. Label Studio asks each for its health first, so this may take seconds."""
-        return [_backend(b) for b in self._call(lambda: self._sdk.ml.list(project=project_id, request_options=_ONCE))]
+        return [_backend(b) for b in self._call(lambda: self._sdk.ml.list(project=project_id))]
 
     def save_backend(
         self, project_id: int, url: str, title: str, credentials: Credentials | None, backend_id: int | None = None
@@ -141,10 +135,22 @@ class LabelStudioClient:
         elif backend_id is not None:
             fields["auth_method"] = "NONE"
         if backend_id is None:
-            saved: Any = self._call(lambda: self._sdk.ml.create(**fields, request_options=_ONCE))
-        else:
-            saved = self._call(lambda: self._sdk.ml.update(backend_id, **fields, request_options=_ONCE))
-        return next(b for b in self.backends(project_id) if b.id == saved.id)
+            return self._call(lambda: _backend(self._sdk.ml.create(**fields)))
+        return self._call(lambda: _backend(self._sdk.ml.update(backend_id, **fields)))
+
+    def remove_backend(self, backend_id: int) -> None:
+        """Remove it with its webhook. Its predictions stay."""
+        self._call(lambda: self._sdk.ml.delete(backend_id))
+
+    def send_events_to(self, project_id: int, webhook_url: str) -> None:
+        """Make sure that Label Studio sends the project's events there: one webhook, however often this runs."""
+        webhooks = self._call(lambda: list(self._sdk.webhooks.list(project=str(project_id))))
+        if not any(w.url == webhook_url and w.project == project_id for w in webhooks):
+            self._call(
+                lambda: self._sdk.webhooks.create(
+                    url=webhook_url, project=project_id, send_payload=True, send_for_all_actions=True
+                )
+            )
 
     # Tasks
 
@@ -163,9 +169,7 @@ class LabelStudioClient:
 
     def tasks(self, project_id: int) -> dict[int, dict[str, Any]]:
         """The data of every task, by task id, in the order they were imported."""
-        found: list[Any] = self._call(
-            lambda: list(self._sdk.tasks.list(project=project_id, page_size=500, request_options=_ONCE))
-        )
+        found: list[Any] = self._call(lambda: list(self._sdk.tasks.list(project=project_id, page_size=500)))
         return {int(task.id): dict(task.data or {}) for task in sorted(found, key=lambda t: int(t.id))}
 
     def retrieve_predictions(self, project_id: int) -> None:
@@ -177,7 +181,7 @@ class LabelStudioClient:
         )
 
     def predictions(self, project_id: int) -> list[TaskRegions]:
-        found = self._call(lambda: self._sdk.predictions.list(task__project=project_id, request_options=_ONCE))
+        found = self._call(lambda: self._sdk.predictions.list(task_project=project_id))
         return [
             TaskRegions(
                 int(p.task), _regions(p.result), None if p.score is None else float(p.score), p.model_version or ""
@@ -186,7 +190,7 @@ class LabelStudioClient:
         ]
 
     def annotations(self, task_id: int) -> list[TaskRegions]:
-        found = self._call(lambda: self._sdk.annotations.list(id=task_id, request_options=_ONCE))
+        found = self._call(lambda: self._sdk.annotations.list(id=task_id))
         return [TaskRegions(task_id, _regions(a.result)) for a in found]
 
     def _post(self, path: str, timeout_s: float, **body: Any) -> None:
@@ -210,10 +214,17 @@ class LabelStudioClient:
             raise explain(self.url, error.status_code, error.body) from None
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
-        except ValueError:  # not JSON, or JSON of another program
+        except (ValueError, TypeError):  # not JSON, or JSON of another program
             raise LabelStudioError(
                 f"{self.url} does not answer like Label Studio. Use the address you open in the browser."
             ) from None
+
+
+def _text(value: object) -> str:
+    """`value` if it is text. The SDK lets a reply without the field pass as None."""
+    if not isinstance(value, str):
+        raise ValueError(value)
+    return value
 
 
 def _project(found: Any) -> Project:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from backend.config_source import parse_or_refuse, read_label_config
-from backend.errors import ConfigRefused, SettingsError
+from backend.errors import ConfigRefused, LabelStudioError, SettingsError
 from backend.label_studio import Backend, Credentials, LabelStudioClient, Project
 from label_config.schema import LabelSchema
 
@@ -50,22 +50,36 @@ def connect(
         _done(console, f"ML backend {backend.url} ({backend.model_version or 'model still loading'})")
         client.prelabel_with(found.id, backend.title)
         _done(console, "Use predictions to prelabel tasks: on")
-    _explain(console, client.url, found, schema, backend_url)
+        events = _events(client, found.id, backend_url)
+    _explain(console, client.url, found, schema, events)
     return 0
 
 
 def join(client: LabelStudioClient, project_id: int, backend_url: str, credentials: Credentials | None) -> Backend:
     """Make the backend at `backend_url` the project's `prelabel` backend: one, however often this runs.
 
-    The same address is the same backend; the same title at another address is our backend that has moved.
+    The same address is the same backend. The same title at another address is ours that has moved; it is removed
+    and added anew, since Label Studio would leave its webhook at the old address.
     """
     existing = client.backends(project_id)
-    same = [b for b in existing if b.url.rstrip("/") == backend_url]
-    moved = [b for b in existing if b.title == BACKEND_TITLE]
-    known = (same + moved)[:1]
-    return client.save_backend(
-        project_id, backend_url, BACKEND_TITLE, credentials, backend_id=known[0].id if known else None
-    )
+    same = next((b for b in existing if b.url.rstrip("/") == backend_url), None)
+    saved = client.save_backend(project_id, backend_url, BACKEND_TITLE, credentials, same.id if same else None)
+    for backend in existing:
+        if backend.title == BACKEND_TITLE and backend.id != saved.id:
+            client.remove_backend(backend.id)
+    return saved
+
+
+def _events(client: LabelStudioClient, project_id: int, backend_url: str) -> str:
+    """Have the project's events sent to the backend; return a note if Label Studio refuses (predictions still work)."""
+    try:
+        client.send_events_to(project_id, f"{backend_url}/webhook")
+    except LabelStudioError as error:
+        return (
+            "Label Studio sends no events to this address, so what annotators correct will not be counted. "
+            f"A host name needs a dot in it, for example prelabel.internal. ({error})"
+        )
+    return ""
 
 
 def _project(
@@ -99,20 +113,17 @@ def _checked_url(backend_url: str) -> str:
     return backend_url.rstrip("/")
 
 
-def _explain(console: Console, url: str, project: Project, schema: LabelSchema, backend_url: str) -> None:
+def _explain(console: Console, url: str, project: Project, schema: LabelSchema, note: str) -> None:
     names = ", ".join(field.name for field in schema.fields)
-    console.print(f"  pre-filled: {escape(names)}")
+    console.print(f"  pre-filled: {escape(names)}", soft_wrap=True)
     for warning in schema.warnings:
-        console.print(f"  left out:   {escape(warning)}")
-    host = urlsplit(backend_url).hostname or ""
-    if "." not in host and ":" not in host and host != "localhost":
-        console.print(
-            f"  [yellow]note:[/] Label Studio sends no events to a host name without a dot ({escape(host)}), so "
-            f"corrections will not be counted. Give the backend a name such as {escape(host)}.internal."
-        )
+        console.print(f"  left out:   {escape(warning)}", soft_wrap=True)
+    if note:
+        console.print(f"  [yellow]note:[/]       {escape(note)}", soft_wrap=True)
     console.print(
-        f"\nNext: open {url}/projects/{project.id}/data, import pictures, select them, and choose "
-        "Actions > Batch Predictions.\nThen open a task: the form is filled."
+        f"\nNext: open {url}/projects/{project.id}/data and import pictures, select them, and choose "
+        "Actions > Batch Predictions.\nThen open a task: the form is filled.",
+        soft_wrap=True,
     )
 
 
