@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from model_loader.errors import ModelError
-from model_loader.geometry import geometry_from_config
+from model_loader.geometry import DEFAULT_MODEL, geometry_from_config
 from model_loader.memory import GIB, SIXTEEN_BIT, MemoryPlan, Request, plan_memory
 from model_loader.sources import AUTO, Card, find_card, find_config
 
@@ -51,6 +51,7 @@ def doctor(
     json_output: JsonOption = False,
 ) -> int:
     """Print the memory plan of `model` on a card of `vram_gib` GiB and return the exit code."""
+    model = DEFAULT_MODEL if model == AUTO else model
     machine = inspect_machine()
     if vram_gib is None and machine.card is not None:
         vram_gib = machine.card.memory_gib

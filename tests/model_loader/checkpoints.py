@@ -1,0 +1,130 @@
+"""Writes small checkpoints: random Qwen3-VL mixtures-of-experts with tokenizer and image processor, in both layouts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
+
+from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME
+
+IMAGE_TOKEN = 500
+PREPROCESSOR = {
+    "image_processor_type": "Qwen2VLImageProcessorFast",
+    "patch_size": 8,
+    "merge_size": 2,
+    "temporal_patch_size": 2,
+    "size": {"shortest_edge": 256, "longest_edge": 4096},
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+
+
+def tiny_config(*, hidden: int = 192, inner: int = 128, num_experts: int = 7, **text: Any) -> Qwen3VLMoeConfig:
+    """A config with odd numbers of experts and no square expert weight, unless asked."""
+    return Qwen3VLMoeConfig(
+        text_config={
+            "vocab_size": 512,
+            "hidden_size": hidden,
+            "intermediate_size": 128,
+            "moe_intermediate_size": inner,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "num_experts": num_experts,
+            "num_experts_per_tok": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [6, 5, 5]},
+            **text,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_heads": 2,
+            "out_hidden_size": hidden,
+            "deepstack_visual_indexes": [0, 1],
+            "num_position_embeddings": 64,
+            "patch_size": 8,
+        },
+        image_token_id=IMAGE_TOKEN,
+        video_token_id=501,
+        vision_start_token_id=502,
+        vision_end_token_id=503,
+        tie_word_embeddings=False,
+        architectures=["Qwen3VLMoeForConditionalGeneration"],
+    )
+
+
+def tiny_model(config: Qwen3VLMoeConfig | None = None, *, seed: int = 0) -> Qwen3VLMoeForConditionalGeneration:
+    torch.manual_seed(seed)
+    return Qwen3VLMoeForConditionalGeneration(config or tiny_config()).eval()
+
+
+def write_checkpoint(
+    folder: Path, model: Qwen3VLMoeForConditionalGeneration | None = None, *, hub_layout: bool = False, shards: int = 1
+) -> Path:
+    """Write a whole checkpoint folder in bfloat16. `hub_layout`: experts as [experts, in, out], as the hub has them."""
+    model = model or tiny_model()
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.to(torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
+    if hub_layout:
+        tensors = {n: v.transpose(1, 2).contiguous() if ".mlp.experts." in n else v for n, v in tensors.items()}
+    write_shards(folder, tensors, shards)
+    config = model.config.to_dict() | {"dtype": "bfloat16"}
+    (folder / "config.json").write_text(json.dumps(config, default=str), "utf-8")
+    write_small_files(folder)
+    return folder
+
+
+def write_shards(folder: Path, tensors: dict[str, torch.Tensor], shards: int) -> None:
+    if shards == 1:
+        save_file(tensors, folder / SINGLE_NAME, metadata={"format": "pt"})
+        return
+    names = sorted(tensors)
+    weight_map: dict[str, str] = {}
+    for index in range(shards):
+        file = f"model-{index + 1:05}-of-{shards:05}.safetensors"
+        part = {name: tensors[name] for name in names[index::shards]}
+        save_file(part, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(part, file)
+    (folder / INDEX_NAME).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}), "utf-8")
+
+
+def write_small_files(folder: Path) -> None:
+    """A byte-level tokenizer of 256 tokens, and the image processor's numbers."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR), "utf-8")
+
+
+def rewrite_tensors(folder: Path, change: Any) -> None:
+    """Apply `change(tensors)` (it returns the new dict) to a single-file checkpoint."""
+    tensors = load_file(folder / SINGLE_NAME)
+    save_file(change({name: value.clone() for name, value in tensors.items()}), folder / SINGLE_NAME)
+
+
+def rewrite_json(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | changes), "utf-8")
+
+
+def image_inputs(batch: int = 1, *, seed: int = 1) -> dict[str, torch.Tensor]:
+    """Token ids with one 8x8-patch picture (16 merged tokens) in the middle."""
+    random = torch.Generator().manual_seed(seed)
+    before = torch.randint(0, 400, (batch, 5), generator=random)
+    after = torch.randint(0, 400, (batch, 3), generator=random)
+    picture = torch.tensor([[502, *[IMAGE_TOKEN] * 16, 503]]).expand(batch, -1)
+    ids = torch.cat([before, picture, after], dim=1)
+    return {
+        "input_ids": ids,
+        "mm_token_type_ids": (ids == IMAGE_TOKEN).int(),
+        "pixel_values": torch.randn(64 * batch, 3 * 2 * 8 * 8, generator=random),
+        "image_grid_thw": torch.tensor([[1, 8, 8]] * batch),
+    }

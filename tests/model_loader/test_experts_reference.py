@@ -1,0 +1,101 @@
+"""The reference experts forward against float32 arithmetic, and the format against bitsandbytes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import bitsandbytes.functional as bnb_functional
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+from model_loader import experts
+from model_loader.nf4 import pack_experts
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def packed_module(num_experts: int, hidden: int, inner: int) -> Any:
+    random = torch.Generator().manual_seed(num_experts * hidden)
+    module = SimpleNamespace(_apply_gate=lambda x: F.silu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1])
+    for name, rows, columns in (("gate_up_proj", 2 * inner, hidden), ("down_proj", hidden, inner)):
+        weight = torch.randn(num_experts, rows, columns, generator=random) * columns**-0.5
+        packed, absmax = pack_experts(weight)
+        setattr(module, name, packed)
+        setattr(module, name + "_absmax", absmax)
+    return module
+
+
+def dense_forward(module: Any, hidden: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Every token through its experts, one at a time, in float64."""
+    gate_up = experts.dequantise_nf4(module.gate_up_proj, module.gate_up_proj_absmax, torch.float64)
+    down = experts.dequantise_nf4(module.down_proj, module.down_proj_absmax, torch.float64)
+    output = torch.zeros(hidden.shape, dtype=torch.float64)
+    for token, (chosen, shares) in enumerate(zip(index.tolist(), weights.tolist(), strict=True)):
+        for expert, share in zip(chosen, shares, strict=True):
+            if expert < gate_up.shape[0]:
+                output[token] += share * (down[expert] @ module._apply_gate(gate_up[expert] @ hidden[token].double()))
+    return output
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_dequantised_values_equal_bitsandbytes_bit_for_bit(dtype: torch.dtype) -> None:
+    weight = torch.randn(96, 320, generator=torch.Generator().manual_seed(0)).to(dtype)
+    weight[3, :64] = 0  # a block whose absmax is 0
+    codes, state = bnb_functional.quantize_4bit(weight, blocksize=64, quant_type="nf4")
+    ours = experts.dequantise_nf4(codes.view(96, 160), state.absmax.view(96, 5), dtype)
+    assert torch.equal(ours, bnb_functional.dequantize_4bit(codes, state))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_weights_of_the_forward_are_the_dequantised_ones(dtype: torch.dtype) -> None:
+    module = packed_module(3, 128, 64)
+    for projection in ("gate_up_proj", "down_proj"):
+        packed, absmax = getattr(module, projection), getattr(module, projection + "_absmax")
+        for expert in range(3):
+            weight = experts.reference._weight(module, projection, expert, dtype)
+            assert torch.equal(weight, experts.dequantise_nf4(packed[expert], absmax[expert], dtype))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "num_experts", "top_k", "choose"),
+    [
+        pytest.param(17, 8, 2, "any", id="some experts empty"),
+        pytest.param(1, 8, 3, "any", id="one token"),
+        pytest.param(33, 5, 1, "first", id="all tokens on one expert"),
+        pytest.param(12, 3, 3, "any", id="every expert for every token"),
+        pytest.param(9, 1, 1, "first", id="one expert only"),
+        pytest.param(10, 4, 2, "dropped", id="dropped routes add nothing"),
+        pytest.param(0, 4, 2, "any", id="no token"),
+    ],
+)
+def test_forward_equals_float64_arithmetic(tokens: int, num_experts: int, top_k: int, choose: str) -> None:
+    module = packed_module(num_experts, 128, 192)
+    random = torch.Generator().manual_seed(tokens)
+    hidden = torch.randn(tokens, 128, generator=random)
+    index = torch.rand(tokens, num_experts, generator=random).argsort(dim=-1)[:, :top_k]
+    if choose == "first":
+        index = torch.zeros_like(index)
+    if choose == "dropped":
+        index[::2] = num_experts
+    weights = torch.rand(tokens, top_k, generator=random)
+    output = experts.nf4_experts_forward(module, hidden, index, weights)
+    assert output.dtype == hidden.dtype
+    torch.testing.assert_close(output.double(), dense_forward(module, hidden, index, weights), rtol=2e-5, atol=2e-5)
+
+
+def test_bfloat16_forward_stays_near_the_exact_one() -> None:
+    module = packed_module(6, 128, 64)
+    hidden = torch.randn(20, 128, generator=torch.Generator().manual_seed(0))
+    index = torch.arange(20).unsqueeze(-1) % 6
+    weights = torch.ones(20, 1)
+    output = experts.nf4_experts_forward(module, hidden.bfloat16(), index, weights.bfloat16())
+    torch.testing.assert_close(output.double(), dense_forward(module, hidden, index, weights), rtol=0.05, atol=0.05)
+
+
+def test_registering_keeps_a_faster_forward_of_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ALL_EXPERTS_FUNCTIONS._local_mapping, experts.EXPERTS_IMPLEMENTATION, len)
+    experts.register()
+    assert ALL_EXPERTS_FUNCTIONS[experts.EXPERTS_IMPLEMENTATION] is len
