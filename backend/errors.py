@@ -3,6 +3,7 @@
 PrelabelError
 ├── BadRequest            400  the request is malformed; the message names the field
 │   ├── PayloadTooLarge   413  body, label config or number of tasks above its limit
+│   ├── HeadersTooLarge   431  the head of the request is above its limit
 │   ├── UnsupportedBody   415  compressed or non-UTF-8 body
 │   └── BodyTimeout       408  the body did not arrive in time
 ├── Unauthorized          401  missing or wrong credentials
@@ -41,6 +42,10 @@ class BadRequest(PrelabelError):
 
 class PayloadTooLarge(BadRequest):
     http_status = 413
+
+
+class HeadersTooLarge(BadRequest):
+    http_status = 431
 
 
 class UnsupportedBody(BadRequest):

@@ -36,7 +36,7 @@ class ProjectOptions(BaseModel):
     temperature: float = Field(default=0.4, ge=0, le=2)
     top_p: float = Field(default=0.9, gt=0, le=1)
     max_new_tokens: int = Field(default=512, ge=16, le=2_048)
-    review_threshold: float = Field(default=0.6, ge=0, le=1)
+    review_threshold: float = Field(default=0.5, ge=0, le=1)
 
     @model_validator(mode="after")
     def _lengths_in_order(self) -> ProjectOptions:

@@ -18,11 +18,14 @@ from backend.engine.messages import Picture, Ready, Sampling
 from backend.projects import ProjectOptions
 from backend.state import StateFile
 from label_config.prompt import PromptOptions, build_instruction
+from label_config.review import ReviewOptions
 from label_config.schema import LabelSchema
 
 ANSWER_CODE = 1
 """Raise it with every change of grammar, answer reading, regions or review rules that alters stored predictions."""
 MAX_RECIPES = 64
+DOUBTFUL_CHARS = 30
+"""A description shorter than this is marked for review, unless the project asks for shorter ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,12 @@ class Recipe:
     options: ProjectOptions
     instruction: str
     fingerprint: str
+
+    @property
+    def review_options(self) -> ReviewOptions:
+        options = self.options
+        shortest = options.caption_min_length * (1 if options.language == "zh" else 4)  # an English word and a space
+        return ReviewOptions(options.language, options.review_threshold, min(DOUBTFUL_CHARS, shortest))
 
     def version(self, ready: Ready) -> str:
         return f"{_slug(ready.model_name)}-{_slug(ready.quantisation)}-{self.fingerprint}"

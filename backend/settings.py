@@ -60,11 +60,11 @@ class Settings(BaseSettings):
     max_requests: int = Field(64, ge=1, le=10_000, description="Most /predict requests at once; more get 503")
 
     language: Literal["zh", "en"] = Field("zh", description="Language of captions and prompt, unless a project says")
-    review_threshold: float = Field(0.6, ge=0, le=1, description=(
+    review_threshold: float = Field(0.5, ge=0, le=1, description=(
         "A field less certain than this is marked for review, unless a project says otherwise"))
 
     label_studio_url: str = Field("", pattern=r"^(https?://[^\s/]+(/.*)?)?$", description=(
-        "Address of Label Studio such as `https://labels.example`; only pictures from there are fetched with the API key"),
+        "Address of Label Studio, `https://labels.example`; only pictures from there are fetched with the API key"),
         validation_alias=_customary("LABEL_STUDIO_URL"))
     label_studio_api_key: SecretStr = Field(SecretStr(""), description="Label Studio access token, of either kind",
         validation_alias=_customary("LABEL_STUDIO_API_KEY"))

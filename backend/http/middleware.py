@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend import logs
-from backend.errors import PrelabelError, Unauthorized
+from backend.errors import HeadersTooLarge, PrelabelError, Unauthorized
 from backend.http.bodies import ClientGone
 from backend.http.errors import error_response, refusal
 from backend.metrics import Metrics
@@ -27,6 +27,8 @@ log = logging.getLogger("backend.http")
 OPEN_PATHS = frozenset({"/livez"})
 """Docker's health check has no password. Everything else needs it, /health too: from a 401 there Label Studio
 concludes that the password in its model settings is wrong, and says so."""
+MAX_HEADERS = 100
+MAX_HEADERS_BYTES = 32 * 1024
 MAX_AUTH_HEADER_BYTES = 8 * 1024
 _SLOW_S = 1.0
 _QUIET_PATHS = frozenset({"/health", "/livez", "/metrics"})
@@ -71,9 +73,10 @@ class Edge:
             logs.request_id.reset(token)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = _Exchange(receive, send)
+        exchange = _Exchange(scope, receive, send)
         started = time.monotonic()
         try:
+            _check_size(scope)
             if self._credentials and scope["path"] not in OPEN_PATHS:
                 self._credentials.check(_header(scope, b"authorization"))
             await self._app(scope, exchange.receive, exchange.send)
@@ -100,10 +103,12 @@ class Edge:
 class _Exchange:
     """One request and its answer: knows whether the body was read to its end and whether the answer has begun."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
-        self._body_read = False
+        self._body_read = (_header(scope, b"content-length") or b"0") == b"0" and not _header(
+            scope, b"transfer-encoding"
+        )
         self.status = 0
 
     async def receive(self) -> Message:
@@ -117,7 +122,7 @@ class _Exchange:
             self.status = message["status"]
             headers = list(message.get("headers", ()))
             headers.append((b"x-request-id", logs.request_id.get().encode()))
-            if self.status >= 400 and not self._body_read:
+            if self.status == HeadersTooLarge.http_status or (self.status >= 400 and not self._body_read):
                 # What is left of the body must not be taken for the next request, nor be waited for.
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
@@ -131,6 +136,14 @@ class _Exchange:
         else:
             response = error_response(error)
         await response(scope, self.receive, self.send)
+
+
+def _check_size(scope: Scope) -> None:
+    """The HTTP parser limits a head that comes in parts; one that comes at once must be measured here."""
+    headers = scope["headers"]
+    num_bytes = sum(len(name) + len(value) for name, value in headers)
+    if len(headers) > MAX_HEADERS or num_bytes > MAX_HEADERS_BYTES:
+        raise HeadersTooLarge("The request has too many or too long headers.")
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

@@ -46,10 +46,6 @@ class BodyParser:
                 "The request could not be read; it may be too large. Select fewer tasks at once."
             ) from None
 
-    def warm_up(self) -> None:
-        """Start the process now, so that the first large request does not wait for it."""
-        self._open_pool().submit(_nothing)
-
     def close(self) -> None:
         if self._pool is None:
             return
@@ -70,7 +66,3 @@ class BodyParser:
 def _limit_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends this
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-
-
-def _nothing() -> None:
-    return None

@@ -81,7 +81,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(
 
 
 def test_an_unknown_override_is_refused() -> None:
-    with pytest.raises(SettingsError, match="prot: .*port"):
+    with pytest.raises(SettingsError, match=r"^prot: .*port"):
         load_settings({"prot": 1})
 
 

@@ -1,0 +1,125 @@
+"""`prelabel serve`: the HTTP server and the engine beside it, until SIGTERM or Ctrl-C.
+
+The first signal stops accepting, lets running requests finish within GRACE_S, then ends the engine: 20 s in all, exit
+code 0. A second one ends at once. Raises SettingsError before anything is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from backend.app import create_app
+from backend.engine.api import Engine
+from backend.errors import SettingsError
+from backend.logs import configure_logging, redact
+from backend.runtime import build_engine, build_images
+from backend.settings import Settings
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 6
+POLL_S = 0.5
+EXIT_FAILED = 1
+
+
+def serve(settings: Settings) -> int:
+    """Run until told to stop; return the exit code."""
+    configure_logging(settings.log_level)
+    log.info("settings: %r", settings)
+    return asyncio.run(_serve(settings, build_engine(settings)))
+
+
+async def _serve(settings: Settings, engine: Engine) -> int:
+    app = create_app(settings, engine, build_images(settings))
+    listener = _listen(settings.host, settings.port)
+    address = f"http://{_shown_host(settings.host)}:{listener.getsockname()[1]}"
+    server = _Server(
+        uvicorn.Config(
+            app, http="h11", ws="none", log_config=None, access_log=False, server_header=False,
+            timeout_keep_alive=15, timeout_graceful_shutdown=GRACE_S,
+        )
+    )  # fmt: skip
+    print(f"Listening on {address} while the model loads.", flush=True)
+    announcer = asyncio.create_task(_announce(engine, address))
+    try:
+        await server.serve([listener])
+    finally:
+        announcer.cancel()
+        listener.close()
+    return 0 if server.started else EXIT_FAILED
+
+
+class _Server(uvicorn.Server):
+    """uvicorn raises the signal again after shutting down, which would make an orderly end look like a kill."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+
+async def _announce(engine: Engine, address: str) -> None:
+    """Print what the engine does, one line a change or a tenth of the load, for a person who watches the log."""
+    last: tuple[str, str, int] | None = None
+    while True:
+        status = engine.status
+        now = (status.state, status.stage, int(status.fraction * 10))
+        if now != last:
+            last = now
+            match status.state:
+                case "ready" if status.ready:
+                    ready = status.ready
+                    print(
+                        f"Model loaded successfully! API on {address}\n"
+                        f"  {ready.model_name} ({ready.quantisation}) on {ready.device}, "
+                        f"{ready.memory_gib:.1f} GiB, loaded in {ready.load_s:.0f} s",
+                        flush=True,
+                    )
+                case "failed" | "restarting":
+                    print(f"Model {status.state}: {redact(status.message)}", flush=True)
+                case "loading":
+                    print(f"Loading the model: {status.stage} {status.fraction:.0%}", flush=True)
+        await asyncio.sleep(POLL_S)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Open the socket ourselves, to know the port before the first line and to refuse in one clear line."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(512)
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot listen on {host}:{port} ({error.strerror}). "
+            "Choose another PRELABEL_PORT, or stop the program that uses this one."
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+def _shown_host(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - only shown
+        return "localhost"
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,95 @@
+"""`PrelabelModel`: prelabel as a label-studio-ml plug-in, for those who run label-studio-ml's own server.
+
+Works under both generations of the base class: 1.0.9 (PyPI), `LabelStudioMLBase(label_config, train_output, **kwargs)`,
+and 2.x (GitHub), `LabelStudioMLBase(project_id, label_config)` with `setup`, `get` and `set`. Both servers build an
+object per project or even per request, so everything that lasts is in the process's `backend.runtime`.
+`prelabel serve` answers the same protocol itself, faster and with a password; it shares all but this file.
+
+`predict` raises nothing for a task that fails: its entry is [], which stores nothing and leaves the task eligible.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from backend.errors import ConfigRefused, EngineBusy, EngineDead
+from backend.http.requests import TaskInput, read_tasks, schema_of
+from backend.recipe import Recipe
+from backend.runtime import Runtime, shared_runtime
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def _torch_out_of_reach() -> Iterator[None]:
+    """label-studio-ml imports torch, where it can, only to choose how processes start. It takes seconds and 300 MB
+    that this process has no use for: the model lives in the engine's."""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+
+
+with _torch_out_of_reach():
+    from label_studio_ml.model import LabelStudioMLBase
+
+_HAS_PROJECTS = "project_id" in inspect.signature(LabelStudioMLBase.__init__).parameters
+"""True under 2.x, whose objects belong to one project and keep values with get and set."""
+
+
+class PrelabelModel(LabelStudioMLBase):  # type: ignore[misc]
+    def __init__(self, project_id: str | None = None, label_config: str | None = None, **kwargs: Any) -> None:
+        self._project = str(project_id or "")
+        self._config = label_config
+        if _HAS_PROJECTS:
+            super().__init__(project_id=project_id, label_config=label_config)
+        else:
+            super().__init__(label_config=label_config, **kwargs)
+
+    def setup(self) -> None:
+        """2.x calls this at the end of its constructor; its server answers /setup with this version."""
+        if self._config:
+            self.set("model_version", self.runtime.model_version(self._recipe(self._config)))
+
+    def set_extra_params(self, extra_params: Any) -> None:
+        """2.x hands over the model settings' extra params after `setup`."""
+        self.runtime.remember(self._project, extra_params)
+        self.setup()
+
+    def predict(self, tasks: list[dict[str, Any]], context: Any = None, **kwargs: Any) -> list[Any]:
+        """Return one item a task, in order: a prediction, or [] when there is none this time.
+
+        Raises BadRequest for malformed tasks, ConfigRefused for a label config that cannot be honoured.
+        """
+        if not self._config:
+            raise ConfigRefused("There is no label config yet: save one in the project's settings first.")
+        recipe = self._recipe(self._config)
+        inputs: tuple[TaskInput, ...] = read_tasks(tasks, recipe.schema.image_key)
+        nothing: Any = {"result": []} if context else []
+        try:
+            results = self.runtime.predict(inputs, recipe)
+        except (EngineBusy, EngineDead) as error:
+            log.warning("no predictions: %s", error)
+            return [nothing for _ in inputs]
+        return [nothing if result.prediction is None else result.prediction for result in results]
+
+    def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Webhook events arrive here under both generations. There is nothing to train; nothing is kept."""
+        log.info("webhook %s: nothing to train", str(kwargs.get("event") or (args[:1] or ("event",))[0])[:64])
+        return {}
+
+    @property
+    def runtime(self) -> Runtime:
+        return shared_runtime()
+
+    def _recipe(self, label_config: str) -> Recipe:
+        return self.runtime.recipe(self._project, schema_of(label_config))

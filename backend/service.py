@@ -1,0 +1,205 @@
+"""Tasks in, predictions out: fetch the picture, generate, read the answer, review it, write the regions.
+
+Every task ends in exactly one TaskResult: a prediction, or a reason. One task's failure never touches its neighbours.
+Work in progress is bounded (`ServiceLimits`); what is unfinished at the deadline is cancelled and says so.
+Knows nothing of HTTP. Raises EngineNotReady or EngineDead when nothing at all could be done for want of a model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from backend.engine.api import Engine, GenerateRequest
+from backend.engine.messages import Finished, Picture, Ready
+from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, ImageError
+from backend.http.requests import TaskId, TaskInput
+from backend.metrics import Metrics
+from backend.recipe import Recipe
+from label_config.answer import parse_answer
+from label_config.errors import MalformedAnswer
+from label_config.regions import prediction
+from label_config.review import review
+
+log = logging.getLogger(__name__)
+
+MAX_LOGGED_FAILURES = 50
+BUSY_WAIT_S = 0.2
+
+
+class FetchedImage(Protocol):
+    """`sha256` is the hex digest of the source's bytes."""
+
+    @property
+    def picture(self) -> Picture: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+class Images(Protocol):
+    """What `backend.images.ImageFetcher` does for the service."""
+
+    async def fetch(self, url: str, *, task_id: int | None, timeout_s: float) -> FetchedImage:
+        """Raises ImageError."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """`prediction` is Label Studio's dict; without one, `reason` is a short word and `message` a sentence."""
+
+    task_id: TaskId
+    prediction: dict[str, Any] | None = None
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLimits:
+    """Tasks in work at once, over all requests. Twice the engine's batch keeps the next pictures at hand.
+
+    Those a person waits for have places of their own, so that bulk work cannot make them queue.
+    """
+
+    max_bulk: int = 32
+    max_interactive: int = 8
+
+
+class PredictionService:
+    def __init__(self, engine: Engine, images: Images, metrics: Metrics, limits: ServiceLimits) -> None:
+        self._engine = engine
+        self._images = images
+        self._metrics = metrics
+        self._limits = limits
+        self._bulk = asyncio.Semaphore(limits.max_bulk)
+        self._interactive = asyncio.Semaphore(limits.max_interactive)
+
+    async def predict(
+        self, tasks: Sequence[TaskInput], recipe: Recipe, deadline: float, *, interactive: bool
+    ) -> list[TaskResult]:
+        """Return one result a task, in order, by `deadline` (the event loop's clock)."""
+        if not tasks:
+            return []
+        await self._wait_ready(deadline)
+        results: dict[int, TaskResult] = {}
+        queue = iter(enumerate(tasks))
+        num_workers = 1 if interactive else min(len(tasks), self._limits.max_bulk)
+        try:
+            async with asyncio.timeout_at(deadline), asyncio.TaskGroup() as group:
+                for _ in range(num_workers):
+                    group.create_task(self._work(queue, recipe, results, deadline, interactive))
+        except TimeoutError:
+            pass
+        late = "prelabel answered before this task's turn; ask again for the rest"
+        ordered = [results.get(i) or TaskResult(t.id, None, "deadline", late) for i, t in enumerate(tasks)]
+        self._report(ordered)
+        status = self._engine.status
+        if status.state != "ready" and all(result.reason == "deadline" for result in ordered):
+            raise EngineNotReady(f"the model is {status.state}; ask again in a minute", retry_after_s=30)
+        return ordered
+
+    async def _work(
+        self,
+        queue: Iterator[tuple[int, TaskInput]],
+        recipe: Recipe,
+        results: dict[int, TaskResult],
+        deadline: float,
+        interactive: bool,
+    ) -> None:
+        places = self._interactive if interactive else self._bulk
+        for index, task in queue:
+            async with places:
+                results[index] = await self._answer(task, recipe, deadline, interactive)
+
+    async def _answer(self, task: TaskInput, recipe: Recipe, deadline: float, interactive: bool) -> TaskResult:
+        try:
+            made = await self._predict_one(task, recipe, deadline, interactive)
+            return TaskResult(task.id, made)
+        except ImageError as error:
+            self._metrics.images.labels(error.kind).inc()
+            return TaskResult(task.id, None, f"image_{error.kind}", str(error))
+        except (EngineBusy, EngineDead, GenerationFailed, Cancelled, MalformedAnswer) as error:
+            return TaskResult(task.id, None, _REASONS[type(error)], str(error))
+        except Exception:  # a job's border: this task fails, its neighbours go on
+            log.exception("task %s failed", task.id)
+            return TaskResult(task.id, None, "internal", "a fault in prelabel; its log says more")
+
+    async def _predict_one(self, task: TaskInput, recipe: Recipe, deadline: float, interactive: bool) -> dict[str, Any]:
+        if task.image_url is None:
+            raise ImageError("missing", f'the task\'s data has no text under "{recipe.schema.image_key}"')
+        task_id = task.id if isinstance(task.id, int) else None
+        fetched = await self._images.fetch(task.image_url, task_id=task_id, timeout_s=self._left_s(deadline))
+        self._metrics.images.labels("ok").inc()
+        request = recipe.request(fetched.picture, fetched.sha256, interactive=interactive)
+        ready, finished = await self._generate(request, deadline)
+        return make_prediction(recipe, ready, finished, task.id)
+
+    async def _generate(self, request: GenerateRequest, deadline: float) -> tuple[Ready, Finished]:
+        """Ask the engine, again while it is busy or restarting; the deadline cancels this."""
+        while True:
+            ready = await self._wait_ready(deadline)
+            try:
+                finished = await self._engine.generate(request)
+            except EngineBusy:
+                await asyncio.sleep(BUSY_WAIT_S)
+                continue
+            self._metrics.tokens.labels("prompt").inc(finished.num_prompt_tokens)
+            self._metrics.tokens.labels("image").inc(finished.num_image_tokens)
+            self._metrics.tokens.labels("answer").inc(len(finished.pieces))
+            return ready, finished
+
+    async def _wait_ready(self, deadline: float) -> Ready:
+        status = self._engine.status
+        if status.state == "ready" and status.ready:
+            return status.ready
+        return await self._engine.wait_ready(self._left_s(deadline))
+
+    def _report(self, results: list[TaskResult]) -> None:
+        failed = [result for result in results if result.prediction is None]
+        reasons = Counter(result.reason for result in failed)
+        for reason, count in reasons.items():
+            self._metrics.failures.labels(reason).inc(count)
+        told = [result for result in failed if result.reason != "deadline"]
+        for result in told[:MAX_LOGGED_FAILURES]:
+            log.warning("task %s has no prediction: %s: %s", result.task_id, result.reason, result.message)
+        if len(told) > MAX_LOGGED_FAILURES:
+            log.warning("and %d more tasks have no prediction", len(told) - MAX_LOGGED_FAILURES)
+        counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        log.info(
+            "%d of %d tasks predicted%s", len(results) - len(failed), len(results), f" ({counts})" if counts else ""
+        )
+
+    def _left_s(self, deadline: float) -> float:
+        return max(0.001, deadline - asyncio.get_running_loop().time())
+
+
+_REASONS: dict[type[Exception], str] = {
+    EngineBusy: "engine_busy",
+    EngineNotReady: "engine_not_ready",
+    EngineDead: "engine_dead",
+    GenerationFailed: "generation_failed",
+    Cancelled: "cancelled",
+    MalformedAnswer: "malformed_answer",
+}
+
+
+def make_prediction(recipe: Recipe, ready: Ready, finished: Finished, task_id: TaskId) -> dict[str, Any]:
+    """Read, review and write one answer as Label Studio's prediction. Raises MalformedAnswer.
+
+    Region ids follow from task and version, so that work done twice is recognisably the same.
+    """
+    version = recipe.version(ready)
+    truncated = finished.finish_reason == "length"
+    answer = parse_answer(recipe.schema, finished.pieces, finished.probabilities, truncated=truncated)
+    findings = review(recipe.schema, answer, recipe.review_options)
+    seed = f"{task_id}:{version}"
+    made = prediction(recipe.schema, answer, findings, version, seed, language=recipe.options.language)
+    json.dumps(made, allow_nan=False)  # one number that is none would make Label Studio refuse the whole batch
+    return made

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.backend.serving import Server, serving
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_")):
+                patch.delenv(name)
+        yield
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory, _clean_environment: None) -> Iterator[Server]:
+    """One server for tests that leave no trace in it."""
+    with serving(tmp_path_factory.mktemp("data")) as running:
+        yield running

@@ -1,0 +1,140 @@
+"""A real HTTP server on a free port, and raw sockets for what no HTTP client would send."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from backend.app import create_app
+from backend.http.bodies import BodyLimits
+from backend.settings import Settings, load_settings
+from tests.fakes import FakeEngine, FakeImages
+
+CONFIG = """<View>
+  <Image name="image" value="$image"/>
+  <TextArea name="caption" toName="image"/>
+  <Taxonomy name="category" toName="image">
+    <Choice value="服饰"><Choice value="女装"><Choice value="连衣裙"/></Choice></Choice>
+  </Taxonomy>
+  <Choices name="season" toName="image"><Choice value="夏季"/><Choice value="冬季" alias="winter"/></Choices>
+</View>"""
+CAPTION = "一位年轻女性身穿白色长款连衣裙，手持米色折叠遮阳伞，面朝大海站立，整体氛围清新自然，适合夏季女装推广。"
+ANSWER = {"caption": CAPTION, "category": (("服饰", "女装", "连衣裙"),), "season": ("冬季",)}
+
+
+class Server:
+    def __init__(self, port: int, settings: Settings, engine: FakeEngine, images: FakeImages) -> None:
+        self.port = port
+        self.settings = settings
+        self.engine = engine
+        self.images = images
+        self.url = f"http://127.0.0.1:{port}"
+        self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+
+    def predict(self, *tasks: dict[str, Any], config: str = CONFIG, **params: Any) -> httpx.Response:
+        return self.client.post("/predict", json=predict_body(*tasks, config=config, **params))
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of one sample of /metrics, 0 if it is not there."""
+        wanted = {f'{key}="{value}"' for key, value in labels.items()}
+        for line in self.client.get("/metrics").text.splitlines():
+            sample, _, value = line.rpartition(" ")
+            if sample.partition("{")[0] == name and all(label in sample for label in wanted):
+                return float(value)
+        return 0.0
+
+    def raw(self, data: bytes, *, timeout_s: float = 10, then_close: bool = False) -> bytes:
+        """Send bytes as they are and return everything that comes back until the server closes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s) as connection:
+            connection.sendall(data)
+            if then_close:
+                connection.shutdown(socket.SHUT_WR)
+            return read_all(connection)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    received = b""
+    try:
+        while chunk := connection.recv(65536):
+            received += chunk
+    except ConnectionResetError:
+        pass
+    return received
+
+
+@contextmanager
+def serving(
+    data_dir: Path,
+    engine: FakeEngine | None = None,
+    *,
+    body_limits: BodyLimits | None = None,
+    images: Any = None,
+    **settings: Any,
+) -> Iterator[Server]:
+    engine = engine or FakeEngine(ANSWER)
+    images = images or FakeImages()
+    chosen = load_settings({"data_dir": data_dir, **settings})
+    app = create_app(chosen, engine, images, body_limits)
+    config = uvicorn.Config(app, http="h11", ws="none", log_config=None, access_log=False, lifespan="on")
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            until(lambda: server.started)
+            running = Server(listener.getsockname()[1], chosen, engine, images)
+            with running.client:
+                yield running
+        finally:
+            server.should_exit = True
+            thread.join(20)
+    assert not thread.is_alive(), "the server did not stop"
+
+
+def until(condition: Any, timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def task(task_id: int = 1, image: str = "https://shop.example/1.jpg", **data: Any) -> dict[str, Any]:
+    """A task as Label Studio 1.23 serialises it."""
+    return {
+        "id": task_id, "data": {"image": image, **data}, "meta": {}, "project": 12, "annotations": [],
+        "predictions": [], "inner_id": task_id, "is_labeled": False, "overlap": 1, "file_upload": None,
+    }  # fmt: skip
+
+
+def predict_body(*tasks: dict[str, Any], config: str = CONFIG, **params: Any) -> dict[str, Any]:
+    """The body of /predict as Label Studio 1.23 sends it."""
+    return {
+        "tasks": list(tasks), "project": "12.1700000000", "label_config": config,
+        "params": {"login": None, "password": None, "context": None, **params},
+    }  # fmt: skip
+
+
+def setup_body(config: str = CONFIG, extra_params: Any = None, project: str = "12.1700000000") -> dict[str, Any]:
+    """The body of /setup as Label Studio 1.23 sends it."""
+    return {
+        "project": project, "schema": config, "hostname": "http://localhost:8080",
+        "access_token": "0123456789abcdef", "extra_params": extra_params,
+    }  # fmt: skip
+
+
+def strict_json(text: str) -> Any:
+    """Parse as a browser does: no NaN."""
+
+    def refuse(name: str) -> Any:
+        raise ValueError(name)
+
+    return json.loads(text, parse_constant=refuse)
