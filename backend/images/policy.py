@@ -22,6 +22,8 @@ class Limits:
 
     max_bytes: int = 25 * 2**20
     max_pixels: int = 50_000_000
+    max_decode_bytes: int = 300_000_000
+    """Memory one picture may need while it is decoded; for WebP and AVIF this is stricter than `max_pixels`."""
     max_aspect_ratio: int = 200
     picture_max_pixels: int = 1_500_000
     """The picture handed to the model is made no larger than this."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -173,10 +174,10 @@ class Transfer:
 
 
 class _ReplyHeaderFilter(logging.Filter):
-    """Drops httpcore's DEBUG record of reply headers: a Location may be a presigned address."""
+    """Drops httpcore's DEBUG records of what a host replied: a Location may be a presigned address."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return "receive_response_headers.complete" not in str(record.msg)
+        return not re.match(r"receive_response_\w+\.(complete|failed) ", str(record.msg))
 
 
 _reply_header_filter = _ReplyHeaderFilter()

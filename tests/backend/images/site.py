@@ -1,4 +1,4 @@
-"""A real web server on 127.0.0.1 whose replies are functions that write raw bytes, so that they can be as bad as needed."""
+"""A real web server on 127.0.0.1 whose replies are functions that write raw bytes: as bad as a test needs them."""
 
 from __future__ import annotations
 
@@ -134,6 +134,9 @@ def _read(peer: socket.socket) -> Request | None:
         if not piece:
             return None
         data += piece
+        if data[0] == 0x16:  # a TLS greeting
+            peer.sendall(b"HTTP/1.1 400 This is plain HTTP\r\n\r\n")
+            return None
     head, _, body = data.partition(CRLF * 2)
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

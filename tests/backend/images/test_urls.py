@@ -12,8 +12,12 @@ from backend.images.urls import join_location, parse_http_url
         pytest.param("http://example.com", "http://example.com/", id="no path"),
         pytest.param("HTTPS://Example.COM:443/A.jpg", "https://example.com/A.jpg", id="capitals and default port"),
         pytest.param("http://example.com./a", "http://example.com/a", id="final dot"),
-        pytest.param("http://example.com/a b/图.jpg", "http://example.com/a%20b/%E5%9B%BE.jpg", id="space and Chinese path"),
-        pytest.param("http://example.com/%E5%9B%BE?x=1%2F2", "http://example.com/%E5%9B%BE?x=1%2F2", id="encoded stays"),
+        pytest.param(
+            "http://example.com/a b/图.jpg", "http://example.com/a%20b/%E5%9B%BE.jpg", id="space and Chinese path"
+        ),
+        pytest.param(
+            "http://example.com/%E5%9B%BE?x=1%2F2", "http://example.com/%E5%9B%BE?x=1%2F2", id="encoded stays"
+        ),
         pytest.param("http://例子.测试/a", "http://xn--fsqu00a.xn--0zwm56d/a", id="Chinese host"),
         pytest.param("http://example.com/a#part", "http://example.com/a", id="fragment dropped"),
         pytest.param("http://[2001:DB8::1]:8080/a", "http://[2001:db8::1]:8080/a", id="IPv6"),

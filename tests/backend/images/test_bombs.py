@@ -1,0 +1,91 @@
+"""Small files that would need much memory. Measured in processes of their own, where the peak is theirs."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from backend.errors import ImageError
+from backend.images import Limits
+from backend.images.decode import decode
+from tests.backend.images.pictures import saved
+
+MAX_GROWTH_MB = 300
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from backend.errors import ImageError
+from backend.images import Limits
+from backend.images.decode import decode
+
+data = Path(sys.argv[1]).read_bytes()
+peak_mb = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak_mb()
+try:
+    picture = decode(data, Limits()).picture
+    outcome = f"{picture.width_px}x{picture.height_px}"
+except ImageError as error:
+    outcome = error.kind
+print(outcome, int(peak_mb() - before))
+"""
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size and whose data are short."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">L", len(body)) + kind + body + struct.pack(">L", zlib.crc32(kind + body))
+
+    header = struct.pack(">LLBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("side", [7072, 9000, 12000, 20000, 100_000, 2**31 - 1])
+def test_too_many_pixels_are_refused_from_the_header(side: int) -> None:
+    with pytest.raises(ImageError) as caught:
+        decode(claiming(side, side), Limits())
+    assert caught.value.kind in ("too_many_pixels", "corrupt")
+    assert caught.value.kind == "too_many_pixels" or side > 2**30
+
+
+def test_a_text_bomb_in_a_png_is_corrupt() -> None:
+    text = b"Comment\0\0" + zlib.compress(b"\0" * 100_000_000)
+    chunk = struct.pack(">L", len(text)) + b"zTXt" + text + struct.pack(">L", zlib.crc32(b"zTXt" + text))
+    good = saved(Image.new("RGB", (8, 8)), "PNG")
+    with pytest.raises(ImageError) as caught:
+        decode(good[:33] + chunk + good[33:], Limits())
+    assert caught.value.kind == "corrupt"
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "picture_format", "outcome"),
+    [
+        pytest.param("RGB", (9000, 9000), "PNG", "too_many_pixels", id="PNG above the limit"),
+        pytest.param("RGBA", (7000, 7000), "PNG", "1225x1225", id="largest PNG with transparency"),
+        pytest.param("CMYK", (7000, 7000), "JPEG", "1225x1225", id="largest CMYK JPEG"),
+        pytest.param("RGB", (4300, 4300), "WEBP", "1225x1225", id="largest WebP"),
+        pytest.param("RGB", (4400, 4400), "WEBP", "too_many_pixels", id="WebP above its limit"),
+        pytest.param("RGB", (5700, 5700), "AVIF", "1225x1225", id="largest AVIF"),
+        pytest.param("L", (7000, 7000), "GIF", "1225x1225", id="largest GIF"),
+        pytest.param("I;16", (7000, 7000), "PNG", "1225x1225", id="largest 16-bit grey"),
+    ],
+)
+def test_the_memory_of_one_picture_is_bounded(
+    tmp_path: Path, mode: str, size: tuple[int, int], picture_format: str, outcome: str
+) -> None:
+    path = tmp_path / "picture"
+    Image.new(mode, size).save(path, picture_format)
+    assert path.stat().st_size < 3 * 2**20
+    measured = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, timeout=60, check=True
+    ).stdout.split()
+    assert measured[0] == outcome
+    assert int(measured[1]) < MAX_GROWTH_MB
