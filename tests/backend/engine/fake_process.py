@@ -4,7 +4,7 @@ import os
 import time
 from multiprocessing.connection import Connection
 
-from backend.engine.messages import Cancel, Failed, Finished, Loading, LoadFailed, Ready, Shutdown, Submit
+from backend.engine.messages import Cancel, Failed, Finished, LoadFailed, Loading, Ready, Shutdown, Submit
 from backend.engine.options import EngineOptions
 
 

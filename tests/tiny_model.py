@@ -1,0 +1,51 @@
+"""A random Qwen3-VL mixture-of-experts of the smallest legal size: it prefers nonsense, so only the grammar helps.
+
+Random weights reach corners that a trained model never shows. float32, so that batched and single runs agree.
+"""
+
+import functools
+from typing import Any
+
+import torch
+from transformers import Qwen3VLMoeForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from model_loader.garments import geometry
+from model_loader.garments.vocabulary import padded_vocabulary, train_tokenizer
+from model_loader.loader import LoadedModel
+
+CORPUS = [
+    "夏季连衣裙，适合户外与通勤。",
+    "a plain cotton shirt for summer",
+    '{"category":["服饰","上装"],"style":"简约"}',
+] * 3
+
+
+@functools.cache
+def tiny_model(seed: int = 0) -> LoadedModel:
+    """Return a model with random weights, spread wide enough that its choices differ from token to token."""
+    torch.manual_seed(seed)
+    tokenizer: Any = train_tokenizer(CORPUS)
+    names = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
+    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in (*names, "<|video_pad|>")}
+    config = geometry.model_config(ids, padded_vocabulary(tokenizer))
+    config.text_config.num_hidden_layers = 2
+    model = Qwen3VLMoeForConditionalGeneration(config).float().eval().requires_grad_(False)
+    model.lm_head.weight.normal_(0, 0.3)
+    model.model.language_model.embed_tokens.weight.normal_(0, 0.5)
+    processor = Qwen2VLImageProcessorPil(
+        patch_size=geometry.PATCH_SIZE_PX,
+        merge_size=geometry.MERGE_SIZE,
+        temporal_patch_size=geometry.TEMPORAL_PATCH_SIZE,
+        size={"shortest_edge": geometry.MIN_PIXELS, "longest_edge": geometry.MAX_PIXELS},
+    )
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        image_processor=processor,
+        name="tiny",
+        quantisation="none",
+        device="cpu",
+        dtype=torch.float32,
+        load_s=0.0,
+    )
