@@ -7,10 +7,11 @@ Raises LabelStudioError, whose text tells the next step; `retryable` says whethe
 
 from __future__ import annotations
 
+import base64
 import mimetypes
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -52,7 +53,7 @@ class Credentials:
     """What Label Studio must send to the backend; no password means no authentication."""
 
     user: str
-    password: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ class LabelStudioClient:
         self, project_id: int, url: str, title: str, credentials: Credentials | None, backend_id: int | None = None
     ) -> Backend:
         """Add the backend at `url`, or change the one with `backend_id`. Label Studio calls it before it saves."""
-        fields: dict[str, Any] = {"project": project_id, "url": url, "title": title, "is_interactive": True}
+        fields: dict[str, Any] = {"project": project_id, "url": url, "title": title}
         if credentials:
             fields |= {
                 "auth_method": "BASIC_AUTH",
@@ -142,15 +143,22 @@ class LabelStudioClient:
         """Remove it with its webhook. Its predictions stay."""
         self._call(lambda: self._sdk.ml.delete(backend_id))
 
-    def send_events_to(self, project_id: int, webhook_url: str) -> None:
-        """Make sure that Label Studio sends the project's events there: one webhook, however often this runs."""
+    def send_events_to(self, project_id: int, webhook_url: str, credentials: Credentials | None) -> None:
+        """Have Label Studio send the project's events there: one webhook, however often this runs.
+
+        Label Studio makes such a webhook itself when a backend is added, but without the backend's password.
+        """
+        headers = {"Authorization": _basic(credentials)} if credentials else {}
         webhooks = self._call(lambda: list(self._sdk.webhooks.list(project=str(project_id))))
-        if not any(w.url == webhook_url and w.project == project_id for w in webhooks):
+        known = next((w for w in webhooks if w.url == webhook_url and w.project == project_id), None)
+        if known is None:
             self._call(
                 lambda: self._sdk.webhooks.create(
-                    url=webhook_url, project=project_id, send_payload=True, send_for_all_actions=True
+                    url=webhook_url, project=project_id, headers=headers, send_payload=True, send_for_all_actions=True
                 )
             )
+        elif (known.headers or {}) != headers:
+            self._call(lambda: self._sdk.webhooks.update(int(known.id), url=webhook_url, headers=headers))
 
     # Tasks
 
@@ -218,6 +226,11 @@ class LabelStudioClient:
             raise LabelStudioError(
                 f"{self.url} does not answer like Label Studio. Use the address you open in the browser."
             ) from None
+
+
+def _basic(credentials: Credentials) -> str:
+    pair = f"{credentials.user}:{credentials.password}".encode()
+    return f"Basic {base64.b64encode(pair).decode('ascii')}"
 
 
 def _text(value: object) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from backend.background_process import BackgroundProcess, free_port
 from backend.errors import PrelabelError
@@ -28,13 +29,47 @@ class LabelStudioMissing(PrelabelError):
 
 @dataclass(frozen=True, slots=True)
 class LocalLabelStudio:
-    """Where it is and how to get in. `api_key` is a legacy token."""
+    """Where it is, or will be, and how to get in. `api_key` is a legacy token."""
 
-    url: str
+    port: int
     username: str
     password: str
     api_key: str
-    log_path: Path
+    data_dir: Path
+
+    @classmethod
+    def planned(cls, data_dir: Path) -> Self:
+        """One on a free port with credentials of its own, not yet started."""
+        return cls(free_port(), USERNAME, secrets.token_urlsafe(9), secrets.token_hex(20), data_dir)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log_path(self) -> Path:
+        return self.data_dir / "label-studio.log"
+
+    def environment(self, program: Path) -> dict[str, str]:
+        return {
+            "PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "HOME": str(self.data_dir),  # Label Studio makes folders in its user's home, whatever its data folder is
+            "LANG": "C.UTF-8",
+            "LABEL_STUDIO_BASE_DATA_DIR": str(self.data_dir / "label-studio"),
+            "LABEL_STUDIO_HOST": self.url,
+            # In the environment, not on the command line, which every user of the machine can read.
+            "LABEL_STUDIO_USERNAME": self.username,
+            "LABEL_STUDIO_PASSWORD": self.password,
+            "LABEL_STUDIO_USER_TOKEN": self.api_key,
+            "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+            # Both are needed before Label Studio talks to a backend on a private address.
+            "USE_DEFAULT_BANNED_SUBNETS": "false",
+            "ML_BLOCK_LOCAL_IP": "false",
+            "COLLECT_ANALYTICS": "false",
+            "LATEST_VERSION_CHECK": "false",
+            "SENTRY_DSN": "",
+            "FRONTEND_SENTRY_DSN": "",
+        }
 
 
 def find_label_studio(given: Path | None = None) -> Path:
@@ -55,33 +90,10 @@ def find_label_studio(given: Path | None = None) -> Path:
 
 
 @contextmanager
-def local_label_studio(program: Path, data_dir: Path) -> Iterator[LocalLabelStudio]:
-    """Start Label Studio on a free port, yield it once it answers, and end it afterwards."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    password, api_key = secrets.token_urlsafe(9), secrets.token_hex(20)
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    env = {
-        "PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "HOME": str(data_dir),  # Label Studio creates folders in its user's home, whatever its data folder is
-        "LANG": "C.UTF-8",
-        "LABEL_STUDIO_BASE_DATA_DIR": str(data_dir / "label-studio"),
-        "LABEL_STUDIO_HOST": url,
-        # In the environment, not on the command line, which every user of the machine can read.
-        "LABEL_STUDIO_USERNAME": USERNAME,
-        "LABEL_STUDIO_PASSWORD": password,
-        "LABEL_STUDIO_USER_TOKEN": api_key,
-        "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
-        # Both are needed before Label Studio talks to a backend on a private address.
-        "USE_DEFAULT_BANNED_SUBNETS": "false",
-        "ML_BLOCK_LOCAL_IP": "false",
-        "COLLECT_ANALYTICS": "false",
-        "LATEST_VERSION_CHECK": "false",
-        "SENTRY_DSN": "",
-        "FRONTEND_SENTRY_DSN": "",
-    }
-    log_path = data_dir / "label-studio.log"
-    command = [str(program), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
-    with BackgroundProcess("Label Studio", command, env, log_path) as process:
-        process.wait_until_answers(f"{url}/health", START_S, lambda reply: reply.status_code == 200)
-        yield LocalLabelStudio(url, USERNAME, password, api_key, log_path)
+def running_label_studio(program: Path, planned: LocalLabelStudio) -> Iterator[BackgroundProcess]:
+    """Start it, yield once it answers, and end it afterwards."""
+    planned.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    command = [str(program), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(planned.port)]
+    with BackgroundProcess("Label Studio", command, planned.environment(program), planned.log_path) as process:
+        process.wait_until_answers(f"{planned.url}/health", START_S, lambda reply: reply.status_code == 200)
+        yield process

@@ -31,10 +31,9 @@ def connect(
     label_config: str | None = None,
     backend_user: str = "prelabel",
     backend_password: str = "",
-    console: Console | None = None,
 ) -> int:
     """Connect project number `project`, or the one titled `create` (made if there is none). Return the exit code."""
-    console = console or Console(highlight=False)
+    console = Console(highlight=False)
     if (project is None) == (create is None):
         raise SettingsError("Say which project: --project NUMBER for one that exists, or --create TITLE.")
     backend_url = _checked_url(backend_url)
@@ -43,16 +42,23 @@ def connect(
         parse_or_refuse(wanted)
     credentials = Credentials(backend_user, backend_password) if backend_password else None
     with LabelStudioClient(label_studio, api_key) as client:
-        _done(console, f"Label Studio at {client.url}, as {client.user_email()}")
+        done(console, f"Label Studio at {client.url}, as {client.user_email()}")
         found = _project(client, console, project, create, wanted)
         schema = parse_or_refuse(found.label_config)
-        backend = join(client, found.id, backend_url, credentials)
-        _done(console, f"ML backend {backend.url} ({backend.model_version or 'model still loading'})")
-        client.prelabel_with(found.id, backend.title)
-        _done(console, "Use predictions to prelabel tasks: on")
-        events = _events(client, found.id, backend_url)
-    _explain(console, client.url, found, schema, events)
+        note = connect_project(client, console, found, backend_url, credentials)
+        _explain(console, client.url, found, schema, note)
     return 0
+
+
+def connect_project(
+    client: LabelStudioClient, console: Console, project: Project, backend_url: str, credentials: Credentials | None
+) -> str:
+    """Join `project` and the backend, and have its predictions fill the form. Return a note for the user, or ""."""
+    backend = join(client, project.id, backend_url, credentials)
+    done(console, f"ML backend {backend.url}: {backend.model_version}")
+    client.prelabel_with(project.id, backend.title)
+    done(console, "“Use predictions to prelabel tasks” is on")
+    return _events(client, project.id, backend_url, credentials)
 
 
 def join(client: LabelStudioClient, project_id: int, backend_url: str, credentials: Credentials | None) -> Backend:
@@ -70,10 +76,10 @@ def join(client: LabelStudioClient, project_id: int, backend_url: str, credentia
     return saved
 
 
-def _events(client: LabelStudioClient, project_id: int, backend_url: str) -> str:
+def _events(client: LabelStudioClient, project_id: int, backend_url: str, credentials: Credentials | None) -> str:
     """Have the project's events sent to the backend; return a note if Label Studio refuses (predictions still work)."""
     try:
-        client.send_events_to(project_id, f"{backend_url}/webhook")
+        client.send_events_to(project_id, f"{backend_url}/webhook", credentials)
     except LabelStudioError as error:
         return (
             "Label Studio sends no events to this address, so what annotators correct will not be counted. "
@@ -88,18 +94,18 @@ def _project(
     found = client.project(number) if number is not None else next(iter(client.projects_titled(title or "")), None)
     if found is None:
         project = client.create_project(title or "", wanted or read_label_config(DEFAULT_CONFIG))
-        _done(console, f"Project {project.id} “{project.title}” created")
+        done(console, f"Project {project.id} “{project.title}” created")
         return project
     if wanted is not None and wanted.strip() != found.label_config.strip():
         client.set_label_config(found.id, wanted)
-        _done(console, f"Project {found.id} “{found.title}”: label config replaced")
+        done(console, f"Project {found.id} “{found.title}”: label config replaced")
         return Project(found.id, found.title, wanted)
     if not found.label_config.strip() or found.label_config.strip() == "<View></View>":
         raise ConfigRefused(
             f"Project {found.id} has no labeling interface yet. Add --label-config {DEFAULT_CONFIG} (or your file), "
             "or set one up in Label Studio under Settings > Labeling Interface."
         )
-    _done(console, f"Project {found.id} “{found.title}”")
+    done(console, f"Project {found.id} “{found.title}”")
     return found
 
 
@@ -127,5 +133,6 @@ def _explain(console: Console, url: str, project: Project, schema: LabelSchema, 
     )
 
 
-def _done(console: Console, text: str) -> None:
+def done(console: Console, text: str) -> None:
+    """One finished step."""
     console.print(f"[green]✓[/] {escape(text)}", soft_wrap=True)
