@@ -23,13 +23,17 @@ def number_pattern(minimum: float | None, maximum: float | None, step: float | N
     With a step those are minimum (or 0) plus a multiple of it; without, here, all with two decimals. Raises
     UnsupportedConfig if there is none, or more than 10,000 of a step that no decimal place describes.
     """
-    low = Decimal(str(minimum)) if minimum is not None else Decimal(-MAX_NUMBER)
-    high = Decimal(str(maximum)) if maximum is not None else Decimal(MAX_NUMBER)
-    size = Decimal(10) ** -DEFAULT_DECIMALS if step is None else Decimal(str(step))
+    low = _decimal(minimum) if minimum is not None else Decimal(-MAX_NUMBER)
+    high = _decimal(maximum) if maximum is not None else Decimal(MAX_NUMBER)
+    size = Decimal(10) ** -DEFAULT_DECIMALS if step is None else _decimal(step)
     start = low if minimum is not None and step is not None else Decimal(0)
     if _is_power_of_ten(size) and start % size == 0:
         return _range(low, high, min(_decimals(size), MAX_DECIMALS))
     return "|".join(_multiples(start, low, high, size))
+
+
+def _decimal(number: float) -> Decimal:
+    return Decimal(str(number).removesuffix(".0"))
 
 
 def _is_power_of_ten(size: Decimal) -> bool:
