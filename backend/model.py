@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,7 +40,8 @@ def _torch_out_of_reach() -> Iterator[None]:
         del sys.modules["torch"]
 
 
-with _torch_out_of_reach():
+with _torch_out_of_reach(), warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # its old dependencies have invalid escape sequences, among others
     from label_studio_ml.model import LabelStudioMLBase
 
 _HAS_PROJECTS = "project_id" in inspect.signature(LabelStudioMLBase.__init__).parameters

@@ -1,0 +1,136 @@
+"""`prelabel serve` as a process of its own, with a fake engine: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.backend.serving import predict_body, task, until
+
+PROGRAM = """
+import sys, threading
+from backend.commands import serve
+from backend.engine.api import EngineStatus
+from backend.settings import load_settings
+from tests.backend.serving import ANSWER
+from tests.fakes import READY, FakeEngine, FakeImages
+
+class Loud(list):
+    def append(self, request):
+        print("a request is under way", flush=True)
+
+class Slow(FakeEngine):
+    async def start(self):
+        threading.Timer(0.8, setattr, (self, "status", EngineStatus("ready", "ready", 1.0, READY))).start()
+
+engine = Slow(ANSWER, ready=False, delay_s=float(sys.argv[2]))
+engine.requests = Loud()
+serve.build_engine = lambda settings: engine
+serve.build_images = lambda settings: FakeImages()
+settings = load_settings({"data_dir": sys.argv[1], "port": 0})
+sys.exit(serve.serve(settings))
+"""
+
+
+class Running:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        self.lines.extend(iter(self.process.stdout.readline, ""))
+
+    def wait_for(self, words: str) -> str:
+        until(lambda: any(words in line for line in self.lines), 30)
+        return next(line for line in self.lines if words in line)
+
+    def end(self) -> int:
+        code = self.process.wait(20)
+        self._reader.join()
+        return code
+
+
+@contextmanager
+def running(folder: Path, delay_s: float = 0) -> Iterator[Running]:
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(delay_s)]
+    env = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as process:
+        server = Running(process)
+        try:
+            yield server
+        finally:
+            if process.poll() is None:
+                process.kill()
+            server.end()
+
+
+def address(line: str) -> str:
+    found = re.search(r"http://[\d.:]+", line)
+    assert found, line
+    return found[0]
+
+
+def test_it_says_where_it_listens_what_it_loads_and_when_it_is_ready(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        listening = address(server.wait_for("Listening on"))
+        ready = server.wait_for("Model loaded successfully! API on")
+        assert address(ready) == listening
+        assert httpx.get(listening + "/health", trust_env=False).json()["status"] == "UP"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+        output = "".join(server.lines)
+        assert output.index("Loading the model: weights 25%") < output.index("Model loaded")
+        assert "Traceback" not in output
+
+
+def test_a_request_under_way_is_finished_before_it_ends(tmp_path: Path) -> None:
+    with running(tmp_path, delay_s=1) as server:
+        url = address(server.wait_for("Model loaded successfully!"))
+        replies: list[httpx.Response] = []
+        body = predict_body(task())
+        asking = threading.Thread(
+            target=lambda: replies.append(httpx.post(url + "/predict", json=body, trust_env=False))
+        )
+        asking.start()
+        server.wait_for("a request is under way")
+        server.process.send_signal(signal.SIGTERM)
+        asking.join()
+        assert server.end() == 0
+        assert replies[0].json()["results"][0]["result"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    with running(tmp_path, delay_s=600) as server:
+        url = address(server.wait_for("Model loaded successfully!"))
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
+            body = httpx.Request("POST", url, json=predict_body(task())).content
+            client.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            server.wait_for("a request is under way")
+            server.process.send_signal(number)
+            server.wait_for("Shutting down")
+            server.process.send_signal(number)
+            assert server.end() == 0
+
+
+def test_a_port_in_use_is_refused_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code = PROGRAM.replace('"port": 0', f'"port": {taken.getsockname()[1]}')
+        command = [sys.executable, "-c", code, str(tmp_path), "0"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "Choose another PRELABEL_PORT" in done.stderr.splitlines()[-1]
