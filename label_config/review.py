@@ -53,8 +53,8 @@ _UNCERTAIN = {
 }
 _CJK = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _MAX_CHECKED_CHARS = 4_000
-# A unit of 2-40 characters four times in a row, or one character twelve times; a loop of a model is far longer.
-_LOOP = re.compile(r"(.{2,40}?)\1{3}|([^\s.…\-—_=~·*])\2{11}", re.DOTALL)
+# 2-40 characters, the first a letter or digit, four times in a row; a loop of a model is far longer.
+_LOOP = re.compile(r"(?=[^\W_])(.{2,40}?)\1{3}", re.DOTALL)
 _CLAUSE_END = re.compile(r"[，。！？；,.!?;\n]+")
 _MIN_CLAUSE_CHARS = 6
 _MAX_SAME_CLAUSES = 2
