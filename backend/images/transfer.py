@@ -15,6 +15,8 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import lru_cache
+from pathlib import Path
 
 import anyio
 import certifi
@@ -50,7 +52,7 @@ class Transfer:
         self._policy = policy
         self._limits = policy.limits
         self._threads = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="image-dns")
-        context = _tls_context(policy)
+        context = _tls_context(policy.extra_ca_file)
 
         def pool(allowed: tuple[Network, ...] | None) -> httpcore.AsyncConnectionPool:
             guarded = GuardedNetwork(resolve, self._threads, allowed, network)
@@ -188,14 +190,16 @@ def _hide_reply_headers() -> None:
         logging.getLogger(name).addFilter(_reply_header_filter)  # adding it twice is the same as once
 
 
-def _tls_context(policy: ImagePolicy) -> ssl.SSLContext:
+@lru_cache(maxsize=4)
+def _tls_context(extra_ca_file: Path | None) -> ssl.SSLContext:
+    """Trust the system's authorities, certifi's, and those of one file. Kept, because reading them takes long."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
-    if policy.extra_ca_file is not None:
+    if extra_ca_file is not None:
         try:
-            context.load_verify_locations(policy.extra_ca_file)
+            context.load_verify_locations(extra_ca_file)
         except (OSError, ssl.SSLError):
-            raise SettingsError(f"{policy.extra_ca_file} cannot be read as a PEM file of certificates") from None
+            raise SettingsError(f"{extra_ca_file} cannot be read as a PEM file of certificates") from None
     return context
 
 

@@ -57,8 +57,14 @@ def drip(data: bytes, every_s: float, stop: threading.Event) -> Answer:
     return write
 
 
-def silence(stop: threading.Event) -> Answer:
-    return lambda _peer, _request: (stop.wait(30), None)[1]
+def silence() -> Answer:
+    """Says nothing until the other side hangs up."""
+
+    def write(peer: socket.socket, _: Request) -> None:
+        while peer.recv(1):
+            pass
+
+    return write
 
 
 def in_turn(*answers: Answer) -> Answer:
@@ -75,11 +81,11 @@ class Site:
     tls: ssl.SSLContext | None = None
     requests: list[Request] = field(default_factory=list)
     num_connections: int = 0
+    num_open: int = 0
     most_at_once: int = 0
 
     def __post_init__(self) -> None:
         self.stop = threading.Event()
-        self._at_once = 0
         self._lock = threading.Lock()
         site = self
 
@@ -87,12 +93,12 @@ class Site:
             def handle(self) -> None:
                 with site._lock:
                     site.num_connections += 1
-                    site._at_once += 1
-                    site.most_at_once = max(site.most_at_once, site._at_once)
+                    site.num_open += 1
+                    site.most_at_once = max(site.most_at_once, site.num_open)
                 with contextlib.suppress(OSError):  # the fetcher may hang up at any time
                     site._serve(self.request)
                 with site._lock:
-                    site._at_once -= 1
+                    site.num_open -= 1
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True

@@ -56,6 +56,14 @@ def test_too_many_pixels_are_refused_from_the_header(side: int) -> None:
     assert caught.value.kind == "too_many_pixels" or side > 2**30
 
 
+def test_webp_has_a_stricter_limit_because_its_decoder_keeps_more_copies() -> None:
+    limits = Limits(max_decode_bytes=16 * 100)
+    assert decode(saved(Image.new("RGB", (10, 10)), "WEBP"), limits).source_format == "WEBP"
+    with pytest.raises(ImageError, match="WEBP") as caught:
+        decode(saved(Image.new("RGB", (11, 10)), "WEBP"), limits)
+    assert caught.value.kind == "too_many_pixels"
+
+
 def test_a_text_bomb_in_a_png_is_corrupt() -> None:
     text = b"Comment\0\0" + zlib.compress(b"\0" * 100_000_000)
     chunk = struct.pack(">L", len(text)) + b"zTXt" + text + struct.pack(">L", zlib.crc32(b"zTXt" + text))
@@ -66,26 +74,24 @@ def test_a_text_bomb_in_a_png_is_corrupt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "size", "picture_format", "outcome"),
+    ("mode", "size", "picture_format"),
     [
-        pytest.param("RGB", (9000, 9000), "PNG", "too_many_pixels", id="PNG above the limit"),
-        pytest.param("RGBA", (7000, 7000), "PNG", "1225x1225", id="largest PNG with transparency"),
-        pytest.param("CMYK", (7000, 7000), "JPEG", "1225x1225", id="largest CMYK JPEG"),
-        pytest.param("RGB", (4300, 4300), "WEBP", "1225x1225", id="largest WebP"),
-        pytest.param("RGB", (4400, 4400), "WEBP", "too_many_pixels", id="WebP above its limit"),
-        pytest.param("RGB", (5700, 5700), "AVIF", "1225x1225", id="largest AVIF"),
-        pytest.param("L", (7000, 7000), "GIF", "1225x1225", id="largest GIF"),
-        pytest.param("I;16", (7000, 7000), "PNG", "1225x1225", id="largest 16-bit grey"),
+        pytest.param("RGBA", (7000, 7000), "PNG", id="largest PNG with transparency"),
+        pytest.param("CMYK", (7000, 7000), "JPEG", id="largest CMYK JPEG"),
+        pytest.param("RGB", (4300, 4300), "WEBP", id="largest WebP"),
+        pytest.param("RGB", (5700, 5700), "AVIF", id="largest AVIF"),
+        pytest.param("L", (7000, 7000), "GIF", id="largest GIF"),
+        pytest.param("I;16", (7000, 7000), "PNG", id="largest 16-bit grey"),
     ],
 )
 def test_the_memory_of_one_picture_is_bounded(
-    tmp_path: Path, mode: str, size: tuple[int, int], picture_format: str, outcome: str
+    tmp_path: Path, mode: str, size: tuple[int, int], picture_format: str
 ) -> None:
     path = tmp_path / "picture"
     Image.new(mode, size).save(path, picture_format)
     assert path.stat().st_size < 3 * 2**20
     measured = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, timeout=200, check=True
     ).stdout.split()
-    assert measured[0] == outcome
+    assert measured[0] == "1225x1225"
     assert int(measured[1]) < MAX_GROWTH_MB

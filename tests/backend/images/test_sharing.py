@@ -73,7 +73,7 @@ def test_one_caller_leaving_does_not_disturb_the_others(site: Site) -> None:
 
 
 def test_the_transfer_ends_when_the_last_caller_leaves(site: Site) -> None:
-    site.routes["/a.png"] = silence(site.stop)
+    site.routes["/a.png"] = silence()
 
     async def run() -> None:
         fetcher = ImageFetcher(policy(), resolver=everything_is_loopback)
@@ -101,7 +101,7 @@ def test_all_callers_of_a_failed_fetch_get_the_error(site: Site) -> None:
 
 
 def test_closing_ends_what_is_under_way_and_refuses_what_comes_later(site: Site) -> None:
-    site.routes["/a.png"] = silence(site.stop)
+    site.routes["/a.png"] = silence()
 
     async def run() -> None:
         fetcher = ImageFetcher(policy(), resolver=everything_is_loopback)
