@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from model_loader.chat import ChatPrompt, encode_prompt, special_id
 from model_loader.garments import dataset
 from model_loader.garments.geometry import MERGE_SIZE
-from model_loader.garments.phases import MovingAverage, one_cycle, parameter_groups, shuffled_batches
+from model_loader.garments.phases import GRID, MovingAverage, one_cycle, parameter_groups, shuffled_batches
 from model_loader.garments.rules import Looks
 from model_loader.garments.variants import LANGUAGES, Variant, random_variant, shipped_variant
-from model_loader.garments.vision import ClassifierHead, run_tower
+from model_loader.garments.vision import ClassifierHead, grid_constants, run_tower_with
 
 log = logging.getLogger(__name__)
 
@@ -78,16 +78,16 @@ class AnswerBook:
 
 
 def forward_batch(
-    model: Any, prompt: ChatPrompt, patches: Tensor, grid: tuple[int, int], answers: Tensor
-) -> tuple[Tensor, tuple[Tensor, list[Tensor]]]:
-    """Logits [B, L, vocabulary] that predict `answers` [B, L], and what the vision tower gave.
+    model: Any, prompt: ChatPrompt, tower: tuple[Tensor, list[Tensor]], grid: tuple[int, int], answers: Tensor
+) -> Tensor:
+    """Logits [B, L, vocabulary] that predict `answers` [B, L], given what the vision tower says of the pictures.
 
     The same result as transformers' own forward for each picture alone (a test compares them).
     """
     from transformers import DynamicCache
 
     text, batch = model.model.language_model, len(answers)
-    tokens, deepstack = run_tower(model.model.visual, patches, grid)
+    tokens, deepstack = tower
     tail = torch.tensor([*prompt.image_ids, *prompt.suffix_ids])
     num_prefix, num_answer = len(prompt.prefix_ids), answers.shape[1]
     example = torch.cat([torch.tensor(prompt.prefix_ids), tail, answers[0]])[None]
@@ -113,7 +113,21 @@ def forward_batch(
         deepstack_visual_embeds=[stack.flatten(0, 1) for stack in deepstack],
     ).last_hidden_state
     logits: Tensor = model.lm_head(hidden[:, -num_answer:])
-    return logits, (tokens, deepstack)
+    return logits
+
+
+class Tower:
+    """The vision tower in training: frozen or not, compiled for square pictures or not."""
+
+    def __init__(self, module: Any, *, frozen: bool, compiled: bool) -> None:
+        self._module, self._frozen = module, frozen
+        self._square = torch.compile(run_tower_with) if compiled else run_tower_with
+        self._constants = {grid: grid_constants(module, grid) for grid in (GRID, (10, 6), (6, 10))}
+
+    def __call__(self, patches: Tensor, grid: tuple[int, int]) -> tuple[Tensor, list[Tensor]]:
+        run = self._square if grid == GRID else run_tower_with
+        with torch.set_grad_enabled(not self._frozen):
+            return run(self._module, patches, *self._constants[grid])
 
 
 class LoadBalance:
@@ -123,8 +137,10 @@ class LoadBalance:
         self._logits: list[Tensor] = []
         self._top_k = model.config.text_config.num_experts_per_tok
         self.share = torch.zeros(0)
-        for layer in model.model.language_model.layers:
+        self._hooks = [
             layer.mlp.gate.register_forward_hook(lambda _m, _i, output: self._logits.append(output[0]))
+            for layer in model.model.language_model.layers
+        ]
 
     def loss(self) -> Tensor:
         total = torch.zeros(())
@@ -138,6 +154,11 @@ class LoadBalance:
         self.share = torch.stack(shares).min()
         self._logits.clear()
         return total
+
+    def close(self) -> None:
+        """Take the hooks off the model."""
+        for hook in self._hooks:
+            hook.remove()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +175,8 @@ class Schedule:
     epochs: float
     batch: int = 96
     peak: float = 2e-3
-    tower_factor: float = 0.5
+    tower_factor: float = 0.5  # of the peak learning rate; 0 freezes the tower
+    compiled: bool = False
     minutes_between_saves: float = 3.0
 
 
@@ -170,6 +192,7 @@ def train_jointly(
     """Train `model` in place; `on_save` gets the averaged weights every few minutes and at the end."""
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)  # noqa: S311
     balance, average = LoadBalance(model), MovingAverage(model)
+    tower = Tower(model.model.visual, frozen=schedule.tower_factor == 0.0, compiled=schedule.compiled)
     optimiser = torch.optim.AdamW(_groups(model, head, schedule), lr=schedule.peak, betas=(0.9, 0.98), fused=True)
     num_steps = int(schedule.epochs * len(examples.pictures)) // schedule.batch
     books: dict[str, tuple[Variant, AnswerBook]] = {}
@@ -180,7 +203,7 @@ def train_jointly(
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * rate
             variant, book = _pick_variant(rng, tokenizer, books)
-            losses = _losses(model, head, tokenizer, variant, book, examples, rows, rng, generator)
+            losses = _losses(model, tower, head, tokenizer, variant, book, examples, rows, rng, generator)
             loss = losses[0] + 0.3 * losses[1] + _BALANCE * balance.loss()
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -199,6 +222,7 @@ def train_jointly(
                 saved = time.monotonic()
             if step >= num_steps:
                 break
+    balance.close()
     on_save(average.state_dict())
 
 
@@ -227,6 +251,7 @@ def _pick_variant(
 
 def _losses(
     model: Any,
+    tower: Tower,
     head: ClassifierHead,
     tokenizer: Any,
     variant: Variant,
@@ -246,9 +271,10 @@ def _losses(
     pictures = dataset.augment(dataset.normalise(examples.pictures[rows]), generator)
     patches, grid = dataset.to_patches(_reshape(pictures, rng))
     prompt = encode_prompt(tokenizer, variant.instruction, grid[0] * grid[1] // MERGE_SIZE**2)
-    logits, tower = forward_batch(model, prompt, patches, grid, ids)
+    seen = tower(patches, grid)
+    logits = forward_batch(model, prompt, seen, grid, ids)
     each = F.cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), reduction="none") * weights.flatten()
-    return each.sum() / weights.sum(), F.cross_entropy(head(*tower), classes)
+    return each.sum() / weights.sum(), F.cross_entropy(head(*seen), classes)
 
 
 def _labels_only(answer: Answer) -> Answer:
