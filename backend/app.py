@@ -89,7 +89,7 @@ class Backend:
         self._images = images
         self._names = ModelNames(StateFile(settings.data_dir / "model.json"), settings.model, settings.model_revision)
         self._reader = BodyReader(body_limits)
-        self._parser = BodyParser()
+        self.parser = BodyParser()
         self._num_predicts = 0
 
     @asynccontextmanager
@@ -102,7 +102,7 @@ class Backend:
             watcher.cancel()
             await self._engine.close()
             await self._images.aclose()
-            self._parser.close()
+            self.parser.close()
 
     async def livez(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -122,7 +122,7 @@ class Backend:
 
     async def setup(self, request: Request) -> Response:
         async with self._reader.read(request) as raw:
-            body = await self._parser.run(len(raw), read_setup, raw)
+            body = await self.parser.run(len(raw), read_setup, raw)
         warnings = [*body.schema.warnings, *await self.projects.remember(body.project, body.extra_params)]
         for warning in body.schema.warnings:
             log.warning("project %s: %s", body.project, warning)
@@ -139,7 +139,7 @@ class Backend:
         try:
             with self.metrics.predict_s.time():
                 async with self._reader.read(request) as raw:
-                    body = await self._parser.run(len(raw), read_predict, raw, self._settings.max_tasks)
+                    body = await self.parser.run(len(raw), read_predict, raw, self._settings.max_tasks)
                 del raw
                 results = await _while_connected(request, self._predict(body, deadline))
         finally:
@@ -148,7 +148,7 @@ class Backend:
 
     async def webhook(self, request: Request) -> Response:
         async with self._reader.read(request) as raw:
-            body = await self._parser.run(len(raw), read_webhook, raw)
+            body = await self.parser.run(len(raw), read_webhook, raw)
         self.metrics.webhooks.labels(body.action if body.action in KNOWN_WEBHOOKS else "other").inc()
         log.info("webhook %s of project %s", body.action, body.project)
         return StrictJSON({"status": "ok"})

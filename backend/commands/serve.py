@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 from collections.abc import Iterator
 
 import uvicorn
 
-from backend.app import create_app
+from backend.app import Backend, create_app
 from backend.engine.api import Engine
 from backend.errors import SettingsError
 from backend.logs import configure_logging, redact
@@ -46,6 +47,8 @@ async def _serve(settings: Settings, engine: Engine) -> int:
             timeout_keep_alive=15, timeout_graceful_shutdown=GRACE_S,
         )
     )  # fmt: skip
+    backend: Backend = app.state.backend
+    backend.parser.warm_up()
     print(f"Listening on {address} while the model loads.", flush=True)
     announcer = asyncio.create_task(_announce(engine, address))
     try:
@@ -53,6 +56,10 @@ async def _serve(settings: Settings, engine: Engine) -> int:
     finally:
         announcer.cancel()
         listener.close()
+    if server.force_exit:
+        # Skips every wait, also Python's own for threads and children; those end with the pipes this process holds.
+        logging.shutdown()
+        os._exit(0)
     return 0 if server.started else EXIT_FAILED
 
 

@@ -15,9 +15,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from backend.errors import BadRequest, BodyTimeout, EngineBusy, PayloadTooLarge, UnsupportedBody
-
-MAX_PLAIN_BYTES = 2**20
-"""Bodies up to this size are parsed in a thread (about 30 ms of GIL a MiB), larger ones in another process."""
+from backend.http.parser import MAX_PLAIN_BYTES
 
 
 class ClientGone(Exception):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import multiprocessing
+import os
 import resource
 import signal
 from collections.abc import Callable
@@ -18,11 +19,12 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import ParamSpec, TypeVar
 
 from backend.errors import EngineBusy
-from backend.http.bodies import MAX_PLAIN_BYTES
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+MAX_PLAIN_BYTES = 2**20
+"""Bodies up to this size are parsed in a thread (about 30 ms of GIL a MiB), larger ones in another process."""
 MAX_MEMORY_BYTES = 4 * 2**30
 PARSE_S = 60.0
 
@@ -45,6 +47,10 @@ class BodyParser:
             raise EngineBusy(
                 "The request could not be read; it may be too large. Select fewer tasks at once."
             ) from None
+
+    def warm_up(self) -> None:
+        """Start the process now, so that the first large request does not wait for it."""
+        self._open_pool().submit(os.getpid)
 
     def close(self) -> None:
         if self._pool is None:
