@@ -7,7 +7,7 @@ Imports no torch, opens no connection, reads no environment variable.
 from label_config.answer import Answer, FieldAnswer, FieldValue, parse_answer, render_answer
 from label_config.controls import SupportedTag, supported_tags
 from label_config.errors import MalformedAnswer, UnsupportedConfig
-from label_config.grammar import answer_grammar
+from label_config.grammar import answer_grammar, text_slices
 from label_config.parse import parse_label_config
 from label_config.prompt import Language, PromptOptions, build_instruction
 from label_config.regions import answer_to_regions, prediction, regions_to_answer
@@ -58,4 +58,5 @@ __all__ = [
     "render_answer",
     "review",
     "supported_tags",
+    "text_slices",
 ]

@@ -119,12 +119,23 @@ def _trie(terminal: str, nodes: Sequence[TaxonomyNode], leaves_only: bool) -> _L
     return name
 
 
+def text_slices() -> list[str]:
+    """Patterns for `llguidance.LLTokenizer.with_slices`: what most tokens inside a text are made of.
+
+    With them a mask inside a text costs 0.16 ms for Qwen3's 151,669 tokens; with the default slices, which allow
+    hidden characters and so fit no text of this grammar, it costs 1.9 ms.
+    """
+    return [f"{_PLAIN}{{1,10}}", f"{_PLAIN}{{1,30}}", f"{_PLAIN}+"]
+
+
 def _text_pattern(max_chars: int) -> str:
-    hidden = "".join(f"\\u{{{low:x}}}-\\u{{{high:x}}}" for low, high in HIDDEN_RANGES)
     escaped = r'\\["\\]'
-    first = rf'([^"\\ {hidden}]|{escaped})'
-    more = rf'([^"\\{hidden}]|{escaped})'
-    return f'/"{first}{more}{{0,{max_chars - 1}}}"/'
+    return f'/"({_PLAIN_NO_SPACE}|{escaped})({_PLAIN}|{escaped}){{0,{max_chars - 1}}}"/'
+
+
+_HIDDEN = "".join(f"\\u{{{low:x}}}-\\u{{{high:x}}}" for low, high in HIDDEN_RANGES)
+_PLAIN = rf'[^"\\{_HIDDEN}]'
+_PLAIN_NO_SPACE = rf'[^"\\ {_HIDDEN}]'
 
 
 def _json(value: str | list[str]) -> str:

@@ -7,9 +7,18 @@ from functools import cache
 from typing import Any
 
 import pytest
+from llguidance import LLMatcher
 
-from label_config import FieldValue, LabelSchema, UnsupportedConfig, answer_grammar, parse_label_config, render_answer
-from tests.label_config.byte_model import admits, matcher
+from label_config import (
+    FieldValue,
+    LabelSchema,
+    UnsupportedConfig,
+    answer_grammar,
+    parse_label_config,
+    render_answer,
+    text_slices,
+)
+from tests.label_config.byte_model import TOKENIZER, admits, matcher
 from tests.label_config.configs import CAPTION, EVERYTHING, choice, choices, view
 
 LEGAL: dict[str, FieldValue] = {
@@ -205,6 +214,17 @@ def test_the_shorter_of_two_text_limits_counts() -> None:
     assert admits(grammar, render_answer(schema, {"caption": "五五五五五", "short": "三三三"}))
     assert not admits(grammar, render_answer(schema, {"caption": "五五五五五", "short": "四四四四"}))
     assert not admits(grammar, render_answer(schema, {"caption": "六六六六六六", "short": "三"}))
+
+
+def test_the_slices_speed_masks_up_and_change_none() -> None:
+    schema, grammar = _everything()
+    plain = LLMatcher(TOKENIZER.with_slices([]), grammar)
+    sliced = LLMatcher(TOKENIZER.with_slices(text_slices()), grammar)
+    for byte in render_answer(schema, LEGAL).encode():
+        assert sliced.compute_bitmask() == plain.compute_bitmask()
+        assert sliced.consume_token(byte)
+        assert plain.consume_token(byte)
+    assert not sliced.is_error()
 
 
 @pytest.mark.parametrize("limit", [0, -1, 8_001], ids=str)
