@@ -88,6 +88,12 @@ def connect(
         str, typer.Option(help="Where Label Studio reaches `prelabel serve`.")
     ] = "http://127.0.0.1:9090",
     label_config: LabelConfig = None,
+    backend_user: Annotated[
+        str, typer.Option(envvar="BASIC_AUTH_USER", help="User name the backend was started with.")
+    ] = "prelabel",
+    backend_password: Annotated[
+        str, typer.Option(envvar="BASIC_AUTH_PASS", help="Password the backend was started with; empty: none.")
+    ] = "",
 ) -> None:
     """Connect a Label Studio project: label config, backend, prelabelling. Running it twice changes nothing."""
     from backend.commands.connect import connect as run
@@ -100,6 +106,8 @@ def connect(
             create=create,
             backend_url=backend_url,
             label_config=label_config,
+            backend_user=backend_user,
+            backend_password=backend_password,
         )
     )
 

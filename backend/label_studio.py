@@ -20,8 +20,7 @@ import httpx
 from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
-from backend.errors import LabelStudioError
-from backend.label_studio_errors import explain, unreachable
+from backend.label_studio_errors import explain, not_label_studio, unreachable
 
 T = TypeVar("T")
 CALL_S = 30.0
@@ -223,9 +222,7 @@ class LabelStudioClient:
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
         except (ValueError, TypeError):  # not JSON, or JSON of another program
-            raise LabelStudioError(
-                f"{self.url} does not answer like Label Studio. Use the address you open in the browser."
-            ) from None
+            raise not_label_studio(self.url) from None
 
 
 def _basic(credentials: Credentials) -> str:

@@ -65,9 +65,16 @@ def explain(url: str, status: int | None, body: Any) -> LabelStudioError:
         return LabelStudioError(f"The user of this token may not do that in Label Studio. (It said: {said})")
     if status == 404:
         return LabelStudioError(f"Label Studio at {url} has no such project or page. (It said: {said})")
-    if status is not None and 300 <= status < 400:
+    if status is not None and status < 300:
+        return not_label_studio(url)
+    if status is not None and status < 400:
         return LabelStudioError(f"{url} redirects elsewhere. Use the address that the browser shows in the end.")
     return LabelStudioError(f"Label Studio answered {status}: {said}", retryable=retryable)
+
+
+def not_label_studio(url: str) -> LabelStudioError:
+    """The error for a good reply that is not Label Studio's: a web page, or another program's JSON."""
+    return LabelStudioError(f"{url} does not answer like Label Studio. Use the address you open in the browser.")
 
 
 def unreachable(url: str, error: httpx.HTTPError) -> LabelStudioError:

@@ -1,0 +1,128 @@
+"""A Label Studio over real HTTP that knows the calls of `backend.label_studio`, one user and any number of projects.
+
+`refusals` maps (method, path prefix) to the (status, body) to answer instead; `calls` lists what was asked.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+LEGACY_KEY = "a" * 40
+
+
+def _jwt(kind: str) -> str:
+    claims = {"token_type": kind, "exp": int(time.time()) + 3600}
+    parts = [base64.urlsafe_b64encode(json.dumps(p).encode()).decode().rstrip("=") for p in ({"alg": "HS256"}, claims)]
+    return ".".join([*parts, "c2lnbmF0dXJl"])
+
+
+PERSONAL_KEY = _jwt("refresh")
+ACCESS_KEY = _jwt("access")
+
+
+class FakeLabelStudio:
+    def __init__(self) -> None:
+        self.url = ""
+        self.projects: dict[int, dict[str, Any]] = {}
+        self.backends: dict[int, dict[str, Any]] = {}
+        self.webhooks: dict[int, dict[str, Any]] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.refusals: dict[tuple[str, str], tuple[int, Any]] = {}
+
+    def add_project(self, title: str, label_config: str) -> int:
+        number = len(self.projects) + 1
+        self.projects[number] = {"id": number, "title": title, "label_config": label_config}
+        return number
+
+    @property
+    def changes(self) -> list[tuple[str, str]]:
+        """What was asked that is no reading and no token."""
+        return [call for call in self.calls if call[0] != "GET" and "/token/" not in call[1]]
+
+    def answer(self, method: str, url: str, auth: str, body: Any) -> tuple[int, Any]:
+        parts = urlsplit(url)
+        path = parts.path.rstrip("/")
+        self.calls.append((method, path))
+        for (wanted, prefix), refusal in self.refusals.items():
+            if method == wanted and path.startswith(prefix):
+                return refusal
+        if path == "/api/token/refresh":
+            good = body["refresh"] == PERSONAL_KEY
+            return (200, {"access": ACCESS_KEY}) if good else (401, {"detail": "Token is invalid"})
+        if auth not in (f"Token {LEGACY_KEY}", f"Bearer {ACCESS_KEY}"):
+            return 401, {"detail": "Invalid token."}
+        if path == "/api/current-user/whoami":
+            return 200, {"id": 1, "email": "a@example.com"}
+        _, _, kind, *rest = path.split("/")
+        number = int(rest[0]) if rest else None
+        stores = {"projects": self.projects, "ml": self.backends, "webhooks": self.webhooks}
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        return self._store(method, kind, stores[kind], number, query, body)
+
+    def _store(
+        self, method: str, kind: str, rows: dict[int, dict[str, Any]], number: int | None, query: Any, body: Any
+    ) -> tuple[int, Any]:
+        if number is not None and number not in rows:
+            return 404, {"detail": "No Project matches the given query."}
+        if number is None and method == "GET":
+            found = list(rows.values())
+            if kind != "projects":
+                return 200, found
+            if query.get("page", "1") != "1":
+                return 200, {"count": len(found), "next": None, "previous": None, "results": []}
+            return 200, {"count": len(found), "next": None, "previous": None, "results": found}
+        if number is None:
+            number = max(rows, default=0) + 1
+            rows[number] = {"id": number}
+            if kind == "ml":
+                webhook = max(self.webhooks, default=0) + 1
+                url = body["url"].rstrip("/") + "/webhook"
+                self.webhooks[webhook] = {"id": webhook, "url": url, "project": body["project"], "headers": {}}
+        if method == "DELETE":
+            del rows[number]
+            return 204, None
+        if body:
+            rows[number] |= body
+        return 200, rows[number] | {"model_version": "m-1", "state": "CO"}
+
+
+@contextmanager
+def fake_label_studio() -> Iterator[FakeLabelStudio]:
+    fake = FakeLabelStudio()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _reply(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length)) if length else None
+            status, answer = fake.answer(self.command, self.path, self.headers.get("Authorization", ""), body)
+            raw = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(0 if status == 204 else len(raw)))
+            self.end_headers()
+            if status != 204:
+                self.wfile.write(raw)
+
+        do_GET = do_POST = do_PATCH = do_DELETE = _reply  # noqa: N815 - names of the base class
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    fake.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield fake
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,178 @@
+"""What `prelabel connect` changes in Label Studio, and that running it again changes nothing."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.commands.connect import BACKEND_TITLE, connect
+from backend.errors import ConfigRefused, SettingsError
+from label_config.ready_made import ready_made
+from tests.backend.fake_label_studio import LEGACY_KEY, PERSONAL_KEY, FakeLabelStudio, fake_label_studio
+
+BACKEND = "http://127.0.0.1:9090"
+ONLY_BOXES = (
+    '<View><Image name="i" value="$i"/><RectangleLabels name="b" toName="i"><Label value="x"/></RectangleLabels></View>'
+)
+
+
+# label-studio-sdk 2.1.2 exchanges a personal access token through a deprecated method of pydantic
+pytestmark = pytest.mark.filterwarnings("ignore:The `parse_obj` method")
+
+
+@pytest.fixture
+def server() -> Iterator[FakeLabelStudio]:
+    with fake_label_studio() as fake:
+        yield fake
+
+
+def run(server: FakeLabelStudio, **changes: Any) -> int:
+    options: dict[str, Any] = {
+        "label_studio": server.url,
+        "api_key": LEGACY_KEY,
+        "project": None,
+        "create": "Shoes",
+        "backend_url": BACKEND,
+    }
+    return connect(**options | changes)
+
+
+@pytest.mark.parametrize("api_key", [LEGACY_KEY, PERSONAL_KEY], ids=["legacy token", "personal access token"])
+def test_a_created_project_gets_config_backend_and_prelabelling(server: FakeLabelStudio, api_key: str) -> None:
+    assert run(server, api_key=api_key, label_config="ecommerce.en") == 0
+    [project] = server.projects.values()
+    assert project["label_config"] == ready_made("ecommerce.en")
+    assert project["show_collab_predictions"] is True
+    [backend] = server.backends.values()
+    assert (backend["url"], backend["title"]) == (BACKEND, BACKEND_TITLE)
+    assert project["model_version"] == backend["title"]
+
+
+def test_running_it_twice_leaves_one_project_one_backend_and_one_webhook(server: FakeLabelStudio) -> None:
+    assert [run(server), run(server), run(server, create=None, project=1)] == [0, 0, 0]
+    assert (len(server.projects), len(server.backends), len(server.webhooks)) == (1, 1, 1)
+
+
+def test_a_backend_that_moved_replaces_the_one_at_its_old_address(server: FakeLabelStudio) -> None:
+    run(server)
+    run(server, backend_url="http://127.0.0.1:9191/")
+    assert [b["url"] for b in server.backends.values()] == ["http://127.0.0.1:9191"]
+
+
+def test_the_backend_of_another_program_is_left_alone(server: FakeLabelStudio) -> None:
+    server.backends[1] = {"id": 1, "url": "http://other:9090", "title": "detector", "project": 1}
+    run(server)
+    assert [b["title"] for b in server.backends.values()] == ["detector", BACKEND_TITLE]
+
+
+def test_a_webhook_that_is_missing_is_made(server: FakeLabelStudio) -> None:
+    run(server)
+    server.webhooks.clear()
+    run(server)
+    assert [w["url"] for w in server.webhooks.values()] == [f"{BACKEND}/webhook"]
+
+
+def test_the_password_of_the_backend_reaches_label_studio_and_no_output(
+    server: FakeLabelStudio, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(server, backend_user="me", backend_password="geheim-123")
+    [backend] = server.backends.values()
+    assert (backend["auth_method"], backend["basic_auth_user"]) == ("BASIC_AUTH", "me")
+    assert backend["basic_auth_pass"] == "geheim-123"
+    [webhook] = server.webhooks.values()
+    assert base64.b64decode(webhook["headers"]["Authorization"].split()[1]) == b"me:geheim-123"
+    assert "geheim-123" not in capsys.readouterr().out
+
+
+def test_a_password_taken_away_is_taken_from_label_studio(server: FakeLabelStudio) -> None:
+    run(server, backend_password="geheim-123")
+    run(server)
+    assert [b["auth_method"] for b in server.backends.values()] == ["NONE"]
+    assert [w["headers"] for w in server.webhooks.values()] == [{}]
+
+
+def test_the_label_config_of_an_existing_project_is_kept_unless_another_is_given(server: FakeLabelStudio) -> None:
+    mine = '<View><Image name="i" value="$i"/><TextArea name="t" toName="i"/></View>'
+    number = server.add_project("Mine", mine)
+    run(server, create=None, project=number)
+    assert server.projects[number]["label_config"] == mine
+    run(server, create=None, project=number, label_config="garments.en")
+    assert server.projects[number]["label_config"] == ready_made("garments.en")
+
+
+def test_a_label_config_is_read_from_a_file(server: FakeLabelStudio, tmp_path: Path) -> None:
+    file = tmp_path / "my.xml"
+    file.write_text('\ufeff<View><Image name="i" value="$i"/><TextArea name="描述" toName="i"/></View>', "utf-8")
+    assert run(server, label_config=str(file)) == 0
+    assert server.projects[1]["label_config"].startswith("<View>")
+
+
+def test_controls_that_are_left_out_are_named(server: FakeLabelStudio, capsys: pytest.CaptureFixture[str]) -> None:
+    number = server.add_project("Both", ONLY_BOXES.replace("</View>", '<TextArea name="t" toName="i"/></View>'))
+    run(server, create=None, project=number)
+    printed = capsys.readouterr().out
+    assert "pre-filled: t" in printed
+    assert "left out:" in printed
+    assert "RectangleLabels" in printed
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ("<View></View>", "no labeling interface"),
+        ("<View", "cannot be pre-filled"),
+        (ONLY_BOXES, "cannot be pre-filled"),
+    ],
+    ids=["empty", "broken", "only controls that no model of ours fills"],
+)
+def test_a_project_with_nothing_to_fill_is_refused_before_anything_changes(
+    server: FakeLabelStudio, config: str, says: str
+) -> None:
+    number = server.add_project("Boxes", config)
+    with pytest.raises(ConfigRefused, match=says):
+        run(server, create=None, project=number)
+    assert server.changes == []
+
+
+def test_a_given_label_config_with_nothing_to_fill_is_refused_before_label_studio_is_asked(
+    server: FakeLabelStudio, tmp_path: Path
+) -> None:
+    file = tmp_path / "boxes.xml"
+    file.write_text(ONLY_BOXES, "utf-8")
+    with pytest.raises(ConfigRefused, match="cannot be pre-filled"):
+        run(server, label_config=str(file))
+    assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"create": None}, "--project NUMBER"),
+        ({"project": 1}, "--create TITLE"),
+        ({"backend_url": "localhost:9090"}, "--backend-url"),
+        ({"backend_url": "http://me:pw@127.0.0.1:9090"}, "BASIC_AUTH_PASS"),
+    ],
+    ids=["no project", "two projects", "address without scheme", "password in the address"],
+)
+def test_contradictory_options_are_refused(server: FakeLabelStudio, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        run(server, **changes)
+    assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("nothing.xml", "cannot be read"), ("latin.xml", "not UTF-8"), ("large.xml", "larger than 256 KiB")],
+    ids=["missing", "not UTF-8", "too large"],
+)
+def test_a_label_config_file_that_cannot_be_read_is_named(
+    server: FakeLabelStudio, tmp_path: Path, name: str, says: str
+) -> None:
+    (tmp_path / "latin.xml").write_bytes(b"<View>\xe9</View>")
+    (tmp_path / "large.xml").write_bytes(b" " * (256 * 1024 + 1))
+    with pytest.raises(ConfigRefused, match=says):
+        run(server, label_config=str(tmp_path / name))
