@@ -106,7 +106,9 @@ def _text_part(text: _Numbers, *, tied: bool) -> dict[str, int]:
     hidden, layers, heads = text["hidden_size"], text["num_hidden_layers"], text["num_attention_heads"]
     kv_heads = text.either("num_key_value_heads", heads)
     head_dim = text.either("head_dim", hidden // heads)
-    num_experts, inner, vocab = text["num_experts"], text["moe_intermediate_size"], text["vocab_size"]
+    written_by_transformers = "num_local_experts" in text.values  # its save_pretrained renames the hub's num_experts
+    num_experts = text["num_local_experts" if written_by_transformers else "num_experts"]
+    inner, vocab = text["moe_intermediate_size"], text["vocab_size"]
     sparse = _num_sparse_layers(text, layers)
     query, key_value = heads * head_dim, kv_heads * head_dim
     bias = query + 2 * key_value + hidden if text.values.get("attention_bias") else 0

@@ -39,7 +39,8 @@ def check_tensor_names(model: Any, checkpoint_files: Sequence[str], *, quantizer
             left_over.append(name)
             continue
         found.add(target)
-        if not _shape_matches(entry, tuple(wanted[target].shape), converted=converter is not None, quantizer=quantizer):
+        packed = quantizer is not None and quantizer.pre_quantized
+        if not _shape_matches(entry, target, tuple(wanted[target].shape), converted=bool(converter), packed=packed):
             misshapen.append(f"{name} {list(entry.shape)} instead of {list(wanted[target].shape)}")
     _refuse_ambiguous_layout(tensors, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
     missing = sorted(name for name in set(wanted) - found if not _may_be_missing(model, name, found, quantizer))
@@ -75,21 +76,19 @@ def _refuse_ambiguous_layout(tensors: Mapping[str, TensorEntry], wanted: Mapping
         )
 
 
-def _shape_matches(entry: TensorEntry, wanted: tuple[int, ...], *, converted: bool, quantizer: Any) -> bool:
+def _shape_matches(entry: TensorEntry, target: str, wanted: tuple[int, ...], *, converted: bool, packed: bool) -> bool:
     if entry.shape == wanted:
         return True
-    if not converted:
-        return False
-    if quantizer is not None and quantizer.pre_quantized:
-        return True  # companions of a packed linear: bitsandbytes checks them itself
+    if packed:  # the companions of a packed linear all end up in its weight: bitsandbytes checks them itself
+        return converted and target.endswith(".weight")
     transposed = len(wanted) == 3 and entry.shape == (wanted[0], wanted[2], wanted[1])
     flattened = len(entry.shape) != len(wanted)  # Conv3d patch embedding -> Linear
-    return transposed or flattened
+    return converted and (transposed or flattened)
 
 
 def _may_be_missing(model: Any, name: str, found: set[str], quantizer: Any) -> bool:
     if name.endswith("_absmax") and quantizer is not None and not quantizer.pre_quantized:
-        return name.removesuffix("_absmax") in found  # made while loading
+        return True  # made while loading; if its weight is missing, that is said
     tied = (getattr(model, "all_tied_weights_keys", None) or {}).get(name)
     return tied in found or _matches(model._keys_to_ignore_on_load_missing, name)
 

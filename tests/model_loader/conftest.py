@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,12 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(scope="session")
+def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(_tiny: Path, tmp_path: Path) -> Path:
     """A whole tiny checkpoint, free to be damaged."""
-    return write_checkpoint(tmp_path / "tiny")
+    return Path(shutil.copytree(_tiny, tmp_path / "tiny"))
