@@ -17,6 +17,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from backend.engine.messages import Picture, Sampling, Submit
 from backend.engine.sequence import GrammarCache, Sequence
+from label_config.grammar import text_slices
 from model_loader.chat import encode_prompt
 from model_loader.loader import LoadedModel
 
@@ -43,7 +44,8 @@ class Runner:
         self._loaded = loaded
         self._context_tokens = context_tokens
         vocabulary = loaded.model.config.text_config.vocab_size
-        self._grammars = GrammarCache(llguidance.hf.from_tokenizer(loaded.tokenizer, n_vocab=vocabulary))
+        tokenizer = llguidance.hf.from_tokenizer(loaded.tokenizer, n_vocab=vocabulary, slices=text_slices())
+        self._grammars = GrammarCache(tokenizer)
         self._image_size = _image_size(loaded.image_processor, image_tokens)
 
     def prepare(self, request: Submit) -> Prepared:

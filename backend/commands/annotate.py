@@ -1,0 +1,117 @@
+"""`prelabel annotate PICTURE`: one picture through the same engine, grammar and review rules as the server.
+
+Prints a table for people or, with `--json`, one record a line. Exit code 1 when the picture cannot be annotated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from backend.engine.api import Engine
+from backend.engine.messages import Finished, Ready
+from backend.errors import ConfigRefused
+from backend.images import FetchedImage, ImageFetcher
+from backend.logs import configure_logging
+from backend.projects import default_options
+from backend.recipe import Recipe, recipe_of
+from backend.records import make_record
+from backend.runtime import build_engine, build_images
+from backend.settings import Settings
+from label_config.answer import parse_answer
+from label_config.errors import UnsupportedConfig
+from label_config.parse import parse_label_config
+from label_config.ready_made import ready_made, ready_made_names
+from label_config.review import review
+from label_config.schema import LabelSchema
+
+LOAD_S = 4 * 3600.0
+POLL_S = 0.3
+
+
+def annotate(settings: Settings, *, picture: str, label_config: str | None, json_output: bool) -> int:
+    """Annotate `picture` (a path or an address) and print the record. Raises PrelabelError."""
+    configure_logging("WARNING" if settings.log_level == "INFO" else settings.log_level)
+    schema = read_label_config(label_config) if label_config else None
+    record = asyncio.run(_annotate(settings, picture, schema))
+    if json_output:
+        print(  # rich would wrap the line
+            json.dumps(record, ensure_ascii=False, allow_nan=False)
+        )
+    else:
+        Console().print(_table(record))
+    return 0
+
+
+def read_label_config(name: str) -> LabelSchema:
+    """The schema of a ready-made config or a file. Raises ConfigRefused."""
+    try:
+        xml: str | bytes = ready_made(name) if name in ready_made_names() else Path(name).read_bytes()
+        return parse_label_config(xml)
+    except UnsupportedConfig as error:
+        raise ConfigRefused(f"label config {name}: {error}") from None
+    except OSError as error:
+        known = ", ".join(ready_made_names())
+        raise ConfigRefused(f"label config {name}: {error.strerror}; it is a file, or one of {known}") from None
+
+
+def default_label_config(model_name: str, language: str) -> str:
+    """The ready-made config a model is used with when nobody names one."""
+    return f"{'garments' if model_name == 'garments' else 'ecommerce'}.{language}"
+
+
+async def _annotate(settings: Settings, picture: str, schema: LabelSchema | None) -> dict[str, Any]:
+    engine, images = build_engine(settings), build_images(settings)
+    await engine.start()
+    try:
+        fetched = await _fetch(images, picture)
+        ready = await _wait_with_progress(engine)
+        schema = schema or read_label_config(default_label_config(ready.model_name, settings.language))
+        recipe = recipe_of(schema, default_options(settings), settings.image_tokens)
+        finished = await engine.generate(recipe.request(fetched.picture, fetched.sha256, interactive=True))
+        return _record(recipe, ready, finished, Path(picture).stem)
+    finally:
+        await images.aclose()
+        await engine.close()
+
+
+async def _fetch(images: ImageFetcher, picture: str) -> FetchedImage:
+    if "://" in picture or picture.startswith("data:"):
+        return await images.fetch(picture)
+    return await images.fetch_file(Path(picture))
+
+
+async def _wait_with_progress(engine: Engine) -> Ready:
+    waiting = asyncio.create_task(engine.wait_ready(LOAD_S))
+    console = Console(stderr=True)
+    with console.status("Starting the engine") as line:
+        while not waiting.done():
+            status = engine.status
+            line.update(f"Loading the model: {status.stage} {status.fraction:.0%}")
+            await asyncio.wait([waiting], timeout=POLL_S)
+    return waiting.result()
+
+
+def _record(recipe: Recipe, ready: Ready, finished: Finished, image_id: str) -> dict[str, Any]:
+    truncated = finished.finish_reason == "length"
+    answer = parse_answer(recipe.schema, finished.pieces, finished.probabilities, truncated=truncated)
+    findings = review(recipe.schema, answer, recipe.review_options)
+    return make_record(recipe.schema, answer, findings, image_id=image_id, model_version=recipe.version(ready))
+
+
+def _table(record: dict[str, Any]) -> Table:
+    table = Table(title=f"{record['image_id']}  ({record['model_version']})", show_lines=True)
+    table.add_column("field", no_wrap=True)
+    table.add_column("value")
+    table.add_column("confidence", justify="right")
+    for name, value in record["fields"].items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        confidence = record["confidence"].get(name)
+        table.add_row(name, shown, "" if confidence is None else f"{confidence:.0%}")
+    table.add_row("needs review", "; ".join(record["review_reasons"]) or "no", "")
+    return table
