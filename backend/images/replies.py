@@ -38,7 +38,9 @@ class Retry(Exception):
     wait_s: float = 0.0
 
 
-def status_failure(host: str, status: int, times: int, retry_after: str = "") -> Exception:
+def status_failure(
+    host: str, status: int, times: int, retry_after: str = "", *, label_studio: bool = False
+) -> Exception:
     """Return what to raise for a status that is neither success nor redirect."""
     if status in (404, 410):
         return ImageError("not_found", f"{host} does not have the picture (HTTP {status}).")
@@ -47,7 +49,10 @@ def status_failure(host: str, status: int, times: int, retry_after: str = "") ->
             "forbidden", f"{host} does not give the picture out (HTTP {status}); a signed address may have expired."
         )
     if status in _TRANSIENT:
-        error = ImageError("unreachable", f"{host} failed (HTTP {status}); try again later.", retryable=True)
+        hint = (
+            " Label Studio does this for an uploaded file that was deleted." if label_studio and status == 500 else ""
+        )
+        error = ImageError("unreachable", f"{host} failed (HTTP {status}); try again later.{hint}", retryable=True)
         wait_s = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
         return Retry(error, times, wait_s)
     return ImageError("unreachable", f"{host} gave no picture but HTTP {status}.")

@@ -34,7 +34,7 @@ from backend.images.urls import Target, join_location
 
 _HEADERS: dict[bytes | str, bytes | str] = {
     "User-Agent": "prelabel",
-    "Accept": "image/jpeg,image/png,image/webp,image/*;q=0.8",
+    "Accept": "image/jpeg,image/png,image/webp,*/*;q=0.5",  # Label Studio answers 406 where */* is missing
     "Accept-Encoding": "identity",
 }
 # anyio's and ssl's where httpcore lets them through (a TLS peer that hangs up, for one).
@@ -147,7 +147,9 @@ class Transfer:
         if label_studio and reply.status == 403:
             return replies.label_studio_refusal(403)
         retry_after = _header(reply, "retry-after")
-        return replies.status_failure(target.origin.host, reply.status, self._limits.num_retries, retry_after)
+        return replies.status_failure(
+            target.origin.host, reply.status, self._limits.num_retries, retry_after, label_studio=label_studio
+        )
 
     async def _new_access_token(self, refresh_token: str) -> str:
         assert self._policy.label_studio is not None

@@ -78,6 +78,12 @@ def test_a_label_studio_file_without_its_address_names_the_setting() -> None:
     assert "LABEL_STUDIO_URL" in str(error)
 
 
+def test_any_type_is_accepted_because_label_studio_answers_406_otherwise(site: Site) -> None:
+    site.routes["/data/upload/3/a.png"] = reply(png())
+    fetch("/data/upload/3/a.png", rules(site))
+    assert "*/*" in site.requests[0].headers["accept"]
+
+
 class TestTokenStaysHome:
     def test_another_port_of_the_same_host_gets_no_token(self, site: Site, other_site: Site) -> None:
         other_site.routes["/data/upload/3/a.png"] = reply(png())
