@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +71,13 @@ def test_a_parser_process_that_dies_fails_its_request_and_is_replaced() -> None:
             assert await parser.run(LARGE, os.getpid) != os.getpid()
 
     asyncio.run(run())
+
+
+def test_the_parser_process_ends_with_a_parent_that_was_killed() -> None:
+    code = "import os; from backend.http.parser import *; p = BodyParser(); p.warm_up(); p._pool.submit(int).result();"
+    command = [sys.executable, "-c", code + "os.kill(os.getpid(), 9)"]
+    # The pipe for the output is open until the last process that holds it has ended.
+    assert subprocess.run(command, stdout=subprocess.PIPE, timeout=60).returncode == -9
 
 
 def test_health_is_answered_while_a_large_list_is_read_and_every_task_is_accounted_for(tmp_path: Path) -> None:
