@@ -56,6 +56,7 @@ def save_checkpoint(model: Any, tokenizer: Any, weights: dict[str, Tensor], fold
         pad_token_id=special_id(tokenizer, END_OF_TEXT),
     )
     finished.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(folder)
     image_processor().save_pretrained(folder)
 

@@ -16,7 +16,8 @@ from label_config.answer import FieldValue, render_answer
 from label_config.parse import parse_label_config
 from label_config.prompt import PromptOptions, build_instruction
 from label_config.schema import ChoicesField, Field, LabelSchema, TaxonomyField, TaxonomyNode
-from model_loader.garments.rules import LABELS, Labels, Language, Looks, caption_of
+from model_loader.garments.captions import caption_of
+from model_loader.garments.rules import LABELS, Labels, Language, Looks
 
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
 _NAMES = {
