@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from backend.errors import ImageError
 from backend.images import ImageFetcher
 from tests.backend.images.conftest import QUICK, everything_is_loopback, policy, refusal
 from tests.backend.images.pictures import png
-from tests.backend.images.site import Site, drip, raw, reply, silence, wait_until
+from tests.backend.images.site import Request, Site, drip, raw, reply, silence, wait_until
 
 SHORT = replace(QUICK, connect_s=0.2, first_byte_s=0.2, total_s=0.6)
 
@@ -99,7 +100,11 @@ def test_a_hundred_dead_hosts_do_not_hold_up_a_live_one(site: Site, other_site: 
 
 
 def test_one_host_gets_at_most_four_connections(site: Site) -> None:
-    site.routes["/a.png"] = lambda peer, request: (time.sleep(0.02), reply(png())(peer, request))[1]
+    def slowly(peer: socket.socket, request: Request) -> None:
+        time.sleep(0.02)  # long enough for others to come in
+        reply(png())(peer, request)
+
+    site.routes["/a.png"] = slowly
 
     async def run() -> None:
         fetcher = ImageFetcher(policy(), resolver=everything_is_loopback)
