@@ -49,8 +49,15 @@ def test_the_schema_and_the_picture_size_are_part_of_the_fingerprint() -> None:
 
 
 def test_the_fingerprint_is_the_same_in_every_process() -> None:
-    code = "from tests.backend.test_recipe import *; print(recipe_of(SCHEMA, OPTIONS, 256).fingerprint)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    code = """
+import sys
+from backend.projects import ProjectOptions
+from backend.recipe import recipe_of
+from label_config import parse_label_config
+print(recipe_of(parse_label_config(sys.argv[1]), ProjectOptions(), 256).fingerprint)
+"""
+    command = [sys.executable, "-c", code, CONFIG]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == recipe_of(SCHEMA, OPTIONS, 256).fingerprint
 
 
