@@ -81,7 +81,7 @@ def _train_text_then_all(
         schedule = joint.Schedule(plan.text_epochs, peak=3e-3, tower_factor=0.0, compiled=plan.compiled)
         joint.train_jointly(model, head, tokenizer, examples, schedule, plan.seed, keep_text)
     model.load_state_dict(torch.load(text_file), strict=False)
-    schedule = joint.Schedule(plan.joint_epochs, peak=1e-3, tower_factor=0.8, compiled=plan.compiled)
+    schedule = joint.Schedule(plan.joint_epochs, peak=7e-4, tower_factor=0.8, compiled=plan.compiled)
     joint.train_jointly(model, head, tokenizer, examples, schedule, plan.seed + 1, keep_all)
 
 
