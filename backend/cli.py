@@ -42,9 +42,10 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
 ) -> None:
     """Serve the Label Studio ML backend. All other settings come from the environment (see README)."""
+    settings = _settings(locals())
     from backend.commands.serve import serve as run
 
-    raise typer.Exit(run(_settings(locals())))
+    raise typer.Exit(run(settings))
 
 
 @app.command()
@@ -58,9 +59,9 @@ def annotate(
     json_output: Annotated[bool, typer.Option("--json", help="Print the record as one line of JSON.")] = False,
 ) -> None:
     """Annotate one picture and print the result: the quickest way to try a model and a label config."""
+    options = dict(locals())
     from backend.commands.annotate import annotate as run
 
-    options = locals()
     chosen = {name: options.pop(name) for name in ("picture", "label_config", "json_output")}
     raise typer.Exit(run(_settings(options), **chosen))
 
