@@ -8,7 +8,6 @@ goes with them unless something failed or --data-dir was given. Raises PrelabelE
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import sys
@@ -18,20 +17,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-import httpx
 from rich.console import Console
 
-from backend.background_process import BackgroundProcess, free_port
+from backend.background_process import BackgroundProcess
 from backend.commands.connect import connect_project, done
 from backend.commands.demo_report import FilledTask, read_filled_tasks, report
 from backend.config_source import parse_or_refuse, read_label_config
 from backend.label_studio import LabelStudioClient, Project
+from backend.local_backend import LocalBackend, running_backend
 from backend.local_label_studio import LocalLabelStudio, find_label_studio, running_label_studio
 
 CONFIG = "garments.zh"
 TITLE = "prelabel demo"
 PICTURES = Path(__file__).resolve().parent.parent.parent / "model_loader" / "garments" / "pictures"
-LOAD_S = 240.0
 FILL_S = 300.0
 _TABLE_WIDTH = 150  # where the output is no terminal
 _WATCH_S = 1.0
@@ -44,24 +42,25 @@ def demo(*, check: bool, data_dir: Path | None = None, label_studio: Path | None
     with _end_in_order(), _folder(data_dir) as folder:
         planned = LocalLabelStudio.planned(folder)
         try:
-            with _backend(planned, free_port(), folder) as (backend_url, backend):
+            access = {"LABEL_STUDIO_URL": planned.url, "LABEL_STUDIO_API_KEY": planned.api_key}
+            with running_backend(folder, access) as backend:
                 console.print(f"Starting Label Studio and the backend (logs in {folder}); this takes up to a minute …")
                 with running_label_studio(program, planned) as server:
-                    return _run(console, planned, backend_url, (server, backend), check)
+                    return _run(console, planned, server, backend, check)
         except KeyboardInterrupt:
             console.print("\nStopped.")
             return 0
 
 
 def _run(
-    console: Console, server: LocalLabelStudio, backend_url: str, processes: tuple[BackgroundProcess, ...], check: bool
+    console: Console, access: LocalLabelStudio, server: BackgroundProcess, backend: LocalBackend, check: bool
 ) -> int:
-    done(console, f"Label Studio answers at {server.url}")
-    processes[-1].wait_until_answers(f"{backend_url}/health", LOAD_S, _model_is_ready)
-    done(console, f"The backend answers at {backend_url}, its model is loaded")
-    with LabelStudioClient(server.url, server.api_key) as client:
+    done(console, f"Label Studio answers at {access.url}")
+    backend.wait_until_ready()
+    done(console, f"The backend answers at {backend.url}, its model is loaded")
+    with LabelStudioClient(access.url, access.api_key) as client:
         project = client.create_project(TITLE, read_label_config(CONFIG))
-        note = connect_project(client, console, project, backend_url, None)
+        note = connect_project(client, console, project, backend.url, None)
         if note:
             console.print(note)
         pictures = sorted(p for p in PICTURES.iterdir() if p.suffix in (".png", ".jpg"))
@@ -70,12 +69,12 @@ def _run(
         tasks = _fill(client, project)
     filled = report(console, parse_or_refuse(project.label_config), tasks, PICTURES / "labels.json")
     console.print(
-        f"\nOpen   {server.url}/projects/{project.id}/data\nLogin  {server.username}   password  {server.password}\n",
+        f"\nOpen   {access.url}/projects/{project.id}/data\nLogin  {access.username}   password  {access.password}\n",
         soft_wrap=True,
     )
     if not check:
         console.print("Ctrl-C ends the demo.")
-        _watch(processes)
+        _watch((server, backend.process))
     return 0 if filled else 1
 
 
@@ -89,26 +88,6 @@ def _fill(client: LabelStudioClient, project: Project) -> list[FilledTask]:
         before, num_filled = num_filled, sum(task.answer is not None for task in tasks)
         if num_filled in (len(tasks), before) or time.monotonic() > deadline:
             return tasks
-
-
-@contextlib.contextmanager
-def _backend(server: LocalLabelStudio, port: int, folder: Path) -> Iterator[tuple[str, BackgroundProcess]]:
-    """`prelabel serve` with the garments model, for `server`. It is not ready yet when this yields."""
-    ours = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {
-        "PRELABEL_MODEL": "garments",
-        "PRELABEL_PORT": str(port),
-        "PRELABEL_DATA_DIR": str(folder / "prelabel"),
-        "LABEL_STUDIO_URL": server.url,
-        "LABEL_STUDIO_API_KEY": server.api_key,
-    }
-    command = [sys.executable, "-c", "from backend.cli import main; main()", "serve"]
-    with BackgroundProcess("The backend", command, env, folder / "prelabel.log") as process:
-        yield f"http://127.0.0.1:{port}", process
-
-
-def _model_is_ready(reply: httpx.Response) -> bool:
-    return bool(reply.status_code == 200 and reply.json()["model"]["state"] == "ready")
 
 
 def _watch(processes: tuple[BackgroundProcess, ...]) -> None:

@@ -1,0 +1,54 @@
+"""`prelabel serve` as a process of its own on this machine, for the demo and the end-to-end tests.
+
+It listens on loopback only, writes into the folder it is given, and takes no PRELABEL_* setting from the environment
+it is started in. Raises ProcessFailed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from backend.background_process import BackgroundProcess, free_port
+
+LOAD_S = 240.0
+_OURS = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalBackend:
+    """A backend that has been started. `wait_until_ready` returns once its model is loaded."""
+
+    url: str
+    process: BackgroundProcess
+
+    def wait_until_answers(self) -> None:
+        self.process.wait_until_answers(f"{self.url}/health", LOAD_S, lambda reply: reply.status_code == 200)
+
+    def wait_until_ready(self) -> None:
+        self.process.wait_until_answers(f"{self.url}/health", LOAD_S, model_is_ready)
+
+
+def model_is_ready(reply: httpx.Response) -> bool:
+    return bool(reply.status_code == 200 and reply.json()["model"]["state"] == "ready")
+
+
+@contextmanager
+def running_backend(folder: Path, settings: Mapping[str, str]) -> Iterator[LocalBackend]:
+    """Start the backend on a free port with these environment variables, yield at once, and end it afterwards."""
+    port = free_port()
+    env = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)} | {
+        "PRELABEL_MODEL": "garments",
+        "PRELABEL_PORT": str(port),
+        "PRELABEL_DATA_DIR": str(folder / "prelabel"),
+        **settings,
+    }
+    command = [sys.executable, "-c", "from backend.cli import main; main()", "serve"]
+    with BackgroundProcess("The backend", command, env, folder / "prelabel.log") as process:
+        yield LocalBackend(f"http://127.0.0.1:{port}", process)
