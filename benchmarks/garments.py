@@ -150,19 +150,17 @@ def print_table(reports: Sequence[Report]) -> None:
         print(
             f"\n{report.weights}: {report.num_pictures} pictures, {report.pictures_per_s:.1f}/s, "
             f"{report.tokens_per_answer:.1f} tokens an answer, captions of 80-120 characters "
-            f"{report.captions_in_length:.1%}\n  flagged for review {report.flagged_share:.1%}; of the wrong categories "
-            f"{report.flagged_share_of_wrong:.1%} are flagged; category accuracy of the rest "
-            f"{report.accuracy_of_unflagged:.2%}"
+            f"{report.captions_in_length:.1%}\n  flagged for review {report.flagged_share:.1%}; "
+            f"of the wrong categories {report.flagged_share_of_wrong:.1%} are flagged; "
+            f"category accuracy of the rest {report.accuracy_of_unflagged:.2%}"
         )
 
 
 def hardware() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    cpu = next(
-        (line.split(":")[1].strip() for line in _cpu_info() if line.startswith("model name")), platform.machine()
-    )
-    return f"{cpu}, {torch.get_num_threads()} threads"
+    names = [line.split(":")[1].strip() for line in _cpu_info() if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def _cpu_info() -> list[str]:
