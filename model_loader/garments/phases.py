@@ -59,7 +59,8 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
 def shuffled_batches(num_rows: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Row numbers of one epoch in batches; an incomplete last batch is left out."""
     order = torch.randperm(num_rows, generator=generator)
-    yield from order[: num_rows // batch * batch].split(batch)
+    for start in range(0, num_rows - batch + 1, batch):
+        yield order[start : start + batch]
 
 
 def initialise(module: nn.Module) -> None:
@@ -119,14 +120,3 @@ def train_tower(
             if step == num_steps:
                 break
     both.load_state_dict(average.state_dict(), strict=False)
-
-
-@torch.no_grad()
-def tower_accuracy(both: nn.ModuleDict, pictures: Tensor, classes: Tensor) -> float:
-    """The share of `pictures` whose class tower and head get right."""
-    right = 0
-    for rows in torch.arange(len(pictures)).split(250):
-        patches, grid = dataset.to_patches(dataset.normalise(pictures[rows]))
-        logits = both["head"](*vision.run_tower(both["tower"], patches, grid))
-        right += int((logits.argmax(-1) == classes[rows]).sum())
-    return right / len(pictures)

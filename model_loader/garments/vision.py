@@ -42,8 +42,7 @@ def run_tower_with(
 ) -> tuple[Tensor, list[Tensor]]:
     """`run_tower` with the constants of the grid given, so that torch.compile sees tensors only."""
     config = tower.config
-    hidden = F.linear(patches, tower.patch_embed.proj.weight.flatten(1), tower.patch_embed.proj.bias)
-    hidden = hidden.view(-1, len(cos), config.hidden_size)
+    hidden = _embed(tower.patch_embed, patches).view(-1, len(cos), config.hidden_size)
     hidden = hidden + (tower.pos_embed(indices) * weights[:, :, None]).sum(1)
     deepstack = []
     for index, block in enumerate(tower.blocks):
@@ -53,6 +52,12 @@ def run_tower_with(
             merger = tower.deepstack_merger_list[config.deepstack_visual_indexes.index(index)]
             deepstack.append(merger(hidden).view(len(hidden), -1, config.out_hidden_size))
     return tower.merger(hidden).view(len(hidden), -1, config.out_hidden_size), deepstack
+
+
+def _embed(embed: Any, patches: Tensor) -> Tensor:
+    """The patch embedding as one matrix product: a Conv3d over whole patches, or transformers' fused form of it."""
+    linear = getattr(embed, "linear_proj", None) or embed.proj
+    return F.linear(patches, linear.weight.flatten(1), linear.bias)
 
 
 def _attend(attention: Any, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
