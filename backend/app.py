@@ -22,20 +22,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from backend import logs
+from backend.core import Core
 from backend.engine.api import Engine
-from backend.errors import EngineBusy, EngineDead
+from backend.errors import EngineBusy
 from backend.http.bodies import BodyLimits, BodyReader, ClientGone
 from backend.http.errors import StrictJSON, refusal
 from backend.http.middleware import Credentials, Edge
 from backend.http.parser import BodyParser
 from backend.http.requests import PredictBody, read_predict, read_setup, read_webhook
-from backend.metrics import Metrics
-from backend.projects import ProjectBook, default_options
-from backend.recipe import ModelNames, Recipe, recipe_of
-from backend.service import Images, PredictionService, ServiceLimits, TaskResult
+from backend.model import PrelabelModel
+from backend.service import Images, TaskResult
 from backend.settings import Settings
-from backend.state import StateFile, prepare_data_dir
-from label_config.schema import LabelSchema
+from backend.state import prepare_data_dir
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -44,7 +42,6 @@ KNOWN_WEBHOOKS = frozenset({
     "ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "TASKS_CREATED",
     "TASKS_DELETED", "PROJECT_CREATED", "PROJECT_UPDATED", "PROJECT_DELETED", "START_TRAINING",
 })  # fmt: skip
-WATCH_S = 5.0
 
 
 def create_app(settings: Settings, engine: Engine, images: Images, body_limits: BodyLimits | None = None) -> FastAPI:
@@ -53,7 +50,7 @@ def create_app(settings: Settings, engine: Engine, images: Images, body_limits: 
     Raises SettingsError when the data folder cannot be used.
     """
     prepare_data_dir(settings.data_dir)
-    backend = Backend(settings, engine, images, body_limits or BodyLimits(settings.max_body_bytes))
+    backend = Backend(Core(settings, engine, images), body_limits or BodyLimits(settings.max_body_bytes))
     app = FastAPI(title="prelabel", docs_url=None, redoc_url=None, openapi_url=None, lifespan=backend.lifespan)
     routes: dict[str, tuple[list[str], Callable[[Request], Awaitable[Response]]]] = {
         "/livez": (["GET", "HEAD"], backend.livez),
@@ -71,7 +68,7 @@ def create_app(settings: Settings, engine: Engine, images: Images, body_limits: 
     credentials = Credentials(settings.basic_auth_user, password) if password else None
     for secret in (password, settings.label_studio_api_key.get_secret_value()):
         logs.hide(secret)
-    app.add_middleware(Edge, metrics=backend.metrics, credentials=credentials, routes=frozenset(routes))
+    app.add_middleware(Edge, metrics=backend.core.metrics, credentials=credentials, routes=frozenset(routes))
     app.router.redirect_slashes = False
     app.state.backend = backend
     return app
@@ -80,28 +77,19 @@ def create_app(settings: Settings, engine: Engine, images: Images, body_limits: 
 class Backend:
     """The handlers and what they share. One for each app."""
 
-    def __init__(self, settings: Settings, engine: Engine, images: Images, body_limits: BodyLimits) -> None:
-        self.metrics = Metrics()
-        self.service = PredictionService(engine, images, self.metrics, ServiceLimits(max_bulk=2 * settings.max_batch))
-        self.projects = ProjectBook(StateFile(settings.data_dir / "projects.json"), default_options(settings))
-        self._settings = settings
-        self._engine = engine
-        self._images = images
-        self._names = ModelNames(StateFile(settings.data_dir / "model.json"), settings.model, settings.model_revision)
-        self._reader = BodyReader(body_limits)
+    def __init__(self, core: Core, body_limits: BodyLimits) -> None:
+        self.core = core
         self.parser = BodyParser()
+        self._reader = BodyReader(body_limits)
         self._num_predicts = 0
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        await self._engine.start()
-        watcher = asyncio.create_task(self._remember_model())
+        await self.core.start()
         try:
             yield
         finally:
-            watcher.cancel()
-            await self._engine.close()
-            await self._images.aclose()
+            await self.core.close()
             self.parser.close()
 
     async def livez(self, request: Request) -> Response:
@@ -109,37 +97,35 @@ class Backend:
 
     async def health(self, request: Request) -> Response:
         """200 while the API can be asked, also while the model loads: else Label Studio calls us disconnected."""
-        status = self._engine.status
+        status = self.core.engine.status
         up = status.state not in ("failed", "stopped")
         return StrictJSON({"status": "UP" if up else "DOWN", "model": self._model_state()}, 200 if up else 503)
 
     async def metrics_text(self, request: Request) -> Response:
-        text = self.metrics.render(self._engine.status)
+        text = self.core.metrics.render(self.core.engine.status)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def versions(self, request: Request) -> Response:
-        return StrictJSON({"versions": self.projects.versions(request.query_params.get("project"))})
+        return StrictJSON({"versions": self.core.projects.versions(request.query_params.get("project"))})
 
     async def setup(self, request: Request) -> Response:
         async with self._reader.read(request) as raw:
             body = await self.parser.run(len(raw), read_setup, raw)
-        warnings = [*body.schema.warnings, *await self.projects.remember(body.project, body.extra_params)]
+        warnings = [*body.schema.warnings, *await self.core.projects.remember(body.project, body.extra_params)]
         for warning in body.schema.warnings:
             log.warning("project %s: %s", body.project, warning)
-        recipe = self._recipe(body.project, body.schema)
-        version = recipe.version(self._names.of(self._engine.status))
-        self.projects.note_version(body.project, version)
+        version = PrelabelModel(body.project, core=self.core, schema=body.schema).note_version()
         return StrictJSON({"model_version": version, "warnings": warnings, "model": self._model_state()})
 
     async def predict(self, request: Request) -> Response:
-        if self._num_predicts >= self._settings.max_requests:
+        if self._num_predicts >= self.core.settings.max_requests:
             raise EngineBusy(f"{self._num_predicts} requests for predictions are under way; try again later")
-        deadline = asyncio.get_running_loop().time() + self._settings.predict_deadline_s
+        deadline = asyncio.get_running_loop().time() + self.core.settings.predict_deadline_s
         self._num_predicts += 1
         try:
-            with self.metrics.predict_s.time():
+            with self.core.metrics.predict_s.time():
                 async with self._reader.read(request) as raw:
-                    body = await self.parser.run(len(raw), read_predict, raw, self._settings.max_tasks)
+                    body = await self.parser.run(len(raw), read_predict, raw, self.core.settings.max_tasks)
                 del raw
                 results = await _while_connected(request, self._predict(body, deadline))
         finally:
@@ -149,43 +135,23 @@ class Backend:
     async def webhook(self, request: Request) -> Response:
         async with self._reader.read(request) as raw:
             body = await self.parser.run(len(raw), read_webhook, raw)
-        self.metrics.webhooks.labels(body.action if body.action in KNOWN_WEBHOOKS else "other").inc()
+        self.core.metrics.webhooks.labels(body.action if body.action in KNOWN_WEBHOOKS else "other").inc()
         log.info("webhook %s of project %s", body.action, body.project)
         return StrictJSON({"status": "ok"})
 
     async def _predict(self, body: PredictBody, deadline: float) -> list[TaskResult]:
-        recipe = self._recipe(body.project, body.schema)
+        model = PrelabelModel(body.project, core=self.core, schema=body.schema)
         alone = body.interactive or len(body.tasks) == 1
-        results = await self.service.predict(body.tasks, recipe, deadline, interactive=alone)
-        self.projects.note_version(body.project, recipe.version(self._names.of(self._engine.status)))
-        return results
-
-    def _recipe(self, project: str, schema: LabelSchema) -> Recipe:
-        return recipe_of(schema, self.projects.options(project), self._settings.image_tokens)
+        return await model.predict_tasks(body.tasks, deadline, interactive=alone)
 
     def _model_state(self) -> dict[str, Any]:
-        status = self._engine.status
+        status = self.core.engine.status
         state: dict[str, Any] = {"state": status.state, "stage": status.stage, "progress": round(status.fraction, 3)}
         if status.message:
             state["message"] = logs.redact(status.message)
         if status.ready:
             state |= {"name": status.ready.model_name, "quantisation": status.ready.quantisation}
         return state
-
-    async def _remember_model(self) -> None:
-        """Keep the model's name for the next start once it is loaded."""
-        while True:
-            try:
-                ready = await self._engine.wait_ready(WATCH_S)
-                await asyncio.to_thread(self._names.remember, ready)
-                return
-            except EngineBusy:
-                continue
-            except EngineDead:
-                return
-            except OSError as error:
-                log.warning("the model's name could not be saved: %s", error.strerror)
-                return
 
 
 def _entry(result: TaskResult, interactive: bool) -> dict[str, Any] | list[Any]:

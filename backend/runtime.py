@@ -10,18 +10,18 @@ import asyncio
 import atexit
 import threading
 from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from backend.core import Core
 from backend.engine.api import Engine
-from backend.engine.messages import Ready
 from backend.http.requests import TaskInput
-from backend.metrics import Metrics
-from backend.projects import ProjectBook, default_options
-from backend.recipe import ModelNames, Recipe, recipe_of
-from backend.service import Images, PredictionService, ServiceLimits, TaskResult
+from backend.images import ImageFetcher, ImagePolicy
+from backend.service import Images, TaskResult
 from backend.settings import Settings, load_settings
-from backend.state import StateFile, prepare_data_dir
-from label_config.schema import LabelSchema
+from backend.state import prepare_data_dir
+
+if TYPE_CHECKING:
+    from backend.model import PrelabelModel
 
 T = TypeVar("T")
 CALL_S = 10.0
@@ -46,10 +46,8 @@ def build_engine(settings: Settings) -> Engine:
     )
 
 
-def build_images(settings: Settings) -> Images:
+def build_images(settings: Settings) -> ImageFetcher:
     """The real fetcher. Raises SettingsError for a contradictory policy."""
-    from backend.images import ImageFetcher, ImagePolicy
-
     return ImageFetcher(
         ImagePolicy(
             label_studio_url=settings.label_studio_url,
@@ -62,54 +60,39 @@ def build_images(settings: Settings) -> Images:
 
 
 class Runtime:
+    """A `Core` on a background event loop, with blocking calls."""
+
     def __init__(self, settings: Settings, engine: Engine, images: Images) -> None:
         prepare_data_dir(settings.data_dir)
-        self._settings = settings
-        self._engine = engine
-        self._images = images
+        self._deadline_s = settings.predict_deadline_s
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="prelabel-runtime", daemon=True)
         self._thread.start()
-        self._names = ModelNames(StateFile(settings.data_dir / "model.json"), settings.model, settings.model_revision)
-        self._projects, self._service = self._call(self._start(), CALL_S)
+        self.core = self._call(self._start(settings, engine, images), CALL_S)
 
-    async def _start(self) -> tuple[ProjectBook, PredictionService]:
-        file = StateFile(self._settings.data_dir / "projects.json")
-        projects = ProjectBook(file, default_options(self._settings))
-        limits = ServiceLimits(max_bulk=2 * self._settings.max_batch)
-        await self._engine.start()
-        return projects, PredictionService(self._engine, self._images, Metrics(), limits)
+    async def _start(self, settings: Settings, engine: Engine, images: Images) -> Core:
+        core = Core(settings, engine, images)
+        await core.start()
+        return core
 
     def remember(self, project: str, extra_params: object) -> list[str]:
         """Keep a project's extra params; returns warnings."""
-        return self._call(self._projects.remember(project, extra_params), CALL_S)
+        return self._call(self.core.projects.remember(project, extra_params), CALL_S)
 
-    def recipe(self, project: str, schema: LabelSchema) -> Recipe:
-        return recipe_of(schema, self._projects.options(project), self._settings.image_tokens)
-
-    def model_version(self, recipe: Recipe) -> str:
-        return recipe.version(self._names.of(self._engine.status))
-
-    def predict(self, tasks: Sequence[TaskInput], recipe: Recipe) -> list[TaskResult]:
+    def predict(self, model: PrelabelModel, tasks: Sequence[TaskInput]) -> list[TaskResult]:
         """Block until the results are there, at most the settings' deadline and a moment."""
-        limit_s = self._settings.predict_deadline_s
 
         async def run() -> list[TaskResult]:
-            deadline = self._loop.time() + limit_s
-            return await self._service.predict(tasks, recipe, deadline, interactive=len(tasks) == 1)
+            deadline = self._loop.time() + self._deadline_s
+            return await model.predict_tasks(tasks, deadline, interactive=len(tasks) == 1)
 
-        results = self._call(run(), limit_s + CALL_S)
-        ready: Ready | None = self._engine.status.ready
-        if ready:
-            self._names.remember(ready)
-        return results
+        return self._call(run(), self._deadline_s + CALL_S)
 
     def close(self) -> None:
         """End the engine and the loop. Calling it twice does nothing."""
         if not self._thread.is_alive():
             return
-        self._call(self._engine.close(), CLOSE_S)
-        self._call(self._images.aclose(), CLOSE_S)
+        self._call(self.core.close(), 2 * CLOSE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_S)
         self._loop.close()
