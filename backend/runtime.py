@@ -42,6 +42,7 @@ def build_engine(settings: Settings) -> Engine:
             quantised_dir=settings.quantised_folder,
             max_batch=settings.max_batch,
             image_tokens=settings.image_tokens,
+            log_level=settings.log_level,
         )
     )
 

@@ -36,13 +36,13 @@ POLL_S = 0.3
 
 def annotate(settings: Settings, *, picture: str, label_config: str | None, json_output: bool) -> int:
     """Annotate `picture` (a path or an address) and print the record. Raises PrelabelError."""
-    configure_logging("WARNING" if settings.log_level == "INFO" else settings.log_level)
+    if settings.log_level == "INFO":
+        settings = settings.model_copy(update={"log_level": "WARNING"})  # the table is what people came for
+    configure_logging(settings.log_level)
     schema = read_label_config(label_config) if label_config else None
     record = asyncio.run(_annotate(settings, picture, schema))
     if json_output:
-        print(  # rich would wrap the line
-            json.dumps(record, ensure_ascii=False, allow_nan=False)
-        )
+        print(json.dumps(record, ensure_ascii=False, allow_nan=False))  # rich would wrap the line
     else:
         Console().print(_table(record))
     return 0
@@ -107,7 +107,7 @@ def _record(recipe: Recipe, ready: Ready, finished: Finished, image_id: str) -> 
 def _table(record: dict[str, Any]) -> Table:
     table = Table(title=f"{record['image_id']}  ({record['model_version']})", show_lines=True)
     table.add_column("field", no_wrap=True)
-    table.add_column("value")
+    table.add_column("value", overflow="fold")
     table.add_column("confidence", justify="right")
     for name, value in record["fields"].items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -19,6 +19,7 @@ class EngineOptions:
     max_queue: int = 512
     image_tokens: int = 256
     context_tokens: int = 4096
+    log_level: str = "INFO"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from backend.engine.messages import (
     ToEngine,
 )
 from backend.engine.options import EngineOptions
+from backend.logs import configure_logging
 
 if TYPE_CHECKING:
     from backend.engine.runner import Prepared
@@ -81,6 +82,9 @@ class Mailbox:
 
 def main(connection: Connection, options: EngineOptions) -> None:
     """Entry point of the process (spawned by `backend.engine.client`)."""
+    configure_logging(options.log_level)
+    # on a CPU it warns about an optional package with faster kernels, which our path does not use
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says Shutdown
     mailbox = Mailbox()
     threading.Thread(target=_read, args=(connection, mailbox), name="engine-reader", daemon=True).start()
