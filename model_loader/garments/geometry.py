@@ -37,6 +37,7 @@ def model_config(token_ids: dict[str, int], vocab_size: int) -> Any:
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "head_dim": 32,
+            "tie_word_embeddings": False,
             "num_experts": NUM_EXPERTS,
             "num_experts_per_tok": NUM_EXPERTS_PER_TOKEN,
             "max_position_embeddings": 4096,
