@@ -72,7 +72,7 @@ def local_folder(source: str) -> Path | None:
             return None
         raise ModelNotFound(f"{source!r} is no ModelScope id; write modelscope:owner/name")
     path = Path(source).expanduser()
-    if path.is_dir():
+    if source.strip() and path.is_dir():
         return path
     if _HUB_ID.fullmatch(source) and not source.startswith("."):
         return None

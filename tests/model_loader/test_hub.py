@@ -1,0 +1,120 @@
+"""Real downloads by huggingface_hub from a hub on this machine, through HF_ENDPOINT."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
+from model_loader.errors import DownloadFailed, ModelError
+from model_loader.sources import resolve
+from tests.model_loader.checkpoints import rewrite_json
+from tests.model_loader.fake_hub import COMMIT, REPO, FakeHub, serve
+
+Resolve = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def hub(folder: Path) -> Iterator[FakeHub]:
+    (folder / "pytorch_model.bin").write_bytes(b"never fetched")
+    (folder / "modeling_evil.py").write_text("raise SystemExit")
+    with serve(folder) as fake:
+        yield fake
+
+
+@pytest.fixture
+def resolve_in_child(hub: FakeHub, tmp_path: Path) -> Resolve:
+    def run(source: str = REPO, revision: str | None = None, **environment: str) -> dict[str, Any]:
+        variables = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), **environment}
+        command = [sys.executable, "-m", "tests.model_loader.hub_child", source, *([revision] if revision else [])]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=True)
+        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return result
+
+    return run
+
+
+def test_download_fetches_only_what_loading_needs_and_reports_bytes(hub: FakeHub, resolve_in_child: Resolve) -> None:
+    result = resolve_in_child()
+    assert result["commit"] == COMMIT
+    assert read_checkpoint(Path(result["folder"])).config["model_type"] == "qwen3_vl_moe"
+    assert SINGLE_NAME in hub.sent
+    assert not {"pytorch_model.bin", "modeling_evil.py"} & set(hub.sent)
+    assert result["fractions"] == sorted(result["fractions"])
+    assert result["fractions"][-1] == pytest.approx(1.0)
+
+
+def test_second_start_downloads_nothing_and_works_offline(hub: FakeHub, resolve_in_child: Resolve) -> None:
+    first = resolve_in_child(revision="v1")
+    hub.sent.clear()
+    assert resolve_in_child(revision="v1") == first | {"fractions": []}
+    assert resolve_in_child(revision="v1", HF_HUB_OFFLINE="1") == first | {"fractions": []}
+    assert hub.sent == []
+
+
+def test_remote_code_is_refused_before_the_weights_are_fetched(
+    hub: FakeHub, folder: Path, resolve_in_child: Resolve
+) -> None:
+    rewrite_json(folder / "config.json", auto_map={"AutoModel": "modeling_evil.Evil"})
+    hub.files["config.json"] = (folder / "config.json").read_bytes()
+    assert resolve_in_child()["error"] == "UnsafeModelFiles"
+    assert SINGLE_NAME not in hub.sent
+
+
+@pytest.mark.parametrize(
+    ("source", "revision", "environment", "error", "text"),
+    [
+        pytest.param("someone/else", None, {}, "ModelNotFound", "no model someone/else", id="no such model"),
+        pytest.param(REPO, "v9", {}, "ModelNotFound", "no revision 'v9'", id="no such revision"),
+        pytest.param(REPO, None, {"HF_HUB_OFFLINE": "1"}, "ModelNotFound", "HF_HUB_OFFLINE is set", id="offline"),
+        pytest.param(
+            REPO, None, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "DownloadFailed", "set HF_ENDPOINT", id="no hub there"
+        ),
+    ],
+)
+def test_what_cannot_be_fetched_says_what_to_do(
+    resolve_in_child: Resolve, source: str, revision: str | None, environment: dict[str, str], error: str, text: str
+) -> None:
+    result = resolve_in_child(source, revision, HF_TOKEN="hf_averysecrettoken", **environment)
+    assert result["error"] == error
+    assert text in result["text"]
+    assert "hf_avery" not in result["text"]
+
+
+def test_modelscope_is_asked_for_the_same_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def snapshot_download(**options: Any) -> str:
+        asked.append(options)
+        return str(folder)
+
+    monkeypatch.setitem(sys.modules, "modelscope", SimpleNamespace(snapshot_download=snapshot_download))
+    resolved = resolve("modelscope:Qwen/Some-Model", revision="master")
+    assert (resolved.name, resolved.folder) == ("Qwen/Some-Model", folder)
+    assert [call["model_id"] for call in asked] == ["Qwen/Some-Model"] * 2
+    assert "*.safetensors" not in asked[0]["allow_patterns"]
+    assert "*.safetensors" in asked[1]["allow_patterns"]
+    assert all("*.py" not in call["allow_patterns"] for call in asked)
+
+
+def test_modelscope_failure_is_a_download_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot_download(**options: Any) -> str:
+        raise RuntimeError("403\nforbidden")
+
+    monkeypatch.setitem(sys.modules, "modelscope", SimpleNamespace(snapshot_download=snapshot_download))
+    with pytest.raises(DownloadFailed, match="ModelScope did not deliver a/b: 403 forbidden"):
+        resolve("modelscope:a/b")
+
+
+def test_modelscope_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "modelscope", None)
+    with pytest.raises(ModelError, match=r"prelabel\[modelscope\]"):
+        resolve("modelscope:a/b")

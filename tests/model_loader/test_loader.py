@@ -1,0 +1,154 @@
+"""`load_model` from a folder: what it returns, what it reports, and what it saves and reuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from transformers import Qwen3VLMoeForConditionalGeneration
+
+from model_loader import loader
+from model_loader.checkpoint import SINGLE_NAME
+from model_loader.errors import ModelFilesInvalid, ModelTooLarge, UnsupportedModel
+from model_loader.loader import LoadedModel, load_model
+from model_loader.patch_embed import LinearPatchEmbed
+from model_loader.saved import MANIFEST
+from tests.model_loader.checkpoints import image_inputs, rewrite_json, rewrite_tensors
+
+
+def load(source: Path, **options: Any) -> LoadedModel:
+    return load_model(str(source), device="cpu", **options)
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        result: torch.Tensor = model(**image_inputs(2)).logits
+    return result
+
+
+def stages_of(events: list[tuple[str, float]]) -> list[str]:
+    return list(dict.fromkeys(stage for stage, _ in events))
+
+
+def test_loaded_model_is_ready_to_answer(folder: Path) -> None:
+    events: list[tuple[str, float]] = []
+    loaded = load(folder, on_progress=lambda stage, fraction: events.append((stage, fraction)))
+    assert (loaded.name, loaded.quantisation, loaded.device, loaded.dtype) == ("tiny", "nf4", "cpu", torch.float32)
+    assert loaded.load_s > 0
+    assert not loaded.model.training
+    assert not any(value.requires_grad for value in loaded.model.parameters())
+    assert loaded.model.config._experts_implementation == "nf4"
+    assert torch.isfinite(logits(loaded.model)).all()
+    fractions = [fraction for _, fraction in events]
+    assert fractions == sorted(fractions)
+    assert events[-1] == ("ready", 1.0)
+    assert stages_of(events) == ["resolve", "check", "quantise", "ready"]
+    assert sum(stage == "quantise" for stage, _ in events) > 5
+
+
+def test_tokenizer_and_image_processor_are_those_of_the_checkpoint(folder: Path) -> None:
+    loaded = load(folder)
+    assert loaded.tokenizer.decode(loaded.tokenizer("连衣裙 dress")["input_ids"]) == "连衣裙 dress"
+    features = loaded.image_processor(images=[Image.new("RGB", (64, 48), "red")], return_tensors="pt")
+    assert features["image_grid_thw"].tolist() == [[1, 6, 8]]
+    assert features["pixel_values"].shape == (48, 3 * 2 * 8 * 8)
+
+
+def test_sixteen_bit_model_answers_as_transformers_own(folder: Path) -> None:
+    loaded = load(folder, quantisation="none")
+    original = Qwen3VLMoeForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    assert loaded.quantisation == "none"
+    assert isinstance(loaded.model.model.visual.patch_embed, LinearPatchEmbed)
+    assert not isinstance(original.model.visual.patch_embed, LinearPatchEmbed)
+    torch.testing.assert_close(logits(loaded.model), logits(original), rtol=1e-4, atol=1e-5)
+
+
+def test_saved_checkpoint_is_used_the_next_time_bit_by_bit(folder: Path, tmp_path: Path) -> None:
+    parent = tmp_path / "quantised"
+    first = load(folder, save_quantised_to=parent)
+    before = logits(first.model)
+    (saved,) = parent.iterdir()
+    assert json.loads((saved / MANIFEST).read_text())["name"] == "tiny"
+    (folder / SINGLE_NAME).unlink()  # the 16-bit weights are not needed any more
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    events: list[tuple[str, float]] = []
+    second = load(folder, save_quantised_to=parent, on_progress=lambda *event: events.append(event))
+    assert stages_of(events) == ["resolve", "check", "load", "ready"]
+    assert second.name == "tiny"
+    assert torch.equal(logits(second.model), before)
+    assert second.tokenizer("x")["input_ids"] == first.tokenizer("x")["input_ids"]
+
+
+def test_saved_checkpoint_computes_in_the_dtype_asked_for(folder: Path, tmp_path: Path) -> None:
+    load(folder, save_quantised_to=tmp_path / "q")
+    again = load(folder, save_quantised_to=tmp_path / "q", dtype=torch.bfloat16)
+    linear = again.model.model.language_model.layers[0].self_attn.q_proj
+    assert linear.compute_dtype == torch.bfloat16
+    assert again.model.lm_head.weight.dtype == torch.bfloat16
+    assert again.model.model.language_model.layers[0].mlp.experts.down_proj_absmax.dtype == torch.float32
+
+
+@pytest.mark.parametrize("damage", ["cut short", "manifest gone", "original changed"])
+def test_saved_checkpoint_that_cannot_be_trusted_is_made_again(folder: Path, tmp_path: Path, damage: str) -> None:
+    parent = tmp_path / "q"
+    load(folder, save_quantised_to=parent)
+    (saved,) = parent.iterdir()
+    if damage == "cut short":
+        (saved / SINGLE_NAME).write_bytes((saved / SINGLE_NAME).read_bytes()[:-10])
+    elif damage == "manifest gone":
+        (saved / MANIFEST).unlink()
+    else:
+        rewrite_tensors(folder, lambda tensors: tensors | {"lm_head.weight": tensors["lm_head.weight"] * 2})
+    events: list[tuple[str, float]] = []
+    load(folder, save_quantised_to=parent, on_progress=lambda *event: events.append(event))
+    assert stages_of(events) == ["resolve", "check", "quantise", "save", "ready"]
+    assert list(parent.iterdir()) == [saved]
+
+
+def test_failed_save_leaves_nothing_behind(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("model_loader.saved._copy_small_files", fail)
+    with pytest.raises(OSError, match="disk full"):
+        load(folder, save_quantised_to=tmp_path / "q")
+    assert list((tmp_path / "q").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [("tokenizer.json", "no tokenizer.json"), ("preprocessor_config.json", "no preprocessor_config.json")],
+)
+def test_missing_small_files_are_named(folder: Path, file: str, message: str) -> None:
+    (folder / file).unlink()
+    with pytest.raises(ModelFilesInvalid, match=message):
+        load(folder)
+
+
+def test_another_architecture_is_refused(folder: Path) -> None:
+    rewrite_json(folder / "config.json", architectures=["LlamaForCausalLM"])
+    with pytest.raises(UnsupportedModel, match="LlamaForCausalLM"):
+        load(folder)
+
+
+def test_checkpoint_quantised_by_others_is_refused(folder: Path) -> None:
+    rewrite_json(folder / "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    with pytest.raises(ModelFilesInvalid, match="quantised already"):
+        load(folder)
+
+
+def test_model_larger_than_the_card_is_refused_before_any_weight(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FakeProperties:
+        total_memory = 24 * 2**30
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: FakeProperties)
+    config = loader.read_checkpoint(folder).config
+    loader.check_fits(config, device="cuda")
+    with pytest.raises(ModelTooLarge, match=r"the card offers 0\.5 GiB"):
+        loader.check_fits(config, device="cuda:0", vram_gib=0.5)

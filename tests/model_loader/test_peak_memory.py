@@ -1,0 +1,83 @@
+"""Packing streams: never more in memory than the packed model and two unpacked tensors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
+
+from model_loader.checkpoint import INDEX_NAME, read_checkpoint
+from tests.model_loader.checkpoints import tiny_config, write_small_files
+
+MIB = 2**20
+# One expert's scratch while packing (4 float32 copies of 3.7 MB), the two small vision layers' buffers, the
+# tokenizer, Python objects and what glibc keeps in its arenas.
+CONSTANT_BYTES = 160 * MIB
+
+
+def big_config() -> Qwen3VLMoeConfig:
+    return tiny_config(hidden=2048, inner=448, num_experts=128, num_hidden_layers=3, num_experts_per_tok=8)
+
+
+def write_big_checkpoint(folder: Path) -> int:
+    """Write 3 layers of 128 experts in the hub's layout, a shard a layer, from one repeated random block.
+
+    Returns the number of bytes of experts.
+    """
+    folder.mkdir()
+    config = big_config()
+    with torch.device("meta"):
+        shapes = {n: tuple(v.shape) for n, v in Qwen3VLMoeForConditionalGeneration(config).state_dict().items()}
+    shapes = {n: (s[0], s[2], s[1]) if ".mlp.experts." in n else s for n, s in shapes.items()}
+    noise = (torch.randn(2**21, generator=torch.Generator().manual_seed(0)) * 0.02).bfloat16()
+    block = noise.view(torch.uint8).numpy().tobytes()
+    weight_map: dict[str, str] = {}
+    for index, (shard, names) in enumerate(_shards(sorted(shapes))):
+        file = f"model-{index + 1:05}-of-00004.safetensors"
+        _write_shard(folder / file, {name: shapes[name] for name in names}, block)
+        weight_map |= dict.fromkeys(names, file)
+        assert shard
+    (folder / INDEX_NAME).write_text(json.dumps({"weight_map": weight_map}), "utf-8")
+    (folder / "config.json").write_text(json.dumps(config.to_dict(), default=str), "utf-8")
+    write_small_files(folder)
+    return sum(torch.Size(shape).numel() * 2 for name, shape in shapes.items() if ".mlp.experts." in name)
+
+
+def _shards(names: list[str]) -> Iterator[tuple[str, list[str]]]:
+    for layer in range(3):
+        yield f"layer {layer}", [name for name in names if f"language_model.layers.{layer}." in name]
+    yield "rest", [name for name in names if "language_model.layers." not in name]
+
+
+def _write_shard(file: Path, shapes: dict[str, tuple[int, ...]], block: bytes) -> None:
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        size = torch.Size(shape).numel() * 2
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with file.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for start in range(0, end, len(block)):
+            out.write(block[: end - start])
+
+
+@pytest.mark.timeout(900)
+def test_loading_two_gigabytes_of_experts_holds_the_packed_model_and_two_tensors(tmp_path: Path) -> None:
+    expert_bytes = write_big_checkpoint(tmp_path / "big")
+    assert expert_bytes > 2e9
+    largest = max(entry.size_bytes for entry in read_checkpoint(tmp_path / "big").tensors.values())
+    child = [sys.executable, "-m", "tests.model_loader.peak_memory_child", str(tmp_path / "big")]
+    result = subprocess.run(child, capture_output=True, text=True, timeout=800, check=True)
+    seen = json.loads(result.stdout.splitlines()[-1])
+    print(f"experts {expert_bytes / MIB:.0f} MiB, largest tensor {largest / MIB:.0f} MiB, {seen}")
+    assert seen["packed"] < 0.35 * expert_bytes
+    assert seen["rise"] <= seen["packed"] + 2 * largest + CONSTANT_BYTES
+    assert seen["kept"] <= seen["packed"] + CONSTANT_BYTES

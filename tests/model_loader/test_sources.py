@@ -1,0 +1,88 @@
+"""Names people write for a model, and which model `auto` becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_loader import sources
+from model_loader.errors import ModelNotFound
+from model_loader.geometry import DEFAULT_MODEL
+from model_loader.sources import Card, choose_model, find_config, local_folder, resolve
+
+
+def test_folder_is_taken_as_it_is(folder: Path) -> None:
+    resolved = resolve(str(folder), revision="ignored")
+    assert (resolved.name, resolved.folder, resolved.commit) == ("tiny", folder, "")
+
+
+def test_garments_is_the_checkpoint_inside_the_package() -> None:
+    assert local_folder("garments") == sources.GARMENTS_CHECKPOINT
+    assert sources.GARMENTS_CHECKPOINT.parts[-3:] == ("model_loader", "garments", "checkpoint")
+
+
+@pytest.mark.parametrize("source", ["Qwen/Qwen3-VL-30B-A3B-Instruct", "modelscope:Qwen/Qwen3-VL-30B-A3B-Instruct"])
+def test_hub_ids_are_no_folders(source: str) -> None:
+    assert local_folder(source) is None
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "",
+        "qwen",
+        "/no/such/folder",
+        "../elsewhere",
+        "a/b/c",
+        "https://example.com/model",
+        "modelscope:nothing",
+        "./x/y",
+    ],
+)
+def test_what_is_neither_folder_nor_id_is_refused(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFound, match=r"owner/name"):
+        local_folder(source)
+
+
+def test_config_is_found_without_network(folder: Path) -> None:
+    assert find_config("auto") == find_config(DEFAULT_MODEL) == find_config("modelscope:" + DEFAULT_MODEL)
+    assert find_config(str(folder))["model_type"] == "qwen3_vl_moe"
+    with pytest.raises(ModelNotFound, match="not on this machine"):
+        find_config("someone/never-downloaded")
+
+
+def test_config_of_a_downloaded_model_is_found_in_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "cached_config", lambda model: folder / "config.json")
+    assert find_config("someone/downloaded")["model_type"] == "qwen3_vl_moe"
+
+
+def test_named_model_is_taken_as_asked() -> None:
+    assert choose_model("garments") == ("garments", "as asked")
+
+
+def test_auto_without_a_card_is_the_built_in_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    model, reason = choose_model("auto")
+    assert model == "garments"
+    assert "no CUDA card" in reason
+
+
+@pytest.mark.parametrize(
+    ("memory_gib", "vram_gib", "model", "reason"),
+    [
+        pytest.param(23.6, None, DEFAULT_MODEL, "Some Card with 23.6 GiB holds it", id="a 24 GB card"),
+        pytest.param(15.8, None, "garments", "needs 19.8 GiB but Some Card offers 15.8 GiB", id="a 16 GB card"),
+        pytest.param(80.0, 12.0, "garments", "offers 12.0 GiB", id="a large card with a small share"),
+        pytest.param(23.6, 80.0, DEFAULT_MODEL, "with 23.6 GiB", id="a share larger than the card"),
+    ],
+)
+def test_auto_follows_the_memory_plan(
+    monkeypatch: pytest.MonkeyPatch, memory_gib: float, vram_gib: float | None, model: str, reason: str
+) -> None:
+    monkeypatch.setattr(sources, "find_card", lambda: Card("Some Card", memory_gib))
+    chosen, why = choose_model("auto", vram_gib=vram_gib)
+    assert chosen == model
+    assert reason in why
