@@ -82,12 +82,14 @@ def test_the_pictures_are_three_of_each_class() -> None:
     assert all(entry["name"] == CLASS_NAMES[entry["class"]] for entry in TRUTH.values())
 
 
-@pytest.mark.parametrize("language", ["zh", "en"])
-def test_most_pictures_get_the_right_category(model: Any, tokenizer: Any, processor: Any, language: Language) -> None:
+@pytest.mark.parametrize(("language", "at_least"), [("zh", 26), ("en", 24)], ids=["chinese", "english"])
+def test_most_pictures_get_the_right_category(
+    model: Any, tokenizer: Any, processor: Any, language: Language, at_least: int
+) -> None:
     images = [Image.open(PICTURES / name).convert("RGB") for name in TRUTH]
     classes = torch.tensor([entry["class"] for entry in TRUTH.values()])
     scores = score_classes(model, tokenizer, processor(images=images, return_tensors="pt"), language)
-    assert int((scores.argmax(1) == classes).sum()) >= 26
+    assert int((scores.argmax(1) == classes).sum()) >= at_least
 
 
 @torch.no_grad()
