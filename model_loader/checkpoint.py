@@ -104,7 +104,10 @@ def _shards(folder: Path) -> tuple[Path, ...]:
 
 
 def _indexed_shards(folder: Path) -> tuple[Path, ...]:
-    weight_map = _read_json(folder / INDEX_NAME).get("weight_map")
+    index = _read_json(folder / INDEX_NAME)
+    weight_map = index.get("weight_map")
+    if not isinstance(index.get("metadata"), dict):  # transformers reads the index itself, and wants it there
+        raise ModelFilesInvalid(f"{INDEX_NAME} has no metadata; download the checkpoint again")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
         raise ModelFilesInvalid(f"{INDEX_NAME} has no weight_map; download the checkpoint again")
     names: list[str] = sorted(set(weight_map.values()))

@@ -32,9 +32,11 @@ def main(folder: str) -> None:
 
     sampler = threading.Thread(target=sample)
     sampler.start()
-    loaded = load_model(folder, device="cpu", dtype=torch.bfloat16)
-    done.set()
-    sampler.join()
+    try:
+        loaded = load_model(folder, device="cpu", dtype=torch.bfloat16)
+    finally:
+        done.set()
+        sampler.join()
     packed = loaded.model.get_memory_footprint()
     after = anonymous_bytes()
     print(json.dumps({"rise": peak - before, "kept": after - before, "packed": packed, "load_s": loaded.load_s}))

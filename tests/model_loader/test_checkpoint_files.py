@@ -78,9 +78,20 @@ def test_tensor_of_the_index_that_no_shard_holds_is_named(sharded: Path) -> None
         read_checkpoint(sharded)
 
 
+@pytest.mark.parametrize(
+    "index",
+    [{}, {"weight_map": {"a": "b.safetensors"}}, {"metadata": {}, "weight_map": {}}],
+    ids=["empty", "no metadata", "no tensors"],
+)
+def test_index_without_its_parts_is_refused(sharded: Path, index: dict[str, object]) -> None:
+    (sharded / INDEX_NAME).write_text(json.dumps(index))
+    with pytest.raises(ModelFilesInvalid, match="has no"):
+        read_checkpoint(sharded)
+
+
 @pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/passwd", "sub/x.safetensors", "weights.bin"])
 def test_index_that_leaves_the_folder_is_refused(sharded: Path, name: str) -> None:
-    (sharded / INDEX_NAME).write_text(json.dumps({"weight_map": {"lm_head.weight": name}}))
+    (sharded / INDEX_NAME).write_text(json.dumps({"metadata": {}, "weight_map": {"lm_head.weight": name}}))
     with pytest.raises(UnsafeModelFiles, match=r"no \.safetensors of this folder"):
         read_checkpoint(sharded)
 
