@@ -6,6 +6,7 @@ Importing this package is cheap: torch and transformers are imported when a name
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from model_loader.errors import (
@@ -48,6 +49,10 @@ _LAZY = {
     "plan_memory": "model_loader.memory",
     "register": "model_loader.nf4",
 }
+
+
+# On CPUs with AVX512-BF16 bitsandbytes warns at import that an optional kernel is absent. `nf4` turns that path off.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def __getattr__(name: str) -> Any:

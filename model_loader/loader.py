@@ -104,7 +104,8 @@ def load_model(
     model = _load_weights(checkpoint, resolved, step, device=device, dtype=dtype, quantisation=quantisation)
     if parent is not None and not quantised:
         progress.enter("save", 0.95, 0.99)
-        save(model, checkpoint, resolved, place_for(parent, source, revision), source)
+        with _weights_progress(checkpoint, lambda fraction: None):
+            save(model, checkpoint, resolved, place_for(parent, source, revision), source)
     progress.enter("ready", 1.0, 1.0)
     load_s = time.perf_counter() - started
     return LoadedModel(model, tokenizer, image_processor, resolved.name, quantisation, device, dtype, load_s)
@@ -217,7 +218,7 @@ def _as_invalid_files(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _weights_progress(checkpoint: Checkpoint, on_fraction: Callable[[float], None]) -> Iterator[None]:
-    """Report loaded bytes through transformers' own progress bar, which is drawn nowhere meanwhile."""
+    """Report loaded bytes through the hook for transformers' progress bars, none of which is drawn meanwhile."""
     sizes = {name: entry.size_bytes for name, entry in checkpoint.tensors.items()}
     total = max(1, checkpoint.size_bytes)
 
@@ -229,7 +230,9 @@ def _weights_progress(checkpoint: Checkpoint, on_fraction: Callable[[float], Non
             on_fraction(done / total)
 
     def hook(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return count(args[0]) if args and kwargs.get("desc") == "Loading weights" else factory(*args, **kwargs)
+        if args and kwargs.get("desc") == "Loading weights":
+            return count(args[0])
+        return factory(*args, **{**kwargs, "disable": True})
 
     previous = transformers_logging.set_tqdm_hook(hook)
     try:
