@@ -26,6 +26,12 @@ T = TypeVar("T")
 CALL_S = 30.0
 UPLOAD_S = 120.0
 RETRIEVE_S = 130.0  # Label Studio itself gives the backend 100 s
+DOUBT_TAB = "Least certain first"
+_TASK_COLUMNS = (
+    "id", "inner_id", "completed_at", "total_annotations", "cancelled_annotations", "total_predictions", "annotators",
+    "annotations_results", "annotations_ids", "predictions_score", "predictions_model_versions", "predictions_results",
+    "file_upload", "storage_filename", "created_at", "updated_at", "updated_by", "avg_lead_time", "draft_exists",
+)  # fmt: skip
 _UPLOAD_FILES = 50  # Label Studio takes at most 100 files a request
 
 
@@ -43,6 +49,7 @@ class Backend:
     id: int
     url: str
     title: str
+    description: str
     state: str
     model_version: str
 
@@ -122,10 +129,16 @@ class LabelStudioClient:
         return [_backend(b) for b in self._call(lambda: self._sdk.ml.list(project=project_id))]
 
     def save_backend(
-        self, project_id: int, url: str, title: str, credentials: Credentials | None, backend_id: int | None = None
+        self,
+        project_id: int,
+        url: str,
+        title: str,
+        description: str,
+        credentials: Credentials | None,
+        backend_id: int | None = None,
     ) -> Backend:
         """Add the backend at `url`, or change the one with `backend_id`. Label Studio calls it before it saves."""
-        fields: dict[str, Any] = {"project": project_id, "url": url, "title": title}
+        fields: dict[str, Any] = {"project": project_id, "url": url, "title": title, "description": description}
         if credentials:
             fields |= {
                 "auth_method": "BASIC_AUTH",
@@ -159,6 +172,27 @@ class LabelStudioClient:
         elif (known.headers or {}) != headers:
             self._call(lambda: self._sdk.webhooks.update(int(known.id), url=webhook_url, headers=headers))
 
+    # Data Manager
+
+    def add_doubt_tab(self, project_id: int) -> None:
+        """Add a Data Manager tab with the score, least certain tasks first: one, however often this runs."""
+        tabs = self._call(lambda: self._sdk.views.list(project=project_id))
+        if any(tab.data is not None and _member(tab.data, "title") == DOUBT_TAB for tab in tabs):
+            return
+        shown = ("id", "total_annotations", "predictions_score")
+        data = {
+            "title": DOUBT_TAB,
+            "type": "list",
+            "target": "tasks",
+            "ordering": ["tasks:predictions_score"],
+            "filters": {"conjunction": "and", "items": []},
+            "hiddenColumns": {
+                "explore": [f"tasks:{name}" for name in _TASK_COLUMNS if name not in shown],
+                "labeling": [f"tasks:{name}" for name in _TASK_COLUMNS],
+            },
+        }
+        self._post(f"/api/dm/views?project={project_id}", CALL_S, json={"project": project_id, "data": data})
+
     # Tasks
 
     def import_tasks(self, project_id: int, data: Sequence[dict[str, Any]]) -> None:
@@ -180,7 +214,7 @@ class LabelStudioClient:
         return {int(task.id): dict(task.data or {}) for task in sorted(found, key=lambda t: int(t.id))}
 
     def retrieve_predictions(self, project_id: int) -> None:
-        """Run Label Studio's own *Batch predictions* action on all tasks. Returns when Label Studio is done."""
+        """Run Label Studio's own *Retrieve Predictions* action on all tasks. Returns when Label Studio is done."""
         self._post(
             f"/api/dm/actions?id=retrieve_tasks_predictions&project={project_id}",
             RETRIEVE_S,
@@ -230,6 +264,11 @@ def _basic(credentials: Credentials) -> str:
     return f"Basic {base64.b64encode(pair).decode('ascii')}"
 
 
+def _member(value: Any, name: str) -> Any:
+    """A member of what the SDK read: an object where it knows the shape, else a dict."""
+    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+
+
 def _text(value: object) -> str:
     """`value` if it is text. The SDK lets a reply without the field pass as None."""
     if not isinstance(value, str):
@@ -246,6 +285,7 @@ def _backend(found: Any) -> Backend:
         id=int(found.id),
         url=str(found.url),
         title=str(found.title or ""),
+        description=str(found.description or ""),
         state=str(found.state or ""),
         model_version=str(found.model_version or ""),
     )

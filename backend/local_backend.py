@@ -47,6 +47,9 @@ def running_backend(folder: Path, settings: Mapping[str, str]) -> Iterator[Local
         "PRELABEL_MODEL": "garments",
         "PRELABEL_PORT": str(port),
         "PRELABEL_DATA_DIR": str(folder / "prelabel"),
+        # The small model gains nothing from more threads, and threads that wait for each other beside a busy
+        # Label Studio have been seen to turn a second into a minute.
+        "OMP_NUM_THREADS": "1",
         **settings,
     }
     command = [sys.executable, "-c", "from backend.cli import main; main()", "serve"]

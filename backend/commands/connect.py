@@ -14,10 +14,11 @@ from rich.markup import escape
 
 from backend.config_source import parse_or_refuse, read_label_config
 from backend.errors import ConfigRefused, LabelStudioError, SettingsError
-from backend.label_studio import Backend, Credentials, LabelStudioClient, Project
+from backend.label_studio import DOUBT_TAB, Backend, Credentials, LabelStudioClient, Project
 from label_config.schema import LabelSchema
 
-BACKEND_TITLE = "prelabel"
+OURS = "prelabel"  # the description by which we know our own backends
+LOADING = "-loading-"  # stands in a model version for what is not known before the first load
 DEFAULT_CONFIG = "ecommerce.zh"
 
 
@@ -58,20 +59,35 @@ def connect_project(
     done(console, f"ML backend {backend.url}: {backend.model_version}")
     client.prelabel_with(project.id, backend.title)
     done(console, "“Use predictions to prelabel tasks” is on")
-    return _events(client, project.id, backend_url, credentials)
+    client.add_doubt_tab(project.id)
+    done(console, f"Data Manager tab “{DOUBT_TAB}”, sorted by score")
+    note = _events(client, project.id, backend_url, credentials)
+    if LOADING in backend.model_version:
+        note += (
+            "The model is loading for the first time, so its version is not known yet. Run this command again when it "
+            "is loaded: only then does the Data Manager show scores."
+        )
+    return note
 
 
 def join(client: LabelStudioClient, project_id: int, backend_url: str, credentials: Credentials | None) -> Backend:
-    """Make the backend at `backend_url` the project's `prelabel` backend: one, however often this runs.
+    """Make the backend at `backend_url` the project's prelabel backend: one, however often this runs.
 
-    The same address is the same backend. The same title at another address is ours that has moved; it is removed
-    and added anew, since Label Studio would leave its webhook at the old address.
+    The same address is the same backend. One of ours at another address has moved; it is removed and added anew, since
+    Label Studio would leave its webhook at the old address.
+
+    The backend's title is its model version. Label Studio pre-fills the form from a backend when the project's
+    model_version is that backend's *title*, and shows and sorts by scores whose *model version* is the project's
+    model_version (data_manager.managers.annotate_predictions_score): only where the two are the same does it do both.
     """
     existing = client.backends(project_id)
     same = next((b for b in existing if b.url.rstrip("/") == backend_url), None)
-    saved = client.save_backend(project_id, backend_url, BACKEND_TITLE, credentials, same.id if same else None)
+    title = (same.model_version if same else "") or OURS
+    saved = client.save_backend(project_id, backend_url, title, OURS, credentials, same.id if same else None)
+    if saved.model_version not in ("", saved.title):
+        saved = client.save_backend(project_id, backend_url, saved.model_version, OURS, credentials, saved.id)
     for backend in existing:
-        if backend.title == BACKEND_TITLE and backend.id != saved.id:
+        if backend.description == OURS and backend.id != saved.id:
             client.remove_backend(backend.id)
     return saved
 
@@ -83,7 +99,7 @@ def _events(client: LabelStudioClient, project_id: int, backend_url: str, creden
     except LabelStudioError as error:
         return (
             "Label Studio sends no events to this address, so what annotators correct will not be counted. "
-            f"A host name needs a dot in it, for example prelabel.internal. ({error})"
+            f"A host name needs a dot in it, for example prelabel.internal. ({error}) "
         )
     return ""
 
@@ -128,7 +144,7 @@ def _explain(console: Console, url: str, project: Project, schema: LabelSchema, 
         console.print(f"  [yellow]note:[/]       {escape(note)}", soft_wrap=True)
     console.print(
         f"\nNext: open {url}/projects/{project.id}/data and import pictures, select them, and choose "
-        "Actions > Batch Predictions.\nThen open a task: the form is filled.",
+        "Actions > Retrieve Predictions.\nThen open a task: the form is filled.",
         soft_wrap=True,
     )
 

@@ -8,6 +8,7 @@ goes with them unless something failed or --data-dir was given. Raises PrelabelE
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import signal
 import sys
@@ -26,6 +27,7 @@ from backend.config_source import parse_or_refuse, read_label_config
 from backend.label_studio import LabelStudioClient, Project
 from backend.local_backend import LocalBackend, running_backend
 from backend.local_label_studio import LocalLabelStudio, find_label_studio, running_label_studio
+from model_loader.garments.rules import LABELS
 
 CONFIG = "garments.zh"
 TITLE = "prelabel demo"
@@ -67,7 +69,7 @@ def _run(
         client.upload_files(project.id, pictures)
         done(console, f"{len(pictures)} pictures imported")
         tasks = _fill(client, project)
-    filled = report(console, parse_or_refuse(project.label_config), tasks, PICTURES / "labels.json")
+    filled = report(console, parse_or_refuse(project.label_config), tasks, _true_categories())
     console.print(
         f"\nOpen   {access.url}/projects/{project.id}/data\nLogin  {access.username}   password  {access.password}\n",
         soft_wrap=True,
@@ -78,8 +80,14 @@ def _run(
     return 0 if filled else 1
 
 
+def _true_categories() -> dict[str, str]:
+    """The leaf of each bundled picture's category: what Fashion-MNIST says it shows, in the words of the config."""
+    known = json.loads((PICTURES / "labels.json").read_text(encoding="utf-8"))
+    return {file: LABELS["zh"][entry["class"]].category[-1] for file, entry in known.items()}
+
+
 def _fill(client: LabelStudioClient, project: Project) -> list[FilledTask]:
-    """Run Batch Predictions until every task has one. What the backend cannot do in time, it does the next time."""
+    """Run Retrieve Predictions until every task has one. What the backend cannot do in time, it does the next time."""
     deadline = time.monotonic() + FILL_S
     num_filled = -1
     while True:

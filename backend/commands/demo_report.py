@@ -5,10 +5,8 @@ Reads Label Studio through `LabelStudioClient`; raises what that raises. Nothing
 
 from __future__ import annotations
 
-import json
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import unquote
 
 from rich.console import Console
@@ -21,6 +19,7 @@ from label_config.answer import Answer, FieldValue
 from label_config.regions import regions_to_answer
 from label_config.schema import LabelSchema, TextField
 
+CATEGORY = "category"
 _CAPTION_CHARS = 18
 
 
@@ -52,35 +51,34 @@ def read_filled_tasks(client: LabelStudioClient, project: Project) -> list[Fille
     return tasks
 
 
-def report(console: Console, schema: LabelSchema, tasks: list[FilledTask], labels: Path) -> bool:
-    """Print the table and how much of it is right. Return whether every task was filled."""
-    truth = json.loads(labels.read_text(encoding="utf-8"))
+def report(console: Console, schema: LabelSchema, tasks: list[FilledTask], truth: Mapping[str, str]) -> bool:
+    """Print the table and how often the category is right. Return whether every task was filled.
+
+    `truth` maps a file to the leaf of its true category.
+    """
     names = [f.name for f in schema.fields if not isinstance(f, TextField)]
     texts = [f.name for f in schema.fields if isinstance(f, TextField)]
-    table = Table(title="Pre-filled by the model", title_justify="left")
+    table = Table(title="What Label Studio now shows in the form", title_justify="left")
     for heading in ("file", *names, *texts, "score", "review"):
-        table.add_column(heading, justify="right" if heading == "score" else "left", no_wrap=heading in texts)
-    right: Counter[str] = Counter()
-    num_known: Counter[str] = Counter()
-    for task in tasks:
-        known = truth.get(task.file, {})
-        cells = [escape(task.file)]
-        for name in names:
-            value = _shown(_value(task, name))
-            expected = _shown_truth(known.get(name))
-            num_known[name] += bool(expected)
-            right[name] += bool(expected) and value == expected
-            mark = "" if not expected or value == expected else " [red]✗[/]"
-            cells.append(escape(value) + mark)
-        cells += [escape(_shown(_value(task, name))[:_CAPTION_CHARS]) + "…" for name in texts]
+        table.add_column(heading, justify="right" if heading == "score" else "left", no_wrap=True)
+    for task in sorted(tasks, key=lambda task: task.score or 0):
+        cells = [task.file, *(_shown(_value(task, name)) for name in names)]
+        if task.file in truth and truth[task.file] != cells[1 + names.index(CATEGORY)]:
+            cells[1 + names.index(CATEGORY)] += f" ✗ {truth[task.file]}"
+        cells += [_start(_shown(_value(task, name))) for name in texts]
         cells += ["" if task.score is None else f"{task.score:.2f}", "yes" if task.review else ""]
-        table.add_row(*cells)
+        table.add_row(*map(escape, cells))
     console.print(table)
     num_filled = sum(all(_value(task, name) is not None for name in (*names, *texts)) for task in tasks)
-    console.print(f"{num_filled} of {len(tasks)} tasks pre-filled in every field.")
-    shares = [f"{name} {right[name]}/{num_known[name]}" for name in names if num_known[name]]
-    console.print(f"Right, where the truth is known: {', '.join(shares)} ([red]✗[/] marks the others).")
+    known = [task for task in tasks if task.file in truth]
+    num_right = sum(_shown(_value(task, CATEGORY)) == truth[task.file] for task in known)
+    console.print(f"{num_filled} of {len(tasks)} tasks pre-filled in every field, least certain first.")
+    console.print(f"Category right in {num_right} of {len(known)} (✗ and the right one beside the others).")
     return num_filled == len(tasks) > 0
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= _CAPTION_CHARS else text[:_CAPTION_CHARS] + "…"
 
 
 def _value(task: FilledTask, name: str) -> FieldValue:
@@ -95,12 +93,6 @@ def _shown(value: FieldValue) -> str:
     if isinstance(value, tuple):
         return ", ".join(item[-1] if isinstance(item, tuple) else item for item in value)
     return str(value)
-
-
-def _shown_truth(value: object) -> str:
-    if isinstance(value, list):
-        return str(value[-1])
-    return "" if value is None else str(value)
 
 
 def _uploaded_name(url: str) -> str:

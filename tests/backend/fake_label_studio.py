@@ -34,6 +34,8 @@ class FakeLabelStudio:
         self.projects: dict[int, dict[str, Any]] = {}
         self.backends: dict[int, dict[str, Any]] = {}
         self.webhooks: dict[int, dict[str, Any]] = {}
+        self.views: dict[int, dict[str, Any]] = {}
+        self.model_version = "m-1"
         self.calls: list[tuple[str, str]] = []
         self.refusals: dict[tuple[str, str], tuple[int, Any]] = {}
 
@@ -61,9 +63,9 @@ class FakeLabelStudio:
             return 401, {"detail": "Invalid token."}
         if path == "/api/current-user/whoami":
             return 200, {"id": 1, "email": "a@example.com"}
-        _, _, kind, *rest = path.split("/")
+        _, _, kind, *rest = path.replace("/dm/", "/").split("/")
         number = int(rest[0]) if rest else None
-        stores = {"projects": self.projects, "ml": self.backends, "webhooks": self.webhooks}
+        stores = {"projects": self.projects, "ml": self.backends, "webhooks": self.webhooks, "views": self.views}
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         return self._store(method, kind, stores[kind], number, query, body)
 
@@ -72,6 +74,9 @@ class FakeLabelStudio:
     ) -> tuple[int, Any]:
         if number is not None and number not in rows:
             return 404, {"detail": "No Project matches the given query."}
+        if kind == "ml":
+            for backend in rows.values():
+                backend |= {"model_version": self.model_version, "state": "CO"}
         if number is None and method == "GET":
             found = list(rows.values())
             if kind != "projects":
@@ -89,9 +94,10 @@ class FakeLabelStudio:
         if method == "DELETE":
             del rows[number]
             return 204, None
-        if body:
-            rows[number] |= body
-        return 200, rows[number] | {"model_version": "m-1", "state": "CO"}
+        rows[number] |= body or {}
+        if kind == "ml":
+            rows[number] |= {"model_version": self.model_version, "state": "CO"}
+        return 200, rows[number]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backend.commands.connect import BACKEND_TITLE, connect
+from backend.commands.connect import connect
 from backend.errors import ConfigRefused, SettingsError
 from label_config.ready_made import ready_made
 from tests.backend.fake_label_studio import LEGACY_KEY, PERSONAL_KEY, FakeLabelStudio, fake_label_studio
@@ -48,13 +48,30 @@ def test_a_created_project_gets_config_backend_and_prelabelling(server: FakeLabe
     assert project["label_config"] == ready_made("ecommerce.en")
     assert project["show_collab_predictions"] is True
     [backend] = server.backends.values()
-    assert (backend["url"], backend["title"]) == (BACKEND, BACKEND_TITLE)
-    assert project["model_version"] == backend["title"]
+    assert backend["url"] == BACKEND
+    # Label Studio pre-fills where the project's model version is the backend's title, and shows the scores of
+    # predictions whose model version it is.
+    assert project["model_version"] == backend["title"] == backend["model_version"] == "m-1"
 
 
 def test_running_it_twice_leaves_one_project_one_backend_and_one_webhook(server: FakeLabelStudio) -> None:
     assert [run(server), run(server), run(server, create=None, project=1)] == [0, 0, 0]
-    assert (len(server.projects), len(server.backends), len(server.webhooks)) == (1, 1, 1)
+    assert (len(server.projects), len(server.backends), len(server.webhooks), len(server.views)) == (1, 1, 1, 1)
+
+
+def test_a_new_model_version_becomes_the_title_at_the_next_run(server: FakeLabelStudio) -> None:
+    run(server)
+    server.model_version = "m-2"
+    run(server)
+    assert [b["title"] for b in server.backends.values()] == ["m-2"]
+    assert server.projects[1]["model_version"] == "m-2"
+
+
+def test_the_data_manager_gets_a_tab_sorted_by_doubt(server: FakeLabelStudio) -> None:
+    run(server)
+    [view] = server.views.values()
+    assert view["data"]["ordering"] == ["tasks:predictions_score"]
+    assert "tasks:predictions_score" not in view["data"]["hiddenColumns"]["explore"]
 
 
 def test_a_backend_that_moved_replaces_the_one_at_its_old_address(server: FakeLabelStudio) -> None:
@@ -66,7 +83,7 @@ def test_a_backend_that_moved_replaces_the_one_at_its_old_address(server: FakeLa
 def test_the_backend_of_another_program_is_left_alone(server: FakeLabelStudio) -> None:
     server.backends[1] = {"id": 1, "url": "http://other:9090", "title": "detector", "project": 1}
     run(server)
-    assert [b["title"] for b in server.backends.values()] == ["detector", BACKEND_TITLE]
+    assert [b["title"] for b in server.backends.values()] == ["detector", "m-1"]
 
 
 def test_a_webhook_that_is_missing_is_made(server: FakeLabelStudio) -> None:
