@@ -1,0 +1,95 @@
+"""A headless Chromium logged in to Label Studio, and the few things an annotator or manager does there.
+
+Locators follow Label Studio 1.23: accessible names and test ids where it has them, else its class names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from playwright.sync_api import Page, sync_playwright
+
+from backend.label_studio import RETRIEVE_S
+from backend.local_label_studio import LocalLabelStudio
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 90_000
+
+
+@contextmanager
+def logged_in(server: LocalLabelStudio) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(f"{server.url}/user/login/")
+        page.fill("input[name=email]", server.username)
+        page.fill("input[name=password]", server.password)
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_url(lambda url: "login" not in url, wait_until="commit")
+        yield page
+        browser.close()
+
+
+def open_data_manager(page: Page, server: LocalLabelStudio, project_id: int, num_tasks: int) -> None:
+    page.goto(f"{server.url}/projects/{project_id}/data")
+    page.get_by_text(f"Tasks: {num_tasks} / {num_tasks}").wait_for()
+
+
+def retrieve_predictions_of_all(page: Page) -> None:
+    """Select every row and choose Actions > Retrieve Predictions; return once Label Studio has answered."""
+    page.get_by_label("Select all rows").check(force=True)
+    page.get_by_role("button", name="Tasks Actions").click()
+    page.get_by_label("Retrieve Predictions").click()
+    with page.expect_response(
+        lambda reply: "id=retrieve_tasks_predictions" in reply.url, timeout=RETRIEVE_S * 1000
+    ) as answer:
+        page.get_by_test_id("dialog-ok-button").click()
+    assert answer.value.status == 200
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the labelling form shows."""
+
+    category: list[str]
+    choices: list[str]
+    captions: list[str]
+
+
+def open_task(page: Page, server: LocalLabelStudio, project_id: int, task_id: int) -> None:
+    """Open a task beside the Data Manager and wait until its form stands. The list holds only rows in sight."""
+    page.goto(f"{server.url}/projects/{project_id}/data?task={task_id}")
+    page.get_by_role("button", name="Submit").wait_for()
+    page.locator(".lsf-taxonomy").wait_for()
+
+
+def read_form(page: Page) -> Form:
+    page.get_by_test_id("htx-textbox-content").first.wait_for()
+    return Form(
+        category=page.locator(".lsf-taxonomy .ant-select-selection-item").all_inner_texts(),
+        choices=[radio.get_attribute("name") or "" for radio in page.locator(".ant-radio-input:checked").all()],
+        captions=page.get_by_test_id("htx-textbox-content").all_inner_texts(),
+    )
+
+
+def choose(page: Page, label: str) -> None:
+    page.locator(f'.ant-radio-input[name="{label}"]').check(force=True)
+
+
+def submit(page: Page) -> None:
+    with page.expect_response(lambda reply: "/annotations" in reply.url and reply.request.method == "POST") as answer:
+        page.get_by_role("button", name="Submit").click()
+    assert answer.value.status == 201

@@ -1,0 +1,47 @@
+"""One real Label Studio and one real backend for all end-to-end tests; each test makes projects of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backend.commands.demo import PICTURES
+from backend.label_studio import LabelStudioClient
+from backend.local_backend import LocalBackend, running_backend
+from backend.local_label_studio import LocalLabelStudio, find_label_studio, running_label_studio
+from tests.end_to_end.site import Site
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.end_to_end)
+            item.add_marker(pytest.mark.timeout(600))
+            # label-studio-sdk 2.1.2 exchanges a personal access token through a deprecated method of pydantic
+            item.add_marker(pytest.mark.filterwarnings("ignore:The `parse_obj` method"))
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    server = LocalLabelStudio.planned(tmp_path_factory.mktemp("label-studio"))
+    with (
+        running_label_studio(find_label_studio(), server),
+        LabelStudioClient(server.url, server.api_key) as client,
+    ):
+        yield Site(server, client, client.new_personal_access_token())
+
+
+@pytest.fixture(scope="session")
+def backend(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBackend]:
+    with running_backend(tmp_path_factory.mktemp("backend"), site.access) as running:
+        running.wait_until_ready()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Path]:
+    found = sorted(PICTURES.glob("*.png")) + sorted(PICTURES.glob("*.jpg"))
+    assert len(found) >= 8
+    return found
