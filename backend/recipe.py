@@ -17,11 +17,12 @@ from backend.engine.api import EngineStatus, GenerateRequest
 from backend.engine.messages import Picture, Ready, Sampling
 from backend.projects import ProjectOptions
 from backend.state import StateFile
+from label_config.grammar import MAX_TEXT_CHARS
 from label_config.prompt import PromptOptions, build_instruction
 from label_config.review import ReviewOptions
 from label_config.schema import LabelSchema
 
-ANSWER_CODE = 1
+ANSWER_CODE = 2
 """Raise it with every change of grammar, answer reading, regions or review rules that alters stored predictions."""
 MAX_RECIPES = 64
 DOUBTFUL_CHARS = 30
@@ -96,8 +97,9 @@ class ModelNames:
 
 
 def _text_max_chars(options: ProjectOptions) -> int:
-    """A hard stop well above what the prompt asks for; an English word counts as ten characters."""
-    return max(400, options.caption_max_length * (3 if options.language == "zh" else 10))
+    """A hard stop well above what the prompt asks for, where the grammar can go so far; an English word counts as ten
+    characters."""
+    return min(MAX_TEXT_CHARS, max(400, options.caption_max_length * (3 if options.language == "zh" else 10)))
 
 
 def _slug(name: str) -> str:

@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
+from llguidance import LLMatcher
+from pydantic import ValidationError
 
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Picture, Ready
 from backend.projects import ProjectOptions
 from backend.recipe import ModelNames, recipe_of
 from backend.state import StateFile
-from label_config import parse_label_config
+from label_config import answer_grammar, parse_label_config
 from tests.backend.serving import CONFIG
 from tests.fakes import READY
 
@@ -53,7 +58,7 @@ def test_the_fingerprint_is_the_same_in_every_process() -> None:
 import sys
 from backend.projects import ProjectOptions
 from backend.recipe import recipe_of
-from label_config import parse_label_config
+from label_config import answer_grammar, parse_label_config
 print(recipe_of(parse_label_config(sys.argv[1]), ProjectOptions(), 256).fingerprint)
 """
     command = [sys.executable, "-c", code, CONFIG]
@@ -69,6 +74,49 @@ def test_the_request_carries_the_options_and_a_seed_made_from_the_picture() -> N
     assert request.sampling.seed == recipe.request(PICTURE, "aa", interactive=False).sampling.seed
     assert request.sampling.seed != recipe.request(PICTURE, "ab", interactive=True).sampling.seed
     assert 0 <= request.sampling.seed < 2**32
+
+
+EXTREMES: dict[str, list[Any]] = {
+    "language": ["zh", "en"],
+    "extra_instructions": ["", "好" * 2_000],
+    "caption_min_length": [1, 1_000],
+    "caption_max_length": [1, 1_000],
+    "temperature": [0.0, 2.0],
+    "top_p": [0.001, 1.0],
+    "max_new_tokens": [16, 2_048],
+    "review_threshold": [0.0, 1.0],
+}
+
+
+def _extreme_options() -> Iterator[ProjectOptions]:
+    """Every field at its ends; the lengths, which go together, in both languages."""
+    assert EXTREMES.keys() == ProjectOptions.model_fields.keys()
+    for name, values in EXTREMES.items():
+        if not name.startswith("caption_"):
+            yield from (ProjectOptions.model_validate({name: value}) for value in values)
+    for language, low, high in product(["zh", "en"], [1, 1_000], [1, 800, 801, 1_000]):
+        if low <= high:
+            yield ProjectOptions.model_validate(
+                {"language": language, "caption_min_length": low, "caption_max_length": high}
+            )
+
+
+@pytest.mark.parametrize(
+    "options", list(_extreme_options()), ids=lambda o: str(o.model_dump(exclude_defaults=True))[:80]
+)
+def test_every_option_a_project_may_set_makes_a_prompt_and_a_grammar(options: ProjectOptions) -> None:
+    request = recipe_of(SCHEMA, options, 256).request(PICTURE, "aa", interactive=False)
+    grammar = answer_grammar(SCHEMA, text_max_chars=request.text_max_chars)
+    assert LLMatcher.validate_grammar(grammar) == ""
+    assert str(options.caption_max_length) in request.instruction
+    assert options.extra_instructions in request.instruction
+    assert request.text_max_chars >= options.caption_max_length
+
+
+@pytest.mark.parametrize("name", [name for name, ends in EXTREMES.items() if isinstance(ends[1], int | float)])
+def test_the_extremes_are_those_of_the_options(name: str) -> None:
+    with pytest.raises(ValidationError):
+        ProjectOptions.model_validate({"caption_max_length": 1_000, name: EXTREMES[name][1] + 1})
 
 
 def test_short_captions_are_doubtful_only_where_longer_ones_were_asked_for() -> None:
