@@ -84,8 +84,11 @@ def parse_answer(
     """Read an answer from token `pieces` (UTF-8; a token may end inside a character) and their `probabilities`.
 
     A label's confidence is the product over the tokens that overlap its value, each counted once; that of null is the
-    probability of saying null. `truncated`: generation was ended by a limit; the Answer is truncated only if a field
-    was lost by it. Raises MalformedAnswer if no field can be read, or if the text is no answer to `schema`.
+    probability of saying null. A number has no closing quote, so the token after it, which decides that no digit
+    follows, is one of its own. The product speaks of the chosen tokens, each the most probable in its place: the same
+    value in other tokens is not added, and where labels begin alike, the one so found need not be the most probable as
+    a whole. `truncated`: generation was ended by a limit; the Answer is truncated only if a field was lost by it.
+    Raises MalformedAnswer if no field can be read, or if the text is no answer to `schema`.
     """
     if len(pieces) != len(probabilities):
         raise ValueError(f"{len(pieces)} token pieces but {len(probabilities)} probabilities.")
@@ -105,8 +108,9 @@ def parse_answer(
             if text_value := _checked_text(field, member.value):
                 fields[field.name] = FieldAnswer(text_value)
         elif member.closed:
+            stop = isinstance(member.value, int | float)  # the decision to write no further digit
             start, end = len(text[: member.start].encode()), len(text[: member.end].encode())
-            confidence = _confidence(ends, probabilities, start, end)
+            confidence = _confidence(ends, probabilities, start, end + stop)
             fields[field.name] = FieldAnswer(_label_value(field, member.value), confidence)
     if not fields:
         raise MalformedAnswer("The generated text ends before the first field is complete.")

@@ -16,7 +16,7 @@ from label_config import (
     parse_label_config,
     render_answer,
 )
-from tests.label_config.configs import EVERYTHING, choices, view
+from tests.label_config.configs import CAPTION, EVERYTHING, choices, view
 
 SCHEMA = parse_label_config(EVERYTHING)
 VALUES: Mapping[str, FieldValue] = {
@@ -50,8 +50,24 @@ def test_confidence_is_the_product_over_the_tokens_that_touch_the_value() -> Non
     pieces = [b'{"style":', b'"', b"a", b'","sta', b'rs"', b":3", b"}"]
     answer = parse_answer(STYLE, pieces, [0.1, 0.5, 0.5, 0.8, 0.1, 0.9, 0.3], truncated=False)
     assert answer.fields["style"] == FieldAnswer(("a",), 0.5 * 0.5 * 0.8)
-    assert answer.fields["stars"] == FieldAnswer(3, 0.9)
+    assert answer.fields["stars"] == FieldAnswer(3, 0.9 * 0.3)
     assert answer.score == 0.5 * 0.5 * 0.8
+
+
+NUMBERS = {
+    "a number before another field": (f'<Number name="a" toName="image"/>{CAPTION}', [b"1", b',"'], b'caption":"x"}'),
+    "a number at the end": ('<Number name="a" toName="image"/>', [b"1", b"}"], b""),
+    "a negative number": ('<Number name="a" toName="image"/>', [b"-1", b"}"], b""),
+    "a number with a point": ('<Number name="a" toName="image"/>', [b"1.5", b"}"], b""),
+    "a rating of ten stars": ('<Rating name="a" toName="image" maxRating="10"/>', [b"1", b"}"], b""),
+}
+
+
+@pytest.mark.parametrize(("controls", "pieces", "rest"), NUMBERS.values(), ids=NUMBERS.keys())
+def test_a_number_is_as_certain_as_its_digits_and_its_end(controls: str, pieces: list[bytes], rest: bytes) -> None:
+    schema = parse_label_config(view(controls))
+    answer = parse_answer(schema, [b'{"a":', *pieces, rest], [1.0, 0.9, 0.5, 0.1], truncated=False)
+    assert answer.fields["a"].confidence == 0.9 * 0.5
 
 
 def test_one_token_over_two_values_counts_once_for_each() -> None:
