@@ -65,11 +65,13 @@ class TaskResult:
 class ServiceLimits:
     """Tasks in work at once, over all requests. Twice the engine's batch keeps the next pictures at hand.
 
-    Those a person waits for have places of their own, so that bulk work cannot make them queue.
+    Those a person waits for have places of their own, so that bulk work cannot make them queue. `max_load_wait_s`: the
+    first load of a large model takes minutes, so waiting out the deadline would only hold Label Studio's worker.
     """
 
     max_bulk: int = 32
     max_interactive: int = 8
+    max_load_wait_s: float = 5.0
 
 
 class PredictionService:
@@ -84,7 +86,10 @@ class PredictionService:
     async def predict(
         self, tasks: Sequence[TaskInput], recipe: Recipe, deadline: float, *, interactive: bool
     ) -> list[TaskResult]:
-        """Return one result a task, in order, by `deadline` (the event loop's clock)."""
+        """Return one result a task, in order, by `deadline` (the event loop's clock).
+
+        Raises EngineNotReady or EngineDead.
+        """
         if not tasks:
             return []
         await self._wait_ready(deadline)
@@ -134,6 +139,7 @@ class PredictionService:
     async def _predict_one(self, task: TaskInput, recipe: Recipe, deadline: float, interactive: bool) -> dict[str, Any]:
         if task.image_url is None:
             raise ImageError("missing", f'the task\'s data has no text under "{recipe.schema.image_key}"')
+        await self._wait_ready(deadline)  # no picture is fetched for an engine that may never ask for it
         task_id = task.id if isinstance(task.id, int) else None
         fetched = await self._images.fetch(task.image_url, task_id=task_id, timeout_s=self._left_s(deadline))
         self._metrics.images.labels("ok").inc()
@@ -156,10 +162,14 @@ class PredictionService:
             return ready, finished
 
     async def _wait_ready(self, deadline: float) -> Ready:
+        """Wait for the model: briefly while it loads for the first time, else (it is started again) to the deadline."""
         status = self._engine.status
         if status.state == "ready" and status.ready:
             return status.ready
-        return await self._engine.wait_ready(self._left_s(deadline))
+        left_s = self._left_s(deadline)
+        if status.state == "loading" and not status.num_restarts:
+            left_s = min(left_s, self._limits.max_load_wait_s)
+        return await self._engine.wait_ready(left_s)
 
     def _report(self, results: list[TaskResult]) -> None:
         failed = [result for result in results if result.prediction is None]

@@ -63,6 +63,7 @@ def test_predict_is_503_with_retry_after_when_the_model_is_not_ready_in_time(tmp
         reply = server.predict(*(task(n) for n in range(num_tasks)))
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "engine_not_ready")
         assert int(reply.headers["retry-after"]) >= 1
+        assert server.images.fetched == []
 
 
 def test_a_model_that_cannot_be_loaded_is_told_everywhere(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""How long tasks wait for the model, and that nothing is fetched in vain."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from backend.engine.api import EngineStatus, GenerateRequest
+from backend.engine.messages import Finished, Ready
+from backend.errors import EngineDead, EngineNotReady
+from backend.http.requests import TaskInput
+from backend.metrics import Metrics
+from backend.projects import ProjectOptions
+from backend.recipe import recipe_of
+from backend.service import PredictionService, ServiceLimits, TaskResult
+from label_config import parse_label_config
+from tests.backend.serving import ANSWER, CONFIG
+from tests.fakes import FakeEngine, FakeImages
+
+RECIPE = recipe_of(parse_label_config(CONFIG), ProjectOptions(), 256)
+TASKS = [TaskInput(number, f"https://shop.example/{number}.jpg") for number in range(3)]
+DEADLINE_S = 45.0
+
+
+class PatientEngine(FakeEngine):
+    """Notes how long it would have been waited for, and says at once that it is not ready."""
+
+    def __init__(self, status: EngineStatus) -> None:
+        super().__init__(ANSWER)
+        self.status = status
+        self.waits: list[float] = []
+
+    async def wait_ready(self, timeout_s: float) -> Ready:
+        self.waits.append(timeout_s)
+        return await super().wait_ready(0)
+
+
+class DyingEngine(FakeEngine):
+    """Dies of the first request, and cannot be started again."""
+
+    async def generate(self, request: GenerateRequest) -> Finished:
+        self.status = EngineStatus("failed", message="it died")
+        raise EngineDead("it died")
+
+
+def _predict(engine: FakeEngine, images: FakeImages, deadline_s: float = DEADLINE_S) -> list[TaskResult]:
+    async def run() -> list[TaskResult]:
+        service = PredictionService(engine, images, Metrics(), ServiceLimits(max_bulk=1))
+        deadline = asyncio.get_running_loop().time() + deadline_s
+        return await service.predict(TASKS, RECIPE, deadline, interactive=False)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("status", "deadline_s", "low", "high"),
+    [
+        (EngineStatus("loading", "weights", 0.25), DEADLINE_S, 5.0, 5.0),
+        (EngineStatus("loading", "weights", 0.25), 2.0, 1.0, 2.0),
+        (EngineStatus("restarting"), DEADLINE_S, 40.0, DEADLINE_S),
+        (EngineStatus("loading", "weights", 0.25, num_restarts=1), DEADLINE_S, 40.0, DEADLINE_S),
+    ],
+    ids=["first load: briefly", "first load: never beyond the deadline", "restart", "load after a restart"],
+)
+def test_a_model_is_waited_for_according_to_what_it_does(
+    status: EngineStatus, deadline_s: float, low: float, high: float
+) -> None:
+    engine, images = PatientEngine(status), FakeImages()
+    with pytest.raises(EngineNotReady) as caught:
+        _predict(engine, images, deadline_s)
+    assert caught.value.retry_after_s >= 1
+    (wait,) = engine.waits
+    assert low <= wait <= high
+    assert images.fetched == []
+
+
+def test_no_picture_is_fetched_for_an_engine_that_cannot_be_started() -> None:
+    engine, images = PatientEngine(EngineStatus("failed", message="the folder holds no model")), FakeImages()
+    with pytest.raises(EngineDead):
+        _predict(engine, images)
+    assert images.fetched == []
+
+
+def test_no_picture_is_fetched_once_the_engine_has_died() -> None:
+    engine, images = DyingEngine(ANSWER), FakeImages()
+    assert [result.reason for result in _predict(engine, images)] == ["engine_dead"] * 3
+    assert images.fetched == [TASKS[0].image_url]
