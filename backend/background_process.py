@@ -64,13 +64,19 @@ class BackgroundProcess:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def wait_until_answers(self, url: str, timeout_s: float, accept: Callable[[httpx.Response], bool]) -> None:
+    def wait_until_answers(
+        self,
+        url: str,
+        timeout_s: float,
+        accept: Callable[[httpx.Response], bool],
+        auth: tuple[str, str] | None = None,
+    ) -> None:
         """Return once GET `url` gives a reply that `accept` takes.
 
         Raises ProcessFailed when the process ends first, or after `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
-        with httpx.Client(timeout=5.0, trust_env=False) as http:
+        with httpx.Client(timeout=5.0, trust_env=False, auth=auth) as http:
             while time.monotonic() < deadline:
                 if not self.running:
                     raise self.failed(f"ended with exit code {self._process.returncode}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,16 @@ class LocalBackend:
 
     url: str
     process: BackgroundProcess
+    auth: tuple[str, str] | None = None
 
     def wait_until_answers(self) -> None:
-        self.process.wait_until_answers(f"{self.url}/health", LOAD_S, lambda reply: reply.status_code == 200)
+        self._wait(lambda reply: reply.status_code == 200)
 
     def wait_until_ready(self) -> None:
-        self.process.wait_until_answers(f"{self.url}/health", LOAD_S, model_is_ready)
+        self._wait(model_is_ready)
+
+    def _wait(self, accept: Callable[[httpx.Response], bool]) -> None:
+        self.process.wait_until_answers(f"{self.url}/health", LOAD_S, accept, self.auth)
 
 
 def model_is_ready(reply: httpx.Response) -> bool:
@@ -54,4 +58,6 @@ def running_backend(folder: Path, settings: Mapping[str, str]) -> Iterator[Local
     }
     command = [sys.executable, "-c", "from backend.cli import main; main()", "serve"]
     with BackgroundProcess("The backend", command, env, folder / "prelabel.log") as process:
-        yield LocalBackend(f"http://127.0.0.1:{port}", process)
+        password = settings.get("BASIC_AUTH_PASS")
+        auth = (settings.get("BASIC_AUTH_USER", "prelabel"), password) if password else None
+        yield LocalBackend(f"http://127.0.0.1:{port}", process, auth)
