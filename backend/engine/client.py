@@ -1,8 +1,9 @@
 """The API process's side of the engine: starts its process, submits requests, notices its death, starts it again.
 
-Requests that were under way when the engine died are submitted again once; a request that was aboard two deaths is
-failed by name. A model that cannot be loaded is final (`LoadFailed`): starting again would not help.
-Imports no torch. All methods run on one event loop; two threads do the blocking reads and writes of the pipe.
+Death is the end of the process, or its silence while it has work. What waited is submitted to the next process; what
+was on the device runs again one by one, and a request that was aboard two deaths is failed by name. A model that
+cannot be loaded is final (`LoadFailed`): starting again would not help. A restart loads the same model again.
+Imports no torch. All methods run on one event loop; two daemon threads do the blocking reads and writes of the pipe.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
+import queue
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,6 +22,7 @@ from typing import Any
 from backend.engine import process
 from backend.engine.api import EngineStatus, GenerateRequest
 from backend.engine.messages import (
+    Alive,
     Cancel,
     Failed,
     Finished,
@@ -27,6 +30,7 @@ from backend.engine.messages import (
     LoadFailed,
     Loading,
     Ready,
+    Running,
     Shutdown,
     Submit,
     ToEngine,
@@ -41,7 +45,8 @@ log = logging.getLogger(__name__)
 class _Pending:
     submit: Submit
     future: asyncio.Future[Finished]
-    attempts: int = 1
+    is_running: bool = False
+    num_deaths: int = 0
 
 
 class EngineClient:
@@ -61,19 +66,21 @@ class EngineClient:
         self._pending: dict[int, _Pending] = {}
         self._next_id = 0
         self._changed = asyncio.Condition()
-        self._sender = ThreadPoolExecutor(1, thread_name_prefix="engine-sender")
+        self._outgoing: queue.SimpleQueue[tuple[Connection, ToEngine] | None] = queue.SimpleQueue()
         self._supervisor: asyncio.Task[None] | None = None
         self._process: Any = None
         self._connection: Connection | None = None
 
     @property
     def status(self) -> EngineStatus:
-        return replace(self._status, num_running=len(self._pending))
+        num_running = sum(pending.is_running for pending in self._pending.values())
+        return replace(self._status, num_running=num_running, num_queued=len(self._pending) - num_running)
 
     async def start(self) -> None:
         if self._supervisor is None:
             await self._set(EngineStatus("loading", stage="starting"))
-            self._supervisor = asyncio.create_task(self._supervise(), name="engine-supervisor")
+            threading.Thread(target=self._write, name="engine-writer", daemon=True).start()
+            self._supervisor = asyncio.create_task(self._supervise_safely(), name="engine-supervisor")
 
     async def wait_ready(self, timeout_s: float) -> Ready:
         try:
@@ -129,55 +136,99 @@ class EngineClient:
             await self._supervisor
         self._fail_all(EngineDead("the engine was closed"))
         await asyncio.to_thread(self._end_process)
-        self._sender.shutdown(wait=False, cancel_futures=True)
+        self._outgoing.put(None)
 
     # -- supervision ---------------------------------------------------------------------------------------------
 
+    async def _supervise_safely(self) -> None:
+        try:
+            await self._supervise()
+        except Exception as error:  # a job's border: nobody awaits this task, so it must say it itself
+            log.exception("the engine's supervisor failed")
+            await self._give_up(f"the engine cannot be supervised: {type(error).__name__}; restart prelabel")
+
     async def _supervise(self) -> None:
         """Run engine processes one after the other until one fails to load or they die too often."""
-        for restarts in range(self._limits.max_restarts + 1):
+        restarts = 0
+        while True:
             connection = self._start_process()
             if restarts:
                 log.warning("engine process %d started after a death", self._process.pid)
-            await self._listen(connection)
-            await asyncio.to_thread(self._end_process)
+            served_s = await self._listen(connection)
+            connection.close()
+            if self._status.state not in ("failed", "stopped"):
+                await asyncio.to_thread(self._end_process)
             if self._status.state in ("failed", "stopped"):
                 return
-            code = self._process.exitcode
-            message = f"the engine process ended with exit code {code}"
-            log.error("%s; %d requests were under way", message, len(self._pending))
-            self._drop_culprits()
-            await self._set(EngineStatus("restarting", message=message, num_restarts=restarts + 1))
-            await asyncio.sleep(self._limits.restart_backoff_s * 2**restarts)
-        message = f"the engine process died {self._limits.max_restarts + 1} times; see the log, then restart prelabel"
-        await self._set(EngineStatus("failed", message=message, num_restarts=self._limits.max_restarts))
+            message = f"the engine process ended with exit code {self._process.exitcode}"
+            log.error("%s; %d requests wait for the next one", message, len(self._pending))
+            self._note_death()
+            restarts = 1 if served_s > self._limits.stable_s else restarts + 1
+            if restarts > self._limits.max_restarts:
+                await self._give_up(f"the engine process died {restarts} times in a row; see the log, restart prelabel")
+                return
+            await self._set(EngineStatus("restarting", message=message, num_restarts=self._status.num_restarts + 1))
+            await asyncio.sleep(self._limits.restart_backoff_s * 2 ** (restarts - 1))
+
+    async def _give_up(self, message: str) -> None:
+        await self._set(EngineStatus("failed", message=message, num_restarts=self._status.num_restarts))
         self._fail_all(EngineDead(message))
 
     def _start_process(self) -> Connection:
         context = multiprocessing.get_context("spawn")
         connection, theirs = context.Pipe()
-        self._process = context.Process(target=self._entry, args=(theirs, self._options), name="prelabel-engine")
+        # daemon: ended with the interpreter, which would otherwise wait for an engine that nobody closed
+        self._process = context.Process(
+            target=self._entry, args=(theirs, self._options), name="prelabel-engine", daemon=True
+        )
         self._process.start()
         theirs.close()
         self._connection = connection
         return connection
 
-    async def _listen(self, connection: Connection) -> None:
-        """Handle messages until the pipe closes, or loading takes longer than its limit."""
+    async def _listen(self, connection: Connection) -> float:
+        """Handle messages until the pipe closes, loading takes too long, or a process with work falls silent.
+
+        Returns for how many seconds the process served.
+        """
         loop = asyncio.get_running_loop()
-        reader = ThreadPoolExecutor(1, thread_name_prefix="engine-reader")
-        try:
+        incoming: asyncio.Queue[FromEngine | None] = asyncio.Queue()
+
+        def read() -> None:
+            message: FromEngine | None = None
             while True:
-                limit = None if self._status.ready else self._limits.load_s
-                async with asyncio.timeout(limit):
-                    message: FromEngine = await loop.run_in_executor(reader, connection.recv)
-                await self._handle(message)
-        except TimeoutError:
-            await self._set(EngineStatus("failed", message=f"loading took over {self._limits.load_s:.0f} s"))
-        except (EOFError, OSError):
-            return
-        finally:
-            reader.shutdown(wait=False)
+                try:
+                    message = connection.recv()
+                except (EOFError, OSError):
+                    message = None
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                    loop.call_soon_threadsafe(incoming.put_nowait, message)
+                if message is None:
+                    return
+
+        # a daemon thread: an executor's would keep the interpreter from ending while it waits for the engine
+        threading.Thread(target=read, name="engine-reader", daemon=True).start()
+        load_until = loop.time() + self._limits.load_s
+        ready_at: float | None = None
+        while True:
+            limit_s = load_until - loop.time() if ready_at is None else self._limits.hang_s
+            try:
+                async with asyncio.timeout(limit_s):
+                    message = await incoming.get()
+            except TimeoutError:
+                if ready_at is None:
+                    await self._give_up(f"loading took over {self._limits.load_s:.0f} s")
+                elif not self._pending:
+                    continue
+                log.error("the engine said nothing for %.0f s: it is ended", limit_s)
+                self._process.kill()
+                break
+            if message is None:
+                break
+            if isinstance(message, Ready):
+                ready_at = loop.time()
+            await self._handle(message)
+        return 0.0 if ready_at is None else loop.time() - ready_at
 
     async def _handle(self, message: FromEngine) -> None:
         match message:
@@ -185,12 +236,19 @@ class EngineClient:
                 stage = replace(self._status, state="loading", stage=message.stage, fraction=message.fraction)
                 await self._set(stage)
             case Ready():
-                await self._set(replace(self._status, state="ready", stage="ready", fraction=1.0, ready=message))
+                self._options = replace(self._options, model=message.source or self._options.model)
+                num_restarts = self._status.num_restarts
+                await self._set(EngineStatus("ready", "ready", 1.0, message, num_restarts=num_restarts))
                 for pending in self._pending.values():  # accepted before a restart
                     self._send(pending.submit)
             case LoadFailed():
-                await self._set(EngineStatus("failed", message=message.message))
-                self._fail_all(EngineDead(message.message))
+                await self._give_up(message.message)
+            case Running():
+                for request_id in message.request_ids:
+                    if request_id in self._pending:
+                        self._pending[request_id].is_running = True
+            case Alive():
+                pass
             case Finished() | Failed():
                 self._resolve(message)
 
@@ -205,13 +263,17 @@ class EngineClient:
         else:
             pending.future.set_exception(GenerationFailed(f"{message.kind}: {message.message}"))
 
-    def _drop_culprits(self) -> None:
-        """Give every request under way one more attempt; one that was aboard too many deaths is failed."""
-        for pending in list(self._pending.values()):
-            if pending.attempts >= self._limits.max_attempts and not pending.future.done():
-                error = EngineDead(f"the engine died {pending.attempts} times while it worked on this request")
+    def _note_death(self) -> None:
+        """Charge the death to what was on the device: it runs again without neighbours, or fails the second time."""
+        for pending in self._pending.values():
+            if not pending.is_running:
+                continue
+            pending.is_running = False
+            pending.num_deaths += 1
+            pending.submit = replace(pending.submit, alone=True)
+            if pending.num_deaths >= self._limits.max_attempts and not pending.future.done():
+                error = EngineDead(f"the engine died {pending.num_deaths} times while it worked on this request")
                 pending.future.set_exception(error)
-            pending.attempts += 1
 
     def _fail_all(self, error: Exception) -> None:
         for pending in self._pending.values():
@@ -224,15 +286,14 @@ class EngineClient:
             self._changed.notify_all()
 
     def _send(self, message: ToEngine) -> None:
-        connection = self._connection
+        if self._connection is not None:
+            self._outgoing.put((self._connection, message))
 
-        def send() -> None:
-            with contextlib.suppress(OSError, ValueError):  # the engine is gone; the supervisor will notice
-                if connection is not None:
-                    connection.send(message)
-
-        with contextlib.suppress(RuntimeError):  # the sender is shut down after close()
-            self._sender.submit(send)
+    def _write(self) -> None:
+        while (item := self._outgoing.get()) is not None:
+            connection, message = item
+            with contextlib.suppress(OSError, ValueError):  # the engine is gone; the supervisor notices
+                connection.send(message)
 
     def _end_process(self) -> None:
         if self._process is None:

@@ -1,6 +1,6 @@
 """What the API process and the engine process say to each other, one frozen dataclass a message.
 
-To the engine: Submit, Cancel, Shutdown. From the engine: Loading, Ready, LoadFailed, Finished, Failed.
+To the engine: Submit, Cancel, Shutdown. From the engine: Loading, Ready, LoadFailed, Running, Alive, Finished, Failed.
 Every Submit is answered by exactly one Finished or Failed with its `request_id` (Failed also after a Cancel).
 Only builtin types and `label_config` values cross the border; no tensor does. Imports no torch.
 """
@@ -37,7 +37,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """One picture to annotate. `interactive`: a person is waiting, so it goes before bulk work."""
+    """One picture to annotate.
+
+    `interactive`: a person is waiting, so it goes before bulk work. `alone`: it was aboard when an engine died, so it
+    runs without neighbours that it could take along again.
+    """
 
     request_id: int
     schema: LabelSchema
@@ -46,6 +50,7 @@ class Submit:
     sampling: Sampling = Sampling()
     text_max_chars: int = 400
     interactive: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +76,17 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The model is loaded. `model_name` and `quantisation` are parts of the model version."""
+    """The model is loaded. `model_name` and `quantisation` are parts of the model version.
+
+    `source` is what `auto` was resolved to: a restarted engine loads that again, whatever the card looks like then.
+    """
 
     model_name: str
     quantisation: str
     device: str
     memory_gib: float
     load_s: float
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,18 @@ class LoadFailed:
     """The model cannot be loaded; `message` is one clear line. The engine process ends after it."""
 
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """These requests are on the device from now on; if the engine dies, one of them may be the cause."""
+
+    request_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The device made a step. Sent about once a second while requests run, so that a hang is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,4 +131,4 @@ class Failed:
     message: str
 
 
-FromEngine = Loading | Ready | LoadFailed | Finished | Failed
+FromEngine = Loading | Ready | LoadFailed | Running | Alive | Finished | Failed

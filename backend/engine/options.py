@@ -27,11 +27,15 @@ class EngineLimits:
     """Times in seconds, and how often the engine process is started again before it is given up.
 
     `load_s` bounds a cold start: 62 GB from a slow mirror. `request_s` bounds one request from submit to answer.
+    `hang_s` is the longest silence of an engine that has work: one step with a long prefill before it stays well
+    below. Restarts are counted anew after `stable_s` of service.
     """
 
     load_s: float = 4 * 3600.0
     request_s: float = 600.0
     close_s: float = 10.0
+    hang_s: float = 180.0
+    stable_s: float = 600.0
     max_restarts: int = 5
     restart_backoff_s: float = 1.0
     max_attempts: int = 2

@@ -7,6 +7,7 @@ run together is the caller's choice. Raises torch.OutOfMemoryError when a batch 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from typing import Any, NamedTuple
@@ -16,10 +17,12 @@ from PIL import Image
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from backend.engine.messages import Picture, Sampling, Submit
-from backend.engine.sequence import GrammarCache, Sequence
+from backend.engine.sequence import GrammarCache, GrammarError, Sequence
 from label_config.grammar import text_slices
 from model_loader.chat import encode_prompt
 from model_loader.loader import LoadedModel
+
+MIN_TEMPERATURE = 0.01  # below it sampling is the most probable token, but for overflows
 
 
 class PromptTooLong(ValueError):
@@ -67,10 +70,16 @@ class Runner:
         return Prepared(sequence, torch.tensor(ids), pixels["pixel_values"], grid)
 
     @torch.inference_mode()
-    def generate(self, batch: Rows[Prepared], is_cancelled: Callable[[int], bool] = lambda _: False) -> None:
+    def generate(
+        self,
+        batch: Rows[Prepared],
+        is_cancelled: Callable[[int], bool] = lambda _: False,
+        on_finished: Callable[[Sequence], None] = lambda _: None,
+    ) -> None:
         """Run every sequence of `batch` to its end; the answers are then in `sequence.result()`.
 
-        `is_cancelled(request_id)` is asked before every token; a cancelled row ends at the next step.
+        `is_cancelled(request_id)` is asked before every token; a cancelled row ends at the next step. `on_finished` is
+        called for each sequence as soon as its last token is chosen, while the others go on.
         """
         model, tokenizer, device = self._loaded.model, self._loaded.tokenizer, self._loaded.device
         sequences = [row.sequence for row in batch]
@@ -87,7 +96,7 @@ class Runner:
             pixel_values=torch.cat([row.pixel_values for row in batch]).to(device, model.dtype),
             image_grid_thw=torch.stack([row.image_grid_thw for row in batch]).to(device),
             mm_token_type_ids=is_image.to(device),
-            logits_processor=LogitsProcessorList([GrammarProcessor(sequences, is_cancelled)]),
+            logits_processor=LogitsProcessorList([GrammarProcessor(sequences, is_cancelled, on_finished)]),
             do_sample=False,
             max_new_tokens=max(s.request.sampling.max_new_tokens for s in sequences) + 1,
             eos_token_id=tokenizer.eos_token_id,
@@ -96,36 +105,56 @@ class Runner:
 
 
 class GrammarProcessor(LogitsProcessor):  # type: ignore[misc]
-    """Chooses each row's next token under its grammar, and leaves only that one with a finite score."""
+    """Chooses each row's next token under its grammar, and leaves only that one with a finite score.
 
-    def __init__(self, sequences: Rows[Sequence], is_cancelled: Callable[[int], bool]) -> None:
+    A row that fails (logits that are no numbers, a grammar at its end) fails alone.
+    """
+
+    def __init__(
+        self,
+        sequences: Rows[Sequence],
+        is_cancelled: Callable[[int], bool],
+        on_finished: Callable[[Sequence], None],
+    ) -> None:
         self._sequences = sequences
         self._is_cancelled = is_cancelled
+        self._on_finished = on_finished
         self._generators = [torch.Generator().manual_seed(s.request.sampling.seed % (1 << 63)) for s in sequences]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """`scores`: [rows, vocabulary] logits. Returns the same shape, -inf but for the chosen tokens."""
         chosen: dict[int, int] = {}
         free: list[int] = []
-        for row, sequence in enumerate(self._sequences):
-            if sequence.finished:
-                continue
+        running = [row for row, sequence in enumerate(self._sequences) if not sequence.finished]
+        for row in running:
+            sequence = self._sequences[row]
             sequence.cancelled = self._is_cancelled(sequence.request.request_id)
             token = sequence.forced_token()
             if token is None:
                 free.append(row)
             else:
-                sequence.append(token, 1.0)
-                chosen[row] = token
+                chosen[row] = self._append(sequence, token, 1.0)
         if free:
             for row, (token, probability) in zip(free, self._choose(free, scores), strict=True):
-                self._sequences[row].append(token, probability)
-                chosen[row] = token
+                chosen[row] = self._append(self._sequences[row], token, probability)
+        for row in running:
+            if self._sequences[row].finished:
+                self._on_finished(self._sequences[row])
         result = torch.full_like(scores, -torch.inf)
         eos = self._sequences[0].eos_token
         for row in range(len(self._sequences)):
             result[row, chosen.get(row, eos)] = 0.0
         return result
+
+    def _append(self, sequence: Sequence, token: int, probability: float) -> int:
+        """Give `token` to the sequence; a probability that is no number, or a refusal, ends the sequence."""
+        try:
+            if not math.isfinite(probability):
+                raise GrammarError("the model's probabilities are not numbers")
+            sequence.append(token, probability)
+        except GrammarError as error:
+            sequence.fail(str(error))
+        return sequence.eos_token if sequence.finished else token
 
     def _choose(self, rows: list[int], scores: torch.Tensor) -> list[tuple[int, float]]:
         logits = scores[rows].float()
@@ -141,7 +170,8 @@ class GrammarProcessor(LogitsProcessor):  # type: ignore[misc]
             sequence = self._sequences[row]
             sampling = sequence.request.sampling
             token = int(best[i])
-            if sequence.in_text and sampling.temperature > 0:
+            certain = sampling.temperature < MIN_TEMPERATURE or not math.isfinite(float(probabilities[i, token]))
+            if sequence.in_text and not certain:
                 token = sample(logits[i], sampling, self._generators[row])
             picks.append((token, float(probabilities[i, token])))
         return picks

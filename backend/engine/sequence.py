@@ -30,7 +30,7 @@ class GrammarCache:
 
     def __init__(self, tokenizer: LLTokenizer) -> None:
         self.tokenizer = tokenizer
-        self._matchers: dict[tuple[str, int], Any] = {}
+        self._matchers: dict[tuple[str, int], Any] = {}  # a refused grammar is kept too: compiling is slow
 
     def matcher(self, schema: LabelSchema, text_max_chars: int) -> Any:
         """Return a fresh `LLMatcher` for `schema`. Raises GrammarError."""
@@ -38,16 +38,19 @@ class GrammarCache:
         compiled = self._matchers.pop(key, None)
         if compiled is None:
             compiled = LLMatcher(self.tokenizer, answer_grammar(schema, text_max_chars=text_max_chars))
-            if compiled.is_error():
-                raise GrammarError(f"the label config cannot be made into a grammar: {compiled.get_error()}")
         self._matchers[key] = compiled
         while len(self._matchers) > MAX_CACHED_GRAMMARS:
             del self._matchers[next(iter(self._matchers))]
+        if compiled.is_error():
+            raise GrammarError(f"the label config cannot be made into a grammar: {compiled.get_error()}")
         return compiled.deep_copy()
 
 
 class Sequence:
-    """One request being answered. `finish_reason` is None until its last token has been chosen."""
+    """One request being answered. `finish_reason` is None until its last token has been chosen.
+
+    `failure` says why this one ended without an answer, while its neighbours went on.
+    """
 
     def __init__(self, request: Submit, grammars: GrammarCache, num_prompt_tokens: int, num_image_tokens: int) -> None:
         self.request = request
@@ -55,6 +58,7 @@ class Sequence:
         self.num_image_tokens = num_image_tokens
         self.finish_reason: FinishReason | None = None
         self.cancelled = False
+        self.failure = ""
         self.in_text = False
         self._tokenizer = grammars.tokenizer
         self._matcher = grammars.matcher(request.schema, request.text_max_chars)
@@ -102,6 +106,10 @@ class Sequence:
         self._watch_for_text(piece)
         if self._matcher.is_stopped() and self._matcher.is_accepting():
             self.finish_reason = "stop"
+
+    def fail(self, reason: str) -> None:
+        self.failure = reason
+        self.finish_reason = "length"
 
     def result(self) -> Finished:
         assert self.finish_reason is not None

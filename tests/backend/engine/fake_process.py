@@ -4,7 +4,7 @@ import os
 import time
 from multiprocessing.connection import Connection
 
-from backend.engine.messages import Cancel, Failed, Finished, LoadFailed, Loading, Ready, Shutdown, Submit
+from backend.engine.messages import Cancel, Failed, Finished, LoadFailed, Loading, Ready, Running, Shutdown, Submit
 from backend.engine.options import EngineOptions
 
 
@@ -15,9 +15,13 @@ def main(connection: Connection, options: EngineOptions) -> None:
         return
     if options.model == "slow":
         time.sleep(60)
-    connection.send(Ready(options.model, "nf4", "cpu", 0.1, 0.0))
+    connection.send(
+        Ready(options.model, "nf4", "cpu", 0.1, 0.0, "chosen-first" if options.model == "auto" else options.model)
+    )
     while True:
         message = connection.recv()
+        if isinstance(message, Submit) and message.instruction != "waits":
+            connection.send(Running((message.request_id,)))
         match message:
             case Shutdown():
                 return
@@ -28,8 +32,12 @@ def main(connection: Connection, options: EngineOptions) -> None:
             case Submit(instruction="die once") if (marker := options.quantised_dir) and not marker.exists():
                 marker.touch()
                 os._exit(71)
-            case Submit(instruction="hang"):
+            case Submit(instruction="hang" | "waits"):
                 pass
+            case Submit(instruction="alone?"):
+                connection.send(Finished(message.request_id, (str(message.alone).encode(),), (1.0,), "stop", 3, 1))
+            case Submit(instruction="stuck"):
+                time.sleep(60)
             case Submit(instruction="fail"):
                 connection.send(Failed(message.request_id, "out_of_memory", "too big"))
             case Submit():

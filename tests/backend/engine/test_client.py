@@ -1,6 +1,8 @@
 """The supervised engine process, with a fake in place of the model: every request ends, deaths are survived."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -108,6 +110,63 @@ def test_a_request_that_kills_the_engine_twice_is_failed_and_the_engine_serves_o
             assert (await client.generate(request("after"))).pieces == (b"after",)
 
     run(test)
+
+
+def test_only_what_was_on_the_device_is_charged_with_a_death() -> None:
+    async def test() -> None:
+        async with running() as client:
+            await client.wait_ready(20)
+            waiting = asyncio.create_task(client.generate(request("waits")))
+            with pytest.raises(EngineDead, match="died 2 times"):
+                await client.generate(request("die"))
+            assert not waiting.done()
+            waiting.cancel()
+
+    run(test)
+
+
+def test_a_silent_engine_with_work_is_ended_and_started_again() -> None:
+    async def test() -> None:
+        limits = EngineLimits(hang_s=0.3, close_s=5, restart_backoff_s=0.01)
+        async with running(limits=limits) as client:
+            await client.wait_ready(20)
+            await asyncio.sleep(0.4)  # silence without work is no hang
+            assert client.status.state == "ready"
+            with pytest.raises(EngineDead, match="died 2 times"):
+                await client.generate(request("stuck"))
+            await client.wait_ready(20)
+            assert client.status.num_restarts == 2
+
+    run(test)
+
+
+def test_a_restart_loads_the_model_that_was_chosen_first() -> None:
+    async def test() -> None:
+        async with running(EngineOptions(model="auto")) as client:
+            await client.wait_ready(20)
+            with pytest.raises(EngineDead):
+                await client.generate(request("die"))
+            assert (await client.wait_ready(20)).model_name == "chosen-first"
+
+    run(test)
+
+
+def test_the_interpreter_ends_while_an_engine_that_nobody_closed_waits() -> None:
+    code = (
+        "import asyncio\n"
+        "from backend.engine.client import EngineClient\n"
+        "from backend.engine.options import EngineOptions\n"
+        "from tests.backend.engine import fake_process\n"
+        "async def main():\n"
+        "    client = EngineClient(EngineOptions(model='fake'), entry=fake_process.main)\n"
+        "    await client.start()\n"
+        "    await client.wait_ready(30)\n"
+        "    print('started')\n"
+        "if __name__ == '__main__':\n"
+        "    asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.strip() == "started", done.stderr
 
 
 def test_an_engine_that_keeps_dying_is_given_up() -> None:

@@ -4,9 +4,11 @@ import json
 import random
 
 import pytest
+import torch
 
 from backend.engine.messages import Finished, Picture, Sampling, Submit
-from backend.engine.runner import PromptTooLong, Runner
+from backend.engine.runner import GrammarProcessor, PromptTooLong, Runner
+from backend.engine.sequence import GrammarError
 from label_config.answer import parse_answer
 from label_config.prompt import build_instruction
 from label_config.schema import (
@@ -138,3 +140,33 @@ def test_control_tokens_in_an_instruction_add_no_image_and_end_no_turn(runner: R
     assert (prepared.input_ids == image_token).sum() == (plain.input_ids == image_token).sum()
     runner.generate([prepared])
     assert prepared.sequence.result().finish_reason == "stop"
+
+
+def test_a_row_whose_logits_are_no_numbers_fails_alone(runner: Runner) -> None:
+    batch = [runner.prepare(request) for request in (MIXED[0], MIXED[1])]
+    sequences = [row.sequence for row in batch]
+    finished: list[int] = []
+    processor = GrammarProcessor(sequences, lambda _: False, lambda s: finished.append(s.request.request_id))
+    vocabulary = tiny_model().model.config.text_config.vocab_size
+    scores = torch.zeros(2, vocabulary)
+    scores[0] = torch.nan
+    for _ in range(40):
+        processor(torch.zeros(2, 1, dtype=torch.long), scores)
+    assert "not numbers" in sequences[0].failure
+    assert not sequences[1].failure
+    assert finished[0] == sequences[0].request.request_id
+
+
+def test_a_refused_grammar_is_remembered_and_says_why(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def broken(schema: LabelSchema, *, text_max_chars: int) -> str:
+        calls.append(schema.fingerprint)
+        return "this is no grammar"
+
+    monkeypatch.setattr("backend.engine.sequence.answer_grammar", broken)
+    odd = LabelSchema((RatingField("never_seen_before", "pic"),), "pic", "photo")
+    for request_id in (1, 2):
+        with pytest.raises(GrammarError, match="cannot be made into a grammar"):
+            runner.prepare(submit(request_id, odd))
+    assert len(calls) == 1
