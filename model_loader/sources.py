@@ -98,15 +98,17 @@ def find_config(model: str) -> Mapping[str, Any]:
     return read_config(folder)
 
 
-def choose_model(requested: str, *, vram_gib: float | None = None) -> tuple[str, str]:
+def choose_model(requested: str, *, vram_gib: float | None = None, device: str | None = None) -> tuple[str, str]:
     """Return the model to load and, for people, the reason. Anything but "auto" is taken as asked.
 
     "auto" takes Qwen3-VL-30B-A3B-Instruct when a CUDA card holds it by the memory plan (within `vram_gib`, if
-    given), else the built-in garments model.
+    given), else the built-in garments model. `device` names the card to judge, or "cpu".
     """
     if requested != AUTO:
         return requested, "as asked"
-    card = find_card()
+    if device == "cpu":
+        return GARMENTS, "the CPU was asked for, so the small built-in model is used"
+    card = find_card(device)
     if card is None:
         return GARMENTS, "this machine has no CUDA card, so the small built-in model is used"
     room_gib = card.memory_gib if vram_gib is None else min(vram_gib, card.memory_gib)
@@ -128,11 +130,11 @@ class Card:
     memory_gib: float
 
 
-def find_card() -> Card | None:
-    """Return the current CUDA card, or None."""
+def find_card(device: str | None = None) -> Card | None:
+    """Return the CUDA card `device` ("cuda:1"; None: the current one), or None."""
     import torch
 
     if not torch.cuda.is_available():
         return None
-    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    properties = torch.cuda.get_device_properties(device or torch.cuda.current_device())
     return Card(properties.name, properties.total_memory / GIB)
