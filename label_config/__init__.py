@@ -10,6 +10,7 @@ from label_config.errors import MalformedAnswer, UnsupportedConfig
 from label_config.grammar import answer_grammar, text_slices
 from label_config.parse import parse_label_config
 from label_config.prompt import Language, PromptOptions, build_instruction
+from label_config.ready_made import ready_made, ready_made_names
 from label_config.regions import answer_to_regions, prediction, regions_to_answer
 from label_config.review import Finding, ReviewOptions, review
 from label_config.schema import (
@@ -24,7 +25,6 @@ from label_config.schema import (
     TaxonomyNode,
     TextField,
 )
-from label_config.taxonomies import ready_made
 
 __all__ = [
     "Answer",
@@ -54,6 +54,7 @@ __all__ = [
     "parse_label_config",
     "prediction",
     "ready_made",
+    "ready_made_names",
     "regions_to_answer",
     "render_answer",
     "review",

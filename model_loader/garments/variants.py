@@ -10,11 +10,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.resources import files
 
 from label_config.answer import FieldValue, render_answer
 from label_config.parse import parse_label_config
 from label_config.prompt import PromptOptions, build_instruction
+from label_config.ready_made import ready_made
 from label_config.schema import ChoicesField, Field, LabelSchema, TaxonomyField, TaxonomyNode
 from model_loader.garments.captions import caption_of
 from model_loader.garments.rules import LABELS, Labels, Language, Looks
@@ -77,11 +77,7 @@ def _value(role: str, labels: Labels, caption: str) -> FieldValue:
 
 def shipped_schema(language: Language) -> LabelSchema:
     """The schema of label_config/taxonomies/garments.<language>.xml."""
-    return parse_label_config(_ready_made(f"garments.{language}"))
-
-
-def _ready_made(name: str) -> str:
-    return files("label_config").joinpath("taxonomies", f"{name}.xml").read_text("utf-8")
+    return parse_label_config(ready_made(f"garments.{language}"))
 
 
 def shipped_variant(language: Language) -> Variant:
@@ -138,5 +134,5 @@ def corpus(num_variants: int, seed: int) -> Iterator[str]:
             yield variant.answer(class_index, looks, rng.randrange(2))
     yield from ("user\n", "assistant\n", "\n") * num_variants
     for language in LANGUAGES:
-        shop = parse_label_config(_ready_made(f"ecommerce.{language}"))
+        shop = parse_label_config(ready_made(f"ecommerce.{language}"))
         yield from [build_instruction(shop, PromptOptions(language=language))] * 10

@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from label_config import ChoicesField, LabelSchema, TaxonomyField, parse_label_config, ready_made
-from label_config.taxonomies import NAMES
+from label_config import (
+    ChoicesField,
+    LabelSchema,
+    TaxonomyField,
+    UnsupportedConfig,
+    parse_label_config,
+    ready_made,
+    ready_made_names,
+)
+
+NAMES = ready_made_names()
 
 
 def _tree(schema: LabelSchema) -> TaxonomyField:
@@ -71,5 +80,5 @@ def test_image_and_controls_stand_side_by_side(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ecommerce", "", "../schema", "ecommerce.fr"])
 def test_an_unknown_name_is_answered_with_the_known_ones(name: str) -> None:
-    with pytest.raises(KeyError, match=r"ecommerce\.zh, ecommerce\.en, garments\.zh, garments\.en"):
+    with pytest.raises(UnsupportedConfig, match=r"ecommerce\.en, ecommerce\.zh, garments\.en, garments\.zh"):
         ready_made(name)
