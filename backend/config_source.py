@@ -1,4 +1,7 @@
-"""`--label-config` of the command line: the name of a ready-made label config, or a file. Raises ConfigRefused."""
+"""`--label-config` of the command line: the name of a ready-made label config, or a file. Raises ConfigRefused.
+
+Knows no Label Studio; `default_label_config` is what a command uses when nobody names one.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,11 @@ def read_label_config(name_or_path: str) -> str:
         ) from None
     except UnicodeDecodeError:
         raise ConfigRefused(f"--label-config: {path} is not UTF-8 text. Save it as UTF-8.") from None
+
+
+def default_label_config(model_name: str, language: str) -> str:
+    """The name of the ready-made config that goes with a loaded model: the built-in one knows garments only."""
+    return f"{'garments' if model_name == 'garments' else 'ecommerce'}.{language}"
 
 
 def parse_or_refuse(xml: str) -> LabelSchema:

@@ -2,7 +2,7 @@
 
 The version is `<model>-<quantisation>-<fingerprint>`; the fingerprint covers everything an answer depends on: schema,
 instruction, sampling, review threshold, picture size, and ANSWER_CODE for changes in our own code that alter answers.
-So a changed config predicts anew and an unchanged one never does. Nothing here raises.
+So a changed config predicts anew and an unchanged one never does. `read_answer` raises MalformedAnswer.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from backend.engine.api import EngineStatus, GenerateRequest
-from backend.engine.messages import Picture, Ready, Sampling
+from backend.engine.messages import Finished, Picture, Ready, Sampling
 from backend.projects import ProjectOptions
 from backend.state import StateFile
+from label_config.answer import Answer, parse_answer
 from label_config.grammar import MAX_TEXT_CHARS
 from label_config.prompt import PromptOptions, build_instruction
-from label_config.review import ReviewOptions
+from label_config.review import Finding, ReviewOptions, review
 from label_config.schema import LabelSchema
 
 ANSWER_CODE = 2
@@ -66,6 +67,13 @@ def recipe_of(schema: LabelSchema, options: ProjectOptions, image_tokens: int) -
     content = [ANSWER_CODE, schema.fingerprint, instruction, options.model_dump(), image_tokens]
     text = json.dumps(content, ensure_ascii=True, sort_keys=True)
     return Recipe(schema, options, instruction, hashlib.sha256(text.encode()).hexdigest()[:12])
+
+
+def read_answer(recipe: Recipe, finished: Finished) -> tuple[Answer, tuple[Finding, ...]]:
+    """Return the answer that was generated and why a person should look at it. Raises MalformedAnswer."""
+    truncated = finished.finish_reason == "length"
+    answer = parse_answer(recipe.schema, finished.pieces, finished.probabilities, truncated=truncated)
+    return answer, review(recipe.schema, answer, recipe.review_options)
 
 
 class ModelNames:

@@ -20,11 +20,9 @@ from backend.engine.messages import Finished, Picture, Ready
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, ImageError
 from backend.http.requests import TaskId, TaskInput
 from backend.metrics import Metrics
-from backend.recipe import Recipe
-from label_config.answer import parse_answer
+from backend.recipe import Recipe, read_answer
 from label_config.errors import MalformedAnswer
 from label_config.regions import prediction
-from label_config.review import review
 
 log = logging.getLogger(__name__)
 
@@ -206,9 +204,7 @@ def make_prediction(recipe: Recipe, ready: Ready, finished: Finished, task_id: T
     Region ids follow from task and version, so that work done twice is recognisably the same.
     """
     version = recipe.version(ready)
-    truncated = finished.finish_reason == "length"
-    answer = parse_answer(recipe.schema, finished.pieces, finished.probabilities, truncated=truncated)
-    findings = review(recipe.schema, answer, recipe.review_options)
+    answer, findings = read_answer(recipe, finished)
     seed = f"{task_id}:{version}"
     made = prediction(recipe.schema, answer, findings, version, seed, language=recipe.options.language)
     json.dumps(made, allow_nan=False)  # one number that is none would make Label Studio refuse the whole batch

@@ -12,22 +12,20 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from backend.config_source import default_label_config, parse_or_refuse, read_label_config
 from backend.engine.api import Engine
 from backend.engine.messages import Finished, Ready
-from backend.errors import ConfigRefused
+from backend.errors import GenerationFailed
 from backend.images import FetchedImage, ImageFetcher
 from backend.logs import configure_logging
 from backend.projects import default_options
-from backend.recipe import Recipe, recipe_of
+from backend.recipe import Recipe, read_answer, recipe_of
 from backend.records import make_record
 from backend.runtime import build_engine, build_images
 from backend.settings import Settings
-from label_config.answer import parse_answer
-from label_config.errors import UnsupportedConfig
-from label_config.parse import parse_label_config
-from label_config.ready_made import ready_made, ready_made_names
-from label_config.review import review
+from label_config.errors import MalformedAnswer
 from label_config.schema import LabelSchema
 
 LOAD_S = 4 * 3600.0
@@ -39,7 +37,7 @@ def annotate(settings: Settings, *, picture: str, label_config: str | None, json
     if settings.log_level == "INFO":
         settings = settings.model_copy(update={"log_level": "WARNING"})  # the table is what people came for
     configure_logging(settings.log_level)
-    schema = read_label_config(label_config) if label_config else None
+    schema = parse_or_refuse(read_label_config(label_config)) if label_config else None
     record = asyncio.run(_annotate(settings, picture, schema))
     if json_output:
         print(json.dumps(record, ensure_ascii=False, allow_nan=False))  # rich would wrap the line
@@ -48,30 +46,14 @@ def annotate(settings: Settings, *, picture: str, label_config: str | None, json
     return 0
 
 
-def read_label_config(name: str) -> LabelSchema:
-    """The schema of a ready-made config or a file. Raises ConfigRefused."""
-    try:
-        xml: str | bytes = ready_made(name) if name in ready_made_names() else Path(name).read_bytes()
-        return parse_label_config(xml)
-    except UnsupportedConfig as error:
-        raise ConfigRefused(f"label config {name}: {error}") from None
-    except OSError as error:
-        known = ", ".join(ready_made_names())
-        raise ConfigRefused(f"label config {name}: {error.strerror}; it is a file, or one of {known}") from None
-
-
-def default_label_config(model_name: str, language: str) -> str:
-    """The ready-made config a model is used with when nobody names one."""
-    return f"{'garments' if model_name == 'garments' else 'ecommerce'}.{language}"
-
-
 async def _annotate(settings: Settings, picture: str, schema: LabelSchema | None) -> dict[str, Any]:
     engine, images = build_engine(settings), build_images(settings)
     await engine.start()
     try:
         fetched = await _fetch(images, picture)
         ready = await _wait_with_progress(engine)
-        schema = schema or read_label_config(default_label_config(ready.model_name, settings.language))
+        if schema is None:
+            schema = parse_or_refuse(read_label_config(default_label_config(ready.model_name, settings.language)))
         recipe = recipe_of(schema, default_options(settings), settings.image_tokens)
         finished = await engine.generate(recipe.request(fetched.picture, fetched.sha256, interactive=True))
         return _record(recipe, ready, finished, Path(picture).stem)
@@ -98,20 +80,22 @@ async def _wait_with_progress(engine: Engine) -> Ready:
 
 
 def _record(recipe: Recipe, ready: Ready, finished: Finished, image_id: str) -> dict[str, Any]:
-    truncated = finished.finish_reason == "length"
-    answer = parse_answer(recipe.schema, finished.pieces, finished.probabilities, truncated=truncated)
-    findings = review(recipe.schema, answer, recipe.review_options)
+    try:
+        answer, findings = read_answer(recipe, finished)
+    except MalformedAnswer as error:
+        raise GenerationFailed(f"the model's answer cannot be used: {error}") from None
     return make_record(recipe.schema, answer, findings, image_id=image_id, model_version=recipe.version(ready))
 
 
 def _table(record: dict[str, Any]) -> Table:
-    table = Table(title=f"{record['image_id']}  ({record['model_version']})", show_lines=True)
+    """Everything in it comes from a file name, a label config or the model: Text, so that none of it is markup."""
+    table = Table(title=Text(f"{record['image_id']}  ({record['model_version']})"), show_lines=True)
     table.add_column("field", no_wrap=True)
     table.add_column("value", overflow="fold")
     table.add_column("confidence", justify="right")
     for name, value in record["fields"].items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         confidence = record["confidence"].get(name)
-        table.add_row(name, shown, "" if confidence is None else f"{confidence:.0%}")
-    table.add_row("needs review", "; ".join(record["review_reasons"]) or "no", "")
+        table.add_row(Text(name), Text(shown), "" if confidence is None else f"{confidence:.0%}")
+    table.add_row("needs review", Text("; ".join(record["review_reasons"]) or "no"), "")
     return table

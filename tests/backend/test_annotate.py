@@ -1,0 +1,87 @@
+"""`prelabel annotate`: the table shows every character as it is, and what goes wrong is one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+import backend.commands.annotate
+from backend.commands.annotate import annotate
+from backend.engine.api import GenerateRequest
+from backend.engine.messages import Finished
+from backend.errors import ConfigRefused, GenerationFailed
+from backend.settings import Settings, load_settings
+from label_config.answer import FieldValue
+from tests.backend.images.pictures import png
+from tests.fakes import FakeEngine
+
+CONFIG = """<View><Image name="image" value="$image"/>
+  <TextArea name="[b]caption" toName="image"/>
+  <Choices name="kind" toName="image"><Choice value="[red]"/><Choice value="[/x]"/></Choices></View>"""
+ANSWER: Mapping[str, FieldValue] = {
+    "[b]caption": "a [/bold] claim [link=x] :smile: and more to be seen",
+    "kind": ("[red]",),
+}
+
+
+class SilentEngine(FakeEngine):
+    async def generate(self, request: GenerateRequest) -> Finished:
+        return Finished(0, (b'{"ki',), (1.0,), "length", 100, 64)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "[red] [x].png").write_bytes(png())
+    (tmp_path / "config.xml").write_text(CONFIG, encoding="utf-8")
+    return load_settings({"data_dir": tmp_path})
+
+
+def _annotate(settings: Settings, engine: FakeEngine, config: str = "config.xml", *, json_output: bool = False) -> int:
+    folder = settings.data_dir
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend.commands.annotate, "build_engine", lambda _: engine)
+        patch.setenv("COLUMNS", "200")
+        picture = str(folder / "[red] [x].png")
+        return annotate(settings, picture=picture, label_config=str(folder / config), json_output=json_output)
+
+
+def test_nothing_in_the_table_is_read_as_markup(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _annotate(settings, FakeEngine(ANSWER)) == 0
+    shown = capsys.readouterr().out
+    for text in ("[red] [x]  (garments-nf4-", "[b]caption", str(ANSWER["[b]caption"]), "[red]"):
+        assert text in shown
+
+
+def test_a_closing_tag_as_a_label_is_shown(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _annotate(settings, FakeEngine({**ANSWER, "kind": ("[/x]",)})) == 0
+    assert "[/x]" in capsys.readouterr().out
+
+
+def test_the_record_is_one_line_of_json(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _annotate(settings, FakeEngine(ANSWER), json_output=True) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["fields"] == {"[b]caption": ANSWER["[b]caption"], "kind": "[red]"}
+
+
+def test_an_answer_that_cannot_be_read_is_an_error_of_ours(settings: Settings) -> None:
+    with pytest.raises(GenerationFailed, match=r"the model's answer cannot be used: .* ends before the first field"):
+        _annotate(settings, SilentEngine(ANSWER))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, r"cannot be read .* one of ecommerce\.en"), ("<View/>", "cannot be pre-filled")],
+    ids=["no file", "no controls"],
+)
+def test_a_config_that_cannot_be_used_is_refused_before_the_engine_starts(
+    settings: Settings, content: str | None, message: str
+) -> None:
+    if content is not None:
+        (settings.data_dir / "other.xml").write_text(content, encoding="utf-8")
+    engine = FakeEngine(ANSWER, ready=False)
+    with pytest.raises(ConfigRefused, match=message):
+        _annotate(settings, engine, "other.xml")
+    assert engine.requests == []
