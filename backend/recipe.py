@@ -1,6 +1,6 @@
 """How the pictures of one project are answered, and the model version that stands for it.
 
-The version is `<model>-<quantisation>-<fingerprint>`; the fingerprint covers everything an answer depends on: schema,
+The version is `<model>-<quantisation>-<digest>`; the digest covers everything an answer depends on: weights, schema,
 instruction, sampling, review threshold, picture size, and ANSWER_CODE for changes in our own code that alter answers.
 So a changed config predicts anew and an unchanged one never does. `read_answer` raises MalformedAnswer.
 """
@@ -44,14 +44,15 @@ class Recipe:
         return ReviewOptions(options.language, options.review_threshold, min(DOUBTFUL_CHARS, shortest))
 
     def version(self, ready: Ready) -> str:
-        return f"{_slug(ready.model_name)}-{_slug(ready.quantisation)}-{self.fingerprint}"
+        digest = hashlib.sha256(f"{self.fingerprint}:{ready.weights_id}".encode()).hexdigest()
+        return f"{_slug(ready.model_name)}-{_slug(ready.quantisation)}-{digest[:12]}"
 
     def request(self, picture: Picture, sha256: str, *, interactive: bool) -> GenerateRequest:
         """The seed follows from the picture's bytes and the recipe: the same input gives the same answer."""
         seed = int.from_bytes(hashlib.sha256(f"{sha256}:{self.fingerprint}".encode()).digest()[:4], "big")
         sampling = Sampling(self.options.temperature, self.options.top_p, self.options.max_new_tokens, seed)
         return GenerateRequest(
-            self.schema, self.instruction, picture, sampling, _text_max_chars(self.options), interactive
+            self.schema, self.instruction, picture, sampling, text_max_chars(self.options), interactive
         )
 
 
@@ -88,9 +89,9 @@ class ModelNames:
         self._key = f"{model}@{revision}"
         self._known: Ready | None = None
         document = file.load()
-        name, quantisation = document.get("name"), document.get("quantisation")
-        if document.get("settings") == self._key and isinstance(name, str) and isinstance(quantisation, str):
-            self._known = Ready(name, quantisation, "", 0.0, 0.0)
+        known = [document.get(key) for key in ("name", "quantisation", "weights_id")]
+        if document.get("settings") == self._key and all(isinstance(value, str) for value in known):
+            self._known = Ready(str(known[0]), str(known[1]), "", 0.0, 0.0, weights_id=str(known[2]))
         self._fallback = Ready(model.rstrip("/").rpartition("/")[2], "loading", "", 0.0, 0.0)
 
     def of(self, status: EngineStatus) -> Ready:
@@ -98,13 +99,12 @@ class ModelNames:
 
     def remember(self, ready: Ready) -> None:
         """Keep the name for the next start. Raises OSError; call it in a thread."""
-        if self._known and (self._known.model_name, self._known.quantisation) == (ready.model_name, ready.quantisation):
-            return
+        content = {"name": ready.model_name, "quantisation": ready.quantisation, "weights_id": ready.weights_id}
         self._known = ready
-        self._file.save({"settings": self._key, "name": ready.model_name, "quantisation": ready.quantisation})
+        self._file.save({"settings": self._key, **content})
 
 
-def _text_max_chars(options: ProjectOptions) -> int:
+def text_max_chars(options: ProjectOptions) -> int:
     """A hard stop well above what the prompt asks for, where the grammar can go so far; an English word counts as ten
     characters."""
     return min(MAX_TEXT_CHARS, max(400, options.caption_max_length * (3 if options.language == "zh" else 10)))

@@ -8,6 +8,7 @@ Raises ModelFilesInvalid, UnsafeModelFiles or ModelNotFound.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,8 @@ _PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpa
 _CONFIGS_WITH_CODE = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 _MAX_HEADER_BYTES = 100 * 2**20  # the limit of the safetensors format itself
 _MAX_JSON_BYTES = 64 * 2**20
+
+_SAMPLE_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,21 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise ModelNotFound(f"{folder} has no config.json; point to the folder that holds the whole checkpoint")
     return _read_json(folder / "config.json")
+
+
+def weights_id(folder: Path) -> str:
+    """Return 8 hex digits that tell these weights from others: a hash of each shard's size, beginning and end.
+
+    The same for the same files wherever they lie; other weights of the same shapes differ in every sample.
+    """
+    digest = hashlib.sha256()
+    for shard in sorted(folder.glob("*.safetensors")):
+        size = shard.stat().st_size
+        with shard.open("rb") as file:
+            digest.update(f"{shard.name}:{size}\n".encode() + file.read(_SAMPLE_BYTES))
+            file.seek(max(0, size - _SAMPLE_BYTES))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:8]
 
 
 def refuse_remote_code(folder: Path) -> None:

@@ -22,7 +22,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.utils import logging as transformers_logging
 
 from model_loader import nf4
-from model_loader.checkpoint import Checkpoint, read_checkpoint
+from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.errors import ModelFilesInvalid, ModelTooLarge, UnsupportedModel
 from model_loader.experts import EXPERTS_IMPLEMENTATION
 from model_loader.geometry import geometry_from_config
@@ -49,6 +49,7 @@ class LoadedModel:
     device: str
     dtype: torch.dtype
     load_s: float
+    weights_id: str = ""
 
 
 def load_model(
@@ -108,7 +109,8 @@ def load_model(
             save(model, checkpoint, resolved, place_for(parent, source, revision), source)
     progress.enter("ready", 1.0, 1.0)
     load_s = time.perf_counter() - started
-    return LoadedModel(model, tokenizer, image_processor, resolved.name, quantisation, device, dtype, load_s)
+    identity = resolved.weights_id or weights_id(resolved.folder)
+    return LoadedModel(model, tokenizer, image_processor, resolved.name, quantisation, device, dtype, load_s, identity)
 
 
 def check_fits(

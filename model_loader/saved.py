@@ -16,7 +16,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from model_loader.checkpoint import Checkpoint, read_checkpoint
+from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.errors import ModelError, ModelFilesInvalid
 from model_loader.sources import GARMENTS, Resolved, local_folder
 
@@ -52,7 +52,8 @@ def find_saved(parent: Path | None, source: str, revision: str | None) -> tuple[
     except ModelError as error:
         log.warning("the saved 4-bit checkpoint is not usable and will be made again: %s", error)
         return None
-    return Resolved(str(manifest.get("name", source)), folder, str(manifest.get("commit", ""))), checkpoint
+    name, commit = str(manifest.get("name", source)), str(manifest.get("commit", ""))
+    return Resolved(name, folder, commit, str(manifest.get("weights_id", ""))), checkpoint
 
 
 def save(model: Any, original: Checkpoint, resolved: Resolved, place: Path, source: str) -> None:
@@ -70,6 +71,7 @@ def save(model: Any, original: Checkpoint, resolved: Resolved, place: Path, sour
         model.save_pretrained(unfinished)
         _copy_small_files(original.folder, unfinished)
         manifest = {"name": resolved.name, "source": source, "commit": resolved.commit, "format": _FORMAT}
+        manifest["weights_id"] = weights_id(original.folder)
         manifest["origin"] = _origin(source, manifest)
         (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
         shutil.rmtree(place, ignore_errors=True)

@@ -28,11 +28,15 @@ _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A checkpoint folder on this machine. `name` goes into the model version; `commit` is "" for a folder."""
+    """A checkpoint folder on this machine. `name` goes into the model version; `commit` is "" for a folder.
+
+    `weights_id` is that of the original where `folder` holds its packed copy, else "".
+    """
 
     name: str
     folder: Path
     commit: str = ""
+    weights_id: str = ""
 
 
 def resolve(

@@ -76,7 +76,7 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The model is loaded. `model_name` and `quantisation` are parts of the model version.
+    """The model is loaded. `model_name`, `quantisation` and `weights_id` are parts of the model version.
 
     `source` is what `auto` was resolved to: a restarted engine loads that again, whatever the card looks like then.
     """
@@ -87,6 +87,7 @@ class Ready:
     memory_gib: float
     load_s: float
     source: str = ""
+    weights_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,17 @@ class _EngineLoop:
         )
         self._runner = Runner(loaded, image_tokens=options.image_tokens, context_tokens=options.context_tokens)
         memory_gib = loaded.model.get_memory_footprint() / 2**30
-        self.send(Ready(loaded.name, loaded.quantisation, loaded.device, memory_gib, loaded.load_s, model))
+        self.send(
+            Ready(
+                model_name=loaded.name,
+                quantisation=loaded.quantisation,
+                device=loaded.device,
+                memory_gib=memory_gib,
+                load_s=loaded.load_s,
+                source=model,
+                weights_id=loaded.weights_id,
+            )
+        )
 
     def run(self) -> None:
         while (requests := self._mailbox.take(self._batch_size())) is not None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from llguidance import LLMatcher
 from pydantic import ValidationError
 
 from backend.engine.api import EngineStatus
-from backend.engine.messages import Picture, Ready
+from backend.engine.messages import Picture
 from backend.projects import ProjectOptions
 from backend.recipe import ModelNames, recipe_of
 from backend.state import StateFile
@@ -26,11 +27,12 @@ OPTIONS = ProjectOptions()
 PICTURE = Picture(1, 1, b"\0\0\0")
 
 
-def test_the_version_names_model_quantisation_and_fingerprint() -> None:
+def test_the_version_names_model_and_quantisation_and_changes_with_the_weights() -> None:
     recipe = recipe_of(SCHEMA, OPTIONS, 256)
-    assert recipe.version(READY) == f"garments-nf4-{recipe.fingerprint}"
-    odd = Ready("Org/Qwen3-VL 30B_A3B", "NF4 bf16", "cpu", 0, 0)
-    assert recipe.version(odd) == f"org-qwen3-vl-30b-a3b-nf4-bf16-{recipe.fingerprint}"
+    version = recipe.version(READY)
+    assert re.fullmatch(r"garments-nf4-[0-9a-f]{12}", version)
+    assert recipe.version(replace(READY, load_s=99.0)) == version
+    assert recipe.version(replace(READY, weights_id="other")) != version
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, read_checkpoint
+from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, read_checkpoint, weights_id
 from model_loader.errors import ModelError, ModelFilesInvalid, ModelNotFound, UnsafeModelFiles
 from tests.model_loader.checkpoints import rewrite_json, write_checkpoint
 
@@ -142,3 +143,11 @@ def test_every_error_is_one_line_of_one_family() -> None:
     family = ModelError.__subclasses__()
     assert {kind.__name__ for kind in family} >= {"ModelNotFound", "ModelFilesInvalid", "ModelTooLarge"}
     assert issubclass(UnsafeModelFiles, ModelFilesInvalid)
+
+
+def test_weights_are_told_apart_by_content_and_not_by_place(tmp_path: Path) -> None:
+    for name, value in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
+        (tmp_path / name).mkdir()
+        save_file({"w": torch.full((8,), value)}, tmp_path / name / "model.safetensors")
+    assert weights_id(tmp_path / "a") == weights_id(tmp_path / "b")
+    assert weights_id(tmp_path / "a") != weights_id(tmp_path / "c")

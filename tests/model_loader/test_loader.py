@@ -81,6 +81,7 @@ def test_saved_checkpoint_is_used_the_next_time_bit_by_bit(folder: Path, tmp_pat
     second = load(folder, save_quantised_to=parent, on_progress=lambda *event: events.append(event))
     assert stages_of(events) == ["resolve", "check", "load", "ready"]
     assert second.name == "tiny"
+    assert second.weights_id == first.weights_id != ""
     assert torch.equal(logits(second.model), before)
     assert second.tokenizer("x")["input_ids"] == first.tokenizer("x")["input_ids"]
 
