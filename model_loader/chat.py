@@ -2,7 +2,8 @@
 
 The instruction stands before the image, so the prefix is the same for every picture of a project. Text is encoded
 with special tokens split: `<|im_end|>` inside a label or an instruction stays text and can end nothing.
-Same ids as the official Qwen3-VL template for one user turn of text, then one image (a test compares them).
+Same ids as the chat template gives for one user turn of text, then one image (a test compares them for the built-in
+model; the format is that of Qwen3-VL-30B-A3B-Instruct).
 Knows no model. Raises ValueError when the tokenizer lacks one of Qwen's special tokens.
 """
 
