@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from backend import logs
+from backend.config_check import config_warnings
 from backend.core import Core
 from backend.engine.api import Engine
 from backend.errors import EngineBusy
@@ -111,11 +112,13 @@ class Backend:
     async def setup(self, request: Request) -> Response:
         async with self._reader.read(request) as raw:
             body = await self.parser.run(len(raw), read_setup, raw)
-        warnings = [*body.schema.warnings, *await self.core.projects.remember(body.project, body.extra_params)]
-        for warning in body.schema.warnings:
+        about_params = await self.core.projects.remember(body.project, body.extra_params)
+        model = PrelabelModel(body.project, core=self.core, schema=body.schema)
+        about_config = [*body.schema.warnings, *await config_warnings(model.recipe)]
+        for warning in about_config:
             log.warning("project %s: %s", body.project, warning)
-        version = PrelabelModel(body.project, core=self.core, schema=body.schema).note_version()
-        return StrictJSON({"model_version": version, "warnings": warnings, "model": self._model_state()})
+        reply = {"model_version": model.note_version(), "warnings": [*about_config, *about_params]}
+        return StrictJSON({**reply, "model": self._model_state()})
 
     async def predict(self, request: Request) -> Response:
         if self._num_predicts >= self.core.settings.max_requests:

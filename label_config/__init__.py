@@ -9,7 +9,7 @@ from label_config.controls import SupportedTag, supported_tags
 from label_config.errors import MalformedAnswer, UnsupportedConfig
 from label_config.grammar import answer_grammar, text_slices
 from label_config.parse import parse_label_config
-from label_config.prompt import Language, PromptOptions, build_instruction
+from label_config.prompt import Language, PromptOptions, build_instruction, unlisted_fields
 from label_config.ready_made import ready_made, ready_made_names
 from label_config.regions import answer_to_regions, prediction, regions_to_answer
 from label_config.review import Finding, ReviewOptions, review
@@ -60,4 +60,5 @@ __all__ = [
     "review",
     "supported_tags",
     "text_slices",
+    "unlisted_fields",
 ]

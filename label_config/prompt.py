@@ -58,6 +58,13 @@ def build_instruction(schema: LabelSchema, options: PromptOptions | None = None)
     return "\n".join(lines).replace(": \n", ":\n") + "\n"
 
 
+def unlisted_fields(schema: LabelSchema, options: PromptOptions | None = None) -> tuple[str, ...]:
+    """Return the names of the fields whose labels the instruction does not spell out, in the order of the config."""
+    words = _ZH if (options or PromptOptions()).language == "zh" else _EN
+    listings = _listings(schema, words)  # `is`: a label of the same words is another string
+    return tuple(field.name for field in schema.fields if listings.get(field.name) is words["too_many"])
+
+
 def _listings(schema: LabelSchema, words: dict[str, str]) -> dict[str, str]:
     """Field name -> its labels as text, the shortest lists first until MAX_LISTED_CHARS is used up."""
     full: dict[str, str] = {}

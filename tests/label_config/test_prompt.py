@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from label_config import PromptOptions, build_instruction, parse_label_config, ready_made
+from label_config import PromptOptions, build_instruction, parse_label_config, ready_made, unlisted_fields
 from label_config.prompt import MAX_LISTED_CHARS
 from tests.label_config.configs import CAPTION, EVERYTHING, choice, choices, view
 
@@ -64,6 +64,9 @@ def test_lists_that_are_too_long_are_left_to_the_grammar_and_short_ones_stay() -
     assert "简约、复古" in text
     assert text.count("从项目的标签表中选择。") == 2
     assert len(text) < MAX_LISTED_CHARS + 500
+    for language in ("zh", "en"):
+        assert unlisted_fields(schema, PromptOptions(language)) == ("big", "tree")  # type: ignore[arg-type]
+    assert unlisted_fields(SCHEMA) == ()
 
 
 def test_titles_hints_and_labels_stay_on_their_line() -> None:

@@ -12,6 +12,7 @@ Answer Choice ChoicesField Field FieldAnswer FieldValue Finding LabelSchema Lang
 PromptOptions RatingField ReviewControls ReviewOptions SupportedTag TaxonomyField TaxonomyNode TextField
 UnsupportedConfig answer_grammar answer_to_regions build_instruction parse_answer parse_label_config prediction
 ready_made ready_made_names regions_to_answer render_answer review supported_tags text_slices
+unlisted_fields
 """
 
 HEAVY = [

@@ -1,0 +1,68 @@
+"""What /setup says about label configs that are honoured, but not as a person may expect."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from backend import config_check
+from backend.config_check import config_warnings
+from backend.projects import ProjectOptions
+from backend.recipe import recipe_of
+from label_config import parse_label_config
+from label_config.grammar import MAX_GRAMMAR_CHARS
+from tests.backend.serving import CONFIG, Server, setup_body
+from tests.label_config.configs import CAPTION, choice, choices, view
+
+LONG = view(CAPTION, choices(*(f"label {number}" for number in range(2_000)), name="big"), choices("a", "b"))
+UNLISTED = (
+    "the labels of big are not spelled out in the prompt, which lists 3,000 characters of labels; "
+    "the model is still held to them"
+)
+LEAVES = "".join(choice(f"{number:x}") for number in range(1_300))
+DEEP = view(
+    '<Taxonomy name="tree" toName="image" maxUsages="3">'
+    + f'<Choice value="{"a" * 100}">' * 30 + LEAVES + "</Choice>" * 30
+    + "</Taxonomy>"
+)  # fmt: skip
+
+
+def _warnings(xml: str, options: ProjectOptions | None = None) -> list[str]:
+    return asyncio.run(config_warnings(recipe_of(parse_label_config(xml), options or ProjectOptions(), 256)))
+
+
+def test_a_usual_config_has_no_warnings() -> None:
+    assert _warnings(CONFIG) == []
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_labels_left_out_of_the_prompt_are_named(language: str) -> None:
+    assert _warnings(LONG, ProjectOptions.model_validate({"language": language})) == [UNLISTED]
+
+
+def test_setup_tells_them(shared_server: Server) -> None:
+    reply = shared_server.client.post("/setup", json=setup_body(LONG))
+    assert (reply.status_code, reply.json()["warnings"]) == (200, [UNLISTED])
+
+
+def test_a_grammar_above_our_limit_is_told_with_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_check, "CHECK_S", 30.0)  # the machine may be busy
+    unlisted, problem = _warnings(DEEP)
+    assert unlisted.startswith("the labels of tree are not")
+    assert problem.startswith("no task will get a prediction, because the label config cannot be made a grammar: The ")
+    assert f"the limit is {MAX_GRAMMAR_CHARS:,}. Shorten the label lists." in problem
+
+
+def test_a_grammar_that_llguidance_refuses_is_told_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_check, "answer_grammar", lambda schema, text_max_chars: "start: NOWHERE\n" * 200)
+    (problem,) = _warnings(view(choices("only here")))
+    assert "cannot be made a grammar: " in problem
+    assert "NOWHERE" in problem or "start" in problem
+    assert "\n" not in problem
+    assert len(problem) < 500
+
+
+def test_a_check_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_check, "CHECK_S", 0.0)
+    assert _warnings(CONFIG) == ["the label config is so large that it was not checked within 0 s"]
