@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from backend.core import Core
 from backend.engine.api import Engine
 from backend.http.requests import TaskInput
-from backend.images import ImageFetcher, ImagePolicy
+from backend.images import ImageFetcher, ImagePolicy, Limits
 from backend.service import Images, TaskResult
 from backend.settings import Settings, load_settings
 from backend.state import prepare_data_dir
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from backend.model import PrelabelModel
 
 T = TypeVar("T")
+CONTEXT_TOKENS = 4096
+ORDINARY_IMAGE_TOKENS = 1024
+"""Pictures up to this size share the ordinary context with instruction and answer; larger ones come on top."""
+PIXELS_PER_TOKEN = 32 * 32
 CALL_S = 10.0
 CLOSE_S = 15.0
 
@@ -42,6 +46,7 @@ def build_engine(settings: Settings) -> Engine:
             quantised_dir=settings.quantised_folder,
             max_batch=settings.max_batch,
             image_tokens=settings.image_tokens,
+            context_tokens=CONTEXT_TOKENS + max(0, settings.image_tokens - ORDINARY_IMAGE_TOKENS),
             log_level=settings.log_level,
         )
     )
@@ -56,6 +61,9 @@ def build_images(settings: Settings) -> ImageFetcher:
             local_files_root=settings.local_files_root,
             allowed_networks=settings.allowed_networks,
             extra_ca_file=settings.extra_ca_file,
+            limits=Limits(
+                picture_max_pixels=max(Limits().picture_max_pixels, settings.image_tokens * PIXELS_PER_TOKEN)
+            ),
         )
     )
 
