@@ -63,13 +63,13 @@ class TaskResult:
 class ServiceLimits:
     """Tasks in work at once, over all requests. Twice the engine's batch keeps the next pictures at hand.
 
-    Those a person waits for have places of their own, so that bulk work cannot make them queue. `max_load_wait_s`: the
-    first load of a large model takes minutes, so waiting out the deadline would only hold Label Studio's worker.
+    Those a person waits for have places of their own, so that bulk work cannot make them queue.
+    `max_download_wait_s`: a download takes longer than any deadline, so waiting it out would only hold people up.
     """
 
     max_bulk: int = 32
     max_interactive: int = 8
-    max_load_wait_s: float = 5.0
+    max_download_wait_s: float = 5.0
 
 
 class PredictionService:
@@ -160,13 +160,13 @@ class PredictionService:
             return ready, finished
 
     async def _wait_ready(self, deadline: float) -> Ready:
-        """Wait for the model: briefly while it loads for the first time, else (it is started again) to the deadline."""
+        """Wait for the model until the deadline; only briefly while it is downloaded, which takes longer anyway."""
         status = self._engine.status
         if status.state == "ready" and status.ready:
             return status.ready
         left_s = self._left_s(deadline)
-        if status.state == "loading" and not status.num_restarts:
-            left_s = min(left_s, self._limits.max_load_wait_s)
+        if status.state == "loading" and status.stage == "download":
+            left_s = min(left_s, self._limits.max_download_wait_s)
         return await self._engine.wait_ready(left_s)
 
     def _report(self, results: list[TaskResult]) -> None:

@@ -56,12 +56,12 @@ def _predict(engine: FakeEngine, images: FakeImages, deadline_s: float = DEADLIN
 @pytest.mark.parametrize(
     ("status", "deadline_s", "low", "high"),
     [
-        (EngineStatus("loading", "weights", 0.25), DEADLINE_S, 5.0, 5.0),
-        (EngineStatus("loading", "weights", 0.25), 2.0, 1.0, 2.0),
+        (EngineStatus("loading", "download", 0.25), DEADLINE_S, 5.0, 5.0),
+        (EngineStatus("loading", "download", 0.25), 2.0, 1.0, 2.0),
+        (EngineStatus("loading", "load", 0.25), DEADLINE_S, 40.0, DEADLINE_S),
         (EngineStatus("restarting"), DEADLINE_S, 40.0, DEADLINE_S),
-        (EngineStatus("loading", "weights", 0.25, num_restarts=1), DEADLINE_S, 40.0, DEADLINE_S),
     ],
-    ids=["first load: briefly", "first load: never beyond the deadline", "restart", "load after a restart"],
+    ids=["download: briefly", "download: never beyond the deadline", "load: to the deadline", "restart"],
 )
 def test_a_model_is_waited_for_according_to_what_it_does(
     status: EngineStatus, deadline_s: float, low: float, high: float
