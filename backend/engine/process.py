@@ -148,6 +148,7 @@ class _EngineLoop:
 
         options = self._options
         model, reason = choose_model(options.model, vram_gib=options.vram_gib, device=options.device)
+        log.info("the model is %s: %s", model, reason)
         self.send(Loading(f"{model}: {reason}", 0.0))
         if options.vram_gib and torch.cuda.is_available() and options.device != "cpu":
             total_gib = torch.cuda.get_device_properties(options.device or "cuda").total_memory / 2**30
