@@ -70,6 +70,11 @@ def test_auto_without_a_card_is_the_built_in_model(monkeypatch: pytest.MonkeyPat
     assert "no CUDA card" in reason
 
 
+def test_auto_on_a_cpu_that_was_asked_for_is_the_built_in_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "find_card", lambda device=None: Card("Some Card", 80.0))
+    assert choose_model("auto", device="cpu")[0] == "garments"
+
+
 @pytest.mark.parametrize(
     ("memory_gib", "vram_gib", "model", "reason"),
     [
@@ -82,7 +87,7 @@ def test_auto_without_a_card_is_the_built_in_model(monkeypatch: pytest.MonkeyPat
 def test_auto_follows_the_memory_plan(
     monkeypatch: pytest.MonkeyPatch, memory_gib: float, vram_gib: float | None, model: str, reason: str
 ) -> None:
-    monkeypatch.setattr(sources, "find_card", lambda: Card("Some Card", memory_gib))
+    monkeypatch.setattr(sources, "find_card", lambda device=None: Card("Some Card", memory_gib))
     chosen, why = choose_model("auto", vram_gib=vram_gib)
     assert chosen == model
     assert reason in why
