@@ -7,7 +7,7 @@ Raises LabelStudioError, whose text tells the next step; `retryable` says whethe
 
 from __future__ import annotations
 
-import base64
+import ipaddress
 import mimetypes
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -77,7 +77,8 @@ class LabelStudioClient:
 
     def __init__(self, url: str, api_key: str) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(timeout=CALL_S, follow_redirects=False)
+        # a proxy of the environment cannot reach this machine, and must not see its token
+        self._http = httpx.Client(timeout=CALL_S, follow_redirects=False, trust_env=not _is_on_this_machine(self.url))
         with self._explained():
             self._sdk = LabelStudio(  # type: ignore[no-untyped-call]
                 base_url=self.url, api_key=api_key.strip(), httpx_client=self._http, timeout=CALL_S, max_retries=0
@@ -136,6 +137,7 @@ class LabelStudioClient:
         description: str,
         credentials: Credentials | None,
         backend_id: int | None = None,
+        extra_params: dict[str, Any] | None = None,
     ) -> Backend:
         """Add the backend at `url`, or change the one with `backend_id`. Label Studio calls it before it saves."""
         fields: dict[str, Any] = {"project": project_id, "url": url, "title": title, "description": description}
@@ -147,6 +149,8 @@ class LabelStudioClient:
             }
         elif backend_id is not None:
             fields["auth_method"] = "NONE"
+        if extra_params:
+            fields["extra_params"] = extra_params
         if backend_id is None:
             return self._call(lambda: _backend(self._sdk.ml.create(**fields)))
         return self._call(lambda: _backend(self._sdk.ml.update(backend_id, **fields)))
@@ -155,22 +159,21 @@ class LabelStudioClient:
         """Remove it with its webhook. Its predictions stay."""
         self._call(lambda: self._sdk.ml.delete(backend_id))
 
-    def send_events_to(self, project_id: int, webhook_url: str, credentials: Credentials | None) -> None:
+    def send_events_to(self, project_id: int, webhook_url: str) -> None:
         """Have Label Studio send the project's events there: one webhook, however often this runs.
 
-        Label Studio makes such a webhook itself when a backend is added, but without the backend's password.
+        Without the backend's password: Label Studio shows a webhook's headers to every member of the organisation.
         """
-        headers = {"Authorization": _basic(credentials)} if credentials else {}
         webhooks = self._call(lambda: list(self._sdk.webhooks.list(project=str(project_id))))
         known = next((w for w in webhooks if w.url == webhook_url and w.project == project_id), None)
         if known is None:
             self._call(
                 lambda: self._sdk.webhooks.create(
-                    url=webhook_url, project=project_id, headers=headers, send_payload=True, send_for_all_actions=True
+                    url=webhook_url, project=project_id, send_payload=True, send_for_all_actions=True
                 )
             )
-        elif (known.headers or {}) != headers:
-            self._call(lambda: self._sdk.webhooks.update(int(known.id), url=webhook_url, headers=headers))
+        elif known.headers:
+            self._call(lambda: self._sdk.webhooks.update(int(known.id), url=webhook_url, headers={}))
 
     # Data Manager
 
@@ -259,9 +262,12 @@ class LabelStudioClient:
             raise not_label_studio(self.url) from None
 
 
-def _basic(credentials: Credentials) -> str:
-    pair = f"{credentials.user}:{credentials.password}".encode()
-    return f"Basic {base64.b64encode(pair).decode('ascii')}"
+def _is_on_this_machine(url: str) -> bool:
+    host = httpx.URL(url).host if url.startswith("http") else ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _member(value: Any, name: str) -> Any:

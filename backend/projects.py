@@ -45,8 +45,22 @@ class ProjectOptions(BaseModel):
         return self
 
 
+CAPTION_LENGTHS = {"zh": (80, 120), "en": (30, 60)}
+"""What a caption is asked for where nobody says: characters in Chinese, words in English."""
+
+
 def default_options(settings: Settings) -> ProjectOptions:
-    return ProjectOptions(language=settings.language, review_threshold=settings.review_threshold)
+    options = ProjectOptions(review_threshold=settings.review_threshold)
+    return _in_language(options, settings.language)
+
+
+def _in_language(options: ProjectOptions, language: object) -> ProjectOptions:
+    """`options` with the language and its usual caption lengths; unchanged if it is theirs, or none we know."""
+    if language == options.language or not isinstance(language, str) or language not in CAPTION_LENGTHS:
+        return options
+    low, high = CAPTION_LENGTHS[language]
+    changes = {"language": language, "caption_min_length": low, "caption_max_length": high}
+    return options.model_copy(update=changes)
 
 
 def read_options(extra_params: object, defaults: ProjectOptions) -> tuple[ProjectOptions, list[str]]:
@@ -60,6 +74,7 @@ def read_options(extra_params: object, defaults: ProjectOptions) -> tuple[Projec
         return defaults, []
     if not isinstance(extra_params, Mapping):
         return defaults, ['extra params must be an object such as {"language": "en"}']
+    defaults = _in_language(defaults, extra_params.get("language"))
     warnings = [_unknown(str(key)) for key in extra_params if key not in ProjectOptions.model_fields]
     known = {key: value for key, value in extra_params.items() if key in ProjectOptions.model_fields}
     for key in list(known):

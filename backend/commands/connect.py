@@ -7,6 +7,8 @@ whose texts say what to change; what was done before an error stays, and the nex
 
 from __future__ import annotations
 
+import logging
+from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -15,11 +17,14 @@ from rich.markup import escape
 from backend.config_source import parse_or_refuse, read_label_config
 from backend.errors import ConfigRefused, LabelStudioError, SettingsError
 from backend.label_studio import DOUBT_TAB, Backend, Credentials, LabelStudioClient, Project
+from label_config.ready_made import ready_made_names
 from label_config.schema import LabelSchema
 
 OURS = "prelabel"  # the description by which we know our own backends
 LOADING = "-loading-"  # stands in a model version for what is not known before the first load
 DEFAULT_CONFIG = "ecommerce.zh"
+ENGLISH_CONFIGS = frozenset(name for name in ready_made_names() if name.endswith(".en"))
+log = logging.getLogger(__name__)
 
 
 def connect(
@@ -46,22 +51,28 @@ def connect(
         done(console, f"Label Studio at {client.url}, as {client.user_email()}")
         found = _project(client, console, project, create, wanted)
         schema = parse_or_refuse(found.label_config)
-        note = connect_project(client, console, found, backend_url, credentials)
+        extra_params = {"language": "en"} if label_config in ENGLISH_CONFIGS else None
+        note = connect_project(client, console, found, backend_url, credentials, extra_params)
         _explain(console, client.url, found, schema, note)
     return 0
 
 
 def connect_project(
-    client: LabelStudioClient, console: Console, project: Project, backend_url: str, credentials: Credentials | None
+    client: LabelStudioClient,
+    console: Console,
+    project: Project,
+    backend_url: str,
+    credentials: Credentials | None,
+    extra_params: dict[str, Any] | None = None,
 ) -> str:
     """Join `project` and the backend, and have its predictions fill the form. Return a note for the user, or ""."""
-    backend = join(client, project.id, backend_url, credentials)
+    backend = join(client, project.id, backend_url, credentials, extra_params)
     done(console, f"ML backend {backend.url}: {backend.model_version}")
     client.prelabel_with(project.id, backend.title)
     done(console, "“Use predictions to prelabel tasks” is on")
     client.add_doubt_tab(project.id)
     done(console, f"Data Manager tab “{DOUBT_TAB}”, sorted by score")
-    note = _events(client, project.id, backend_url, credentials)
+    note = _events(client, project.id, backend_url)
     if LOADING in backend.model_version:
         note += (
             "The model is loading for the first time, so its version is not known yet. Run this command again when it "
@@ -70,7 +81,13 @@ def connect_project(
     return note
 
 
-def join(client: LabelStudioClient, project_id: int, backend_url: str, credentials: Credentials | None) -> Backend:
+def join(
+    client: LabelStudioClient,
+    project_id: int,
+    backend_url: str,
+    credentials: Credentials | None,
+    extra_params: dict[str, Any] | None = None,
+) -> Backend:
     """Make the backend at `backend_url` the project's prelabel backend: one, however often this runs.
 
     The same address is the same backend. One of ours at another address has moved; it is removed and added anew, since
@@ -83,22 +100,26 @@ def join(client: LabelStudioClient, project_id: int, backend_url: str, credentia
     existing = client.backends(project_id)
     same = next((b for b in existing if b.url.rstrip("/") == backend_url), None)
     title = (same.model_version if same else "") or OURS
-    saved = client.save_backend(project_id, backend_url, title, OURS, credentials, same.id if same else None)
+    number = same.id if same else None
+    saved = client.save_backend(project_id, backend_url, title, OURS, credentials, number, extra_params)
     if saved.model_version not in ("", saved.title):
         saved = client.save_backend(project_id, backend_url, saved.model_version, OURS, credentials, saved.id)
     for backend in existing:
         if backend.description == OURS and backend.id != saved.id:
             client.remove_backend(backend.id)
+            log.warning(
+                "the prelabel backend at %s was removed from project %d: it moved here", backend.url, project_id
+            )
     return saved
 
 
-def _events(client: LabelStudioClient, project_id: int, backend_url: str, credentials: Credentials | None) -> str:
+def _events(client: LabelStudioClient, project_id: int, backend_url: str) -> str:
     """Have the project's events sent to the backend; return a note if Label Studio refuses (predictions still work)."""
     try:
-        client.send_events_to(project_id, f"{backend_url}/webhook", credentials)
+        client.send_events_to(project_id, f"{backend_url}/webhook")
     except LabelStudioError as error:
         return (
-            "Label Studio sends no events to this address, so what annotators correct will not be counted. "
+            "Label Studio sends no events to this address; predictions work without them. "
             f"A host name needs a dot in it, for example prelabel.internal. ({error}) "
         )
     return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,7 +100,7 @@ def test_the_password_of_the_backend_reaches_label_studio_and_no_output(
     assert (backend["auth_method"], backend["basic_auth_user"]) == ("BASIC_AUTH", "me")
     assert backend["basic_auth_pass"] == "geheim-123"
     [webhook] = server.webhooks.values()
-    assert base64.b64decode(webhook["headers"]["Authorization"].split()[1]) == b"me:geheim-123"
+    assert webhook["headers"] == {}, "Label Studio shows a webhook's headers to everyone"
     assert "geheim-123" not in capsys.readouterr().out
 
 

@@ -67,7 +67,7 @@ def test_projects_do_not_mix_and_survive_a_restart(tmp_path: Path) -> None:
 
     asyncio.run(remember())
     second = book(tmp_path)
-    assert second.options("1.17") == ProjectOptions(language="en")
+    assert second.options("1.17") == ProjectOptions(language="en", caption_min_length=30, caption_max_length=60)
     assert second.options("2.17") == ProjectOptions(top_p=0.5)
     assert second.options("3.17") == DEFAULTS
 
