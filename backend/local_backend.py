@@ -33,14 +33,27 @@ class LocalBackend:
         self._wait(lambda reply: reply.status_code == 200)
 
     def wait_until_ready(self) -> None:
-        self._wait(model_is_ready)
+        """Raises ProcessFailed, at once when the model cannot be loaded."""
+
+        def accept(reply: httpx.Response) -> bool:
+            state, message = model_state(reply)
+            if state == "failed":
+                raise self.process.failed(f"could not load its model: {message}")
+            return state == "ready"
+
+        self._wait(accept)
 
     def _wait(self, accept: Callable[[httpx.Response], bool]) -> None:
         self.process.wait_until_answers(f"{self.url}/health", LOAD_S, accept, self.auth)
 
 
-def model_is_ready(reply: httpx.Response) -> bool:
-    return bool(reply.status_code == 200 and reply.json()["model"]["state"] == "ready")
+def model_state(reply: httpx.Response) -> tuple[str, str]:
+    """The state of the model and its message, as /health tells them; empty where it is another program's reply."""
+    try:
+        model = reply.json()["model"]
+        return str(model["state"]), str(model.get("message", ""))
+    except (ValueError, KeyError, TypeError):
+        return "", ""
 
 
 @contextmanager

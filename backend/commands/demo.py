@@ -33,12 +33,13 @@ CONFIG = "garments.zh"
 TITLE = "prelabel demo"
 PICTURES = Path(__file__).resolve().parent.parent.parent / "model_loader" / "garments" / "pictures"
 FILL_S = 300.0
+STOPPED = 130
 _TABLE_WIDTH = 150  # where the output is no terminal
 _WATCH_S = 1.0
 
 
 def demo(*, check: bool, data_dir: Path | None = None, label_studio: Path | None = None) -> int:
-    """Return 0 if every task was pre-filled, else 1. Without `check`, serve until Ctrl-C first."""
+    """Return 0 if every task was pre-filled, else 1; 130 if stopped before. Without `check`, serve until Ctrl-C."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _TABLE_WIDTH)
     program = find_label_studio(label_studio)
     with _end_in_order(), _folder(data_dir) as folder:
@@ -50,8 +51,8 @@ def demo(*, check: bool, data_dir: Path | None = None, label_studio: Path | None
                 with running_label_studio(program, planned) as server:
                     return _run(console, planned, server, backend, check)
         except KeyboardInterrupt:
-            console.print("\nStopped.")
-            return 0
+            console.print("\nStopped before every task was filled.")
+            return STOPPED
 
 
 def _run(
@@ -76,8 +77,12 @@ def _run(
     )
     if not check:
         console.print("Ctrl-C ends the demo.")
-        _watch((server, backend.process))
-    return 0 if filled else 1
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch((server, backend.process))
+        console.print("\nStopped.")
+    if not filled:
+        raise backend.process.failed("left tasks without a prediction")
+    return 0
 
 
 def _true_categories() -> dict[str, str]:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from backend.errors import LabelStudioError
-from backend.local_backend import LocalBackend, model_is_ready, running_backend
+from backend.local_backend import LocalBackend, model_state, running_backend
 from label_config.parse import parse_label_config
 from tests.end_to_end.site import Site, read_answer
 
@@ -105,7 +105,7 @@ def test_a_project_is_connected_while_the_model_still_loads(site: Site, pictures
             project = site.connected(slow, "Loading")
             [known] = site.client.backends(project.id)
             assert known.state == "CO"
-            assert not model_is_ready(httpx.get(f"{slow.url}/health", timeout=1))
+            assert model_state(httpx.get(f"{slow.url}/health", timeout=1))[0] == "loading"
         slow.wait_until_ready()
         site.client.upload_files(project.id, pictures[:2])
         assert len(site.retrieve_until(project, 2)) == 2
