@@ -40,7 +40,8 @@ class Settings(BaseSettings):
     # fmt: off
     model: str = Field("auto", min_length=1, max_length=500, description=(
         "Hub id, folder, `garments` (the small built-in model) or `auto`: Qwen3-VL-30B-A3B where the GPU holds it"))
-    model_revision: str = Field("", max_length=200, description="Commit or tag of the model; empty: its newest")
+    model_revision: str = Field("", max_length=200, description=(
+        "Commit or tag of the model; empty: the newest at the first start, and the same from then on"))
     quantised_dir: Path | None = Field(None, description=(
         "Folder for 4-bit checkpoints, so that a second start does not quantise again; default: DATA_DIR/quantised"))
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:1`")

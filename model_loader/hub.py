@@ -50,7 +50,9 @@ def fetch_from_modelscope(
     try:
         from modelscope import snapshot_download
     except ImportError as error:
-        raise ModelError("modelscope: needs an optional package: pip install 'prelabel[modelscope]'") from error
+        raise ModelError(
+            "modelscope: needs the optional package modelscope; add it to prelabel's environment"
+        ) from error
 
     def fetch(patterns: list[str]) -> Path:
         try:

@@ -8,6 +8,7 @@ Raises a ModelError for everything that can be wrong with a name, its files or t
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from model_loader.progress import Progress, ProgressCallback, no_progress
 from model_loader.saved import find_saved, place_for, save
 from model_loader.sources import GARMENTS, Resolved, resolve
 from model_loader.tensor_names import check_tensor_names, report
+
+log = logging.getLogger(__name__)
 
 Quantisation = Literal["nf4", "none"]
 ARCHITECTURE = "Qwen3VLMoeForConditionalGeneration"
@@ -105,8 +108,11 @@ def load_model(
     model = _load_weights(checkpoint, resolved, step, device=device, dtype=dtype, quantisation=quantisation)
     if parent is not None and not quantised:
         progress.enter("save", 0.95, 0.99)
-        with _weights_progress(checkpoint, lambda fraction: None):
-            save(model, checkpoint, resolved, place_for(parent, source, revision), source)
+        try:
+            with _weights_progress(checkpoint, lambda fraction: None):
+                save(model, checkpoint, resolved, place_for(parent, source, revision), source)
+        except (ModelFilesInvalid, OSError, SafetensorError) as error:
+            log.warning("the 4-bit checkpoint was not saved, so the next start packs it again: %s", error)
     progress.enter("ready", 1.0, 1.0)
     load_s = time.perf_counter() - started
     identity = resolved.weights_id or weights_id(resolved.folder)

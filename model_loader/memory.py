@@ -23,7 +23,7 @@ CUDA_CONTEXT_BYTES = int(0.5 * GIB)  # driver context, cuBLAS workspaces, kernel
 class Request:
     """The work a slot must hold (tokens), and how much is prefilled or looked at in one pass."""
 
-    text_tokens: int = 350
+    text_tokens: int = 1_000
     image_tokens: int = 256
     answer_tokens: int = 512
     prefill_chunk_tokens: int = 4096

@@ -114,7 +114,7 @@ def test_modelscope_failure_is_a_download_failure(monkeypatch: pytest.MonkeyPatc
         resolve("modelscope:a/b")
 
 
-def test_modelscope_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modelscope_without_its_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "modelscope", None)
-    with pytest.raises(ModelError, match=r"prelabel\[modelscope\]"):
+    with pytest.raises(ModelError, match="optional package modelscope"):
         resolve("modelscope:a/b")

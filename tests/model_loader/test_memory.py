@@ -76,7 +76,7 @@ def test_known_model_has_the_published_size() -> None:
 
 @pytest.mark.parametrize(
     ("vram_gib", "fits", "slots"),
-    [(24, True, 42), (22, True, 22), (20, True, 3), (19, False, 0), (16, False, 0), (80, True, 589)],
+    [(24, True, 26), (22, True, 14), (20, True, 1), (19, False, 0), (16, False, 0), (80, True, 372)],
 )
 def test_plan_of_the_known_model_for_a_card(vram_gib: float, fits: bool, slots: int) -> None:
     plan = plan_memory(geometry_from_config(known()), vram_gib=vram_gib)
@@ -102,7 +102,7 @@ def test_more_image_tokens_leave_fewer_slots() -> None:
     geometry = geometry_from_config(known())
     slots = [plan_memory(geometry, vram_gib=24, request=Request(image_tokens=n)).num_slots for n in (256, 576, 1024)]
     assert slots == sorted(slots, reverse=True)
-    assert min(slots) >= 20
+    assert min(slots) >= 16
 
 
 def test_slots_in_measured_memory_agree_with_the_plan() -> None:
