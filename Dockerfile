@@ -1,7 +1,7 @@
 # The backend in one image. torch's own wheels bring CUDA, so the host needs only the NVIDIA driver and its container
-# toolkit; without a GPU the same image runs the small built-in model (PRELABEL_MODEL=garments).
+# toolkit; without a GPU (and without --gpus) the same image runs the small built-in model.
 #   docker build -t prelabel .
-#   docker run --gpus all -p 127.0.0.1:9090:9090 -v prelabel-data:/data -e BASIC_AUTH_PASS=... prelabel
+#   docker run --gpus all -p 127.0.0.1:9090:9090 -v prelabel-data:/data --env-file prelabel.env prelabel
 # The root file system may be read-only: everything is written below /data, temporary files to /tmp (give it a tmpfs).
 FROM python:3.11-slim-bookworm AS build
 RUN pip install --no-cache-dir uv==0.13.9
@@ -10,7 +10,7 @@ WORKDIR /src
 RUN uv venv /opt/prelabel
 # The dependencies first: they are gigabytes and change less often than the code.
 COPY pyproject.toml constraints.txt overrides.txt ./
-RUN uv pip compile --quiet --no-header --no-annotate pyproject.toml -c constraints.txt --overrides overrides.txt \
+RUN uv pip compile --quiet --no-header --no-annotate pyproject.toml --extra modelscope -c constraints.txt --overrides overrides.txt \
         -o /tmp/requirements.txt \
     && uv pip install --no-cache --python /opt/prelabel/bin/python --no-deps -r /tmp/requirements.txt
 COPY README.md LICENSE ./
