@@ -34,6 +34,8 @@ def generated(text: str) -> str:
             raise ValueError(f"README.md needs {begin.strip()} and {end} once")
         part = begin + make() + end
         text = pattern.sub(lambda _, part=part: part, text)
+    if left := re.findall(r"^[A-Z]+_[A-Z]+$", text, re.MULTILINE):
+        raise ValueError(f"README.md still has the placeholder {left[0]}")
     return text
 
 
