@@ -25,10 +25,14 @@ def services() -> dict[str, Any]:
     return dict(found["services"])
 
 
+def read_example(name: str) -> dict[str, str]:
+    lines = (ROOT / f"{name}.env.example").read_text("utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))  # type: ignore[misc]
+
+
 @pytest.fixture(scope="module")
 def example() -> dict[str, str]:
-    lines = (ROOT / "prelabel.env.example").read_text("utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))  # type: ignore[misc]
+    return read_example("prelabel")
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +67,20 @@ def test_nothing_is_published_beyond_this_machine(services: dict[str, Any]) -> N
     assert "ports" not in services["prelabel"]
 
 
-def test_secrets_come_from_a_file_that_is_not_committed(services: dict[str, Any], example: dict[str, str]) -> None:
-    assert {service["env_file"] for service in services.values()} == {"prelabel.env"}
-    assert "prelabel.env" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
-    secrets = {name for name in example if re.search("PASS|TOKEN|KEY", name)}
-    assert secrets == {"LABEL_STUDIO_PASSWORD", "LABEL_STUDIO_USER_TOKEN", "LABEL_STUDIO_API_KEY", "BASIC_AUTH_PASS"}
+@pytest.mark.parametrize(
+    ("service", "secrets"),
+    [
+        ("label-studio", {"LABEL_STUDIO_PASSWORD", "LABEL_STUDIO_USER_TOKEN"}),
+        ("prelabel", {"LABEL_STUDIO_API_KEY", "BASIC_AUTH_PASS"}),
+    ],
+)
+def test_each_container_gets_its_own_secrets_from_a_file_that_is_not_committed(
+    services: dict[str, Any], service: str, secrets: set[str]
+) -> None:
+    example = read_example(service)
+    assert services[service]["env_file"] == f"{service}.env"
+    assert f"{service}.env" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    assert {name for name in example if re.search("PASS|TOKEN|KEY", name)} == secrets
     assert all(example[name] == "" for name in secrets)
 
 
