@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 Model = Annotated[str | None, typer.Option(help="Hub id, folder, `garments` or `auto`.")]
-VramGib = Annotated[float | None, typer.Option(min=1, help="GPU memory to stay within, in GiB.")]
+VramGib = Annotated[float | None, typer.Option(min=1, max=1024, help="GPU memory to stay within, in GiB.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder for everything prelabel stores.")]
 Language = Annotated[Literal["zh", "en"] | None, typer.Option(help="Language of captions and prompt.")]
 LabelConfig = Annotated[
@@ -70,7 +70,7 @@ def annotate(
 def doctor(
     model: Annotated[str, typer.Option(help="Hub id, folder or `garments`.")] = "Qwen/Qwen3-VL-30B-A3B-Instruct",
     vram_gib: VramGib = None,
-    image_tokens: Annotated[int, typer.Option(min=1, help="Tokens a picture becomes.")] = 256,
+    image_tokens: Annotated[int, typer.Option(min=4, max=16384, help="Tokens a picture becomes.")] = 256,
     json_output: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Say whether a model fits this machine: memory by part, KV slots, and what is missing. Downloads nothing."""

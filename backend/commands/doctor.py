@@ -12,9 +12,8 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -25,13 +24,6 @@ from model_loader.sources import AUTO, Card, find_card, find_config
 
 EXIT_FITS, EXIT_TOO_LARGE, EXIT_UNKNOWN_MODEL = 0, 1, 2
 PACKAGES = ("torch", "transformers", "bitsandbytes")
-
-ModelOption = Annotated[str, typer.Option(help="Hub id, folder, `garments`, or `auto` for the model a card would get")]
-VramOption = Annotated[
-    float | None, typer.Option(min=1, max=1024, help="Memory of the card in GiB; default: this one's")
-]
-ImageTokensOption = Annotated[int, typer.Option(min=4, max=16384, help="Tokens one picture takes")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +36,7 @@ class Machine:
     disk_folder: Path
 
 
-def doctor(
-    model: ModelOption = AUTO,
-    vram_gib: VramOption = None,
-    image_tokens: ImageTokensOption = 256,
-    json_output: JsonOption = False,
-) -> int:
+def doctor(model: str = AUTO, vram_gib: float | None = None, image_tokens: int = 256, json_output: bool = False) -> int:
     """Print the memory plan of `model` on a card of `vram_gib` GiB and return the exit code."""
     model = DEFAULT_MODEL if model == AUTO else model
     machine = inspect_machine()
