@@ -139,7 +139,10 @@ def _machine_table(plan: MemoryPlan, machine: Machine) -> Table:
     for name, version in machine.versions.items():
         table.add_row(name, version or "not installed")
     needed, free = _download_bytes(plan), machine.disk_free_bytes
-    room = f"{free / GIB:.0f} GiB free; a first download needs about {needed / GIB:.0f} GiB"
+    room = (
+        f"{free / GIB:.0f} GiB free; a first download needs about {needed / GIB:.0f} GiB, "
+        f"and the 4-bit copy in the data folder {plan.weights_bytes / GIB:.0f} GiB more"
+    )
     table.add_row(f"disk at {machine.disk_folder}", room + ("" if free > needed else ": too little"))
     return table
 
