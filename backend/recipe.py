@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from backend.engine.api import EngineStatus, GenerateRequest
-from backend.engine.messages import Finished, Picture, Ready, Sampling
+from backend.engine.api import EngineStatus
+from backend.engine.messages import Finished, GenerateRequest, Picture, Ready, Sampling
 from backend.projects import ProjectOptions
 from backend.state import StateFile
 from label_config.answer import Answer, parse_answer

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from backend.engine.api import Engine, GenerateRequest
-from backend.engine.messages import Finished, Picture, Ready
+from backend.engine.api import Engine
+from backend.engine.messages import Finished, GenerateRequest, Picture, Ready
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, ImageError
 from backend.http.requests import TaskId, TaskInput
 from backend.metrics import Metrics

@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from backend.engine.api import EngineStatus, GenerateRequest
-from backend.engine.messages import Finished, Picture, Ready
+from backend.engine.api import EngineStatus
+from backend.engine.messages import Finished, GenerateRequest, Picture, Ready
 from backend.errors import EngineDead, EngineNotReady, ImageError
 from label_config.answer import FieldValue, render_answer
 

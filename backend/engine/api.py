@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from backend.engine.messages import Finished, Picture, Ready, Sampling
-from label_config.schema import LabelSchema
+from backend.engine.messages import Finished, GenerateRequest, Ready
 
 EngineState = Literal["loading", "ready", "restarting", "failed", "stopped"]
 
@@ -26,18 +25,6 @@ class EngineStatus:
     num_queued: int = 0
     num_running: int = 0
     num_restarts: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class GenerateRequest:
-    """One picture and what is asked about it; see `messages.Submit` for the fields."""
-
-    schema: LabelSchema
-    instruction: str
-    picture: Picture
-    sampling: Sampling = Sampling()
-    text_max_chars: int = 400
-    interactive: bool = False
 
 
 class Engine(Protocol):

@@ -15,18 +15,19 @@ import multiprocessing
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 from backend.engine import process
-from backend.engine.api import EngineStatus, GenerateRequest
+from backend.engine.api import EngineStatus
 from backend.engine.messages import (
     Alive,
     Cancel,
     Failed,
     Finished,
     FromEngine,
+    GenerateRequest,
     LoadFailed,
     Loading,
     Ready,
@@ -102,15 +103,8 @@ class EngineClient:
         if len(self._pending) >= self._options.max_queue:
             raise EngineBusy(f"{len(self._pending)} requests are waiting already")
         self._next_id += 1
-        submit = Submit(
-            request_id=self._next_id,
-            schema=request.schema,
-            instruction=request.instruction,
-            picture=request.picture,
-            sampling=request.sampling,
-            text_max_chars=request.text_max_chars,
-            interactive=request.interactive,
-        )
+        asked = {field.name: getattr(request, field.name) for field in fields(request)}
+        submit = Submit(**asked, request_id=self._next_id)
         pending = _Pending(submit, asyncio.get_running_loop().create_future())
         self._pending[submit.request_id] = pending
         self._send(submit)

@@ -36,20 +36,25 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Submit:
-    """One picture to annotate.
+class GenerateRequest:
+    """One picture and what is asked about it. `interactive`: a person is waiting, so it goes before bulk work."""
 
-    `interactive`: a person is waiting, so it goes before bulk work. `alone`: it was aboard when an engine died, so it
-    runs without neighbours that it could take along again.
-    """
-
-    request_id: int
     schema: LabelSchema
     instruction: str
     picture: Picture
     sampling: Sampling = Sampling()
     text_max_chars: int = 400
     interactive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit(GenerateRequest):
+    """A request on its way to the engine.
+
+    `alone`: it was aboard when an engine died, so it runs without neighbours that it could take along again.
+    """
+
+    request_id: int
     alone: bool = False
 
 

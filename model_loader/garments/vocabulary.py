@@ -8,7 +8,6 @@ always gives the same vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from model_loader.chat import END_OF_TEXT, SPECIAL_TOKENS, TURN_END
@@ -77,7 +76,3 @@ def train_tokenizer(corpus: Iterable[str]) -> Any:
 def padded_vocabulary(tokenizer: Any) -> int:
     """The number of embedding rows: the vocabulary, rounded up to a multiple of 64."""
     return -(-len(tokenizer) // 64) * 64
-
-
-def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    tokenizer.save_pretrained(folder)

@@ -10,8 +10,7 @@ import pytest
 
 import backend.commands.annotate
 from backend.commands.annotate import annotate
-from backend.engine.api import GenerateRequest
-from backend.engine.messages import Finished
+from backend.engine.messages import Finished, GenerateRequest
 from backend.errors import ConfigRefused, GenerationFailed
 from backend.settings import Settings, load_settings
 from label_config.answer import FieldValue

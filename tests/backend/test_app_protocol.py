@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backend.engine.api import GenerateRequest
+from backend.engine.messages import GenerateRequest
 from backend.errors import GenerationFailed
 from tests.backend.serving import ANSWER, CAPTION, CONFIG, Server, predict_body, serving, setup_body, strict_json, task
 from tests.fakes import FakeEngine

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from backend.engine.api import EngineStatus, GenerateRequest
-from backend.engine.messages import Finished, Ready
+from backend.engine.api import EngineStatus
+from backend.engine.messages import Finished, GenerateRequest, Ready
 from backend.errors import EngineDead, EngineNotReady
 from backend.http.requests import TaskInput
 from backend.metrics import Metrics

@@ -34,7 +34,7 @@ def main(connection: Connection, options: EngineOptions) -> None:
                 os._exit(71)
             case Submit(instruction="hang" | "waits"):
                 pass
-            case Submit(instruction="alone?"):
+            case Submit(instruction="die once"):
                 connection.send(Finished(message.request_id, (str(message.alone).encode(),), (1.0,), "stop", 3, 1))
             case Submit(instruction="stuck"):
                 time.sleep(60)

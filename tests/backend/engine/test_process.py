@@ -18,7 +18,7 @@ SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
 
 
 def submit(request_id: int, instruction: str = "", **options: bool) -> Submit:
-    return Submit(request_id, SCHEMA, instruction, Picture(1, 1, b"\0\0\0"), **options)  # type: ignore[arg-type]
+    return Submit(SCHEMA, instruction, Picture(1, 1, b"\0\0\0"), request_id=request_id, **options)
 
 
 class FakeSequence:
