@@ -107,7 +107,7 @@ def _demand(field: Field, listings: dict[str, str], words: dict[str, str], optio
 
 
 def _skeleton(schema: LabelSchema, words: dict[str, str]) -> str:
-    """The shape of the answer with placeholders, so that the model agrees with the grammar about the form."""
+    """The shape of the answer with a word for each value, so that the model agrees with the grammar about the form."""
     parts = []
     for field in schema.answer_order:
         match field:

@@ -35,7 +35,7 @@ def generated(text: str) -> str:
         part = begin + make() + end
         text = pattern.sub(lambda _, part=part: part, text)
     if left := re.findall(r"^[A-Z]+_[A-Z]+$", text, re.MULTILINE):
-        raise ValueError(f"README.md still has the placeholder {left[0]}")
+        raise ValueError(f"README.md was never given its {left[0]}")
     return text
 
 
