@@ -1,0 +1,344 @@
+"""Decides what the device does next: the prefill of some waiting requests, or one decode step of running ones.
+
+Knows rows and KV ranges as numbers; no tensor, no clock, no thread. Raises ValueError for a request it cannot take.
+
+Order of admission. Interactive requests go first, in order of arrival; bulk groups take turns, in order of arrival
+within a group. The order is strict: while the next one does not fit, nothing after it is admitted, so it fits at the
+latest when all that runs has ended. Two bounds keep both sides alive:
+- after MAX_INTERACTIVE_IN_A_ROW interactive requests bulk is due: the next admission is one bulk request. Until it
+  fits, interactive ones pass only inside their reserve, where they take nothing from it; not even there if it needs
+  the whole pool or runs alone;
+- after MAX_PREFILLS prefills without a decode of all running requests, such a decode comes next.
+
+An interactive request may still pass a bulk one that waits to run alone, until bulk is due.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from backend.engine.kv_ranges import KvRanges
+
+MAX_INTERACTIVE_IN_A_ROW = 8
+MAX_PREFILLS = 8
+BULK_EVERY = 4  # while an interactive request runs, bulk takes part in every such decode turn
+
+
+class KvTooSmall(ValueError):
+    """A request needs more KV positions than the whole pool has; the message gives the numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One request as the scheduler sees it.
+
+    `num_tokens`: KV positions it may need in all (prompt, image, longest answer). `num_prefill`: tokens its prefill
+    computes. `group`: its project. `alone`: it was aboard an engine death, so it runs without neighbours.
+    """
+
+    request_id: int
+    group: str
+    num_tokens: int
+    num_prefill: int
+    interactive: bool = False
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """`max_slots` requests run at once in a pool of `kv_tokens` positions.
+
+    `reserved_slots` of them and the last `reserved_tokens` of the pool are kept for interactive requests. One prefill
+    computes at most `max_prefill_tokens`, unless it is a single request. KV ranges are multiples of `block_tokens`.
+    """
+
+    max_slots: int
+    kv_tokens: int
+    reserved_slots: int
+    reserved_tokens: int
+    max_prefill_tokens: int
+    block_tokens: int = 16
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.reserved_slots < self.max_slots:
+            raise ValueError(f"reserved_slots is {self.reserved_slots}, not within 0..max_slots-1 ({self.max_slots})")
+        if not 0 <= self.reserved_tokens <= self.kv_tokens:
+            raise ValueError(f"reserved_tokens is {self.reserved_tokens}, not within 0..kv_tokens ({self.kv_tokens})")
+        if self.block_tokens < 1 or self.max_prefill_tokens < 1:
+            raise ValueError("block_tokens and max_prefill_tokens are at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a running request lives: its row, and the `num_tokens` positions of the pool from `offset` on."""
+
+    request_id: int
+    row: int
+    offset: int
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Compute the prompts of these requests; all interactive or all bulk. They run from now on."""
+
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """Compute one token of each of these requests. Slots are in the order of their rows."""
+
+    slots: tuple[Slot, ...]
+
+
+Turn = Prefill | Decode
+
+
+class Scheduler:
+    """Waiting and running requests. Not thread-safe: it belongs to the thread that owns the device."""
+
+    def __init__(self, limits: SchedulerLimits) -> None:
+        self._max_slots = limits.max_slots
+        self._reserved_slots = limits.reserved_slots
+        self._bulk_slots = limits.max_slots - limits.reserved_slots
+        self._admit_batch = max(1, limits.max_slots // 4)
+        self._max_prefill_tokens = limits.max_prefill_tokens
+        self._kv = KvRanges(limits.kv_tokens, limits.block_tokens)
+        bulk_tokens = limits.kv_tokens - limits.reserved_tokens
+        self._bulk_end = bulk_tokens - bulk_tokens % limits.block_tokens
+        self._free_rows = list(range(limits.max_slots))  # a heap
+        self._waiting: dict[int, Work] = {}
+        self._interactive: OrderedDict[int, Work] = OrderedDict()
+        self._bulk = _BulkQueue()
+        self._running: dict[int, tuple[Work, Slot]] = {}
+        self._num_interactive = 0  # running ones
+        self._alone_runs = False
+        self._interactive_in_a_row = 0  # admitted since the last bulk request, or since bulk waits
+        self._prefills = 0  # since the last decode of all running requests
+        self._decodes = 0  # decode turns in a row without bulk
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    def is_running(self, request_id: int) -> bool:
+        return request_id in self._running
+
+    def submit(self, work: Work) -> None:
+        """Queue a request. Raises KvTooSmall, or ValueError on an id it already has or a size below 1."""
+        if work.request_id in self._waiting or work.request_id in self._running:
+            raise ValueError(f"request {work.request_id} was submitted already")
+        if min(work.num_tokens, work.num_prefill) < 1:
+            raise ValueError(f"request {work.request_id} has a size below 1")
+        if self._length(work) > self._kv.num_tokens:
+            raise KvTooSmall(f"{work.num_tokens} tokens do not fit in the KV cache of {self._kv.num_tokens}")
+        self._waiting[work.request_id] = work
+        if work.interactive:
+            self._interactive[work.request_id] = work
+            return
+        if not self._bulk.num_waiting:
+            self._interactive_in_a_row = 0
+        self._bulk.add(work)
+
+    def cancel(self, request_id: int) -> bool:
+        """Forget a waiting request and return True; return False if it is running or unknown."""
+        work = self._waiting.get(request_id)
+        if work is None:
+            return False
+        self._remove_waiting(work)
+        return True
+
+    def finish(self, request_id: int) -> None:
+        """A running request ended: free its row and its range. Raises ValueError if it does not run."""
+        if request_id not in self._running:
+            raise ValueError(f"request {request_id} is not running")
+        work, slot = self._running.pop(request_id)
+        heapq.heappush(self._free_rows, slot.row)
+        self._kv.release(slot.offset, slot.num_tokens)
+        self._num_interactive -= work.interactive
+        if work.alone:
+            self._alone_runs = False
+
+    def limit_prefill(self, tokens: int) -> None:
+        """Compute at most `tokens` in one prefill from now on (a single request may still exceed it)."""
+        self._max_prefill_tokens = max(1, tokens)
+
+    def upcoming(self, count: int) -> list[int]:
+        """Return the waiting requests that would be admitted next if nothing new came and all fitted."""
+        interactive, bulk = iter(self._interactive.values()), self._bulk.in_order()
+        in_a_row, order = self._interactive_in_a_row, list[int]()
+        while len(order) < count:
+            due = in_a_row >= MAX_INTERACTIVE_IN_A_ROW
+            work = (next(bulk, None) if due else None) or next(interactive, None) or next(bulk, None)
+            if work is None:
+                break
+            in_a_row = in_a_row + 1 if work.interactive else 0
+            order.append(work.request_id)
+        return order
+
+    def next_turn(self) -> Turn | None:
+        """Return what to do next, or None if no request waits or runs. A prefill's slots run from now on."""
+        if admitted := self._admit():
+            self._prefills += 1
+            return Prefill(tuple(admitted))
+        if not self._running:
+            return None
+        everybody = not self._num_interactive or self._is_bulk_turn() or self._prefills >= MAX_PREFILLS
+        slots = [slot for work, slot in self._running.values() if everybody or work.interactive]
+        self._decodes = 0 if everybody else self._decodes + 1
+        if len(slots) == len(self._running):
+            self._prefills = 0
+        return Decode(tuple(sorted(slots, key=lambda slot: slot.row)))
+
+    def check_integrity(self) -> None:
+        """Raise RuntimeError naming what is broken: a row or a KV range that is lost or shared, a wrong count."""
+        slots = [slot for _, slot in self._running.values()]
+        works = [work for work, _ in self._running.values()]
+        problem = self._kv.broken([(slot.offset, slot.num_tokens) for slot in slots])
+        if sorted(self._free_rows + [slot.row for slot in slots]) != list(range(self._max_slots)):
+            problem = "a row is lost or shared"
+        elif self._num_interactive != sum(work.interactive for work in works):
+            problem = "running interactive requests are miscounted"
+        elif self._alone_runs != any(work.alone for work in works) or (self._alone_runs and len(works) > 1):
+            problem = "a request that runs alone has neighbours"
+        elif self._waiting.keys() & self._running.keys():
+            problem = "a request both waits and runs"
+        elif sorted(self._waiting) != sorted(
+            [*self._interactive, *(work.request_id for work in self._bulk.in_order())]
+        ):
+            problem = "a waiting request is in no queue or in two"
+        if problem:
+            raise RuntimeError(f"the scheduler is broken: {problem}")
+
+    def _admit(self) -> list[Slot]:
+        """Start the next waiting requests that may share one prefill; empty if none may start now."""
+        if self._alone_runs or (self._running and self._prefills >= MAX_PREFILLS):
+            return []
+        if not self._interactive:
+            return self._fill(self._bulk.head, self._find_bulk) if self._bulk_may_start() else []
+        left = MAX_INTERACTIVE_IN_A_ROW - self._interactive_in_a_row
+        if self._bulk.num_waiting and left <= 0:
+            return self._fill(self._bulk.head, self._find_bulk, most=1) or self._admit_inside_reserve()
+        most = left if self._bulk.num_waiting else self._max_slots
+        return self._fill(self._next_interactive, self._find_interactive, most=most)
+
+    def _admit_inside_reserve(self) -> list[Slot]:
+        """Start interactive requests where they take nothing from the bulk request that is due."""
+        due = self._bulk.head()
+        if due is None or due.alone or self._length(due) > self._bulk_end:
+            return []
+        return self._fill(
+            self._next_interactive,
+            lambda work: self._find_interactive(work, self._bulk_end),
+            most=self._reserved_slots - self._num_interactive,
+        )
+
+    def _bulk_may_start(self) -> bool:
+        """Bulk starts in batches, so that running requests seldom wait for a prefill."""
+        if self._num_interactive and not self._is_bulk_turn():
+            return False
+        num_bulk = len(self._running) - self._num_interactive
+        num_free = min(len(self._free_rows), self._bulk_slots - num_bulk)
+        return not num_bulk or num_free >= min(self._admit_batch, self._bulk.num_waiting)
+
+    def _is_bulk_turn(self) -> bool:
+        return self._decodes >= BULK_EVERY - 1
+
+    def _fill(
+        self, head: Callable[[], Work | None], find: Callable[[Work], int | None], most: int | None = None
+    ) -> list[Slot]:
+        """Start requests from `head` on while `find` has a KV offset for them, at most `most` of them."""
+        slots: list[Slot] = []
+        num_tokens = 0
+        while (most is None or len(slots) < most) and (work := head()) is not None:
+            num_tokens += work.num_prefill
+            offset = find(work)
+            if offset is None or (slots and num_tokens > self._max_prefill_tokens):
+                break
+            slots.append(self._start(work, offset))
+        return slots
+
+    def _next_interactive(self) -> Work | None:
+        return next(iter(self._interactive.values()), None)
+
+    def _find_interactive(self, work: Work, start: int = 0) -> int | None:
+        return self._kv.highest(self._length(work), start) if self._has_row(work) else None
+
+    def _find_bulk(self, work: Work) -> int | None:
+        if not self._has_row(work) or len(self._running) - self._num_interactive >= self._bulk_slots:
+            return None
+        length = self._length(work)
+        return self._kv.lowest(length, self._bulk_end if length <= self._bulk_end else self._kv.num_tokens)
+
+    def _has_row(self, work: Work) -> bool:
+        return bool(self._free_rows) and not self._alone_runs and not (work.alone and self._running)
+
+    def _start(self, work: Work, offset: int) -> Slot:
+        if work.interactive:
+            self._interactive_in_a_row += 1
+        else:
+            self._bulk.end_turn(work.group)
+            self._interactive_in_a_row = self._decodes = 0
+        self._remove_waiting(work)
+        slot = Slot(work.request_id, heapq.heappop(self._free_rows), offset, self._length(work))
+        self._kv.take(offset, slot.num_tokens)
+        self._running[work.request_id] = (work, slot)
+        self._num_interactive += work.interactive
+        self._alone_runs = work.alone
+        return slot
+
+    def _remove_waiting(self, work: Work) -> None:
+        del self._waiting[work.request_id]
+        if work.interactive:
+            del self._interactive[work.request_id]
+        else:
+            self._bulk.remove(work)
+
+    def _length(self, work: Work) -> int:
+        return self._kv.rounded(work.num_tokens)
+
+
+class _BulkQueue:
+    """Waiting bulk requests: the first group has its turn; after an admission it goes to the end."""
+
+    def __init__(self) -> None:
+        self.num_waiting = 0
+        self._groups: OrderedDict[str, OrderedDict[int, Work]] = OrderedDict()
+
+    def add(self, work: Work) -> None:
+        self._groups.setdefault(work.group, OrderedDict())[work.request_id] = work
+        self.num_waiting += 1
+
+    def remove(self, work: Work) -> None:
+        group = self._groups[work.group]
+        del group[work.request_id]
+        if not group:
+            del self._groups[work.group]
+        self.num_waiting -= 1
+
+    def end_turn(self, group: str) -> None:
+        self._groups.move_to_end(group)
+
+    def head(self) -> Work | None:
+        return next(self.in_order(), None)
+
+    def in_order(self) -> Iterator[Work]:
+        """Yield all in the order of their turns. Lazy: the first n cost O(n)."""
+        turns: deque[Iterator[Work]] = deque()
+        for group in self._groups.values():
+            works = iter(group.values())
+            yield next(works)
+            turns.append(works)
+        while turns:
+            works = turns.popleft()
+            if (work := next(works, None)) is not None:
+                yield work
+                turns.append(works)
