@@ -32,7 +32,7 @@ class Core:
         self.engine = engine
         self.images = images
         self.metrics = Metrics()
-        self.service = PredictionService(engine, images, self.metrics, ServiceLimits(max_bulk=2 * settings.max_batch))
+        self.service = PredictionService(engine, images, self.metrics, ServiceLimits(max_bulk=2 * settings.max_slots))
         self.projects = ProjectBook(StateFile(settings.data_dir / "projects.json"), default_options(settings))
         self._names = ModelNames(StateFile(settings.data_dir / "model.json"), settings.model, settings.model_revision)
         self._watcher: asyncio.Task[None] | None = None

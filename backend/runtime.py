@@ -44,7 +44,7 @@ def build_engine(settings: Settings) -> Engine:
             device=None if settings.device == "auto" else settings.device,
             vram_gib=settings.vram_gib,
             quantised_dir=settings.quantised_folder,
-            max_batch=settings.max_batch,
+            max_slots=settings.max_slots,
             image_tokens=settings.image_tokens,
             context_tokens=CONTEXT_TOKENS + max(0, settings.image_tokens - ORDINARY_IMAGE_TOKENS),
             log_level=settings.log_level,

@@ -47,7 +47,8 @@ class Settings(BaseSettings):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:1`")
     vram_gib: float | None = Field(None, gt=0, le=1024, description=(
         "GPU memory to stay within, in GiB; empty: the whole card"))
-    max_batch: int = Field(16, ge=1, le=512, description="Most pictures decoded at the same time")
+    max_slots: int = Field(64, ge=1, le=512, description=(
+        "Most pictures answered at the same time; memory may allow fewer"))
     image_tokens: int = Field(256, ge=16, le=4096, description=(
         "Most tokens a picture becomes (one token is 32x32 pixels); fewer is faster, more sees smaller details"))
 

@@ -24,7 +24,8 @@ import torch
 from numpy.typing import NDArray
 
 from backend.engine.messages import Picture, Sampling, Submit
-from backend.engine.runner import Runner
+from backend.engine.options import EngineOptions
+from benchmarks.in_process import InProcessEngine
 from label_config.answer import Answer, parse_answer
 from label_config.prompt import PromptOptions, build_instruction
 from label_config.review import review
@@ -66,15 +67,13 @@ def measure(quantisation: Quantisation, dtype: torch.dtype, limit: int, batch: i
     pictures, classes = dataset.read_split(dataset.DEFAULT_FOLDER, "t10k")
     pictures, classes = pictures[:limit], classes[:limit]
     loaded = load_model("garments", quantisation=quantisation, dtype=dtype)
-    runner = Runner(loaded, image_tokens=256, context_tokens=4096)
+    engine = InProcessEngine(loaded, EngineOptions(max_slots=batch))
     schema = shipped_schema("zh")
     answers: list[Answer] = []
     num_tokens = 0
     started = time.perf_counter()
-    for start in range(0, len(pictures), batch):
-        rows = [runner.prepare(_request(schema, i, pictures[i])) for i in range(start, min(start + batch, limit))]
-        runner.generate(rows)
-        results = [row.sequence.result() for row in rows]
+    for start in range(0, len(pictures), 1000):
+        results = engine.answer([_request(schema, i, pictures[i]) for i in range(start, min(start + 1000, limit))])
         num_tokens += sum(len(result.pieces) for result in results)
         answers += [parse_answer(schema, r.pieces, r.probabilities, truncated=False) for r in results]
     elapsed = time.perf_counter() - started
@@ -171,7 +170,7 @@ def _cpu_info() -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=int, default=10_000, help="number of test pictures")
-    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=64, help="slots of the engine")
     parser.add_argument("--weights", choices=("float32", "bfloat16", "nf4"), nargs="+", default=["float32", "nf4"])
     parser.add_argument("--json", type=Path, help="also write the results here")
     args = parser.parse_args()

@@ -26,8 +26,10 @@ from model_loader import nf4
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.errors import ModelFilesInvalid, ModelTooLarge, UnsupportedModel
 from model_loader.experts import EXPERTS_IMPLEMENTATION
+from model_loader.experts.unpacked import unpack_small
 from model_loader.geometry import geometry_from_config
 from model_loader.memory import GIB, plan_memory
+from model_loader.norms import use_fused_norms
 from model_loader.patch_embed import use_linear_patch_embedding
 from model_loader.progress import Progress, ProgressCallback, no_progress
 from model_loader.saved import find_saved, place_for, save
@@ -202,6 +204,9 @@ def _load_weights(
     report(missing=sorted(info["missing_keys"]), left_over=sorted(info["unexpected_keys"]))
     _cast_unpacked(model, dtype)
     use_linear_patch_embedding(model)
+    use_fused_norms(model)
+    if device == "cpu" and quantisation == "nf4":
+        unpack_small(model, dtype)
     return model.eval().requires_grad_(False)
 
 

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from backend.engine.messages import Finished, GenerateRequest, Ready
+from backend.engine.messages import Finished, GenerateRequest, Ready, Stats
 
 EngineState = Literal["loading", "ready", "restarting", "failed", "stopped"]
 
@@ -25,6 +25,7 @@ class EngineStatus:
     num_queued: int = 0
     num_running: int = 0
     num_restarts: int = 0
+    stats: Stats = field(default_factory=Stats)
 
 
 class Engine(Protocol):

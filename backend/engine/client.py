@@ -22,7 +22,6 @@ from typing import Any
 from backend.engine import process
 from backend.engine.api import EngineStatus
 from backend.engine.messages import (
-    Alive,
     Cancel,
     Failed,
     Finished,
@@ -33,6 +32,7 @@ from backend.engine.messages import (
     Ready,
     Running,
     Shutdown,
+    Stats,
     Submit,
     ToEngine,
 )
@@ -241,8 +241,8 @@ class EngineClient:
                 for request_id in message.request_ids:
                     if request_id in self._pending:
                         self._pending[request_id].is_running = True
-            case Alive():
-                pass
+            case Stats():
+                self._status = replace(self._status, stats=message)
             case Finished() | Failed():
                 self._resolve(message)
 

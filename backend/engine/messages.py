@@ -1,6 +1,6 @@
 """What the API process and the engine process say to each other, one frozen dataclass a message.
 
-To the engine: Submit, Cancel, Shutdown. From the engine: Loading, Ready, LoadFailed, Running, Alive, Finished, Failed.
+To the engine: Submit, Cancel, Shutdown. From it: Loading, Ready, LoadFailed, Running, Stats, Finished, Failed.
 Every Submit is answered by exactly one Finished or Failed with its `request_id` (Failed also after a Cancel).
 Only builtin types and `label_config` values cross the border; no tensor does. Imports no torch.
 """
@@ -13,7 +13,7 @@ from typing import Literal
 from label_config.schema import LabelSchema
 
 FinishReason = Literal["stop", "length"]
-FailureKind = Literal["cancelled", "out_of_memory", "too_long", "bad_grammar", "internal"]
+FailureKind = Literal["cancelled", "out_of_memory", "too_long", "bad_grammar", "bad_picture", "internal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """One picture and what is asked about it. `interactive`: a person is waiting, so it goes before bulk work."""
+    """One picture and what is asked about it.
+
+    `interactive`: a person is waiting, so it goes before bulk work. `group`: its project; bulk groups take turns.
+    """
 
     schema: LabelSchema
     instruction: str
@@ -45,6 +48,7 @@ class GenerateRequest:
     sampling: Sampling = Sampling()
     text_max_chars: int = 400
     interactive: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,7 @@ class Loading:
 class Ready:
     """The model is loaded. `model_name`, `quantisation` and `weights_id` are parts of the model version.
 
+    At most `max_slots` requests run at once, in a KV cache of `kv_tokens` positions.
     `source` is what `auto` was resolved to: a restarted engine loads that again, whatever the card looks like then.
     """
 
@@ -93,6 +98,8 @@ class Ready:
     load_s: float
     source: str = ""
     weights_id: str = ""
+    max_slots: int = 0
+    kv_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +111,28 @@ class LoadFailed:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """These requests are on the device from now on; if the engine dies, one of them may be the cause."""
+    """These requests are worked on from now on; if the engine dies, one of them may be the cause."""
 
     request_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Alive:
-    """The device made a step. Sent about once a second while requests run, so that a hang is noticed."""
+class Stats:
+    """What the engine has done since it was loaded. Sent about once a second while it works, so silence is a hang.
+
+    `num_prefill_tokens` and `num_answer_tokens` count what was read and what was written, `num_steps` decode steps;
+    `prefill_s` and `decode_s` are seconds of the device's thread. `memory_gib`: the device's peak, 0 on a CPU.
+    """
+
+    num_waiting: int = 0
+    num_running: int = 0
+    num_finished: int = 0
+    num_prefill_tokens: int = 0
+    num_answer_tokens: int = 0
+    num_steps: int = 0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    memory_gib: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,4 +158,4 @@ class Failed:
     message: str
 
 
-FromEngine = Loading | Ready | LoadFailed | Running | Alive | Finished | Failed
+FromEngine = Loading | Ready | LoadFailed | Running | Stats | Finished | Failed

@@ -1,8 +1,11 @@
-"""All tensors of generation: a list of sequences in, their answers out, in one left-padded batch.
+"""All tensors of generation: rows in, their next tokens out. Knows no policy: which rows run together is the caller's.
 
-Uses the stock `generate()` of transformers; the grammar, the choice of the next token and the confidences live in a
-`LogitsProcessor`, which leaves `generate()` exactly one token per row to pick. Knows no policy: which sequences
-run together is the caller's choice. Raises torch.OutOfMemoryError when a batch does not fit.
+One step runs the tokens of all its rows, packed in one row [1, N], through the stock language model of transformers:
+each token has its own position, and its keys and values go to its slot's range of the `KvPool`. A prefill step feeds
+image and closing tokens behind the instruction, whose keys and values were computed once and are copied; a decode step
+feeds the tokens a sequence has pending: the one chosen last and those its grammar forces. The mask of the token after
+them is computed in threads while the device runs. A step changes a sequence only when it has succeeded, so a failed one
+may be run again in smaller parts. Raises torch.OutOfMemoryError, and whatever the device raises.
 """
 
 from __future__ import annotations
@@ -10,195 +13,259 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
-from typing import Any, NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image
-from transformers import LogitsProcessor, LogitsProcessorList
+from llguidance import LLExecutor
+from llguidance.numpy import fill_next_token_bitmask_par
+from numpy.typing import NDArray
 
-from backend.engine.messages import Picture, Sampling, Submit
+from backend.engine import attention
+from backend.engine.attention import Span, plan_attention
+from backend.engine.cache import KvPool
+from backend.engine.choice import GREEDY, MIN_TEMPERATURE, Draw, choose_tokens
+from backend.engine.graphs import DecodeGraphs, Graph
+from backend.engine.image_sizes import Grid
+from backend.engine.messages import Submit
+from backend.engine.pictures import to_patches
+from backend.engine.prefixes import PrefixArea
+from backend.engine.prompts import Prompt, PromptEncoder
 from backend.engine.sequence import GrammarCache, GrammarError, Sequence
+from backend.engine.vision import VisionTower, VisualTokens
 from label_config.grammar import text_slices
-from model_loader.chat import encode_prompt
 from model_loader.loader import LoadedModel
 
-MIN_TEMPERATURE = 0.01  # below it sampling is the most probable token, but for overflows
+MAX_VISION_TOKENS = 4096
 
 
-class PromptTooLong(ValueError):
-    """Prompt, image and answer together exceed the context; the message gives the numbers."""
-
-
-class Prepared(NamedTuple):
-    """A sequence and its inputs: input_ids [T], pixel_values [P, C*t*p*p], image_grid_thw [3], all on the CPU."""
+@dataclass(slots=True)
+class Row:
+    """One running request. `offset`: the first position of its range. `num_cached`: tokens whose keys are written."""
 
     sequence: Sequence
-    input_ids: torch.Tensor
-    pixel_values: torch.Tensor
-    image_grid_thw: torch.Tensor
+    prompt: Prompt
+    offset: int
+    num_cached: int = 0
+
+    @property
+    def request_id(self) -> int:
+        return self.sequence.request.request_id
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One slot's tokens in a step: `ids` [n], mRoPE `positions` [3, n], and where they go."""
+
+    ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    span: Span
 
 
 class Runner:
-    """Prepares and generates. One instance per loaded model; not thread-safe (one thread owns the device)."""
+    """One instance per loaded model. One thread owns the device; only `to_patches` may be called from others.
 
-    def __init__(self, loaded: LoadedModel, *, image_tokens: int, context_tokens: int) -> None:
-        import llguidance.hf
-
-        self._loaded = loaded
-        self._context_tokens = context_tokens
-        vocabulary = loaded.model.config.text_config.vocab_size
-        tokenizer = llguidance.hf.from_tokenizer(loaded.tokenizer, n_vocab=vocabulary, slices=text_slices())
-        self._grammars = GrammarCache(tokenizer)
-        self._image_size = _image_size(loaded.image_processor, image_tokens)
-
-    def prepare(self, request: Submit) -> Prepared:
-        """Tokenise the prompt and patchify the picture. Raises PromptTooLong, GrammarError."""
-        pixels = self._loaded.image_processor(
-            images=[_to_image(request.picture)], size=self._image_size, return_tensors="pt"
-        )
-        grid = pixels["image_grid_thw"][0]
-        merge = self._loaded.image_processor.merge_size
-        num_image_tokens = int(grid.prod()) // merge**2
-        ids = encode_prompt(self._loaded.tokenizer, request.instruction, num_image_tokens).input_ids
-        needed = len(ids) + request.sampling.max_new_tokens
-        if needed > self._context_tokens:
-            raise PromptTooLong(
-                f"prompt {len(ids)} + answer {request.sampling.max_new_tokens} tokens exceed the context of "
-                f"{self._context_tokens}: shorten the extra instructions or the label lists"
-            )
-        sequence = Sequence(request, self._grammars, len(ids), num_image_tokens)
-        return Prepared(sequence, torch.tensor(ids), pixels["pixel_values"], grid)
-
-    @torch.inference_mode()
-    def generate(
-        self,
-        batch: Rows[Prepared],
-        is_cancelled: Callable[[int], bool] = lambda _: False,
-        on_finished: Callable[[Sequence], None] = lambda _: None,
-    ) -> None:
-        """Run every sequence of `batch` to its end; the answers are then in `sequence.result()`.
-
-        `is_cancelled(request_id)` is asked before every token; a cancelled row ends at the next step. `on_finished` is
-        called for each sequence as soon as its last token is chosen, while the others go on.
-        """
-        model, tokenizer, device = self._loaded.model, self._loaded.tokenizer, self._loaded.device
-        sequences = [row.sequence for row in batch]
-        width = max(len(row.input_ids) for row in batch)
-        input_ids = torch.full((len(batch), width), tokenizer.pad_token_id)
-        attention_mask = torch.zeros_like(input_ids)
-        for i, row in enumerate(batch):
-            input_ids[i, width - len(row.input_ids) :] = row.input_ids
-            attention_mask[i, width - len(row.input_ids) :] = 1
-        is_image = (input_ids == model.config.image_token_id).int()
-        model.generate(
-            input_ids=input_ids.to(device),
-            attention_mask=attention_mask.to(device),
-            pixel_values=torch.cat([row.pixel_values for row in batch]).to(device, model.dtype),
-            image_grid_thw=torch.stack([row.image_grid_thw for row in batch]).to(device),
-            mm_token_type_ids=is_image.to(device),
-            logits_processor=LogitsProcessorList([GrammarProcessor(sequences, is_cancelled, on_finished)]),
-            do_sample=False,
-            max_new_tokens=max(s.request.sampling.max_new_tokens for s in sequences) + 1,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-
-
-class GrammarProcessor(LogitsProcessor):  # type: ignore[misc]
-    """Chooses each row's next token under its grammar, and leaves only that one with a finite score.
-
-    A row that fails (logits that are no numbers, a grammar at its end) fails alone.
+    The pool has `prefix_tokens` positions for instructions, then `kv_tokens` that the scheduler gives to slots
+    (offsets count from there).
     """
 
     def __init__(
-        self,
-        sequences: Rows[Sequence],
-        is_cancelled: Callable[[int], bool],
-        on_finished: Callable[[Sequence], None],
+        self, loaded: LoadedModel, *, image_tokens: int, context_tokens: int, kv_tokens: int, max_slots: int
     ) -> None:
-        self._sequences = sequences
-        self._is_cancelled = is_cancelled
-        self._on_finished = on_finished
-        self._generators = [torch.Generator().manual_seed(s.request.sampling.seed % (1 << 63)) for s in sequences]
+        import llguidance.hf
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """`scores`: [rows, vocabulary] logits. Returns the same shape, -inf but for the chosen tokens."""
-        chosen: dict[int, int] = {}
-        free: list[int] = []
-        running = [row for row, sequence in enumerate(self._sequences) if not sequence.finished]
-        for row in running:
-            sequence = self._sequences[row]
-            sequence.cancelled = self._is_cancelled(sequence.request.request_id)
-            token = sequence.forced_token()
-            if token is None:
-                free.append(row)
-            else:
-                chosen[row] = self._append(sequence, token, 1.0)
-        if free:
-            for row, (token, probability) in zip(free, self._choose(free, scores), strict=True):
-                chosen[row] = self._append(self._sequences[row], token, probability)
-        for row in running:
-            if self._sequences[row].finished:
-                self._on_finished(self._sequences[row])
-        result = torch.full_like(scores, -torch.inf)
-        eos = self._sequences[0].eos_token
-        for row in range(len(self._sequences)):
-            result[row, chosen.get(row, eos)] = 0.0
-        return result
+        self._loaded = loaded
+        self._model = loaded.model
+        self._device = loaded.device
+        self._language_model = loaded.model.model.language_model
+        text_config = loaded.model.config.text_config
+        tokenizer = llguidance.hf.from_tokenizer(loaded.tokenizer, n_vocab=text_config.vocab_size, slices=text_slices())
+        self._grammars = GrammarCache(tokenizer)
+        self._heads_per_key = int(text_config.num_attention_heads // text_config.num_key_value_heads)
+        self.prompts = PromptEncoder(
+            loaded.tokenizer, loaded.image_processor, image_tokens=image_tokens, context_tokens=context_tokens
+        )
+        self._prefixes = PrefixArea(min(context_tokens, kv_tokens // 8))
+        self._first = self._prefixes.num_positions
+        # the last position is where padding tokens of a CUDA graph write
+        self._pool = KvPool(text_config, self._first + kv_tokens + 1, device=loaded.device, dtype=loaded.dtype)
+        self._graphs: DecodeGraphs | None = None
+        self._vision = VisionTower(loaded.model, max_tokens=max(MAX_VISION_TOKENS, self.prompts.max_image_tokens))
+        self._language_model.config._attn_implementation = attention.TEXT_ATTENTION
+        words = (text_config.vocab_size + 31) // 32
+        self._masks = torch.zeros(max_slots, words, dtype=torch.int32, pin_memory=loaded.device.startswith("cuda"))
+        self._mask_executor = LLExecutor()
+        self._mask_thread = ThreadPoolExecutor(1, thread_name_prefix="masks")
 
-    def _append(self, sequence: Sequence, token: int, probability: float) -> int:
-        """Give `token` to the sequence; a probability that is no number, or a refusal, ends the sequence."""
-        try:
-            if not math.isfinite(probability):
-                raise GrammarError("the model's probabilities are not numbers")
-            sequence.append(token, probability)
-        except GrammarError as error:
-            sequence.fail(str(error))
-        return sequence.eos_token if sequence.finished else token
+    def start(self, request: Submit, prompt: Prompt, offset: int) -> Row:
+        """Compile the grammar and take what it forces at once. Raises GrammarError."""
+        sequence = Sequence(request, self._grammars, prompt.num_tokens, prompt.num_image_tokens)
+        return Row(sequence, prompt, self._first + offset)
 
-    def _choose(self, rows: list[int], scores: torch.Tensor) -> list[tuple[int, float]]:
-        logits = scores[rows].float()
-        mask = torch.zeros(len(rows), (logits.shape[1] + 31) // 32, dtype=torch.int32)
-        for i, row in enumerate(rows):
-            self._sequences[row].fill_mask(mask[i].data_ptr(), mask.shape[1] * 4)
-        allowed = unpack_mask(mask.to(logits.device), logits.shape[1])
-        logits = logits.masked_fill(~allowed, -torch.inf)
-        probabilities = torch.softmax(logits, dim=-1)
-        best = probabilities.argmax(dim=-1).tolist()
-        picks: list[tuple[int, float]] = []
-        for i, row in enumerate(rows):
-            sequence = self._sequences[row]
-            sampling = sequence.request.sampling
-            token = int(best[i])
-            certain = sampling.temperature < MIN_TEMPERATURE or not math.isfinite(float(probabilities[i, token]))
-            if sequence.in_text and not certain:
-                token = sample(logits[i], sampling, self._generators[row])
-            picks.append((token, float(probabilities[i, token])))
-        return picks
+    def to_patches(self, request: Submit, prompt: Prompt) -> torch.Tensor:
+        """The vision tower's input for a request, on the CPU. Thread-safe. Raises ValueError."""
+        return to_patches(request.picture, prompt.grid, self._loaded.image_processor, self._loaded.dtype)
+
+    @torch.inference_mode()
+    def encode(self, patches: Rows[torch.Tensor], grids: Rows[Grid]) -> list[VisualTokens]:
+        """Run the vision tower ahead of the prefill. On a CPU one other thread may do so beside the device's."""
+        return self._vision.encode(patches, grids)
+
+    @torch.inference_mode()
+    def prefill(self, rows: Rows[Row], pictures: Rows[torch.Tensor] | Rows[VisualTokens]) -> None:
+        """Read the prompts of `rows`, with their pictures, and choose the first tokens of their answers.
+
+        `pictures`: what `to_patches` gave for each row, or what `encode` made of it.
+        """
+        visual = [picture for picture in pictures if isinstance(picture, VisualTokens)]
+        patches = [picture for picture in pictures if isinstance(picture, torch.Tensor)]
+        if patches:
+            visual = self._vision.encode(patches, [row.prompt.grid for row in rows])
+        for row in rows:
+            self._put_prefix(row)
+        parts = [_prompt_part(row) for row in rows]
+        masks = self._start_masks(rows)
+        hidden = self._forward(parts, visual)
+        self._advance(rows, parts, hidden, masks)
+
+    @torch.inference_mode()
+    def decode(self, rows: Rows[Row]) -> None:
+        """Read the pending tokens of `rows` and choose the next one of each."""
+        rows = sorted(rows, key=lambda row: len(row.sequence.pending))  # see `plan_attention`
+        masks = self._start_masks(rows)
+        parts = [_answer_part(row) for row in rows]
+        num_tokens = sum(part.span.length for part in parts)
+        if self._graphs is None or num_tokens > self._graphs.max_tokens:
+            hidden = self._forward(parts)
+        else:
+            hidden = self._last_of_each(parts, self._graphs.run(_graph_inputs(parts)))
+        self._advance(rows, parts, hidden, masks)
+
+    @torch.inference_mode()
+    def capture_graphs(self, capture: Callable[[Callable[[], None]], Graph] | None = None) -> None:
+        """Decode through graphs from now on. Raises whatever capturing raises."""
+        self._graphs = DecodeGraphs(self._language_model, self._pool, capture=capture)
+
+    def close(self) -> None:
+        """Free the pool, the graphs and the threads."""
+        if self._graphs is not None:
+            self._graphs.close()
+            self._graphs = None
+        self._mask_thread.shutdown()
+        self._pool.buffer = self._pool.buffer.new_zeros(0)
+
+    def _put_prefix(self, row: Row) -> None:
+        """Have the keys of the row's instruction at the start of its range: copied, or computed if they are new."""
+        ids = row.prompt.prefix_ids
+        kept = self._prefixes.find(ids)
+        if kept is None:
+            kept = self._prefixes.place(ids)
+            positions = np.tile(np.arange(len(ids)), (3, 1))
+            offset = row.offset if kept is None else kept
+            self._forward([Part(np.array(ids), positions, Span(offset, 0, len(ids)))])
+            if kept is None:
+                return
+            self._prefixes.keep(ids, kept)
+        self._pool.copy_range(kept, row.offset, len(ids))
+
+    def _forward(self, parts: list[Part], visual: Rows[VisualTokens] = ()) -> torch.Tensor:
+        """Run the language model over the packed tokens of `parts`. Returns the last hidden state of each, [R, H]."""
+        ids = self._to_device(np.concatenate([part.ids for part in parts]))
+        positions = self._to_device(np.concatenate([part.positions for part in parts], axis=1))
+        spans = [part.span for part in parts]
+        self._pool.write_index = self._to_device(_write_index(spans))
+        embeddings = self._language_model.embed_tokens(ids)
+        inputs: dict[str, Any] = {}
+        if visual:
+            is_image = ids == self._model.config.image_token_id
+            embeddings[is_image] = torch.cat([v.embeddings for v in visual]).to(embeddings.dtype)
+            inputs["visual_pos_masks"] = is_image[None]
+            inputs["deepstack_visual_embeds"] = [
+                torch.cat(layer) for layer in zip(*(v.deepstack for v in visual), strict=True)
+            ]
+        output = self._language_model(
+            inputs_embeds=embeddings[None],
+            position_ids=positions[:, None],
+            past_key_values=self._pool,
+            use_cache=True,
+            kv_step=plan_attention(
+                spans,
+                self._pool.num_positions,
+                heads_per_key=self._heads_per_key,
+                device=self._device,
+                dtype=self._loaded.dtype,
+            ),
+            **inputs,
+        )
+        return self._last_of_each(parts, output.last_hidden_state[0])
+
+    def _last_of_each(self, parts: list[Part], hidden: torch.Tensor) -> torch.Tensor:
+        """hidden: [N, H] of the packed tokens. Returns that of the last token of each part, [R, H]."""
+        return hidden.index_select(0, self._to_device(np.cumsum([part.span.length for part in parts]) - 1))
+
+    def _advance(self, rows: Rows[Row], parts: list[Part], hidden: torch.Tensor, masks: Future[None]) -> None:
+        """Choose the next token of each row and hand it over."""
+        logits = self._model.lm_head(hidden)
+        masks.result()
+        mask = self._masks[: len(rows)].to(self._device, non_blocking=True)
+        tokens, probabilities = choose_tokens(logits, mask, [_draw(row.sequence) for row in rows])
+        for row, part, token, probability in zip(rows, parts, tokens, probabilities, strict=True):
+            row.num_cached = part.span.start + part.span.length
+            try:
+                if not math.isfinite(probability):
+                    raise GrammarError("the model's probabilities are not numbers")
+                row.sequence.append(token, probability)
+            except GrammarError as error:
+                row.sequence.fail(str(error))
+
+    def _start_masks(self, rows: Rows[Row]) -> Future[None]:
+        """Compute the masks of the tokens after what is pending, beside the device's work."""
+        matchers = [(row.sequence.matcher, i) for i, row in enumerate(rows)]
+        return self._mask_thread.submit(fill_next_token_bitmask_par, self._mask_executor, matchers, self._masks.numpy())
+
+    def _to_device(self, array: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self._device, non_blocking=True)
 
 
-def unpack_mask(mask: torch.Tensor, vocabulary: int) -> torch.Tensor:
-    """[rows, words] int32 bitmask -> [rows, vocabulary] bool, on the same device."""
-    bits = torch.arange(32, device=mask.device, dtype=torch.int32)
-    return ((mask[:, :, None] >> bits) & 1).bool().flatten(1)[:, :vocabulary]
+def _write_index(spans: Rows[Span]) -> NDArray[np.int64]:
+    """The pool positions of the packed tokens of `spans`, [N]."""
+    return np.concatenate([np.arange(s.offset + s.start, s.offset + s.start + s.length) for s in spans])
 
 
-def sample(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """Nucleus sampling (Holtzman et al. 2020) of one row of masked logits [vocabulary], on the CPU."""
-    probabilities = torch.softmax(logits.cpu() / sampling.temperature, dim=-1)
-    ordered, tokens = probabilities.sort(descending=True, stable=True)
-    kept = ordered.cumsum(0) - ordered < sampling.top_p
-    kept[0] = True
-    pick = torch.multinomial(ordered * kept, 1, generator=generator)
-    return int(tokens[pick])
+def _graph_inputs(parts: list[Part]) -> NDArray[np.int64]:
+    """[7, N]: ids, mRoPE positions (3), write index, first position of the slot, visible keys."""
+    spans = [part.span for part in parts]
+    return np.concatenate(
+        [
+            np.concatenate([part.ids for part in parts])[None],
+            np.concatenate([part.positions for part in parts], axis=1),
+            _write_index(spans)[None],
+            np.repeat([span.offset for span in spans], [span.length for span in spans])[None],
+            np.concatenate([np.arange(s.start + 1, s.start + s.length + 1) for s in spans])[None],
+        ]
+    )
 
 
-def _to_image(picture: Picture) -> Image.Image:
-    return Image.frombytes("RGB", (picture.width_px, picture.height_px), picture.rgb)
+def _draw(sequence: Sequence) -> Draw:
+    sampling = sequence.request.sampling
+    if not sequence.in_text or sampling.temperature < MIN_TEMPERATURE:
+        return GREEDY
+    return Draw(sampling.temperature, sampling.top_p, sequence.uniform())
 
 
-def _image_size(processor: Any, image_tokens: int) -> dict[str, int]:
-    """The processor's own pixel limits, capped at `image_tokens` merged patches."""
-    pixels_per_token = (processor.patch_size * processor.merge_size) ** 2
-    longest = min(int(processor.size["longest_edge"]), image_tokens * pixels_per_token)
-    return {"shortest_edge": min(int(processor.size["shortest_edge"]), longest), "longest_edge": longest}
+def _prompt_part(row: Row) -> Part:
+    """What follows the instruction: image, closing tokens, and what the grammar forces at the start of the answer."""
+    prompt, pending = row.prompt, row.sequence.pending
+    ids = np.array([*prompt.suffix_ids, *pending])
+    after = np.arange(prompt.num_tokens, prompt.num_tokens + len(pending)) + prompt.rope_delta
+    positions = np.concatenate([prompt.suffix_positions(), np.tile(after, (3, 1))], axis=1)
+    return Part(ids, positions, Span(row.offset, len(prompt.prefix_ids), len(ids)))
+
+
+def _answer_part(row: Row) -> Part:
+    pending = row.sequence.pending
+    start = row.num_cached
+    positions = np.arange(start, start + len(pending)) + row.prompt.rope_delta
+    return Part(np.array(pending), np.tile(positions, (3, 1)), Span(row.offset, start, len(pending)))

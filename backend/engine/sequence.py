@@ -1,14 +1,15 @@
 """The state of one request while its answer is generated: grammar, forced tokens, pieces, probabilities.
 
-Pure Python over llguidance: no tensor, no model. The runner asks a sequence for its forced token or its mask, and
-tells it which token was chosen. Labels take the most probable token, text fields are sampled; `in_text` says which.
-Raises GrammarError when the schema's grammar cannot be compiled.
+Pure Python over llguidance: no tensor, no model. A sequence holds the tokens that the model has not read yet
+(`pending`): the one chosen last and those that the grammar forces after it. The runner feeds them in one step, fills
+the mask of the token after them, and tells which was chosen. Labels take the most probable token, text fields are
+sampled; `in_text` says which. Raises GrammarError when the schema's grammar cannot be compiled.
 """
 
 from __future__ import annotations
 
 import json
-from collections import deque
+import random
 from typing import Any
 
 from llguidance import LLMatcher, LLTokenizer
@@ -30,7 +31,19 @@ class GrammarCache:
 
     def __init__(self, tokenizer: LLTokenizer) -> None:
         self.tokenizer = tokenizer
+        self._pieces: dict[int, bytes] = {}
+        self._eos_tokens = frozenset(tokenizer.eos_tokens)
         self._matchers: dict[tuple[str, int], Any] = {}  # a refused grammar is kept too: compiling is slow
+
+    def is_end(self, token: int) -> bool:
+        return token in self._eos_tokens
+
+    def piece(self, token: int) -> bytes:
+        """The UTF-8 bytes of a token."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = self.tokenizer.decode_bytes([token])
+        return piece
 
     def matcher(self, schema: LabelSchema, text_max_chars: int) -> Any:
         """Return a fresh `LLMatcher` for `schema`. Raises GrammarError."""
@@ -57,59 +70,66 @@ class Sequence:
         self.num_prompt_tokens = num_prompt_tokens
         self.num_image_tokens = num_image_tokens
         self.finish_reason: FinishReason | None = None
-        self.cancelled = False
         self.failure = ""
         self.in_text = False
-        self._tokenizer = grammars.tokenizer
-        self._matcher = grammars.matcher(request.schema, request.text_max_chars)
-        self._forced: deque[int] = deque()
+        self.pending: list[int] = []
+        self.matcher = grammars.matcher(request.schema, request.text_max_chars)
+        self._grammars = grammars
         self._pieces: list[bytes] = []
         self._probabilities: list[float] = []
         self._text_marker = _text_marker(request.schema)
         self._tail = b""
-
-    @property
-    def eos_token(self) -> int:
-        return int(self._tokenizer.eos_token)
+        self._take_forced()
 
     @property
     def finished(self) -> bool:
         return self.finish_reason is not None
 
-    def forced_token(self) -> int | None:
-        """Return the next token if the grammar leaves no choice (or the request is over), else None."""
-        if self.cancelled or len(self._pieces) >= self.request.sampling.max_new_tokens:
-            self.finish_reason = "length"
-            return self.eos_token
-        if not self._forced:
-            self._forced.extend(self._matcher.compute_ff_tokens())
-        return self._forced[0] if self._forced else None
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the answer so far."""
+        return len(self._pieces)
 
-    def fill_mask(self, pointer: int, num_bytes: int) -> None:
-        """Write the bitmask of allowed tokens (1 bit a token, little endian words) to `pointer`."""
-        self._matcher.unsafe_compute_mask_ptr(pointer, num_bytes)
+    def uniform(self) -> float:
+        """The random number in [0, 1) for the next token. The same whenever it is asked: a step may be run again."""
+        return random.Random((self.request.sampling.seed << 20) + self.num_tokens).random()  # noqa: S311 (no secret)
 
     def append(self, token: int, probability: float) -> None:
-        """Take `token` as chosen. `probability` is renormalised over the tokens the grammar allowed."""
-        if self._forced:
-            self._forced.popleft()
-        if self.finished:
-            return
-        if token in self._tokenizer.eos_tokens:
-            self.finish_reason = "stop"
-            return
-        if not self._matcher.consume_token(token):
-            raise GrammarError(f"token {token} is not allowed here: {self._matcher.get_error()}")
-        piece = self._tokenizer.decode_bytes([token])
-        self._pieces.append(piece)
-        self._probabilities.append(probability)
-        self._watch_for_text(piece)
-        if self._matcher.is_stopped() and self._matcher.is_accepting():
-            self.finish_reason = "stop"
+        """Take `token` as chosen, and what the grammar forces after it. They are `pending` then.
+
+        `probability` is renormalised over the tokens the grammar allowed. Raises GrammarError for a token it did not
+        allow.
+        """
+        self.pending = []
+        self._consume(token, probability)
+        if not self.finished:
+            self._take_forced()
 
     def fail(self, reason: str) -> None:
         self.failure = reason
         self.finish_reason = "length"
+
+    def _take_forced(self) -> None:
+        for token in self.matcher.compute_ff_tokens():
+            self._consume(token, 1.0)
+            if self.finished:
+                return
+
+    def _consume(self, token: int, probability: float) -> None:
+        if self._grammars.is_end(token):
+            self.finish_reason = "stop"
+            return
+        if not self.matcher.consume_token(token):
+            raise GrammarError(f"token {token} is not allowed here: {self.matcher.get_error()}")
+        piece = self._grammars.piece(token)
+        self.pending.append(token)
+        self._pieces.append(piece)
+        self._probabilities.append(probability)
+        self._watch_for_text(piece)
+        if self.matcher.is_stopped() and self.matcher.is_accepting():
+            self.finish_reason = "stop"
+        elif len(self._pieces) >= self.request.sampling.max_new_tokens:
+            self.finish_reason = "length"
 
     def result(self) -> Finished:
         assert self.finish_reason is not None

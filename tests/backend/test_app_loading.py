@@ -79,7 +79,7 @@ def test_a_model_that_cannot_be_loaded_is_told_everywhere(tmp_path: Path) -> Non
 
 def test_at_the_deadline_the_finished_tasks_are_returned_and_the_rest_stay_eligible(tmp_path: Path) -> None:
     engine = FakeEngine(ANSWER, delay_s=0.15)
-    with serving(tmp_path, engine, max_batch=1, predict_deadline_s=0.5) as server:
+    with serving(tmp_path, engine, max_slots=1, predict_deadline_s=0.5) as server:
         results = server.predict(*(task(n) for n in range(20))).json()["results"]
         assert len(results) == 20
         assert results[0]["result"]
@@ -160,7 +160,7 @@ def test_too_many_requests_at_once_are_503_at_once(tmp_path: Path) -> None:
 
 def test_a_person_is_served_while_bulk_work_holds_every_bulk_place(tmp_path: Path) -> None:
     engine = FakeEngine(ANSWER, delay_s=0.5)
-    with serving(tmp_path, engine, max_batch=1, predict_deadline_s=2) as server:
+    with serving(tmp_path, engine, max_slots=1, predict_deadline_s=2) as server:
         bulk = threading.Thread(target=server.predict, args=tuple(task(n) for n in range(8)))
         bulk.start()
         until(lambda: len(engine.requests) == 2)

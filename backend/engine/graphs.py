@@ -1,0 +1,137 @@
+"""The decode step as CUDA graphs, one for each number of tokens it is padded to.
+
+A 48-layer step launches some thousands of small kernels; replayed as a graph they cost one launch. Inputs are static
+tensors that `run` fills. Padding tokens write to a scratch position of the pool, see one key, and are routed to no
+expert, so they read no expert weights. Raises whatever capturing raises; the caller decodes without graphs then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from backend.engine.attention import DecodeStep
+from backend.engine.cache import KvPool
+
+SIZES = (8, 16, 32, 48, 64, 96, 128, 192)
+
+
+class Graph(Protocol):
+    def replay(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    """One size: `inputs` [7, tokens] int64 as `run` takes them, `hidden` [tokens, H]."""
+
+    inputs: torch.Tensor
+    hidden: torch.Tensor
+    graph: Graph
+
+
+class DecodeGraphs:
+    """Graphs of `language_model` over `pool`, whose last position is the scratch position."""
+
+    def __init__(
+        self,
+        language_model: Any,
+        pool: KvPool,
+        sizes: tuple[int, ...] = SIZES,
+        capture: Callable[[Callable[[], None]], Graph] | None = None,
+    ) -> None:
+        """`capture` records a step; tests on a CPU put one there that runs it again instead."""
+        self._language_model = language_model
+        self._pool = pool
+        self._device = pool.buffer.device
+        self._is_padding: torch.Tensor | None = None
+        self._hooks = [
+            module.register_forward_hook(self._drop_padding)
+            for name, module in language_model.named_modules()
+            if name.endswith(".mlp.gate")
+        ]
+        self._captured: dict[int, _Captured] = {}
+        capture = capture or _CudaCapture()
+        for size in sorted(sizes, reverse=True):  # largest first: the smaller ones share its memory
+            self._captured[size] = self._capture(size, capture)
+
+    @property
+    def max_tokens(self) -> int:
+        return max(self._captured)
+
+    def close(self) -> None:
+        """Undo what was hooked into the model, and free the graphs."""
+        for hook in self._hooks:
+            hook.remove()
+        self._captured.clear()
+
+    def run(self, inputs: NDArray[np.int64]) -> torch.Tensor:
+        """Run a step over N <= `max_tokens` tokens. Returns the hidden states [N, H], valid until the next step.
+
+        `inputs` [7, N]: ids, mRoPE positions (3), write index, first position of the slot, visible keys.
+        """
+        num_tokens = inputs.shape[1]
+        size = min(size for size in self._captured if size >= num_tokens)
+        captured = self._captured[size]
+        padded = self._padding(size)
+        padded[:, :num_tokens] = inputs
+        captured.inputs.copy_(torch.from_numpy(padded), non_blocking=False)
+        captured.graph.replay()
+        return captured.hidden[:num_tokens]
+
+    def _padding(self, size: int) -> NDArray[np.int64]:
+        """Inputs of `size` padding tokens: token 0, position 0, the scratch position, one key."""
+        scratch = self._pool.num_positions - 1
+        return np.repeat(np.array([[0], [0], [0], [0], [scratch], [scratch], [1]]), size, axis=1)
+
+    def _capture(self, size: int, capture: Callable[[Callable[[], None]], Graph]) -> _Captured:
+        inputs = torch.from_numpy(self._padding(size)).to(self._device)
+        hidden_size = int(self._language_model.config.hidden_size)
+        hidden = torch.zeros(size, hidden_size, dtype=self._pool.buffer.dtype, device=self._device)
+        return _Captured(inputs, hidden, capture(lambda: self._step(inputs, hidden)))
+
+    def _step(self, inputs: torch.Tensor, hidden: torch.Tensor) -> None:
+        ids, positions, write_index, offset, length = inputs[0], inputs[1:4], inputs[4], inputs[5], inputs[6]
+        self._pool.write_index = write_index
+        self._is_padding = write_index == self._pool.num_positions - 1
+        output = self._language_model(
+            inputs_embeds=self._language_model.embed_tokens(ids)[None],
+            position_ids=positions[:, None],
+            past_key_values=self._pool,
+            use_cache=True,
+            kv_step=DecodeStep(offset.int(), length.int()),
+        )
+        self._is_padding = None
+        hidden.copy_(output.last_hidden_state[0])
+
+    def _drop_padding(
+        self, module: Any, args: Any, output: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, ...] | None:
+        """Route padding tokens to the expert after the last, which the experts' forward knows as none."""
+        if self._is_padding is None:
+            return None
+        logits, scores, indices = output
+        return logits, scores, indices.masked_fill(self._is_padding[:, None], int(module.num_experts))
+
+
+class _CudaCapture:
+    """Records steps into CUDA graphs that share one memory pool (torch.cuda.graph)."""
+
+    def __init__(self) -> None:
+        self._memory = torch.cuda.graph_pool_handle()
+        self._stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+    def __call__(self, step: Callable[[], None]) -> Graph:
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            for _ in range(2):  # compiles kernels and fills cuBLAS workspaces, which capturing must not
+                step()
+        torch.cuda.current_stream().wait_stream(self._stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._memory, stream=self._stream):
+            step()
+        return graph

@@ -1,0 +1,264 @@
+"""The engine's loop: takes messages, asks the scheduler what comes next, has the runner do it, sends answers.
+
+Each request is answered by exactly one message, whatever happens. Between two steps the loop reads what has arrived, so
+a new interactive request waits for one step at most and a cancelled one ends at once. A step that fails is run again in
+halves until the requests that fail alone are found; a step that runs out of memory makes later prefills smaller for a
+while. A broken device ends the process, because only a new one has a working device.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from backend.engine.mailbox import Mailbox
+from backend.engine.messages import Cancel, Failed, FailureKind, FromEngine, Running, Shutdown, Stats, Submit
+from backend.engine.preparation import Preparation
+from backend.engine.prompts import Prompt, PromptTooLong
+from backend.engine.runner import Row, Runner
+from backend.engine.scheduler import KvTooSmall, Prefill, Scheduler, SchedulerLimits, Slot, Work
+
+log = logging.getLogger(__name__)
+
+EXIT_DEVICE = 70
+STATS_S = 1.0
+SMALLER_PREFILL_S = 300.0
+"""How long prefills stay smaller after one ran out of memory."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """One request in the engine. `row` is set while it runs, `prepared` once its picture was taken."""
+
+    request: Submit
+    prompt: Prompt
+    row: Row | None = None
+    prepared: Any = None
+
+
+class EngineLoop:
+    def __init__(
+        self,
+        runner: Runner,
+        mailbox: Mailbox,
+        send: Callable[[FromEngine], None],
+        limits: SchedulerLimits,
+        preparation: Preparation,
+    ) -> None:
+        self._runner = runner
+        self._mailbox = mailbox
+        self._send = send
+        self._limits = limits
+        self._scheduler = Scheduler(limits)
+        self._preparation = preparation
+        self._jobs: dict[int, _Job] = {}
+        self._stats = Stats()
+        self._stats_at = 0.0
+        self._smaller_until = 0.0
+        self._look_ahead = max(2, min(16, limits.max_slots))
+
+    def run(self) -> None:
+        """Work until a Shutdown arrives."""
+        while self.turn():
+            pass
+
+    def turn(self) -> bool:
+        """Read what has arrived and do one step; wait for a message if there is nothing to do. False after Shutdown."""
+        for message in self._mailbox.take(wait=not self._jobs):
+            if isinstance(message, Shutdown):
+                return False
+            self._receive(message)
+        self._prepare_upcoming()
+        self._say_stats()
+        if self._smaller_until and time.monotonic() > self._smaller_until:
+            self._scheduler.limit_prefill(self._limits.max_prefill_tokens)
+            self._smaller_until = 0.0
+        turn = self._scheduler.next_turn()
+        if isinstance(turn, Prefill):
+            self._prefill(turn.slots)
+        elif turn is not None:
+            self._decode([self._jobs[slot.request_id] for slot in turn.slots])
+        return True
+
+    # -- messages ------------------------------------------------------------------------------------------------
+
+    def _receive(self, message: Submit | Cancel) -> None:
+        if isinstance(message, Submit):
+            self._submit(message)
+        elif message.request_id in self._jobs:  # else it was answered already
+            was_running = self._jobs[message.request_id].row is not None
+            self._fail(message.request_id, "cancelled", "cancelled " + ("while it ran" if was_running else "in time"))
+
+    def _submit(self, request: Submit) -> None:
+        try:
+            prompt = self._runner.prompts.encode(request)
+            work = Work(
+                request_id=request.request_id,
+                group=request.group,
+                num_tokens=prompt.num_tokens + request.sampling.max_new_tokens,
+                num_prefill=len(prompt.suffix_ids),
+                interactive=request.interactive,
+                alone=request.alone,
+            )
+            self._scheduler.submit(work)
+        except (PromptTooLong, KvTooSmall) as error:
+            self._send(Failed(request.request_id, "too_long", str(error)))
+        except Exception as error:
+            log.exception("request %d could not be taken", request.request_id)
+            self._send(Failed(request.request_id, "internal", one_line(error)))
+        else:
+            self._jobs[request.request_id] = _Job(request, prompt)
+
+    def _prepare_upcoming(self) -> None:
+        """Have the pictures of the next requests made ready; one that runs alone is prepared alone, too."""
+        started: list[int] = []
+        for request_id in self._scheduler.upcoming(self._look_ahead):
+            request = self._jobs[request_id].request
+            if request.alone and (self._scheduler.num_running or len(self._preparation)):
+                break
+            if request_id not in self._preparation:
+                self._preparation.start(request, self._jobs[request_id].prompt)
+                started.append(request_id)
+            if request.alone:
+                break
+        if started:
+            self._send(Running(tuple(started)))
+
+    def _say_stats(self) -> None:
+        now = time.monotonic()
+        if now - self._stats_at > STATS_S and self._jobs:
+            self._stats_at = now
+            peak = torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else 0.0
+            scheduler = self._scheduler
+            self._send(
+                replace(
+                    self._stats,
+                    num_waiting=scheduler.num_waiting,
+                    num_running=scheduler.num_running,
+                    memory_gib=peak,
+                )
+            )
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def _prefill(self, slots: Rows[Slot]) -> None:
+        jobs = [job for slot in slots if (job := self._begin(slot)) is not None]
+        started = time.perf_counter()
+
+        def step(part: list[_Job]) -> None:
+            self._runner.prefill([job.row for job in part if job.row], [job.prepared for job in part])
+
+        self._run(jobs, step)
+        for job in jobs:
+            job.prepared = None
+        self._count(
+            num_prefill_tokens=sum(len(job.prompt.suffix_ids) for job in jobs),
+            prefill_s=time.perf_counter() - started,
+        )
+
+    def _begin(self, slot: Slot) -> _Job | None:
+        """Give a request its slot, grammar and picture; fail it alone if one of them is no good."""
+        job = self._jobs[slot.request_id]
+        kind: FailureKind = "bad_grammar"
+        try:
+            if slot.request_id not in self._preparation:
+                self._send(Running((slot.request_id,)))
+                self._preparation.start(job.request, job.prompt)
+            job.row = self._runner.start(job.request, job.prompt, slot.offset)
+            kind = "bad_picture"
+            job.prepared = self._preparation.take(slot.request_id)
+        except Exception as error:
+            if not isinstance(error, ValueError):  # GrammarError, a picture the processor refuses
+                log.exception("request %d could not be prepared", slot.request_id)
+            self._fail(slot.request_id, kind, one_line(error))
+            return None
+        if job.row.sequence.finished:  # the grammar leaves nothing to choose
+            self._answer(job)
+            return None
+        return job
+
+    def _decode(self, jobs: list[_Job]) -> None:
+        started = time.perf_counter()
+        num_tokens = -sum(job.row.sequence.num_tokens for job in jobs if job.row)
+        self._run(jobs, lambda part: self._runner.decode([job.row for job in part if job.row]))
+        num_tokens += sum(job.row.sequence.num_tokens for job in jobs if job.row)
+        self._count(num_steps=1, num_answer_tokens=num_tokens, decode_s=time.perf_counter() - started)
+
+    def _run(self, jobs: list[_Job], step: Callable[[list[_Job]], None]) -> None:
+        """Run a step over `jobs`; if it fails, over its halves, down to the requests that fail alone."""
+        if not jobs:
+            return
+        problem, out_of_memory = "", False
+        try:
+            step(jobs)
+        except torch.OutOfMemoryError:
+            out_of_memory = True  # freed below: inside the handler the traceback still holds the tensors
+        except Exception as error:
+            log.exception("a step of %d requests failed", len(jobs))
+            if is_device_fault(error):
+                os._exit(EXIT_DEVICE)  # only a new process has a working device; the API starts one
+            problem = one_line(error)
+        if out_of_memory:
+            self._shrink(jobs)
+        if not problem and not out_of_memory:
+            for job in jobs:
+                if job.row and job.row.sequence.finished:
+                    self._answer(job)
+        elif len(jobs) == 1:
+            kind: FailureKind = "out_of_memory" if out_of_memory else "internal"
+            reason = problem or "does not fit in memory alone: use fewer image tokens"
+            self._fail(jobs[0].request.request_id, kind, reason)
+        else:
+            middle = (len(jobs) + 1) // 2
+            self._run(jobs[:middle], step)
+            self._run(jobs[middle:], step)
+
+    def _shrink(self, jobs: list[_Job]) -> None:
+        torch.cuda.empty_cache()
+        tokens = sum(len(job.prompt.suffix_ids) for job in jobs) // 2
+        log.warning("out of memory with %d requests in one step; prefills are %d tokens now", len(jobs), tokens)
+        self._scheduler.limit_prefill(tokens)
+        self._smaller_until = time.monotonic() + SMALLER_PREFILL_S
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def _answer(self, job: _Job) -> None:
+        assert job.row is not None
+        sequence = job.row.sequence
+        if sequence.failure:
+            self._fail(job.request.request_id, "internal", sequence.failure)
+            return
+        self._forget(job.request.request_id)
+        self._count(num_finished=1)
+        self._send(sequence.result())
+
+    def _fail(self, request_id: int, kind: FailureKind, message: str) -> None:
+        self._forget(request_id)
+        self._send(Failed(request_id, kind, message))
+
+    def _forget(self, request_id: int) -> None:
+        """Free everything a request holds: its place in the queue or its slot, and its prepared picture."""
+        del self._jobs[request_id]
+        self._preparation.discard(request_id)
+        if not self._scheduler.cancel(request_id):
+            self._scheduler.finish(request_id)
+
+    def _count(self, **more: float) -> None:
+        self._stats = replace(self._stats, **{name: getattr(self._stats, name) + n for name, n in more.items()})
+
+
+def is_device_fault(error: BaseException) -> bool:
+    """A fault after which CUDA answers every call with the same error, whatever it is about."""
+    text = str(error)
+    return isinstance(error, torch.AcceleratorError) or "CUDA error" in text or "CUBLAS_STATUS" in text
+
+
+def one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
