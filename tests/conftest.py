@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# Triton kernels run on the CPU, in its interpreter. Triton reads this when it is first imported, so it is set before
+# anything else; for the tests of a GPU: TRITON_INTERPRET=0 pytest -m gpu
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

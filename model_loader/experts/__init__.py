@@ -1,7 +1,23 @@
-"""How packed experts are run. `register()` makes `experts_implementation="nf4"` known to transformers."""
+"""How packed experts are run. `register()` makes `experts_implementation="nf4"` known to transformers.
+
+`reference` is the definition in plain torch; `fused` and `dequantise` are the Triton paths; `dispatch` picks one by
+the device's `plan`, which `calibrate` measures. Triton is imported when a call first needs it.
+"""
 
 from __future__ import annotations
 
-from model_loader.experts.reference import EXPERTS_IMPLEMENTATION, dequantise_nf4, nf4_experts_forward, register
+from model_loader.experts.calibration import calibrate
+from model_loader.experts.dispatch import EXPERTS_IMPLEMENTATION, nf4_experts_forward, register
+from model_loader.experts.linear import use_fused_linears
+from model_loader.experts.plan import ExpertsPlan
+from model_loader.experts.reference import dequantise_nf4
 
-__all__ = ["EXPERTS_IMPLEMENTATION", "dequantise_nf4", "nf4_experts_forward", "register"]
+__all__ = [
+    "EXPERTS_IMPLEMENTATION",
+    "ExpertsPlan",
+    "calibrate",
+    "dequantise_nf4",
+    "nf4_experts_forward",
+    "register",
+    "use_fused_linears",
+]

@@ -12,16 +12,8 @@ from typing import Any
 import bitsandbytes.functional as bnb_functional
 import torch
 import torch.nn.functional as F  # noqa: N812
-from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-EXPERTS_IMPLEMENTATION = "nf4"
 BLOCK_SIZE = 64
-
-
-def register() -> None:
-    """Make `experts_implementation="nf4"` known to transformers. Keeps a faster one registered under that name."""
-    if EXPERTS_IMPLEMENTATION not in ALL_EXPERTS_FUNCTIONS.valid_keys():
-        ALL_EXPERTS_FUNCTIONS.register(EXPERTS_IMPLEMENTATION, nf4_experts_forward)
 
 
 def dequantise_nf4(packed: torch.Tensor, absmax: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

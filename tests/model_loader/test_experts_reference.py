@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import bitsandbytes.functional as bnb_functional
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
-from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from model_loader import experts
-from model_loader.nf4 import pack_experts
+from tests.model_loader.packed import exact_forward, packed_module
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-
-
-def packed_module(num_experts: int, hidden: int, inner: int) -> Any:
-    random = torch.Generator().manual_seed(num_experts * hidden)
-    module = SimpleNamespace(_apply_gate=lambda x: F.silu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1])
-    for name, rows, columns in (("gate_up_proj", 2 * inner, hidden), ("down_proj", hidden, inner)):
-        weight = torch.randn(num_experts, rows, columns, generator=random) * columns**-0.5
-        packed, absmax = pack_experts(weight)
-        setattr(module, name, packed)
-        setattr(module, name + "_absmax", absmax)
-    return module
-
-
-def dense_forward(module: Any, hidden: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Every token through its experts, one at a time, in float64."""
-    gate_up = experts.dequantise_nf4(module.gate_up_proj, module.gate_up_proj_absmax, torch.float64)
-    down = experts.dequantise_nf4(module.down_proj, module.down_proj_absmax, torch.float64)
-    output = torch.zeros(hidden.shape, dtype=torch.float64)
-    for token, (chosen, shares) in enumerate(zip(index.tolist(), weights.tolist(), strict=True)):
-        for expert, share in zip(chosen, shares, strict=True):
-            if expert < gate_up.shape[0]:
-                output[token] += share * (down[expert] @ module._apply_gate(gate_up[expert] @ hidden[token].double()))
-    return output
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -83,7 +55,7 @@ def test_forward_equals_float64_arithmetic(tokens: int, num_experts: int, top_k:
     weights = torch.rand(tokens, top_k, generator=random)
     output = experts.nf4_experts_forward(module, hidden, index, weights)
     assert output.dtype == hidden.dtype
-    torch.testing.assert_close(output.double(), dense_forward(module, hidden, index, weights), rtol=2e-5, atol=2e-5)
+    torch.testing.assert_close(output.double(), exact_forward(module, hidden, index, weights), rtol=2e-5, atol=2e-5)
 
 
 def test_bfloat16_forward_stays_near_the_exact_one() -> None:
@@ -92,10 +64,4 @@ def test_bfloat16_forward_stays_near_the_exact_one() -> None:
     index = torch.arange(20).unsqueeze(-1) % 6
     weights = torch.ones(20, 1)
     output = experts.nf4_experts_forward(module, hidden.bfloat16(), index, weights.bfloat16())
-    torch.testing.assert_close(output.double(), dense_forward(module, hidden, index, weights), rtol=0.05, atol=0.05)
-
-
-def test_registering_keeps_a_faster_forward_of_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ALL_EXPERTS_FUNCTIONS._local_mapping, experts.EXPERTS_IMPLEMENTATION, len)
-    experts.register()
-    assert ALL_EXPERTS_FUNCTIONS[experts.EXPERTS_IMPLEMENTATION] is len
+    torch.testing.assert_close(output.double(), exact_forward(module, hidden, index, weights), rtol=0.05, atol=0.05)

@@ -1,0 +1,244 @@
+"""Measure at load how this card runs the experts: tiles for decode, and where dequantising a layer begins to pay.
+
+It uses the model's first experts, random inputs and CUDA graphs (so that the time is the card's, not Python's), and
+first compares both kernel paths with the torch reference: a path that is wrong or does not build here is never used.
+Bounded: no new trial starts after `BUDGET_S`, and a trial that does not fit in memory counts as infinitely slow.
+Trials are plain values, so what is chosen from which times is tested without a card. Raises nothing of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from subprocess import CalledProcessError
+from typing import Any, Literal
+
+import torch
+
+from model_loader.experts import reference
+from model_loader.experts.dispatch import packed_weights
+from model_loader.experts.linear import FusedLinear4bit
+from model_loader.experts.plan import DENSE, FUSED, REFERENCE, ExpertsPlan, Step, Tile, plan_for, set_plan
+
+log = logging.getLogger(__name__)
+
+BUDGET_S = 20.0
+DECODE_TOKENS = (8, 32, 64, 128)
+CROSSOVER_TOKENS = (512, 1024, 2048, 4096, 8192)
+LINEAR_ROWS = (128, 256, 512, 1024, 2048)
+GATE_UP_TILES = (Tile(32, 4, 4), Tile(64, 4, 3, unroll=2), Tile(16, 2, 4))
+DOWN_TILES = (Tile(64, 4, 4), Tile(128, 4, 3, unroll=2), Tile(32, 4, 4))
+TOLERANCE = 0.03  # of the norm, kernel to reference: rounding to bfloat16 gives a third of it, a wrong kernel about 1
+REPEATS = 5
+
+Path = Literal["fused", "dequantised"]
+Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # hidden_states, top_k_index, top_k_weights
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """One experts forward to be timed: calling it runs it."""
+
+    path: Path
+    step: Step
+    module: Any
+    inputs: Inputs
+
+    def __call__(self) -> torch.Tensor:
+        from model_loader.experts import dequantise, fused  # here, so that a machine without Triton can load a model
+
+        hidden, index, weights = self.inputs
+        forward = fused.fused_experts if self.path == "fused" else dequantise.dequantised_experts
+        return forward(hidden, *packed_weights(self.module), index, weights, self.step)
+
+    @property
+    def tokens(self) -> int:
+        return self.inputs[0].shape[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearTrial:
+    """One linear to be timed."""
+
+    path: Path
+    module: FusedLinear4bit
+    x: torch.Tensor
+
+    def __call__(self) -> torch.Tensor:
+        return self.module.fused(self.x) if self.path == "fused" else self.module.unpacked(self.x)
+
+    @property
+    def tokens(self) -> int:
+        return self.x.shape[0]
+
+
+TimeMs = Callable[[Trial | LinearTrial], float]
+
+
+def calibrate(model: Any) -> ExpertsPlan:
+    """Measure on `model`'s device, let its experts and linears run by the result from now on, and return it.
+
+    Takes up to about BUDGET_S seconds on CUDA (less when Triton has the kernels from an earlier start), and leaves no
+    memory in use. Returns the plan named "reference" at once where there is nothing to measure.
+    """
+    module = next((m for m in model.modules() if hasattr(m, "gate_up_proj_absmax")), None)
+    if module is None or not module.gate_up_proj.is_cuda or plan_for(module.gate_up_proj.device) is REFERENCE:
+        return REFERENCE
+    device = module.gate_up_proj.device
+    started = time.monotonic()
+    try:
+        bench = Bench(module, model.config.get_text_config().num_experts_per_tok, model.dtype)
+        check_kernels(bench)
+        linear = next((m for m in model.modules() if isinstance(m, FusedLinear4bit)), None)
+        plan = measure(bench, linear, plan_for(device), cuda_time_ms, lambda: time.monotonic() - started < BUDGET_S)
+    except _failures() as error:
+        log.error("the Triton kernels cannot be used, so the experts run slowly in plain torch: %s", error)
+        plan = REFERENCE
+    set_plan(device, plan)
+    _release_memory()
+    log.info("experts plan after %.1f s: %s", time.monotonic() - started, plan)
+    return plan
+
+
+class KernelWrong(RuntimeError):
+    """A kernel's output is not that of the reference."""
+
+
+class Bench:
+    """Trials of one experts module with random inputs, kept for one number of tokens at a time."""
+
+    def __init__(self, module: Any, top_k: int, dtype: torch.dtype) -> None:
+        self.module, self.top_k, self.dtype = module, top_k, dtype
+        self._inputs: Inputs | None = None
+
+    def trial(self, path: Path, tokens: int, step: Step) -> Trial:
+        return Trial(path, step, self.module, self.inputs(tokens))
+
+    def inputs(self, tokens: int) -> Inputs:
+        """Return activations of unit size and a uniform routing."""
+        if self._inputs is None or self._inputs[0].shape[0] != tokens:
+            num_experts, hidden = self.module.down_proj.shape[:2]
+            device = self.module.down_proj.device
+            states = torch.randn(tokens, hidden, device=device).to(self.dtype)
+            shares, index = torch.rand(tokens, num_experts, device=device).topk(self.top_k)
+            self._inputs = (states, index, (shares / shares.sum(-1, keepdim=True)).to(self.dtype))
+        return self._inputs
+
+
+def check_kernels(bench: Bench, tokens: int = 9) -> None:
+    """Raise KernelWrong if a path differs from the reference by more than rounding."""
+    expected = reference.nf4_experts_forward(bench.module, *bench.inputs(tokens)).float()
+    paths: dict[Path, Step] = {"fused": FUSED[0], "dequantised": DENSE}
+    for path, step in paths.items():
+        error = (bench.trial(path, tokens, step)().float() - expected).norm() / expected.norm()
+        if not error < TOLERANCE:
+            raise KernelWrong(f"the {path} path is off by {float(error):.3f} of the reference's norm")
+
+
+def measure(
+    bench: Bench, linear: FusedLinear4bit | None, plan: ExpertsPlan, time_ms: TimeMs, is_time_left: Callable[[], bool]
+) -> ExpertsPlan:
+    """Return `plan` with what `time_ms` says is faster. What there was no time to measure stays as it was."""
+    failures = _failures()
+
+    def clock(trial: Trial | LinearTrial) -> float:
+        try:
+            return time_ms(trial)
+        except failures as error:
+            log.debug("a trial failed: %s", error)
+            return math.inf
+
+    def experts(path: Path, tokens: int, step: Step) -> float:
+        return clock(bench.trial(path, tokens, step))
+
+    decode = []
+    for tokens in DECODE_TOKENS:
+        step = replace(plan.step(tokens), max_tokens=tokens)
+        ups = [replace(step, gate_up=tile) for tile in GATE_UP_TILES]
+        step = fastest(ups, lambda s: experts("fused", tokens, s), is_time_left) or step  # noqa: B023
+        downs = [replace(step, down=tile) for tile in DOWN_TILES]
+        step = fastest(downs, lambda s: experts("fused", tokens, s), is_time_left) or step  # noqa: B023
+        decode.append(step)
+    larger = [step for step in plan.fused if step.max_tokens > DECODE_TOKENS[-1]]
+    plan = replace(plan, name="calibrated", fused=(*decode, *larger))
+
+    def is_fused_faster(tokens: int) -> bool:
+        return experts("fused", tokens, plan.step(tokens)) <= experts("dequantised", tokens, plan.dense)
+
+    limit = crossover(CROSSOVER_TOKENS, is_fused_faster, is_time_left)
+    plan = plan if limit is None else replace(plan, fused_max_tokens=limit)
+    if linear is None:
+        return plan
+
+    def is_linear_faster(rows: int) -> bool:
+        x = torch.randn(rows, linear.in_features, device=linear.weight.device).to(bench.dtype)
+        return clock(LinearTrial("fused", linear, x)) <= clock(LinearTrial("dequantised", linear, x))
+
+    limit = crossover(LINEAR_ROWS, is_linear_faster, is_time_left)
+    return plan if limit is None else replace(plan, linear_max_rows=limit)
+
+
+def fastest(
+    steps: Sequence[Step], cost: Callable[[Step], float], is_time_left: Callable[[], bool] = lambda: True
+) -> Step | None:
+    """Return the cheapest of `steps` that could be measured in time; None if none could, or all cost infinity."""
+    best, best_cost = None, math.inf
+    for step in steps:
+        if not is_time_left():
+            break
+        if (step_cost := cost(step)) < best_cost:
+            best, best_cost = step, step_cost
+    return best
+
+
+def crossover(
+    sizes: Sequence[int], is_fused_faster: Callable[[int], bool], is_time_left: Callable[[], bool] = lambda: True
+) -> int | None:
+    """Return the largest of `sizes` (rising) at which fused wins, half the smallest if it never does, None out of time.
+
+    Bisects: where fused loses it is taken to lose at every larger size.
+    """
+    low, high = 0, len(sizes)  # the answer is the number of sizes at which fused wins
+    while low < high:
+        if not is_time_left():
+            return None
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if is_fused_faster(sizes[middle]) else (low, middle)
+    return sizes[low - 1] if low else sizes[0] // 2
+
+
+def cuda_time_ms(trial: Trial | LinearTrial) -> float:
+    """Return the milliseconds of one run on the card: the best of three replays of a graph of REPEATS runs."""
+    trial()  # builds the kernels, and takes the scratch before the capture
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(REPEATS):
+            trial()
+    times = []
+    for _ in range(3):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        start.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        times.append(float(start.elapsed_time(end)) / REPEATS)
+    return min(times)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What a kernel raises that does not build (no C compiler, too large for the card) or does not fit in memory."""
+    from triton.errors import TritonError
+
+    triton_error: type[Exception] = TritonError
+    return (triton_error, RuntimeError, OSError, CalledProcessError)
+
+
+def _release_memory() -> None:
+    from model_loader.experts import dequantise
+
+    dequantise.release_scratch()
+    torch.cuda.empty_cache()

@@ -1,0 +1,60 @@
+"""The experts forward that transformers calls by the name "nf4": it picks the path that is fastest for the call.
+
+CUDA: the fused kernels for few tokens, a dequantised layer for many, by the plan of the device. Elsewhere, and for an
+activation the kernels do not know, the torch reference. Picking reads shapes only, so it never waits for the device
+and a decode step can be captured in a CUDA graph, once the same step has run eagerly. Raises nothing of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.activations import SiLUActivation
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, _default_apply_gate
+
+from model_loader.experts import reference, unpacked
+from model_loader.experts.plan import REFERENCE, plan_for
+
+EXPERTS_IMPLEMENTATION = "nf4"
+
+
+def register() -> None:
+    """Make `experts_implementation="nf4"` known to transformers. Keeps another one registered under that name."""
+    if EXPERTS_IMPLEMENTATION not in ALL_EXPERTS_FUNCTIONS.valid_keys():
+        ALL_EXPERTS_FUNCTIONS.register(EXPERTS_IMPLEMENTATION, nf4_experts_forward)
+
+
+def nf4_experts_forward(
+    module: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
+) -> torch.Tensor:
+    """Run the routed experts of `module` (its projections packed) and return their weighted sum, [tokens, hidden].
+
+    hidden_states: [tokens, hidden]. top_k_index, top_k_weights: [tokens, k]. An index equal to the number of
+    experts is a dropped route and adds nothing (padding rows).
+    """
+    if hasattr(module, "unpacked"):
+        return unpacked.unpacked_experts_forward(module, hidden_states, top_k_index, top_k_weights)
+    plan = plan_for(hidden_states.device)
+    if plan is REFERENCE or not _is_gated_by_silu(module):
+        return reference.nf4_experts_forward(module, hidden_states, top_k_index, top_k_weights)
+    from model_loader.experts import dequantise, fused  # here, so that a machine without Triton can load a model
+
+    tensors = (*packed_weights(module), top_k_index, top_k_weights)
+    tokens = hidden_states.shape[0]
+    if tokens <= plan.fused_max_tokens:
+        return fused.fused_experts(hidden_states, *tensors, plan.step(tokens))
+    return dequantise.dequantised_experts(hidden_states, *tensors, plan.dense)
+
+
+def packed_weights(module: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return gate_up, its absmax, down, its absmax."""
+    return module.gate_up_proj, module.gate_up_proj_absmax, module.down_proj, module.down_proj_absmax
+
+
+def _is_gated_by_silu(module: Any) -> bool:
+    """Whether `module` computes SiLU(gate) * up between its projections, as the kernels do."""
+    return getattr(type(module), "_apply_gate", None) is _default_apply_gate and isinstance(
+        module.act_fn, nn.SiLU | SiLUActivation
+    )

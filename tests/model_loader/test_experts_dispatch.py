@@ -1,0 +1,115 @@
+"""Which path serves a call, and which plan is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+from model_loader import experts
+from model_loader.experts import dequantise, fused, reference
+from model_loader.experts.plan import DENSE, FUSED, REFERENCE, ExpertsPlan, Step, default_plan, plan_for, set_plan
+from tests.model_loader.packed import exact_forward, packed_module, relative_error, routing
+
+CPU = torch.device("cpu")
+SMALL = ExpertsPlan("small", 8, FUSED, replace(DENSE, block_m=16))
+
+
+@pytest.fixture
+def served_by(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The names of the paths that ran, in order, with kernels on the CPU up to 8 tokens fused."""
+    ran: list[str] = []
+    for module, name in (
+        (fused, "fused_experts"),
+        (dequantise, "dequantised_experts"),
+        (reference, "nf4_experts_forward"),
+    ):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, _o=original, _n=name: (ran.append(_n), _o(*given))[1])
+    set_plan(CPU, SMALL)
+    yield ran
+    set_plan(CPU, REFERENCE)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "path"),
+    [
+        pytest.param(1, "fused_experts", id="one token"),
+        pytest.param(8, "fused_experts", id="as many as the plan fuses"),
+        pytest.param(9, "dequantised_experts", id="one more"),
+    ],
+)
+def test_the_number_of_tokens_picks_the_path(served_by: list[str], tokens: int, path: str) -> None:
+    module = packed_module(3, 64, 64)
+    hidden = torch.randn(tokens, 64, generator=torch.Generator().manual_seed(0))
+    index, weights = routing(tokens, 3, 2, "dropped")
+    output = experts.nf4_experts_forward(module, hidden, index, weights)
+    assert served_by == [path]
+    assert relative_error(output, exact_forward(module, hidden, index, weights)) < 1e-6
+
+
+def test_another_activation_than_silu_goes_through_the_reference(served_by: list[str]) -> None:
+    module = packed_module(3, 64, 64)
+    module.act_fn = nn.GELU()
+    hidden = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+    index, weights = routing(4, 3, 2)
+    output = experts.nf4_experts_forward(module, hidden, index, weights)
+    assert served_by == ["nf4_experts_forward"]
+    assert relative_error(output, exact_forward(module, hidden, index, weights)) < 1e-5
+
+
+def test_a_cpu_runs_the_reference_unless_told_otherwise() -> None:
+    assert plan_for(CPU) is REFERENCE
+
+
+@pytest.mark.parametrize(
+    ("capability", "fused_max_tokens"),
+    [
+        pytest.param((8, 0), 2048, id="A100"),
+        pytest.param((8, 6), 2048, id="RTX 3090, A10"),
+        pytest.param((8, 9), 4096, id="RTX 4090, L4"),
+        pytest.param((9, 0), 1024, id="H100"),
+        pytest.param((12, 0), 1024, id="newer than any known here"),
+    ],
+)
+def test_the_default_border_follows_the_compute_capability(capability: tuple[int, int], fused_max_tokens: int) -> None:
+    assert default_plan(capability).fused_max_tokens == fused_max_tokens
+
+
+@pytest.mark.parametrize(
+    ("capability", "hip"), [pytest.param((7, 5), None, id="T4"), pytest.param((9, 4), "7.0", id="AMD")]
+)
+def test_cards_the_kernels_are_not_for_run_the_reference(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], hip: str | None
+) -> None:
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert default_plan(capability) is REFERENCE
+
+
+def test_a_plan_gives_the_smallest_step_that_holds_the_tokens() -> None:
+    def max_tokens(tokens: int) -> int:
+        step: Step = SMALL.step(tokens)
+        return step.max_tokens
+
+    limits = [step.max_tokens for step in FUSED]
+    assert [max_tokens(n) for n in (1, limits[0], limits[0] + 1, 10**9)] == [
+        limits[0],
+        limits[0],
+        limits[1],
+        limits[-1],
+    ]
+
+
+def test_registering_makes_the_dispatching_forward_known() -> None:
+    experts.register()
+    assert ALL_EXPERTS_FUNCTIONS["nf4"] is experts.nf4_experts_forward
+
+
+def test_registering_keeps_another_forward_of_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ALL_EXPERTS_FUNCTIONS._local_mapping, experts.EXPERTS_IMPLEMENTATION, len)
+    experts.register()
+    assert ALL_EXPERTS_FUNCTIONS[experts.EXPERTS_IMPLEMENTATION] is len
