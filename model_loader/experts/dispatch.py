@@ -1,8 +1,9 @@
 """The experts forward that transformers calls by the name "nf4": it picks the path that is fastest for the call.
 
-CUDA: the fused kernels for few tokens, a dequantised layer for many, by the plan of the device. Elsewhere, and for an
-activation the kernels do not know, the torch reference. Picking reads shapes only, so it never waits for the device
-and a decode step can be captured in a CUDA graph, once the same step has run eagerly. Raises nothing of its own.
+CUDA: the fused kernels for few tokens, a dequantised layer for many, by the plan of the device. The torch reference
+elsewhere, for an activation the kernels do not know, and for float32 on a card. A small model unpacked on a CPU has a
+path of its own. Picking reads shapes only, so it never waits for the device and a decode step can be captured in a
+CUDA graph, once the same step has run eagerly. Raises nothing of its own.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def nf4_experts_forward(
     if hasattr(module, "unpacked"):
         return unpacked.unpacked_experts_forward(module, hidden_states, top_k_index, top_k_weights)
     plan = plan_for(hidden_states.device)
-    if plan is REFERENCE or not _is_gated_by_silu(module):
+    is_too_wide = hidden_states.is_cuda and hidden_states.dtype == torch.float32  # the tiles are for 16 bit
+    if plan is REFERENCE or is_too_wide or not _is_gated_by_silu(module):
         return reference.nf4_experts_forward(module, hidden_states, top_k_index, top_k_weights)
     from model_loader.experts import dequantise, fused  # here, so that a machine without Triton can load a model
 
