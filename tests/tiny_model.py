@@ -22,8 +22,11 @@ CORPUS = [
 
 
 @functools.cache
-def tiny_model(seed: int = 0) -> LoadedModel:
-    """Return a model with random weights, spread wide enough that its choices differ from token to token."""
+def tiny_model(seed: int = 0, role: str = "engine") -> LoadedModel:
+    """Return a model with random weights, spread wide enough that its choices differ from token to token.
+
+    A runner switches its model's attention: whoever needs transformers' own asks for another `role`, a second copy.
+    """
     torch.manual_seed(seed)
     tokenizer: Any = train_tokenizer(CORPUS)
     names = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")

@@ -159,6 +159,7 @@ class EngineLoop:
         for job in jobs:
             job.prepared = None
         self._count(
+            num_prefills=1,
             num_prefill_tokens=sum(len(job.prompt.suffix_ids) for job in jobs),
             prefill_s=time.perf_counter() - started,
         )

@@ -86,6 +86,10 @@ class Sequence:
         return self.finish_reason is not None
 
     @property
+    def eos_token(self) -> int:
+        return int(self._grammars.tokenizer.eos_token)
+
+    @property
     def num_tokens(self) -> int:
         """Tokens of the answer so far."""
         return len(self._pieces)

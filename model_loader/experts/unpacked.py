@@ -64,6 +64,16 @@ def unpack_small(model: nn.Module, dtype: torch.dtype) -> bool:
     return True
 
 
+def drop_unpacked(model: nn.Module) -> None:
+    """Undo `unpack_small`: `model` runs from its packed weights again."""
+    modules: list[Any] = list(model.modules())
+    for module in modules:
+        if isinstance(module, UnpackedLinear):
+            module.__class__ = bnb.nn.Linear4bit
+        if hasattr(module, "unpacked"):
+            del module.unpacked
+
+
 def unpacked_experts_forward(
     module: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
 ) -> torch.Tensor:

@@ -1,0 +1,290 @@
+"""The engine's loop with a fake device: who runs when, memory, failures, cancels, and one answer for every request."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from backend.engine.loop import EXIT_DEVICE, EngineLoop
+from backend.engine.mailbox import Mailbox
+from backend.engine.messages import Cancel, Failed, Finished, Picture, Running, Sampling, Shutdown, Stats, Submit
+from backend.engine.preparation import Preparation
+from backend.engine.prompts import PromptTooLong
+from backend.engine.scheduler import SchedulerLimits
+from label_config.schema import LabelSchema, RatingField
+
+SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
+ANSWER_STEPS = 3
+
+
+def submit(request_id: int, instruction: str = "", **options: bool) -> Submit:
+    sampling = Sampling(max_new_tokens=10)
+    return Submit(SCHEMA, instruction, Picture(1, 1, b"\0\0\0"), sampling, request_id=request_id, **options)
+
+
+class FakePrompt:
+    def __init__(self, request: Submit) -> None:
+        self.suffix_ids, self.num_tokens, self.grid, self.name = (0,) * 10, 20, None, request.instruction
+
+
+class FakeSequence:
+    def __init__(self, request: Submit) -> None:
+        self.request, self.failure, self.num_tokens = request, "", 0
+        self.num_steps = 1_000_000 if request.instruction == "endless" else ANSWER_STEPS
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.failure) or self.num_tokens >= self.num_steps
+
+    def result(self) -> Finished:
+        return Finished(self.request.request_id, (b"{}",), (1.0,), "stop", 1, 1)
+
+
+class FakeRow:
+    def __init__(self, sequence: FakeSequence) -> None:
+        self.sequence = sequence
+        self.request_id = sequence.request.request_id
+
+
+class FakeRunner:
+    """`fault` may raise for a step; otherwise each row gets a token."""
+
+    def __init__(self, fault: Callable[[str, list[str]], None] = lambda kind, names: None) -> None:
+        self.fault = fault
+        self.steps: list[tuple[str, list[int]]] = []
+        self.prompts: Any = self
+
+    def encode(self, request: Submit) -> FakePrompt:
+        if request.instruction == "too long":
+            raise PromptTooLong("prompt 9000 tokens")
+        return FakePrompt(request)
+
+    def to_patches(self, request: Submit, prompt: FakePrompt) -> str:
+        if request.instruction == "unreadable":
+            raise OSError("a broken picture")
+        return request.instruction
+
+    def start(self, request: Submit, prompt: FakePrompt, offset: int) -> FakeRow:
+        if request.instruction == "bad grammar":
+            raise ValueError("no such rule")
+        return FakeRow(FakeSequence(request))
+
+    def prefill(self, rows: list[FakeRow], pictures: list[str]) -> None:
+        self._step("prefill", rows)
+
+    def decode(self, rows: list[FakeRow]) -> None:
+        self._step("decode", rows)
+
+    def _step(self, kind: str, rows: list[FakeRow]) -> None:
+        self.steps.append((kind, [row.request_id for row in rows]))
+        self.fault(kind, [row.sequence.request.instruction for row in rows])
+        for row in rows:
+            row.sequence.num_tokens += 1
+
+
+class Harness:
+    def __init__(self, runner: FakeRunner | None = None, max_slots: int = 4) -> None:
+        self.sent: list[Any] = []
+        self.mailbox = Mailbox()
+        self.runner = runner or FakeRunner()
+        limits = SchedulerLimits(max_slots, 1000, reserved_slots=1, reserved_tokens=100, max_prefill_tokens=1000)
+        preparation = Preparation(self.runner.to_patches, None, 1)  # type: ignore[arg-type]
+        self.loop = EngineLoop(self.runner, self.mailbox, self.sent.append, limits, preparation)  # type: ignore[arg-type]
+
+    def put(self, *messages: Any) -> None:
+        for message in messages:
+            self.mailbox.put(message)
+
+    @property
+    def answers(self) -> dict[int, Any]:
+        answers = [m for m in self.sent if isinstance(m, Finished | Failed)]
+        by_id = {answer.request_id: answer for answer in answers}
+        assert len(by_id) == len(answers), "a request was answered twice"
+        return by_id
+
+    def run(self, *messages: Any) -> dict[int, Any]:
+        """Work until every submitted request is answered."""
+        self.put(*messages)
+        wanted = {message.request_id for message in messages if isinstance(message, Submit)}
+        for _ in range(200):
+            if wanted <= self.answers.keys():
+                break
+            self.loop.turn()
+        assert wanted <= self.answers.keys(), "a request was never answered"
+        self.loop._scheduler.check_integrity()
+        assert self.loop._scheduler.num_running == len(self.loop._jobs) - self.loop._scheduler.num_waiting
+        return self.answers
+
+
+def test_every_request_is_answered_once_and_announced_before() -> None:
+    harness = Harness()
+    answers = harness.run(*(submit(i) for i in range(10)))
+    assert sorted(answers) == list(range(10))
+    for request_id in range(10):
+        running = [m for m in harness.sent if isinstance(m, Running) and request_id in m.request_ids]
+        assert harness.sent.index(running[0]) < harness.sent.index(answers[request_id])
+    assert not harness.loop._jobs
+    assert len(harness.loop._preparation) == 0
+
+
+def test_a_request_joins_while_others_are_in_the_middle_of_theirs() -> None:
+    harness = Harness()
+    harness.put(submit(1, "endless"))
+    harness.loop.turn()
+    harness.loop.turn()
+    assert isinstance(harness.run(submit(2))[2], Finished)
+    assert ("decode", [1, 2]) in harness.runner.steps
+
+
+def test_an_interactive_request_waits_for_one_step_at_most() -> None:
+    harness = Harness()
+    harness.put(*(submit(i, "endless") for i in range(9)))
+    for _ in range(5):
+        harness.loop.turn()
+    num_steps = len(harness.runner.steps)
+    harness.run(submit(100, interactive=True))
+    assert harness.runner.steps[num_steps] == ("prefill", [100])
+
+
+def test_bulk_work_steps_aside_for_an_interactive_request() -> None:
+    harness = Harness()
+    harness.put(*(submit(i, "endless") for i in range(3)))
+    harness.loop.turn()
+    harness.put(submit(100, "endless", interactive=True))
+    for _ in range(9):
+        harness.loop.turn()
+    alone = sum(ids == [100] for kind, ids in harness.runner.steps if kind == "decode")
+    together = sum(100 in ids and len(ids) > 1 for kind, ids in harness.runner.steps if kind == "decode")
+    assert (alone, together) == (6, 2)
+
+
+def test_a_request_that_was_aboard_a_death_is_prepared_and_run_alone() -> None:
+    harness = Harness()
+    harness.run(submit(1), submit(2, alone=True), submit(3), submit(4))
+    assert all(len(ids) == 1 for _, ids in harness.runner.steps if 2 in ids)
+    announced = [m.request_ids for m in harness.sent if isinstance(m, Running)]
+    assert (2,) in announced
+
+
+def test_a_cancelled_request_frees_its_slot_at_the_next_step() -> None:
+    harness = Harness(max_slots=2)
+    harness.put(submit(1, "endless"))
+    harness.loop.turn()
+    assert harness.loop._scheduler.num_running == 1
+    harness.put(Cancel(1), submit(2))
+    harness.run(submit(3))
+    answers = harness.answers
+    assert answers[1] == Failed(1, "cancelled", "cancelled while it ran")
+    assert isinstance(answers[2], Finished)
+
+
+def test_a_cancel_in_the_queue_and_a_late_one() -> None:
+    harness = Harness(max_slots=2)
+    harness.put(submit(1), submit(2), Cancel(2))
+    harness.run(submit(3))
+    assert harness.answers[2].kind == "cancelled"
+    harness.run(Cancel(1), submit(4))
+    assert isinstance(harness.answers[1], Finished)
+
+
+def test_out_of_memory_halves_the_step_and_makes_later_prefills_smaller() -> None:
+    def fault(kind: str, names: list[str]) -> None:
+        if kind == "prefill" and len(names) > 2:
+            raise torch.OutOfMemoryError
+
+    harness = Harness(FakeRunner(fault), max_slots=9)
+    answers = harness.run(*(submit(i) for i in range(12)))
+    assert all(isinstance(answer, Finished) for answer in answers.values())
+    prefills = [len(ids) for kind, ids in harness.runner.steps if kind == "prefill"]
+    assert prefills[:4] == [8, 4, 2, 2]
+    assert max(prefills[7:], default=0) <= 2
+
+
+def test_a_request_that_fits_not_even_alone_fails_by_itself() -> None:
+    def fault(kind: str, names: list[str]) -> None:
+        if "huge" in names:
+            raise torch.OutOfMemoryError
+
+    answers = Harness(FakeRunner(fault)).run(submit(1), submit(2, "huge"), submit(3))
+    assert isinstance(answers[1], Finished)
+    assert isinstance(answers[3], Finished)
+    assert answers[2].kind == "out_of_memory"
+
+
+@pytest.mark.parametrize("kind_of_step", ["prefill", "decode"])
+def test_only_the_culprit_of_a_failed_step_fails(kind_of_step: str) -> None:
+    def fault(kind: str, names: list[str]) -> None:
+        if kind == kind_of_step and "poison" in names:
+            raise IndexError("a bug")
+
+    answers = Harness(FakeRunner(fault), max_slots=8).run(*(submit(i) for i in range(5)), submit(5, "poison"))
+    assert all(isinstance(answers[i], Finished) for i in range(5))
+    assert answers[5] == Failed(5, "internal", "IndexError: a bug")
+
+
+@pytest.mark.parametrize(
+    ("instruction", "kind"),
+    [("unreadable", "bad_picture"), ("bad grammar", "bad_grammar"), ("too long", "too_long")],
+)
+def test_a_request_that_cannot_start_fails_alone(instruction: str, kind: str) -> None:
+    answers = Harness().run(submit(1, instruction), submit(2))
+    assert answers[1].kind == kind
+    assert isinstance(answers[2], Finished)
+
+
+def test_a_request_too_large_for_the_kv_cache_says_so() -> None:
+    harness = Harness()
+    harness.runner.encode = lambda request: _large(request)  # type: ignore[method-assign]
+    assert "do not fit in the KV cache" in harness.run(submit(1))[1].message
+
+
+def _large(request: Submit) -> FakePrompt:
+    prompt = FakePrompt(request)
+    prompt.num_tokens = 5000
+    return prompt
+
+
+def test_a_row_that_fails_inside_a_step_is_told_why() -> None:
+    class Failing(FakeRunner):
+        def decode(self, rows: list[FakeRow]) -> None:
+            super().decode(rows)
+            for row in rows:
+                if row.sequence.request.instruction == "odd":
+                    row.sequence.failure = "not numbers"
+
+    answers = Harness(Failing()).run(submit(1), submit(2, "odd"))
+    assert answers[2] == Failed(2, "internal", "not numbers")
+    assert isinstance(answers[1], Finished)
+
+
+def test_a_broken_device_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended(BaseException):
+        pass
+
+    def leave(code: int) -> None:
+        raise Ended(code)
+
+    def fault(kind: str, names: list[str]) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(Ended, match=str(EXIT_DEVICE)):
+        Harness(FakeRunner(fault)).run(submit(1))
+
+
+def test_a_shutdown_ends_the_loop() -> None:
+    harness = Harness()
+    harness.put(Shutdown())
+    assert harness.loop.turn() is False
+
+
+def test_the_loop_tells_how_it_is_doing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.engine.loop.STATS_S", 0.0)
+    harness = Harness()
+    harness.run(submit(1), submit(2))
+    last = [m for m in harness.sent if isinstance(m, Stats)][-1]
+    assert last.num_running == 2
+    assert last.num_prefill_tokens == 20
+    assert last.num_answer_tokens == 2
