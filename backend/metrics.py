@@ -33,6 +33,11 @@ class Metrics:
         self._queued = Gauge("prelabel_engine_queued", "Requests that wait in the engine", registry=self.registry)
         self._running = Gauge("prelabel_engine_running", "Requests the engine works on", registry=self.registry)
         self._restarts = Gauge("prelabel_engine_restarts", "Times the engine was restarted", registry=self.registry)
+        self._steps = Gauge("prelabel_engine_steps", "Decode steps since the model was loaded", registry=self.registry)
+        self._device_s = Gauge(
+            "prelabel_engine_device_seconds", "Time of the device by phase", ["phase"], registry=self.registry
+        )
+        self._memory = Gauge("prelabel_engine_memory_gib", "Peak memory of the device", registry=self.registry)
         self._state = Gauge("prelabel_engine_state", "1 for the present state", ["state"], registry=self.registry)
 
     def render(self, status: EngineStatus) -> bytes:
@@ -40,6 +45,10 @@ class Metrics:
         self._queued.set(status.num_queued)
         self._running.set(status.num_running)
         self._restarts.set(status.num_restarts)
+        self._steps.set(status.stats.num_steps)
+        self._device_s.labels("prefill").set(status.stats.prefill_s)
+        self._device_s.labels("decode").set(status.stats.decode_s)
+        self._memory.set(status.stats.memory_gib)
         for state in get_args(EngineState):
             self._state.labels(state).set(1 if state == status.state else 0)
         return generate_latest(self.registry)

@@ -23,8 +23,8 @@ from label_config.prompt import PromptOptions, build_instruction
 from label_config.review import Finding, ReviewOptions, review
 from label_config.schema import LabelSchema
 
-ANSWER_CODE = 2
-"""Raise it with every change of grammar, answer reading, regions or review rules that alters stored predictions."""
+ANSWER_CODE = 3
+"""Raise it with every change of grammar, picture sizes, sampling, answer reading, regions or review rules."""
 MAX_RECIPES = 64
 DOUBTFUL_CHARS = 30
 """A description shorter than this is marked for review, unless the project asks for shorter ones."""
@@ -52,7 +52,13 @@ class Recipe:
         seed = int.from_bytes(hashlib.sha256(f"{sha256}:{self.fingerprint}".encode()).digest()[:4], "big")
         sampling = Sampling(self.options.temperature, self.options.top_p, self.options.max_new_tokens, seed)
         return GenerateRequest(
-            self.schema, self.instruction, picture, sampling, text_max_chars(self.options), interactive
+            self.schema,
+            self.instruction,
+            picture,
+            sampling,
+            text_max_chars(self.options),
+            interactive,
+            group=self.fingerprint,  # projects that ask the same share a turn
         )
 
 

@@ -2,7 +2,7 @@
 
 Knows parameter counts (`model_loader.geometry`) and the byte sizes of the formats; reads no weights, imports no
 torch. The weights are exact to the byte; the workspace is an allowance (its terms are named below), so the engine
-should still size its slots from the memory it finds free after loading: `num_slots_in` does that sum.
+does not go by it: it sizes its KV cache by measuring (`backend.engine.sizing`). This plan is for before the download.
 Sizes: `_bytes` are bytes, `_gib` are 2**30 bytes. A "24 GB" card has 24 GiB.
 """
 
@@ -104,12 +104,6 @@ def plan_memory(
 def kv_bytes_per_token(geometry: Geometry) -> int:
     """Keys and values of all layers in 16 bit: 98,304 bytes for the 30B."""
     return geometry.num_layers * 2 * geometry.num_kv_heads * geometry.head_dim * 2
-
-
-def num_slots_in(free_bytes: int, geometry: Geometry, request: Request) -> int:
-    """How many slots fit in the memory found free after loading, workspace (less the CUDA context) set aside."""
-    workspace = sum(part.size_bytes for part in _workspace(geometry, request)) - CUDA_CONTEXT_BYTES
-    return max(0, (free_bytes - workspace) // (kv_bytes_per_token(geometry) * request.tokens))
 
 
 def _weights(geometry: Geometry, *, packed: bool) -> tuple[Part, ...]:
