@@ -134,7 +134,8 @@ def test_ranges_hold_every_slot_and_stay_in_the_pool(offsets: list[int], scale: 
         return
     places = [ranges.first + i * ranges.stride for i in range(ranges.num_slots)]
     assert set(begins.tolist()) <= set(places)
-    assert 0 <= places[0] and places[-1] + longest <= num_positions
+    assert places[0] >= 0
+    assert places[-1] + longest <= num_positions
     assert len(places) <= 2 * len(offsets)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -109,7 +111,7 @@ class Ring(RuleBasedStateMachine):
                 assert own == [(ids[0] * 100 + len(ids), i) for i in range(len(ids))]
                 ranges.append((offset, offset + len(ids)))
         ranges.sort()
-        assert all(left[1] <= right[0] for left, right in zip(ranges, ranges[1:], strict=False))
+        assert all(left[1] <= right[0] for left, right in itertools.pairwise(ranges))
 
 
 Ring.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, derandomize=True)
