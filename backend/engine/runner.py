@@ -188,6 +188,7 @@ class Runner:
             row.num_cached = span.start + span.length
             try:
                 if not math.isfinite(probability):
+                    self._pool.clear_range(row.offset, row.num_cached)
                     raise GrammarError("the model's probabilities are not numbers")
                 row.sequence.append(token, probability)
             except GrammarError as error:

@@ -51,6 +51,14 @@ def test_a_copied_range_brings_all_layers_and_leaves_the_rest() -> None:
     assert torch.equal(kv.buffer[:, :, :15], before[:, :, :15])
 
 
+def test_a_cleared_range_holds_zeros_and_the_rest_stays() -> None:
+    kv = pool()
+    kv.buffer.fill_(torch.nan)
+    kv.clear_range(3, 4)
+    assert kv.buffer.isnan().all(dim=(0, 1, 3, 4)).tolist() == [not 3 <= position < 7 for position in range(20)]
+    assert not kv.buffer[:, :, 3:7].any()
+
+
 def test_bytes_per_position_are_those_of_the_buffer() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         kv = pool(10, dtype)
