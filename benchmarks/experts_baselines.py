@@ -128,12 +128,12 @@ def _baselines(loaded: LoadedModel) -> list[tuple[str, Forward | str]]:
     grouped = "dequantise + torch grouped_mm" if has_grouped else "dequantise + transformers' loop (no grouped_mm)"
     return [
         ("torch reference", reference.nf4_experts_forward),
-        ("bitsandbytes, each expert", _PerExpert()),
+        ("bitsandbytes, each expert", PerExpert()),
         (grouped, dequantised_grouped_mm),
     ]
 
 
-class _PerExpert:
+class PerExpert:
     """bitsandbytes' 4-bit product for each used expert, as if experts were Linear4bit modules."""
 
     def __init__(self) -> None:

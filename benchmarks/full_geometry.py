@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ HIT_ROWS = 32
 EXPERTS_SHARE = 0.15  # of the time, for the experts' baselines
 COLUMNS = (
     ("image", 5), ("slots", 5), ("run", 4), ("img/s", 7), ("tok/s", 7), ("ms/step", 8), ("tok/step", 8),
-    ("ms/prefill", 10), ("pics", 5), ("ms vision", 9), ("GiB res.", 8), ("GiB alloc.", 10), ("KV tokens", 9),
-    ("forced", 7), ("ideal img/s", 11), ("share", 6),
+    ("ms/prefill", 10), ("pics", 5), ("ms vision", 9), ("in steps", 8), ("GiB res.", 8), ("GiB alloc.", 10),
+    ("KV tokens", 9), ("forced", 7), ("ideal img/s", 11), ("share", 6),
 )  # fmt: skip
 
 
@@ -87,13 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     if device.startswith("cuda") and args.cap_gib:
         total_gib = torch.cuda.get_device_properties(device).total_memory / 2**30
-        torch.cuda.set_per_process_memory_fraction(min(1.0, args.cap_gib / total_gib), device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, args.cap_gib / total_gib))
     loaded = build("small" if args.small else "30b", device)
     _describe(report, loaded)
     save()
     engine_end = started + args.budget_s * (1 - EXPERTS_SHARE)
     loads = [Load(t, s, args.answer_tokens, args.prefix_tokens) for t in args.image_tokens for s in args.slots]
-    print(" ".join(name.rjust(width) for name, width in COLUMNS))
+    print(" ".join(name.rjust(width) for name, width in COLUMNS), flush=True)
     for number, load in enumerate(loads):
         share_s = (engine_end - time.perf_counter()) / (len(loads) - number)
         report.engine.append(run_load(loaded, load, card, args.cap_gib, share_s))
@@ -101,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(" ".join(cell.rjust(width) for cell, (_, width) in zip(_cells(report.engine[-1]), COLUMNS, strict=True)))
         for note in _notes(report.engine[-1]):
             print(f"      {note}")
+        sys.stdout.flush()  # a device fault ends the process at once
         save()
     token_counts = (HIT_ROWS, 256) if args.small else (experts_baselines.DECODE_ROWS, experts_baselines.PREFILL_TOKENS)
     left_s = max(20.0 if not args.small else 2.0, started + args.budget_s - time.perf_counter())
@@ -142,7 +144,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bandwidth-gbs", type=float, help="the card's memory bandwidth, if it is not known here")
     parser.add_argument("--tflops", type=float, help="the card's dense bfloat16 TFLOPS (float32 accumulation)")
     parser.add_argument("--small", action="store_true", help="a small geometry and few requests, to try this program")
-    parser.add_argument("--device", help="cuda if there is a card, else cpu")
+    parser.add_argument("--device", choices=("cuda", "cpu"), help="cuda if there is a card, else cpu")
     args = parser.parse_args(arguments)
     args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if args.device == "cpu" and not args.small:
@@ -165,6 +167,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--image-tokens: each must be a square number of at least 4, as 256 or 576")
     if min(args.slots) < 1 or args.answer_tokens < 16 or args.prefix_tokens < 16 or args.budget_s <= 0:
         parser.error("--slots are at least 1, --answer-tokens and --prefix-tokens at least 16, --budget-s above 0")
+    if args.cap_gib is not None and args.cap_gib <= 0:
+        parser.error("--cap-gib is above 0")
     if (args.bandwidth_gbs is None) != (args.tflops is None):
         parser.error("--bandwidth-gbs and --tflops go together")
     return args
@@ -219,6 +223,7 @@ def _cells(row: Row) -> list[str]:
         f"{m.prefill_ms:.1f}",
         f"{m.pictures_per_prefill:.1f}",
         f"{m.vision_ms:.2f}",
+        f"{m.steps_share:.0%}",
         f"{m.peak_reserved_gib:.2f}" if on_card else "-",
         f"{m.peak_allocated_gib:.2f}" if on_card else "-",
         str(m.kv_tokens),
