@@ -46,7 +46,7 @@ class KvPool:
         self.buffer[:, :, target : target + num_tokens] = self.buffer[:, :, source : source + num_tokens]
 
     def clear_range(self, offset: int, num_tokens: int) -> None:
-        """Write zeros from `offset` on, where keys became no numbers: masked for the next request, they still spread."""
+        """Write zeros where keys became no numbers: a masked NaN would still spread to the next request."""
         self.buffer[:, :, offset : offset + num_tokens] = 0
 
 
