@@ -1,9 +1,9 @@
 """Speed and memory at the size of Qwen3-VL-30B-A3B on one CUDA card, with random 4-bit weights: nothing is downloaded.
 
-`python -m benchmarks.full_geometry --cap-gib 24 [--json FILE]`, under 10 minutes. It makes the model on the card
-(`random_model`), tunes the kernels as the engine does at its start, then measures the engine for each number of image
-tokens and slots (`geometry_engine`) beside what the card's data sheet allows (`roofline`), and the experts alone
-beside other ways to run them (`experts_baselines`). Each row is printed, and FILE written anew, as soon as it is
+`python -m benchmarks.full_geometry --cap-gib 24 [--json FILE]`, made to end within 10 minutes. It makes the model on
+the card (`random_model`), tunes the kernels as the engine does at its start, then measures the engine for each number
+of image tokens and slots (`geometry_engine`) beside what the card's data sheet allows (`roofline`), and the experts
+alone beside other ways to run them (`experts_baselines`). Each row is printed, and FILE written anew, as soon as it is
 known. What fails in one row is said there, and the rest goes on. `--small`: a small geometry, on a CPU if there is no
 card, to see that all of it works. docs/gpu.md says what the columns mean.
 """
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report.engine.append(run_load(loaded, load, card, args.cap_gib, share_s))
         release_memory()
         print(" ".join(cell.rjust(width) for cell, (_, width) in zip(_cells(report.engine[-1]), COLUMNS, strict=True)))
-        for note in _notes(report.engine[-1]):
+        for note in notes(report.engine[-1]):
             print(f"      {note}")
         sys.stdout.flush()  # a device fault ends the process at once
         save()
@@ -233,7 +233,7 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _notes(row: Row) -> list[str]:
+def notes(row: Row) -> list[str]:
     if row.measured is None:
         return [row.error]
     notes = []

@@ -7,6 +7,7 @@ import bitsandbytes as bnb
 import pytest
 import torch
 
+from backend.engine.cache import kv_bytes_per_position
 from backend.engine.runner import Runner
 from benchmarks import experts_baselines, full_geometry
 from benchmarks.geometry_engine import Load, make_instruction, make_requests, measure
@@ -152,6 +153,17 @@ def test_the_forced_share_is_that_of_tokens_without_a_step(loaded: LoadedModel) 
     assert 0.2 < measured.forced_share < 0.9
     assert measured.tokens_per_step >= measured.running * 0.99  # every row gets a token, forced ones come on top
     assert measured.images_per_s * measured.window_s == pytest.approx(measured.answers_in_window)
+
+
+def test_slots_that_do_not_fit_in_memory_are_said(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    position_bytes = kv_bytes_per_position(loaded.model.config.text_config, loaded.dtype)
+    load = Load(image_tokens=16, slots=4, answer_tokens=24, prefix_tokens=20)
+    monkeypatch.setattr("backend.engine.sizing.CPU_KV_BYTES", 300 * position_bytes)  # a request takes 80
+    row = full_geometry.run_load(loaded, load, None, None, 30.0)
+    assert row.measured is not None
+    assert row.measured.running == 3
+    assert row.measured.kv_tokens == 300
+    assert "of 4 slots" in "".join(full_geometry.notes(row))
 
 
 def test_too_little_time_for_a_figure_is_said(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
