@@ -179,11 +179,17 @@ class Runner:
         return hidden.index_select(0, self._to_device(np.cumsum(packed.lengths()) - 1))
 
     def _advance(self, rows: Rows[Row], packed: Packed, hidden: torch.Tensor, masks: Future[None]) -> None:
-        """Choose the next token of each row and hand it over."""
+        """Choose the next token of each row and hand it over. Raises ArithmeticError for several broken rows.
+
+        A row whose numbers are broken fails alone. Where several are, one may have spoilt the others (a masked key
+        counts 0 times its value, which is no number if the value is none): in smaller steps the culprit is found.
+        """
         logits = self._model.lm_head(hidden)
         masks.result()
         mask = self._masks[: len(rows)].to(self._device, non_blocking=True)
         tokens, probabilities = choose_tokens(logits, mask, [_draw(row.sequence) for row in rows])
+        if sum(not math.isfinite(probability) for probability in probabilities) > 1:
+            raise ArithmeticError("the model's probabilities are not numbers")
         for row, span, token, probability in zip(rows, packed.spans, tokens, probabilities, strict=True):
             row.num_cached = span.start + span.length
             try:

@@ -43,6 +43,13 @@ def test_its_neighbours_go_on(runner: Runner) -> None:
     assert [bool(failure) for failure in prefill(runner, broken=1)] == [False, True, False]
 
 
+def test_several_broken_rows_are_left_to_smaller_steps(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = runner._model.lm_head.forward
+    monkeypatch.setattr(runner._model.lm_head, "forward", lambda hidden: head(hidden) * math.nan)
+    with pytest.raises(ArithmeticError, match="not numbers"):
+        prefill(runner, broken=None)
+
+
 def test_a_shorter_request_in_the_same_slot_is_answered(runner: Runner) -> None:
     assert "not numbers" in prefill(runner, broken=1)[1]
     assert prefill(runner, broken=None, second=False) == ["", "", ""]
