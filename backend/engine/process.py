@@ -51,6 +51,8 @@ def main(connection: Connection, options: EngineOptions) -> None:
         send(LoadFailed(f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]))
         return
     loop.run()
+    logging.shutdown()
+    os._exit(0)  # threads may be inside torch still, which does not survive the interpreter's own way out
 
 
 def load(options: EngineOptions, mailbox: Mailbox, send: Callable[[FromEngine], None]) -> EngineLoop:
