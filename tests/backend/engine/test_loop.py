@@ -153,11 +153,11 @@ def test_bulk_work_steps_aside_for_an_interactive_request() -> None:
     harness.put(*(submit(i, "endless") for i in range(3)))
     harness.loop.turn()
     harness.put(submit(100, "endless", interactive=True))
-    for _ in range(9):
+    for _ in range(13):
         harness.loop.turn()
     alone = sum(ids == [100] for kind, ids in harness.runner.steps if kind == "decode")
     together = sum(100 in ids and len(ids) > 1 for kind, ids in harness.runner.steps if kind == "decode")
-    assert (alone, together) == (6, 2)
+    assert (alone, together) == (10, 2)
 
 
 def test_a_request_that_was_aboard_a_death_is_prepared_and_run_alone() -> None:
