@@ -105,3 +105,8 @@ class LabelStudioError(PrelabelError):
     def __init__(self, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
         self.retryable = retryable
+
+
+def one_line(error: BaseException) -> str:
+    """Kind and text of an error for a message or a log: one line of at most 500 characters."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]

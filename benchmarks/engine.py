@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 
 from backend.engine.client import EngineClient
-from backend.engine.messages import GenerateRequest, Picture, Sampling, Submit
+from backend.engine.messages import GenerateRequest, Sampling, Submit
 from backend.engine.options import EngineOptions
+from benchmarks.garments import request_about
 from benchmarks.generate_baseline import GenerateBaseline
 from benchmarks.report import hardware, percentile, print_table, write_json
-from label_config.prompt import PromptOptions, build_instruction
 from model_loader.experts.unpacked import drop_unpacked
 from model_loader.garments import dataset
 from model_loader.garments.variants import shipped_schema
@@ -66,13 +66,8 @@ class Latency:
 def garments_requests(count: int) -> list[Submit]:
     """The first `count` test pictures, asked about as the backend does, but greedily: the answers can be compared."""
     pictures, _ = dataset.read_split(dataset.DEFAULT_FOLDER, "t10k")
-    schema = shipped_schema("zh")
-    instruction = build_instruction(schema, PromptOptions())
-    shown = [dataset.enlarge(picture).convert("RGB") for picture in pictures[:count]]
-    return [
-        Submit(schema, instruction, Picture(i.width, i.height, i.tobytes()), Sampling(temperature=0.0), request_id=n)
-        for n, i in enumerate(shown)
-    ]
+    schema, greedy = shipped_schema("zh"), Sampling(temperature=0.0)
+    return [request_about(schema, number, picture, greedy) for number, picture in enumerate(pictures[:count])]
 
 
 def measure_generate(

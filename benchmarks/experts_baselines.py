@@ -20,7 +20,7 @@ import bitsandbytes.functional as bnb_functional
 import torch
 from transformers.integrations.moe import _can_use_grouped_mm, grouped_mm_experts_forward
 
-from backend.engine.loop import one_line
+from backend.errors import one_line
 from benchmarks.geometry_engine import synchronize
 from model_loader.experts import reference
 from model_loader.experts.dispatch import packed_weights

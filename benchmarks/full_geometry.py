@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from backend.engine.loop import one_line
+from backend.errors import one_line
 from benchmarks import experts_baselines, roofline
 from benchmarks.experts_baselines import Timing
 from benchmarks.geometry_engine import Load, Measured, measure, release_memory

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
-import json
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,6 +23,7 @@ from numpy.typing import NDArray
 from backend.engine.messages import Picture, Sampling, Submit
 from backend.engine.options import EngineOptions
 from benchmarks.in_process import InProcessEngine
+from benchmarks.report import write_json
 from label_config.answer import Answer, parse_answer
 from label_config.prompt import PromptOptions, build_instruction
 from label_config.review import review
@@ -73,7 +71,7 @@ def measure(quantisation: Quantisation, dtype: torch.dtype, limit: int, batch: i
     num_tokens = 0
     started = time.perf_counter()
     for start in range(0, len(pictures), 1000):
-        results = engine.answer([_request(schema, i, pictures[i]) for i in range(start, min(start + 1000, limit))])
+        results = engine.answer([request_about(schema, i, pictures[i]) for i in range(start, min(start + 1000, limit))])
         num_tokens += sum(len(result.pieces) for result in results)
         answers += [parse_answer(schema, r.pieces, r.probabilities, truncated=False) for r in results]
     elapsed = time.perf_counter() - started
@@ -81,14 +79,17 @@ def measure(quantisation: Quantisation, dtype: torch.dtype, limit: int, batch: i
     return _report(name, schema, answers, classes, num_tokens, elapsed)
 
 
-def _request(schema: LabelSchema, number: int, picture: NDArray[np.uint8]) -> Submit:
+def request_about(
+    schema: LabelSchema, number: int, picture: NDArray[np.uint8], sampling: Sampling | None = None
+) -> Submit:
+    """Ask about one picture as the backend does; sampled with the number as seed unless `sampling` says otherwise."""
     shown = dataset.enlarge(picture).convert("RGB")
     return Submit(
         request_id=number,
         schema=schema,
         instruction=build_instruction(schema, PromptOptions()),
         picture=Picture(shown.width, shown.height, shown.tobytes()),
-        sampling=Sampling(seed=number),
+        sampling=sampling or Sampling(seed=number),
     )
 
 
@@ -137,7 +138,7 @@ def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_])
     return error
 
 
-def print_table(reports: Sequence[Report]) -> None:
+def print_reports(reports: Sequence[Report]) -> None:
     print(f"{'weights':10}{'field':10}{'accuracy':>10}{'confidence':>12}{'cal. error':>12}")
     for report in reports:
         for name, field in report.fields.items():
@@ -155,18 +156,6 @@ def print_table(reports: Sequence[Report]) -> None:
         )
 
 
-def hardware() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    names = [line.split(":")[1].strip() for line in _cpu_info() if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
-
-
-def _cpu_info() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=int, default=10_000, help="number of test pictures")
@@ -178,17 +167,15 @@ def main() -> None:
     for weights in args.weights:
         dtype = torch.bfloat16 if weights == "bfloat16" else torch.float32
         reports.append(measure("nf4" if weights == "nf4" else "none", dtype, args.limit, args.batch))
-    print_table(reports)
+    print_reports(reports)
     if args.json:
-        document: dict[str, Any] = {
-            "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-            "hardware": hardware(),
-            "torch": torch.__version__,
-            "data": "Fashion-MNIST test split, label config garments.zh",
-            "reports": [dataclasses.asdict(report) for report in reports],
-        }
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        write_json(
+            args.json,
+            {
+                "data": "Fashion-MNIST test split, label config garments.zh",
+                "reports": [dataclasses.asdict(report) for report in reports],
+            },
+        )
 
 
 if __name__ == "__main__":

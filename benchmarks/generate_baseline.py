@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence as Rows
-from typing import Any
 
 import llguidance.hf
 import numpy as np
@@ -18,10 +17,11 @@ import torch
 from llguidance.numpy import fill_next_token_bitmask
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from backend.engine.choice import GREEDY, Draw, choose_tokens
+from backend.engine.choice import choose_tokens
 from backend.engine.messages import Finished, Submit
 from backend.engine.pictures import to_patches
 from backend.engine.prompts import PromptEncoder
+from backend.engine.runner import draw_of
 from backend.engine.sequence import GrammarCache, Sequence
 from label_config.grammar import text_slices
 from model_loader.loader import LoadedModel
@@ -96,13 +96,8 @@ class _GrammarProcessor(LogitsProcessor):  # type: ignore[misc]
         mask = np.zeros((len(rows), (logits.shape[1] + 31) // 32), dtype=np.int32)
         for i, row in enumerate(rows):
             fill_next_token_bitmask(self._sequences[row].matcher, mask, i)
-        draws = [_draw(self._sequences[row]) for row in rows]
+        draws = [draw_of(self._sequences[row]) for row in rows]
         tokens, probabilities = choose_tokens(logits, torch.from_numpy(mask).to(logits.device), draws)
         for row, token, probability in zip(rows, tokens, probabilities, strict=True):
             self._sequences[row].append(token, probability)
             self._queues[row].extend(self._sequences[row].pending)
-
-
-def _draw(sequence: Sequence) -> Draw:
-    sampling: Any = sequence.request.sampling
-    return Draw(sampling.temperature, sampling.top_p, sequence.uniform()) if sequence.in_text else GREEDY

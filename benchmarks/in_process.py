@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable
 
-from backend.engine.loop import EngineLoop, one_line
+from backend.engine.loop import EngineLoop
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import Failed, Finished, FromEngine, Submit
 from backend.engine.options import EngineOptions
 from backend.engine.preparation import Preparation
 from backend.engine.sizing import make_runner, scheduler_limits
 from model_loader.loader import LoadedModel
-
-log = logging.getLogger(__name__)
 
 
 class InProcessEngine:
@@ -24,9 +21,7 @@ class InProcessEngine:
         on_cpu = not loaded.device.startswith("cuda")
         self.device = loaded.device
         self.runner, self.sizes = make_runner(loaded, options)
-        self.graph_error = ""
-        if not on_cpu:
-            self._capture_graphs()
+        self.graph_error = "" if on_cpu else self.runner.try_graphs()
         preparation = Preparation(self.runner.to_patches, self.runner.encode if on_cpu else None, num_threads)
         self.mailbox = Mailbox()
         self.answers: dict[int, Finished] = {}
@@ -53,14 +48,6 @@ class InProcessEngine:
     def close(self) -> None:
         """Free the KV cache, the graphs and the mask thread; the model stays."""
         self.runner.close()
-
-    def _capture_graphs(self) -> None:
-        """As the engine's process does: a card on which capturing fails decodes without, and `graph_error` says so."""
-        try:
-            self.runner.capture_graphs()
-        except Exception as error:
-            self.graph_error = one_line(error)
-            log.exception("decode steps could not be captured as CUDA graphs: they run without, slower")
 
     def _receive(self, message: FromEngine) -> None:
         if isinstance(message, Finished):

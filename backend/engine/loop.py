@@ -25,6 +25,7 @@ from backend.engine.preparation import Preparation
 from backend.engine.prompts import Prompt, PromptTooLong
 from backend.engine.runner import Runner
 from backend.engine.scheduler import KvTooSmall, Prefill, Scheduler, SchedulerLimits, Slot, Work
+from backend.errors import one_line
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,6 @@ class EngineLoop:
         self._stats = Stats()
         self._stats_at = 0.0
         self._smaller_until = 0.0
-        self._max_prefill_tokens = limits.max_prefill_tokens
         self._look_ahead = max(2, min(16, limits.max_slots))
 
     def run(self) -> None:
@@ -82,8 +82,7 @@ class EngineLoop:
         self._prepare_upcoming()
         self._say_stats()
         if self._smaller_until and time.monotonic() > self._smaller_until:
-            self._max_prefill_tokens = self._limits.max_prefill_tokens
-            self._scheduler.limit_prefill(self._max_prefill_tokens)
+            self._scheduler.limit_prefill(self._limits.max_prefill_tokens)
             self._smaller_until = 0.0
         turn = self._scheduler.next_turn()
         if isinstance(turn, Prefill):
@@ -99,7 +98,9 @@ class EngineLoop:
             self._submit(message)
         elif message.request_id in self._jobs:  # else it was answered already
             was_running = self._jobs[message.request_id].row is not None
-            self._fail(message.request_id, "cancelled", "cancelled " + ("while it ran" if was_running else "in time"))
+            self._fail(
+                message.request_id, "cancelled", "cancelled " + ("while it ran" if was_running else "while it waited")
+            )
 
     def _submit(self, request: Submit) -> None:
         try:
@@ -235,9 +236,8 @@ class EngineLoop:
 
     def _shrink(self, jobs: list[_Job]) -> None:
         torch.cuda.empty_cache()
-        tokens = min(self._max_prefill_tokens, sum(len(job.prompt.suffix_ids) for job in jobs) // 2)
+        tokens = min(self._scheduler.max_prefill_tokens, sum(len(job.prompt.suffix_ids) for job in jobs) // 2)
         log.warning("out of memory with %d requests in one step; prefills are %d tokens now", len(jobs), tokens)
-        self._max_prefill_tokens = tokens
         self._scheduler.limit_prefill(tokens)
         self._smaller_until = time.monotonic() + SMALLER_PREFILL_S
 
@@ -280,7 +280,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = str(error)
     shortage = "CUBLAS_STATUS_ALLOC_FAILED" in text or ("Triton Error [CUDA]" in text and "out of memory" in text)
     return isinstance(error, torch.OutOfMemoryError) or shortage
-
-
-def one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import FromEngine, LoadFailed, Loading, Ready
 from backend.engine.options import EngineOptions
+from backend.errors import one_line
 from backend.logs import configure_logging
 
 if TYPE_CHECKING:
     from backend.engine.loop import EngineLoop
-    from backend.engine.runner import Runner
     from model_loader.loader import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def main(connection: Connection, options: EngineOptions) -> None:
         loop = load(options, mailbox, send)
     except Exception as error:
         log.exception("the model could not be loaded")
-        send(LoadFailed(f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]))
+        send(LoadFailed(one_line(error)))
         return
     loop.run()
     logging.shutdown()
@@ -90,7 +90,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Callable[[FromEngine], 
     _tune(loaded)
     runner, sizes = make_runner(loaded, options)
     if not on_cpu:
-        _capture_graphs(runner)
+        runner.try_graphs()
     preparation = Preparation(
         runner.to_patches, runner.encode if on_cpu else None, min(MAX_PICTURE_THREADS, max(1, num_cpus - 1))
     )
@@ -117,17 +117,6 @@ def _tune(loaded: LoadedModel) -> None:
     if loaded.device.startswith("cuda") and loaded.quantisation == "nf4":
         use_fused_linears(loaded.model)
         calibrate(loaded.model)
-
-
-def _capture_graphs(runner: Runner) -> None:
-    import torch
-
-    stream = torch.cuda.current_stream()
-    try:
-        runner.capture_graphs()
-    except Exception:
-        torch.cuda.set_stream(stream)  # a capture that fails at its end leaves its own stream in place
-        log.exception("decode steps could not be captured as CUDA graphs: they run without, slower")
 
 
 def _read(connection: Connection, mailbox: Mailbox) -> None:

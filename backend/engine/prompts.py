@@ -26,7 +26,7 @@ class PromptTooLong(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """`prefix_ids`: the instruction. `suffix_ids`: image placeholders and what closes the turn."""
+    """`prefix_ids`: the instruction. `suffix_ids`: one pad an image token, and what closes the turn."""
 
     prefix_ids: tuple[int, ...]
     suffix_ids: tuple[int, ...]

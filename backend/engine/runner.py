@@ -10,6 +10,7 @@ may be run again in smaller parts. Raises torch.OutOfMemoryError, and whatever t
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
@@ -35,8 +36,11 @@ from backend.engine.prefixes import PrefixArea
 from backend.engine.prompts import Prompt, PromptEncoder
 from backend.engine.sequence import GrammarCache, GrammarError, Sequence
 from backend.engine.vision import VisionTower, VisualTokens
+from backend.errors import one_line
 from label_config.grammar import text_slices
 from model_loader.loader import LoadedModel
+
+log = logging.getLogger(__name__)
 
 MAX_VISION_TOKENS = 4096
 
@@ -44,8 +48,8 @@ MAX_VISION_TOKENS = 4096
 class Runner:
     """One instance per loaded model. One thread owns the device; only `to_patches` may be called from others.
 
-    The pool has `prefix_tokens` positions for instructions, then `kv_tokens` that the scheduler gives to slots
-    (offsets count from there).
+    The pool begins with an area for instructions (`PrefixArea`); `kv_tokens` positions that the scheduler gives to
+    slots follow, and offsets count from there.
     """
 
     def __init__(
@@ -123,6 +127,17 @@ class Runner:
         """Decode through graphs from now on. Raises whatever capturing raises."""
         self._graphs = DecodeGraphs(self._language_model, self._pool, capture=capture)
 
+    def try_graphs(self) -> str:
+        """Decode through CUDA graphs if this card can capture them; else without, and why not is returned."""
+        stream = torch.cuda.current_stream()
+        try:
+            self.capture_graphs()
+        except Exception as error:
+            torch.cuda.set_stream(stream)  # a capture that fails at its end leaves its own stream in place
+            log.exception("decode steps could not be captured as CUDA graphs: they run without, slower")
+            return one_line(error)
+        return ""
+
     def close(self) -> None:
         """Free the pool, the graphs and the threads."""
         if self._graphs is not None:
@@ -187,7 +202,7 @@ class Runner:
         logits = self._model.lm_head(hidden)
         masks.result()
         mask = self._masks[: len(rows)].to(self._device, non_blocking=True)
-        tokens, probabilities = choose_tokens(logits, mask, [_draw(row.sequence) for row in rows])
+        tokens, probabilities = choose_tokens(logits, mask, [draw_of(row.sequence) for row in rows])
         if sum(not math.isfinite(probability) for probability in probabilities) > 1:
             raise ArithmeticError("the model's probabilities are not numbers")
         for row, span, token, probability in zip(rows, packed.spans, tokens, probabilities, strict=True):
@@ -209,7 +224,8 @@ class Runner:
         return torch.from_numpy(array).to(self._device, non_blocking=True)
 
 
-def _draw(sequence: Sequence) -> Draw:
+def draw_of(sequence: Sequence) -> Draw:
+    """How the next token of `sequence` is chosen: texts are sampled, labels take the most probable one."""
     sampling = sequence.request.sampling
     if not sequence.in_text or sampling.temperature < MIN_TEMPERATURE:
         return GREEDY

@@ -130,6 +130,11 @@ class Scheduler:
         return len(self._running)
 
     @property
+    def max_prefill_tokens(self) -> int:
+        """The limit of one prefill now (`limit_prefill`)."""
+        return self._max_prefill_tokens
+
+    @property
     def runs_alone(self) -> bool:
         """Whether a request runs that must have no neighbours."""
         return self._alone_runs

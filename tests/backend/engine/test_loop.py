@@ -216,9 +216,9 @@ def test_out_of_memory_in_a_decode_step_never_makes_prefills_larger() -> None:
             raise torch.OutOfMemoryError
 
     harness = Harness(FakeRunner(fault), max_slots=9)
-    harness.loop._max_prefill_tokens = 20
+    harness.loop._scheduler.limit_prefill(20)
     harness.run(*(submit(i) for i in range(8)))
-    assert harness.loop._max_prefill_tokens == 20
+    assert harness.loop._scheduler.max_prefill_tokens == 20
 
 
 @pytest.mark.parametrize(
