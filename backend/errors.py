@@ -15,6 +15,10 @@ PrelabelError
 ├── EngineDead            503  the engine process ended while it worked on this request
 ├── GenerationFailed           the engine could not answer this one request
 ├── Cancelled                  the request was cancelled
+├── StoreError            503  the store could not do it, and nothing was changed
+│   ├── StoreBusy         503  another program holds the file; the same call may work later
+│   ├── StoreFull         503  the disk is full or failing; works again once there is space
+│   └── StoreUnusable     503  the file is damaged, newer or not writable: refuse to start
 └── LabelStudioError           Label Studio refused or could not be reached; `retryable` says if waiting helps
 
 The text of each is safe to show: it never holds a secret, a memory address or a traceback.
@@ -98,6 +102,22 @@ class GenerationFailed(PrelabelError):
 
 
 class Cancelled(PrelabelError):
+    pass
+
+
+class StoreError(PrelabelError):
+    http_status = 503
+
+
+class StoreBusy(StoreError):
+    pass
+
+
+class StoreFull(StoreError):
+    pass
+
+
+class StoreUnusable(StoreError):
     pass
 
 

@@ -1,0 +1,109 @@
+"""Open the store's file: make it, check it, migrate it; keep a damaged one aside and begin anew.
+
+The whole file is checked when it is small, or when its WAL was left behind, which an orderly close removes. Damage that
+this does not find shows at the first read of the page, as StoreUnusable. Nothing is ever deleted.
+Raises StoreUnusable (with the next step), StoreBusy or StoreFull.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from backend.errors import StoreError, StoreUnusable
+from backend.store.database import DAMAGED, Database, primary_code, translated
+from backend.store.migrations import migrate
+
+log = logging.getLogger(__name__)
+
+CHEAP_CHECK_BYTES = 64 * 1024 * 1024
+_WAL = "-wal"
+_PARTS = ("", _WAL, "-shm")
+
+
+def open_database(path: Path, now: float, busy_timeout_s: float) -> tuple[Database, Path | None]:
+    """Return the database, and where a damaged file was moved to, if there was one."""
+    try:
+        _make(path)
+        database = _open(path, busy_timeout_s)
+        if database is not None:
+            return database, None
+        aside = _set_aside(path, now)
+        log.error("%s is damaged; it is kept as %s and an empty one is started", path, aside.name)
+        _make(path)
+        database = _open(path, busy_timeout_s)
+    except OSError as error:
+        raise _unusable(path, f"it cannot be written ({error.strerror})") from None
+    if database is None:
+        raise _unusable(path, "a new file is damaged as soon as it is written")
+    return database, aside
+
+
+def _make(path: Path) -> None:
+    """See that the file is there and writable, for this user alone: it holds addresses of pictures. Raises OSError."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _open(path: Path, busy_timeout_s: float) -> Database | None:
+    """None: the file is damaged."""
+    wal = path.with_name(path.name + _WAL)
+    checked = path.stat().st_size <= CHEAP_CHECK_BYTES or (wal.exists() and wal.stat().st_size > 0)
+    database: Database | None = None
+    try:
+        with translated(path):
+            try:
+                database = Database(path, busy_timeout_s)
+                if _prepare(database.writer, checked=checked):
+                    return database
+            except sqlite3.DatabaseError as error:
+                if primary_code(error) not in DAMAGED:
+                    raise
+    except BaseException as error:
+        if database is not None:
+            database.close()
+        if isinstance(error, StoreUnusable):
+            raise StoreUnusable(f"{path} cannot be used: {error}.") from None
+        if type(error) is StoreError:
+            raise _unusable(path, "it cannot be written") from error
+        raise
+    if database is not None:
+        database.close()
+    return None
+
+
+def _prepare(connection: sqlite3.Connection, *, checked: bool) -> bool:
+    """False: the check found damage. Raises sqlite3.Error and StoreUnusable."""
+    if not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or never
+    if checked and connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        return False
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreUnusable("its file system has no shared memory; choose a PRELABEL_DATA_DIR on a local disk")
+    migrate(connection)
+    return True
+
+
+def _set_aside(path: Path, now: float) -> Path:
+    """Rename the file and what belongs to it. Raises OSError."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    aside = path.with_name(f"{path.name}.unreadable-{stamp}")
+    number = 1
+    while any(aside.with_name(aside.name + part).exists() for part in _PARTS):
+        number += 1
+        aside = path.with_name(f"{path.name}.unreadable-{stamp}-{number}")
+    for part in reversed(_PARTS):  # the file itself last: a crash before that finds it damaged again
+        piece = path.with_name(path.name + part)
+        if piece.exists():
+            piece.rename(aside.with_name(aside.name + part))
+    return aside
+
+
+def _unusable(path: Path, why: str) -> StoreUnusable:
+    return StoreUnusable(
+        f"{path} cannot be used: {why}. Set PRELABEL_DATA_DIR to a folder that is there and writable, "
+        "or give this one to the user prelabel runs as."
+    )
