@@ -22,6 +22,7 @@ SYNCHRONOUS = "FULL"
 """What a commit waits for. Tests of killed processes need no disk to wait for."""
 _WAL_PAGES = 1_000
 _MAX_WAL_BYTES = 16 * 1024 * 1024
+_FREE_PAGES = 2_000
 _CACHE_KIB = 16 * 1024
 
 _FULL = {
@@ -101,10 +102,7 @@ class Database:
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction: committed at the end of the block, rolled back whole if anything is raised."""
-        if not self._lock.acquire(timeout=2 * self._busy_timeout_s):
-            raise StoreBusy(f"{self.path} has had a long write for {2 * self._busy_timeout_s:g} s. Try again.")
-        try:
-            self._require_open()
+        with self._writing():
             with translated(self.path):
                 self._writer.execute("BEGIN IMMEDIATE")
                 try:
@@ -115,8 +113,22 @@ class Database:
                     self._roll_back()
                     raise
             faults.hit("after_commit")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        if not self._lock.acquire(timeout=2 * self._busy_timeout_s):
+            raise StoreBusy(f"{self.path} has had a long write for {2 * self._busy_timeout_s:g} s. Try again.")
+        try:
+            self._require_open()
+            yield
         finally:
             self._lock.release()
+
+    def give_back_pages(self) -> None:
+        """Return pages that hold nothing to the file system, a few thousand at a time."""
+        with self._writing(), translated(self.path):
+            # not `execute`: it ends this statement after the first page
+            self._writer.executescript(f"PRAGMA incremental_vacuum({_FREE_PAGES})")
 
     def _roll_back(self) -> None:
         if self._writer.in_transaction:  # SQLite ends it by itself after some errors

@@ -1,6 +1,6 @@
 """Keep the file bounded: forget what is over and old, then what nobody refers to. Each call is part of a transaction.
 
-Each function removes at most CHUNK rows and returns how many, so that a caller repeats it until it returns 0.
+`prune_work` and `prune_answers` remove at most CHUNK rows and return how many: a caller repeats them until that is 0.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import sqlite3
 
 CHUNK = 2_000
-_FREE_PAGES = 2_000
 
 OVER_IDS = """SELECT id FROM work WHERE state IN ('delivered', 'failed', 'cancelled') AND updated_at < ?
     AND (open_replies = 0 OR reply_until < ?) LIMIT ?"""
@@ -25,7 +24,7 @@ def prune_answers(connection: sqlite3.Connection, before: float) -> int:
 
 
 def prune_rest(connection: sqlite3.Connection, before: float) -> None:
-    """Recipes and projects without work, and pages that hold nothing any more."""
+    """Forget recipes and projects without work."""
     connection.execute(
         "DELETE FROM recipe WHERE saved_at < ? AND NOT EXISTS (SELECT 1 FROM work WHERE recipe = fingerprint)", [before]
     )
@@ -34,4 +33,3 @@ def prune_rest(connection: sqlite3.Connection, before: float) -> None:
         AND NOT EXISTS (SELECT 1 FROM work WHERE project_id = project.id)""",
         [before],
     )
-    connection.execute(f"PRAGMA incremental_vacuum({_FREE_PAGES})").fetchall()

@@ -200,6 +200,7 @@ class Store:
         self._in_steps(lambda connection: pruning.prune_answers(connection, before))
         with self._database.write() as connection:
             pruning.prune_rest(connection, before)
+        self._database.give_back_pages()
         return num_rows
 
     def _in_steps(self, step: Callable[[sqlite3.Connection], int]) -> int:

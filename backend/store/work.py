@@ -49,7 +49,7 @@ def accept(
 ) -> list[Work]:
     """Raises ValueError for a recipe that was not saved."""
     _require_recipes(connection, {rows.clean(item.recipe) for item in items})
-    projects = {name: _project_id(connection, name, now) for name in {item.project for item in items}}
+    projects = {name: _project_id(connection, name, now) for name in dict.fromkeys(i.project for i in items)}
     ids: dict[tuple[str, int, str], int] = {}
     for item in items:
         key = (item.project, item.task_id, item.model_version)
