@@ -62,7 +62,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 class Database:
-    """Thread-safe. `connect` raises sqlite3.Error; `read` and `write` raise StoreError."""
+    """Thread-safe. Making one raises sqlite3.Error; `read` and `write` raise StoreError."""
 
     def __init__(self, path: Path, busy_timeout_s: float) -> None:
         self.path = path
@@ -93,11 +93,6 @@ class Database:
             connection.close()
             raise
         return connection
-
-    @property
-    def writer(self) -> sqlite3.Connection:
-        """The writing connection itself, for opening; afterwards only `write` uses it."""
-        return self._writer
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:

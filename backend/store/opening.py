@@ -27,19 +27,21 @@ _PARTS = ("", _WAL, "-shm")
 def open_database(path: Path, now: float, busy_timeout_s: float) -> tuple[Database, Path | None]:
     """Return the database, and where a damaged file was moved to, if there was one."""
     try:
-        _make(path)
-        database = _open(path, busy_timeout_s)
-        if database is not None:
-            return database, None
-        aside = _set_aside(path, now)
-        log.error("%s is damaged; it is kept as %s and an empty one is started", path, aside.name)
-        _make(path)
-        database = _open(path, busy_timeout_s)
+        aside = _make_ready(path, now, busy_timeout_s)
+        if aside is not None:
+            log.error("%s is damaged; it is kept as %s and an empty one is started", path, aside.name)
+            if _make_ready(path, now, busy_timeout_s) is not None:
+                raise _unusable(path, "a new file is damaged as soon as it is written")
+        with translated(path):
+            return Database(path, busy_timeout_s), aside
     except OSError as error:
         raise _unusable(path, f"it cannot be written ({error.strerror})") from None
-    if database is None:
-        raise _unusable(path, "a new file is damaged as soon as it is written")
-    return database, aside
+    except StoreUnusable:
+        raise
+    except StoreError as error:
+        if type(error) is StoreError:
+            raise _unusable(path, "it cannot be written") from error
+        raise
 
 
 def _make(path: Path) -> None:
@@ -47,31 +49,25 @@ def _make(path: Path) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
-def _open(path: Path, busy_timeout_s: float) -> Database | None:
-    """None: the file is damaged."""
+def _make_ready(path: Path, now: float, busy_timeout_s: float) -> Path | None:
+    """Make, check and migrate the file; if it is damaged, return where it is now. Raises OSError and StoreError."""
+    _make(path)
     wal = path.with_name(path.name + _WAL)
     checked = path.stat().st_size <= CHEAP_CHECK_BYTES or (wal.exists() and wal.stat().st_size > 0)
-    database: Database | None = None
-    try:
-        with translated(path):
-            try:
-                database = Database(path, busy_timeout_s)
-                if _prepare(database.writer, checked=checked):
-                    return database
-            except sqlite3.DatabaseError as error:
-                if primary_code(error) not in DAMAGED:
-                    raise
-    except BaseException as error:
-        if database is not None:
-            database.close()
-        if isinstance(error, StoreUnusable):
+    with translated(path):
+        connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
+        try:
+            if _prepare(connection, checked=checked):
+                return None
+            return _set_aside(path, now)  # before it is closed: closing deletes the WAL, whatever it holds
+        except sqlite3.DatabaseError as error:
+            if primary_code(error) not in DAMAGED:
+                raise
+            return _set_aside(path, now)
+        except StoreUnusable as error:
             raise StoreUnusable(f"{path} cannot be used: {error}.") from None
-        if type(error) is StoreError:
-            raise _unusable(path, "it cannot be written") from error
-        raise
-    if database is not None:
-        database.close()
-    return None
+        finally:
+            connection.close()
 
 
 def _prepare(connection: sqlite3.Connection, *, checked: bool) -> bool:

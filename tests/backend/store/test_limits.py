@@ -4,13 +4,14 @@ import resource
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from backend.errors import StoreBusy, StoreError, StoreFull
 from backend.store import Store, StoredAnswer, WorkState
+from backend.store.database import MAX_READERS
 from tests.backend.store.given import accepted, done, opened, task, tasks
 
 
@@ -21,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 
 @contextmanager
 def full_disk(store: Store) -> Iterator[None]:
-    writer = store._database.writer
+    writer = store._database._writer
     (num_pages,) = writer.execute("PRAGMA page_count").fetchone()
     writer.execute(f"PRAGMA max_page_count = {num_pages}").fetchall()
     yield
@@ -91,16 +92,18 @@ def test_a_write_waits_for_another_thread_only_so_long(path: Path) -> None:
 
 def test_readers_have_a_limit(path: Path) -> None:
     with opened(path) as store:
-        with store._database.read(), store._database.read(), store._database.read(), store._database.read():
+        with ExitStack() as readers:
+            for _ in range(MAX_READERS):
+                readers.enter_context(store._database.read())
             with pytest.raises(StoreBusy, match="being read"):
                 store.summary()
         assert store.summary() == []
-        assert len(store._database._idle) <= 4
+        assert len(store._database._idle) == MAX_READERS
 
 
 def test_an_error_inside_a_transaction_rolls_it_back(path: Path) -> None:
     with opened(path) as store:
-        with pytest.raises(RuntimeError), store._database.write() as connection:
+        with suppress(RuntimeError), store._database.write() as connection:
             connection.execute("DELETE FROM recipe")
             raise RuntimeError
         assert store.recipe("recipe-1") is not None

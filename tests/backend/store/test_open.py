@@ -71,9 +71,10 @@ def test_what_belongs_to_a_damaged_file_goes_with_it_and_no_earlier_one_is_repla
 def test_damage_that_shows_only_later_says_to_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "prelabel.db"
     filled(path)
+    with opened(path) as store, store._database.read() as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'work_due'").fetchone()
     content = bytearray(path.read_bytes())
-    for page in range(4, len(content) // 4096):
-        content[page * 4096 : page * 4096 + 64] = b"\xff" * 64
+    content[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
     path.write_bytes(content)
     monkeypatch.setattr(opening, "CHEAP_CHECK_BYTES", 0)
     with Store.open(path, NOW) as store, pytest.raises(StoreUnusable, match="Restart prelabel"):
@@ -90,8 +91,7 @@ def test_a_large_file_is_checked_only_after_a_crash(tmp_path: Path, monkeypatch:
     rot(path)
     with Store.open(path, NOW) as store:
         assert store.set_aside is None
-    wal = bytearray(Path(f"{crashed}-wal").read_bytes())
-    assert len(wal) > 8192
+    assert Path(f"{crashed}-wal").stat().st_size > 8192
     with Store.open(crashed, NOW) as store:
         assert store.set_aside is None
         assert store.summary()[0].num_tasks == 300
@@ -129,7 +129,7 @@ def test_a_place_that_cannot_be_written_is_refused_with_the_next_step(tmp_path: 
         Store.open(tmp_path / name, NOW)
 
 
-def test_a_folder_that_takes_no_new_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_takes_no_new_file_is_refused(tmp_path: Path) -> None:
     """A root user may write anywhere, so the refusal comes from SQLite: the place of the WAL is taken by a folder."""
     path = tmp_path / "prelabel.db"
     (tmp_path / "prelabel.db-wal").mkdir()
@@ -162,10 +162,9 @@ def test_a_closed_store_says_so_and_may_be_closed_twice(tmp_path: Path) -> None:
 
 
 def test_the_product_waits_for_the_disk_at_each_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
     monkeypatch.setattr(database, "SYNCHRONOUS", "FULL")
     with opened(tmp_path / "prelabel.db") as store:
         accepted(store, tasks(1))
-        assert store._database.writer.execute("PRAGMA synchronous").fetchone() == (2,)
-        assert store._database.writer.execute("PRAGMA foreign_keys").fetchone() == (1,)
-        assert store._database.writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert store._database._writer.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert store._database._writer.execute("PRAGMA foreign_keys").fetchone() == (1,)
+        assert store._database._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
