@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 
 from backend.errors import StoreUnusable
+from backend.store import faults
 
 APPLICATION_ID = 0x50524C42  # "PRLB"
 
@@ -128,11 +129,13 @@ def migrate(connection: sqlite3.Connection) -> None:
             if version < len(MIGRATIONS):
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {version + 1}")
+            faults.hit("before_migrated")
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        faults.hit("after_migrated")
         if version >= len(MIGRATIONS):
             return
 
