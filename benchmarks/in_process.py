@@ -22,6 +22,7 @@ class InProcessEngine:
 
     def __init__(self, loaded: LoadedModel, options: EngineOptions, num_threads: int = 1) -> None:
         on_cpu = not loaded.device.startswith("cuda")
+        self.device = loaded.device
         self.runner, self.sizes = make_runner(loaded, options)
         self.graph_error = ""
         if not on_cpu:

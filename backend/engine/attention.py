@@ -109,9 +109,11 @@ def _plan_group(
     if width * num_rows != num_tokens or (rows[1:] < rows[:-1]).any():
         places = np.concatenate([row * width + np.arange(number) for row, number in zip(rows, count, strict=True)])
         place = torch.from_numpy(places).to(device)
-    # heads that share keys become further rows of one matrix, so the mask repeats for each of them
-    sees = torch.from_numpy(np.tile(positions <= visible[:, :, None], (1, heads_per_key, 1))[:, None]).to(device)
-    mask = torch.zeros(sees.shape, dtype=dtype, device=device).masked_fill_(~sees, -torch.inf)
+    # heads that share keys become further rows of one matrix, so the mask repeats for each of them; it is made on the
+    # device: for a long prefill it is tens of megabytes
+    last_seen = torch.from_numpy(np.tile(visible, (1, heads_per_key))).to(device)
+    is_hidden = torch.arange(longest, device=device) > last_seen[:, None, :, None]
+    mask = torch.zeros(is_hidden.shape, dtype=dtype, device=device).masked_fill_(is_hidden, -torch.inf)
     return SlotGroup(num_tokens, width, keys, mask, place)
 
 

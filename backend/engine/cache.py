@@ -45,6 +45,10 @@ class KvPool:
         """Copy `num_tokens` positions of all layers, from `source` on, to `target` on. The ranges do not overlap."""
         self.buffer[:, :, target : target + num_tokens] = self.buffer[:, :, source : source + num_tokens]
 
+    def clear_range(self, offset: int, num_tokens: int) -> None:
+        """Write zeros where keys became no numbers: a masked NaN would still spread to the next request."""
+        self.buffer[:, :, offset : offset + num_tokens] = 0
+
 
 def kv_bytes_per_position(text_config: Any, dtype: torch.dtype) -> int:
     """Keys and values of all layers for one token: 98,304 bytes for the 30B in bfloat16."""

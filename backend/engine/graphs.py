@@ -55,9 +55,13 @@ class DecodeGraphs:
             if name.endswith(".mlp.gate")
         ]
         self._captured: dict[int, _Captured] = {}
-        capture = capture or _CudaCapture()
-        for size in sorted(sizes, reverse=True):  # largest first: the smaller ones share its memory
-            self._captured[size] = self._capture(size, capture)
+        try:
+            capture = capture or _CudaCapture()
+            for size in sorted(sizes, reverse=True):  # largest first: the smaller ones share its memory
+                self._captured[size] = self._capture(size, capture)
+        except BaseException:
+            self.close()  # else the hooks would go on with the padding of the step that failed
+            raise
 
     @property
     def max_tokens(self) -> int:
@@ -68,6 +72,7 @@ class DecodeGraphs:
         for hook in self._hooks:
             hook.remove()
         self._captured.clear()
+        self._is_padding = None
 
     def run(self, inputs: NDArray[np.int64]) -> torch.Tensor:
         """Run a step over N <= `max_tokens` tokens. Returns the hidden states [N, H], valid until the next step.

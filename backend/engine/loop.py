@@ -20,9 +20,10 @@ import torch
 
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import Cancel, Failed, FailureKind, FromEngine, Running, Shutdown, Stats, Submit
+from backend.engine.packing import Row
 from backend.engine.preparation import Preparation
 from backend.engine.prompts import Prompt, PromptTooLong
-from backend.engine.runner import Row, Runner
+from backend.engine.runner import Runner
 from backend.engine.scheduler import KvTooSmall, Prefill, Scheduler, SchedulerLimits, Slot, Work
 
 log = logging.getLogger(__name__)

@@ -46,7 +46,7 @@ class Preparation:
         self._interactive = ThreadPoolExecutor(1, thread_name_prefix="picture-interactive")
         self._results: dict[int, Future[Any]] = {}
         # interactive first, then by request number
-        self._queue: queue.PriorityQueue[tuple[bool, int, _Waiting]] = queue.PriorityQueue()
+        self._queue: queue.PriorityQueue[tuple[bool, int, _Waiting | None]] = queue.PriorityQueue()  # None: the end
         if encode is not None:
             threading.Thread(target=self._encode_queued, name="vision", daemon=True).start()
 
@@ -63,6 +63,7 @@ class Preparation:
             self._results[request.request_id] = patches
             return
         result: Future[Any] = Future()
+        result.add_done_callback(lambda _: patches.cancel())  # nobody resizes a picture that was discarded
         self._results[request.request_id] = result
         self._queue.put((not request.interactive, request.request_id, _Waiting(prompt, patches, result)))
 
@@ -76,12 +77,23 @@ class Preparation:
         if future is not None:
             future.cancel()
 
+    def close(self) -> None:
+        """End the threads once they have done what they are at. What was not begun is dropped."""
+        self._bulk.shutdown(cancel_futures=True)
+        self._interactive.shutdown(cancel_futures=True)
+        self._queue.put((False, -1, None))
+
     def _encode_queued(self) -> None:
         while True:
-            batch = [self._queue.get()[2]]
-            while len(batch) < MAX_PICTURES_AT_ONCE and not self._queue.empty():
-                batch.append(self._queue.get()[2])
-            self._encode_batch([waiting for waiting in batch if waiting.result.set_running_or_notify_cancel()])
+            taken = [self._queue.get()[2]]
+            while len(taken) < MAX_PICTURES_AT_ONCE and not self._queue.empty():
+                taken.append(self._queue.get()[2])
+            batch = [waiting for waiting in taken if waiting is not None]
+            if len(batch) < len(taken):
+                return
+            batch = [waiting for waiting in batch if waiting.result.set_running_or_notify_cancel()]
+            if batch:
+                self._encode_batch(batch)
 
     def _encode_batch(self, batch: list[_Waiting]) -> None:
         assert self._encode is not None
@@ -91,6 +103,8 @@ class Preparation:
                 ready.append((waiting, waiting.patches.result(TAKE_LIMIT_S)))
             except Exception as error:  # a job's border: whoever takes the result raises it
                 waiting.result.set_exception(error)
+        if not ready:
+            return
         try:
             encoded = self._encode([patches for _, patches in ready], [w.prompt.grid for w, _ in ready])
         except Exception as error:
@@ -98,7 +112,7 @@ class Preparation:
                 log.warning("a vision pass of %d pictures failed; trying them one by one", len(ready))
                 for waiting, _ in ready:
                     self._encode_batch([waiting])
-            elif ready:
+            else:
                 ready[0][0].result.set_exception(error)
             return
         for (waiting, _), result in zip(ready, encoded, strict=True):

@@ -51,6 +51,8 @@ def main(connection: Connection, options: EngineOptions) -> None:
         send(LoadFailed(f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]))
         return
     loop.run()
+    logging.shutdown()
+    os._exit(0)  # threads may be inside torch still, which does not survive the interpreter's own way out
 
 
 def load(options: EngineOptions, mailbox: Mailbox, send: Callable[[FromEngine], None]) -> EngineLoop:
@@ -72,8 +74,9 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Callable[[FromEngine], 
         # decode steps are small, and torch's threads wait for each other in a spin: leave cores to the other work
         torch.set_num_threads(max(1, num_cpus // 2))
     if options.vram_gib and not on_cpu:
-        total_gib = torch.cuda.get_device_properties(options.device or "cuda").total_memory / 2**30
-        torch.cuda.set_per_process_memory_fraction(min(1.0, options.vram_gib / total_gib), options.device or 0)
+        device = torch.device(options.device or "cuda")
+        total_gib = torch.cuda.get_device_properties(device).total_memory / 2**30
+        torch.cuda.set_per_process_memory_fraction(min(1.0, options.vram_gib / total_gib), device.index or 0)
     loaded = load_model(
         model,
         on_progress=lambda stage, fraction: send(Loading(stage, fraction)),

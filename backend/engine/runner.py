@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from backend.engine.choice import GREEDY, MIN_TEMPERATURE, Draw, choose_tokens
 from backend.engine.graphs import DecodeGraphs, Graph
 from backend.engine.image_sizes import Grid
 from backend.engine.messages import Submit
+from backend.engine.packing import Packed, Row, graph_inputs, pack_answers, pack_prompts
 from backend.engine.pictures import to_patches
 from backend.engine.prefixes import PrefixArea
 from backend.engine.prompts import Prompt, PromptEncoder
@@ -39,29 +39,6 @@ from label_config.grammar import text_slices
 from model_loader.loader import LoadedModel
 
 MAX_VISION_TOKENS = 4096
-
-
-@dataclass(slots=True)
-class Row:
-    """One running request. `offset`: the first position of its range. `num_cached`: tokens whose keys are written."""
-
-    sequence: Sequence
-    prompt: Prompt
-    offset: int
-    num_cached: int = 0
-
-    @property
-    def request_id(self) -> int:
-        return self.sequence.request.request_id
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One slot's tokens in a step: `ids` [n], mRoPE `positions` [3, n], and where they go."""
-
-    ids: NDArray[np.int64]
-    positions: NDArray[np.int64]
-    span: Span
 
 
 class Runner:
@@ -125,23 +102,21 @@ class Runner:
             visual = self._vision.encode(patches, [row.prompt.grid for row in rows])
         for row in rows:
             self._put_prefix(row)
-        parts = [_prompt_part(row) for row in rows]
         masks = self._start_masks(rows)
-        hidden = self._forward(parts, visual)
-        self._advance(rows, parts, hidden, masks)
+        packed = pack_prompts(rows)
+        self._advance(rows, packed, self._forward(packed, visual), masks)
 
     @torch.inference_mode()
     def decode(self, rows: Rows[Row]) -> None:
         """Read the pending tokens of `rows` and choose the next one of each."""
         rows = sorted(rows, key=lambda row: len(row.sequence.pending))  # see `plan_attention`
         masks = self._start_masks(rows)
-        parts = [_answer_part(row) for row in rows]
-        num_tokens = sum(part.span.length for part in parts)
-        if self._graphs is None or num_tokens > self._graphs.max_tokens:
-            hidden = self._forward(parts)
+        packed = pack_answers(rows)
+        if self._graphs is None or packed.num_tokens > self._graphs.max_tokens:
+            hidden = self._forward(packed)
         else:
-            hidden = self._last_of_each(parts, self._graphs.run(_graph_inputs(parts)))
-        self._advance(rows, parts, hidden, masks)
+            hidden = self._last_of_each(packed, self._graphs.run(graph_inputs(packed)))
+        self._advance(rows, packed, hidden, masks)
 
     @torch.inference_mode()
     def capture_graphs(self, capture: Callable[[Callable[[], None]], Graph] | None = None) -> None:
@@ -164,18 +139,16 @@ class Runner:
             kept = self._prefixes.place(ids)
             positions = np.tile(np.arange(len(ids)), (3, 1))
             offset = row.offset if kept is None else kept
-            self._forward([Part(np.array(ids), positions, Span(offset, 0, len(ids)))])
+            self._forward(Packed(np.array(ids), positions, [Span(offset, 0, len(ids))]))
             if kept is None:
                 return
             self._prefixes.keep(ids, kept)
         self._pool.copy_range(kept, row.offset, len(ids))
 
-    def _forward(self, parts: list[Part], visual: Rows[VisualTokens] = ()) -> torch.Tensor:
-        """Run the language model over the packed tokens of `parts`. Returns the last hidden state of each, [R, H]."""
-        ids = self._to_device(np.concatenate([part.ids for part in parts]))
-        positions = self._to_device(np.concatenate([part.positions for part in parts], axis=1))
-        spans = [part.span for part in parts]
-        self._pool.write_index = self._to_device(_write_index(spans))
+    def _forward(self, packed: Packed, visual: Rows[VisualTokens] = ()) -> torch.Tensor:
+        """Run the language model over `packed`. Returns the last hidden state of each slot, [R, H]."""
+        ids = self._to_device(packed.ids)
+        self._pool.write_index = self._to_device(packed.starts() + packed.numbers())
         embeddings = self._language_model.embed_tokens(ids)
         inputs: dict[str, Any] = {}
         if visual:
@@ -187,11 +160,11 @@ class Runner:
             ]
         output = self._language_model(
             inputs_embeds=embeddings[None],
-            position_ids=positions[:, None],
+            position_ids=self._to_device(packed.positions)[:, None],
             past_key_values=self._pool,
             use_cache=True,
             kv_step=plan_attention(
-                spans,
+                packed.spans,
                 self._pool.num_positions,
                 heads_per_key=self._heads_per_key,
                 device=self._device,
@@ -199,22 +172,29 @@ class Runner:
             ),
             **inputs,
         )
-        return self._last_of_each(parts, output.last_hidden_state[0])
+        return self._last_of_each(packed, output.last_hidden_state[0])
 
-    def _last_of_each(self, parts: list[Part], hidden: torch.Tensor) -> torch.Tensor:
-        """hidden: [N, H] of the packed tokens. Returns that of the last token of each part, [R, H]."""
-        return hidden.index_select(0, self._to_device(np.cumsum([part.span.length for part in parts]) - 1))
+    def _last_of_each(self, packed: Packed, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden: [N, H] of the packed tokens. Returns that of the last token of each slot, [R, H]."""
+        return hidden.index_select(0, self._to_device(np.cumsum(packed.lengths()) - 1))
 
-    def _advance(self, rows: Rows[Row], parts: list[Part], hidden: torch.Tensor, masks: Future[None]) -> None:
-        """Choose the next token of each row and hand it over."""
+    def _advance(self, rows: Rows[Row], packed: Packed, hidden: torch.Tensor, masks: Future[None]) -> None:
+        """Choose the next token of each row and hand it over. Raises ArithmeticError for several broken rows.
+
+        A row whose numbers are broken fails alone. Where several are, one may have spoilt the others (a masked key
+        counts 0 times its value, which is no number if the value is none): in smaller steps the culprit is found.
+        """
         logits = self._model.lm_head(hidden)
         masks.result()
         mask = self._masks[: len(rows)].to(self._device, non_blocking=True)
         tokens, probabilities = choose_tokens(logits, mask, [_draw(row.sequence) for row in rows])
-        for row, part, token, probability in zip(rows, parts, tokens, probabilities, strict=True):
-            row.num_cached = part.span.start + part.span.length
+        if sum(not math.isfinite(probability) for probability in probabilities) > 1:
+            raise ArithmeticError("the model's probabilities are not numbers")
+        for row, span, token, probability in zip(rows, packed.spans, tokens, probabilities, strict=True):
+            row.num_cached = span.start + span.length
             try:
                 if not math.isfinite(probability):
+                    self._pool.clear_range(row.offset, row.num_cached)
                     raise GrammarError("the model's probabilities are not numbers")
                 row.sequence.append(token, probability)
             except GrammarError as error:
@@ -229,43 +209,8 @@ class Runner:
         return torch.from_numpy(array).to(self._device, non_blocking=True)
 
 
-def _write_index(spans: Rows[Span]) -> NDArray[np.int64]:
-    """The pool positions of the packed tokens of `spans`, [N]."""
-    return np.concatenate([np.arange(s.offset + s.start, s.offset + s.start + s.length) for s in spans])
-
-
-def _graph_inputs(parts: list[Part]) -> NDArray[np.int64]:
-    """[7, N]: ids, mRoPE positions (3), write index, first position of the slot, visible keys."""
-    spans = [part.span for part in parts]
-    return np.concatenate(
-        [
-            np.concatenate([part.ids for part in parts])[None],
-            np.concatenate([part.positions for part in parts], axis=1),
-            _write_index(spans)[None],
-            np.repeat([span.offset for span in spans], [span.length for span in spans])[None],
-            np.concatenate([np.arange(s.start + 1, s.start + s.length + 1) for s in spans])[None],
-        ]
-    )
-
-
 def _draw(sequence: Sequence) -> Draw:
     sampling = sequence.request.sampling
     if not sequence.in_text or sampling.temperature < MIN_TEMPERATURE:
         return GREEDY
     return Draw(sampling.temperature, sampling.top_p, sequence.uniform())
-
-
-def _prompt_part(row: Row) -> Part:
-    """What follows the instruction: image, closing tokens, and what the grammar forces at the start of the answer."""
-    prompt, pending = row.prompt, row.sequence.pending
-    ids = np.array([*prompt.suffix_ids, *pending])
-    after = np.arange(prompt.num_tokens, prompt.num_tokens + len(pending)) + prompt.rope_delta
-    positions = np.concatenate([prompt.suffix_positions(), np.tile(after, (3, 1))], axis=1)
-    return Part(ids, positions, Span(row.offset, len(prompt.prefix_ids), len(ids)))
-
-
-def _answer_part(row: Row) -> Part:
-    pending = row.sequence.pending
-    start = row.num_cached
-    positions = np.arange(start, start + len(pending)) + row.prompt.rope_delta
-    return Part(np.array(pending), np.tile(positions, (3, 1)), Span(row.offset, start, len(pending)))

@@ -16,7 +16,8 @@ import torch
 from backend.engine.cache import kv_bytes_per_position
 from backend.engine.messages import Picture, Sampling, Submit
 from backend.engine.options import EngineOptions
-from backend.engine.runner import Row, Runner
+from backend.engine.packing import Row
+from backend.engine.runner import Runner
 from backend.engine.scheduler import SchedulerLimits
 from label_config.schema import LabelSchema, TextField
 from model_loader.errors import ModelTooLarge
@@ -28,6 +29,7 @@ MIB = 2**20
 CPU_KV_BYTES = 256 * MIB
 MARGIN = 0.09  # of the budget: CUDA context, graphs, fragmentation
 PREFILL_TOKENS = 4096
+BLOCK_TOKENS = 16
 WARM_UP_SCHEMA = LabelSchema((TextField("caption", "image"),), "image", "image")
 
 
@@ -49,17 +51,19 @@ def scheduler_limits(sizes: Sizes, context_tokens: int) -> SchedulerLimits:
         reserved_slots=reserved_slots,
         reserved_tokens=min(context_tokens, sizes.kv_tokens // 8) if reserved_slots else 0,
         max_prefill_tokens=sizes.max_prefill_tokens,
+        block_tokens=BLOCK_TOKENS,
     )
 
 
 def make_runner(loaded: LoadedModel, options: EngineOptions) -> tuple[Runner, Sizes]:
     """Return a runner whose KV cache fills what memory there is, and its sizes. Raises ModelTooLarge."""
     position_bytes = kv_bytes_per_position(loaded.model.config.text_config, loaded.dtype)
-    most = options.max_slots * options.context_tokens
+    context = -(-options.context_tokens // BLOCK_TOKENS) * BLOCK_TOKENS  # ranges are whole blocks
+    most = options.max_slots * context
     if loaded.device.startswith("cuda"):
         tokens, prefill_tokens = _measure(loaded, options, position_bytes)
     else:
-        tokens, prefill_tokens = CPU_KV_BYTES // position_bytes, PREFILL_TOKENS
+        tokens, prefill_tokens = max(context, CPU_KV_BYTES // position_bytes), PREFILL_TOKENS
     sizes = Sizes(options.max_slots, min(most, tokens), prefill_tokens)
     log.info("KV cache: %d positions, %.2f GiB", sizes.kv_tokens, sizes.kv_tokens * position_bytes / 2**30)
     return _runner(loaded, options, sizes), sizes
@@ -68,10 +72,11 @@ def make_runner(loaded: LoadedModel, options: EngineOptions) -> tuple[Runner, Si
 def kv_tokens_within(budget_bytes: int, peak_bytes: int, warm_up_tokens: int, position_bytes: int) -> int:
     """Positions that fit in the budget beside a peak that was measured with `warm_up_tokens` of them.
 
-    An eighth on top is for the instructions' own keys (`Runner`), so positions count for nine eighths.
+    An eighth on top is for the instructions' own keys (`Runner`), so a position more counts for nine eighths; one less
+    frees itself only.
     """
     free = int(budget_bytes * (1 - MARGIN)) - peak_bytes
-    return warm_up_tokens + int(free / position_bytes / 1.125)
+    return warm_up_tokens + (8 * free // (9 * position_bytes) if free > 0 else free // position_bytes)
 
 
 def _measure(loaded: LoadedModel, options: EngineOptions, position_bytes: int) -> tuple[int, int]:
@@ -83,10 +88,10 @@ def _measure(loaded: LoadedModel, options: EngineOptions, position_bytes: int) -
         warm_up_tokens = 2 * prefill_tokens + options.context_tokens
         try:
             peak = _peak_of_warm_up(loaded, options, Sizes(options.max_slots, warm_up_tokens, prefill_tokens))
+            tokens = kv_tokens_within(budget, peak, warm_up_tokens, position_bytes)
         except torch.OutOfMemoryError:
-            peak = budget
-        tokens = kv_tokens_within(budget, peak, warm_up_tokens, position_bytes)
-        if tokens >= options.context_tokens:
+            tokens = 0
+        if tokens >= options.context_tokens + BLOCK_TOKENS:
             return tokens, prefill_tokens
         if prefill_tokens <= options.image_tokens:
             raise ModelTooLarge(
@@ -130,7 +135,8 @@ def warm_up(runner: Runner, sizes: Sizes) -> None:
         offset += prompt.num_tokens + 64
         num_tokens += len(prompt.suffix_ids)
     runner.prefill(rows, patches)
-    runner.decode([row for row in rows if not row.sequence.finished])
+    if unfinished := [row for row in rows if not row.sequence.finished]:
+        runner.decode(unfinished)
 
 
 def _runner(loaded: LoadedModel, options: EngineOptions, sizes: Sizes) -> Runner:

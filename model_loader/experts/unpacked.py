@@ -60,7 +60,8 @@ def unpack_small(model: nn.Module, dtype: torch.dtype) -> bool:
         gate_up = dequantise_nf4(module.gate_up_proj, module.gate_up_proj_absmax, dtype)
         down = dequantise_nf4(module.down_proj, module.down_proj_absmax, dtype)
         module.unpacked = UnpackedExperts(gate_up, down, down.transpose(0, 1).flatten(1).contiguous())
-    log.info("the 4-bit weights are unpacked in memory (%.0f MiB): faster on a CPU", packed_bytes * 2**-18)
+    mib = 2 * packed_bytes * dtype.itemsize / 2**20
+    log.info("the 4-bit weights are unpacked in memory (%.0f MiB): faster on a CPU", mib)
     return True
 
 
@@ -85,6 +86,8 @@ def unpacked_experts_forward(
     routes, top_k = top_k_index.reshape(-1), top_k_index.shape[1]
     order = torch.argsort(routes, stable=True)  # routes grouped by expert, dropped ones last
     counts = torch.bincount(routes, minlength=num_experts + 1)[:num_experts].tolist()
+    if not any(counts):
+        return torch.zeros_like(hidden_states)
     tokens = order // top_k
     rows = hidden_states.index_select(0, tokens[: sum(counts)])
     results = [

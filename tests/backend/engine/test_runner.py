@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.engine.messages import Finished, Sampling, Submit
-from backend.engine.runner import Row, Runner
+from backend.engine.packing import Row
+from backend.engine.runner import Runner
 from backend.engine.sequence import GrammarError
 from benchmarks.generate_baseline import GenerateBaseline
 from label_config.answer import parse_answer

@@ -1,0 +1,179 @@
+"""How many positions and slots there are: arithmetic, what is accepted, and the warm-up on a real runner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend.engine import sizing
+from backend.engine.cache import kv_bytes_per_position
+from backend.engine.options import EngineOptions
+from backend.engine.packing import Row
+from backend.engine.runner import Runner
+from backend.engine.scheduler import Scheduler, Work
+from backend.engine.sizing import MARGIN, Sizes, kv_tokens_within, make_runner, scheduler_limits, warm_up
+from model_loader.errors import ModelTooLarge
+from tests.tiny_model import tiny_model
+
+GIB = 2**30
+POSITION_BYTES = kv_bytes_per_position(tiny_model().model.config.text_config, torch.float32)
+
+
+def positions(kv_tokens: int, context_tokens: int) -> int:
+    """What a runner's pool has in all, for slots and instructions."""
+    return kv_tokens + min(context_tokens, kv_tokens // 8)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    budget=st.integers(1, 80 * GIB),
+    peak=st.integers(0, 80 * GIB),
+    warm_up_tokens=st.integers(64, 50_000),
+    position_bytes=st.sampled_from([1024, 98_304, 196_608]),
+    context_tokens=st.integers(64, 16_384),
+)
+def test_the_cache_fits_in_the_budget_beside_the_peak(
+    budget: int, peak: int, warm_up_tokens: int, position_bytes: int, context_tokens: int
+) -> None:
+    tokens = kv_tokens_within(budget, peak, warm_up_tokens, position_bytes)
+    if tokens < 1:
+        return
+    more = positions(tokens, context_tokens) - positions(warm_up_tokens, context_tokens)
+    # floors of an eighth, on both sides
+    assert peak + (more - 1) * position_bytes <= budget * (1 - MARGIN)
+
+
+def test_what_the_peak_leaves_of_the_budget_becomes_positions() -> None:
+    assert kv_tokens_within(24 * GIB, int(24 * GIB * (1 - MARGIN)), 12_288, 98_304) == 12_288
+    left = 9 * 98_304 * 1000
+    assert kv_tokens_within(24 * GIB, int(24 * GIB * (1 - MARGIN)) - left, 12_288, 98_304) == 12_288 + 8_000
+
+
+@pytest.mark.parametrize("max_slots", [1, 2, 3, 16, 64, 512])
+@pytest.mark.parametrize("kv_tokens", [1_040, 4_100, 60_000, 300_000])
+def test_limits_are_accepted_and_keep_room_for_people(max_slots: int, kv_tokens: int) -> None:
+    limits = scheduler_limits(Sizes(max_slots, kv_tokens, 4096), 4096)
+    Scheduler(limits).check_integrity()
+    assert (limits.reserved_slots > 0) == (max_slots > 1)
+    assert limits.reserved_slots <= max(1, max_slots // 16)
+    assert limits.reserved_tokens <= min(4096, kv_tokens // 8)
+
+
+@pytest.mark.parametrize("max_slots", [1, 2, 64])
+@pytest.mark.parametrize("context_tokens", [1000, 1001, 1024], ids="{} tokens".format)
+@pytest.mark.parametrize("cpu_kv_bytes", [0, 256 * 2**20], ids=["little memory", "the usual memory"])
+def test_a_request_as_long_as_the_context_always_has_room_on_a_cpu(
+    max_slots: int, context_tokens: int, cpu_kv_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sizing, "CPU_KV_BYTES", cpu_kv_bytes)
+    options = EngineOptions(max_slots=max_slots, context_tokens=context_tokens)
+    runner, sizes = make_runner(tiny_model(), options)
+    runner.close()
+    assert sizes.kv_tokens * POSITION_BYTES <= max(cpu_kv_bytes, 1024 * POSITION_BYTES)
+    assert sizes.kv_tokens <= max_slots * 1024
+    scheduler = Scheduler(scheduler_limits(sizes, context_tokens))
+    scheduler.submit(Work(1, "", num_tokens=context_tokens, num_prefill=context_tokens - 1))
+    assert scheduler.next_turn() is not None
+
+
+class Watched(Runner):
+    """Notes what runs, and where."""
+
+    def prefill(self, rows, pictures):  # type: ignore[no-untyped-def]
+        self.prefilled = [(row.offset, row.prompt) for row in rows]
+        super().prefill(rows, pictures)
+
+    def decode(self, rows):  # type: ignore[no-untyped-def]
+        self.decoded: list[Row] = list(rows)
+        super().decode(rows)
+
+
+@pytest.fixture
+def runner() -> Iterator[Watched]:
+    made = Watched(tiny_model(), image_tokens=64, context_tokens=1024, kv_tokens=1500, max_slots=8)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        pytest.param(Sizes(8, 1500, 10_000), 8, id="as many as there are slots"),
+        pytest.param(Sizes(8, 1500, 80), 3, id="as many as one prefill takes"),
+        pytest.param(Sizes(8, 300, 10_000), 3, id="as many as the pool holds"),
+        pytest.param(Sizes(1, 1500, 1), 1, id="one at least"),
+    ],
+)
+def test_the_warm_up_runs_the_heaviest_prefill_inside_the_pool(runner: Watched, sizes: Sizes, expected: int) -> None:
+    warm_up(runner, sizes)
+    assert len(runner.prefilled) == len(runner.decoded) == expected
+    num_tokens = [len(prompt.suffix_ids) for _, prompt in runner.prefilled]
+    assert sum(num_tokens[:-1]) < sizes.max_prefill_tokens
+    first = min(offset for offset, _ in runner.prefilled)
+    ends = [offset - first + prompt.num_tokens + 64 for offset, prompt in runner.prefilled]
+    assert max(ends) <= sizes.kv_tokens
+    assert all(prompt.num_image_tokens >= 16 for _, prompt in runner.prefilled)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A card of 1 GiB that is not there; `peak(sizes)` says what a warm-up takes of it."""
+    found = SimpleNamespace(tried=[], peak=lambda sizes: GIB // 2)
+
+    def measure(loaded: object, options: object, sizes: Sizes) -> int:
+        found.tried.append(sizes.max_prefill_tokens)
+        return int(found.peak(sizes))
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=GIB))
+    monkeypatch.setattr(sizing, "_peak_of_warm_up", measure)
+    return found
+
+
+def measured(**options: float | int) -> tuple[int, int]:
+    loaded = replace(tiny_model(), device="cuda")
+    return sizing._measure(loaded, replace(EngineOptions(context_tokens=1024), **options), POSITION_BYTES)
+
+
+def test_a_card_gives_what_its_warm_up_leaves(card: SimpleNamespace) -> None:
+    expected = kv_tokens_within(GIB, GIB // 2, 2 * 4096 + 1024, POSITION_BYTES)
+    assert measured() == (expected, 4096)
+    assert card.tried == [4096]
+
+
+def test_less_of_the_card_gives_less(card: SimpleNamespace) -> None:
+    assert measured(vram_gib=0.75)[0] < measured()[0]
+    assert measured(vram_gib=99.0) == measured()
+
+
+def test_a_prefill_that_takes_too_much_is_halved(card: SimpleNamespace) -> None:
+    def peak(sizes: Sizes) -> int:
+        if sizes.max_prefill_tokens == 4096:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return GIB if sizes.max_prefill_tokens == 2048 else GIB // 2
+
+    card.peak = peak
+    assert measured()[1] == 1024
+    assert card.tried == [4096, 2048, 1024]
+
+
+@pytest.mark.parametrize("vram_gib", [None, 0.02], ids=["a whole card", "a small part"])
+def test_a_warm_up_that_never_fits_refuses_the_model(card: SimpleNamespace, vram_gib: float | None) -> None:
+    def peak(sizes: Sizes) -> int:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    card.peak = peak
+    with pytest.raises(ModelTooLarge, match="leaves no room for a request of 1024 tokens"):
+        measured(**({} if vram_gib is None else {"vram_gib": vram_gib}))
+    assert card.tried == [4096, 2048, 1024, 512, 256]
+
+
+def test_a_model_that_fills_the_card_is_refused_with_the_numbers(card: SimpleNamespace) -> None:
+    card.peak = lambda sizes: 2 * GIB
+    with pytest.raises(ModelTooLarge, match=r"in 1\.0 GiB: use fewer image tokens or a larger card"):
+        measured()

@@ -1,0 +1,57 @@
+"""The fused norm against transformers' own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import Qwen3VLMoeTextRMSNorm
+
+from model_loader.norms import FusedRMSNorm, use_fused_norms
+from tests.model_loader.checkpoints import tiny_model
+
+SHAPES = [(1, 1, 64), (1, 37, 2048), (5, 7, 4, 128), (0, 64)]
+
+
+def norms(size: int, dtype: torch.dtype) -> tuple[torch.nn.Module, torch.nn.Module]:
+    random = torch.Generator().manual_seed(size)
+    stock = Qwen3VLMoeTextRMSNorm(size).requires_grad_(False)
+    stock.weight.copy_(torch.rand(size, generator=random) * 3)
+    fused = torch.nn.Sequential(Qwen3VLMoeTextRMSNorm(size)).requires_grad_(False)
+    use_fused_norms(fused)
+    fused[0].load_state_dict(stock.state_dict())
+    return stock.to(dtype), fused[0].to(dtype)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("spread", [1e-4, 1.0, 300.0], ids=["small", "usual", "large"])
+def test_float32_equals_transformers_to_the_last_bits(shape: tuple[int, ...], spread: float) -> None:
+    stock, fused = norms(shape[-1], torch.float32)
+    hidden = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * spread
+    torch.testing.assert_close(fused(hidden), stock(hidden), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_bfloat16_is_one_rounding_from_the_exact_value(shape: tuple[int, ...]) -> None:
+    stock, fused = norms(shape[-1], torch.bfloat16)
+    hidden = torch.randn(shape, generator=torch.Generator().manual_seed(2)).bfloat16()
+    wide = hidden.double()
+    exact = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + fused.variance_epsilon) * fused.weight.double()
+    torch.testing.assert_close(fused(hidden).double(), exact, rtol=2**-8, atol=1e-30)
+    torch.testing.assert_close(fused(hidden).double(), stock(hidden).double(), rtol=2**-7, atol=1e-30)
+
+
+def test_a_row_of_zeros_stays_zero() -> None:
+    _, fused = norms(64, torch.float32)
+    assert not fused(torch.zeros(2, 64)).any()
+
+
+def test_every_norm_of_the_language_model_is_switched_and_no_parameter_changes() -> None:
+    model = tiny_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    use_fused_norms(model)
+    use_fused_norms(model)
+    kinds = {type(module) for module in model.modules() if isinstance(module, Qwen3VLMoeTextRMSNorm)}
+    assert kinds == {FusedRMSNorm}
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
