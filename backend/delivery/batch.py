@@ -126,7 +126,9 @@ class Batch:
         if created == len(parcels):
             self._delivered(parcels)
         else:
+            self.may_be_there = True  # until we know which
             self._imported_in_part(parcels)
+            self.may_be_there = False
 
     def _not_imported(self, parcels: Sequence[Parcel], error: CallFailed) -> None:
         """Label Studio imports a batch whole or not at all: find what it does not like, import the rest."""

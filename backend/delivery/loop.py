@@ -107,7 +107,11 @@ class Delivery:
     async def _run(self) -> None:
         while not self._stopping:
             self._woken.clear()
-            await self._begin_due()
+            try:
+                await self._begin_due()
+            except Exception:  # a job's border: without the loop nothing would be delivered any more
+                log.exception("a round of delivery failed")
+                self._say("a fault in prelabel; its log says more")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), self._limits.poll_s)
         await self._end_running()

@@ -58,6 +58,18 @@ def test_a_lost_reply_is_not_looked_into_before_label_studio_can_be_done(rig: Ri
     assert label_studio.stored() == dict.fromkeys(label_studio.tasks[1], 1)
 
 
+def test_a_batch_taken_in_part_stays_in_doubt_until_it_was_read_back(rig: Rig, label_studio: FakeServer) -> None:
+    rig.store.add(label_studio.add_project(1, 3), sorted(label_studio.tasks[1]))
+    label_studio.misfits = {1001}
+    label_studio.fail("import", "")
+    label_studio.fail("read", "", "503")
+    rig.run()
+    assert set(rig.store.states().values()) == {"returned"}, "a reply could double what Label Studio has"
+    label_studio.misfits = set()
+    rig.run_until_settled()
+    assert label_studio.stored() == dict.fromkeys(label_studio.tasks[1], 1)
+
+
 def test_a_lost_reply_whose_import_never_happened_is_sent_again(rig: Rig, label_studio: FakeServer) -> None:
     rig.store.add(label_studio.add_project(1, 5), sorted(label_studio.tasks[1]))
     label_studio.fail("import", "reset")

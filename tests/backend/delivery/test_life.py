@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -18,8 +18,7 @@ from tests.backend.fake_label_studio import LEGACY_KEY
 LIMIT_S = 5.0
 
 
-async def until(condition: object, delivery: Delivery) -> None:
-    assert callable(condition)
+async def until(condition: Callable[[], bool], delivery: Delivery) -> None:
     async with asyncio.timeout(LIMIT_S):
         while not condition():
             delivery.wake()
@@ -103,9 +102,9 @@ def test_a_fault_of_our_own_in_one_project_stops_no_other(
         if broken and threading.current_thread().name == "delivery":
             broken.pop()
             raise RuntimeError("bug")
-        return good(keys)  # type: ignore[arg-type]
+        return good(keys)
 
-    rig.store.answers = answers  # type: ignore[assignment, method-assign]
+    rig.store.answers = answers
     rig.run()
     assert len(rig.store.open) == 1
     assert "its log says more" in rig.delivery.status.last_error
@@ -155,11 +154,33 @@ def test_a_store_in_trouble_is_no_end(rig: Rig, label_studio: FakeServer) -> Non
     def projects_due(now: float) -> list[str]:
         raise PrelabelError("the database is locked")
 
-    rig.store.projects_due = projects_due  # type: ignore[method-assign]
+    rig.store.projects_due = projects_due
     rig.run()
     assert "locked" in rig.delivery.status.last_error
-    rig.store.projects_due = good  # type: ignore[method-assign]
+    rig.store.projects_due = good
     rig.run()
+    assert label_studio.stored() == {1000: 1}
+
+
+def test_a_fault_of_our_own_does_not_end_the_loop(rig: Rig, label_studio: FakeServer) -> None:
+    good = rig.store.projects_due
+    faults = [None, RuntimeError("bug")]
+
+    def projects_due(now: float) -> list[str]:
+        if faults and (fault := faults.pop(0)):
+            raise fault
+        found: list[str] = good(now)
+        return found
+
+    async def go() -> None:
+        rig.store.projects_due = projects_due
+        await rig.delivery.start()
+        rig.store.add(label_studio.add_project(1, 1), [1000])
+        await until(lambda: not rig.store.open, rig.delivery)
+        await rig.delivery.stop()
+
+    asyncio.run(go())
+    assert "its log says more" in rig.delivery.status.last_error
     assert label_studio.stored() == {1000: 1}
 
 
