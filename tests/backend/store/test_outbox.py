@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from backend.store import Store, WorkState
+from backend.store import Store, Work, WorkState
 from tests.backend.store.given import ANSWER, accepted, done, task, tasks
 
 P = "12.17"
 
 
-def ids(rows: list) -> list[int]:  # type: ignore[type-arg]
+def ids(rows: list[Work]) -> list[int]:
     return [row.id for row in rows]
 
 
@@ -78,6 +78,14 @@ def test_what_was_delivered_after_the_request_came_is_not_in_its_reply(store: St
     store.take_due(P, 9, 60.0, 10.0)
     accepted(store, [task(1)], 11.0, reply_until=56.0)
     store.delivered([row.id], 12.0)
+    assert store.returned([row.id], 120.0, 13.0, accepted_at=11.0) == []
+
+
+def test_what_may_have_arrived_after_the_request_came_is_not_in_its_reply(store: Store) -> None:
+    (row,) = done(store)
+    store.take_due(P, 9, 60.0, 10.0)
+    accepted(store, [task(1)], 11.0, reply_until=56.0)
+    store.push_failed([row.id], 50.0, "no_reply", 12.0)
     assert store.returned([row.id], 120.0, 13.0, accepted_at=11.0) == []
 
 
