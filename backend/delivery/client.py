@@ -135,9 +135,11 @@ class PredictionsClient(LabelStudioClient):
             except (KeyError, TypeError, ValueError):
                 raise self._strange("busy") from None
             seen += len(rows)
-            if seen >= total or not rows:
+            if seen >= total:
+                return frozenset(found) & frozenset(task_ids)
+            if not rows:
                 break
-        return frozenset(found) & frozenset(task_ids)
+        raise CallFailed("Label Studio's list of tasks changed while it was read.", "busy")  # half a list would lie
 
     def _ask(self, method: Literal["GET", "POST"], path: str, **request: Any) -> Any:
         """Make one call and return its JSON. Raises CallFailed; for a GET, being in doubt is no more than busy."""

@@ -70,7 +70,15 @@ def test_a_small_page_size_of_the_server_hides_nothing(rig: Rig, label_studio: F
     rig.store.add(uid, sorted(label_studio.tasks[1]), state="returned")
     rig.run()
     assert label_studio.num_imports == 0
-    assert set(label_studio.stored().values()) == {1}
+    assert set(rig.store.states().values()) == {"delivered"}
+
+
+def test_work_that_was_tried_before_is_looked_up_too(rig: Rig, label_studio: FakeServer) -> None:
+    uid = label_studio.add_project(1, 2)
+    label_studio.store(1, [{"task": 1000, "model_version": VERSION}])
+    rig.store.add(uid, [1000, 1001], push_attempts=1)
+    rig.run()
+    assert label_studio.stored() == {1000: 1, 1001: 1}
 
 
 def test_two_model_versions_of_a_task_are_both_delivered(rig: Rig, label_studio: FakeServer) -> None:

@@ -208,6 +208,10 @@ def test_a_call_says_what_is_known_of_it(label_studio: FakeServer) -> None:
         with pytest.raises(CallFailed) as caught:
             client.import_predictions(1, [{"task": 1000, "model_version": VERSION}])
         assert caught.value.kind == "in_doubt"
+        label_studio.fail("read", "reset")
+        with pytest.raises(CallFailed) as caught:
+            client.missing_tasks(1, [1000])
+        assert caught.value.kind == "busy", "reading leaves nothing in doubt"
         assert client.predictions_of(1, [1000, 1], VERSION) == {1000}
         assert client.missing_tasks(1, [1000, 1]) == {1}
         assert client.current_project(2) is None

@@ -130,6 +130,24 @@ def test_stop_ends_the_call_under_way_and_begins_no_other(rig: Rig, label_studio
     assert label_studio.stored() == dict.fromkeys(label_studio.tasks[1], 1)
 
 
+def test_stop_leaves_the_rest_of_a_split_batch_for_the_next_start(rig: Rig, label_studio: FakeServer) -> None:
+    async def go() -> None:
+        rig.new_delivery(lambda: PredictionsClient(label_studio.url, LEGACY_KEY))
+        label_studio.max_items = 1
+        label_studio.fail("import", "", "", "", "slow 201")  # 4, 2 and then one by one
+        await rig.delivery.start()
+        rig.store.add(label_studio.add_project(1, 4), sorted(label_studio.tasks[1]))
+        await until(lambda: label_studio.num_imports == 4, rig.delivery)
+        await rig.delivery.stop()
+
+    asyncio.run(go())
+    assert label_studio.num_imports == 4
+    assert len(rig.store.open) == 2
+    rig.new_delivery()
+    rig.run_until_settled()
+    assert label_studio.stored() == dict.fromkeys(label_studio.tasks[1], 1)
+
+
 def test_stop_does_not_wait_for_ever(rig: Rig, label_studio: FakeServer) -> None:
     async def go() -> None:
         rig.new_delivery(lambda: PredictionsClient(label_studio.url, LEGACY_KEY))
