@@ -7,6 +7,7 @@ PrelabelError
 │   ├── UnsupportedBody   415  compressed or non-UTF-8 body
 │   └── BodyTimeout       408  the body did not arrive in time
 ├── Unauthorized          401  missing or wrong credentials
+├── Forbidden             403  a button of the status page that was not pressed on our own page
 ├── ConfigRefused         400  the label config cannot be honoured (wraps label_config.UnsupportedConfig)
 ├── SettingsError              a setting is unknown, malformed or contradictory: refuse to start
 ├── ImageError                 one task's image: `kind` says why; never fails the tasks beside it
@@ -62,6 +63,10 @@ class BodyTimeout(BadRequest):
 
 class Unauthorized(PrelabelError):
     http_status = 401
+
+
+class Forbidden(PrelabelError):
+    http_status = 403
 
 
 class ConfigRefused(PrelabelError):

@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     review_threshold: float = Field(0.5, ge=0, le=1, description=(
         "A field less certain than this is marked for review, unless a project says otherwise"))
 
+    price_per_minute: float | None = Field(None, ge=0, le=10_000, description=(
+        "What a minute of this machine costs, in yuan; the status page then shows costs; empty: it does not"))
+
     label_studio_url: str = Field("", pattern=r"^(https?://[^\s/]+(/.*)?)?$", description=(
         "Address of Label Studio, `https://labels.example`; only pictures from there are fetched with the API key"),
         validation_alias=_customary("LABEL_STUDIO_URL"))
