@@ -150,6 +150,8 @@ class Backend:
     def _model_state(self) -> dict[str, Any]:
         status = self.core.engine.status
         state: dict[str, Any] = {"state": status.state, "stage": status.stage, "progress": round(status.fraction, 3)}
+        if status.num_restarts:
+            state["restarts"] = status.num_restarts
         if status.message:
             state["message"] = logs.redact(status.message)
         if status.ready:

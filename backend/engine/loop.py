@@ -119,6 +119,8 @@ class EngineLoop:
 
     def _prepare_upcoming(self) -> None:
         """Have the pictures of the next requests made ready; one that runs alone is prepared alone, too."""
+        if self._scheduler.runs_alone:  # whatever is begun beside it would be charged with its death
+            return
         started: list[int] = []
         for request_id in self._scheduler.upcoming(self._look_ahead):
             request = self._jobs[request_id].request

@@ -129,6 +129,11 @@ class Scheduler:
     def num_running(self) -> int:
         return len(self._running)
 
+    @property
+    def runs_alone(self) -> bool:
+        """Whether a request runs that must have no neighbours."""
+        return self._alone_runs
+
     def is_running(self, request_id: int) -> bool:
         return request_id in self._running
 

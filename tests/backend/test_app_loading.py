@@ -120,6 +120,17 @@ def test_an_engine_that_restarts_until_the_deadline_is_503(tmp_path: Path) -> No
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "engine_not_ready")
 
 
+def test_health_tells_that_the_engine_was_restarted_and_why(tmp_path: Path) -> None:
+    engine = FakeEngine(ANSWER)
+    with serving(tmp_path, engine) as server:
+        assert "restarts" not in server.client.get("/health").json()["model"]
+        engine.status = EngineStatus("restarting", message="the engine process ended with exit code 70", num_restarts=2)
+        model = server.client.get("/health").json()["model"]
+        assert (model["state"], model["restarts"]) == ("restarting", 2)
+        assert "exit code 70" in model["message"]
+        assert server.metric("prelabel_engine_restarts") == 2
+
+
 def test_a_client_that_leaves_cancels_its_work(tmp_path: Path) -> None:
     engine = FakeEngine(ANSWER, delay_s=30)
     with serving(tmp_path, engine) as server:

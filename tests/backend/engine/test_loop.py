@@ -168,6 +168,14 @@ def test_a_request_that_was_aboard_a_death_is_prepared_and_run_alone() -> None:
     assert (2,) in announced
 
 
+def test_nothing_is_begun_beside_a_request_that_runs_alone() -> None:
+    harness = Harness()
+    harness.put(submit(1, "endless", alone=True), submit(2))
+    for _ in range(4):
+        harness.loop.turn()
+    assert [m.request_ids for m in harness.sent if isinstance(m, Running)] == [(1,)]
+
+
 def test_a_cancelled_request_frees_its_slot_at_the_next_step() -> None:
     harness = Harness(max_slots=2)
     harness.put(submit(1, "endless"))
