@@ -1,7 +1,7 @@
 """The style and the script of the status page; they are in the page itself, so it needs nothing else.
 
-The script asks for the page anew every two seconds and changes only what differs, so what a person has selected or
-opened stays. It stands still while a confirmation is open: nothing may move under the pointer then.
+Every two seconds the script asks for the part that changes, and changes only what differs, so what a person has
+selected or opened stays. It stands still while a confirmation is open: nothing may move under the pointer then.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ a{color:var(--accent);text-decoration:none} a:hover{text-decoration:underline}
 .name{font-weight:620;font-size:16px} .soft{color:var(--soft);font-size:13px} p{margin:8px 0 0}
 .pill{font-size:12.5px;font-weight:600;padding:1px 10px;border-radius:99px;border:1px solid;white-space:nowrap}
 .ready{color:var(--good)} .loading,.restarting{color:var(--doubt)} .bad,.stopped{color:var(--bad)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(158px,1fr));gap:12px;margin-top:14px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-top:14px}
 .tile{background:var(--card);border:1px solid var(--line);border-radius:10px;box-shadow:var(--shadow);padding:12px 16px}
 .tile dt,.facts dt{color:var(--soft);font-size:13px} .tile dd,.facts dd{margin:0}
 .tile .big{font-size:23px;font-weight:640;line-height:1.35} dl{margin:0}
 .facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(104px,1fr));gap:10px 16px;margin-top:14px}
 .facts dd{font-size:18px;font-weight:600} .doubt dd{color:var(--doubt)} .wrong dd{color:var(--bad)}
 .zero dd{color:var(--soft);font-weight:400}
-svg.bar{display:block;width:100%;height:10px;border-radius:5px;margin-top:12px;background:var(--track)}
+svg.bar{display:block;width:100%;height:10px;border-radius:5px;margin:12px 0 6px;background:var(--track)}
 .s-delivered{fill:var(--good)} .s-returned{fill:var(--near)} .s-done{fill:var(--accent)} .s-running{fill:var(--busy)}
 .s-failed{fill:var(--bad)}
 .facts dt i{display:inline-block;width:8px;height:8px;border-radius:2px;margin-right:6px;background:var(--track)}
@@ -50,6 +50,7 @@ table{border-collapse:collapse;width:100%;margin-top:4px} td{padding:5px 16px 5p
 tr+tr td{border-top:1px solid var(--line)} td.num{text-align:right;font-weight:600;white-space:nowrap;width:1%}
 td:last-child{padding-right:0} td a{margin-right:10px;white-space:nowrap}
 h4{font-size:13px;font-weight:600;color:var(--soft);margin:16px 0 0}
+form .soft{margin:10px 0} .facts+p{margin-top:14px} .card>p:first-child{margin-top:0}
 .acts{display:flex;flex-wrap:wrap;gap:10px;align-items:flex-start;margin-top:14px}
 button,summary.button{font:inherit;font-size:14px;color:var(--text);background:var(--card);border:1px solid var(--line);
 border-radius:7px;padding:5px 14px;cursor:pointer;list-style:none;display:inline-block}
@@ -60,8 +61,9 @@ button:hover,summary.button:hover{border-color:var(--accent)} button.strong{colo
 .offline{background:var(--bad);color:#fff;border-radius:8px;padding:8px 14px;margin:0 0 14px} [hidden]{display:none}
 footer{color:var(--soft);font-size:13px;margin-top:24px}
 @media (max-width:560px){.wrap{padding:16px 12px 28px}.tiles{grid-template-columns:1fr 1fr;gap:10px}
-.card,.tile{padding:12px 14px}.facts{grid-template-columns:1fr 1fr}.tile .big{font-size:20px}header span{display:none}
-td{display:block;padding:2px 0}td.num{text-align:left;width:auto}tr+tr td{border:0}tr+tr td:first-child{margin-top:8px}}
+.card,.tile{padding:12px 14px}.facts{grid-template-columns:1fr 1fr}.tile .big{font-size:19px}header span{display:none}
+table,tbody,tr{display:block}td{display:inline;padding:0}td.num{margin-right:8px}
+td:last-child{display:block}tr{padding:6px 0}tr+tr{border-top:1px solid var(--line)}tr+tr td{border:0}}
 """)
 
 SCRIPT = Markup("""
@@ -87,7 +89,7 @@ async function refresh(){
       const fresh=new DOMParser().parseFromString(await reply.text(),'text/html');
       const main=fresh.getElementById('live');
       if(!main)throw new Error('another page');
-      if(!live.querySelector('details[open]')){morph(live,main);document.title=fresh.title}
+      if(!live.querySelector('details[open]')){morph(live,main);document.title=main.dataset.title}
       offline.hidden=true;
     }catch{offline.hidden=false}
   }

@@ -40,12 +40,17 @@ def render(view: StatusView, language: Language, *, nonce: str, sign: Sign) -> s
             tag("a", words("other_language"), href=f"?lang={other}", lang=other, hreflang=other),
         ),
         tag("p", words("offline"), id="offline", class_="offline", role="status", hidden=True),
-        tag("main", *_main(view, words, sign), id="live", data_url=f"?lang={language}"),
+        _live(view, words, sign),
         tag("footer", words("footer")),
         class_="wrap",
     )
     shown = join(tag("head", head), tag("body", body, tag("script", SCRIPT, nonce=nonce)))
     return "<!doctype html>" + tag("html", shown, lang="zh-CN" if language == "zh" else "en")
+
+
+def render_live(view: StatusView, language: Language, *, sign: Sign) -> str:
+    """The part of the page that changes, for its script."""
+    return _live(view, Words(language), sign)
 
 
 def security_headers(nonce: str) -> dict[str, str]:
@@ -67,7 +72,12 @@ def _title(view: StatusView, words: Words) -> str:
     return f"({number(left)}) prelabel {words('title')}" if left else f"prelabel {words('title')}"
 
 
-def _main(view: StatusView, words: Words, sign: Sign) -> list[Markup]:
+def _live(view: StatusView, words: Words, sign: Sign) -> Markup:
+    url = f"?lang={words.language}&part=live"
+    return tag("main", *_parts(view, words, sign), id="live", data_url=url, data_title=_title(view, words))
+
+
+def _parts(view: StatusView, words: Words, sign: Sign) -> list[Markup]:
     parts = [
         _model(view.model, words),
         tag("dl", *_speed_tiles(view.speed, words), *_cost_tiles(view.cost, words), class_="tiles"),
@@ -91,12 +101,14 @@ def _main(view: StatusView, words: Words, sign: Sign) -> list[Markup]:
 
 def _model(model: ModelView, words: Words) -> Markup:
     name = tag("span", model.name or words("no_model_name"), class_="name")
-    kind = tag("span", model.quantisation.upper(), class_="soft")
-    restarts = words("restarts", num=number(model.num_restarts)) if model.num_restarts else ""
+    kind = [tag("span", model.quantisation.upper(), class_="soft")] if model.quantisation else []
+    restarts = (
+        [tag("span", words("restarts", num=number(model.num_restarts)), class_="soft")] if model.num_restarts else []
+    )
     # The state is one of five words, yet it is a class name only where the style knows it.
     colour = model.state if model.state in ("ready", "loading", "restarting", "stopped") else "bad"
     state = tag("span", words.state(model.state), class_=f"pill {colour}", role="status")
-    parts = [tag("div", name, kind, tag("span", restarts, class_="soft"), state, class_="row")]
+    parts = [tag("div", name, *kind, *restarts, state, class_="row")]
     if model.state in ("loading", "restarting"):
         percent = f"{model.progress:.0%}"
         told = words("loading_note", stage=words.stage(model.stage), percent=percent)
@@ -110,10 +122,11 @@ def _speed_tiles(speed: SpeedView, words: Words) -> list[Markup]:
     left = speed.num_waiting + speed.num_running
     eta = words("eta_unknown") if speed.eta_s is None else words.duration(speed.eta_s)
     return [
-        _tile("speed", words("speed"), words.rate(speed.images_per_s)),
-        _tile("eta", words("eta"), eta if left else words("eta_done")),
-        _tile("waiting", words("waiting"), number(speed.num_waiting)),
-        _tile("running", words("running"), number(speed.num_running)),
+        _tile("speed", words("speed"), words.rate(speed.images_per_s), words("last_minute")),
+        _tile("eta", words("eta"), eta if left else words("eta_done"), words("at_this_speed") if speed.eta_s else ""),
+        _tile(
+            "waiting", words("waiting"), number(speed.num_waiting), words("now_running", num=number(speed.num_running))
+        ),
     ]
 
 
@@ -131,7 +144,7 @@ def _cost_tiles(cost: CostView, words: Words) -> list[Markup]:
 def _tile(key: str, name: str, value: str, note: str = "") -> Markup:
     shown = [tag("dt", name), tag("dd", value, class_="big", id=f"tile-{key}")]
     if note:
-        shown.append(tag("dd", note, class_="soft"))
+        shown.append(tag("dd", note, class_="soft", id=f"note-{key}"))
     return tag("div", *shown, class_="tile", data_key=key)
 
 

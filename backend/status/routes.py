@@ -24,7 +24,7 @@ from backend.http.bodies import BodyLimits, BodyReader
 from backend.http.errors import StrictJSON
 from backend.settings import Settings
 from backend.status.forms import MAX_FORM_BYTES, FormGuard, check_origin, read_form
-from backend.status.page import render, security_headers
+from backend.status.page import render, render_live, security_headers
 from backend.status.texts import Language
 from backend.status.view import RATE_WINDOW_S, StatusView, make_view
 from backend.store.types import ProjectSummary, Work
@@ -93,7 +93,10 @@ class StatusPages:
         language = chosen_language(request.query_params.get("lang"), request.headers.get("accept-language", ""))
         nonce = secrets.token_urlsafe(16)
         view = await self.view()
-        text = await asyncio.to_thread(render, view, language, nonce=nonce, sign=self._guard.sign)
+        if request.query_params.get("part") == "live":
+            text = await asyncio.to_thread(render_live, view, language, sign=self._guard.sign)
+        else:
+            text = await asyncio.to_thread(render, view, language, nonce=nonce, sign=self._guard.sign)
         return HTMLResponse(text, headers={**security_headers(nonce), "Vary": "Accept-Language"})
 
     async def json(self, request: Request) -> Response:

@@ -27,21 +27,24 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{stage}：{percent}。加载完成后会自动开始处理排队的任务。",
         "{stage}: {percent}. Waiting tasks start by themselves once it is loaded.",
     ),
-    "restarts": ("已自动重启 {num} 次", "restarted by itself {num} times"),
-    "speed": ("速度（近一分钟）", "Speed, last minute"),
-    "per_second": ("{num} 张/秒", "{num} images/s"),
-    "per_minute": ("{num} 张/分钟", "{num} images/min"),
+    "restarts": ("已自动重启 {num} 次", "automatic restarts: {num}"),
+    "speed": ("速度", "Speed"),
+    "last_minute": ("近一分钟", "last minute"),
+    "per_second": ("{num} 张/秒", "{num} img/s"),
+    "per_minute": ("{num} 张/分钟", "{num} img/min"),
     "waiting": ("排队", "Waiting"),
     "running": ("处理中", "Running"),
     "eta": ("预计剩余", "Time left"),
-    "eta_unknown": ("未知", "Not known yet"),
-    "eta_done": ("全部完成", "All done"),
+    "at_this_speed": ("按当前速度", "at this speed"),
+    "now_running": ("处理中 {num}", "{num} running"),
+    "eta_unknown": ("未知", "Unknown"),
+    "eta_done": ("无等待", "Nothing waits"),
     "busy": ("GPU 计算时间", "GPU busy time"),
     "since_loaded": ("自模型加载起", "since the model was loaded"),
-    "cost": ("费用（GPU 计算时间）", "Cost of busy time"),
+    "cost": ("计算费用", "Cost of busy time"),
     "cost_note": ("按 {price} 元/分钟", "at ¥{price} a minute"),
     "rest_cost": ("剩余任务约需", "The rest will cost"),
-    "bulk_cost": ("每 1 万张约 {yuan}", "¥ for 10,000 images: {yuan}"),
+    "bulk_cost": ("每 1 万张约 {yuan}", "{yuan} per 10,000"),
     "yuan": ("¥{num}", "¥{num}"),
     "delivery": ("回传", "Delivery"),
     "delivery.push": ("结果会自动推送到 Label Studio：{url}", "Pushed to Label Studio at {url}"),
@@ -71,15 +74,14 @@ TEXTS: dict[str, tuple[str, str]] = {
     "more_projects": ("还有 {num} 个较早的项目未显示", "{num} older projects are not shown"),
     "open_in_label_studio": ("在 Label Studio 中打开", "Open in Label Studio"),
     "of_tasks": ("{done} / {all} 张", "{done} / {all} images"),
-    "answered": ("已完成", "Done"),
     "pending": ("待回传", "To deliver"),
-    "returned": ("已返回，待确认", "Returned, to be confirmed"),
+    "returned": ("已返回，待确认", "Sent in a reply"),
     "delivered": ("已在 Label Studio", "In Label Studio"),
     "needs_review": ("需人工复核", "Needs review"),
     "failed": ("失败", "Failed"),
     "cancelled": ("已取消", "Cancelled"),
-    "times": ("开始于{first}，最近请求{last}", "Started {first}, last asked for {last}"),
-    "last_finished": ("，最近完成{age}", ", last finished {age}"),
+    "times": ("开始于 {first}，最近请求 {last}", "Started {first}, last asked for {last}"),
+    "last_finished": ("，最近完成 {age}", ", last finished {age}"),
     "failed_because": ("失败原因", "Why tasks failed"),
     "task": ("任务 {id}", "Task {id}"),
     "more_tasks": ("另有 {num} 个", "and {num} more"),
@@ -156,6 +158,8 @@ STAGES: dict[str, tuple[str, str]] = {
     "ready": ("准备推理", "Getting ready"),
 }
 
+_UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
+
 
 class Words:
     """Texts, numbers and times in one language. Gives plain text: escaping is the page's."""
@@ -185,24 +189,21 @@ class Words:
     def yuan(self, amount: float) -> str:
         return self("yuan", num=number(amount, 2))
 
-    def duration(self, seconds: float) -> str:
-        """The two largest units: "2 h 5 min", "40 s"."""
-        left = max(0, round(seconds))
-        if left >= 60:
-            left = round(left / 60) * 60 if left >= 3600 else left
+    def duration(self, seconds: float, num_units: int = 2) -> str:
+        """The largest units, rounded down: "2 h 5 min", "40 s"."""
+        left = max(0, int(seconds))
+        first = next((i for i, (_, size) in enumerate(_UNITS) if left >= size), len(_UNITS) - 1)
         parts: list[str] = []
-        for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1)):
+        for unit, size in _UNITS[first : first + num_units]:
             count, left = divmod(left, size)
-            if parts or count:
-                parts.append(self(unit, num=number(count)) if count else "")
-            if len(parts) == 2:
-                break
-        return " ".join(part for part in parts if part) or self("seconds", num="0")
+            if count or not parts:
+                parts.append(self(unit, num=number(count)))
+        return " ".join(parts)
 
     def age(self, at: float, now: float) -> str:
         """How long ago, with no time zone to get wrong."""
         seconds = now - at
-        return self("just_now") if seconds < 2 else self("ago", time=self.duration(seconds))
+        return self("just_now") if seconds < 2 else self("ago", time=self.duration(seconds, num_units=1))
 
 
 def number(value: float, decimals: int = 0) -> str:

@@ -176,10 +176,11 @@ def make_view(
 
 
 def label_studio_address(url: str) -> str:
-    """`url` as a link may show it: without a password, query or fragment, and without a slash at its end."""
-    if not url:
+    """`url` as a link may show it: without password, query, fragment or last slash. "" if it cannot be read."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
         return ""
-    parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
 
