@@ -59,6 +59,8 @@ class Settings(BaseSettings):
         "Answer /predict within this time with what is done; Label Studio gives up after 100 s, gateways after 60 s"))
     max_body_bytes: int = Field(128 * 2**20, ge=1024, le=2**30, description="Largest request body")
     max_tasks: int = Field(100_000, ge=1, le=1_000_000, description="Most tasks in one /predict")
+    stop_s: float = Field(20.0, ge=2, le=600, description=(
+        "End within about this time when told to; what is under way then is taken up at the next start"))
     max_requests: int = Field(64, ge=1, le=10_000, description="Most /predict requests at once; more get 503")
 
     language: Literal["zh", "en"] = Field("zh", description="Language of captions and prompt, unless a project says")
