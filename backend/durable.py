@@ -74,7 +74,8 @@ def can_be_kept(task: TaskInput) -> bool:
 def _must_not_be_kept(url: str) -> bool:
     if len(url) > MAX_URL_CHARS or _INLINE.match(url):
         return True
-    address, _, query = url.partition("?")
+    address, *queries = re.split("[?#]", url, maxsplit=1)
+    query = "".join(queries)
     if "@" in address.partition("//")[2].partition("/")[0]:
         return True
     if "://" in address and not _WEB.match(url):

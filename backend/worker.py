@@ -105,6 +105,7 @@ class Worker:
         self._stopping = False
         self._loop: asyncio.Task[None] | None = None
         self._looked_at = float("-inf")
+        self._num_accepts = 0
         self.num_waiting = 0
         """Rows queued or running, as of a moment ago."""
 
@@ -159,6 +160,7 @@ class Worker:
                 call = partial(self._store.accept, chunk, interactive=interactive, reply_until=reply_until, now=now)
                 works = await self._calls.run(call)
                 self._waiting.add(batch, works, interactive=interactive)
+                self._num_accepts += 1
                 self.num_waiting += sum(work.state is WorkState.QUEUED for work in works)
                 self._woken.set()
         finally:
@@ -223,7 +225,10 @@ class Worker:
             return
         self._looked_at = now
         states = (WorkState.QUEUED, WorkState.RUNNING)
+        num_accepts = self._num_accepts
         summaries = await self._calls.run(self._store.summary)
+        if num_accepts != self._num_accepts:
+            return  # counted perhaps before what came meanwhile
         self.num_waiting = sum(summary.states.get(state, 0) for summary in summaries for state in states)
 
     # -- one task ------------------------------------------------------------------------------------------------
