@@ -121,6 +121,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "cancelled": ("已取消", "Cancelled"),
     "engine_busy": ("排队已满", "The queue was full"),
     "engine_not_ready": ("模型尚未加载", "The model was not loaded"),
+    "model_changed": ("提交后模型或设置已更改，请重新获取预测", "The model or its settings changed since; ask again"),
     "engine_dead": ("模型进程已退出", "The model's process ended"),
     "generation_failed": ("模型未能给出结果", "The model could not answer"),
     "malformed_answer": ("模型的回答不完整", "The model's answer was incomplete"),

@@ -15,7 +15,7 @@ from backend.delivery.loop import DeliveryStatus
 from backend.delivery.plan import DropReason
 from backend.engine.api import EngineState
 from backend.errors import ImageErrorKind
-from backend.service import _REASONS
+from backend.service import REASONS as WORK_REASONS
 from backend.status.markup import Markup, join, tag
 from backend.status.page import render, render_live, security_headers
 from backend.status.texts import REASONS, STAGES, TEXTS, Language, Words
@@ -113,8 +113,10 @@ def test_both_languages_have_every_text_with_the_same_blanks(table: dict[str, tu
 
 
 def test_every_reason_and_state_has_words() -> None:
-    known = {f"image_{kind}" for kind in get_args(ImageErrorKind)} | set(get_args(DropReason)) | set(_REASONS.values())
-    assert known | {"crashed", "internal", "deadline"} <= set(REASONS)
+    known = (
+        {f"image_{kind}" for kind in get_args(ImageErrorKind)} | set(get_args(DropReason)) | set(WORK_REASONS.values())
+    )
+    assert known | {"crashed", "internal", "deadline", "model_changed"} <= set(REASONS)
     assert {f"state.{state}" for state in get_args(EngineState)} <= set(TEXTS)
 
 
