@@ -48,7 +48,7 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Interactive requests, one after the other. `prefill_s`: a bulk prefill under way, which nothing can interrupt."""
+    """Interactive requests, one after the other. `prefill_s`: one prefill of bulk work, which nothing can interrupt."""
 
     slots: int
     bulk_images: int
@@ -142,7 +142,7 @@ def median(rows: Sequence[Throughput]) -> Throughput:
 
 async def measure_latency(slots: int, requests: Sequence[Submit], count: int, bulk: int) -> Latency:
     """Time `count` interactive requests alone, then beside `bulk` pictures that wait for the same engine."""
-    client = await _start(slots, max_queue=bulk + count)
+    client = await _start(slots, max_queue=bulk + count + len(requests))
 
     async def one_after_the_other() -> list[float]:
         seconds: list[float] = []
@@ -153,6 +153,8 @@ async def measure_latency(slots: int, requests: Sequence[Submit], count: int, bu
             await asyncio.sleep(PAUSE_S)
         return seconds
 
+    await asyncio.gather(*(client.generate(_plain(request)) for request in requests))
+    bulk_stats = client.status.stats
     await one_after_the_other()
     idle = await one_after_the_other()
     load = [asyncio.create_task(client.generate(_plain(requests[n % len(requests)]))) for n in range(bulk)]
@@ -160,7 +162,6 @@ async def measure_latency(slots: int, requests: Sequence[Submit], count: int, bu
     loaded = await one_after_the_other()
     if all(task.done() for task in load):
         raise RuntimeError("the bulk load ended before the interactive requests: give it more images")
-    stats = client.status.stats
     for task in load:
         task.cancel()
     await asyncio.gather(*load, return_exceptions=True)
@@ -172,7 +173,7 @@ async def measure_latency(slots: int, requests: Sequence[Submit], count: int, bu
         idle_p95_s=percentile(idle, 0.95),
         loaded_p50_s=percentile(loaded, 0.5),
         loaded_p95_s=percentile(loaded, 0.95),
-        prefill_s=stats.prefill_s / max(1, stats.num_prefills),
+        prefill_s=bulk_stats.prefill_s / max(1, bulk_stats.num_prefills),
     )
 
 

@@ -204,6 +204,7 @@ class EngineClient:
         threading.Thread(target=read, name="engine-reader", daemon=True).start()
         load_until = loop.time() + self._limits.load_s
         ready_at: float | None = None
+        was_idle = True
         while True:
             limit_s = load_until - loop.time() if ready_at is None else self._limits.hang_s
             try:
@@ -212,7 +213,8 @@ class EngineClient:
             except TimeoutError:
                 if ready_at is None:
                     await self._give_up(f"loading took over {self._limits.load_s:.0f} s")
-                elif not self._pending:
+                elif was_idle or not self._pending:  # silence counts only when there was work all the time
+                    was_idle = not self._pending
                     continue
                 log.error("the engine said nothing for %.0f s: it is ended", limit_s)
                 self._process.kill()
@@ -222,6 +224,7 @@ class EngineClient:
             if isinstance(message, Ready):
                 ready_at = loop.time()
             await self._handle(message)
+            was_idle = not self._pending
         return 0.0 if ready_at is None else loop.time() - ready_at
 
     async def _handle(self, message: FromEngine) -> None:
@@ -286,8 +289,10 @@ class EngineClient:
     def _write(self) -> None:
         while (item := self._outgoing.get()) is not None:
             connection, message = item
-            with contextlib.suppress(OSError, ValueError):  # the engine is gone; the supervisor notices
+            try:
                 connection.send(message)
+            except Exception as error:  # the engine is gone; the supervisor notices. This thread must outlive it.
+                log.debug("a message was not sent: %s", type(error).__name__)
 
     def _end_process(self) -> None:
         if self._process is None:

@@ -29,6 +29,8 @@ from backend.engine.scheduler import KvTooSmall, Prefill, Scheduler, SchedulerLi
 log = logging.getLogger(__name__)
 
 EXIT_DEVICE = 70
+PICTURES_S = 100.0
+"""How long the pictures of one prefill may take together; below the silence that counts as a hang."""
 STATS_S = 1.0
 SMALLER_PREFILL_S = 300.0
 """How long prefills stay smaller after one ran out of memory."""
@@ -63,6 +65,7 @@ class EngineLoop:
         self._stats = Stats()
         self._stats_at = 0.0
         self._smaller_until = 0.0
+        self._max_prefill_tokens = limits.max_prefill_tokens
         self._look_ahead = max(2, min(16, limits.max_slots))
 
     def run(self) -> None:
@@ -79,7 +82,8 @@ class EngineLoop:
         self._prepare_upcoming()
         self._say_stats()
         if self._smaller_until and time.monotonic() > self._smaller_until:
-            self._scheduler.limit_prefill(self._limits.max_prefill_tokens)
+            self._max_prefill_tokens = self._limits.max_prefill_tokens
+            self._scheduler.limit_prefill(self._max_prefill_tokens)
             self._smaller_until = 0.0
         turn = self._scheduler.next_turn()
         if isinstance(turn, Prefill):
@@ -152,7 +156,8 @@ class EngineLoop:
     # -- steps ---------------------------------------------------------------------------------------------------
 
     def _prefill(self, slots: Rows[Slot]) -> None:
-        jobs = [job for slot in slots if (job := self._begin(slot)) is not None]
+        until = time.monotonic() + PICTURES_S
+        jobs = [job for slot in slots if (job := self._begin(slot, until)) is not None]
         started = time.perf_counter()
 
         def step(part: list[_Job]) -> None:
@@ -167,8 +172,12 @@ class EngineLoop:
             prefill_s=time.perf_counter() - started,
         )
 
-    def _begin(self, slot: Slot) -> _Job | None:
-        """Give a request its slot, grammar and picture; fail it alone if one of them is no good."""
+    def _begin(self, slot: Slot, until: float) -> _Job | None:
+        """Give a request its slot, grammar and picture; fail it alone if one of them is no good.
+
+        `until`: how long its picture may take, so that a slow one does not look like a hang.
+        """
+        self._say_stats()
         job = self._jobs[slot.request_id]
         kind: FailureKind = "bad_grammar"
         try:
@@ -177,7 +186,7 @@ class EngineLoop:
                 self._preparation.start(job.request, job.prompt)
             job.row = self._runner.start(job.request, job.prompt, slot.offset)
             kind = "bad_picture"
-            job.prepared = self._preparation.take(slot.request_id)
+            job.prepared = self._preparation.take(slot.request_id, max(0.1, until - time.monotonic()))
         except Exception as error:
             if not isinstance(error, ValueError):  # GrammarError, a picture the processor refuses
                 log.exception("request %d could not be prepared", slot.request_id)
@@ -202,13 +211,13 @@ class EngineLoop:
         problem, out_of_memory = "", False
         try:
             step(jobs)
-        except torch.OutOfMemoryError:
-            out_of_memory = True  # freed below: inside the handler the traceback still holds the tensors
         except Exception as error:
-            log.exception("a step of %d requests failed", len(jobs))
-            if is_device_fault(error):
-                os._exit(EXIT_DEVICE)  # only a new process has a working device; the API starts one
-            problem = one_line(error)
+            out_of_memory = is_out_of_memory(error)  # freed below: in here the traceback still holds the tensors
+            if not out_of_memory:
+                log.exception("a step of %d requests failed", len(jobs))
+                if is_device_fault(error):
+                    os._exit(EXIT_DEVICE)  # only a new process has a working device; the API starts one
+                problem = one_line(error)
         if out_of_memory:
             self._shrink(jobs)
         if not problem and not out_of_memory:
@@ -226,8 +235,9 @@ class EngineLoop:
 
     def _shrink(self, jobs: list[_Job]) -> None:
         torch.cuda.empty_cache()
-        tokens = sum(len(job.prompt.suffix_ids) for job in jobs) // 2
+        tokens = min(self._max_prefill_tokens, sum(len(job.prompt.suffix_ids) for job in jobs) // 2)
         log.warning("out of memory with %d requests in one step; prefills are %d tokens now", len(jobs), tokens)
+        self._max_prefill_tokens = tokens
         self._scheduler.limit_prefill(tokens)
         self._smaller_until = time.monotonic() + SMALLER_PREFILL_S
 
@@ -261,7 +271,15 @@ class EngineLoop:
 def is_device_fault(error: BaseException) -> bool:
     """A fault after which CUDA answers every call with the same error, whatever it is about."""
     text = str(error)
-    return isinstance(error, torch.AcceleratorError) or "CUDA error" in text or "CUBLAS_STATUS" in text
+    marks = ("CUDA error", "CUBLAS_STATUS", "Triton Error [CUDA]")
+    return isinstance(error, torch.AcceleratorError) or any(mark in text for mark in marks)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """A shortage that a smaller step cures: torch's, cuBLAS' or Triton's."""
+    text = str(error)
+    shortage = "CUBLAS_STATUS_ALLOC_FAILED" in text or ("Triton Error [CUDA]" in text and "out of memory" in text)
+    return isinstance(error, torch.OutOfMemoryError) or shortage
 
 
 def one_line(error: BaseException) -> str:

@@ -67,9 +67,9 @@ class Preparation:
         self._results[request.request_id] = result
         self._queue.put((not request.interactive, request.request_id, _Waiting(prompt, patches, result)))
 
-    def take(self, request_id: int) -> Any:
+    def take(self, request_id: int, limit_s: float | None = None) -> Any:
         """Wait for what was prepared and hand it over. Raises what preparing it raised, TimeoutError at the limit."""
-        return self._results.pop(request_id).result(TAKE_LIMIT_S)
+        return self._results.pop(request_id).result(TAKE_LIMIT_S if limit_s is None else limit_s)
 
     def discard(self, request_id: int) -> None:
         """The request is not wanted any more."""

@@ -73,10 +73,12 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Callable[[FromEngine], 
     if on_cpu and "OMP_NUM_THREADS" not in os.environ:
         # decode steps are small, and torch's threads wait for each other in a spin: leave cores to the other work
         torch.set_num_threads(max(1, num_cpus // 2))
+    if not on_cpu:
+        # Triton, streams and memory figures are those of the current device
+        torch.cuda.set_device(torch.device(options.device or "cuda").index or 0)
     if options.vram_gib and not on_cpu:
-        device = torch.device(options.device or "cuda")
-        total_gib = torch.cuda.get_device_properties(device).total_memory / 2**30
-        torch.cuda.set_per_process_memory_fraction(min(1.0, options.vram_gib / total_gib), device.index or 0)
+        total_gib = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / 2**30
+        torch.cuda.set_per_process_memory_fraction(min(1.0, options.vram_gib / total_gib))
     loaded = load_model(
         model,
         on_progress=lambda stage, fraction: send(Loading(stage, fraction)),
@@ -118,9 +120,13 @@ def _tune(loaded: LoadedModel) -> None:
 
 
 def _capture_graphs(runner: Runner) -> None:
+    import torch
+
+    stream = torch.cuda.current_stream()
     try:
         runner.capture_graphs()
     except Exception:
+        torch.cuda.set_stream(stream)  # a capture that fails at its end leaves its own stream in place
         log.exception("decode steps could not be captured as CUDA graphs: they run without, slower")
 
 

@@ -24,7 +24,7 @@ from backend.engine.kv_ranges import KvRanges
 
 MAX_INTERACTIVE_IN_A_ROW = 8
 MAX_PREFILLS = 8
-BULK_EVERY = 4  # while an interactive request runs, bulk takes part in every such decode turn
+BULK_EVERY = 6  # while an interactive request runs, bulk takes part in every such decode turn
 
 
 class KvTooSmall(ValueError):

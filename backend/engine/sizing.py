@@ -1,6 +1,6 @@
 """How many requests the engine can run at once: measured on a card, computed on a CPU.
 
-On a card the heaviest prefill and the widest decode step are run once with a small KV cache; what they leave of the
+On a card a full prefill and a decode step of its rows are run once with a small KV cache; what they leave of the
 memory budget becomes the KV cache, less a margin for the CUDA context, graphs and fragmentation. Raises ModelTooLarge
 when not even one request fits.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -65,8 +65,17 @@ def make_runner(loaded: LoadedModel, options: EngineOptions) -> tuple[Runner, Si
     else:
         tokens, prefill_tokens = max(context, CPU_KV_BYTES // position_bytes), PREFILL_TOKENS
     sizes = Sizes(options.max_slots, min(most, tokens), prefill_tokens)
-    log.info("KV cache: %d positions, %.2f GiB", sizes.kv_tokens, sizes.kv_tokens * position_bytes / 2**30)
-    return _runner(loaded, options, sizes), sizes
+    while True:
+        try:
+            runner = _runner(loaded, options, sizes)
+        except torch.OutOfMemoryError:  # others took memory meanwhile
+            smaller = sizes.kv_tokens * 9 // 10
+            if smaller < context + BLOCK_TOKENS:
+                raise
+            sizes = replace(sizes, kv_tokens=smaller)
+            continue
+        log.info("KV cache: %d positions, %.2f GiB", sizes.kv_tokens, sizes.kv_tokens * position_bytes / 2**30)
+        return runner, sizes
 
 
 def kv_tokens_within(budget_bytes: int, peak_bytes: int, warm_up_tokens: int, position_bytes: int) -> int:
@@ -83,6 +92,7 @@ def _measure(loaded: LoadedModel, options: EngineOptions, position_bytes: int) -
     """Run the worst case and return (KV positions, prefill tokens) that fit."""
     total_bytes = torch.cuda.get_device_properties(loaded.device).total_memory
     budget = total_bytes if options.vram_gib is None else min(total_bytes, int(options.vram_gib * 2**30))
+    budget = min(budget, _obtainable_bytes(loaded.device))
     prefill_tokens = PREFILL_TOKENS
     while True:
         warm_up_tokens = 2 * prefill_tokens + options.context_tokens
@@ -102,8 +112,14 @@ def _measure(loaded: LoadedModel, options: EngineOptions, position_bytes: int) -
         log.warning("the heaviest prefill leaves too little memory; trying %d tokens", prefill_tokens)
 
 
+def _obtainable_bytes(device: str) -> int:
+    """What is ours already or free: other programs may hold a part of the card."""
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return int(free_bytes) + int(torch.cuda.memory_reserved(device))
+
+
 def _peak_of_warm_up(loaded: LoadedModel, options: EngineOptions, sizes: Sizes) -> int:
-    """Reserved bytes at the peak of one prefill of `max_prefill_tokens` and one decode step of all slots."""
+    """Reserved bytes at the peak of one prefill of `max_prefill_tokens` and one decode step of its rows."""
     torch.cuda.reset_peak_memory_stats()
     runner = _runner(loaded, options, sizes)
     try:
@@ -117,7 +133,10 @@ def _peak_of_warm_up(loaded: LoadedModel, options: EngineOptions, sizes: Sizes) 
 
 
 def warm_up(runner: Runner, sizes: Sizes) -> None:
-    """Run the heaviest prefill, of pictures of the largest size, and one decode step as wide as there are slots."""
+    """Run a full prefill of pictures of the largest size, and one decode step of the rows it holds.
+
+    Longer instructions and wider decode steps take somewhat more: that is part of the margin.
+    """
     rows: list[Row] = []
     patches: list[torch.Tensor] = []
     offset = num_tokens = 0

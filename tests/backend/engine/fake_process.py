@@ -20,6 +20,8 @@ def main(connection: Connection, options: EngineOptions) -> None:
     )
     while True:
         message = connection.recv()
+        if isinstance(message, Submit) and message.instruction == "slowly":
+            time.sleep(0.5)
         if isinstance(message, Submit) and message.instruction != "waits":
             connection.send(Running((message.request_id,)))
         match message:

@@ -139,6 +139,17 @@ def test_a_silent_engine_with_work_is_ended_and_started_again() -> None:
     run(test)
 
 
+def test_silence_from_before_a_request_does_not_count_against_the_engine() -> None:
+    async def test() -> None:
+        async with running(limits=EngineLimits(hang_s=1.0, close_s=5, restart_backoff_s=0.01)) as client:
+            await client.wait_ready(20)
+            await asyncio.sleep(0.8)
+            assert (await client.generate(request("slowly"))).pieces == (b"slowly",)
+            assert client.status.num_restarts == 0
+
+    run(test)
+
+
 def test_a_restart_loads_the_model_that_was_chosen_first() -> None:
     async def test() -> None:
         async with running(EngineOptions(model="auto")) as client:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from backend.engine.loop import EXIT_DEVICE, EngineLoop
+from backend.engine.loop import EXIT_DEVICE, EngineLoop, is_device_fault, is_out_of_memory
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import Cancel, Failed, Finished, Picture, Running, Sampling, Shutdown, Stats, Submit
 from backend.engine.preparation import Preparation
@@ -153,11 +153,11 @@ def test_bulk_work_steps_aside_for_an_interactive_request() -> None:
     harness.put(*(submit(i, "endless") for i in range(3)))
     harness.loop.turn()
     harness.put(submit(100, "endless", interactive=True))
-    for _ in range(9):
+    for _ in range(13):
         harness.loop.turn()
     alone = sum(ids == [100] for kind, ids in harness.runner.steps if kind == "decode")
     together = sum(100 in ids and len(ids) > 1 for kind, ids in harness.runner.steps if kind == "decode")
-    assert (alone, together) == (6, 2)
+    assert (alone, together) == (10, 2)
 
 
 def test_a_request_that_was_aboard_a_death_is_prepared_and_run_alone() -> None:
@@ -208,6 +208,32 @@ def test_out_of_memory_halves_the_step_and_makes_later_prefills_smaller() -> Non
     prefills = [len(ids) for kind, ids in harness.runner.steps if kind == "prefill"]
     assert prefills[:4] == [8, 4, 2, 2]
     assert max(prefills[7:], default=0) <= 2
+
+
+def test_out_of_memory_in_a_decode_step_never_makes_prefills_larger() -> None:
+    def fault(kind: str, names: list[str]) -> None:
+        if kind == "decode" and len(names) > 4:
+            raise torch.OutOfMemoryError
+
+    harness = Harness(FakeRunner(fault), max_slots=9)
+    harness.loop._max_prefill_tokens = 20
+    harness.run(*(submit(i) for i in range(8)))
+    assert harness.loop._max_prefill_tokens == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "is_fault", "is_shortage"),
+    [
+        ("Triton Error [CUDA]: an illegal memory access was encountered", True, False),
+        ("Triton Error [CUDA]: out of memory", True, True),
+        ("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", True, True),
+        ("CUDA error: device-side assert triggered", True, False),
+        ("list index out of range", False, False),
+    ],
+)
+def test_what_the_device_says_is_told_apart(text: str, is_fault: bool, is_shortage: bool) -> None:
+    assert is_device_fault(RuntimeError(text)) is is_fault
+    assert is_out_of_memory(RuntimeError(text)) is is_shortage
 
 
 def test_a_request_that_fits_not_even_alone_fails_by_itself() -> None:

@@ -313,22 +313,22 @@ class TestFairness:
 
 
 class TestDecodeTurns:
-    def test_an_interactive_request_decodes_alone_but_for_every_fourth_turn(self) -> None:
+    def test_an_interactive_request_decodes_alone_but_for_every_sixth_turn(self) -> None:
         planner = scheduler()
         planner.submit(bulk(1))
         turn(planner)
         planner.submit(person(2))
-        cycle = [("decode", [2])] * 3 + [("decode", [1, 2])]
-        assert turns(planner, 9) == [("prefill", [2]), *cycle, *cycle]
+        cycle = [("decode", [2])] * 5 + [("decode", [1, 2])]
+        assert turns(planner, 13) == [("prefill", [2]), *cycle, *cycle]
         finish(planner, 2)
         assert turn(planner) == ("decode", [1])
 
-    def test_bulk_is_admitted_at_a_fourth_turn_only_while_an_interactive_request_runs(self) -> None:
+    def test_bulk_is_admitted_at_a_sixth_turn_only_while_an_interactive_request_runs(self) -> None:
         planner = scheduler()
         submit(planner, [person(1), bulk(2)])
         turn(planner)
-        assert turns(planner, 4) == [*[("decode", [1])] * 3, ("prefill", [2])]
-        assert turns(planner, 4) == [*[("decode", [1])] * 3, ("decode", [1, 2])]
+        assert turns(planner, 6) == [*[("decode", [1])] * 5, ("prefill", [2])]
+        assert turns(planner, 6) == [*[("decode", [1])] * 5, ("decode", [1, 2])]
 
     def test_an_interactive_request_is_admitted_at_once(self) -> None:
         planner = scheduler()

@@ -132,6 +132,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=GIB))
     monkeypatch.setattr(sizing, "_peak_of_warm_up", measure)
+    monkeypatch.setattr(sizing, "_obtainable_bytes", lambda device: GIB)
     return found
 
 
@@ -149,6 +150,12 @@ def test_a_card_gives_what_its_warm_up_leaves(card: SimpleNamespace) -> None:
 def test_less_of_the_card_gives_less(card: SimpleNamespace) -> None:
     assert measured(vram_gib=0.75)[0] < measured()[0]
     assert measured(vram_gib=99.0) == measured()
+
+
+def test_memory_that_other_programs_hold_is_not_counted(card: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = measured()
+    monkeypatch.setattr(sizing, "_obtainable_bytes", lambda device: 3 * GIB // 4)
+    assert measured()[0] == measured(vram_gib=0.75)[0] < whole
 
 
 def test_a_prefill_that_takes_too_much_is_halved(card: SimpleNamespace) -> None:
