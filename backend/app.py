@@ -1,4 +1,4 @@
-"""The Label Studio ML protocol over HTTP: /health /setup /predict /webhook /versions, and /metrics and /livez.
+"""The Label Studio ML protocol over HTTP: /health /setup /predict /webhook /versions; and /status, /metrics, /livez.
 
 Imports no torch: the model lives in the engine's own process, so /health answers at once whatever the model does.
 Handlers raise errors of `backend.errors`; `http.middleware` turns them into answers and logs. Everything slow or large
@@ -22,22 +22,33 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from backend import logs
+from backend.answering import Images
 from backend.config_check import config_warnings
-from backend.core import Core
+from backend.core import DurableCore
 from backend.engine.api import Engine
 from backend.errors import EngineBusy
 from backend.http.bodies import BodyLimits, BodyReader, ClientGone
-from backend.http.errors import StrictJSON, refusal
+from backend.http.errors import RawJSON, StrictJSON, refusal, to_json
 from backend.http.middleware import Credentials, Edge
 from backend.http.parser import BodyParser
 from backend.http.requests import PredictBody, read_predict, read_setup, read_webhook
 from backend.model import PrelabelModel
-from backend.service import Images, TaskResult
+from backend.service import TaskResult
 from backend.settings import Settings
 from backend.state import prepare_data_dir
+from backend.status.routes import StatusPages
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+GRACE_SHARE = 0.3
+"""Of the time to stop in, for requests under way; the rest is for the work behind them."""
+_DELIVERY = {
+    "push": "what a reply to /predict cannot hold is pushed to Label Studio when it is done",
+    "paused": "Label Studio refuses LABEL_STUDIO_API_KEY; the rest of a reply waits for one that works",
+    "reply": "what a reply to /predict cannot hold is returned when Label Studio asks again; set LABEL_STUDIO_URL and "
+    "LABEL_STUDIO_API_KEY to have it pushed",
+}
 
 KNOWN_WEBHOOKS = frozenset({
     "ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "TASKS_CREATED",
@@ -48,10 +59,10 @@ KNOWN_WEBHOOKS = frozenset({
 def create_app(settings: Settings, engine: Engine, images: Images, body_limits: BodyLimits | None = None) -> FastAPI:
     """Return the ASGI app; its lifespan starts and closes `engine` and closes `images`.
 
-    Raises SettingsError when the data folder cannot be used.
+    Raises SettingsError when the data folder cannot be used, StoreError when its store cannot.
     """
     prepare_data_dir(settings.data_dir)
-    backend = Backend(Core(settings, engine, images), body_limits or BodyLimits(settings.max_body_bytes))
+    backend = Backend(DurableCore(settings, engine, images), body_limits or BodyLimits(settings.max_body_bytes))
     app = FastAPI(title="prelabel", docs_url=None, redoc_url=None, openapi_url=None, lifespan=backend.lifespan)
     routes: dict[str, tuple[list[str], Callable[[Request], Awaitable[Response]]]] = {
         "/livez": (["GET", "HEAD"], backend.livez),
@@ -61,6 +72,10 @@ def create_app(settings: Settings, engine: Engine, images: Images, body_limits: 
         "/setup": (["POST"], backend.setup),
         "/predict": (["POST"], backend.predict),
         "/webhook": (["POST"], backend.webhook),
+        "/status": (["GET", "HEAD"], backend.status.page),
+        "/status.json": (["GET", "HEAD"], backend.status.json),
+        "/status/retry": (["POST"], backend.status.retry),
+        "/status/cancel": (["POST"], backend.status.cancel),
     }
     for path, (methods, handler) in routes.items():
         app.add_route(path, handler, methods=methods)
@@ -78,9 +93,10 @@ def create_app(settings: Settings, engine: Engine, images: Images, body_limits: 
 class Backend:
     """The handlers and what they share. One for each app."""
 
-    def __init__(self, core: Core, body_limits: BodyLimits) -> None:
+    def __init__(self, core: DurableCore, body_limits: BodyLimits) -> None:
         self.core = core
         self.parser = BodyParser()
+        self.status = StatusPages(core, changed=lambda project: core.worker.wake(), titles=lambda: core.delivery.titles)
         self._reader = BodyReader(body_limits)
         self._num_predicts = 0
 
@@ -90,7 +106,7 @@ class Backend:
         try:
             yield
         finally:
-            await self.core.close()
+            await self.core.close(self.core.settings.stop_s * (1 - GRACE_SHARE))
             self.parser.close()
 
     async def livez(self, request: Request) -> Response:
@@ -100,10 +116,13 @@ class Backend:
         """200 while the API can be asked, also while the model loads: else Label Studio calls us disconnected."""
         status = self.core.engine.status
         up = status.state not in ("failed", "stopped")
-        return StrictJSON({"status": "UP" if up else "DOWN", "model": self._model_state()}, 200 if up else 503)
+        work = {"waiting": self.core.worker.num_waiting, "delivery": self.core.delivery_state}
+        content = {"status": "UP" if up else "DOWN", "model": self._model_state(), "work": work}
+        return StrictJSON(content, 200 if up else 503)
 
     async def metrics_text(self, request: Request) -> Response:
-        text = self.core.metrics.render(self.core.engine.status)
+        view = await self.status.view_or_none()
+        text = await asyncio.to_thread(self.core.metrics.render, self.core.engine.status, view)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def versions(self, request: Request) -> Response:
@@ -117,6 +136,7 @@ class Backend:
         about_config = [*body.schema.warnings, *await config_warnings(model.recipe)]
         for warning in about_config:
             log.warning("project %s: %s", body.project, warning)
+        log.info("project %s: %s", body.project, _DELIVERY[self.core.delivery_state])
         reply = {"model_version": model.note_version(), "warnings": [*about_config, *about_params]}
         return StrictJSON({**reply, "model": self._model_state()})
 
@@ -133,7 +153,7 @@ class Backend:
                 results = await _while_connected(request, self._predict(body, deadline))
         finally:
             self._num_predicts -= 1
-        return StrictJSON({"results": [_entry(result, body.interactive) for result in results]})
+        return RawJSON(await asyncio.to_thread(_results, results, body.interactive))
 
     async def webhook(self, request: Request) -> Response:
         async with self._reader.read(request) as raw:
@@ -145,7 +165,8 @@ class Backend:
     async def _predict(self, body: PredictBody, deadline: float) -> list[TaskResult]:
         model = PrelabelModel(body.project, core=self.core, schema=body.schema)
         alone = body.interactive or len(body.tasks) == 1
-        return await model.predict_tasks(body.tasks, deadline, interactive=alone)
+        keep_config = None if body.interactive else body.label_config  # what a person drew is of use to nobody later
+        return await model.predict_tasks(body.tasks, deadline, interactive=alone, keep_config=keep_config)
 
     def _model_state(self) -> dict[str, Any]:
         status = self.core.engine.status
@@ -157,6 +178,11 @@ class Backend:
         if status.ready:
             state |= {"name": status.ready.model_name, "quantisation": status.ready.quantisation}
         return state
+
+
+def _results(results: list[TaskResult], interactive: bool) -> bytes:
+    """The body of the reply, an entry at a time: one call for a hundred thousand would hold the GIL for a second."""
+    return b'{"results":[' + b",".join(to_json(_entry(result, interactive)) for result in results) + b"]}"
 
 
 def _entry(result: TaskResult, interactive: bool) -> dict[str, Any] | list[Any]:

@@ -124,6 +124,24 @@ def demo(
     raise typer.Exit(run(check=check, data_dir=data_dir))
 
 
+@app.command()
+def status(
+    url: Annotated[str, typer.Option(help="Where `prelabel serve` listens.")] = "http://127.0.0.1:9090",
+    json_output: Annotated[bool, typer.Option("--json", help="Print what /status.json says.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
+    user: Annotated[
+        str, typer.Option(envvar="BASIC_AUTH_USER", help="User name the backend was started with.")
+    ] = "prelabel",
+    password: Annotated[
+        str, typer.Option(envvar="BASIC_AUTH_PASS", help="Password the backend was started with; empty: none.")
+    ] = "",
+) -> None:
+    """Say how a running backend is doing: the model, the queue, speed, cost, delivery, and every project."""
+    from backend.commands.status import status as run
+
+    raise typer.Exit(run(url, user=user, password=password, json_output=json_output, watch=watch))
+
+
 def _settings(given: dict[str, Any]) -> Any:
     from backend.settings import load_settings
 

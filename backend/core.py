@@ -2,37 +2,56 @@
 
 One `Core` a process, on one event loop. `backend.app` and `backend.model.PrelabelModel` are two doors to it. Knows no
 HTTP and imports no torch. `prepare_data_dir` must have run: the state files lie in `settings.data_dir`.
+`DurableCore` also has the store: `prelabel serve` runs it, one process a data folder. label-studio-ml's own servers run
+as many processes as they like, so theirs is without.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
+from collections.abc import Sequence
 
+from backend.answering import Answerer, Find, Images
+from backend.delivery.client import PredictionsClient
+from backend.delivery.loop import Delivery
+from backend.durable import Ask, DurableService
 from backend.engine.api import Engine
-from backend.errors import EngineBusy, EngineDead
+from backend.errors import EngineBusy, EngineDead, StoreError
+from backend.http.requests import TaskInput
+from backend.keeping import open_store, prediction_for, recipe_in
 from backend.metrics import Metrics
 from backend.projects import ProjectBook, default_options
 from backend.recipe import ModelNames, Recipe, recipe_of
-from backend.service import Images, PredictionService, ServiceLimits
+from backend.service import PredictionService, ServiceLimits, TaskResult
 from backend.settings import Settings
 from backend.state import StateFile
+from backend.store import Store
+from backend.store_calls import StoreCalls
+from backend.worker import Worker, WorkerLimits
 from label_config.schema import LabelSchema
 
 log = logging.getLogger(__name__)
 
 WATCH_S = 5.0
+STOP_S = 14.0
+PRUNE_EVERY_S = 3_600.0
+KEEP_S = 30 * 86_400.0
 
 
 class Core:
     """Build it on the event loop it will be used on."""
 
-    def __init__(self, settings: Settings, engine: Engine, images: Images) -> None:
+    def __init__(self, settings: Settings, engine: Engine, images: Images, find: Find | None = None) -> None:
         self.settings = settings
         self.engine = engine
         self.images = images
         self.metrics = Metrics()
-        self.service = PredictionService(engine, images, self.metrics, ServiceLimits(max_bulk=2 * settings.max_slots))
+        self.answerer = Answerer(engine, images, self.metrics, find)
+        limits = ServiceLimits(max_bulk=2 * settings.max_slots)
+        self.service = PredictionService(engine, self.answerer, self.metrics, limits)
         self.projects = ProjectBook(StateFile(settings.data_dir / "projects.json"), default_options(settings))
         self._names = ModelNames(StateFile(settings.data_dir / "model.json"), settings.model, settings.model_revision)
         self._watcher: asyncio.Task[None] | None = None
@@ -42,11 +61,23 @@ class Core:
         await self.engine.start()
         self._watcher = asyncio.create_task(self._remember_model())
 
-    async def close(self) -> None:
+    async def close(self, limit_s: float = STOP_S) -> None:
+        """End everything, within about `limit_s`."""
         if self._watcher is not None:
             self._watcher.cancel()
-        await self.engine.close()
+        try:
+            async with asyncio.timeout(limit_s):
+                await self.engine.close()
+        except TimeoutError:
+            log.warning("the engine did not end within %.0f s; it ends with this process", limit_s)
         await self.images.aclose()
+
+    async def predict(self, ask: Ask, tasks: Sequence[TaskInput], deadline: float) -> list[TaskResult]:
+        """Return one result a task, in order, by `deadline` (the event loop's clock).
+
+        Raises EngineNotReady or EngineDead when nothing at all could be done for want of a model.
+        """
+        return await self.service.predict(tasks, ask.recipe, deadline, interactive=ask.interactive)
 
     def recipe(self, project: str, schema: LabelSchema) -> Recipe:
         return recipe_of(schema, self.projects.options(project), self.settings.image_tokens)
@@ -69,3 +100,87 @@ class Core:
             except OSError as error:
                 log.warning("the model's name could not be saved: %s", error.strerror)
                 return
+
+
+class DurableCore(Core):
+    """With the store, the worker and the delivery. Raises StoreError when the store cannot be opened."""
+
+    def __init__(self, settings: Settings, engine: Engine, images: Images) -> None:
+        super().__init__(settings, engine, images, self._find)
+        self.store: Store = open_store(settings.data_dir, time.time())
+        self._calls = StoreCalls()
+        url, key = settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
+
+        def connect() -> PredictionsClient:
+            return PredictionsClient(url, key, extra_ca_file=settings.extra_ca_file)
+
+        self.delivery = Delivery(self.store, connect if url and key else None, prediction_for)
+        self.worker = Worker(
+            self.store,
+            self._calls,
+            engine,
+            self.answerer,
+            self.metrics,
+            lambda fingerprint: recipe_in(self.store, fingerprint, settings.image_tokens),
+            WorkerLimits(max_running=2 * settings.max_slots),
+            wake_delivery=self.delivery.wake,
+        )
+        self._durable = DurableService(
+            self.store,
+            self._calls,
+            self.worker,
+            self.service,
+            max_waiting=10 * settings.max_tasks,
+            wake_delivery=self.delivery.wake,
+        )
+        self._pruner: asyncio.Task[None] | None = None
+
+    @property
+    def delivery_state(self) -> str:
+        """ "reply": answers only go out when Label Studio asks. "push": they are also brought there. "paused": they
+        would be, but Label Studio refuses the API key."""
+        status = self.delivery.status
+        if not status.configured:
+            return "reply"
+        return "push" if status.paused_until is None else "paused"
+
+    async def start(self) -> None:
+        await super().start()
+        await self.delivery.start()
+        self.worker.start()
+        self._pruner = asyncio.create_task(self._prune())
+
+    async def close(self, limit_s: float = STOP_S) -> None:
+        """Queue again what is not computed by then, and keep what Label Studio has not been told yet."""
+        until = time.monotonic() + limit_s
+        if self._pruner is not None:
+            self._pruner.cancel()
+        await self.worker.stop(limit_s * 0.4)
+        await self._durable.close(limit_s * 0.1)
+        await self.delivery.stop(limit_s * 0.2)
+        await super().close(max(1.0, until - time.monotonic()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(1.0, until - time.monotonic())):
+                await self._calls.run(self.store.close)
+
+    async def predict(self, ask: Ask, tasks: Sequence[TaskInput], deadline: float) -> list[TaskResult]:
+        """As `Core.predict`; what is not done by the deadline goes on. Raises StoreError, too."""
+        return await self._durable.predict(ask, tasks, deadline)
+
+    async def _find(self, key: str) -> str | None:
+        try:
+            found = await self._calls.run(lambda: self.store.answer(key))
+        except StoreError as error:
+            self._calls.complain(error)
+            return None
+        return found.content if found else None
+
+    async def _prune(self) -> None:
+        while True:
+            try:
+                num_rows = await self._calls.run(lambda: self.store.prune(time.time(), KEEP_S))
+                if num_rows:
+                    log.info("%d rows of work older than 30 days are forgotten", num_rows)
+            except StoreError as error:
+                self._calls.complain(error)
+            await asyncio.sleep(PRUNE_EVERY_S)

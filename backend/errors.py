@@ -7,6 +7,7 @@ PrelabelError
 │   ├── UnsupportedBody   415  compressed or non-UTF-8 body
 │   └── BodyTimeout       408  the body did not arrive in time
 ├── Unauthorized          401  missing or wrong credentials
+├── Forbidden             403  a button of the status page that was not pressed on our own page
 ├── ConfigRefused         400  the label config cannot be honoured (wraps label_config.UnsupportedConfig)
 ├── SettingsError              a setting is unknown, malformed or contradictory: refuse to start
 ├── ImageError                 one task's image: `kind` says why; never fails the tasks beside it
@@ -15,6 +16,10 @@ PrelabelError
 ├── EngineDead            503  the engine process ended while it worked on this request
 ├── GenerationFailed           the engine could not answer this one request
 ├── Cancelled                  the request was cancelled
+├── StoreError            503  the store could not do it, and nothing was changed
+│   ├── StoreBusy         503  another program holds the file; the same call may work later
+│   ├── StoreFull         503  the disk is full or failing; works again once there is space
+│   └── StoreUnusable     503  the file is damaged, newer or not writable: refuse to start
 └── LabelStudioError           Label Studio refused or could not be reached; `retryable` says if waiting helps
 
 The text of each is safe to show: it never holds a secret, a memory address or a traceback.
@@ -60,6 +65,10 @@ class Unauthorized(PrelabelError):
     http_status = 401
 
 
+class Forbidden(PrelabelError):
+    http_status = 403
+
+
 class ConfigRefused(PrelabelError):
     http_status = 400
 
@@ -98,6 +107,22 @@ class GenerationFailed(PrelabelError):
 
 
 class Cancelled(PrelabelError):
+    pass
+
+
+class StoreError(PrelabelError):
+    http_status = 503
+
+
+class StoreBusy(StoreError):
+    pass
+
+
+class StoreFull(StoreError):
+    pass
+
+
+class StoreUnusable(StoreError):
     pass
 
 

@@ -21,6 +21,7 @@ from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
 from backend.label_studio_errors import explain, not_label_studio, unreachable
+from backend.tls import tls_context
 
 T = TypeVar("T")
 CALL_S = 30.0
@@ -75,10 +76,12 @@ class TaskRegions:
 class LabelStudioClient:
     """Use as a context manager, or call `close`."""
 
-    def __init__(self, url: str, api_key: str) -> None:
+    def __init__(self, url: str, api_key: str, *, extra_ca_file: Path | None = None) -> None:
         self.url = url.rstrip("/")
         # a proxy of the environment cannot reach this machine, and must not see its token
-        self._http = httpx.Client(timeout=CALL_S, follow_redirects=False, trust_env=not _is_on_this_machine(self.url))
+        trust_env = not _is_on_this_machine(self.url)
+        context = tls_context(extra_ca_file)
+        self._http = httpx.Client(timeout=CALL_S, follow_redirects=False, trust_env=trust_env, verify=context)
         with self._explained():
             self._sdk = LabelStudio(  # type: ignore[no-untyped-call]
                 base_url=self.url, api_key=api_key.strip(), httpx_client=self._http, timeout=CALL_S, max_retries=0

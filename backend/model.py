@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from backend.core import Core
+from backend.durable import Ask
 from backend.errors import ConfigRefused, EngineBusy, EngineDead
 from backend.http.requests import TaskInput, read_tasks, schema_of
 from backend.recipe import Recipe
@@ -76,13 +77,19 @@ class PrelabelModel(LabelStudioMLBase):  # type: ignore[misc]
     # -- both doors ----------------------------------------------------------------------------------------------
 
     async def predict_tasks(
-        self, tasks: Sequence[TaskInput], deadline: float, *, interactive: bool
+        self, tasks: Sequence[TaskInput], deadline: float, *, interactive: bool, keep_config: str | None = None
     ) -> list[TaskResult]:
         """Return one result a task, in order, by `deadline` (the event loop's clock).
 
-        Raises EngineNotReady or EngineDead when nothing at all could be done for want of a model.
+        With `keep_config`, the text of the label config, the core may keep the tasks and go on after the deadline.
+        Raises EngineNotReady, EngineDead or StoreError when nothing at all could be done.
         """
-        results = await self.core.service.predict(tasks, self.recipe, deadline, interactive=interactive)
+        if keep_config is None:
+            results = await self.core.service.predict(tasks, self.recipe, deadline, interactive=interactive)
+        else:
+            results = await self.core.predict(
+                Ask(self._project, keep_config, self.recipe, interactive), tasks, deadline
+            )
         self.note_version()
         return results
 

@@ -12,11 +12,12 @@ import threading
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from backend.answering import Images
 from backend.core import Core
 from backend.engine.api import Engine
 from backend.http.requests import TaskInput
 from backend.images import ImageFetcher, ImagePolicy, Limits
-from backend.service import Images, TaskResult
+from backend.service import TaskResult
 from backend.settings import Settings, load_settings
 from backend.state import prepare_data_dir
 

@@ -1,4 +1,5 @@
-"""Tasks in, predictions out: fetch the picture, generate, read the answer, review it, write the regions.
+"""Tasks in, predictions out, in memory alone: for requests whose tasks the store cannot keep (`backend.durable` has
+the others), and for label-studio-ml's own servers.
 
 Every task ends in exactly one TaskResult: a prediction, or a reason. One task's failure never touches its neighbours.
 Work in progress is bounded (`ServiceLimits`); what is unfinished at the deadline is cancelled and says so.
@@ -8,45 +9,26 @@ Knows nothing of HTTP. Raises EngineNotReady or EngineDead when nothing at all c
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from backend.answering import Answerer
 from backend.engine.api import Engine
-from backend.engine.messages import Finished, GenerateRequest, Picture, Ready
+from backend.engine.messages import Ready
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, ImageError
 from backend.http.requests import TaskId, TaskInput
 from backend.metrics import Metrics
-from backend.recipe import Recipe, read_answer
+from backend.recipe import Recipe
 from label_config.errors import MalformedAnswer
-from label_config.regions import prediction
 
 log = logging.getLogger(__name__)
 
 MAX_LOGGED_FAILURES = 50
 BUSY_WAIT_S = 0.2
-
-
-class FetchedImage(Protocol):
-    """`sha256` is the hex digest of the source's bytes."""
-
-    @property
-    def picture(self) -> Picture: ...
-    @property
-    def sha256(self) -> str: ...
-
-
-class Images(Protocol):
-    """What `backend.images.ImageFetcher` does for the service."""
-
-    async def fetch(self, url: str, *, task_id: int | None, timeout_s: float) -> FetchedImage:
-        """Raises ImageError."""
-        ...
-
-    async def aclose(self) -> None: ...
+LATE = "prelabel answered before this task's turn; ask again for the rest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +55,9 @@ class ServiceLimits:
 
 
 class PredictionService:
-    def __init__(self, engine: Engine, images: Images, metrics: Metrics, limits: ServiceLimits) -> None:
+    def __init__(self, engine: Engine, answerer: Answerer, metrics: Metrics, limits: ServiceLimits) -> None:
         self._engine = engine
-        self._images = images
+        self._answerer = answerer
         self._metrics = metrics
         self._limits = limits
         self._bulk = asyncio.Semaphore(limits.max_bulk)
@@ -90,7 +72,13 @@ class PredictionService:
         """
         if not tasks:
             return []
-        await self._wait_ready(deadline)
+        await self.wait_ready(deadline)
+        return self.conclude(await self.run(tasks, recipe, deadline, interactive=interactive))
+
+    async def run(
+        self, tasks: Sequence[TaskInput], recipe: Recipe, deadline: float, *, interactive: bool
+    ) -> list[TaskResult]:
+        """As `predict`, for a model that is ready, and without a word about how it went."""
         results: dict[int, TaskResult] = {}
         queue = iter(enumerate(tasks))
         num_workers = 1 if interactive else min(len(tasks), self._limits.max_bulk)
@@ -100,13 +88,15 @@ class PredictionService:
                     group.create_task(self._work(queue, recipe, results, deadline, interactive))
         except TimeoutError:
             pass
-        late = "prelabel answered before this task's turn; ask again for the rest"
-        ordered = [results.get(i) or TaskResult(t.id, None, "deadline", late) for i, t in enumerate(tasks)]
-        self._report(ordered)
+        return [results.get(i) or TaskResult(t.id, None, "deadline", LATE) for i, t in enumerate(tasks)]
+
+    def conclude(self, results: list[TaskResult]) -> list[TaskResult]:
+        """Count and log how a request went. Raises EngineNotReady if nothing was done for want of a model."""
+        self._report(results)
         status = self._engine.status
-        if status.state != "ready" and all(result.reason == "deadline" for result in ordered):
+        if status.state != "ready" and all(result.reason == "deadline" for result in results):
             raise EngineNotReady(f"the model is {status.state}; ask again in a minute", retry_after_s=30)
-        return ordered
+        return results
 
     async def _work(
         self,
@@ -126,40 +116,24 @@ class PredictionService:
             made = await self._predict_one(task, recipe, deadline, interactive)
             return TaskResult(task.id, made)
         except ImageError as error:
-            self._metrics.images.labels(error.kind).inc()
             return TaskResult(task.id, None, f"image_{error.kind}", str(error))
         except (EngineBusy, EngineDead, GenerationFailed, Cancelled, MalformedAnswer) as error:
-            return TaskResult(task.id, None, _REASONS[type(error)], str(error))
+            return TaskResult(task.id, None, REASONS[type(error)], str(error))
         except Exception:  # a job's border: this task fails, its neighbours go on
             log.exception("task %s failed", task.id)
             return TaskResult(task.id, None, "internal", "a fault in prelabel; its log says more")
 
     async def _predict_one(self, task: TaskInput, recipe: Recipe, deadline: float, interactive: bool) -> dict[str, Any]:
-        if task.image_url is None:
-            raise ImageError("missing", f'the task\'s data has no text under "{recipe.schema.image_key}"')
-        await self._wait_ready(deadline)  # no picture is fetched for an engine that may never ask for it
-        task_id = task.id if isinstance(task.id, int) else None
-        fetched = await self._images.fetch(task.image_url, task_id=task_id, timeout_s=self._left_s(deadline))
-        self._metrics.images.labels("ok").inc()
-        request = recipe.request(fetched.picture, fetched.sha256, interactive=interactive)
-        ready, finished = await self._generate(request, deadline)
-        return make_prediction(recipe, ready, finished, task.id)
-
-    async def _generate(self, request: GenerateRequest, deadline: float) -> tuple[Ready, Finished]:
-        """Ask the engine, again while it is busy or restarting; the deadline cancels this."""
-        while True:
-            ready = await self._wait_ready(deadline)
+        await self.wait_ready(deadline)  # no picture is fetched for an engine that may never ask for it
+        fetched = await self._answerer.fetch(recipe, task.image_url, task.id, self._left_s(deadline))
+        while True:  # the engine may be busy or restarting; the deadline cancels this
+            await self.wait_ready(deadline)
             try:
-                finished = await self._engine.generate(request)
+                return (await self._answerer.answer(recipe, fetched, interactive=interactive)).prediction(task.id)
             except EngineBusy:
                 await asyncio.sleep(BUSY_WAIT_S)
-                continue
-            self._metrics.tokens.labels("prompt").inc(finished.num_prompt_tokens)
-            self._metrics.tokens.labels("image").inc(finished.num_image_tokens)
-            self._metrics.tokens.labels("answer").inc(len(finished.pieces))
-            return ready, finished
 
-    async def _wait_ready(self, deadline: float) -> Ready:
+    async def wait_ready(self, deadline: float) -> Ready:
         """Wait for the model until the deadline; only briefly while it is downloaded, which takes longer anyway."""
         status = self._engine.status
         if status.state == "ready" and status.ready:
@@ -188,7 +162,7 @@ class PredictionService:
         return max(0.001, deadline - asyncio.get_running_loop().time())
 
 
-_REASONS: dict[type[Exception], str] = {
+REASONS: dict[type[Exception], str] = {
     EngineBusy: "engine_busy",
     EngineNotReady: "engine_not_ready",
     EngineDead: "engine_dead",
@@ -196,16 +170,3 @@ _REASONS: dict[type[Exception], str] = {
     Cancelled: "cancelled",
     MalformedAnswer: "malformed_answer",
 }
-
-
-def make_prediction(recipe: Recipe, ready: Ready, finished: Finished, task_id: TaskId) -> dict[str, Any]:
-    """Read, review and write one answer as Label Studio's prediction. Raises MalformedAnswer.
-
-    Region ids follow from task and version, so that work done twice is recognisably the same.
-    """
-    version = recipe.version(ready)
-    answer, findings = read_answer(recipe, finished)
-    seed = f"{task_id}:{version}"
-    made = prediction(recipe.schema, answer, findings, version, seed, language=recipe.options.language)
-    json.dumps(made, allow_nan=False)  # one number that is none would make Label Studio refuse the whole batch
-    return made

@@ -59,15 +59,23 @@ class Settings(BaseSettings):
         "Answer /predict within this time with what is done; Label Studio gives up after 100 s, gateways after 60 s"))
     max_body_bytes: int = Field(128 * 2**20, ge=1024, le=2**30, description="Largest request body")
     max_tasks: int = Field(100_000, ge=1, le=1_000_000, description="Most tasks in one /predict")
+    stop_s: float = Field(20.0, ge=2, le=600, description=(
+        "End within about this time when told to; what is under way then is taken up at the next start"))
     max_requests: int = Field(64, ge=1, le=10_000, description="Most /predict requests at once; more get 503")
 
     language: Literal["zh", "en"] = Field("zh", description="Language of captions and prompt, unless a project says")
     review_threshold: float = Field(0.5, ge=0, le=1, description=(
         "A field less certain than this is marked for review, unless a project says otherwise"))
 
+    price_per_minute: float | None = Field(None, ge=0, le=10_000, description=(
+        "What a minute of this machine costs, in yuan; the status page then shows costs; empty: it does not"))
+
     label_studio_url: str = Field("", pattern=r"^(https?://[^\s/]+(/.*)?)?$", description=(
         "Address of Label Studio, `https://labels.example`; only pictures from there are fetched with the API key"),
         validation_alias=_customary("LABEL_STUDIO_URL"))
+    label_studio_public_url: str = Field("", pattern=r"^(https?://[^\s/]+(/.*)?)?$", description=(
+        "Address of Label Studio in people's browsers, for the links of the status page; empty: LABEL_STUDIO_URL"),
+        validation_alias=_customary("LABEL_STUDIO_PUBLIC_URL"))
     label_studio_api_key: SecretStr = Field(SecretStr(""), description="Label Studio access token, of either kind",
         validation_alias=_customary("LABEL_STUDIO_API_KEY"))
     basic_auth_user: str = Field("prelabel", min_length=1, pattern=r"^[^:]*$", description=(

@@ -58,6 +58,22 @@ def answer_to_regions(
     return regions + list(_review_regions(schema, findings, seed, language))
 
 
+def without_ids(prediction: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a prediction two tasks with the same picture share."""
+    regions = [{key: value for key, value in region.items() if key != "id"} for region in prediction["result"]]
+    return {**prediction, "result": regions}
+
+
+def with_ids(prediction: Mapping[str, Any], seed: str) -> dict[str, Any]:
+    """The inverse of `without_ids`: the ids that `answer_to_regions` gives with this `seed`."""
+    regions = [{"id": region_id(seed, region["from_name"]), **region} for region in prediction["result"]]
+    return {**prediction, "result": regions}
+
+
+def region_id(seed: str, name: str) -> str:
+    return hashlib.sha256(f"{seed}\0{name}".encode(errors="surrogatepass")).hexdigest()[:10]
+
+
 def _review_regions(
     schema: LabelSchema, findings: Sequence[Finding], seed: str, language: Language
 ) -> Iterator[dict[str, Any]]:
@@ -83,8 +99,7 @@ _TYPES: dict[type, str] = {
 
 
 def _region(seed: str, name: str, to_name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
-    digest = hashlib.sha256(f"{seed}\0{name}".encode(errors="surrogatepass")).hexdigest()
-    return {"id": digest[:10], "from_name": name, "to_name": to_name, "type": kind, "value": value}
+    return {"id": region_id(seed, name), "from_name": name, "to_name": to_name, "type": kind, "value": value}
 
 
 def _region_value(field: Field, value: FieldValue) -> dict[str, Any] | None:

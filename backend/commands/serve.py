@@ -1,7 +1,8 @@
 """`prelabel serve`: the HTTP server and the engine beside it, until SIGTERM or Ctrl-C.
 
-The first signal stops accepting, lets running requests finish within GRACE_S, then ends the engine: 20 s in all, exit
-code 0. A second one ends at once. Raises SettingsError before anything is started.
+The first signal stops accepting, lets running requests and work finish, queues the rest again and ends the engine:
+PRELABEL_STOP_S in all, exit code 0. A second one ends at once. Raises SettingsError and StoreError before anything is
+started.
 """
 
 from __future__ import annotations
@@ -16,16 +17,15 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from backend.app import Backend, create_app
+from backend.app import GRACE_SHARE, Backend, create_app
 from backend.engine.api import Engine
-from backend.errors import SettingsError
+from backend.errors import PrelabelError, SettingsError
 from backend.logs import configure_logging, redact
 from backend.runtime import build_engine, build_images
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
-GRACE_S = 6
 POLL_S = 0.5
 EXIT_FAILED = 1
 
@@ -38,13 +38,17 @@ def serve(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings, engine: Engine) -> int:
-    app = create_app(settings, engine, build_images(settings))
     listener = _listen(settings.host, settings.port)
+    try:
+        app = create_app(settings, engine, build_images(settings))
+    except PrelabelError:
+        listener.close()
+        raise
     address = f"http://{_shown_host(settings.host)}:{listener.getsockname()[1]}"
     server = _Server(
         uvicorn.Config(
             app, http="h11", ws="none", log_config=None, access_log=False, server_header=False,
-            timeout_keep_alive=15, timeout_graceful_shutdown=GRACE_S,
+            timeout_keep_alive=15, timeout_graceful_shutdown=max(1, int(settings.stop_s * GRACE_SHARE)),
         )
     )  # fmt: skip
     backend: Backend = app.state.backend

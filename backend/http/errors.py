@@ -13,7 +13,9 @@ from typing import Any
 from starlette.responses import Response
 
 from backend import logs
-from backend.errors import EngineBusy, PrelabelError
+from backend.errors import EngineBusy, PrelabelError, StoreError
+
+STORE_RETRY_S = 30.0
 
 
 class StrictJSON(Response):
@@ -22,7 +24,17 @@ class StrictJSON(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+        return to_json(content)
+
+
+class RawJSON(Response):
+    """JSON that is written already."""
+
+    media_type = "application/json"
+
+
+def to_json(content: Any) -> bytes:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
 
 
 def error_code(error: Exception) -> str:
@@ -32,8 +44,9 @@ def error_code(error: Exception) -> str:
 
 def error_response(error: PrelabelError) -> StrictJSON:
     headers: dict[str, str] = {}
-    if isinstance(error, EngineBusy):
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, EngineBusy | StoreError):
+        retry_after_s = error.retry_after_s if isinstance(error, EngineBusy) else STORE_RETRY_S
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
     if error.http_status == 401:
         headers["WWW-Authenticate"] = 'Basic realm="prelabel", charset="UTF-8"'
     return refusal(error.http_status, error_code(error), str(error), headers)

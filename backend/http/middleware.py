@@ -31,7 +31,7 @@ MAX_HEADERS = 100
 MAX_HEADERS_BYTES = 32 * 1024
 MAX_AUTH_HEADER_BYTES = 8 * 1024
 _SLOW_S = 1.0
-_QUIET_PATHS = frozenset({"/health", "/livez", "/metrics"})
+_QUIET_PATHS = frozenset({"/health", "/livez", "/metrics", "/status", "/status.json"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,9 +36,13 @@ class TaskInput(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PredictBody:
-    """`project` is Label Studio's "<id>.<created>". `interactive`: a person drew something and waits (a context)."""
+    """`project` is Label Studio's "<id>.<created>". `interactive`: a person drew something and waits (a context).
+
+    `label_config` is the text `schema` was read from.
+    """
 
     project: str
+    label_config: str
     schema: LabelSchema
     tasks: tuple[TaskInput, ...]
     interactive: bool
@@ -75,6 +79,7 @@ def read_predict(body: bytes, max_tasks: int) -> PredictBody:
     schema = read_schema(document, "label_config")
     return PredictBody(
         project=_project(document.get("project")),
+        label_config=document["label_config"],
         schema=schema,
         tasks=read_tasks(tasks, schema.image_key),
         interactive=bool(params.get("context")),

@@ -15,14 +15,11 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import lru_cache
-from pathlib import Path
 
 import anyio
-import certifi
 import httpcore
 
-from backend.errors import ImageError, SettingsError
+from backend.errors import ImageError
 from backend.images import replies
 from backend.images.addresses import GuardedNetwork, Resolver
 from backend.images.auth import Credentials
@@ -31,6 +28,7 @@ from backend.images.policy import ImagePolicy, Network
 from backend.images.replies import Retry
 from backend.images.sources import may_send_token
 from backend.images.urls import Target, join_location
+from backend.tls import tls_context
 
 _HEADERS: dict[bytes | str, bytes | str] = {
     "User-Agent": "prelabel",
@@ -52,7 +50,7 @@ class Transfer:
         self._policy = policy
         self._limits = policy.limits
         self._threads = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="image-dns")
-        context = _tls_context(policy.extra_ca_file)
+        context = tls_context(policy.extra_ca_file)
 
         def pool(allowed: tuple[Network, ...] | None) -> httpcore.AsyncConnectionPool:
             guarded = GuardedNetwork(resolve, self._threads, allowed, network)
@@ -190,19 +188,6 @@ _reply_header_filter = _ReplyHeaderFilter()
 def _hide_reply_headers() -> None:
     for name in ("httpcore.http11", "httpcore.http2"):
         logging.getLogger(name).addFilter(_reply_header_filter)  # adding it twice is the same as once
-
-
-@lru_cache(maxsize=4)
-def _tls_context(extra_ca_file: Path | None) -> ssl.SSLContext:
-    """Trust the system's authorities, certifi's, and those of one file. Kept, because reading them takes long."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    if extra_ca_file is not None:
-        try:
-            context.load_verify_locations(extra_ca_file)
-        except (OSError, ssl.SSLError):
-            raise SettingsError(f"{extra_ca_file} cannot be read as a PEM file of certificates") from None
-    return context
 
 
 def _httpcore_url(target: Target) -> httpcore.URL:

@@ -107,8 +107,9 @@ def until(condition: Any, timeout_s: float = 10) -> None:
         time.sleep(0.005)
 
 
-def task(task_id: int = 1, image: str = "https://shop.example/1.jpg", **data: Any) -> dict[str, Any]:
-    """A task as Label Studio 1.23 serialises it."""
+def task(task_id: int = 1, image: str = "", **data: Any) -> dict[str, Any]:
+    """A task as Label Studio 1.23 serialises it; each has a picture of its own unless told."""
+    image = image or f"https://shop.example/{task_id}.jpg"
     return {
         "id": task_id, "data": {"image": image, **data}, "meta": {}, "project": 12, "annotations": [],
         "predictions": [], "inner_id": task_id, "is_labeled": False, "overlap": 1, "file_upload": None,

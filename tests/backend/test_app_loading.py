@@ -25,6 +25,7 @@ def test_health_and_setup_answer_while_the_model_loads(tmp_path: Path) -> None:
         assert health.json() == {
             "status": "UP",
             "model": {"state": "loading", "stage": "weights", "progress": 0.25},
+            "work": {"waiting": 0, "delivery": "reply"},
         }
         setup = server.client.post("/setup", json=setup_body())
         assert setup.status_code == 200
@@ -77,7 +78,7 @@ def test_a_model_that_cannot_be_loaded_is_told_everywhere(tmp_path: Path) -> Non
         assert server.predict(task()).status_code == 503
 
 
-def test_at_the_deadline_the_finished_tasks_are_returned_and_the_rest_stay_eligible(tmp_path: Path) -> None:
+def test_at_the_deadline_the_finished_tasks_are_returned_and_the_rest_goes_on(tmp_path: Path) -> None:
     engine = FakeEngine(ANSWER, delay_s=0.15)
     with serving(tmp_path, engine, max_slots=1, predict_deadline_s=0.5) as server:
         results = server.predict(*(task(n) for n in range(20))).json()["results"]
@@ -87,7 +88,8 @@ def test_at_the_deadline_the_finished_tasks_are_returned_and_the_rest_stay_eligi
         assert all(result == [] or result["result"] for result in results)
         late = server.metric("prelabel_task_failures_total", reason="deadline")
         assert late == results.count([])
-        until(lambda: engine.num_cancelled > 0)
+        until(lambda: server.client.get("/health").json()["work"]["waiting"] == 0)
+        assert (len(engine.requests), engine.num_cancelled) == (20, 0)
 
 
 def test_an_engine_that_dies_on_every_task_leaves_them_eligible(tmp_path: Path) -> None:
@@ -131,20 +133,20 @@ def test_health_tells_that_the_engine_was_restarted_and_why(tmp_path: Path) -> N
         assert server.metric("prelabel_engine_restarts") == 2
 
 
-def test_a_client_that_leaves_cancels_its_work(tmp_path: Path) -> None:
+def test_a_person_who_leaves_cancels_what_the_store_does_not_keep(tmp_path: Path) -> None:
     engine = FakeEngine(ANSWER, delay_s=30)
     with serving(tmp_path, engine) as server:
         with pytest.raises(httpx.ReadTimeout):
-            server.client.post("/predict", json=predict_body(task(1), task(2)), timeout=0.3)
-        until(lambda: engine.num_cancelled == 2)
+            server.client.post("/predict", json=predict_body(task(1), context={"result": []}), timeout=0.3)
+        until(lambda: engine.num_cancelled == 1)
         engine.delay_s = 0
         assert server.predict(task(1)).json()["results"][0]["result"]
 
 
-def test_many_clients_that_leave_free_every_place(tmp_path: Path) -> None:
+def test_many_people_who_leave_free_every_place(tmp_path: Path) -> None:
     engine = FakeEngine(ANSWER, delay_s=30)
     with serving(tmp_path, engine, max_requests=20) as server:
-        body = httpx.Request("POST", server.url, json=predict_body(task(1))).content
+        body = httpx.Request("POST", server.url, json=predict_body(task(1), context={"result": []})).content
         request = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
         clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(60)]
         for client in clients:

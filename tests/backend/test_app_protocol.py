@@ -132,17 +132,26 @@ def test_setup_warns_of_what_it_leaves_out(server: Server) -> None:
     assert "did you mean language" in " ".join(reply.json()["warnings"])
 
 
-def test_the_same_input_gets_the_same_seed_and_another_picture_another(server: Server) -> None:
-    server.predict(task(1))
-    server.predict(task(2))
-    server.predict(task(3, "https://shop.example/other.jpg"))
+def test_each_picture_has_a_seed_of_its_own_and_the_same_one_is_answered_once(server: Server) -> None:
+    same = "https://shop.example/same.jpg"
+    first, second = server.predict(task(1, same), task(2, same)).json()["results"]
+    (third,) = server.predict(task(3, same)).json()["results"]
+    server.predict(task(4, "https://shop.example/other.jpg"))
     seeds = [request.sampling.seed for request in server.engine.requests]
-    assert seeds[0] == seeds[1] != seeds[2]
+    assert len(seeds) == 2
+    assert seeds[0] != seeds[1]
+    predictions = [first, second, third]
+    assert all(_values(prediction) == _values(first) for prediction in predictions)
+    assert len({region["id"] for prediction in predictions for region in prediction["result"]}) == 9
+
+
+def _values(prediction: dict[str, Any]) -> list[Any]:
+    return [region["value"] for region in prediction["result"]]
 
 
 def test_a_single_task_is_interactive_and_a_list_is_not(server: Server) -> None:
     server.predict(task(1))
-    server.predict(task(1), task(2))
+    server.predict(task(2), task(3))
     assert [request.interactive for request in server.engine.requests] == [True, False, False]
 
 

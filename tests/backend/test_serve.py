@@ -17,9 +17,11 @@ import httpx
 import pytest
 
 from backend.commands import serve
-from backend.errors import SettingsError
+from backend.errors import SettingsError, StoreUnusable
+from backend.keeping import FILE_NAME
 from backend.settings import load_settings
-from tests.backend.serving import predict_body, task, until
+from backend.store import Store
+from tests.backend.serving import predict_body, serving, task, until
 from tests.fakes import FakeEngine, FakeImages
 
 PROGRAM = """
@@ -138,3 +140,27 @@ def test_a_port_in_use_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytes
         settings = load_settings({"data_dir": tmp_path, "port": taken.getsockname()[1]})
         with pytest.raises(SettingsError, match=r"^Cannot listen on .* Choose another PRELABEL_PORT"):
             serve.serve(settings)
+
+
+def test_work_that_does_not_end_in_time_is_queued_again_and_the_process_ends(tmp_path: Path) -> None:
+    with running(tmp_path, delay_s=600) as server:
+        url = address(server.wait_for("Model loaded successfully!"))
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(url + "/predict", json=predict_body(task(1), task(2)), trust_env=False, timeout=0.5)
+        server.wait_for("a request is under way")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+        assert "Traceback" not in "".join(server.lines)
+    with Store.open(tmp_path / FILE_NAME, 0) as store:
+        works = store.claim(9, 0)
+        assert [(work.task_id, work.attempts) for work in works] == [(1, 1), (2, 1)]
+
+
+def test_a_folder_that_another_prelabel_serves_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "build_engine", lambda settings: FakeEngine({}))
+    monkeypatch.setattr(serve, "build_images", lambda settings: FakeImages())
+    monkeypatch.setattr(serve, "configure_logging", lambda level: None)
+    with serving(tmp_path), pytest.raises(StoreUnusable, match="is served by another prelabel"):
+        serve.serve(load_settings({"data_dir": tmp_path, "port": 0}))

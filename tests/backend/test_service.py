@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from backend.answering import Answerer
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest, Ready
 from backend.errors import EngineDead, EngineNotReady
@@ -46,7 +47,8 @@ class DyingEngine(FakeEngine):
 
 def _predict(engine: FakeEngine, images: FakeImages, deadline_s: float = DEADLINE_S) -> list[TaskResult]:
     async def run() -> list[TaskResult]:
-        service = PredictionService(engine, images, Metrics(), ServiceLimits(max_bulk=1))
+        metrics = Metrics()
+        service = PredictionService(engine, Answerer(engine, images, metrics), metrics, ServiceLimits(max_bulk=1))
         deadline = asyncio.get_running_loop().time() + deadline_s
         return await service.predict(TASKS, RECIPE, deadline, interactive=False)
 

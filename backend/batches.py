@@ -1,0 +1,110 @@
+"""Who waits for which work. Pure bookkeeping on one event loop: no store, no model. Nothing raises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from backend.store.types import Work, WorkState
+
+ANSWERED = (WorkState.DONE, WorkState.RETURNED, WorkState.DELIVERED)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a row of work ended: an answer under `answer_key`, or a reason (a short word and a sentence)."""
+
+    answer_key: str | None
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """The work one request waits for: `ids` by task, `outcomes` of what is over."""
+
+    ids: dict[int, int] = field(default_factory=dict)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    _left: set[int] = field(default_factory=set)
+    _over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def wait(self, deadline: float) -> None:
+        """Return when all of it is over, when nothing can be done about it, or at `deadline` (the loop's clock)."""
+        if not self._left:
+            return
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._over.wait()
+        except TimeoutError:
+            return
+
+    def give_up(self) -> None:
+        self._over.set()
+
+    def _expect(self, work_id: int) -> None:
+        self._left.add(work_id)
+
+    def _tell(self, work_id: int, outcome: Outcome) -> None:
+        self.outcomes[work_id] = outcome
+        self._left.discard(work_id)
+        if not self._left:
+            self._over.set()
+
+
+class Waiting:
+    """All batches. An answer may come between the moment the store took the work and the moment we hear of it, so
+    while anything is `accepting`, answers are remembered."""
+
+    def __init__(self) -> None:
+        self._batches: dict[int, set[Batch]] = defaultdict(set)
+        self._num_accepting = 0
+        self._recent: dict[int, Outcome] = {}
+        self.urgent: set[int] = set()
+        """Work that a person waits for and nobody has begun."""
+
+    def begin(self) -> None:
+        self._num_accepting += 1
+
+    def end(self) -> None:
+        self._num_accepting -= 1
+        if not self._num_accepting:
+            self._recent.clear()
+
+    def add(self, batch: Batch, works: Iterable[Work], *, interactive: bool) -> None:
+        for work in works:
+            batch.ids[work.task_id] = work.id
+            outcome = Outcome(work.answer_key) if work.state in ANSWERED else self._recent.get(work.id)
+            if outcome is not None:
+                batch.outcomes[work.id] = outcome
+                continue
+            batch._expect(work.id)
+            self._batches[work.id].add(batch)
+            if interactive and work.state is WorkState.QUEUED:
+                self.urgent.add(work.id)
+
+    def remove(self, batch: Batch) -> None:
+        for work_id in batch.ids.values():
+            self.urgent.discard(work_id)
+            batches = self._batches.get(work_id)
+            if batches is not None:
+                batches.discard(batch)
+                if not batches:
+                    del self._batches[work_id]
+
+    def tell(self, work_id: int, outcome: Outcome) -> bool:
+        """Return whether anybody heard it."""
+        self.urgent.discard(work_id)
+        if self._num_accepting and outcome.answer_key is not None:
+            self._recent[work_id] = outcome
+        batches = self._batches.pop(work_id, set())
+        for batch in batches:
+            batch._tell(work_id, outcome)
+        return bool(batches)
+
+    def give_up(self) -> None:
+        """Nothing more will be done in the near future: let nobody wait in vain."""
+        for batches in list(self._batches.values()):
+            for batch in batches:
+                batch.give_up()

@@ -1,0 +1,198 @@
+"""`prelabel status`: what a running backend says of itself, in a terminal. In English, as the other commands are.
+
+Asks /status.json; exit code 1, and one line, when the backend cannot be reached, wants another password, or is another
+program. Everything it says is printed without control characters and without being read as markup.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from backend.errors import PrelabelError
+from backend.logs import one_line
+from backend.status.texts import Words, number
+from backend.status.view import ProjectView, StatusView
+
+TIMEOUT_S = 10.0
+PERIOD_S = 2.0
+_words = Words("en")
+_reader = TypeAdapter(StatusView)
+
+
+def status(
+    url: str, *, user: str = "prelabel", password: str = "", json_output: bool = False, watch: bool = False
+) -> int:
+    """Print once, or every two seconds until Ctrl-C. Raises PrelabelError; while watching only for the first answer."""
+    auth = httpx.BasicAuth(user, password) if password else None
+    with _client(url, auth) as client:
+        text = _ask(client, url)
+        if json_output:
+            _print_json(client, url, text, watch=watch)
+            return 0
+        view = _read(text, url)
+        if not watch:
+            Console(highlight=False).print(shown(view))
+            return 0
+        _watch(client, url, view)
+    return 0
+
+
+def shown(view: StatusView) -> RenderableType:
+    """The view as rich draws it."""
+    parts: list[RenderableType] = [_overview(view)]
+    if view.projects:
+        parts.append(_projects(view))
+        parts += [_failures(project) for project in view.projects if project.failures]
+    else:
+        parts.append(Text(f"{_words('empty_title')}. {_words('empty_text')}"))
+    if view.num_more_projects:
+        parts.append(Text(_words("more_projects", num=number(view.num_more_projects))))
+    return Group(*parts)
+
+
+def _overview(view: StatusView) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in _lines(view):
+        table.add_row(name, Text(one_line(value)))
+    return table
+
+
+def _lines(view: StatusView) -> Iterator[tuple[str, str]]:
+    model, speed, cost, delivery = view.model, view.speed, view.cost, view.delivery
+    state = _words.state(model.state)
+    if model.state in ("loading", "restarting"):
+        state += f", {_words.stage(model.stage)} {model.progress:.0%}"
+    restarts = f"; {_words('restarts', num=number(model.num_restarts))}" if model.num_restarts else ""
+    yield "Model", f"{model.name} {model.quantisation}: {state}{restarts}".strip(" :")
+    if model.message:
+        yield "", model.message
+    left = speed.num_waiting + speed.num_running
+    eta = _words("eta_unknown").lower() if speed.eta_s is None else _words.duration(speed.eta_s)
+    yield "Queue", f"{number(speed.num_waiting)} waiting, {number(speed.num_running)} running"
+    yield "Speed", f"{_words.rate(speed.images_per_s)}; time left: {eta if left else _words('eta_done').lower()}"
+    yield "GPU busy", f"{_words.duration(cost.busy_s)} {_words('since_loaded')}"
+    if cost.busy_yuan is not None:
+        rest = f"; the rest will cost {_words.yuan(cost.rest_yuan)}" if cost.rest_yuan is not None else ""
+        bulk = f"; {_words('bulk_cost', yuan=_words.yuan(cost.bulk_yuan))}" if cost.bulk_yuan is not None else ""
+        yield "Cost", f"{_words.yuan(cost.busy_yuan)} for the busy time{rest}{bulk}"
+    pushed = delivery.mode == "push"
+    yield "Delivery", _words("delivery.push", url=delivery.url) if pushed else _words("delivery.reply")
+    if delivery.paused_until is not None:
+        yield "", _words("delivery.paused", wait=_words.duration(delivery.paused_until - view.now))
+    if delivery.last_error and delivery.last_error_at is not None:
+        age = _words.age(delivery.last_error_at, view.now)
+        yield "", _words("delivery.error", age=age, message=delivery.last_error)
+    if view.set_aside:
+        yield "Data file", _words("set_aside", path=view.set_aside)
+
+
+def _projects(view: StatusView) -> Table:
+    table = Table(title="Projects", title_justify="left")
+    table.add_column("project")
+    for name in ("done", "of", "waiting", "to deliver", "in Label Studio", "review", "failed", "last"):
+        table.add_column(name, justify="right")
+    for p in view.projects:
+        left = p.num_queued + p.num_running
+        counts = (
+            p.num_answered, p.num_answered + p.num_failed + left, left, p.num_done + p.num_returned, p.num_delivered,
+            p.num_needs_review, p.num_failed,
+        )  # fmt: skip
+        last = _words.age(max(p.last_accepted_at, p.last_finished_at or 0.0), view.now)
+        table.add_row(Text(_name(p)), *(number(count) for count in counts), last)
+    return table
+
+
+def _failures(project: ProjectView) -> Table:
+    table = Table(title=Text(f"Failed in {_name(project)}"), title_justify="left")
+    table.add_column("tasks", justify="right")
+    table.add_column("why")
+    table.add_column("for example")
+    for reason, count in project.failures.items():
+        example = next((task for task in project.failed_tasks if task.reason == reason), None)
+        where = one_line(example.url or f"task {example.task_id}") if example else ""
+        table.add_row(number(count), Text(one_line(_words.reason(reason))), Text(where))
+    return table
+
+
+def _name(project: ProjectView) -> str:
+    if project.title:
+        return one_line(f"{project.title} ({project.project_id or project.project})")
+    return one_line(project.project_id or project.project) or _words("unnamed_project")
+
+
+def _watch(client: httpx.Client, url: str, view: StatusView) -> None:
+    with Live(shown(view), console=Console(highlight=False), auto_refresh=False) as live, _until_interrupted():
+        while True:
+            time.sleep(PERIOD_S)
+            try:
+                live.update(shown(_read(_ask(client, url), url)), refresh=True)
+            except PrelabelError as error:  # it may be restarting
+                live.update(Text(f"{error} Trying again."), refresh=True)
+
+
+def _print_json(client: httpx.Client, url: str, text: str, *, watch: bool) -> None:
+    with _until_interrupted():
+        print(text, flush=True)
+        while watch:
+            time.sleep(PERIOD_S)
+            try:
+                print(_ask(client, url), flush=True)
+            except PrelabelError as error:
+                print(f"prelabel: {error}", file=sys.stderr)
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print()
+
+
+def _client(url: str, auth: httpx.BasicAuth | None) -> httpx.Client:
+    """The environment's proxies are not for the machine next door."""
+    try:
+        client = httpx.Client(base_url=url, auth=auth, timeout=TIMEOUT_S, trust_env=False)
+        if client.base_url.scheme not in ("http", "https") or not client.base_url.host:
+            raise httpx.InvalidURL("not http")
+    except httpx.InvalidURL:
+        raise PrelabelError("--url must be an address such as http://127.0.0.1:9090.") from None
+    return client
+
+
+def _ask(client: httpx.Client, url: str) -> str:
+    """The JSON text. Raises PrelabelError with the next step."""
+    try:
+        reply = client.get("status.json")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise PrelabelError(
+            f"No backend answers at {url} ({type(error).__name__}). Is `prelabel serve` running?"
+        ) from None
+    if reply.status_code == 401:
+        raise PrelabelError(
+            f"The backend at {url} wants a password: set BASIC_AUTH_USER and BASIC_AUTH_PASS as it was started."
+        )
+    if reply.status_code != 200 or "json" not in reply.headers.get("content-type", ""):
+        raise PrelabelError(
+            f"What answers at {url} is no prelabel backend, or an older one (HTTP {reply.status_code})."
+        )
+    return reply.text
+
+
+def _read(text: str, url: str) -> StatusView:
+    try:
+        return _reader.validate_json(text)
+    except ValidationError:
+        raise PrelabelError(f"The backend at {url} is of another version of prelabel than this command.") from None

@@ -1,0 +1,194 @@
+"""One batch of one project, from the store to Label Studio; runs in a thread.
+
+Each piece of work ends delivered, dropped with a reason, or stays in `open_ids`. Raises CallFailed, Interrupted, or a
+PrelabelError of the store; what was settled before is marked already. Decides nothing about when to try again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from backend.delivery.client import CallFailed, PredictionsClient
+from backend.delivery.plan import (
+    Drop,
+    DropReason,
+    Parcel,
+    config_problem,
+    halves,
+    is_same_project,
+    packed,
+    project_number,
+    sort_out,
+    work_ids,
+)
+from backend.delivery.store import MakePrediction, Store, Work, WorkId
+
+log = logging.getLogger(__name__)
+
+_TASK_GONE = "the task is not in the project any more"
+_PROJECT_GONE = "the project is not in Label Studio any more"
+_LEFT_OUT = "Label Studio took the batch without this prediction; Label Studio's log says why"
+
+
+MAX_LONELY_TRIES = 3
+
+
+class Interrupted(Exception):
+    """The process stops, or the batch took too long. Nothing is under way."""
+
+
+class Batch:
+    """`may_go_on` is asked before each import. `may_be_there` says whether an import ended in the dark.
+    `title` is the project's, once it was asked for."""
+
+    def __init__(
+        self,
+        client: PredictionsClient,
+        store: Store,
+        make_prediction: MakePrediction,
+        clock: Callable[[], float],
+        may_go_on: Callable[[], bool],
+        project: str,
+        works: Sequence[Work],
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._make_prediction = make_prediction
+        self._clock = clock
+        self._may_go_on = may_go_on
+        self._project = project
+        self._number = -1
+        self._works = works
+        self._open = {work.id: work for work in works}
+        self._refused: list[Drop] = []
+        self.may_be_there = False
+        self.title = ""
+        self.num_delivered = 0
+        self.dropped: Counter[str] = Counter()
+
+    @property
+    def open_ids(self) -> list[WorkId]:
+        return list(self._open)
+
+    def run(self) -> None:
+        number = project_number(self._project)
+        if number is None:
+            return self._drop_all("project_deleted", "it was not asked for by a project of Label Studio")
+        self._number = number
+        current = self._client.current_project(number)
+        if current is None or not is_same_project(self._project, current.uid):
+            return self._drop_all("project_deleted", _PROJECT_GONE)
+        self.title = current.title
+        self._drop_changed(current.label_config)
+        works = list(self._open.values())
+        answers = self._store.answers({work.answer_key for work in works if work.answer_key})
+        parcels, drops = packed(works, answers, self._make_prediction)
+        for drop in drops:
+            self._drop(drop.work_ids, drop.reason, drop.message)
+        looked_up = set(work_ids(self._look_up([parcel for parcel in parcels if parcel.in_doubt])))
+        self._import([p for p in parcels if not p.in_doubt or p.work_ids[0] in looked_up])
+        self._settle_refused()
+
+    def _drop_changed(self, current_config: str) -> None:
+        for fingerprint in {work.recipe for work in self._works}:
+            problem = config_problem(self._store.recipe(fingerprint), current_config)
+            if problem:
+                ids = [work.id for work in self._works if work.recipe == fingerprint]
+                self._drop(ids, "config_changed", problem)
+
+    def _look_up(self, parcels: Sequence[Parcel]) -> list[Parcel]:
+        """Mark what Label Studio has, drop what lost its task, return the rest."""
+        if not parcels:
+            return []
+        task_ids = {parcel.task_id for parcel in parcels}
+        missing = self._client.missing_tasks(self._number, task_ids)
+        found = sort_out(parcels, missing, self._predicted(parcels))
+        self._delivered(found.there)
+        self._drop(work_ids(found.gone), "task_deleted", _TASK_GONE)
+        return list(found.lacking)
+
+    def _predicted(self, parcels: Sequence[Parcel]) -> set[tuple[int, str]]:
+        predicted: set[tuple[int, str]] = set()
+        for version in {parcel.model_version for parcel in parcels}:
+            task_ids = {parcel.task_id for parcel in parcels if parcel.model_version == version}
+            predicted |= {(found, version) for found in self._client.predictions_of(self._number, task_ids, version)}
+        return predicted
+
+    def _import(self, parcels: Sequence[Parcel]) -> None:
+        if not parcels:
+            return
+        if not self._may_go_on():
+            raise Interrupted
+        try:
+            created = self._client.import_predictions(self._number, [parcel.item for parcel in parcels])
+        except CallFailed as error:
+            self._not_imported(parcels, error)
+            return
+        if created == len(parcels):
+            self._delivered(parcels)
+        else:
+            self.may_be_there = True  # until we know which
+            self._imported_in_part(parcels)
+            self.may_be_there = False
+
+    def _not_imported(self, parcels: Sequence[Parcel], error: CallFailed) -> None:
+        """Label Studio imports a batch whole or not at all: find what it does not like, import the rest."""
+        if error.kind == "not_found" and self._client.current_project(self._number) is None:
+            return self._drop_all("project_deleted", _PROJECT_GONE)
+        if error.kind not in ("refused", "too_large"):
+            self.may_be_there = error.kind == "in_doubt"
+            raise error
+        left = self._look_up(parcels) if error.kind == "refused" else parcels
+        if len(left) < len(parcels):
+            self._import(left)  # a task was deleted meanwhile
+        elif len(left) == 1:
+            reason: DropReason = "too_large" if error.kind == "too_large" else "refused"
+            self._refused.append(Drop(left[0].work_ids, reason, str(error)))
+        else:
+            for half in halves(left):
+                self._import(half)
+
+    def _imported_in_part(self, parcels: Sequence[Parcel]) -> None:
+        predicted = self._predicted(parcels)
+        found = sort_out(parcels, (), predicted)
+        self._delivered(found.there)
+        current = self._client.current_project(self._number)
+        if current is not None:
+            self._drop_changed(current.label_config)
+        still_open = [parcel for parcel in found.lacking if set(parcel.work_ids) & self._open.keys()]
+        self._drop(work_ids(still_open), "rejected", _LEFT_OUT)
+
+    def _settle_refused(self) -> None:
+        """Drop what was refused alone while others were taken. If none was, perhaps no prediction is to blame."""
+        if not self._refused:
+            return
+        lonely = len(self._works) == 1 and self._works[0].push_attempts >= MAX_LONELY_TRIES
+        if self.num_delivered == 0 and not lonely:
+            raise CallFailed(f"Label Studio refuses every prediction. {self._refused[-1].message}", "refused")
+        for drop in self._refused:
+            self._drop(drop.work_ids, drop.reason, drop.message)
+
+    def _delivered(self, parcels: Iterable[Parcel]) -> None:
+        ids = [work_id for work_id in work_ids(parcels) if work_id in self._open]
+        if ids:
+            self._store.delivered(ids, self._clock())
+            self.num_delivered += len(ids)
+        self._close(ids)
+
+    def _drop_all(self, reason: DropReason, message: str) -> None:
+        self._drop(self.open_ids, reason, message)
+
+    def _drop(self, ids: Iterable[WorkId], reason: DropReason, message: str) -> None:
+        ids = [work_id for work_id in ids if work_id in self._open]
+        if not ids:
+            return
+        self._store.drop(ids, reason, message, self._clock())
+        self.dropped[reason] += len(ids)
+        log.warning("project %s: %d predictions are not delivered: %s: %s", self._project, len(ids), reason, message)
+        self._close(ids)
+
+    def _close(self, ids: Iterable[WorkId]) -> None:
+        for work_id in ids:
+            del self._open[work_id]

@@ -1,0 +1,295 @@
+"""The delivery loop: every second, or when woken, brings finished work of every project to Label Studio.
+
+Projects are served side by side, each in a thread, so that one project's trouble stops no other's; one project's
+batches go one after the other, in order. Backs off when Label Studio is away; a refused token pauses everything until
+it works again. Nothing is raised: `Delivery.status` and the log say what is wrong, and the store keeps the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from backend.delivery.batch import Batch, Interrupted
+from backend.delivery.client import CallFailed, PredictionsClient
+from backend.delivery.pace import DeliveryLimits, Lane
+from backend.delivery.store import MakePrediction, Store, WorkId
+from backend.delivery.threads import in_thread
+from backend.errors import PrelabelError
+from backend.logs import one_line, redact
+
+log = logging.getLogger(__name__)
+
+STOP_S = 15.0
+MAX_ERROR_CHARS = 300
+MAX_TITLES = 1_000
+NO_KEY = "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY are not set, so predictions only go out in replies to /predict"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryStatus:
+    """Times are seconds since the epoch. `last_error` is one line without secrets; `paused_until`: the token is
+    refused, and is tried again then."""
+
+    configured: bool
+    num_delivered: int = 0
+    num_dropped: int = 0
+    last_success_at: float | None = None
+    last_error_at: float | None = None
+    last_error: str = ""
+    paused_until: float | None = None
+
+
+class Delivery:
+    """Use it from one event loop. `connect` is None where no API key is set; it may raise PrelabelError."""
+
+    def __init__(
+        self,
+        store: Store,
+        connect: Callable[[], PredictionsClient] | None,
+        make_prediction: MakePrediction,
+        *,
+        limits: DeliveryLimits | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._connect = connect
+        self._make_prediction = make_prediction
+        self._limits = limits or DeliveryLimits()
+        self._clock = clock
+        self._monotonic = monotonic
+        self._jitter = jitter
+        self._client: PredictionsClient | None = None
+        self._lanes: dict[str, Lane] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._backlog: set[str] = set()
+        self._backlog_from = 0.0
+        self._probe_at: float | None = None
+        self._stopping = False
+        self._woken = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+        self.status = DeliveryStatus(connect is not None)
+        self.titles: dict[str, str] = {}
+        """Of the projects that were served lately, as Label Studio has them."""
+
+    async def start(self) -> None:
+        """Begin. What an earlier process may have been sending waits until Label Studio surely is done with it."""
+        if self._connect is None:
+            log.info(NO_KEY)
+            return
+        with contextlib.suppress(PrelabelError):
+            self._backlog = set(await in_thread(lambda: self._store.projects_due(self._clock())))
+        self._backlog_from = self._monotonic() + self._limits.settle_s
+        self._loop = asyncio.create_task(self._run())
+
+    def wake(self) -> None:
+        """There may be something to deliver."""
+        self._woken.set()
+
+    async def stop(self, limit_s: float = STOP_S) -> None:
+        """End after the calls under way, at most `limit_s` later. What a call left open is looked up at the next
+        start."""
+        self._stopping = True
+        self._woken.set()
+        waiting = [task for task in (self._loop, *self._running.values()) if task is not None and not task.done()]
+        _, late = await asyncio.wait(waiting, timeout=limit_s) if waiting else (set(), set())
+        for task in late:
+            task.cancel()
+        if late:
+            log.warning("Label Studio did not answer in time; what was sent is looked up at the next start")
+        elif self._client is not None:
+            self._client.close()
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            self._woken.clear()
+            try:
+                await self._begin_due()
+            except Exception:  # a job's border: without the loop nothing would be delivered any more
+                log.exception("a round of delivery failed")
+                self._say("a fault in prelabel; its log says more")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), self._limits.poll_s)
+        await self._end_running()
+
+    async def deliver_due(self) -> None:
+        """One round, to its end: a batch of each project that is due and may be served."""
+        await self._begin_due()
+        await self._end_running()
+
+    async def _end_running(self) -> None:
+        if self._running:
+            await asyncio.wait(list(self._running.values()))
+
+    async def _begin_due(self) -> None:
+        if self._connect is None or not await self._token_works():
+            return
+        try:
+            projects = await in_thread(lambda: self._store.projects_due(self._clock()))
+        except PrelabelError as error:
+            self._say(str(error))
+            return
+        self._lanes = {p: lane for p, lane in self._lanes.items() if p in projects or not lane.is_idle}
+        now = self._monotonic()
+        fresh = Lane(self._limits, self._limits.batch)
+        for project in sorted(projects, key=lambda p: self._lanes.get(p, fresh).served_at):
+            lane = self._lanes.setdefault(project, replace(fresh))
+            waits = now < lane.not_before or (project in self._backlog and now < self._backlog_from)
+            full = self._stopping or len(self._running) >= self._limits.max_parallel
+            if waits or full or project in self._running:
+                continue
+            lane.served_at = now
+            task = asyncio.create_task(self._serve(project, lane))
+            self._running[project] = task
+            task.add_done_callback(lambda _, project=project: self._running.pop(project, None))  # type: ignore[misc]
+
+    async def _token_works(self) -> bool:
+        """Whether there is a client to work with. While the token is refused it is tried once in `probe_s`."""
+        if self._client is not None and self._probe_at is None:
+            return True
+        if self._running or (self._probe_at is not None and self._monotonic() < self._probe_at):
+            return False
+        try:
+            self._client = await in_thread(self._connected)
+        except PrelabelError as error:
+            if (isinstance(error, CallFailed) and error.kind == "unauthorized") or self._probe_at is not None:
+                self._pause()
+            self._say(str(error))
+            return False
+        if self._probe_at is not None:
+            log.info("Label Studio accepts the token again; delivery goes on")
+        self._probe_at = None
+        self.status = replace(self.status, paused_until=None)
+        return True
+
+    def _connected(self) -> PredictionsClient:
+        """A new client, after a refusal one whose token was seen to work: the key may have been changed."""
+        assert self._connect is not None
+        if self._client is not None:
+            self._client.close()
+        client = self._connect()
+        if self._probe_at is not None:
+            try:
+                client.check_token()
+            except CallFailed:
+                client.close()
+                raise
+        return client
+
+    async def _serve(self, project: str, lane: Lane) -> None:
+        client = self._client
+        assert client is not None
+        started, now = self._monotonic(), self._clock()
+        batch: Batch | None = None
+
+        def may_go_on() -> bool:
+            return not self._stopping and self._monotonic() - started < self._limits.hold_s / 2
+
+        def deliver() -> int:
+            nonlocal batch
+            works = self._store.take_due(project, lane.size, now + self._limits.hold_s, now)
+            batch = Batch(client, self._store, self._make_prediction, self._clock, may_go_on, project, works)
+            batch.run()
+            return len(works)
+
+        try:
+            num_taken = await in_thread(deliver)
+        except Interrupted:
+            await self._try_later(batch, 0.0, "interrupted", sent=False)
+        except CallFailed as error:
+            await self._call_failed(client, lane, batch, error)
+        except Exception as error:  # a job's border: this project waits, the others go on
+            known = isinstance(error, PrelabelError)
+            log.log(
+                logging.WARNING if known else logging.ERROR,
+                "delivery to project %s failed",
+                project,
+                exc_info=not known,
+            )
+            self._say(str(error) if known else "a fault in prelabel; its log says more")
+            await self._try_later(batch, lane.failed(self._monotonic(), self._jitter()), "internal", sent=True)
+        else:
+            more = num_taken == lane.size
+            lane.succeeded(self._monotonic(), self._monotonic() - started, more=more)
+            if more:
+                self._woken.set()
+            else:
+                self._backlog.discard(project)
+        self._count(project, batch)
+
+    async def _call_failed(self, client: PredictionsClient, lane: Lane, batch: Batch | None, error: CallFailed) -> None:
+        if error.kind == "unauthorized" and not await self._is_only_this_project(client):
+            self._pause()
+            self._say(str(error))
+            await self._try_later(batch, 0.0, error.kind, sent=False)
+            return
+        sent = batch is not None and batch.may_be_there
+        alone = sent and lane.size == 1
+        at_least_s = max(error.retry_after_s or 0.0, self._limits.settle_s if sent else 0.0)
+        wait_s = lane.failed(
+            self._monotonic(), self._jitter(), at_least_s=at_least_s, smaller=sent or error.kind == "refused"
+        )
+        if alone:  # perhaps this one breaks Label Studio: let those behind it pass
+            lane.not_before = self._monotonic() + at_least_s
+            wait_s = max(wait_s, self._limits.max_backoff_s)
+        self._say(str(error))
+        await self._try_later(batch, wait_s, error.kind, sent=sent)
+
+    async def _is_only_this_project(self, client: PredictionsClient) -> bool:
+        """Whether the token is good, and only this call was forbidden."""
+        try:
+            await in_thread(client.check_token)
+        except CallFailed as error:
+            return error.kind != "unauthorized"
+        return True
+
+    async def _try_later(self, batch: Batch | None, wait_s: float, reason: str, *, sent: bool) -> None:
+        if batch is None or not batch.open_ids:
+            return
+        ids: list[WorkId] = batch.open_ids
+        now = self._clock()
+        try:
+            await in_thread(lambda: self._store.push_failed(ids, now + wait_s, reason, now, sent=sent))
+        except PrelabelError as error:  # the store lets go of them by itself, as perhaps delivered
+            self._say(str(error))
+
+    def _pause(self) -> None:
+        self._probe_at = self._monotonic() + self._limits.probe_s
+        if self.status.paused_until is None:
+            log.warning("delivery pauses; the predictions are kept until Label Studio accepts the token")
+        self.status = replace(self.status, paused_until=self._clock() + self._limits.probe_s)
+
+    def _say(self, error: str) -> None:
+        line = one_line(redact(" ".join(error.split())))[:MAX_ERROR_CHARS]
+        if line != self.status.last_error or self.status.paused_until is None:
+            log.warning("delivery: %s", line)
+        self.status = replace(self.status, last_error=line, last_error_at=self._clock())
+
+    def _count(self, project: str, batch: Batch | None) -> None:
+        if batch is None:
+            return
+        self._remember_title(project, batch.title)
+        if not (batch.num_delivered or batch.dropped):
+            return
+        if batch.num_delivered:
+            log.info("project %s: %d predictions are in Label Studio", project, batch.num_delivered)
+            self.status = replace(self.status, last_success_at=self._clock())
+        self.status = replace(
+            self.status,
+            num_delivered=self.status.num_delivered + batch.num_delivered,
+            num_dropped=self.status.num_dropped + batch.dropped.total(),
+        )
+
+    def _remember_title(self, project: str, title: str) -> None:
+        if title:
+            self.titles.pop(project, None)
+            self.titles[project] = title
+            while len(self.titles) > MAX_TITLES:
+                del self.titles[next(iter(self.titles))]

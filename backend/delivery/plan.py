@@ -1,0 +1,150 @@
+"""What to do with finished work, decided without asking anybody: what to send, what to look up first, what to drop.
+
+Pure. `packed` keeps the order of the work; a task that is asked twice for one model version is sent once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal
+
+from backend.delivery.store import MakePrediction, RecipeRecord, StoredAnswer, Work, WorkId
+from label_config.errors import UnsupportedConfig
+from label_config.parse import parse_label_config
+
+log = logging.getLogger(__name__)
+
+DropReason = Literal[
+    "task_deleted", "project_deleted", "config_changed", "rejected", "refused", "too_large", "not_a_task", "unreadable"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One prediction for one task. `in_doubt`: Label Studio may have it, so look before sending."""
+
+    work_ids: tuple[WorkId, ...]
+    task_id: int
+    model_version: str
+    item: Mapping[str, Any]
+    in_doubt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    work_ids: tuple[WorkId, ...]
+    reason: DropReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """Parcels that Label Studio has, that it lacks, and whose task is gone."""
+
+    there: tuple[Parcel, ...]
+    lacking: tuple[Parcel, ...]
+    gone: tuple[Parcel, ...]
+
+
+def project_number(project: str) -> int | None:
+    """12 for "12.1700000000"; None if it is no project of Label Studio's."""
+    number = project.partition(".")[0]
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else None
+
+
+def is_same_project(project: str, current_uid: str) -> bool:
+    """Whether the project of that number is still the one that asked, and not another server's or a later one."""
+    return project == current_uid or project == current_uid.partition(".")[0]
+
+
+def config_problem(record: RecipeRecord | None, current_config: str) -> str:
+    """Why answers to `record` no longer fit the project; empty if they do. Layout and wording may change."""
+    if record is None:
+        return "the label config it was made for is not known any more"
+    wanted, current = _fingerprint(record.label_config), _fingerprint(current_config)
+    if current is None:
+        return "the project's label config was changed to one that cannot be pre-filled"
+    return "" if wanted == current else "the project's label config was changed since"
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(label_config: str) -> str | None:
+    try:
+        return parse_label_config(label_config).fingerprint
+    except UnsupportedConfig:
+        return None
+
+
+def packed(
+    works: Iterable[Work], answers: Mapping[str, StoredAnswer], make_prediction: MakePrediction
+) -> tuple[list[Parcel], list[Drop]]:
+    """Return what to send, and the work that cannot be sent at all."""
+    parcels: dict[tuple[int, str], Parcel] = {}
+    drops: list[Drop] = []
+    for work in works:
+        task_id = _number(work.task_id)
+        if task_id is None:
+            drops.append(Drop((work.id,), "not_a_task", "its id is no number, so it is no task of Label Studio's"))
+            continue
+        in_doubt = work.state != "done" or work.push_attempts > 0
+        if twin := parcels.get((task_id, work.model_version)):
+            ids = (*twin.work_ids, work.id)
+            parcels[task_id, work.model_version] = replace(twin, work_ids=ids, in_doubt=twin.in_doubt or in_doubt)
+            continue
+        item = _item(work, task_id, answers.get(work.answer_key or ""), make_prediction)
+        if item is None:
+            drops.append(Drop((work.id,), "unreadable", "the stored answer cannot be read; prelabel's log says more"))
+        else:
+            parcels[task_id, work.model_version] = Parcel((work.id,), task_id, work.model_version, item, in_doubt)
+    return list(parcels.values()), drops
+
+
+def sort_out(
+    parcels: Iterable[Parcel], missing_tasks: Collection[int], predicted: Collection[tuple[int, str]]
+) -> Sorted:
+    """`predicted` are pairs of task id and model version that Label Studio has."""
+    there, lacking, gone = [], [], []
+    for parcel in parcels:
+        if (parcel.task_id, parcel.model_version) in predicted:
+            there.append(parcel)
+        elif parcel.task_id in missing_tasks:
+            gone.append(parcel)
+        else:
+            lacking.append(parcel)
+    return Sorted(tuple(there), tuple(lacking), tuple(gone))
+
+
+def halves(parcels: Sequence[Parcel]) -> tuple[Sequence[Parcel], Sequence[Parcel]]:
+    middle = len(parcels) // 2
+    return parcels[:middle], parcels[middle:]
+
+
+def work_ids(parcels: Iterable[Parcel]) -> tuple[WorkId, ...]:
+    return tuple(work_id for parcel in parcels for work_id in parcel.work_ids)
+
+
+def _number(task_id: int | str) -> int | None:
+    """The id as a number: Label Studio refuses "12" where it takes 12."""
+    if isinstance(task_id, bool):
+        return None
+    text = str(task_id)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def _item(
+    work: Work, task_id: int, answer: StoredAnswer | None, make_prediction: MakePrediction
+) -> dict[str, Any] | None:
+    if answer is None:
+        return None
+    try:
+        made = make_prediction(work, answer.content)
+        item = {**made, "task": task_id, "model_version": work.model_version}
+        json.dumps(item, ensure_ascii=False, allow_nan=False).encode()  # else the whole batch could not be written
+        return item
+    except Exception:  # a job's border: this answer is lost, the others go on
+        log.exception("the answer for task %s cannot be read", task_id)
+        return None

@@ -1,0 +1,76 @@
+"""The buttons of the status page: only a person on our own page can press them.
+
+A browser sends the Basic password it remembers with any page's form, so a password protects nothing here. Covered:
+forms of other sites (origin), forms made elsewhere (a token of this process, for one action and project), other kinds
+of body. Not covered: a site that makes its own name resolve to this address; give prelabel a password against that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers
+
+from backend.errors import BadRequest, Forbidden, UnsupportedBody
+
+MAX_FORM_BYTES = 4096
+_FIELDS = ("project", "token", "lang")
+_AGAIN = "Open the status page again and press the button there."
+
+
+class FormGuard:
+    """Signs the forms of one process and checks what comes back."""
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_bytes(32)
+
+    def sign(self, action: str, project: str) -> str:
+        text = f"{action}\n{project}".encode("utf-8", "surrogatepass")
+        return hmac.new(self._secret, text, hashlib.sha256).hexdigest()
+
+    def check(self, action: str, project: str, token: str) -> None:
+        """Raise Forbidden unless `token` was made here, since the start, for this button."""
+        if not hmac.compare_digest(self.sign(action, project).encode(), token.encode("utf-8", "replace")):
+            raise Forbidden(f"This button was shown before prelabel was restarted. {_AGAIN}")
+
+
+def check_origin(headers: Headers) -> None:
+    """Raise Forbidden unless the browser says that the form stood on a page of this host.
+
+    Browsers send Sec-Fetch-Site where they trust the connection (https, localhost), and Origin with every POST.
+    """
+    site = headers.get("sec-fetch-site")
+    origin = headers.get("origin")
+    if site is not None:
+        ours = site == "same-origin"
+    else:
+        ours = origin is not None and _host(origin) == headers.get("host", "").lower() != ""
+    if not ours:
+        raise Forbidden(f"This request does not come from the status page. {_AGAIN}")
+
+
+def _host(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
+def read_form(content_type: str, body: bytes) -> dict[str, str]:
+    """The fields of a form, each given at most once; those left out are "". Raises UnsupportedBody, BadRequest."""
+    if content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        raise UnsupportedBody("A form must be sent as application/x-www-form-urlencoded.")
+    try:
+        given = parse_qs(
+            body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=8
+        )
+    except ValueError:  # UnicodeDecodeError is one
+        raise BadRequest("The form cannot be read.") from None
+    if any(len(values) > 1 for values in given.values()):
+        raise BadRequest("The form has a field twice.")
+    if "project" not in given:
+        raise BadRequest('The form needs the field "project".')
+    return {name: given.get(name, [""])[0] for name in _FIELDS}

@@ -1,0 +1,170 @@
+"""GET /status and /status.json, POST /status/retry and /status/cancel.
+
+Takes what it needs through `Source`, which `backend.core.Core` fits. The store is asked in a thread. Raises what the
+store raises, and Forbidden for a button that was not pressed on our own page; `http.middleware` answers those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from backend.engine.api import EngineStatus
+from backend.errors import StoreError
+from backend.http.bodies import BodyLimits, BodyReader
+from backend.http.errors import StrictJSON
+from backend.settings import Settings
+from backend.status.forms import MAX_FORM_BYTES, FormGuard, check_origin, read_form
+from backend.status.page import render, render_live, security_headers
+from backend.status.texts import Language
+from backend.status.view import RATE_WINDOW_S, StatusView, make_view
+from backend.store.types import ProjectSummary, Work
+
+if TYPE_CHECKING:
+    from backend.delivery.loop import DeliveryStatus
+
+log = logging.getLogger(__name__)
+
+MAX_PROJECTS = 50
+MAX_FAILED_TASKS = 30
+"""Failed tasks of a project that are named; all are counted."""
+
+
+class StatusStore(Protocol):
+    @property
+    def set_aside(self) -> Path | None: ...
+    def summary(self) -> Sequence[ProjectSummary]: ...
+    def failures(self, project: str, limit: int) -> Sequence[Work]: ...
+    def rate(self, now: float, window_s: float) -> float: ...
+    def retry_failed(self, project: str, now: float) -> int: ...
+    def cancel_project(self, project: str, now: float) -> int: ...
+
+
+class HasEngineStatus(Protocol):
+    @property
+    def status(self) -> EngineStatus: ...
+
+
+class HasDeliveryStatus(Protocol):
+    @property
+    def status(self) -> DeliveryStatus: ...
+
+
+class Source(Protocol):
+    @property
+    def store(self) -> StatusStore: ...
+    @property
+    def engine(self) -> HasEngineStatus: ...
+    @property
+    def delivery(self) -> HasDeliveryStatus: ...
+    @property
+    def settings(self) -> Settings: ...
+
+
+class StatusPages:
+    """The handlers. `changed(project)` is called after a button changed the queue, so that the change takes effect at
+    once; `titles()` gives the projects' titles as far as they are known."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        changed: Callable[[str], None] = lambda project: None,
+        titles: Callable[[], Mapping[str, str]] = dict,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._source = source
+        self._changed = changed
+        self._titles = titles
+        self._clock = clock
+        self._guard = FormGuard()
+        self._reader = BodyReader(BodyLimits(MAX_FORM_BYTES))
+
+    async def page(self, request: Request) -> Response:
+        language = chosen_language(request.query_params.get("lang"), request.headers.get("accept-language", ""))
+        nonce = secrets.token_urlsafe(16)
+        view = await self.view()
+        if request.query_params.get("part") == "live":
+            text = await asyncio.to_thread(render_live, view, language, sign=self._guard.sign)
+        else:
+            text = await asyncio.to_thread(render, view, language, nonce=nonce, sign=self._guard.sign)
+        return HTMLResponse(text, headers={**security_headers(nonce), "Vary": "Accept-Language"})
+
+    async def json(self, request: Request) -> Response:
+        return StrictJSON(asdict(await self.view()), headers={"Cache-Control": "no-store"})
+
+    async def retry(self, request: Request) -> Response:
+        return await self._press(request, "retry", self._source.store.retry_failed)
+
+    async def cancel(self, request: Request) -> Response:
+        return await self._press(request, "cancel", self._source.store.cancel_project)
+
+    async def view(self) -> StatusView:
+        """How it is going now. Raises StoreError."""
+        return await asyncio.to_thread(self._look)
+
+    async def view_or_none(self) -> StatusView | None:
+        """As `view`, for /metrics, which has other things to tell when the store cannot be read."""
+        try:
+            return await self.view()
+        except StoreError as error:
+            log.warning("the status cannot be told: %s", error)
+            return None
+
+    def _look(self) -> StatusView:
+        source, now = self._source, self._clock()
+        summaries = source.store.summary()
+        failures = {
+            summary.project: source.store.failures(summary.project, MAX_FAILED_TASKS)
+            for summary in summaries[:MAX_PROJECTS]
+            if summary.failures
+        }
+        return make_view(
+            source.engine.status,
+            summaries,
+            failures,
+            source.store.rate(now, RATE_WINDOW_S),
+            source.delivery.status,
+            source.settings,
+            now,
+            set_aside=str(source.store.set_aside or ""),
+            titles=self._titles(),
+            max_projects=MAX_PROJECTS,
+        )
+
+    async def _press(self, request: Request, action: str, act: Callable[[str, float], int]) -> Response:
+        check_origin(request.headers)
+        async with self._reader.read(request) as raw:
+            form = read_form(request.headers.get("content-type", ""), raw)
+        project = form["project"]
+        self._guard.check(action, project, form["token"])
+        num_tasks = await asyncio.to_thread(act, project, self._clock())
+        log.info("project %s: %s of %d tasks, from the status page", project, action, num_tasks)
+        self._changed(project)
+        language = chosen_language(form["lang"], request.headers.get("accept-language", ""))
+        return RedirectResponse(f"../status?lang={language}", status_code=303)
+
+
+def chosen_language(asked: str | None, accept: str) -> Language:
+    """What `?lang=` says, else English for a browser that prefers it to Chinese, else Chinese."""
+    if asked in ("zh", "en"):
+        return "en" if asked == "en" else "zh"
+    wishes: list[tuple[float, str]] = []
+    for item in accept[:1000].split(","):
+        name, _, quality = item.partition(";")
+        try:
+            weight = float(quality.strip().removeprefix("q=") or 1)
+        except ValueError:
+            weight = 0.0
+        wishes.append((weight, name.strip().lower()[:2]))
+    best = max((weight for weight, name in wishes if name == "zh"), default=0.0)
+    return "en" if any(name == "en" and weight > best for weight, name in wishes) else "zh"

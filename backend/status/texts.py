@@ -1,0 +1,211 @@
+"""Every text of the status page, in Chinese and English, and how numbers and times are said in each.
+
+Knows words only. A reason nobody gave words to is shown as it is. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Language = Literal["zh", "en"]
+
+TEXTS: dict[str, tuple[str, str]] = {
+    "title": ("预标注进度", "Pre-labelling status"),
+    "other_language": ("English", "中文"),
+    "offline": (
+        "暂时连不上 prelabel，下面是最后一次收到的数据；连上后会自动更新。",
+        "prelabel does not answer. What you see is the last it said; it goes on by itself.",
+    ),
+    "model": ("模型", "Model"),
+    "no_model_name": ("尚未加载", "Not loaded yet"),
+    "state.loading": ("加载中", "Loading"),
+    "state.ready": ("就绪", "Ready"),
+    "state.restarting": ("重启中", "Restarting"),
+    "state.failed": ("失败", "Failed"),
+    "state.stopped": ("已停止", "Stopped"),
+    "loading_note": (
+        "{stage}：{percent}。加载完成后会自动开始处理排队的任务。",
+        "{stage}: {percent}. Waiting tasks start by themselves once it is loaded.",
+    ),
+    "restarts": ("已自动重启 {num} 次", "automatic restarts: {num}"),
+    "speed": ("速度", "Speed"),
+    "last_minute": ("近一分钟", "last minute"),
+    "per_second": ("{num} 张/秒", "{num} img/s"),
+    "per_minute": ("{num} 张/分钟", "{num} img/min"),
+    "waiting": ("排队", "Waiting"),
+    "running": ("处理中", "Running"),
+    "eta": ("预计剩余", "Time left"),
+    "at_this_speed": ("按当前速度", "at this speed"),
+    "now_running": ("处理中 {num}", "{num} running"),
+    "eta_unknown": ("未知", "Unknown"),
+    "eta_done": ("无等待", "Nothing waits"),
+    "busy": ("GPU 计算时间", "GPU busy time"),
+    "since_loaded": ("自模型加载起", "since the model was loaded"),
+    "cost": ("计算费用", "Cost of busy time"),
+    "cost_note": ("按 {price} 元/分钟", "at ¥{price} a minute"),
+    "rest_cost": ("剩余任务约需", "The rest will cost"),
+    "bulk_cost": ("每 1 万张约 {yuan}", "{yuan} per 10,000"),
+    "yuan": ("¥{num}", "¥{num}"),
+    "delivery": ("回传", "Delivery"),
+    "delivery.push": ("结果会自动推送到 Label Studio：{url}", "Pushed to Label Studio at {url}"),
+    "delivery.reply": (
+        "没有设置 API 密钥：其余结果在下一次 Retrieve Predictions 时返回",
+        "No API key: the rest waits for the next Retrieve Predictions",
+    ),
+    "delivery.paused": (
+        "Label Studio 拒绝了 API 密钥，{wait}后重试。结果已保存，请检查 LABEL_STUDIO_API_KEY。",
+        "Label Studio refuses the API key; next try in {wait}. The results are kept. Check LABEL_STUDIO_API_KEY.",
+    ),
+    "delivery.error": ("最近一次错误（{age}）：{message}", "Last error ({age}): {message}"),
+    "delivery.success": ("最近一次成功：{age}", "Last success: {age}"),
+    "delivery.dropped": (
+        "{num} 条结果无法回传，原因见各项目的“失败”",
+        "{num} results can never be delivered; see what failed in each project",
+    ),
+    "set_aside": (
+        "启动时发现数据文件已损坏，原文件保存在 {path}。"
+        "其中尚未回传的任务，请在 Label Studio 中重新执行 Retrieve Predictions。",
+        "The data file was found damaged at the start and was kept as {path}. For tasks still without predictions, "
+        "choose Retrieve Predictions in Label Studio again.",
+    ),
+    "projects": ("项目", "Projects"),
+    "project": ("项目 {id}", "Project {id}"),
+    "unnamed_project": ("未指定项目", "No project given"),
+    "more_projects": ("还有 {num} 个较早的项目未显示", "{num} older projects are not shown"),
+    "open_in_label_studio": ("在 Label Studio 中打开", "Open in Label Studio"),
+    "of_tasks": ("{done} / {all} 张", "{done} / {all} images"),
+    "pending": ("待回传", "To deliver"),
+    "returned": ("已返回，待确认", "Sent in a reply"),
+    "delivered": ("已在 Label Studio", "In Label Studio"),
+    "needs_review": ("需人工复核", "Needs review"),
+    "failed": ("失败", "Failed"),
+    "cancelled": ("已取消", "Cancelled"),
+    "times": ("开始于 {first}，最近请求 {last}", "Started {first}, last asked for {last}"),
+    "last_finished": ("，最近完成 {age}", ", last finished {age}"),
+    "failed_because": ("失败原因", "Why tasks failed"),
+    "task": ("任务 {id}", "Task {id}"),
+    "more_tasks": ("另有 {num} 个", "and {num} more"),
+    "retry": ("重试失败的任务", "Retry what failed"),
+    "cancel": ("取消排队", "Cancel the rest"),
+    "cancel_sure": (
+        "取消 {num} 个未完成的任务？已完成的结果会保留并照常回传。",
+        "Cancel {num} unfinished tasks? What is done is kept and still delivered.",
+    ),
+    "cancel_yes": ("确认取消", "Yes, cancel"),
+    "next_step": (
+        "已有 {num} 条结果等待返回："
+        "请在 Label Studio 的 Data Manager 中选中任务，点击 Actions > Retrieve Predictions。",
+        "{num} results are waiting: select the tasks in Label Studio's Data Manager and choose "
+        "Actions > Retrieve Predictions.",
+    ),
+    "empty_title": ("还没有任务", "No tasks yet"),
+    "empty_text": (
+        "打开 Label Studio 项目的 Data Manager，选中要预标注的任务，点击 Actions > Retrieve Predictions。"
+        "进度会显示在这里。",
+        "Open a project's Data Manager in Label Studio, select the tasks to pre-label, and choose "
+        "Actions > Retrieve Predictions. Progress appears here.",
+    ),
+    "footer": ("数据每 2 秒自动更新", "Updates by itself every 2 seconds"),
+    "just_now": ("刚刚", "just now"),
+    "ago": ("{time}前", "{time} ago"),
+    "seconds": ("{num} 秒", "{num} s"),
+    "minutes": ("{num} 分钟", "{num} min"),
+    "hours": ("{num} 小时", "{num} h"),
+    "days": ("{num} 天", "{num} d"),
+}
+
+REASONS: dict[str, tuple[str, str]] = {
+    "crashed": ("处理该图片时模型多次异常退出", "The model ended several times while working on it"),
+    "internal": ("prelabel 内部错误，详见日志", "A fault in prelabel; its log says more"),
+    "deadline": ("没有及时完成", "Not finished in time"),
+    "cancelled": ("已取消", "Cancelled"),
+    "engine_busy": ("排队已满", "The queue was full"),
+    "engine_not_ready": ("模型尚未加载", "The model was not loaded"),
+    "model_changed": ("提交后模型或设置已更改，请重新获取预测", "The model or its settings changed since; ask again"),
+    "engine_dead": ("模型进程已退出", "The model's process ended"),
+    "generation_failed": ("模型未能给出结果", "The model could not answer"),
+    "malformed_answer": ("模型的回答不完整", "The model's answer was incomplete"),
+    "image_missing": ("任务没有图片地址", "The task has no picture"),
+    "image_blocked": ("图片地址不允许访问", "The picture's address is not allowed"),
+    "image_not_found": ("图片不存在", "The picture is not there"),
+    "image_forbidden": ("没有权限访问图片", "No permission for the picture"),
+    "image_unreachable": ("图片服务器无法连接", "The picture's server cannot be reached"),
+    "image_timeout": ("下载图片超时", "The picture came too slowly"),
+    "image_too_large": ("图片文件过大", "The picture's file is too large"),
+    "image_not_an_image": ("文件不是图片", "The file is no picture"),
+    "image_corrupt": ("图片已损坏", "The picture is damaged"),
+    "image_too_many_pixels": ("图片像素过多", "The picture has too many pixels"),
+    "image_bad_shape": ("图片长宽比异常", "The picture is too narrow or too small"),
+    "image_unsupported_source": ("不支持的图片来源", "Pictures from such a source are not supported"),
+    "image_label_studio_auth": ("Label Studio 拒绝提供图片", "Label Studio refused to give the picture"),
+    "task_deleted": ("任务已在 Label Studio 中删除", "The task was deleted in Label Studio"),
+    "project_deleted": ("项目已在 Label Studio 中删除", "The project was deleted in Label Studio"),
+    "config_changed": ("标注配置已更改", "The label config has changed"),
+    "rejected": ("Label Studio 不接受该结果", "Label Studio rejected the result"),
+    "refused": ("Label Studio 拒绝了请求", "Label Studio refused the request"),
+    "too_large": ("结果过大", "The result is too large"),
+    "not_a_task": ("不是 Label Studio 的任务", "Not a task of Label Studio"),
+    "unreadable": ("保存的结果无法读取", "The stored result cannot be read"),
+}
+
+STAGES: dict[str, tuple[str, str]] = {
+    "starting": ("启动模型进程", "Starting the model's process"),
+    "resolve": ("查找模型", "Finding the model"),
+    "download": ("下载模型", "Downloading the model"),
+    "check": ("校验文件", "Checking the files"),
+    "quantise": ("4-bit 量化", "Quantising to 4 bits"),
+    "load": ("载入权重", "Loading the weights"),
+    "save": ("保存 4-bit 权重", "Saving the 4-bit weights"),
+    "ready": ("准备推理", "Getting ready"),
+}
+
+_UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
+
+
+class Words:
+    """Texts, numbers and times in one language. Gives plain text: escaping is the page's."""
+
+    def __init__(self, language: Language) -> None:
+        self.language: Language = language
+        self._column = 0 if language == "zh" else 1
+
+    def __call__(self, key: str, **values: str) -> str:
+        return TEXTS[key][self._column].format_map(values)
+
+    def state(self, state: str) -> str:
+        return self(f"state.{state}") if f"state.{state}" in TEXTS else state
+
+    def reason(self, reason: str) -> str:
+        return REASONS[reason][self._column] if reason in REASONS else reason
+
+    def stage(self, stage: str) -> str:
+        return STAGES[stage][self._column] if stage in STAGES else stage
+
+    def rate(self, images_per_s: float) -> str:
+        """Slow speeds a minute: "0.02 images/s" tells nobody anything."""
+        if images_per_s and images_per_s < 1:
+            return self("per_minute", num=number(images_per_s * 60, 1))
+        return self("per_second", num=number(images_per_s, 1))
+
+    def yuan(self, amount: float) -> str:
+        return self("yuan", num=number(amount, 2))
+
+    def duration(self, seconds: float, num_units: int = 2) -> str:
+        """The largest units, rounded down: "2 h 5 min", "40 s"."""
+        left = max(0, int(seconds))
+        first = next((i for i, (_, size) in enumerate(_UNITS) if left >= size), len(_UNITS) - 1)
+        parts: list[str] = []
+        for unit, size in _UNITS[first : first + num_units]:
+            count, left = divmod(left, size)
+            if count or not parts:
+                parts.append(self(unit, num=number(count)))
+        return " ".join(parts)
+
+    def age(self, at: float, now: float) -> str:
+        """How long ago, with no time zone to get wrong."""
+        seconds = now - at
+        return self("just_now") if seconds < 2 else self("ago", time=self.duration(seconds, num_units=1))
+
+
+def number(value: float, decimals: int = 0) -> str:
+    return f"{value:,.{decimals}f}"

@@ -1,0 +1,284 @@
+"""All that people are told about a running backend, as one plain value: the page, /status.json, `prelabel status` and
+/metrics show the same `StatusView`.
+
+Pure: knows neither the store nor HTTP, and no language; what is said in words here are others' messages, redacted.
+Times are seconds since the epoch, ages and durations seconds, money yuan. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from backend.engine.api import EngineStatus
+from backend.logs import one_line, redact
+from backend.settings import Settings
+from backend.store.types import ProjectSummary, Work, WorkState
+
+if TYPE_CHECKING:  # it brings Label Studio's SDK, which `prelabel status` need not wait for
+    from backend.delivery.loop import DeliveryStatus
+
+RATE_WINDOW_S = 60.0
+MAX_MESSAGE_CHARS = 300
+_BULK = 10_000
+"""What a price is named for: 10,000 pictures."""
+
+DeliveryMode = Literal["push", "reply"]
+"""Answers are pushed to Label Studio, or (no API key) only go out when Label Studio asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """`state` is the engine's; `stage` and `progress` (0..1) are of loading."""
+
+    name: str
+    quantisation: str
+    state: str
+    stage: str
+    progress: float
+    num_restarts: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedView:
+    """`images_per_s` over the last minute, failures included; `eta_s` is None while nobody can tell."""
+
+    num_waiting: int
+    num_running: int
+    images_per_s: float
+    eta_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CostView:
+    """`busy_s`: the GPU's own work (prefill and decode) since the model was loaded; `busy_yuan` is its price.
+
+    `rest_yuan` and `bulk_yuan` (10,000 pictures) follow from the speed of the last minute. None: not known.
+    """
+
+    busy_s: float
+    yuan_per_minute: float | None
+    busy_yuan: float | None
+    rest_yuan: float | None
+    bulk_yuan: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryView:
+    """`num_dropped`: answers Label Studio can never take, since the start. `paused_until`: its token is refused."""
+
+    mode: DeliveryMode
+    url: str
+    last_success_at: float | None
+    last_error: str
+    last_error_at: float | None
+    paused_until: float | None
+    num_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTask:
+    task_id: int
+    reason: str
+    message: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectView:
+    """`num_done` waits for delivery, `num_returned` went out in a reply. `num_delivered` counts what the store has
+    forgotten since, and so does `num_answered`, the sum of the three. `url` is its Data Manager, "" if not known."""
+
+    project: str
+    project_id: str
+    title: str
+    url: str
+    num_queued: int
+    num_running: int
+    num_done: int
+    num_returned: int
+    num_delivered: int
+    num_answered: int
+    num_cancelled: int
+    num_failed: int
+    num_needs_review: int
+    progress: float
+    failures: dict[str, int]
+    failed_tasks: tuple[FailedTask, ...]
+    first_accepted_at: float
+    last_accepted_at: float
+    last_finished_at: float | None
+    last_delivered_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TotalsView:
+    """Of all projects, those not shown too. `work`: rows by state, as far as kept; `num_delivered`: ever."""
+
+    work: dict[str, int]
+    num_delivered: int
+    num_needs_review: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    """`set_aside` is the damaged store that was moved away at the start, "" if there was none. `projects`: the one
+    asked for last first; `num_more_projects` were left out."""
+
+    now: float
+    model: ModelView
+    speed: SpeedView
+    cost: CostView
+    delivery: DeliveryView
+    totals: TotalsView
+    set_aside: str
+    projects: tuple[ProjectView, ...]
+    num_more_projects: int
+
+
+def make_view(
+    engine: EngineStatus,
+    summaries: Sequence[ProjectSummary],
+    failures: Mapping[str, Sequence[Work]],
+    rate: float,
+    delivery: DeliveryStatus,
+    settings: Settings,
+    now: float,
+    *,
+    set_aside: str = "",
+    titles: Mapping[str, str] | None = None,
+    max_projects: int | None = None,
+) -> StatusView:
+    """`failures` and `titles` are by project, as `summaries` name it; `rate` is rows a second over RATE_WINDOW_S.
+
+    Only the first `max_projects` are shown; queue, speed and cost are of all.
+    """
+    speed = _speed(engine, summaries, rate)
+    base = label_studio_address(settings.label_studio_public_url or settings.label_studio_url)
+    shown = summaries[:max_projects]
+    return StatusView(
+        now=now,
+        model=_model(engine),
+        speed=speed,
+        cost=_cost(engine, speed, settings.price_per_minute),
+        delivery=_delivery(delivery, base),
+        totals=_totals(summaries),
+        set_aside=one_line(set_aside),
+        projects=tuple(
+            _project(s, failures.get(s.project, ()), (titles or {}).get(s.project, ""), base) for s in shown
+        ),
+        num_more_projects=len(summaries) - len(shown),
+    )
+
+
+def label_studio_address(url: str) -> str:
+    """`url` as a link may show it: without password, query, fragment or last slash. "" if it cannot be read."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+
+
+def _model(engine: EngineStatus) -> ModelView:
+    return ModelView(
+        name=engine.ready.model_name if engine.ready else "",
+        quantisation=engine.ready.quantisation if engine.ready else "",
+        state=engine.state,
+        stage=engine.stage,
+        progress=min(1.0, max(0.0, engine.fraction)),
+        num_restarts=engine.num_restarts,
+        message=_told(engine.message),
+    )
+
+
+def _speed(engine: EngineStatus, summaries: Sequence[ProjectSummary], rate: float) -> SpeedView:
+    waiting = sum(s.states.get(WorkState.QUEUED, 0) for s in summaries)
+    running = sum(s.states.get(WorkState.RUNNING, 0) for s in summaries)
+    eta_s: float | None = None
+    if not waiting + running:
+        eta_s = 0.0
+    elif rate > 0 and engine.state == "ready":
+        eta_s = (waiting + running) / rate
+    return SpeedView(waiting, running, rate, eta_s)
+
+
+def _cost(engine: EngineStatus, speed: SpeedView, price: float | None) -> CostView:
+    busy_s = engine.stats.prefill_s + engine.stats.decode_s
+    if price is None:
+        return CostView(busy_s, None, None, None, None)
+    bulk_s = _BULK / speed.images_per_s if speed.images_per_s > 0 else None
+    return CostView(busy_s, price, _yuan(busy_s, price), _yuan(speed.eta_s, price), _yuan(bulk_s, price))
+
+
+def _yuan(seconds: float | None, price: float) -> float | None:
+    return None if seconds is None else seconds / 60 * price
+
+
+def _delivery(status: DeliveryStatus, base: str) -> DeliveryView:
+    return DeliveryView(
+        mode="push" if status.configured else "reply",
+        url=base,
+        last_success_at=status.last_success_at,
+        last_error=_told(status.last_error),
+        last_error_at=status.last_error_at,
+        paused_until=status.paused_until,
+        num_dropped=status.num_dropped,
+    )
+
+
+def _totals(summaries: Sequence[ProjectSummary]) -> TotalsView:
+    return TotalsView(
+        work={state.value: sum(s.states.get(state, 0) for s in summaries) for state in WorkState},
+        num_delivered=sum(s.num_delivered for s in summaries),
+        num_needs_review=sum(s.num_needs_review for s in summaries),
+    )
+
+
+def _project(summary: ProjectSummary, failed: Sequence[Work], title: str, base: str) -> ProjectView:
+    def num(state: WorkState) -> int:
+        return summary.states.get(state, 0)
+
+    number = summary.project.partition(".")[0]
+    project_id = number if re.fullmatch(r"[0-9]{1,18}", number) else ""
+    url = f"{base}/projects/{project_id}/data" if base and project_id else ""
+    answered = num(WorkState.DONE) + num(WorkState.RETURNED) + summary.num_delivered
+    left = num(WorkState.QUEUED) + num(WorkState.RUNNING)
+    over = answered + num(WorkState.FAILED)
+    return ProjectView(
+        project=summary.project,
+        project_id=project_id,
+        title=one_line(title)[:MAX_MESSAGE_CHARS],
+        url=url,
+        num_queued=num(WorkState.QUEUED),
+        num_running=num(WorkState.RUNNING),
+        num_done=num(WorkState.DONE),
+        num_returned=num(WorkState.RETURNED),
+        num_delivered=summary.num_delivered,
+        num_answered=answered,
+        num_cancelled=num(WorkState.CANCELLED),
+        num_failed=num(WorkState.FAILED),
+        num_needs_review=summary.num_needs_review,
+        progress=over / (over + left) if over + left else 0.0,
+        failures={one_line(reason): count for reason, count in summary.failures.items()},
+        failed_tasks=tuple(_failed(work, url) for work in failed),
+        first_accepted_at=summary.first_accepted_at,
+        last_accepted_at=summary.last_accepted_at,
+        last_finished_at=summary.last_finished_at,
+        last_delivered_at=summary.last_delivered_at,
+    )
+
+
+def _failed(work: Work, url: str) -> FailedTask:
+    return FailedTask(
+        work.task_id, one_line(work.reason), _told(work.message), f"{url}?task={work.task_id}" if url else ""
+    )
+
+
+def _told(message: str) -> str:
+    """A message of another part, on one line and without secrets."""
+    return one_line(redact(" ".join(message.split())))[:MAX_MESSAGE_CHARS]

@@ -1,0 +1,52 @@
+"""Answers by key and recipes by fingerprint: both are written once and shared by many rows of work."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+
+from backend.store.rows import clean
+from backend.store.types import RecipeRecord, StoredAnswer
+
+
+def save_recipe(connection: sqlite3.Connection, record: RecipeRecord, now: float) -> None:
+    texts = [clean(t) for t in (record.fingerprint, record.project, record.label_config, record.options)]
+    connection.execute(
+        """INSERT INTO recipe VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET project = excluded.project,
+        label_config = excluded.label_config, options = excluded.options, saved_at = excluded.saved_at""",
+        [*texts, now],
+    )
+
+
+def recipe(connection: sqlite3.Connection, fingerprint: str) -> RecipeRecord | None:
+    row = connection.execute(
+        "SELECT fingerprint, project, label_config, options FROM recipe WHERE fingerprint = ?", [clean(fingerprint)]
+    ).fetchone()
+    return RecipeRecord(*row) if row else None
+
+
+def save_answer(connection: sqlite3.Connection, answer: StoredAnswer, now: float) -> int:
+    """Return its row id. The first content of a key stays: Label Studio may have been told it already."""
+    connection.execute(
+        "INSERT INTO answer (key, content, saved_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        [clean(answer.key), clean(answer.content), now],
+    )
+    return answer_id(connection, answer.key)
+
+
+def answer_id(connection: sqlite3.Connection, key: str) -> int:
+    """Raises LookupError if nothing is stored under `key`."""
+    row = connection.execute("SELECT id FROM answer WHERE key = ?", [clean(key)]).fetchone()
+    if row is None:
+        raise LookupError("no answer is stored under this key")
+    return int(row[0])
+
+
+def answers(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, StoredAnswer]:
+    """What is stored under `keys`; those without an answer are left out."""
+    wanted = {clean(key): key for key in keys}
+    rows = connection.execute(
+        "SELECT key, content FROM answer WHERE key IN (SELECT value FROM json_each(?))", [json.dumps(list(wanted))]
+    )
+    return {wanted[key]: StoredAnswer(key, content) for key, content in rows}

@@ -1,0 +1,154 @@
+"""The schema, as numbered migrations. `PRAGMA user_version` says how many have been applied.
+
+A migration that was released is never edited: what comes next is a new entry. Each runs in one transaction together
+with its number, so a crash leaves a schema that is whole. Raises StoreUnusable for a file that is newer or not ours.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from backend.errors import StoreUnusable
+from backend.store import faults
+
+APPLICATION_ID = 0x50524C42  # "PRLB"
+
+_SCHEMA_1 = (
+    """CREATE TABLE recipe (
+        fingerprint TEXT PRIMARY KEY,
+        project TEXT NOT NULL,
+        label_config TEXT NOT NULL,
+        options TEXT NOT NULL,
+        saved_at REAL NOT NULL
+    ) STRICT""",
+    """CREATE TABLE answer (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        content TEXT NOT NULL,
+        saved_at REAL NOT NULL
+    ) STRICT""",
+    "CREATE INDEX answer_age ON answer (saved_at)",
+    # turn: a counter, raised for a project each time bulk work is claimed from it; the lowest is next
+    """CREATE TABLE project (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        turn INTEGER NOT NULL DEFAULT 0,
+        first_accepted_at REAL NOT NULL,
+        last_accepted_at REAL NOT NULL,
+        last_finished_at REAL,
+        last_delivered_at REAL,
+        num_pruned INTEGER NOT NULL DEFAULT 0
+    ) STRICT""",
+    # reply_until: an open request may still return it; open_replies: how many such requests there are
+    # told_at: when Label Studio was last told, by a reply or a push; push_until: above 0, a push of unknown end
+    """CREATE TABLE work (
+        id INTEGER PRIMARY KEY,
+        project_id INTEGER NOT NULL REFERENCES project (id),
+        task_id INTEGER NOT NULL,
+        model_version TEXT NOT NULL,
+        recipe TEXT NOT NULL REFERENCES recipe (fingerprint),
+        image_url TEXT,
+        state TEXT NOT NULL DEFAULT 'queued' CHECK
+            (state IN ('queued', 'running', 'done', 'returned', 'delivered', 'failed', 'cancelled')),
+        reason TEXT NOT NULL DEFAULT '',
+        message TEXT NOT NULL DEFAULT '',
+        attempts INTEGER NOT NULL DEFAULT 0,
+        interactive INTEGER NOT NULL,
+        answer_id INTEGER REFERENCES answer (id),
+        score REAL,
+        needs_review INTEGER NOT NULL DEFAULT 0,
+        reply_until REAL NOT NULL,
+        open_replies INTEGER NOT NULL,
+        check_at REAL NOT NULL DEFAULT 0,
+        next_try_at REAL NOT NULL DEFAULT 0,
+        push_until REAL NOT NULL DEFAULT 0,
+        push_attempts INTEGER NOT NULL DEFAULT 0,
+        told_at REAL NOT NULL DEFAULT 0,
+        due_at REAL NOT NULL GENERATED ALWAYS AS (max(reply_until, check_at, next_try_at, push_until)) VIRTUAL,
+        finished_at REAL,
+        updated_at REAL NOT NULL,
+        UNIQUE (project_id, task_id, model_version),
+        CHECK (answer_id IS NOT NULL OR state NOT IN ('done', 'returned', 'delivered'))
+    ) STRICT""",
+    "CREATE INDEX work_recipe ON work (recipe)",
+    "CREATE INDEX work_answer ON work (answer_id) WHERE answer_id IS NOT NULL",
+    "CREATE INDEX work_queue ON work (project_id, interactive, attempts, id) WHERE state = 'queued'",
+    "CREATE INDEX work_waited_for ON work (id) WHERE state = 'queued' AND interactive = 1 AND attempts = 0",
+    "CREATE INDEX work_suspect ON work (id) WHERE state = 'queued' AND attempts > 0",
+    "CREATE INDEX work_running ON work (id) WHERE state = 'running'",
+    "CREATE INDEX work_due ON work (project_id, due_at, id) WHERE state IN ('done', 'returned')",
+    "CREATE INDEX work_failed ON work (project_id, id) WHERE state = 'failed'",
+    "CREATE INDEX work_over ON work (updated_at) WHERE state IN ('delivered', 'failed', 'cancelled')",
+    "CREATE INDEX work_finished ON work (finished_at) WHERE finished_at IS NOT NULL",
+    """CREATE TABLE tally (
+        project_id INTEGER NOT NULL REFERENCES project (id),
+        state TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        needs_review INTEGER NOT NULL,
+        num INTEGER NOT NULL,
+        PRIMARY KEY (project_id, state, reason, needs_review)
+    ) STRICT, WITHOUT ROWID""",
+    # Triggers keep the tally, so that no statement can forget to.
+    """CREATE TRIGGER tally_new AFTER INSERT ON work BEGIN
+        INSERT INTO tally VALUES (NEW.project_id, NEW.state, NEW.reason, NEW.needs_review, 1)
+            ON CONFLICT DO UPDATE SET num = num + 1;
+    END""",
+    """CREATE TRIGGER tally_change AFTER UPDATE OF state, reason, needs_review ON work
+    WHEN OLD.state <> NEW.state OR OLD.reason <> NEW.reason OR OLD.needs_review <> NEW.needs_review BEGIN
+        INSERT INTO tally VALUES (NEW.project_id, NEW.state, NEW.reason, NEW.needs_review, 1)
+            ON CONFLICT DO UPDATE SET num = num + 1;
+        UPDATE tally SET num = num - 1 WHERE project_id = OLD.project_id AND state = OLD.state
+            AND reason = OLD.reason AND needs_review = OLD.needs_review;
+        DELETE FROM tally WHERE project_id = OLD.project_id AND state = OLD.state
+            AND reason = OLD.reason AND needs_review = OLD.needs_review AND num = 0;
+        UPDATE project SET last_delivered_at = NEW.updated_at WHERE id = NEW.project_id AND NEW.state = 'delivered';
+    END""",
+    """CREATE TRIGGER tally_gone AFTER DELETE ON work BEGIN
+        UPDATE tally SET num = num - 1 WHERE project_id = OLD.project_id AND state = OLD.state
+            AND reason = OLD.reason AND needs_review = OLD.needs_review;
+        DELETE FROM tally WHERE project_id = OLD.project_id AND state = OLD.state
+            AND reason = OLD.reason AND needs_review = OLD.needs_review AND num = 0;
+        UPDATE project SET num_pruned = num_pruned + 1 WHERE id = OLD.project_id AND OLD.state = 'delivered';
+    END""",
+    """CREATE TRIGGER project_finished AFTER UPDATE OF finished_at ON work WHEN NEW.finished_at IS NOT NULL BEGIN
+        UPDATE project SET last_finished_at = NEW.finished_at WHERE id = NEW.project_id;
+    END""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_SCHEMA_1,)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema up to date, each step in its own transaction. Raises StoreUnusable and sqlite3.Error."""
+    while True:
+        connection.execute("BEGIN IMMEDIATE")  # two processes may start at once: the number is read under the lock
+        try:
+            version = _version(connection)
+            for statement in MIGRATIONS[version] if version < len(MIGRATIONS) else ():
+                connection.execute(statement)
+            if version < len(MIGRATIONS):
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {version + 1}")
+            faults.hit("before_migrated")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        faults.hit("after_migrated")
+        if version >= len(MIGRATIONS):
+            return
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    owner = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    num_tables = int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+    if owner != APPLICATION_ID and (version or owner or num_tables):
+        raise StoreUnusable("it is another program's database. Choose another PRELABEL_DATA_DIR, or move it away")
+    if version > len(MIGRATIONS):
+        raise StoreUnusable(
+            f"it was written by a newer prelabel (schema {version}; this one knows {len(MIGRATIONS)}). "
+            "Install that version again, or choose another PRELABEL_DATA_DIR"
+        )
+    return version

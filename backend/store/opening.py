@@ -1,0 +1,105 @@
+"""Open the store's file: make it, check it, migrate it; keep a damaged one aside and begin anew.
+
+The whole file is checked when it is small, or when its WAL was left behind, which an orderly close removes. Damage that
+this does not find shows at the first read of the page, as StoreUnusable. Nothing is ever deleted.
+Raises StoreUnusable (with the next step), StoreBusy or StoreFull.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from backend.errors import StoreError, StoreUnusable
+from backend.store.database import DAMAGED, Database, primary_code, translated
+from backend.store.migrations import migrate
+
+log = logging.getLogger(__name__)
+
+CHEAP_CHECK_BYTES = 64 * 1024 * 1024
+_WAL = "-wal"
+_PARTS = ("", _WAL, "-shm")
+
+
+def open_database(path: Path, now: float, busy_timeout_s: float) -> tuple[Database, Path | None]:
+    """Return the database, and where a damaged file was moved to, if there was one."""
+    try:
+        aside = _make_ready(path, now, busy_timeout_s)
+        if aside is not None:
+            log.error("%s is damaged; it is kept as %s and an empty one is started", path, aside.name)
+            if _make_ready(path, now, busy_timeout_s) is not None:
+                raise _unusable(path, "a new file is damaged as soon as it is written")
+        with translated(path):
+            return Database(path, busy_timeout_s), aside
+    except OSError as error:
+        raise _unusable(path, f"it cannot be written ({error.strerror})") from None
+    except StoreUnusable:
+        raise
+    except StoreError as error:
+        if type(error) is StoreError:
+            raise _unusable(path, "it cannot be written") from error
+        raise
+
+
+def _make(path: Path) -> None:
+    """See that the file is there and writable, for this user alone: it holds addresses of pictures. Raises OSError."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _make_ready(path: Path, now: float, busy_timeout_s: float) -> Path | None:
+    """Make, check and migrate the file; if it is damaged, return where it is now. Raises OSError and StoreError."""
+    _make(path)
+    wal = path.with_name(path.name + _WAL)
+    checked = path.stat().st_size <= CHEAP_CHECK_BYTES or (wal.exists() and wal.stat().st_size > 0)
+    with translated(path):
+        connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
+        try:
+            if _prepare(connection, checked=checked):
+                return None
+            return _set_aside(path, now)  # before it is closed: closing deletes the WAL, whatever it holds
+        except sqlite3.DatabaseError as error:
+            if primary_code(error) not in DAMAGED:
+                raise
+            return _set_aside(path, now)
+        except StoreUnusable as error:
+            raise StoreUnusable(f"{path} cannot be used: {error}.") from None
+        finally:
+            connection.close()
+
+
+def _prepare(connection: sqlite3.Connection, *, checked: bool) -> bool:
+    """False: the check found damage. Raises sqlite3.Error and StoreUnusable."""
+    if not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or never
+    if checked and connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        return False
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreUnusable("its file system has no shared memory; choose a PRELABEL_DATA_DIR on a local disk")
+    migrate(connection)
+    return True
+
+
+def _set_aside(path: Path, now: float) -> Path:
+    """Rename the file and what belongs to it. Raises OSError."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    aside = path.with_name(f"{path.name}.unreadable-{stamp}")
+    number = 1
+    while any(aside.with_name(aside.name + part).exists() for part in _PARTS):
+        number += 1
+        aside = path.with_name(f"{path.name}.unreadable-{stamp}-{number}")
+    for part in reversed(_PARTS):  # the file itself last: a crash before that finds it damaged again
+        piece = path.with_name(path.name + part)
+        if piece.exists():
+            piece.rename(aside.with_name(aside.name + part))
+    return aside
+
+
+def _unusable(path: Path, why: str) -> StoreUnusable:
+    return StoreUnusable(
+        f"{path} cannot be used: {why}. Set PRELABEL_DATA_DIR to a folder that is there and writable, "
+        "or give this one to the user prelabel runs as."
+    )

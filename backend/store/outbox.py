@@ -1,0 +1,101 @@
+"""What Label Studio was told and what it still has to be told, so that each prediction is there exactly once.
+
+Predictions have no uniqueness in Label Studio, so a row is told in one way at a time:
+- while a request is open that may return it (`reply_until`), it is not due;
+- while a push is under way (`push_until`), no reply may return it;
+- a request may not return what was told after it was accepted (`told_at`): another request or a push was faster;
+- what may be there, because a reply or a push ended in the dark, is RETURNED: to be looked up before it is pushed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from backend.store import rows
+from backend.store.types import Work
+from backend.store.work import reason_and_message
+
+_DUE = "state IN ('done', 'returned') AND project_id = (SELECT id FROM project WHERE name = ?) AND due_at <= ?"
+DUE_IDS = f"SELECT id FROM work WHERE {_DUE} ORDER BY due_at, id LIMIT ?"  # noqa: S608 - constants
+PROJECTS_DUE = """SELECT name FROM project p WHERE EXISTS
+    (SELECT 1 FROM work WHERE state IN ('done', 'returned') AND project_id = p.id AND due_at <= ?) ORDER BY id"""
+
+
+def returned(
+    connection: sqlite3.Connection, ids: Sequence[int], check_at: float, now: float, accepted_at: float | None
+) -> list[int]:
+    before = now if accepted_at is None else accepted_at
+    chosen = connection.execute(
+        f"""SELECT id FROM work WHERE id {rows.IN_IDS} AND state IN ('done', 'returned', 'delivered')
+        AND push_until = 0 AND told_at <= ?""",  # noqa: S608 - constants
+        [rows.id_list(ids), before],
+    )
+    allowed = {row[0] for row in chosen}
+    connection.execute(
+        f"""UPDATE work SET state = 'returned', check_at = max(check_at, ?), told_at = ?, updated_at = ?
+        WHERE id {rows.IN_IDS}""",  # noqa: S608 - constants
+        [check_at, now, now, rows.id_list(allowed)],
+    )
+    return [work_id for work_id in ids if work_id in allowed]
+
+
+def reply_ended(connection: sqlite3.Connection, ids: Sequence[int], now: float) -> None:
+    connection.execute(
+        f"""UPDATE work SET open_replies = open_replies - 1,
+        reply_until = CASE WHEN open_replies = 1 THEN min(reply_until, ?) ELSE reply_until END
+        WHERE open_replies > 0 AND id {rows.IN_IDS}""",  # noqa: S608 - constants
+        [now, rows.id_list(ids)],
+    )
+
+
+def due(connection: sqlite3.Connection, project: str, limit: int, now: float) -> list[Work]:
+    return rows.works(connection, [row[0] for row in connection.execute(DUE_IDS, [rows.clean(project), now, limit])])
+
+
+def projects_due(connection: sqlite3.Connection, now: float) -> list[str]:
+    return [row[0] for row in connection.execute(PROJECTS_DUE, [now])]
+
+
+def take_due(connection: sqlite3.Connection, project: str, limit: int, hold_until: float, now: float) -> list[Work]:
+    ids = [row[0] for row in connection.execute(DUE_IDS, [rows.clean(project), now, limit])]
+    chosen = rows.id_list(ids)
+    connection.execute(  # an earlier push never said how it ended
+        f"UPDATE work SET state = 'returned' WHERE push_until > 0 AND id {rows.IN_IDS}",  # noqa: S608 - constants
+        [chosen],
+    )
+    taken = rows.works(connection, ids)
+    connection.execute(
+        f"UPDATE work SET push_until = ?, told_at = ?, updated_at = ? WHERE id {rows.IN_IDS}",  # noqa: S608 - constants
+        [hold_until, now, now, chosen],
+    )
+    return taken
+
+
+def delivered(connection: sqlite3.Connection, ids: Sequence[int], now: float) -> None:
+    connection.execute(
+        f"""UPDATE work SET state = 'delivered', reason = '', message = '', image_url = NULL, check_at = 0,
+        next_try_at = 0, push_until = 0, told_at = ?, updated_at = ?
+        WHERE state IN ('done', 'returned') AND id {rows.IN_IDS}""",  # noqa: S608 - constants
+        [now, now, rows.id_list(ids)],
+    )
+
+
+def push_failed(
+    connection: sqlite3.Connection, ids: Sequence[int], next_try_at: float, reason: str, now: float, *, sent: bool
+) -> None:
+    connection.execute(
+        f"""UPDATE work SET state = CASE WHEN ? THEN 'returned' ELSE state END, reason = ?, next_try_at = ?,
+        push_attempts = push_attempts + 1, push_until = 0, told_at = CASE WHEN ? THEN ? ELSE told_at END, updated_at = ?
+        WHERE state IN ('done', 'returned') AND id {rows.IN_IDS}""",  # noqa: S608 - constants
+        [sent, reason_and_message(reason, "")[0], next_try_at, sent, now, now, rows.id_list(ids)],
+    )
+
+
+def drop(connection: sqlite3.Connection, ids: Sequence[int], reason: str, message: str, now: float) -> None:
+    connection.execute(
+        f"""UPDATE work SET state = 'failed', reason = ?, message = ?, push_until = 0,
+        finished_at = coalesce(finished_at, ?), updated_at = ?
+        WHERE state IN ('queued', 'running', 'done', 'returned') AND id {rows.IN_IDS}""",  # noqa: S608 - constants
+        [*reason_and_message(reason, message), now, now, rows.id_list(ids)],
+    )

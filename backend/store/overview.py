@@ -1,0 +1,52 @@
+"""What people want to know of the store: counts per project, failures, speed. Reads only, and never the whole table."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter, defaultdict
+
+from backend.store import rows
+from backend.store.types import ProjectSummary, Work, WorkState
+
+_SUMMARY = """SELECT id, name, num_pruned, first_accepted_at, last_accepted_at, last_finished_at, last_delivered_at
+    FROM project ORDER BY last_accepted_at DESC, id DESC"""
+_ANSWERED = (WorkState.DONE, WorkState.RETURNED, WorkState.DELIVERED)
+FAILED_IDS = """SELECT id FROM work WHERE state = 'failed' AND project_id = (SELECT id FROM project WHERE name = ?)
+    ORDER BY id DESC LIMIT ?"""
+NUM_FINISHED = "SELECT count(*) FROM work WHERE finished_at > ? AND finished_at <= ?"
+
+
+def summary(connection: sqlite3.Connection) -> list[ProjectSummary]:
+    states: defaultdict[int, Counter[WorkState]] = defaultdict(Counter)
+    reasons: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    reviews: Counter[int] = Counter()
+    tally = "SELECT project_id, state, reason, needs_review, num FROM tally"
+    for project_id, name, reason, needs_review, num in connection.execute(tally):
+        state = WorkState(name)
+        states[project_id][state] += num
+        if state is WorkState.FAILED:
+            reasons[project_id][reason] += num
+        if needs_review and state in _ANSWERED:
+            reviews[project_id] += num
+    return [
+        ProjectSummary(
+            project=name,
+            states=dict(states[project_id]),
+            failures=dict(reasons[project_id].most_common()),
+            num_needs_review=reviews[project_id],
+            num_delivered=num_pruned + states[project_id][WorkState.DELIVERED],
+            first_accepted_at=first,
+            last_accepted_at=last,
+            last_finished_at=finished,
+            last_delivered_at=delivered,
+        )
+        for project_id, name, num_pruned, first, last, finished, delivered in connection.execute(_SUMMARY)
+    ]
+
+
+def failures(connection: sqlite3.Connection, project: str, limit: int) -> list[Work]:
+    return rows.works(connection, [row[0] for row in connection.execute(FAILED_IDS, [rows.clean(project), limit])])
+
+
+def rate(connection: sqlite3.Connection, now: float, window_s: float) -> float:
+    return float(connection.execute(NUM_FINISHED, [now - window_s, now]).fetchone()[0]) / window_s

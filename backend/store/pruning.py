@@ -1,0 +1,35 @@
+"""Keep the file bounded: forget what is over and old, then what nobody refers to. Each call is part of a transaction.
+
+`prune_work` and `prune_answers` remove at most CHUNK rows and return how many: a caller repeats them until that is 0.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+CHUNK = 2_000
+
+OVER_IDS = """SELECT id FROM work WHERE state IN ('delivered', 'failed', 'cancelled') AND updated_at < ?
+    AND (open_replies = 0 OR reply_until < ?) LIMIT ?"""
+UNUSED_ANSWERS = """SELECT id FROM answer a WHERE saved_at < ?
+    AND NOT EXISTS (SELECT 1 FROM work WHERE answer_id = a.id) LIMIT ?"""
+
+
+def prune_work(connection: sqlite3.Connection, before: float, now: float) -> int:
+    return connection.execute(f"DELETE FROM work WHERE id IN ({OVER_IDS})", [before, now, CHUNK]).rowcount  # noqa: S608
+
+
+def prune_answers(connection: sqlite3.Connection, before: float) -> int:
+    return connection.execute(f"DELETE FROM answer WHERE id IN ({UNUSED_ANSWERS})", [before, CHUNK]).rowcount  # noqa: S608
+
+
+def prune_rest(connection: sqlite3.Connection, before: float) -> None:
+    """Forget recipes and projects without work."""
+    connection.execute(
+        "DELETE FROM recipe WHERE saved_at < ? AND NOT EXISTS (SELECT 1 FROM work WHERE recipe = fingerprint)", [before]
+    )
+    connection.execute(
+        """DELETE FROM project WHERE last_accepted_at < ?
+        AND NOT EXISTS (SELECT 1 FROM work WHERE project_id = project.id)""",
+        [before],
+    )

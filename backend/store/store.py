@@ -1,0 +1,214 @@
+"""The durable store: which tasks are to be predicted, the answers, and what Label Studio still has to be told.
+
+Kill -9 at any point loses nothing that was accepted and nothing that was computed: each call is one transaction, except
+the few that say "in steps". Thread-safe and blocking; an event loop calls it in a thread. `now` is seconds since the
+epoch. Knows no HTTP and no model. Every call may raise StoreBusy, StoreFull or StoreError, having changed nothing.
+One serving process a file: `recover` takes over whatever runs. Others may open it beside to look or to add work.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from backend.store import answers, outbox, overview, pruning, work
+from backend.store.database import Database
+from backend.store.opening import open_database
+from backend.store.types import NewWork, ProjectSummary, RecipeRecord, StoredAnswer, Work
+
+BUSY_TIMEOUT_S = 5.0
+MAX_ATTEMPTS = 3
+
+
+class Store:
+    """`set_aside` is where a damaged file was moved to when this one was opened, None if there was none."""
+
+    def __init__(self, database: Database, set_aside: Path | None) -> None:
+        self._database = database
+        self.set_aside = set_aside
+
+    @classmethod
+    def open(cls, path: Path, now: float, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Self:
+        """Open or make the file at `path`, bring its schema up to date. Raises StoreUnusable with the next step."""
+        return cls(*open_database(path, now, busy_timeout_s))
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def save_recipe(self, record: RecipeRecord, now: float) -> None:
+        with self._database.write() as connection:
+            answers.save_recipe(connection, record, now)
+
+    def recipe(self, fingerprint: str) -> RecipeRecord | None:
+        with self._database.read() as connection:
+            return answers.recipe(connection, fingerprint)
+
+    # From task to answer
+
+    def accept(self, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float) -> list[Work]:
+        """Queue `items`, or find what there is of them; one Work an item, in order. Their recipes must be saved.
+
+        What had failed or was cancelled is queued again; everything else keeps its state. Until `reply_until`, or until
+        `reply_ended`, none of them is due. Call `reply_ended` once for each accept. Raises ValueError.
+        """
+        with self._database.write() as connection:
+            return work.accept(connection, items, interactive=interactive, reply_until=reply_until, now=now)
+
+    def claim(self, limit: int, now: float) -> list[Work]:
+        """Take up to `limit` rows to work on; `attempts` counts this one already, so that a crash counts."""
+        with self._database.write() as connection:
+            return work.claim(connection, limit, now)
+
+    def finish(self, work_id: int, answer: StoredAnswer, score: float | None, needs_review: bool, now: float) -> Work:
+        """Save the answer and mark the row DONE. A row that is over (cancelled, say) keeps its state."""
+        with self._database.write() as connection:
+            return work.finish(connection, work_id, answer, score, needs_review, now)
+
+    def finish_with(self, work_id: int, answer_key: str, score: float | None, needs_review: bool, now: float) -> Work:
+        """As `finish`, with an answer that is stored already. Raises LookupError if it is not."""
+        with self._database.write() as connection:
+            return work.finish(connection, work_id, answer_key, score, needs_review, now)
+
+    def fail(self, work_id: int, reason: str, message: str, now: float) -> None:
+        with self._database.write() as connection:
+            work.fail(connection, work_id, reason, message, now)
+
+    def requeue(
+        self, work_id: int, now: float, *, attempt_counts: bool = False, max_attempts: int = MAX_ATTEMPTS
+    ) -> Work:
+        """Put a running row back. `attempt_counts`: the engine died, perhaps of it; then, at `max_attempts`, it FAILED.
+
+        Without it (shutdown, engine busy) the attempt is taken back.
+        """
+        with self._database.write() as connection:
+            return work.requeue(connection, work_id, now, attempt_counts=attempt_counts, max_attempts=max_attempts)
+
+    def recover(self, now: float, max_attempts: int = MAX_ATTEMPTS) -> int:
+        """At the start of the serving process: what was running is queued, or FAILED as "crashed". Returns how many.
+
+        What was being pushed is RETURNED, to be looked up; no request is open any more.
+        """
+        with self._database.write() as connection:
+            return work.recover(connection, now, max_attempts)
+
+    def answer(self, key: str) -> StoredAnswer | None:
+        return self.answers([key]).get(key)
+
+    def answers(self, keys: Iterable[str]) -> dict[str, StoredAnswer]:
+        with self._database.read() as connection:
+            return answers.answers(connection, keys)
+
+    # From answer to Label Studio
+
+    def returned(
+        self, work_ids: Sequence[int], check_at: float, now: float, *, accepted_at: float | None = None
+    ) -> list[int]:
+        """Call it before a reply is sent. Returns the ids whose predictions may go out in it; they are RETURNED now.
+
+        The reply has to give `[]` for the others: they are being pushed, or Label Studio was told since `accepted_at`
+        (the `now` of this request's `accept`). At `check_at` those in the reply are due, to be looked up.
+        """
+        with self._database.write() as connection:
+            return outbox.returned(connection, work_ids, check_at, now, accepted_at)
+
+    def reply_ended(self, work_ids: Sequence[int], now: float) -> None:
+        """The request that accepted `work_ids` is over, however it ended; what it did not return is due at once."""
+        with self._database.write() as connection:
+            outbox.reply_ended(connection, work_ids, now)
+
+    def due(self, project: str, limit: int, now: float) -> list[Work]:
+        """What could be delivered now, oldest first; to look only. `take_due` is for pushing."""
+        with self._database.read() as connection:
+            return outbox.due(connection, project, limit, now)
+
+    def projects_due(self, now: float) -> list[str]:
+        with self._database.read() as connection:
+            return outbox.projects_due(connection, now)
+
+    def take_due(self, project: str, limit: int, hold_until: float, now: float) -> list[Work]:
+        """Take what is due, oldest first, for one push; no reply may return it meanwhile.
+
+        A row that is RETURNED may be in Label Studio: look there first. One that is DONE cannot be. End each with
+        `delivered`, `push_failed` or `drop`; what has none of them at `hold_until` is due again, as RETURNED.
+        """
+        with self._database.write() as connection:
+            return outbox.take_due(connection, project, limit, hold_until, now)
+
+    def delivered(self, work_ids: Sequence[int], now: float) -> None:
+        """Label Studio has them: a push was confirmed, or they were found there."""
+        with self._database.write() as connection:
+            outbox.delivered(connection, work_ids, now)
+
+    def push_failed(
+        self, work_ids: Sequence[int], next_try_at: float, reason: str, now: float, *, sent: bool = True
+    ) -> None:
+        """Try again at `next_try_at`, having looked. `sent=False`: nothing can have arrived, so a DONE row stays so."""
+        with self._database.write() as connection:
+            outbox.push_failed(connection, work_ids, next_try_at, reason, now, sent=sent)
+
+    def drop(self, work_ids: Sequence[int], reason: str, message: str, now: float) -> None:
+        """They will never fit (the task is gone, the config changed): FAILED."""
+        with self._database.write() as connection:
+            outbox.drop(connection, work_ids, reason, message, now)
+
+    # What a person does
+
+    def cancel_project(self, project: str, now: float) -> int:
+        """Cancel what is not computed yet, in steps; answers that are there are still delivered."""
+        with self._database.write() as connection:
+            num_running = work.cancel_running(connection, project, now)
+        return num_running + self._in_steps(lambda connection: work.cancel_queued(connection, project, now))
+
+    def cancel_all_queued(self, now: float) -> int:
+        """Cancel what no one has begun, in every project, in steps."""
+        return self._in_steps(lambda connection: work.cancel_queued(connection, None, now))
+
+    def retry_failed(self, project: str, now: float) -> int:
+        """Queue again all that failed, in steps."""
+        return self._in_steps(lambda connection: work.retry_failed(connection, project, now))
+
+    def summary(self) -> list[ProjectSummary]:
+        """Every project, the one asked for last first. Costs the same with a million rows."""
+        with self._database.read() as connection:
+            return overview.summary(connection)
+
+    def failures(self, project: str, limit: int) -> list[Work]:
+        """What failed, newest first."""
+        with self._database.read() as connection:
+            return overview.failures(connection, project, limit)
+
+    def rate(self, now: float, window_s: float) -> float:
+        """Rows finished or failed a second in the last `window_s`: what the queue shrinks by."""
+        with self._database.read() as connection:
+            return overview.rate(connection, now, window_s)
+
+    def prune(self, now: float, keep_s: float) -> int:
+        """Forget, in steps, rows that are over and answers nobody needs, older than `keep_s`. Returns rows removed."""
+        before = now - keep_s
+        num_rows = self._in_steps(lambda connection: pruning.prune_work(connection, before, now))
+        self._in_steps(lambda connection: pruning.prune_answers(connection, before))
+        with self._database.write() as connection:
+            pruning.prune_rest(connection, before)
+        self._database.give_back_pages()
+        return num_rows
+
+    def _in_steps(self, step: Callable[[sqlite3.Connection], int]) -> int:
+        """Repeat a step, each in a transaction of its own so that other writes go between, until it does nothing."""
+        total = 0
+        while True:
+            with self._database.write() as connection:
+                num_rows = step(connection)
+            if not num_rows:
+                return total
+            total += num_rows

@@ -1,0 +1,107 @@
+"""What goes into the store and comes out of it. Times are seconds since the epoch. Knows no SQL.
+
+The life of a row of work:
+
+    QUEUED -> RUNNING -> DONE -> DELIVERED          pushed to Label Studio by the delivery loop
+                          └----> RETURNED -> DELIVERED   it may be in Label Studio: look there before pushing it
+    QUEUED, RUNNING -> FAILED or CANCELLED          either is queued again when Label Studio asks for the task again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_TASK_ID = 2**63 - 1
+
+
+class WorkState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    """The answer is stored, and Label Studio has not been told."""
+    RETURNED = "returned"
+    """Label Studio may have it: it went out in a reply, or in a push whose end is unknown."""
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeRecord:
+    """All that is needed to ask the same after a restart. `options` is the JSON text of ProjectOptions."""
+
+    fingerprint: str
+    project: str
+    label_config: str
+    options: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewWork:
+    """One task to predict; the same project, task and version is the same work. `recipe` is a saved fingerprint.
+
+    Raises ValueError for a task id that is no 64-bit number: Label Studio has no such task.
+    """
+
+    project: str
+    task_id: int
+    model_version: str
+    recipe: str
+    image_url: str | None
+
+    def __post_init__(self) -> None:
+        if not -MAX_TASK_ID - 1 <= self.task_id <= MAX_TASK_ID:
+            raise ValueError("task_id must fit into 64 bits")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A row as it was read. `reason` is a short word, `message` a sentence: why it failed, or its push did.
+
+    `attempts` counts claims, this one included. `image_url` is None when the task has none, and once it is over.
+    """
+
+    id: int
+    project: str
+    task_id: int
+    model_version: str
+    recipe: str
+    image_url: str | None
+    state: WorkState
+    reason: str
+    message: str
+    attempts: int
+    answer_key: str | None
+    score: float | None
+    needs_review: bool
+    push_attempts: int
+    interactive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """`content` is the JSON of a prediction without what belongs to one task; `key` stands for picture and version."""
+
+    key: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectSummary:
+    """`states` and `failures` (by reason) leave out what is zero. `num_delivered` includes what was pruned since."""
+
+    project: str
+    states: Mapping[WorkState, int]
+    failures: Mapping[str, int]
+    num_needs_review: int
+    num_delivered: int
+    first_accepted_at: float
+    last_accepted_at: float
+    last_finished_at: float | None
+    last_delivered_at: float | None
+
+    @property
+    def num_tasks(self) -> int:
+        return sum(self.states.values())

@@ -1,0 +1,306 @@
+"""The worker: takes work from the store when the engine is ready, and brings it to an answer or a failure there.
+
+Nothing computed is thrown away: a disk that is full holds an answer in memory until there is space, and as many of
+them as are in work at once stop the worker from taking more. What a stop interrupts is queued again. The store's calls
+run in threads. Nothing is raised but by `accept`: what goes wrong with one task is that task's failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+from backend import logs
+from backend.answering import Answered, Answerer
+from backend.batches import ANSWERED, Batch, Outcome, Waiting
+from backend.engine.api import Engine
+from backend.errors import EngineBusy, EngineDead, EngineNotReady, ImageError, StoreError
+from backend.metrics import Metrics
+from backend.recipe import Recipe
+from backend.service import REASONS
+from backend.store.types import NewWork, ProjectSummary, StoredAnswer, Work, WorkState
+from backend.store_calls import StoreCalls
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+ACCEPT_CHUNK = 5_000
+CLOSE_S = 2.0
+"""Of a stop, for queueing again what it interrupted."""
+
+
+class WorkStore(Protocol):
+    """What the worker needs of `backend.store.Store`."""
+
+    def accept(self, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float) -> list[Work]: ...
+    def claim(self, limit: int, now: float) -> list[Work]: ...
+    def finish(
+        self, work_id: int, answer: StoredAnswer, score: float | None, needs_review: bool, now: float
+    ) -> Work: ...
+    def fail(self, work_id: int, reason: str, message: str, now: float) -> None: ...
+    def requeue(self, work_id: int, now: float) -> Work: ...
+    def summary(self) -> list[ProjectSummary]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """`max_running` tasks are in work at once; `max_urgent` more if people wait for them.
+
+    `poll_s`: how often to look for work that nobody announced. `fetch_s`: for one picture, all tries together.
+    """
+
+    max_running: int = 128
+    max_urgent: int = 8
+    poll_s: float = 1.0
+    fetch_s: float = 120.0
+    busy_s: float = 0.2
+    retry_s: float = 0.5
+    max_retry_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    reason: str
+    message: str
+
+
+class _TryAgain(Exception):
+    """Nothing is wrong with the task: it is queued again."""
+
+
+class Worker:
+    """Use it from one event loop. `recipe_of` rebuilds a recipe from the store and blocks; it may return None."""
+
+    def __init__(
+        self,
+        store: WorkStore,
+        calls: StoreCalls,
+        engine: Engine,
+        answerer: Answerer,
+        metrics: Metrics,
+        recipe_of: Callable[[str], Recipe | None],
+        limits: WorkerLimits | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        wake_delivery: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._calls = calls
+        self._engine = engine
+        self._answerer = answerer
+        self._metrics = metrics
+        self._recipe_of = recipe_of
+        self._limits = limits or WorkerLimits()
+        self._clock = clock
+        self._wake_delivery = wake_delivery
+        self._waiting = Waiting()
+        self._jobs: dict[int, asyncio.Task[None]] = {}
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self._loop: asyncio.Task[None] | None = None
+        self._looked_at = float("-inf")
+        self._num_accepts = 0
+        self.num_waiting = 0
+        """Rows queued or running, as of a moment ago."""
+
+    def start(self) -> None:
+        self._loop = asyncio.create_task(self._run(), name="worker")
+
+    def wake(self) -> None:
+        """There may be work."""
+        self._woken.set()
+
+    async def stop(self, limit_s: float) -> None:
+        """Take nothing more; let what is in work end within `limit_s`, queue the rest again."""
+        self._stopping = True
+        self._woken.set()
+        self._waiting.give_up()
+        tasks = [task for task in (self._loop, *self._jobs.values()) if task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=max(0.0, limit_s - CLOSE_S))
+        jobs = dict(self._jobs)
+        for task in (self._loop, *jobs.values()):
+            if task is not None:
+                task.cancel()
+        if jobs:
+            await asyncio.wait(jobs.values(), timeout=CLOSE_S)
+            await self._give_back(list(jobs), min(limit_s, CLOSE_S))
+
+    async def _give_back(self, work_ids: list[int], limit_s: float) -> None:
+        def requeue() -> None:
+            for work_id in work_ids:
+                self._store.requeue(work_id, self._clock())
+
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._calls.run(requeue)
+        except (StoreError, TimeoutError) as error:
+            log.warning(
+                "%d tasks under way could not be queued again; the next start does it: %s", len(work_ids), error
+            )
+        else:
+            log.info("%d tasks under way are queued again", len(work_ids))
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    async def accept(
+        self, batch: Batch, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float
+    ) -> None:
+        """Put `items` into the store and into `batch`, in steps. Raises StoreError; `batch` has what was done."""
+        self._waiting.begin()
+        try:
+            for start in range(0, len(items), ACCEPT_CHUNK):
+                chunk = items[start : start + ACCEPT_CHUNK]
+                call = partial(self._store.accept, chunk, interactive=interactive, reply_until=reply_until, now=now)
+                works = await self._calls.run(call)
+                self._waiting.add(batch, works, interactive=interactive)
+                self._num_accepts += 1
+                self.num_waiting += sum(work.state is WorkState.QUEUED for work in works)
+                self._woken.set()
+        finally:
+            self._waiting.end()
+
+    def leave(self, batch: Batch) -> None:
+        """Nobody waits for `batch` any more. Its work goes on."""
+        self._waiting.remove(batch)
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            self._woken.clear()
+            wait_s = self._limits.poll_s
+            try:
+                if await self._is_ready():
+                    await self._claim()
+                await self._look()
+            except StoreError as error:
+                self._calls.complain(error)
+            except Exception:  # a job's border: without the loop nothing would be done any more
+                log.exception("a round of the worker failed")
+                await asyncio.sleep(wait_s)
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+
+    async def _is_ready(self) -> bool:
+        state = self._engine.status.state
+        if state in ("failed", "stopped"):
+            self._waiting.give_up()
+        elif state != "ready":
+            with contextlib.suppress(EngineBusy, EngineDead):
+                await self._engine.wait_ready(self._limits.poll_s)
+                return True
+        return state == "ready"
+
+    async def _claim(self) -> None:
+        """The store hands out first what people wait for; then come those that fit beside."""
+        limits, urgent = self._limits, self._waiting.urgent
+        room = limits.max_running - len(self._jobs)
+        room = max(room, min(len(urgent), limits.max_running + limits.max_urgent - len(self._jobs)))
+        if room <= 0 or self._stopping:
+            return
+        for work in await self._calls.run(lambda: self._store.claim(room, self._clock())):
+            urgent.discard(work.id)
+            job = asyncio.create_task(self._job(work))
+            self._jobs[work.id] = job
+            job.add_done_callback(partial(self._ended, work.id))
+
+    def _ended(self, work_id: int, job: asyncio.Task[None]) -> None:
+        if not self._stopping or not job.cancelled():  # else `stop` queues it again
+            self._jobs.pop(work_id, None)
+        self._woken.set()
+
+    async def _look(self) -> None:
+        now = time.monotonic()
+        if now < self._looked_at + self._limits.poll_s:
+            return
+        self._looked_at = now
+        states = (WorkState.QUEUED, WorkState.RUNNING)
+        num_accepts = self._num_accepts
+        summaries = await self._calls.run(self._store.summary)
+        if num_accepts != self._num_accepts:
+            return  # counted perhaps before what came meanwhile
+        self.num_waiting = sum(summary.states.get(state, 0) for summary in summaries for state in states)
+
+    # -- one task ------------------------------------------------------------------------------------------------
+
+    async def _job(self, work: Work) -> None:
+        try:
+            result = await self._result(work)
+        except _TryAgain:
+            await asyncio.sleep(self._limits.busy_s)
+            await self._write(partial(self._store.requeue, work.id, self._clock()))
+            return
+        outcome = await self._settle(work, result)
+        heard = self._waiting.tell(work.id, outcome)
+        if outcome.answer_key is not None:
+            self._wake_delivery()
+        elif not heard:
+            self._metrics.failures.labels(outcome.reason).inc()
+
+    async def _result(self, work: Work) -> Answered | _Failure:
+        """Raises _TryAgain."""
+        try:
+            return await self._answer(work)
+        except ImageError as error:
+            return _Failure(f"image_{error.kind}", str(error))
+        except (EngineNotReady, StoreError) as error:
+            raise _TryAgain from error
+        except EngineDead as error:
+            if self._engine.status.state in ("failed", "stopped"):
+                raise _TryAgain from error  # it died, but not of this task alone
+            return _Failure("engine_dead", str(error))
+        except tuple(REASONS) as error:
+            return _Failure(REASONS[type(error)], str(error))
+        except Exception:  # a job's border: this task fails, its neighbours go on
+            log.exception("task %s failed", work.task_id)
+            return _Failure("internal", "a fault in prelabel; its log says more")
+
+    async def _answer(self, work: Work) -> Answered | _Failure:
+        recipe = await self._calls.run(lambda: self._recipe_of(work.recipe))
+        ready = self._engine.status.ready
+        if ready is None:
+            raise EngineNotReady("the model is not ready yet")
+        if recipe is None or recipe.version(ready) != work.model_version:
+            return _Failure("model_changed", "ask again: the model or its settings changed since this was asked for")
+        fetched = await self._answerer.fetch(recipe, work.image_url, work.task_id, self._limits.fetch_s)
+        while True:
+            try:
+                return await self._answerer.answer(recipe, fetched, interactive=work.interactive)
+            except EngineNotReady:
+                raise
+            except EngineBusy:
+                await asyncio.sleep(self._limits.busy_s)
+
+    async def _settle(self, work: Work, result: Answered | _Failure) -> Outcome:
+        if isinstance(result, _Failure):
+            message = logs.one_line(logs.redact(result.message))
+            await self._write(lambda: self._store.fail(work.id, result.reason, message, self._clock()))
+            return Outcome(None, result.reason, result.message)
+        answer = StoredAnswer(result.key, result.content)
+        kept = await self._write(
+            lambda: self._store.finish(work.id, answer, result.score, result.needs_review, self._clock())
+        )
+        if kept.state in ANSWERED:
+            return Outcome(kept.answer_key)
+        return Outcome(None, "cancelled", "it was cancelled in the meantime")
+
+    async def _write(self, call: Callable[[], T]) -> T:
+        """Until it is written, however long that takes: a full disk, a file that another program holds."""
+        wait_s = self._limits.retry_s
+        while True:
+            try:
+                return await self._calls.run(call)
+            except StoreError as error:
+                self._calls.complain(error)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, self._limits.max_retry_s)

@@ -1,0 +1,126 @@
+"""Delivery over the real store on disk: what was accepted is in Label Studio once, also after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.delivery.client import PredictionsClient
+from backend.delivery.loop import Delivery
+from backend.delivery.store import Store as DeliveryStore
+from backend.errors import StoreFull
+from backend.store.store import Store
+from backend.store.types import NewWork, RecipeRecord, StoredAnswer
+from tests.backend.delivery.fake_server import CONFIG, FakeServer
+from tests.backend.delivery.rig import VERSION, make_prediction
+from tests.backend.fake_label_studio import LEGACY_KEY
+
+NOW = 1_800_000_000.0
+
+
+def fill(store: Store, uid: str, task_ids: list[int]) -> list[int]:
+    """Accepted, predicted, and the request that asked for them answered with nothing yet. Returns the work's ids."""
+    store.save_recipe(RecipeRecord("r1", uid, CONFIG, "{}"), NOW)
+    items = [NewWork(uid, task, VERSION, "r1", "http://pictures.example/1.jpg") for task in task_ids]
+    works = store.accept(items, interactive=False, reply_until=NOW + 45, now=NOW)
+    for work in store.claim(len(works), NOW):
+        store.finish(work.id, StoredAnswer("a1", '"a red coat"'), 0.5, False, NOW)
+    store.reply_ended([work.id for work in works], NOW)
+    return [work.id for work in works]
+
+
+def delivery_of(store: DeliveryStore, server: FakeServer, now: Callable[[], float]) -> Delivery:
+    def connect() -> PredictionsClient:
+        return PredictionsClient(server.url, LEGACY_KEY, read_s=2, import_s=2)
+
+    return Delivery(store, connect, make_prediction, clock=now, monotonic=now)
+
+
+def deliver(store: Any, server: FakeServer, *times: float) -> Delivery:
+    now = [0.0]
+    delivery = delivery_of(store, server, lambda: now[0])
+
+    async def go() -> None:
+        for now[0] in times:
+            await delivery.deliver_due()
+        await delivery.stop()
+
+    asyncio.run(go())
+    return delivery
+
+
+def states(store: Store, uid: str) -> dict[str, int]:
+    [found] = [summary for summary in store.summary() if summary.project == uid]
+    return {str(state): count for state, count in found.states.items()}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "prelabel.sqlite"
+
+
+def test_what_was_predicted_is_delivered(path: Path, label_studio: FakeServer) -> None:
+    uid = label_studio.add_project(1, 20)
+    with Store.open(path, NOW) as store:
+        fill(store, uid, sorted(label_studio.tasks[1]))
+        deliver(store, label_studio, NOW + 1)
+        assert not store.projects_due(NOW + 1e6)
+        assert states(store, uid) == {"delivered": 20}
+    assert label_studio.stored(VERSION) == dict.fromkeys(label_studio.tasks[1], 1)
+
+
+def test_a_lost_reply_to_an_import_is_found(path: Path, label_studio: FakeServer) -> None:
+    uid = label_studio.add_project(1, 20)
+    label_studio.fail("import", "commit_reset")
+    with Store.open(path, NOW) as store:
+        ids = fill(store, uid, sorted(label_studio.tasks[1]))
+        deliver(store, label_studio, NOW + 1)
+        assert store.returned(ids, NOW + 100, NOW + 2, accepted_at=NOW) == [], "a reply could double it"
+        deliver(store, label_studio, NOW + 1_000)
+        assert not store.projects_due(NOW + 1e6)
+    assert label_studio.stored(VERSION) == dict.fromkeys(label_studio.tasks[1], 1)
+    assert label_studio.num_imports == 1
+
+
+class DiesBeforeNoting:
+    """The store of a process that is killed after Label Studio's answer: nothing is written any more."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("delivered", "push_failed", "drop"):
+            return self._die
+        return getattr(self._store, name)
+
+    def _die(self, *args: Any, **kwargs: Any) -> None:
+        raise StoreFull("the disk is full")
+
+
+@pytest.mark.parametrize("restarted", [True, False], ids=["restarted", "same process, later"])
+def test_a_crash_between_import_and_note_repeats_nothing(path: Path, label_studio: FakeServer, restarted: bool) -> None:
+    uid = label_studio.add_project(1, 20)
+    with Store.open(path, NOW) as store:
+        fill(store, uid, sorted(label_studio.tasks[1]))
+        deliver(DiesBeforeNoting(store), label_studio, NOW + 1)
+    with Store.open(path, NOW) as store:
+        if restarted:
+            store.recover(NOW + 2)
+        deliver(store, label_studio, NOW + 1_000)
+        assert states(store, uid) == {"delivered": 20}
+    assert label_studio.num_imports == 1
+    assert label_studio.stored(VERSION) == dict.fromkeys(label_studio.tasks[1], 1)
+
+
+def test_why_something_is_not_delivered_is_kept(path: Path, label_studio: FakeServer) -> None:
+    uid = label_studio.add_project(1, 3)
+    with Store.open(path, NOW) as store:
+        fill(store, uid, sorted(label_studio.tasks[1]))
+        label_studio.tasks[1].remove(1001)
+        deliver(store, label_studio, NOW + 1)
+        [summary] = store.summary()
+        assert dict(summary.failures) == {"task_deleted": 1}

@@ -1,0 +1,118 @@
+"""A real store with work in every state, and the status pages served over real HTTP."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from backend.delivery.loop import DeliveryStatus
+from backend.engine.api import EngineStatus
+from backend.engine.messages import Ready, Stats
+from backend.http.middleware import Credentials, Edge
+from backend.metrics import Metrics
+from backend.settings import Settings, load_settings
+from backend.status.routes import StatusPages
+from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, Work
+from tests.backend.serving import until
+from tests.fakes import FakeEngine
+
+NOW = 1_800_000_000.0
+HOSTILE = "<img src=x onerror=alert(1)>"
+RECIPE = RecipeRecord("recipe", "12.1700000000", "<View/>", "{}")
+READY = EngineStatus(
+    "ready", "ready", 1.0, Ready("Qwen3-VL-30B-A3B-Instruct", "nf4", "cuda:0", 20.9, 180.0),
+    stats=Stats(prefill_s=1_500.0, decode_s=2_100.0),
+)  # fmt: skip
+
+
+class Clock:
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def queued(store: Store, project: str, task_ids: Sequence[int], at: float = NOW - 600) -> list[Work]:
+    store.save_recipe(RECIPE, at)
+    items = [NewWork(project, task_id, "v1", RECIPE.fingerprint, "https://pictures/1") for task_id in task_ids]
+    works = store.accept(items, interactive=False, reply_until=0.0, now=at)
+    store.reply_ended([work.id for work in works], at)
+    return works
+
+
+def finished(store: Store, works: Sequence[Work], at: float = NOW - 30, *, needs_review: int = 0) -> None:
+    for index, work in enumerate(works):
+        answer = StoredAnswer(f"picture-{work.id}", '{"result": []}')
+        store.finish(work.id, answer, 0.9, index < needs_review, at)
+
+
+@dataclass
+class Site:
+    """What the pages ask, and the server that shows them. `changed` are the projects whose queue a button changed."""
+
+    store: Store
+    settings: Settings
+    engine: FakeEngine
+    clock: Clock = field(default_factory=Clock)
+    delivery: Any = field(default_factory=lambda: SimpleNamespace(status=DeliveryStatus(configured=False)))
+    titles: dict[str, str] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
+    url: str = ""
+    client: Any = None
+
+    def page(self, language: str = "zh") -> str:
+        reply = self.client.get("/status", params={"lang": language})
+        assert reply.status_code == 200, reply.text
+        return reply.text
+
+    def json(self) -> Any:
+        return self.client.get("/status.json").json()
+
+
+@contextmanager
+def status_site(folder: Path, *, password: str = "", **settings: Any) -> Iterator[Site]:
+    engine = FakeEngine({})
+    engine.status = READY
+    with Store.open(folder / "prelabel.db", NOW - 1000, busy_timeout_s=1) as store:
+        site = Site(store, load_settings({"data_dir": folder, **settings}), engine)
+        pages = StatusPages(site, changed=site.changed.append, titles=lambda: site.titles, clock=site.clock)
+        app = Starlette(
+            routes=[
+                Route("/status", pages.page, methods=["GET", "HEAD"]),
+                Route("/status.json", pages.json, methods=["GET", "HEAD"]),
+                Route("/status/retry", pages.retry, methods=["POST"]),
+                Route("/status/cancel", pages.cancel, methods=["POST"]),
+            ]
+        )
+        credentials = Credentials("prelabel", password) if password else None
+        app.add_middleware(Edge, metrics=Metrics(), credentials=credentials, routes=frozenset({"/status"}))
+        with _serving(app) as url, httpx.Client(base_url=url, trust_env=False, timeout=20) as client:
+            site.url, site.client = url, client
+            yield site
+
+
+@contextmanager
+def _serving(app: Starlette) -> Iterator[str]:
+    server = uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", log_config=None, access_log=False))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            until(lambda: server.started)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(20)
+    assert not thread.is_alive(), "the server did not stop"

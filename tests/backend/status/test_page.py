@@ -1,0 +1,174 @@
+"""The page shows hostile texts as texts, says everything in both languages, and holds nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+import string
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from backend.delivery.loop import DeliveryStatus
+from backend.delivery.plan import DropReason
+from backend.engine.api import EngineState
+from backend.errors import ImageErrorKind
+from backend.service import REASONS as WORK_REASONS
+from backend.status.markup import Markup, join, tag
+from backend.status.page import render, render_live, security_headers
+from backend.status.texts import REASONS, STAGES, TEXTS, Language, Words
+from backend.status.view import StatusView, make_view
+from backend.store import Store
+from tests.backend.status.rig import HOSTILE, NOW, READY, finished, queued
+from tests.backend.status.test_view import settings
+
+QUOTED = "\" onmouseover='alert(1)' x=\"&lt;</title></script></style>"
+LANGUAGES = get_args(Language)
+HAN = re.compile("[\u4e00-\u9fff]")
+
+
+def sign(action: str, project: str) -> str:
+    return f"signed-{action}"
+
+
+class Seen(HTMLParser):
+    """Element names, attribute names, and the text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: set[str] = set()
+        self.attributes: set[str] = set()
+        self.values: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.values += [value or "" for _, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def hostile_view(folder: Path, text: str) -> StatusView:
+    """`text` wherever something from outside can stand."""
+    with Store.open(folder / "prelabel.db", NOW) as store:
+        works = queued(store, text, [1, 2, 3, 4])
+        store.fail(works[0].id, text, text, NOW)
+        finished(store, works[1:2])
+        summaries = store.summary()
+        failures = {text: store.failures(text, 5)}
+    assert READY.ready
+    engine = replace(READY, state="loading", stage=text, message=text, ready=replace(READY.ready, model_name=text))
+    status = DeliveryStatus(False, last_error=text, last_error_at=NOW)
+    chosen = settings(label_studio_url="https://labels.example/" + text.replace(" ", ""))
+    return make_view(
+        engine, summaries, failures, 1.0, status, chosen, NOW, titles={text: text}, set_aside=f"/data/{text}"
+    )
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("text", [HOSTILE, QUOTED], ids=["an element", "quotes and closing tags"])
+def test_hostile_texts_are_shown_as_they_are(tmp_path: Path, text: str, language: Language) -> None:
+    page = render(hostile_view(tmp_path, text), language, nonce="n", sign=sign)
+    seen = Seen(page)
+    assert not seen.elements & {"img", "iframe", "object"}
+    assert not {name for name in seen.attributes if name.startswith("on") or name == "style"}
+    assert page.count("<script") == page.count("</script") == 1
+    assert seen.text.count(text) >= 5
+    assert text in seen.values  # the hidden field that names the project
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path, language: Language) -> None:
+    page = render(hostile_view(tmp_path, "p"), language, nonce="n", sign=sign)
+    assert not re.search(r'(src|srcset|action)="(?!status/)', page)
+    assert re.findall(r'<link[^>]*href="([^"]*)"', page) == ["data:,"]
+    assert "@import" not in page
+    assert "url(" not in page
+
+
+def test_the_policy_allows_only_our_own_script_and_style() -> None:
+    headers = security_headers("abc")
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'nonce-abc'" in policy
+    assert "unsafe" not in policy
+    assert headers["Referrer-Policy"] == "same-origin"
+
+
+@pytest.mark.parametrize("table", [TEXTS, REASONS, STAGES], ids=["texts", "reasons", "stages"])
+def test_both_languages_have_every_text_with_the_same_blanks(table: dict[str, tuple[str, str]]) -> None:
+    for key, (chinese, english) in table.items():
+        blanks = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in (chinese, english)]
+        assert blanks[0] == blanks[1], key
+        assert chinese.strip(), key
+        assert english.strip(), key
+        if key not in ("other_language", "yuan"):
+            assert HAN.search(chinese), key
+            assert not HAN.search(english), key
+
+
+def test_every_reason_and_state_has_words() -> None:
+    known = (
+        {f"image_{kind}" for kind in get_args(ImageErrorKind)} | set(get_args(DropReason)) | set(WORK_REASONS.values())
+    )
+    assert known | {"crashed", "internal", "deadline", "model_changed"} <= set(REASONS)
+    assert {f"state.{state}" for state in get_args(EngineState)} <= set(TEXTS)
+
+
+def test_every_text_is_used() -> None:
+    folder = Path(Words.__module__.replace(".", "/")).parent
+    code = "".join(path.read_text("utf-8") for path in (Path(__file__).parents[3] / folder).glob("*.py"))
+    code += (Path(__file__).parents[3] / "backend/commands/status.py").read_text("utf-8")
+    unused = {key for key in TEXTS if code.count(f'"{key}"') < 2 and not key.startswith("state.")}
+    assert not unused
+
+
+@pytest.mark.parametrize(
+    ("language", "step"),
+    [("zh", "点击 Actions > Retrieve Predictions"), ("en", "choose Actions > Retrieve Predictions")],
+)
+def test_an_empty_page_says_the_next_step(language: Language, step: str) -> None:
+    view = make_view(READY, [], {}, 0.0, DeliveryStatus(False), settings(), NOW)
+    assert step in Seen(render(view, language, nonce="n", sign=sign)).text
+
+
+def test_without_an_api_key_what_waits_is_said_with_the_next_step(tmp_path: Path) -> None:
+    text = Seen(render_live(hostile_view(tmp_path, "12.1"), "en", sign=sign)).text
+    assert "No API key: the rest waits for the next Retrieve Predictions" in text
+    assert "1 results are waiting" in text
+
+
+def test_a_refused_api_key_is_said_with_the_next_try() -> None:
+    status = DeliveryStatus(True, paused_until=NOW + 90)
+    view = make_view(READY, [], {}, 0.0, status, settings(label_studio_url="http://ls"), NOW)
+    text = Seen(render_live(view, "en", sign=sign)).text
+    assert "Pushed to Label Studio at http://ls" in text
+    assert "next try in 1 min 30 s" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chinese", "english"),
+    [
+        (0, "0 秒", "0 s"), (59.9, "59 秒", "59 s"), (60, "1 分钟", "1 min"), (182, "3 分钟 2 秒", "3 min 2 s"),
+        (7_199, "1 小时 59 分钟", "1 h 59 min"), (86_400, "1 天", "1 d"), (-5, "0 秒", "0 s"),
+        (90_061, "1 天 1 小时", "1 d 1 h"),
+    ],
+)  # fmt: skip
+def test_durations_are_said_in_their_two_largest_units(seconds: float, chinese: str, english: str) -> None:
+    assert (Words("zh").duration(seconds), Words("en").duration(seconds)) == (chinese, english)
+
+
+@pytest.mark.parametrize(("rate", "said"), [(0.0, "0.0 张/秒"), (5.04, "5.0 张/秒"), (0.05, "3.0 张/分钟")])
+def test_a_slow_speed_is_said_by_the_minute(rate: float, said: str) -> None:
+    assert Words("zh").rate(rate) == said
+
+
+def test_markup_escapes_what_is_not_markup() -> None:
+    made = tag("a", "<b>", Markup("<i></i>"), href='"&', class_="c", data_key="k", hidden=True, open=False)
+    assert made == '<a href="&quot;&amp;" class="c" data-key="k" hidden>&lt;b&gt;<i></i></a>'
+    assert join("<", tag("input", name="n")) == '&lt;<input name="n">'

@@ -1,0 +1,162 @@
+"""A job of 50 tasks that is killed at its Nth fault point, for N = 1, 2, ... until one run ends by itself.
+
+Run as `python -m tests.backend.store.crash_child FOLDER`: prints one JSON line for each N. Each killed run is followed
+by one that is left alone. `killed` is what kill -9 does: the process ends, nothing is closed, nothing is flushed.
+FAULT=name:N counts only the points of that name; "any" counts all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, WorkState, database, faults
+
+NUM_TASKS = 50
+NUM_PICTURES = 40  # ten tasks show a picture that another one shows
+BAD = 7
+"""Tasks whose number ends in it cannot be predicted."""
+
+
+def install_fault(setting: str) -> None:
+    name, _, count = setting.partition(":")
+    left = int(count)
+
+    def hook(point: str) -> None:
+        nonlocal left
+        if name in ("any", point):
+            left -= 1
+            if left == 0:
+                os._exit(137)
+
+    faults.install(hook)
+
+
+class Ledger:
+    """Lines in a file, each written by one call: it outlives the process as Label Studio or a log would."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, *lines: object) -> None:
+        handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(handle, "".join(f"{line}\n" for line in lines).encode())
+        os.close(handle)
+
+    def lines(self) -> list[str]:
+        return self._path.read_text().splitlines() if self._path.exists() else []
+
+
+def job(folder: Path, start: float) -> None:
+    """Accept, compute, answer by the deadline with what is done, compute the rest, deliver it."""
+    label_studio, requests = Ledger(folder / "label_studio"), Ledger(folder / "requests")
+    with Store.open(folder / "prelabel.db", start) as store:
+        store.recover(start)
+        if not requests.lines():
+            store.save_recipe(RecipeRecord("r", "a", "<View/>", "{}"), start)
+            items = [NewWork("ab"[i % 2], i, "v", "r", f"https://pictures/{i}") for i in range(NUM_TASKS)]
+            rows = store.accept(items, interactive=False, reply_until=start + 45, now=start)
+            requests.add("accepted")
+            ids = [row.id for row in rows]
+            compute(store, folder, start + 1, max_rows=20)
+            in_time = store.returned(ids, start + 100, start + 45, accepted_at=start)
+            faults.hit("before_reply")
+            label_studio.add(*(row.task_id for row in rows if row.id in in_time))
+            faults.hit("after_reply")
+            store.reply_ended(ids, start + 46)
+        compute(store, folder, start + 50, max_rows=NUM_TASKS)
+        deliver(store, label_studio, start + 200)
+
+
+def compute(store: Store, folder: Path, now: float, max_rows: int) -> None:
+    log = Ledger(folder / "computed")
+    while max_rows > 0 and (rows := store.claim(min(8, max_rows), now)):
+        max_rows -= len(rows)
+        for row in rows:
+            picture = f"{row.task_id % NUM_PICTURES}:v"
+            if row.task_id % 10 == BAD:
+                store.fail(row.id, "image_corrupt", "", now)
+            elif store.answer(picture):
+                store.finish_with(row.id, picture, 0.5, False, now)
+            else:
+                log.add(f"began {picture}")
+                store.finish(row.id, StoredAnswer(picture, "{}"), 0.5, False, now)
+                log.add(f"stored {picture}")
+
+
+def deliver(store: Store, label_studio: Ledger, now: float) -> None:
+    first = True
+    while projects := store.projects_due(now):
+        for project in projects:
+            rows = store.take_due(project, 10, now + 60, now)
+            there = set(label_studio.lines())
+            missing = [r for r in rows if r.state is WorkState.DONE or str(r.task_id) not in there]
+            faults.hit("before_push")
+            label_studio.add(*(row.task_id for row in missing))
+            faults.hit("after_push_before_mark")
+            if first:  # the reply of the first push is lost
+                store.push_failed([row.id for row in rows], now, "no_reply", now)
+                first = False
+            else:
+                store.delivered([row.id for row in rows], now)
+
+
+def in_child(work: Callable[[], None]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException as error:
+            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def outcome(folder: Path) -> dict[str, object]:
+    with Store.open(folder / "prelabel.db", 9e3) as store:
+        summaries = store.summary()
+        set_aside = store.set_aside is not None
+    computed = Ledger(folder / "computed").lines()
+    stored = {line.split()[1] for line in computed if line.startswith("stored")}
+    again = [
+        line
+        for i, line in enumerate(computed)
+        if line.startswith("began") and f"stored {line.split()[1]}" in computed[:i]
+    ]
+    return {
+        "states": {s.project: {state.value: num for state, num in sorted(s.states.items())} for s in summaries},
+        "delivered": sorted(map(int, Ledger(folder / "label_studio").lines())),
+        "most_begun": max(Counter(line for line in computed if line.startswith("began")).values()),
+        "stored": len(stored),
+        "computed_again": again,
+        "set_aside": set_aside,
+    }
+
+
+def main(root: Path) -> None:
+    database.SYNCHRONOUS = "OFF"
+    name = os.environ.get("FAULT", "any").partition(":")[0]
+    number = 0
+    while True:
+        number += 1
+        folder = root / str(number)
+        folder.mkdir()
+
+        def killed(fault: str = f"{name}:{number}", folder: Path = folder) -> None:
+            install_fault(fault)
+            job(folder, 1_000.0)
+
+        code = in_child(killed)
+        second = in_child(lambda folder=folder: job(folder, 5_000.0)) if code == 137 else 0  # type: ignore[misc]
+        print(json.dumps({"number": number, "codes": [code, second], **outcome(folder)}), flush=True)
+        if code != 137:
+            return
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

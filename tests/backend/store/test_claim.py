@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from backend.store import Store, WorkState
+from tests.backend.store.given import ANSWER, accepted, task, tasks
+
+
+def test_a_claim_counts_as_an_attempt(store: Store) -> None:
+    accepted(store, tasks(3))
+    rows = store.claim(2, 2.0)
+    assert [(row.task_id, row.state, row.attempts) for row in rows] == [(1, "running", 1), (2, "running", 1)]
+    assert [row.task_id for row in store.claim(5, 2.0)] == [3]
+    assert store.claim(5, 2.0) == []
+
+
+def test_those_a_person_waits_for_come_first(store: Store) -> None:
+    accepted(store, tasks(5))
+    accepted(store, [task(9), task(8)], interactive=True)
+    assert [row.task_id for row in store.claim(3, 2.0)] == [9, 8, 1]
+
+
+def test_projects_take_turns_whatever_their_size(store: Store) -> None:
+    accepted(store, tasks(100, "big"))
+    accepted(store, tasks(4, "small"))
+    accepted(store, tasks(4, "other"))
+    first = store.claim(6, 2.0)
+    assert Counter(row.project for row in first) == {"big": 2, "small": 2, "other": 2}
+    one_by_one = [store.claim(1, 2.0)[0].project for _ in range(6)]
+    assert Counter(one_by_one) == {"big": 2, "small": 2, "other": 2}
+    assert {row.project for row in store.claim(10, 2.0)} == {"big"}
+
+
+def test_a_late_project_does_not_catch_up_on_turns_it_never_waited_for(store: Store) -> None:
+    accepted(store, tasks(200, "old"))
+    store.claim(100, 2.0)
+    accepted(store, tasks(50, "new"))
+    assert Counter(row.project for row in store.claim(20, 3.0)) == {"old": 10, "new": 10}
+
+
+def test_a_requeue_takes_the_attempt_back(store: Store) -> None:
+    accepted(store, tasks(1))
+    (row,) = store.claim(1, 2.0)
+    back = store.requeue(row.id, 3.0)
+    assert (back.state, back.attempts) == (WorkState.QUEUED, 0)
+
+
+def test_a_requeue_after_the_engine_died_counts_up_to_the_limit(store: Store) -> None:
+    accepted(store, tasks(1))
+    for attempt in (1, 2, 3):
+        (row,) = store.claim(1, 2.0)
+        assert row.attempts == attempt
+        row = store.requeue(row.id, 3.0, attempt_counts=True)
+    assert (row.state, row.reason) == (WorkState.FAILED, "crashed")
+
+
+def test_a_requeue_of_finished_work_changes_nothing(store: Store) -> None:
+    accepted(store, tasks(1))
+    (row,) = store.claim(1, 2.0)
+    store.finish(row.id, ANSWER, None, False, 3.0)
+    assert store.requeue(row.id, 4.0).state == WorkState.DONE
+    assert store.requeue(row.id, 4.0, attempt_counts=True).state == WorkState.DONE
+
+
+def test_recovery_queues_what_was_running(store: Store) -> None:
+    accepted(store, tasks(4))
+    store.claim(3, 2.0)
+    assert store.recover(3.0) == 3
+    assert store.recover(3.0) == 0
+    assert store.summary()[0].states == {WorkState.QUEUED: 4}
+
+
+def test_of_suspects_only_one_runs_at_a_time_beside_others(store: Store) -> None:
+    accepted(store, tasks(6))
+    store.claim(3, 2.0)
+    store.recover(3.0)
+    assert [row.task_id for row in store.claim(3, 4.0)] == [1, 4, 5]
+    assert [row.task_id for row in store.claim(3, 4.0)] == [6]
+    store.finish(1, ANSWER, None, False, 5.0)
+    assert [row.task_id for row in store.claim(3, 6.0)] == [2]
+
+
+def test_a_task_that_ends_the_engine_is_quarantined_alone(store: Store) -> None:
+    """Whoever claims up to 16 at a time and dies whenever task 20 is among them still does all the others."""
+    accepted(store, tasks(60))
+    num_crashes = 0
+    while rows := store.claim(16, 2.0):
+        if any(row.task_id == 20 for row in rows):
+            num_crashes += 1
+            store.recover(3.0)
+            continue
+        for row in rows:
+            store.finish(row.id, ANSWER, None, False, 3.0)
+    (failed,) = store.failures("12.17", 10)
+    assert (num_crashes, failed.task_id, failed.reason) == (3, 20, "crashed")
+    assert store.summary()[0].states == {WorkState.DONE: 59, WorkState.FAILED: 1}

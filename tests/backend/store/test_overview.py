@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from backend.store import Store, WorkState
+from tests.backend.store.given import ANSWER, accepted, done, task, tasks
+
+
+def test_a_summary_counts_states_reviews_failures_and_deliveries(store: Store) -> None:
+    accepted(store, tasks(6, "a"), 1.0)
+    accepted(store, tasks(1, "b"), 9.0)
+    store.finish(1, ANSWER, 0.2, True, 2.0)
+    store.finish(2, ANSWER, 0.9, False, 3.0)
+    store.delivered([1], 5.0)
+    store.fail(3, "image_timeout", "", 4.0)
+    store.fail(4, "image_timeout", "", 4.0)
+    store.fail(5, "engine_dead", "", 4.5)
+    b, a = store.summary()
+    assert (b.project, b.states, b.last_finished_at, b.last_delivered_at) == ("b", {WorkState.QUEUED: 1}, None, None)
+    assert a.states == {WorkState.DELIVERED: 1, WorkState.DONE: 1, WorkState.FAILED: 3, WorkState.QUEUED: 1}
+    assert list(a.failures.items()) == [("image_timeout", 2), ("engine_dead", 1)]
+    assert (a.num_needs_review, a.num_delivered, a.num_tasks) == (1, 1, 6)
+    assert (a.first_accepted_at, a.last_accepted_at, a.last_finished_at, a.last_delivered_at) == (1.0, 1.0, 4.5, 5.0)
+
+
+def test_failures_come_newest_first_up_to_a_limit(store: Store) -> None:
+    accepted(store, tasks(5))
+    for work_id in range(1, 6):
+        store.fail(work_id, "x", "", 2.0)
+    assert [row.task_id for row in store.failures("12.17", 3)] == [5, 4, 3]
+
+
+def test_the_rate_counts_what_finished_in_the_window(store: Store) -> None:
+    done(store, 2, now=10.0)
+    done(store, 3, now=100.0, first=10)
+    accepted(store, [task(50)])
+    store.fail(6, "x", "", 100.0)
+    assert store.rate(105.0, 10.0) == 0.4
+    assert store.rate(1000.0, 10.0) == 0.0
+
+
+def test_old_delivered_failed_and_cancelled_rows_are_forgotten_with_their_answers(store: Store) -> None:
+    rows = done(store, 2)
+    store.delivered([rows[0].id], 10.0)
+    accepted(store, tasks(3, first=10), 10.0)
+    store.fail(3, "x", "", 10.0)
+    store.cancel_all_queued(10.0)
+    assert store.prune(100.0, 91.0) == 0
+    assert store.prune(100.0, 89.0) == 4
+    (left,) = store.summary()
+    assert (left.states, left.num_delivered) == ({WorkState.DONE: 1}, 1)
+    assert store.answer(ANSWER.key) == ANSWER
+    store.delivered([rows[1].id], 100.0)
+    assert store.prune(300.0, 100.0) == 1
+    assert (store.answer(ANSWER.key), store.summary(), store.recipe("recipe-1")) == (None, [], None)
+
+
+def test_what_is_not_over_is_never_forgotten(store: Store) -> None:
+    accepted(store, tasks(3))
+    store.claim(1, 2.0)
+    store.finish(2, ANSWER, None, False, 2.0)
+    assert store.prune(1e9, 1.0) == 0
+    assert store.summary()[0].num_tasks == 3
+    assert store.recipe("recipe-1") is not None
+
+
+def test_a_row_that_an_open_request_may_return_is_not_forgotten(store: Store) -> None:
+    (row,) = done(store)
+    store.delivered([row.id], 2.0)
+    accepted(store, [task(1)], 1000.0, reply_until=1045.0)
+    assert store.prune(1010.0, 100.0) == 0
+    assert store.prune(1046.0, 100.0) == 1
+
+
+def test_pruning_many_rows_goes_in_steps_and_gives_their_pages_back(store: Store) -> None:
+    rows = done(store, 4_500)
+    store.delivered([row.id for row in rows], 2.0)
+    assert store.prune(100.0, 10.0) == 4_500
+    with store._database.read() as connection:
+        assert connection.execute("PRAGMA page_count").fetchone()[0] < 100

@@ -1,0 +1,138 @@
+"""A picture is asked about once at a time, whoever asks, and the answer is any task's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from backend.answering import Answered, Answerer, prediction_of
+from backend.engine.api import EngineStatus
+from backend.errors import EngineNotReady, GenerationFailed, ImageError
+from backend.metrics import Metrics
+from backend.projects import ProjectOptions
+from backend.recipe import recipe_of
+from label_config import parse_label_config
+from tests.backend.gate import GateEngine
+from tests.backend.serving import ANSWER, CONFIG
+from tests.fakes import FakeEngine, FakeFetched, FakeImages
+
+RECIPE = recipe_of(parse_label_config(CONFIG), ProjectOptions(), 256)
+URL = "https://shop.example/1.jpg"
+
+
+async def _fetched(url: str = URL) -> FakeFetched:
+    return await FakeImages().fetch(url, task_id=1, timeout_s=1)
+
+
+def _run(engine: FakeEngine, test: Callable[[Answerer], Awaitable[None]]) -> None:
+    async def go() -> None:
+        await test(Answerer(engine, FakeImages(), Metrics()))
+
+    asyncio.run(go())
+
+
+async def _ask(answerer: Answerer, url: str = URL) -> Answered:
+    return await answerer.answer(RECIPE, await _fetched(url), interactive=False)
+
+
+def test_those_who_ask_at_the_same_time_share_one_answer() -> None:
+    engine = GateEngine()
+
+    async def test(answerer: Answerer) -> None:
+        asking = [asyncio.ensure_future(_ask(answerer)) for _ in range(5)]
+        other = asyncio.ensure_future(_ask(answerer, "https://shop.example/2.jpg"))
+        await asyncio.sleep(0.05)
+        engine.open()
+        answers = await asyncio.gather(*asking)
+        assert len({answer.key for answer in [*answers, await other]}) == 2
+        assert engine.num_done == 2
+
+    _run(engine, test)
+
+
+def test_one_who_leaves_takes_nothing_from_the_others_and_the_last_one_cancels() -> None:
+    engine = GateEngine()
+
+    async def test(answerer: Answerer) -> None:
+        first, second = (asyncio.ensure_future(_ask(answerer)) for _ in range(2))
+        await asyncio.sleep(0.05)
+        first.cancel()
+        await asyncio.sleep(0.05)
+        assert engine.num_cancelled == 0
+        second.cancel()
+        await asyncio.sleep(0.05)
+        assert engine.num_cancelled == 1
+        engine.open()
+        assert (await _ask(answerer)).content
+
+    _run(engine, test)
+
+
+def test_a_failure_is_told_to_all_and_not_remembered() -> None:
+    engine = FakeEngine(ANSWER)
+    engine.failure = GenerationFailed("too_long")
+
+    async def test(answerer: Answerer) -> None:
+        results = await asyncio.gather(*(_ask(answerer) for _ in range(3)), return_exceptions=True)
+        assert [type(result) for result in results] == [GenerationFailed] * 3
+        engine.failure = None
+        assert (await _ask(answerer)).content
+
+    _run(engine, test)
+
+
+def test_what_is_stored_is_not_asked_again() -> None:
+    engine = FakeEngine(ANSWER)
+    stored: dict[str, str] = {}
+
+    async def find(key: str) -> str | None:
+        return stored.get(key)
+
+    async def go() -> None:
+        answerer = Answerer(engine, FakeImages(), Metrics(), find)
+        first = await _ask(answerer)
+        stored[first.key] = first.content
+        assert await _ask(answerer) == first
+
+    asyncio.run(go())
+    assert len(engine.requests) == 1
+
+
+def test_two_tasks_get_the_same_values_under_different_ids() -> None:
+    async def test(answerer: Answerer) -> None:
+        answer = await _ask(answerer)
+        one, other = answer.prediction(1), prediction_of(answer.content, 2)
+        assert "needs_review" not in one
+        assert one["score"] == answer.score
+        for left, right in zip(one["result"], other["result"], strict=True):
+            assert left["id"] != right["id"]
+            assert left["value"] == right["value"]
+
+    _run(FakeEngine(ANSWER), test)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"result": {}}', '{"result": []}', "null"])
+def test_what_never_was_an_answer_is_refused(content: str) -> None:
+    with pytest.raises(ValueError, match=r"stored answer|Expecting value"):
+        prediction_of(content, 1)
+
+
+def test_a_task_without_an_address_is_named_by_the_key_it_lacks() -> None:
+    async def test(answerer: Answerer) -> None:
+        with pytest.raises(ImageError, match='"image"'):
+            await answerer.fetch(RECIPE, None, 1, 1)
+
+    _run(FakeEngine(ANSWER), test)
+
+
+def test_nothing_is_asked_of_an_engine_that_is_not_ready() -> None:
+    engine = FakeEngine(ANSWER)
+    engine.status = EngineStatus("restarting")
+
+    async def test(answerer: Answerer) -> None:
+        with pytest.raises(EngineNotReady):
+            await _ask(answerer)
+
+    _run(engine, test)
