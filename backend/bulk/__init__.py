@@ -1,0 +1,1 @@
+"""Bulk annotation: folders and lists of pictures to one JSON line a picture, exactly once each, whatever happens."""

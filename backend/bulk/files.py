@@ -1,0 +1,44 @@
+"""Output files: those that replace what was there in one step, and text that any name may be in.
+
+Knows nothing of what is written. Raises OSError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` when the block ends well; otherwise what was there stays."""
+    part = path.with_name(f".prelabel-{secrets.token_hex(8)}.part")  # a long name leaves no room for a suffix
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise
+
+
+def json_line(document: Mapping[str, Any]) -> bytes:
+    """One line of UTF-8 JSON. A file name that is no text is written as the escapes that give it back."""
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(document, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+
+
+def plain_text(text: str) -> str:
+    """`text` without what no UTF-8 file can hold: bytes of a file name that are none become question marks."""
+    return text.encode("utf-8", "replace").decode()

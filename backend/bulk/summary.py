@@ -1,0 +1,141 @@
+"""What a bulk run did, in figures: the table at its end, `--summary FILE`, and the head of the HTML report.
+
+Pure but for `write_summary`, which raises OSError.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.table import Table
+from rich.text import Text
+
+from backend.bulk.files import replaced
+from backend.logs import one_line
+
+RunState = Literal["finished", "interrupted", "stopped"]
+"""interrupted: by a person (Ctrl-C). stopped: it could not go on (the disk is full, the model is gone)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One run. num_total = num_done + num_skipped + num_failed + num_failed_before + num_left.
+
+    `num_total` counts the distinct pictures of the sources; None if the run ended before they were counted.
+    `num_done` were annotated by this run, `num_reused` of them without asking the model: their answer was stored, or
+    is that of an identical picture. `num_review` of `num_done` need review. `num_skipped` were annotated, and
+    `num_failed_before` failed, in an earlier run into the same file. `failures` counts both kinds of failures by
+    reason. `seconds` is the time from the first picture to the last, without `load_s` of loading; costs are of
+    `seconds`. `label_config` is the schema's fingerprint. `problems` are folders that could not be read, and the like.
+    Times are seconds since the epoch.
+    """
+
+    output: str
+    sources: tuple[str, ...]
+    model_version: str
+    label_config: str
+    language: str
+    state: RunState = "finished"
+    num_total: int | None = 0
+    num_done: int = 0
+    num_reused: int = 0
+    num_review: int = 0
+    num_skipped: int = 0
+    num_failed: int = 0
+    num_failed_before: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    seconds: float = 0.0
+    load_s: float = 0.0
+    price_per_minute: float | None = None
+    started_at: float = 0.0
+    finished_at: float = 0.0
+
+    @property
+    def num_left(self) -> int | None:
+        """Not reached by this run."""
+        if self.num_total is None:
+            return None
+        known = self.num_done + self.num_skipped + self.num_failed + self.num_failed_before
+        return max(0, self.num_total - known)
+
+    @property
+    def images_per_s(self) -> float:
+        return (self.num_done + self.num_failed) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def cost_yuan(self) -> float | None:
+        """None: nobody said what a minute costs."""
+        return None if self.price_per_minute is None else self.price_per_minute * self.seconds / 60
+
+    @property
+    def review_share(self) -> float:
+        """0..1 of `num_done`."""
+        return self.num_review / self.num_done if self.num_done else 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 with failures; what a signal makes of it is the command's affair."""
+        whole = self.state == "finished" and not (self.num_failed or self.num_failed_before or self.problems)
+        return 0 if whole else 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, the figures derived from others included."""
+        derived = ("num_left", "images_per_s", "cost_yuan", "review_share", "exit_code")
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+
+
+def summary_table(summary: Summary) -> Table:
+    """For the end of a run, in a terminal or a log."""
+    table = Table(title="Summary", title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column()
+    for name, figure, note in _lines(summary):
+        table.add_row(name, figure, Text(one_line(note), overflow="fold"))
+    return table
+
+
+def _lines(s: Summary) -> Iterator[tuple[str, str, str]]:
+    if s.num_total is not None:
+        yield "Pictures", f"{s.num_total:,}", ", ".join(s.sources)
+    reused = f"{s.num_reused:,} of them without asking the model again" if s.num_reused else ""
+    yield "Annotated", f"{s.num_done:,}", reused
+    if s.num_skipped:
+        yield "Done before", f"{s.num_skipped:,}", ""
+    yield "Need review", f"{s.num_review:,}", f"{s.review_share:.1%}" if s.num_done else ""
+    before = f"{s.num_failed_before:,} of them in an earlier run" if s.num_failed_before else ""
+    yield "Failed", f"{s.num_failed + s.num_failed_before:,}", before
+    for reason, count in sorted(s.failures.items(), key=lambda item: (-item[1], item[0])):
+        yield "", f"{count:,}", reason
+    if s.num_left:
+        yield "Not reached", f"{s.num_left:,}", {"interrupted": "interrupted"}.get(s.state, "")
+    yield "Time", duration(s.seconds), f"{s.images_per_s:.1f} images/s; the model took {duration(s.load_s)} to load"
+    if s.cost_yuan is not None:
+        yield "Cost", f"¥{s.cost_yuan:,.2f}", f"at ¥{s.price_per_minute:g} a minute"
+    yield "Model", "", s.model_version
+    for problem in s.problems:
+        yield "Problem", "", problem
+
+
+def duration(seconds: float) -> str:
+    """`8.4 s`, `2:05` (minutes and seconds), `3:07:09`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def write_summary(summary: Summary, path: Path) -> None:
+    """As JSON. Raises OSError."""
+    document = summary.as_dict()
+    for name in ("started_at", "finished_at"):
+        document[name] = datetime.fromtimestamp(document[name]).astimezone().isoformat(timespec="seconds")
+    with replaced(path) as file:
+        file.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False).encode() + b"\n")
