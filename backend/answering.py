@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
 from backend.engine.api import Engine
@@ -18,7 +18,9 @@ from backend.errors import EngineNotReady, ImageError
 from backend.http.requests import TaskId
 from backend.metrics import Metrics
 from backend.recipe import Recipe, read_answer
-from label_config.regions import prediction, with_ids, without_ids
+from label_config.answer import Answer, FieldAnswer
+from label_config.regions import prediction, regions_to_answer, with_ids, without_ids
+from label_config.review import Finding, review
 
 Find = Callable[[str], Awaitable[str | None]]
 """The stored content under a key, None if there is none (or it cannot be looked up now)."""
@@ -45,7 +47,8 @@ class Images(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """`content` is what the store keeps under `key`: a prediction's JSON without region ids, and "needs_review"."""
+    """`content` is what the store keeps under `key`: a prediction's JSON without region ids, and `_BESIDE` it what no
+    prediction says."""
 
     key: str
     content: str
@@ -63,12 +66,31 @@ class Answered:
         return prediction_of(self.content, task_id)
 
 
+_BESIDE = ("needs_review", "findings", "no_region", "truncated")
+"""`findings` and `no_region` (field -> confidence of having no value) only if there are any; `truncated` only if so."""
+
+
 def prediction_of(content: str, task_id: TaskId) -> dict[str, Any]:
     """Label Studio's dict for one task. Region ids follow from task and version, so that work done twice is
     recognisably the same. Raises ValueError for what is no stored content."""
     document = _document(content)
-    document.pop("needs_review", None)
+    for name in _BESIDE:
+        document.pop(name, None)
     return with_ids(document, f"{task_id}:{document['model_version']}")
+
+
+def answer_of(recipe: Recipe, content: str) -> tuple[Answer, tuple[Finding, ...]]:
+    """The answer that `content` keeps, and why a person should look at it. Raises ValueError for what is no stored
+    content. Texts are as Label Studio shows them: on one line, without hidden characters."""
+    document = _document(content)
+    fields = dict(regions_to_answer(recipe.schema, document["result"]).fields)
+    for name, confidence in document.get("no_region", {}).items():
+        fields.setdefault(name, FieldAnswer(None, confidence))
+    answer = Answer(fields, truncated=bool(document.get("truncated")))
+    if not document.get("needs_review"):
+        return answer, ()
+    findings = tuple(Finding(*finding) for finding in document.get("findings", ()))
+    return answer, findings or review(recipe.schema, answer, recipe.review_options)
 
 
 def _document(content: str) -> dict[str, Any]:
@@ -149,10 +171,18 @@ class Answerer:
         self._metrics.tokens.labels("answer").inc(len(finished.pieces))
         answer, findings = read_answer(recipe, finished)
         made = prediction(recipe.schema, answer, findings, recipe.version(ready), "", language=recipe.options.language)
-        return _answered(key, without_ids(made), needs_review=bool(findings))
+        return _answered(key, without_ids(made), answer, findings)
 
 
-def _answered(key: str, made: Mapping[str, Any], *, needs_review: bool) -> Answered:
+def _answered(key: str, made: Mapping[str, Any], answer: Answer, findings: Sequence[Finding]) -> Answered:
+    document = {**made, "needs_review": bool(findings)}
+    if findings:
+        document["findings"] = [astuple(finding) for finding in findings]
+    with_region = {region["from_name"] for region in made["result"]}
+    if no_region := {name: f.confidence for name, f in answer.fields.items() if name not in with_region}:
+        document["no_region"] = no_region
+    if answer.truncated:
+        document["truncated"] = True
     # One number that is none would make Label Studio refuse the whole batch: ValueError.
-    content = json.dumps({**made, "needs_review": needs_review}, ensure_ascii=False, allow_nan=False)
-    return Answered(key, content, made.get("score"), needs_review)
+    content = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    return Answered(key, content, made.get("score"), bool(findings))

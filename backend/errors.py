@@ -10,6 +10,8 @@ PrelabelError
 ├── Forbidden             403  a button of the status page that was not pressed on our own page
 ├── ConfigRefused         400  the label config cannot be honoured (wraps label_config.UnsupportedConfig)
 ├── SettingsError              a setting is unknown, malformed or contradictory: refuse to start
+├── UsageError                 a command was asked for what cannot be done as it was asked: exit code 2
+├── OutputError                an output file cannot be written; what it holds already is whole
 ├── ImageError                 one task's image: `kind` says why; never fails the tasks beside it
 ├── EngineBusy            503  the queue is full; carries `retry_after_s`
 ├── EngineNotReady        503  the model is still loading, or its process is being restarted
@@ -74,6 +76,14 @@ class ConfigRefused(PrelabelError):
 
 
 class SettingsError(PrelabelError):
+    pass
+
+
+class UsageError(PrelabelError):
+    pass
+
+
+class OutputError(PrelabelError):
     pass
 
 

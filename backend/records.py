@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from label_config.answer import Answer, FieldValue
+from label_config.prompt import Language
 from label_config.review import Finding
 from label_config.schema import ChoicesField, Field, LabelSchema, TaxonomyField, TextField
 
@@ -17,9 +18,18 @@ PATH_SEPARATOR = " / "
 
 
 def make_record(
-    schema: LabelSchema, answer: Answer, findings: Sequence[Finding], *, image_id: str, model_version: str
+    schema: LabelSchema,
+    answer: Answer,
+    findings: Sequence[Finding],
+    *,
+    image_id: str,
+    model_version: str,
+    language: Language = "zh",
 ) -> dict[str, Any]:
-    """Return the record. `caption` is the first text field; `tags` are all choices and the ends of taxonomy paths."""
+    """Return the record. `caption` is the first text field; `tags` are all choices and the ends of taxonomy paths.
+
+    `language` is that of the review reasons.
+    """
     values = {field.name: found.value for field in schema.fields if (found := answer.fields.get(field.name))}
     texts = [field for field in schema.fields if isinstance(field, TextField)]
     confidences = {name: round(f.confidence, 4) for name, f in answer.fields.items() if f.confidence is not None}
@@ -31,7 +41,7 @@ def make_record(
         "confidence": confidences,
         "score": None if answer.score is None else round(answer.score, 4),
         "needs_review": bool(findings),
-        "review_reasons": [finding.reason for finding in findings],
+        "review_reasons": [f.reason if language == "zh" else f.reason_en for f in findings],
         "model_version": model_version,
     }
 

@@ -84,7 +84,14 @@ def _record(recipe: Recipe, ready: Ready, finished: Finished, image_id: str) -> 
         answer, findings = read_answer(recipe, finished)
     except MalformedAnswer as error:
         raise GenerationFailed(f"the model's answer cannot be used: {error}") from None
-    return make_record(recipe.schema, answer, findings, image_id=image_id, model_version=recipe.version(ready))
+    return make_record(
+        recipe.schema,
+        answer,
+        findings,
+        image_id=image_id,
+        model_version=recipe.version(ready),
+        language=recipe.options.language,
+    )
 
 
 def _table(record: dict[str, Any]) -> Table:

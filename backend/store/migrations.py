@@ -140,6 +140,11 @@ def migrate(connection: sqlite3.Connection) -> None:
             return
 
 
+def is_current(connection: sqlite3.Connection) -> bool:
+    """Whether the schema is that of this version, with nothing to do. Raises sqlite3.Error and StoreUnusable."""
+    return _version(connection) == len(MIGRATIONS)
+
+
 def _version(connection: sqlite3.Connection) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     owner = int(connection.execute("PRAGMA application_id").fetchone()[0])

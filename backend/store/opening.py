@@ -7,6 +7,7 @@ Raises StoreUnusable (with the next step), StoreBusy or StoreFull.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from backend.errors import StoreError, StoreUnusable
 from backend.store.database import DAMAGED, Database, primary_code, translated
-from backend.store.migrations import migrate
+from backend.store.migrations import is_current, migrate
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,23 @@ def open_database(path: Path, now: float, busy_timeout_s: float) -> tuple[Databa
         if type(error) is StoreError:
             raise _unusable(path, "it cannot be written") from error
         raise
+
+
+def open_beside(path: Path, now: float, busy_timeout_s: float) -> Database:
+    """As `open_database`, but a file that is there is taken as it is, or not at all: another process may serve it.
+
+    Raises StoreUnusable for one that is damaged, or of another version.
+    """
+    try:
+        if not path.exists() or not path.stat().st_size:
+            return open_database(path, now, busy_timeout_s)[0]
+        with contextlib.closing(sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)) as connection:
+            if not is_current(connection):
+                raise StoreUnusable(f"{path} was written by another version of prelabel.")
+        with translated(path):
+            return Database(path, busy_timeout_s)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreUnusable(f"{path} cannot be read ({error}).") from None
 
 
 def _make(path: Path) -> None:

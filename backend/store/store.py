@@ -16,7 +16,7 @@ from typing import Self
 
 from backend.store import answers, outbox, overview, pruning, work
 from backend.store.database import Database
-from backend.store.opening import open_database
+from backend.store.opening import open_beside, open_database
 from backend.store.types import NewWork, ProjectSummary, RecipeRecord, StoredAnswer, Work
 
 BUSY_TIMEOUT_S = 5.0
@@ -34,6 +34,11 @@ class Store:
     def open(cls, path: Path, now: float, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Self:
         """Open or make the file at `path`, bring its schema up to date. Raises StoreUnusable with the next step."""
         return cls(*open_database(path, now, busy_timeout_s))
+
+    @classmethod
+    def beside(cls, path: Path, now: float, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Self:
+        """Open it beside a process that may serve it, or make it: a file that is there is never moved or migrated."""
+        return cls(open_beside(path, now, busy_timeout_s), None)
 
     def close(self) -> None:
         self._database.close()
@@ -108,6 +113,12 @@ class Store:
     def answers(self, keys: Iterable[str]) -> dict[str, StoredAnswer]:
         with self._database.read() as connection:
             return answers.answers(connection, keys)
+
+    def save_answers(self, items: Iterable[StoredAnswer], now: float) -> None:
+        """Keep answers that belong to no task; those whose key is there already are left as they are."""
+        with self._database.write() as connection:
+            for item in items:
+                answers.save_answer(connection, item, now)
 
     # From answer to Label Studio
 
