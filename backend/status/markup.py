@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from html import escape
 
-_VOID = frozenset({"input", "link", "meta"})
+_VOID = frozenset({"col", "img", "input", "link", "meta"})
 
 
 class Markup(str):

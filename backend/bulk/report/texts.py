@@ -1,0 +1,168 @@
+"""Every text of the report, in Chinese and English; numbers, times and failures are said as on the status page.
+
+Knows words only. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import time
+
+from backend.bulk.report.reasons import Reason
+from backend.status.texts import Language, Words, number
+
+TEXTS: dict[str, tuple[str, str]] = {
+    "report": ("预标注报告", "Pre-annotation report"),
+    "figures": ("总览", "Overview"),
+    "confidence": ("置信度", "Confidence"),
+    "fields": ("标签分布", "Labels"),
+    "gallery": ("置信度最低的图片", "Lowest confidence"),
+    "failures": ("失败", "Failures"),
+    "num_done": ("已标注", "Annotated"),
+    "of_pictures": ("共 {num} 张图片", "of {num} pictures"),
+    "skipped": ("其中此前已完成 {num} 张", "{num} of them in earlier runs"),
+    "num_failed": ("失败", "Failed"),
+    "none_failed": ("全部成功", "every picture worked"),
+    "num_review": ("需人工复核", "Needs review"),
+    "of_done": ("占已标注的 {share}", "{share} of the annotated"),
+    "share_of_all": ("占处理过的 {share}", "{share} of those tried"),
+    "ready_to_use": ("无需复核", "No review needed"),
+    "not_reached": ("未处理", "Not reached"),
+    "cost": ("费用", "Cost"),
+    "time": ("用时", "Time"),
+    "load": ("另加载模型 {time}", "plus {time} to load the model"),
+    "this_run": ("本次 {num} 张", "{num} in this run"),
+    "price": ("{price} 元/分钟，每 1 万张约 {yuan}", "at ¥{price} a minute, {yuan} per 10,000"),
+    "interrupted": (
+        "运行被中断，还有 {num} 张图片没有处理。用同样的命令再次运行即可继续，已完成的不会重复。",
+        "The run was interrupted with {num} pictures left. Run the same command again: it goes on where it stopped.",
+    ),
+    "stopped": (
+        "运行未能继续，还有 {num} 张图片没有处理。排除问题后用同样的命令再次运行即可继续。",
+        "The run could not go on, with {num} pictures left. Once the cause is removed, run the same command again.",
+    ),
+    "interrupted_unknown": (
+        "运行被中断，未统计全部图片。用同样的命令再次运行即可继续，已完成的不会重复。",
+        "The run was interrupted before all pictures were counted. Run the same command again: it goes on.",
+    ),
+    "stopped_unknown": (
+        "运行未能继续，未统计全部图片。排除问题后用同样的命令再次运行即可继续。",
+        "The run could not go on. Once the cause is removed, run the same command again: it goes on.",
+    ),
+    "problems": ("另有 {num} 个问题", "and {num} more problems"),
+    "unreadable": (
+        "输出文件中有 {num} 行无法读取，未计入。",
+        "{num} lines of the output files could not be read and are not counted.",
+    ),
+    "empty": ("没有标注结果", "No picture was annotated"),
+    "score": ("整体置信度", "Overall confidence"),
+    "score_note": (
+        "每张图片取各标签中最低的置信度",
+        "of each picture, the lowest of its labels",
+    ),
+    "reasons": ("复核原因", "Why review is needed"),
+    "reasons_note": (
+        "一张图片可有多个原因；占比按需复核的图片计算",
+        "a picture may have several; shares are of the pictures for review",
+    ),
+    "no_reasons": ("没有需要复核的图片", "No picture needs review"),
+    "mean": ("平均 {share}", "mean {share}"),
+    "no_confidence": ("没有置信度", "no confidence"),
+    "num_labels": ("{num} 种标签", "{num} labels"),
+    "one_label": ("{num} 种标签", "{num} label"),
+    "multiple": ("可多选，合计可超过 100%", "several are allowed, so shares may add up to more than 100%"),
+    "others": ("其他 {num} 种标签", "{num} other labels"),
+    "left_empty": ("未填写", "left empty"),
+    "stars": ("{num} 星", "{num} stars"),
+    "one_star": ("{num} 星", "{num} star"),
+    "label": ("标签", "Label"),
+    "share": ("占比", "Share"),
+    "count": ("数量", "Pictures"),
+    "length_facts": ("平均 {mean} 字，{low}–{high}", "{mean} characters on average, {low} to {high}"),
+    "number_facts": ("平均 {mean}，{low}–{high}", "mean {mean}, {low} to {high}"),
+    "pictures": ("{num} 张", "{num} pictures"),
+    "one_picture": ("{num} 张", "{num} picture"),
+    "gallery_note": (
+        "按整体置信度从低到高，共 {num} 张；带橙色边的需人工复核",
+        "{num} pictures, lowest overall confidence first; an orange edge marks those for review",
+    ),
+    "more_pictures": ("再显示 {num} 张", "Show {num} more"),
+    "minutes": ("{num} 分", "{num} min"),
+    "high": ("{high} 及以上占 {share}", "{share} at {high} or above"),
+    "chars": ("字数", "Length in characters"),
+    "no_thumbnail": ("无缩略图", "No thumbnail"),
+    "no_failures": ("没有失败的图片", "No picture failed"),
+    "file": ("文件", "File"),
+    "message": ("说明", "Message"),
+    "more_failures": ("另有 {num} 个，见失败清单文件", "and {num} more, in the file of failures"),
+    "other_reasons": ("其他原因", "Other reasons"),
+    "model": ("模型", "Model"),
+    "sources": ("来源", "Source"),
+    "output": ("结果文件", "Output"),
+    "finished": ("完成于", "Finished"),
+    "more_sources": ("等 {num} 个", "{num} in all"),
+    "made_by": ("由 prelabel 生成，可离线打开", "Made by prelabel; opens offline"),
+}
+
+REASONS: dict[str, tuple[str, str]] = {
+    "truncated": ("生成被截断，答案不完整", "the answer was cut by the token limit"),
+    "missing_label": ("缺少标签", "no label"),
+    "missing_text": ("缺少描述", "no text"),
+    "low_confidence": ("置信度 {found}，低于 {rule}", "confidence {found}, below {rule}"),
+    "uncertain_words": ("出现“{rule}”", "says “{rule}”"),
+    "too_short": ("只有 {found} 字，少于 {rule} 字", "{found} characters, fewer than {rule}"),
+    "not_chinese": ("不是中文", "not in Chinese"),
+    "not_english": ("含有中文", "contains Chinese"),
+    "repetition": ("内容重复", "repeats itself"),
+}
+GROUPS = {
+    **REASONS,
+    "low_confidence": ("置信度低于 {rule}", "confidence below {rule}"),
+    "too_short": ("少于 {rule} 字", "fewer than {rule} characters"),
+}
+"""As REASONS, without what differs from picture to picture."""
+
+
+class ReportWords(Words):
+    """Texts in one language; `titles` are the names of the fields for people."""
+
+    def __init__(self, language: Language, titles: dict[str, str]) -> None:
+        super().__init__(language)
+        self._titles = titles
+
+    def __call__(self, key: str, **values: str) -> str:
+        return TEXTS[key][self._column].format_map(values) if key in TEXTS else super().__call__(key, **values)
+
+    def counted(self, key: str, num: int) -> str:
+        """`key`, or `one_…` in its place: "1 label", "2 labels"."""
+        singular = {"num_labels": "one_label", "stars": "one_star", "pictures": "one_picture"}[key]
+        return self(singular if num == 1 else key, num=number(num))
+
+    def review_reason(self, reason: Reason, *, group: bool = False) -> str:
+        if reason.code not in REASONS:
+            return reason.text
+        said = (GROUPS if group else REASONS)[reason.code][self._column]
+        told = said.format(found=reason.found, rule=reason.rule)
+        separator = "：" if self.language == "zh" else ": "
+        return f"{self._titles.get(reason.field, reason.field)}{separator}{told}" if reason.field else told
+
+    def time_of_day(self, at: float) -> str:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+    def short_duration(self, seconds: float) -> str:
+        """As `duration`, but "0.8 s" under ten seconds."""
+        return self("seconds", num=number(seconds, 1)) if 0 < seconds < 10 else self.duration(seconds)
+
+
+def percent(share: float) -> str:
+    """`12.3%`; a share that is not nothing never reads 0.0%, one that is not all never 100.0%."""
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= share < 1:
+        return ">99.9%"
+    return "100%" if share == 1 else "0%" if share == 0 else f"{share:.1%}"
+
+
+def plain(value: float, decimals: int = 2) -> str:
+    """A number of any size with at most `decimals` decimals and no more than it needs."""
+    text = number(value, decimals)
+    return text.rstrip("0").rstrip(".") if "." in text else text
