@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from backend.errors import PrelabelError, SettingsError
+from backend.errors import PrelabelError, SettingsError, UsageError
 
 app = typer.Typer(
     name="prelabel",
@@ -50,20 +50,73 @@ def serve(
 
 @app.command()
 def annotate(
-    picture: Annotated[str, typer.Argument(help="An image file or URL.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Image files or URLs, folders, lists (.txt, .csv, .jsonl), or Label Studio's JSON export.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File for the records, one JSON line each.")
+    ] = None,
     label_config: LabelConfig = None,
     model: Model = None,
     vram_gib: VramGib = None,
     data_dir: DataDir = None,
     language: Language = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the record as one line of JSON.")] = False,
+    review_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="A field less certain than this is marked for review.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--overwrite", help="Go on with what the output holds, or annotate all anew.")
+    ] = True,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=512, help="Pictures in work at once; default: what keeps the engine busy.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count, measure a sample, tell time and cost; write no output.")
+    ] = False,
+    price_per_minute: Annotated[
+        float | None, typer.Option(min=0, help="What a minute of this machine costs, in yuan.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write a spreadsheet.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Also write Parquet (extra `parquet`).")] = None,
+    label_studio_tasks: Annotated[
+        Path | None, typer.Option(help="Also write tasks with predictions, to import into Label Studio.")
+    ] = None,
+    image_root_url: Annotated[
+        str, typer.Option(help="Where Label Studio finds the SOURCE folders' pictures; default: its local files.")
+    ] = "",
+    review_only: Annotated[Path | None, typer.Option(help="Also write the records that need review.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Also write a report, as one HTML file.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="Also write the summary, as JSON.")] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the record, or the summary, as JSON.")] = False,
 ) -> None:
-    """Annotate one picture and print the result: the quickest way to try a model and a label config."""
+    """Annotate one picture and print the result, or any number of them into a file (--output)."""
     options = dict(locals())
-    from backend.commands.annotate import annotate as run
+    from backend.bulk.options import BulkOptions, ExportOptions
 
-    chosen = {name: options.pop(name) for name in ("picture", "label_config", "json_output")}
-    raise typer.Exit(run(_settings(options), **chosen))
+    exports = ExportOptions(**{name: options.pop(name) for name in ExportOptions.__dataclass_fields__})
+    bulk = BulkOptions(
+        sources=tuple(options.pop("sources")),
+        limit=options.pop("limit"),
+        overwrite=not options.pop("resume"),
+        num_workers=options.pop("workers"),
+        exports=exports,
+        **{name: options.pop(name) for name in ("output", "label_config", "dry_run", "retry_failed", "json_output")},
+    )
+    if bulk.is_single:
+        from backend.commands.annotate import annotate as run_one
+
+        raise typer.Exit(
+            run_one(_settings(options), picture=sources[0], label_config=label_config, json_output=json_output)
+        )
+    from backend.commands.annotate_many import annotate_many as run
+
+    raise typer.Exit(run(_settings(options), bulk))
 
 
 @app.command()
@@ -153,7 +206,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # silences a warning in every forked worker
     try:
         app()
-    except SettingsError as error:
+    except (SettingsError, UsageError) as error:
         print(f"prelabel: {error}", file=sys.stderr)
         sys.exit(2)
     except PrelabelError as error:

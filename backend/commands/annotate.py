@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from backend.bulk.loading import wait_with_progress
 from backend.config_source import default_label_config, parse_or_refuse, read_label_config
-from backend.engine.api import Engine
 from backend.engine.messages import Finished, Ready
 from backend.errors import GenerationFailed
 from backend.images import FetchedImage, ImageFetcher
@@ -27,9 +27,6 @@ from backend.runtime import build_engine, build_images
 from backend.settings import Settings
 from label_config.errors import MalformedAnswer
 from label_config.schema import LabelSchema
-
-LOAD_S = 4 * 3600.0
-POLL_S = 0.3
 
 
 def annotate(settings: Settings, *, picture: str, label_config: str | None, json_output: bool) -> int:
@@ -51,7 +48,7 @@ async def _annotate(settings: Settings, picture: str, schema: LabelSchema | None
     await engine.start()
     try:
         fetched = await _fetch(images, picture)
-        ready = await _wait_with_progress(engine)
+        ready = await wait_with_progress(engine, Console(stderr=True))
         if schema is None:
             schema = parse_or_refuse(read_label_config(default_label_config(ready.model_name, settings.language)))
         recipe = recipe_of(schema, default_options(settings), settings.image_tokens)
@@ -66,17 +63,6 @@ async def _fetch(images: ImageFetcher, picture: str) -> FetchedImage:
     if "://" in picture or picture.startswith("data:"):
         return await images.fetch(picture)
     return await images.fetch_file(Path(picture))
-
-
-async def _wait_with_progress(engine: Engine) -> Ready:
-    waiting = asyncio.create_task(engine.wait_ready(LOAD_S))
-    console = Console(stderr=True)
-    with console.status("Starting the engine") as line:
-        while not waiting.done():
-            status = engine.status
-            line.update(f"Loading the model: {status.stage} {status.fraction:.0%}")
-            await asyncio.wait([waiting], timeout=POLL_S)
-    return waiting.result()
 
 
 def _record(recipe: Recipe, ready: Ready, finished: Finished, image_id: str) -> dict[str, Any]:

@@ -1,0 +1,111 @@
+"""Answers that are there already: of this run's last pictures, and of the store that `prelabel serve` fills.
+
+Beside a running server the store is only read and added to; without a usable store the run goes on and remembers the
+last MAX_REMEMBERED answers. Use it from one event loop. Raises nothing: trouble with the store is logged once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from pathlib import Path
+
+from backend.answering import Answered
+from backend.errors import PrelabelError, StoreError
+from backend.keeping import FILE_NAME
+from backend.state import prepare_data_dir
+from backend.store import Store, StoredAnswer
+
+log = logging.getLogger(__name__)
+
+MAX_REMEMBERED = 1_000
+SAVE_EVERY_S = 1.0
+MAX_UNSAVED = 10_000
+
+
+class Answers:
+    """`find` is what an Answerer asks first; `note` is told of every answer given."""
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        self._recent: OrderedDict[str, str] = OrderedDict()
+        self._unsaved: dict[str, str] = {}
+        self._saver: asyncio.Task[None] | None = None
+        self._complained = False
+
+    @classmethod
+    def open(cls, data_dir: Path) -> Answers:
+        """Blocking."""
+        try:
+            prepare_data_dir(data_dir)
+            return cls(Store.beside(data_dir / FILE_NAME, time.time()))
+        except PrelabelError as error:
+            log.warning("answers are neither looked up nor kept: %s", error)
+            return cls(None)
+
+    def start(self) -> None:
+        if self._store is not None:
+            self._saver = asyncio.create_task(self._save_now_and_then())
+
+    async def find(self, key: str) -> str | None:
+        content = self._recent.get(key) or self._unsaved.get(key)
+        if content is None and self._store is not None:
+            try:
+                # Not in a thread: it reads one row, and nothing else of this process is in a hurry.
+                stored = self._store.answer(key)
+            except StoreError as error:
+                self._complain(error)
+                return None
+            content = stored.content if stored else None
+        if content is not None:
+            self._remember(key, content)
+        return content
+
+    def note(self, answered: Answered) -> bool:
+        """Keep it; say whether it was known, and so cost nothing."""
+        is_known = answered.key in self._recent
+        self._remember(answered.key, answered.content)
+        if not is_known and self._store is not None and len(self._unsaved) < MAX_UNSAVED:
+            self._unsaved[answered.key] = answered.content
+        return is_known
+
+    async def aclose(self) -> None:
+        """Save what is not saved."""
+        if self._saver is not None:
+            self._saver.cancel()
+            await asyncio.gather(self._saver, return_exceptions=True)
+            await self._save()
+        if self._store is not None:
+            await asyncio.to_thread(self._store.close)
+
+    def _remember(self, key: str, content: str) -> None:
+        self._recent[key] = content
+        self._recent.move_to_end(key)
+        if len(self._recent) > MAX_REMEMBERED:
+            self._recent.popitem(last=False)
+
+    async def _save_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_EVERY_S)
+            await self._save()
+
+    async def _save(self) -> None:
+        """In one transaction: each waits for the disk."""
+        store, chosen = self._store, dict(self._unsaved)
+        if store is None or not chosen:
+            return
+        items = [StoredAnswer(key, content) for key, content in chosen.items()]
+        try:
+            await asyncio.to_thread(store.save_answers, items, time.time())
+        except StoreError as error:
+            self._complain(error)
+            return
+        for key in chosen:
+            del self._unsaved[key]
+
+    def _complain(self, error: StoreError) -> None:
+        if not self._complained:
+            self._complained = True
+            log.warning("the store has trouble; the run goes on: %s", error)

@@ -1,0 +1,46 @@
+"""A spreadsheet of the records: CSV as Excel opens it, in UTF-8 with its mark, and nothing that it would calculate.
+
+Excel, and what imitates it, takes a cell that begins like a formula for one, quoted or not: such a text gets an
+apostrophe before it, so that a file name or a caption cannot run a program on the reader's machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from backend.bulk.exports.records import columns, read_records
+from backend.bulk.files import plain_text, replaced
+from label_config.schema import LabelSchema
+
+LIST_SEPARATOR = "; "
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""Full-width signs too: a Chinese or Japanese Excel reads them as the others."""
+
+
+def write_csv(records: Path, out: Path, schema: LabelSchema) -> int:
+    """Returns the number of rows. Raises OSError and UsageError."""
+    chosen = columns(schema)
+    num_rows = 0
+    with replaced(out) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="", write_through=True)
+        writer = csv.writer(text)
+        writer.writerow([_cell(column.title) for column in chosen])
+        for record in read_records(records, schema):
+            writer.writerow([_cell(column.of(record)) for column in chosen])
+            num_rows += 1
+        text.detach()
+    return num_rows
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, int | float):
+        return value
+    text = plain_text(LIST_SEPARATOR.join(map(str, value)) if isinstance(value, list) else str(value))
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text

@@ -1,0 +1,147 @@
+"""The records as tasks with predictions, for Label Studio's import, into a project with the same label config.
+
+Each prediction is validated with Label Studio's own `LabelInterface` first. Tasks that came from an export keep their
+data and come in its order; those without a record are left out. A picture that is a file gets an address: below
+`root_url`, or the one under which Label Studio's local files storage serves it.
+Memory: with an export, about 150 bytes for each record. Raises OSError, UsageError, and OutputError for a record that
+does not fit the label config.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from label_studio_sdk.label_interface.interface import LabelInterface
+
+from backend.bulk.exports.records import answer_in, read_records
+from backend.bulk.files import json_line, replaced
+from backend.bulk.items import identity_of
+from backend.bulk.lists import found_in_task, is_url, read_tasks
+from backend.errors import OutputError
+from label_config.prompt import Language
+from label_config.regions import prediction
+from label_config.schema import LabelSchema
+
+Made = Callable[[dict[str, Any]], dict[str, Any]]
+"""From a record to its prediction."""
+_LOCAL_FILES = "/data/local-files/?d="
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where Label Studio will find the pictures that are files here.
+
+    `root_url` stands for any of `folders` (resolved); without it, paths are relative to `local_files_root`, which is
+    Label Studio's LOCAL_FILES_DOCUMENT_ROOT, or to "/".
+    """
+
+    root_url: str = ""
+    folders: tuple[str, ...] = ()
+    local_files_root: str = "/"
+
+    def of(self, image: str) -> str:
+        """`image` as a record has it: a path or an address."""
+        if is_url(image) or not os.path.isabs(image):
+            return image
+        if self.root_url:
+            below = self._below(image, self.folders) or os.path.basename(image)
+            return f"{self.root_url.rstrip('/')}/{_quoted(below)}"
+        return _LOCAL_FILES + _quoted(self._below(image, (self.local_files_root,)) or image.lstrip("/"))
+
+    def _below(self, path: str, folders: Sequence[str]) -> str:
+        """The path relative to the innermost of `folders` that holds it; "" if none does."""
+        holders = [folder for folder in folders if path.startswith(folder.rstrip("/") + "/")]
+        return os.path.relpath(path, max(holders, key=len)) if holders else ""
+
+
+def _quoted(path: str) -> str:
+    return quote(path, safe="/", errors="surrogateescape")
+
+
+def write_label_studio_tasks(
+    records: Path,
+    out: Path,
+    *,
+    schema: LabelSchema,
+    label_config: str,
+    language: Language,
+    addresses: Addresses,
+    exports: Sequence[Path] = (),
+) -> int:
+    """Write the tasks of all records as one JSON list; return how many. `label_config` is the XML of `schema`."""
+    made = _predictions(schema, label_config, language)
+    num_tasks = 0
+    used: set[bytes] = set()
+    known = _known_tasks(records, schema, exports, made, used)
+    with replaced(out) as file:
+        for task in chain(known, _other_tasks(records, schema, addresses, made, used)):
+            file.write((b"[\n" if num_tasks == 0 else b",\n") + json_line(task).rstrip(b"\n"))
+            num_tasks += 1
+        file.write(b"\n]\n" if num_tasks else b"[]\n")
+    return num_tasks
+
+
+def _known_tasks(
+    records: Path, schema: LabelSchema, exports: Sequence[Path], made: Made, used: set[bytes]
+) -> Iterator[dict[str, Any]]:
+    """Of `exports`, with what the records say of them."""
+    offsets = dict(_offsets(records)) if exports and records.exists() else {}
+    for export in exports:
+        for task_id, data in read_tasks(export):
+            key = found_in_task(data, schema.image_key, task_id).identity
+            if key in offsets:
+                used.add(key)
+                yield {"data": dict(data), "predictions": [made(_line_at(records, offsets[key]))]}
+
+
+def _other_tasks(
+    records: Path, schema: LabelSchema, addresses: Addresses, made: Made, used: set[bytes]
+) -> Iterator[dict[str, Any]]:
+    """Of pictures that no export names."""
+    for record in read_records(records, schema):
+        if identity_of(record) not in used and "task_id" not in record:
+            data = {"image_id": record["image_id"], schema.image_key: addresses.of(record["image"])}
+            yield {"data": data, "predictions": [made(record)]}
+
+
+def _offsets(records: Path) -> Iterator[tuple[bytes, int]]:
+    """Where in the file the record of each task of an export begins."""
+    position = 0
+    with records.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                document = json.loads(line)
+                yield identity_of(document), position
+            position += len(line)
+
+
+def _line_at(records: Path, offset: int) -> dict[str, Any]:
+    with records.open("rb") as file:
+        file.seek(offset)
+        record: dict[str, Any] = json.loads(file.readline())
+    return record
+
+
+def _predictions(
+    schema: LabelSchema, label_config: str, language: Language
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What it makes is what Label Studio takes, or it raises OutputError."""
+    interface = LabelInterface(label_config)
+
+    def made(record: dict[str, Any]) -> dict[str, Any]:
+        answer, findings = answer_in(record, schema)
+        version = record["model_version"]
+        seed = f"{record.get('task_id', record['image'])}:{version}"
+        result = prediction(schema, answer, findings, version, seed, language=language)
+        if errors := interface.validate_prediction(result, return_errors=True):  # type: ignore[no-untyped-call]
+            raise OutputError(f"The record {record['image_id']} does not fit the label config: {errors[0]}")
+        return result
+
+    return made

@@ -1,0 +1,127 @@
+"""The records of OUT.jsonl, what columns a table of them has, and the answers they came from. See the package."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.bulk.files import json_line, replaced
+from backend.bulk.lines import read_lines
+from backend.errors import UsageError
+from backend.records import PATH_SEPARATOR
+from label_config.answer import Answer, FieldAnswer, FieldValue
+from label_config.review import Finding
+from label_config.schema import ChoicesField, Field, LabelSchema, TaxonomyField, TextField
+
+_BEFORE = ("image_id", "caption", "tags")
+_AFTER = ("score", "needs_review", "review_reasons", "model_version", "image", "task_id")
+
+
+def read_records(records: Path, schema: LabelSchema) -> Iterator[dict[str, Any]]:
+    """Raises OSError, and UsageError for a record whose fields are not the schema's."""
+    if not records.exists():
+        return
+    names = [field.name for field in schema.fields]
+    for record in read_lines(records):
+        if list(record.get("fields", ())) != names:
+            raise UsageError(
+                f"{records}: the record {record.get('image_id')} has other fields than the label config. "
+                "Give the --label-config that it was made with."
+            )
+        yield record
+
+
+def write_review_only(records: Path, out: Path) -> int:
+    """The records that need review, in order of their doubtfulness as they came. Returns how many."""
+    num_records = 0
+    with replaced(out) as file:
+        for record in read_lines(records) if records.exists() else ():
+            if record.get("needs_review"):
+                file.write(json_line(record))
+                num_records += 1
+    return num_records
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table. `field` and `is_confidence` say which labelled field it is of; None: it is the record's."""
+
+    title: str
+    field: Field | None = None
+    is_confidence: bool = False
+
+    def of(self, record: dict[str, Any]) -> Any:
+        if self.field is None:
+            return record.get(self.title)
+        return record["confidence" if self.is_confidence else "fields"].get(self.field.name)
+
+
+def columns(schema: LabelSchema) -> tuple[Column, ...]:
+    """The record's own, with the fields between; the first text field is the record's `caption` already.
+
+    A field whose name is taken is called `field.<name>`.
+    """
+    taken = {*_BEFORE, *_AFTER}
+    captions = [field.name for field in schema.fields if isinstance(field, TextField)][:1]
+    fields = []
+    for field in schema.fields:
+        if field.name not in captions:
+            fields.append(Column(f"field.{field.name}" if field.name in taken else field.name, field))
+    confidences = [
+        Column(f"confidence.{field.name}", field, is_confidence=True)
+        for field in schema.fields
+        if not isinstance(field, TextField)
+    ]
+    return (*map(Column, _BEFORE), *fields, *confidences, *map(Column, _AFTER))
+
+
+def holds_list(column: Column) -> bool:
+    """Whether it has several values a record."""
+    match column.field:
+        case None:
+            return column.title in ("tags", "review_reasons")
+        case _ if column.is_confidence:
+            return False
+        case ChoicesField() as field:
+            return field.multiple
+        case TaxonomyField() as field:
+            return (field.max_usages or 1) > 1
+    return False
+
+
+def answer_in(record: dict[str, Any], schema: LabelSchema) -> tuple[Answer, tuple[Finding, ...]]:
+    """What `backend.records.make_record` was given, but for rounding. A finding has its text only."""
+    fields: dict[str, FieldAnswer] = {}
+    for field in schema.fields:
+        value = _value(field, record["fields"].get(field.name))
+        fields[field.name] = FieldAnswer(value, record["confidence"].get(field.name))
+    reasons: Sequence[str] = record["review_reasons"] if record["needs_review"] else ()
+    return Answer(fields), tuple(Finding("missing", "", reason, reason) for reason in reasons)
+
+
+def _value(field: Field, plain: Any) -> FieldValue:
+    match field:
+        case _ if plain is None:
+            return None
+        case ChoicesField():
+            return tuple(plain) if isinstance(plain, list) else (plain,)
+        case TaxonomyField():
+            paths = plain if isinstance(plain, list) else [plain]
+            return tuple(_path(field, path) for path in paths)
+    value: FieldValue = plain
+    return value
+
+
+def _path(field: TaxonomyField, joined: str) -> tuple[str, ...]:
+    """The path that is written so; a label may hold the separator itself."""
+    simple = tuple(joined.split(PATH_SEPARATOR))
+    if field.find(simple) is not None or not re.search(re.escape(PATH_SEPARATOR), joined):
+        return simple
+    for nodes in field.paths():
+        values = tuple(node.value for node in nodes)
+        if PATH_SEPARATOR.join(values) == joined:
+            return values
+    return simple

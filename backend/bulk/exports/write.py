@@ -1,0 +1,85 @@
+"""All the files that were asked for besides the records, written when a run has ended. See the package.
+
+Raises UsageError and OutputError, which also stands for a disk that is full: what is missing then can be made by the
+same command again, which has nothing else left to do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from backend.bulk.exports.csv import write_csv
+from backend.bulk.exports.label_studio import Addresses, write_label_studio_tasks
+from backend.bulk.exports.parquet import write_parquet
+from backend.bulk.exports.records import write_review_only
+from backend.bulk.label_configs import LabelConfig
+from backend.bulk.ledger import failed_path
+from backend.bulk.lists import is_url
+from backend.bulk.options import BulkOptions
+from backend.bulk.report import write_report
+from backend.bulk.summary import Summary, write_summary
+from backend.errors import OutputError
+from backend.settings import Settings
+
+T = TypeVar("T")
+
+
+def write_exports(
+    options: BulkOptions, output: Path, settings: Settings, config: LabelConfig, summary: Summary
+) -> Iterator[tuple[Path, str]]:
+    """Write one after the other, and tell of each what it holds."""
+    chosen, schema, language = options.exports, config.schema, settings.language
+    if path := chosen.csv:
+        yield path, f"{_written(path, partial(write_csv, output, path, schema)):,} rows"
+    if path := chosen.parquet:
+        yield path, f"{_written(path, partial(write_parquet, output, path, schema)):,} rows"
+    if path := chosen.label_studio_tasks:
+        num_tasks = _written(
+            path,
+            partial(
+                write_label_studio_tasks,
+                output,
+                path,
+                schema=schema,
+                label_config=config.xml,
+                language=language,
+                addresses=_addresses(options, settings),
+                exports=[Path(source) for source in options.sources if _is_export(source)],
+            ),
+        )
+        yield path, f"{num_tasks:,} tasks to import into Label Studio"
+    if path := chosen.review_only:
+        yield path, f"{_written(path, partial(write_review_only, output, path)):,} records to review"
+    if path := chosen.report:
+        write = partial(
+            write_report, output, failed_path(output), path, schema=schema, summary=summary, language=language
+        )
+        _written(path, write)
+        yield path, "report"
+    if path := chosen.summary:
+        _written(path, partial(write_summary, summary, path))
+        yield path, "summary"
+
+
+def _written(path: Path, write: Callable[[], T]) -> T:
+    try:
+        return write()
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror}). The records are whole: free some space and run the same "
+            "command again."
+        ) from None
+
+
+def _addresses(options: BulkOptions, settings: Settings) -> Addresses:
+    folders = [os.path.realpath(s) for s in options.sources if not is_url(s) and os.path.isdir(s)]
+    root = settings.local_files_root
+    return Addresses(options.exports.image_root_url, tuple(folders), os.path.realpath(root) if root else "/")
+
+
+def _is_export(source: str) -> bool:
+    return not is_url(source) and source.lower().endswith(".json")

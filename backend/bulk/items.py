@@ -1,0 +1,123 @@
+"""One picture of a bulk run, its id, and which of them are new: each identity once, each id once.
+
+An item's identity is what a resumed run recognises it by: its task, or else its path or address. Its id is what people
+read; ids are given in the order of enumeration, and one that is taken gets "-2", "-3", ... Pure; nothing raises.
+Memory: about 200 bytes an item, for digests of identities and ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from backend.http.requests import TaskId
+
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A picture as a source names it. `image`: the resolved path, or the address, as text; "" if a task has none.
+
+    `stem` is the id it would like. `is_file`: a path, not an address.
+    """
+
+    image: str
+    stem: str
+    is_file: bool
+    task_id: TaskId | None = None
+    inline: str = field(default="", repr=False)
+    """The whole `data:` address, of which `image` is only the digest."""
+
+    @property
+    def location(self) -> str:
+        return self.inline or self.image
+
+    @property
+    def identity(self) -> bytes:
+        return identity(self.image, self.task_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """`found` under the id that is its own in the whole output."""
+
+    image_id: str
+    found: Found
+
+    def document(self) -> dict[str, Any]:
+        """What a line says of where the picture is."""
+        task_id = {} if self.found.task_id is None else {"task_id": self.found.task_id}
+        return {"image": self.found.image, **task_id}
+
+
+def identity(image: str, task_id: TaskId | None) -> bytes:
+    return digest(image if task_id is None else f"task:{task_id}")
+
+
+def identity_of(line: Mapping[str, Any]) -> bytes:
+    """Of a line of the output or of the failures. Raises KeyError for a line that is neither."""
+    return identity(str(line["image"]), line.get("task_id"))
+
+
+def digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
+
+
+@dataclass(slots=True)
+class Known:
+    """What an output holds from before, as digests: identities annotated, those failed with the reason, ids in use."""
+
+    done: set[bytes] = field(default_factory=set)
+    failed: dict[bytes, str] = field(default_factory=dict)
+    ids: set[bytes] = field(default_factory=set)
+
+
+class Listing:
+    """Iterate over it once, for the items that are new. The counts are right when the iteration has ended."""
+
+    def __init__(self, found: Iterable[Found], known: Known, limit: int | None = None) -> None:
+        """`limit`: only the first so many pictures, those known from before included."""
+        self._found = found
+        self._known = known
+        self._limit = limit
+        self._seen: set[bytes] = set()
+        self._ids: set[bytes] = set(known.ids)
+        self.num_total = 0
+        self.num_done_before = 0
+        self.failed_before: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[Item]:
+        if self._limit == 0:
+            return
+        for found in self._found:
+            key = found.identity
+            if key in self._seen:
+                continue
+            self._seen.add(key)
+            self.num_total += 1
+            if key in self._known.done:
+                self.num_done_before += 1
+            elif (reason := self._known.failed.get(key)) is not None:
+                self.failed_before[reason] += 1
+            else:
+                yield Item(self._id(found.stem), found)
+            if self.num_total == self._limit:
+                return
+
+    @property
+    def num_new(self) -> int:
+        return self.num_total - self.num_done_before - self.failed_before.total()
+
+    def _id(self, stem: str) -> str:
+        for number in count(1):
+            name = stem if number == 1 else f"{stem}-{number}"
+            key = digest(name)
+            if key not in self._ids:
+                self._ids.add(key)
+                return name
+        raise AssertionError("count() has no end")

@@ -1,0 +1,125 @@
+"""One bulk run from its sources to its summary, whoever does the work: what is to be done, and what has become of it.
+
+Knows no engine. Blocking. Raises UsageError and OutputError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from backend.bulk.items import Known, Listing
+from backend.bulk.ledger import Ledger
+from backend.bulk.options import BulkOptions
+from backend.bulk.progress import Figures, Progress
+from backend.bulk.run import Collector
+from backend.bulk.sources import Notes, find_pictures
+from backend.bulk.summary import RunState, Summary
+from label_config.schema import LabelSchema
+
+IMAGE_KEY = "image"
+"""Where a task has its picture in every ready-made label config."""
+
+
+def listing(options: BulkOptions, known: Known, image_key: str, notes: Notes | None = None) -> Listing:
+    """The pictures of the sources, to iterate over once."""
+    return Listing(find_pictures(options.sources, image_key, notes or Notes()), known, options.limit)
+
+
+def survey(options: BulkOptions, known: Known, image_key: str, notes: Notes) -> Listing:
+    """Go through the sources once, for the counts alone. Raises UsageError for a list with an error in it."""
+    counted = listing(options, known, image_key, notes)
+    for _ in counted:
+        pass
+    return counted
+
+
+class Job:
+    """Holds the output's files from when it is made until `close`."""
+
+    def __init__(
+        self,
+        options: BulkOptions,
+        output: Path,
+        *,
+        image_key: str,
+        language: str,
+        price: float | None,
+        console: Console,
+    ) -> None:
+        """`price`: yuan a minute."""
+        self.options = options
+        self.output = output
+        self.notes = Notes()
+        self.figures = Figures()
+        self.progress = Progress(self.figures, price, console)
+        self.load_s = self.seconds = 0.0
+        self.model_version = self.label_config = ""
+        self._image_key = image_key
+        self._language = language
+        self._price = price
+        self._started_at = time.time()
+        self._counts: Listing | None = None
+        self.ledger = Ledger.open(output, retry_failed=options.retry_failed, overwrite=options.overwrite)
+        self.collector = Collector(self.ledger, self.figures)
+
+    def survey(self) -> int:
+        """Count what is to be done; returns how many pictures that are. Raises UsageError."""
+        self._counts = survey(self.options, self.ledger.past.known, self._image_key, self.notes)
+        self.figures.num_to_do = self._counts.num_new
+        return self._counts.num_new
+
+    def begin(self, schema: LabelSchema, model_version: str, load_s: float) -> None:
+        """Records of this model will be written. Raises UsageError if those of another one stand in the output."""
+        self.model_version, self.label_config, self.load_s = model_version, schema.fingerprint, load_s
+        self.ledger.start(model_version)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """The time in this block is the run's; it is shown how far it is."""
+        began = time.monotonic()
+        try:
+            with self.progress:
+                yield
+        finally:
+            self.seconds = time.monotonic() - began
+
+    def items(self) -> Listing:
+        """What is to be done."""
+        return listing(self.options, self.ledger.past.known, self._image_key)
+
+    def close(self) -> None:
+        """Raises OutputError."""
+        self.ledger.close()
+
+    def summary(self, state: RunState) -> Summary:
+        """Of what has become of it by now."""
+        figures, counts = self.figures, self._counts
+        before = counts.failed_before if counts else Counter[str]()
+        return Summary(
+            output=str(self.output),
+            sources=self.options.sources,
+            model_version=self.model_version or self.ledger.past.model_version,
+            label_config=self.label_config,
+            language=self._language,
+            state=state,
+            num_total=counts.num_total if counts else None,
+            num_done=figures.num_done,
+            num_reused=figures.num_reused,
+            num_review=figures.num_review,
+            num_skipped=counts.num_done_before if counts else 0,
+            num_failed=figures.num_failed,
+            num_failed_before=before.total(),
+            failures=dict((figures.failures + before).most_common()),
+            problems=tuple(self.notes.lost),
+            seconds=self.seconds,
+            load_s=self.load_s,
+            price_per_minute=self._price,
+            started_at=self._started_at,
+            finished_at=time.time(),
+        )

@@ -1,0 +1,99 @@
+"""The annotator of this process: fetch a picture, ask the same Answerer as the server does, make the record.
+
+Every picture ends in exactly one Record or Failure, under the server's reasons. An engine that dies is started again by
+its client and the picture runs once more; one that two engines died of fails by name. Raises EngineDead when the engine
+is gone for good, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from backend.answering import Answered, Answerer, FetchedImage, answer_of
+from backend.bulk.answers import Answers
+from backend.bulk.items import Item
+from backend.bulk.outcomes import Failure, Outcome, Record
+from backend.engine.api import Engine
+from backend.errors import EngineBusy, EngineDead, EngineNotReady, ImageError
+from backend.images import ImageFetcher
+from backend.metrics import Metrics
+from backend.recipe import Recipe
+from backend.records import make_record
+from backend.service import REASONS
+
+log = logging.getLogger(__name__)
+
+FETCH_S = 120.0
+"""For one picture from an address, all tries together, as in the server's worker."""
+READY_S = 4 * 3600.0
+BUSY_WAIT_S = 0.05
+MAX_FILES = 8
+MAX_DOWNLOADS = 24
+"""How many pictures may wait for the fetcher's own turns, so that none of them waits there for too long."""
+
+
+class LocalAnnotator:
+    """Use it from one event loop; `annotate` may run many times at once."""
+
+    def __init__(
+        self, engine: Engine, images: ImageFetcher, recipe: Recipe, model_version: str, answers: Answers
+    ) -> None:
+        self._engine = engine
+        self._images = images
+        self._recipe = recipe
+        self.model_version = model_version
+        self._answers = answers
+        self._answerer = Answerer(engine, images, Metrics(), answers.find)
+        self._files = asyncio.Semaphore(MAX_FILES)
+        self._downloads = asyncio.Semaphore(MAX_DOWNLOADS)
+
+    async def annotate(self, item: Item) -> Outcome:
+        try:
+            fetched = await self._fetch(item)
+            answered = await self._answer(fetched)
+            return self._record(item, answered)
+        except ImageError as error:
+            return Failure.of(item, f"image_{error.kind}", str(error))
+        except EngineDead as error:
+            if self._engine.status.state in ("failed", "stopped"):
+                raise
+            return Failure.of(item, REASONS[EngineDead], str(error))
+        except tuple(REASONS) as error:
+            return Failure.of(item, REASONS[type(error)], str(error))
+        except Exception:  # a job's border: this picture fails, its neighbours go on
+            log.exception("%s failed", item.found.image)
+            return Failure.of(item, "internal", "a fault in prelabel; its log says more")
+
+    async def _fetch(self, item: Item) -> FetchedImage:
+        found = item.found
+        if found.is_file:
+            async with self._files:
+                return await self._images.fetch_file(Path(found.location))
+        async with self._downloads:
+            if found.task_id is None:
+                return await self._images.fetch(found.location, timeout_s=FETCH_S)
+            return await self._answerer.fetch(self._recipe, found.location or None, found.task_id, FETCH_S)
+
+    async def _answer(self, fetched: FetchedImage) -> Answered:
+        while True:
+            try:
+                return await self._answerer.answer(self._recipe, fetched, interactive=False)
+            except EngineNotReady:
+                await self._engine.wait_ready(READY_S)  # it is being started again
+            except EngineBusy:
+                await asyncio.sleep(BUSY_WAIT_S)
+
+    def _record(self, item: Item, answered: Answered) -> Record:
+        recipe = self._recipe
+        answer, findings = answer_of(recipe, answered.content)
+        made = make_record(
+            recipe.schema,
+            answer,
+            findings,
+            image_id=item.image_id,
+            model_version=self.model_version,
+            language=recipe.options.language,
+        )
+        return Record({**made, **item.document()}, reused=self._answers.note(answered))

@@ -1,0 +1,101 @@
+"""What a person asked of a bulk run, and whether that goes together. Raises UsageError, before anything is started."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.bulk.exports.parquet import require_pyarrow
+from backend.bulk.ledger import failed_path
+from backend.bulk.lists import is_url
+from backend.bulk.sources import check_sources, is_list
+from backend.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """Files to make of the records when the run has ended. `image_root_url` is for `label_studio_tasks`."""
+
+    csv: Path | None = None
+    parquet: Path | None = None
+    label_studio_tasks: Path | None = None
+    image_root_url: str = ""
+    review_only: Path | None = None
+    report: Path | None = None
+    summary: Path | None = None
+
+    def named(self) -> dict[str, Path]:
+        """Option -> file, for those that were given."""
+        paths = {
+            "--csv": self.csv,
+            "--parquet": self.parquet,
+            "--label-studio-tasks": self.label_studio_tasks,
+            "--review-only": self.review_only,
+            "--report": self.report,
+            "--summary": self.summary,
+        }
+        return {option: path for option, path in paths.items() if path is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class BulkOptions:
+    """`num_workers`: pictures in work at once; None: as many as keep the engine busy."""
+
+    sources: tuple[str, ...]
+    output: Path | None = None
+    label_config: str | None = None
+    limit: int | None = None
+    dry_run: bool = False
+    overwrite: bool = False
+    retry_failed: bool = False
+    num_workers: int | None = None
+    json_output: bool = False
+    exports: ExportOptions = ExportOptions()
+
+    @property
+    def is_single(self) -> bool:
+        """One picture, to be shown and not written."""
+        plain = BulkOptions(self.sources, label_config=self.label_config, json_output=self.json_output)
+        if self != plain or len(self.sources) != 1:
+            return False
+        return is_url(self.sources[0]) or not (os.path.isdir(self.sources[0]) or is_list(self.sources[0]))
+
+
+def check_options(options: BulkOptions) -> None:
+    check_sources(options.sources)
+    if options.output is None and not options.dry_run:
+        raise UsageError("Say where the records go: --output FILE.jsonl (or --dry-run, to see what would be done).")
+    if options.overwrite and options.retry_failed:
+        raise UsageError("--overwrite annotates everything anew, the failed pictures too: leave out --retry-failed.")
+    exports = options.exports
+    if exports.image_root_url and not is_url(exports.image_root_url):
+        raise UsageError("--image-root-url must be an address such as https://shop.example/pictures/")
+    if exports.image_root_url and exports.label_studio_tasks is None:
+        raise UsageError("--image-root-url is for --label-studio-tasks, which is not given.")
+    if exports.parquet is not None:
+        require_pyarrow()
+    _check_files(options)
+
+
+def _check_files(options: BulkOptions) -> None:
+    """Every file to be written can be, and none is another one's, or a source."""
+    files = options.exports.named()
+    if options.output is not None:
+        files |= {"--output": options.output, "the failures": failed_path(options.output)}
+    real = {name: os.path.realpath(path) for name, path in files.items()}
+    sources = {os.path.realpath(source) for source in options.sources if not is_url(source)}
+    for name, path in files.items():
+        if real[name] in sources:
+            raise UsageError(f"{path} is a SOURCE and cannot be written too. Choose another file for {name}.")
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder. Name a file for {name}.")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is no ordinary file. Choose another one for {name}.")
+        if not path.parent.is_dir():
+            raise UsageError(f"The folder {path.parent} is not there. Make it, or choose another file for {name}.")
+    for file, count in Counter(real.values()).items():
+        if count > 1:
+            names = " and ".join(name for name, other in real.items() if other == file)
+            raise UsageError(f"{names} would both be written to {file}. Choose two files.")

@@ -1,0 +1,162 @@
+"""`prelabel annotate SOURCE... --output OUT.jsonl`: any number of pictures, one JSON line each.
+
+The first Ctrl-C (or SIGTERM) lets what is in work end, the second ends at once; the same command again goes on. Exit
+codes: 0 all done, 1 finished with failures, 2 bad usage (UsageError), 128 + n stopped by signal n.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from backend.bulk.dry_run import dry_run, estimate_table
+from backend.bulk.exports.write import write_exports
+from backend.bulk.job import IMAGE_KEY, Job
+from backend.bulk.label_configs import LabelConfig, label_config_called, label_config_for
+from backend.bulk.loading import Stopped
+from backend.bulk.local_run import run_local
+from backend.bulk.options import BulkOptions, check_options
+from backend.bulk.summary import RunState, Summary, summary_table
+from backend.errors import PrelabelError, UsageError
+from backend.logs import configure_logging, one_line
+from backend.settings import Settings
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def annotate_many(settings: Settings, options: BulkOptions) -> int:
+    """Return the exit code. Raises PrelabelError."""
+    if settings.log_level == "INFO":
+        settings = settings.model_copy(update={"log_level": "WARNING"})
+    configure_logging(settings.log_level)
+    check_options(options)
+    config = label_config_called(options.label_config) if options.label_config else None
+    for warning in config.schema.warnings if config else ():
+        _say(warning)
+    stop = _Stop()
+    try:
+        if options.output is None or options.dry_run:
+            return asyncio.run(_dry_run(settings, options, config, stop))
+        ended = asyncio.run(_run(settings, options, options.output, config, stop))
+        return _conclude(settings, options, options.output, ended, stop)
+    except (KeyboardInterrupt, asyncio.CancelledError, Stopped):
+        _say("stopped; the same command again goes on where this one was.")
+        return stop.exit_code
+
+
+@dataclass(slots=True)
+class _Stop:
+    """Set by the first signal; the second one ends the run at once."""
+
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+    number: int = signal.SIGINT
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.number
+
+    def listen(self) -> None:
+        """Of the running loop's task."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def heard(number: signal.Signals) -> None:
+            self.number = number
+            if self.event.is_set():
+                task.cancel()
+                return
+            self.event.set()
+            _say("stopping; the pictures under way end first (Ctrl-C again: at once)")
+
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, heard, number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """`error` is why the run could not go on."""
+
+    summary: Summary
+    config: LabelConfig
+    error: PrelabelError | None
+
+
+async def _dry_run(settings: Settings, options: BulkOptions, config: LabelConfig | None, stop: _Stop) -> int:
+    stop.listen()
+    estimate = await dry_run(settings, options, config, Console(stderr=True), stop.event)
+    _show(options, estimate.as_dict(), estimate_table(estimate))
+    return 0
+
+
+async def _run(
+    settings: Settings, options: BulkOptions, output: Path, config: LabelConfig | None, stop: _Stop
+) -> _Ended:
+    stop.listen()
+    console = Console(stderr=True)
+    image_key = config.schema.image_key if config else IMAGE_KEY
+    job = Job(
+        options,
+        output,
+        image_key=image_key,
+        language=settings.language,
+        price=settings.price_per_minute,
+        console=console,
+    )
+    error: PrelabelError | None = None
+    try:
+        try:
+            num_to_do = await asyncio.to_thread(job.survey)
+            for note in (*job.notes.lost, *job.notes.harmless):
+                _say(note)
+            if num_to_do and not stop.event.is_set():
+                config = await run_local(settings, job, config, console, stop.event)
+        finally:
+            job.close()
+    except UsageError:
+        raise
+    except PrelabelError as raised:
+        if not job.model_version:
+            raise
+        error = raised
+    config = config or label_config_for(job.ledger.past.model_version, settings.language)  # nothing was to do
+    job.label_config = config.schema.fingerprint
+    state: RunState = "stopped" if error else "interrupted" if stop.event.is_set() else "finished"
+    return _Ended(job.summary(state), config, error)
+
+
+def _conclude(settings: Settings, options: BulkOptions, output: Path, ended: _Ended, stop: _Stop) -> int:
+    """Make the other files, if the run is whole, and tell how it went."""
+    summary, error = ended.summary, ended.error
+    if summary.state == "finished":
+        try:
+            for path, what in write_exports(options, output, settings, ended.config, summary):
+                _say(f"wrote {path}: {what}")
+        except PrelabelError as raised:
+            error = raised
+    _show(options, summary.as_dict(), summary_table(summary))
+    if error is not None:
+        raise error
+    if summary.state == "interrupted":
+        again = "The same command again" + (", without --overwrite," if options.overwrite else "")
+        _say(f"stopped before the end. {output} is whole. {again} goes on from there.")
+        return stop.exit_code
+    return summary.exit_code
+
+
+def _show(options: BulkOptions, document: dict[str, Any], table: Table) -> None:
+    if options.json_output:
+        print(json.dumps(document, ensure_ascii=False, allow_nan=False))
+    else:
+        Console(highlight=False).print(table)
+
+
+def _say(text: str) -> None:
+    print(f"prelabel: {one_line(text)}", file=sys.stderr, flush=True)
