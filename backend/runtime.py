@@ -13,10 +13,10 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backend.answering import Images
+from backend.building import build_engine, build_images
 from backend.core import Core
 from backend.engine.api import Engine
 from backend.http.requests import TaskInput
-from backend.images import ImageFetcher, ImagePolicy, Limits
 from backend.service import TaskResult
 from backend.settings import Settings, load_settings
 from backend.state import prepare_data_dir
@@ -25,48 +25,8 @@ if TYPE_CHECKING:
     from backend.model import PrelabelModel
 
 T = TypeVar("T")
-CONTEXT_TOKENS = 4096
-ORDINARY_IMAGE_TOKENS = 1024
-"""Pictures up to this size share the ordinary context with instruction and answer; larger ones come on top."""
-PIXELS_PER_TOKEN = 32 * 32
 CALL_S = 10.0
 CLOSE_S = 15.0
-
-
-def build_engine(settings: Settings) -> Engine:
-    """The real engine, not yet started. What it loads is told by the settings."""
-    from backend.engine.client import EngineClient
-    from backend.engine.options import EngineOptions
-
-    return EngineClient(
-        EngineOptions(
-            model=settings.model,
-            revision=settings.model_revision or None,
-            device=None if settings.device == "auto" else settings.device,
-            vram_gib=settings.vram_gib,
-            quantised_dir=settings.quantised_folder,
-            max_slots=settings.max_slots,
-            image_tokens=settings.image_tokens,
-            context_tokens=CONTEXT_TOKENS + max(0, settings.image_tokens - ORDINARY_IMAGE_TOKENS),
-            log_level=settings.log_level,
-        )
-    )
-
-
-def build_images(settings: Settings) -> ImageFetcher:
-    """The real fetcher. Raises SettingsError for a contradictory policy."""
-    return ImageFetcher(
-        ImagePolicy(
-            label_studio_url=settings.label_studio_url,
-            api_key=settings.label_studio_api_key.get_secret_value(),
-            local_files_root=settings.local_files_root,
-            allowed_networks=settings.allowed_networks,
-            extra_ca_file=settings.extra_ca_file,
-            limits=Limits(
-                picture_max_pixels=max(Limits().picture_max_pixels, settings.image_tokens * PIXELS_PER_TOKEN)
-            ),
-        )
-    )
 
 
 class Runtime:

@@ -1,7 +1,7 @@
 """What a bulk run would do, and what that would take: counted, and measured on a sample. Writes no output.
 
-The sample is spread over the pictures; it goes through the engine as the run would, after one picture that is not
-counted (it warms the engine up). Answers that are stored are not looked up: that would measure the store.
+The sample is spread over the pictures and goes through the engine as the run would, after one that warms it up.
+Answers that are stored are not looked up: that would measure the store.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from backend.bulk.ledger import read_past
 from backend.bulk.loading import Stopped
 from backend.bulk.local_run import loaded_model
 from backend.bulk.options import BulkOptions
-from backend.bulk.outcomes import Annotator
+from backend.bulk.outcomes import Annotator, Outcome
 from backend.bulk.progress import Figures
 from backend.bulk.run import BulkRun
 from backend.bulk.sources import Notes
@@ -87,12 +87,12 @@ async def dry_run(
     async with loaded_model(settings, config, console, stop) as loaded:
         num_workers = loaded.num_workers(options.num_workers, settings)
         items = _sample(listing(options, known, image_key), counts.num_new, max(MIN_SAMPLE, 2 * num_workers))
-        figures, seconds = await _measure(loaded.annotator(Answers(None)), items, num_workers, stop)
+        figures, images_per_s = await _measure(loaded.annotator(Answers(None)), items, num_workers, stop)
         return replace(
             counted,
             num_sampled=figures.num_ended,
             failures=dict(figures.failures.most_common()),
-            images_per_s=figures.num_ended / seconds if seconds > 0 else 0.0,
+            images_per_s=images_per_s,
             load_s=loaded.load_s,
             num_workers=num_workers,
             model_version=loaded.model_version,
@@ -108,15 +108,31 @@ def _sample(items: Iterable[Item], num_items: int, size: int) -> list[Item]:
 async def _measure(
     annotator: Annotator, items: Sequence[Item], num_workers: int, stop: asyncio.Event
 ) -> tuple[Figures, float]:
-    """The figures of the sample, and how many seconds it took."""
+    """The figures of the sample, and images a second while the engine was full."""
     figures = Figures()
+    ended_at: list[float] = []
+
+    def take(outcome: Outcome) -> None:
+        figures.add(outcome)
+        ended_at.append(time.monotonic())
+
     await annotator.annotate(items[0])
-    items = items[1:] or items
     began = time.monotonic()
-    await BulkRun(annotator, items, figures.add, num_workers, stop=stop).run()
+    await BulkRun(annotator, items, take, num_workers, stop=stop).run()
     if stop.is_set():
         raise Stopped
-    return figures, time.monotonic() - began
+    return figures, rate([began, *ended_at], num_workers)
+
+
+def rate(times: Sequence[float], num_workers: int) -> float:
+    """Images a second, of the times when a run began and when each picture ended.
+
+    Of a long enough run, the time when it filled up and the one when it ran out are left out, for they are the same
+    in a run of any length.
+    """
+    edge = num_workers // 2 if len(times) > 2 * num_workers else 0
+    first, last = times[edge], times[-1 - edge]
+    return (len(times) - 1 - 2 * edge) / (last - first) if last > first else 0.0
 
 
 def estimate_table(estimate: Estimate) -> Table:

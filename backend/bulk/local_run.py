@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from backend.building import build_engine, build_images
 from backend.bulk.answers import Answers
 from backend.bulk.job import Job
 from backend.bulk.label_configs import LabelConfig, label_config_for
@@ -25,7 +26,6 @@ from backend.engine.messages import Ready
 from backend.images import ImageFetcher
 from backend.projects import default_options
 from backend.recipe import Recipe, recipe_of
-from backend.runtime import build_engine, build_images
 from backend.settings import Settings
 
 MAX_WORKERS = 512

@@ -21,7 +21,7 @@ from backend.app import GRACE_SHARE, Backend, create_app
 from backend.engine.api import Engine
 from backend.errors import PrelabelError, SettingsError
 from backend.logs import configure_logging, redact
-from backend.runtime import build_engine, build_images
+from backend.building import build_engine, build_images
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)

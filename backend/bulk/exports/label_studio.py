@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from label_studio_sdk.label_interface.interface import LabelInterface
-
 from backend.bulk.exports.records import answer_in, read_records
 from backend.bulk.files import json_line, replaced
 from backend.bulk.items import identity_of
@@ -133,6 +131,8 @@ def _predictions(
     schema: LabelSchema, label_config: str, language: Language
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """What it makes is what Label Studio takes, or it raises OutputError."""
+    from label_studio_sdk.label_interface.interface import LabelInterface  # takes a second
+
     interface = LabelInterface(label_config)
 
     def made(record: dict[str, Any]) -> dict[str, Any]:
