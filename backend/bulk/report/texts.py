@@ -145,6 +145,9 @@ class ReportWords(Words):
         separator = "：" if self.language == "zh" else ": "
         return f"{self._titles.get(reason.field, reason.field)}{separator}{told}" if reason.field else told
 
+    def yuan(self, amount: float) -> str:
+        return f"<{super().yuan(0.01)}" if 0 < amount < 0.005 else super().yuan(amount)
+
     def time_of_day(self, at: float) -> str:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 

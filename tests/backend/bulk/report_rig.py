@@ -1,16 +1,21 @@
-"""Records, failures and a summary as a run leaves them, and the report of them as text."""
+"""Records, failures and a summary as a run leaves them; the report of them, and what a reader of its HTML sees."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
+
+from PIL import Image
 
 from backend.bulk.report import Thumbnails, write_report
 from backend.bulk.summary import Summary
 from backend.records import make_record
+from backend.status.texts import Language
 from label_config.answer import Answer, FieldAnswer
 from label_config.review import review
 from label_config.schema import (
@@ -24,6 +29,7 @@ from label_config.schema import (
     TextField,
 )
 
+LANGUAGES: tuple[Language, ...] = get_args(Language)
 SCHEMA = LabelSchema(
     fields=(
         TextField("caption", "image", title="图片描述"),
@@ -94,7 +100,7 @@ def report(
     failures: Iterable[Mapping[str, Any]] = (),
     *,
     schema: LabelSchema = SCHEMA,
-    language: Literal["zh", "en"] = "zh",
+    language: Language = "zh",
     thumbnails: Thumbnails | None = None,
     **summary: Any,
 ) -> str:
@@ -109,3 +115,36 @@ def report(
         thumbnails=thumbnails,
     )
     return (folder / "report.html").read_text(encoding="utf-8")
+
+
+class Seen(HTMLParser):
+    """Element names, attributes, and the text of a page without its style."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: set[str] = set()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text = ""
+        self.style = ""
+        self._open = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._open = tag
+        self.elements.add(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        if self._open == "style":
+            self.style += data
+        else:
+            self.text += data
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+
+
+def jpeg(image: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "JPEG")
+    return file.getvalue()

@@ -1,0 +1,77 @@
+"""Whatever a run's files hold, the report shows it as text, loads nothing, and leads nowhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.status.texts import Language
+from tests.backend.bulk.report_rig import LANGUAGES, SCHEMA, Seen, failure, jpeg, record, report
+
+HOSTILE = "\" onmouseover='alert(1)' x=\"&lt;</title></script></style><img src=//evil.example onerror=alert(2)>\u202e"
+SHOWN = HOSTILE.removesuffix("\u202e")
+_NAMES = (
+    "html head meta link title style body div header nav h1 h2 h3 h4 a span small dl dt dd section svg g rect "
+    "figure figcaption table colgroup col thead tbody tr th td ul li i b p article img details summary footer"
+)
+ELEMENTS = set(_NAMES.split())
+
+
+def hostile_report(folder: Path, language: Language) -> str:
+    strange: dict[str, Any] = {"fields": {field.name: [HOSTILE, 3.5, HOSTILE] for field in SCHEMA.fields}}
+    strange |= {"review_reasons": [HOSTILE, f"品类：{HOSTILE}"], "model_version": HOSTILE, "needs_review": True}
+    return report(
+        folder,
+        [{**record(HOSTILE, image=f"/pictures/{HOSTILE}"), **strange}, record("\udce9\ud800", image="https://\udcff")],
+        [failure(HOSTILE, HOSTILE, HOSTILE), failure("b", "", HOSTILE)],
+        language=language,
+        thumbnails=jpeg,
+        output=HOSTILE,
+        sources=(HOSTILE, "\udce9"),
+        model_version=HOSTILE,
+        problems=(HOSTILE,),
+        state="stopped",
+        num_total=None,
+    )
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_hostile_texts_are_shown_as_texts(tmp_path: Path, language: Language) -> None:
+    page = hostile_report(tmp_path, language)
+    seen = Seen(page)
+    assert seen.elements <= ELEMENTS
+    assert not [name for _, name, _ in seen.attributes if name.startswith("on") or name == "style"]
+    assert seen.text.count(SHOWN) >= 8
+    assert not re.search("[\ud800-\udfff\u202e]", page)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_nothing_is_loaded_and_nothing_leads_out(tmp_path: Path, language: Language) -> None:
+    seen = Seen(hostile_report(tmp_path, language))
+    assert not seen.elements & {"script", "form", "iframe", "object", "base"}
+    for tag, name, value in seen.attributes:
+        if name in ("href", "src", "xlink:href", "action", "srcset"):
+            assert value.startswith(("#", "data:image/jpeg;base64,")) or (tag, value) == ("link", "data:,")
+    assert not re.search(r"@import|url\(|https?:", seen.style)
+
+
+def test_the_policy_allows_this_style_and_pictures_inside_the_page_only(tmp_path: Path) -> None:
+    seen = Seen(report(tmp_path, [record()]))
+    (policy,) = [value for tag, name, value in seen.attributes if (tag, name) == ("meta", "content") if "src" in value]
+    digest = base64.b64encode(hashlib.sha256(seen.style.encode()).digest()).decode()
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_an_address_is_shown_without_its_secrets(tmp_path: Path) -> None:
+    secret = "https://user:pass@pictures.example/1.jpg?X-Amz-Signature=abcdef"
+    page = report(tmp_path, [record(image=secret)], [{**failure("b"), "image": secret}], sources=(secret,))
+    assert "pictures.example/1.jpg" in page
+    assert "abcdef" not in page
+    assert "pass@" not in page
