@@ -67,7 +67,7 @@ class LineFile:
     def read(self) -> Iterator[dict[str, Any]]:
         """Every object; then the end of the file is mended. Raises UsageError for lines that are none of ours."""
         good = bad_number = 0
-        tail = b""
+        tail, is_ended = b"", True
         with open(self.path, "rb") as file:
             for number, (line, document) in enumerate(_documents(file, self.path), 1):
                 if tail:
@@ -77,15 +77,15 @@ class LineFile:
                     continue
                 yield document
                 good += len(line)
-                if not line.endswith(b"\n"):
-                    self.append(b"\n")  # it is a whole line but for its end
-                    good = self._size
+                is_ended = line.endswith(b"\n")
         if tail and not (good + len(tail) == self._size and _is_torn(tail)):
             raise UsageError(
                 f"{self.path} has something else in line {bad_number}: {_NOT_OURS}. Choose another --output."
             )
         if tail:
             self._cut(good)
+        elif not is_ended:
+            self.append(b"\n")  # the last line is whole but for that
 
     def append(self, line: bytes) -> None:
         """Raises OutputError; the file is then as it was."""

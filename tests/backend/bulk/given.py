@@ -1,0 +1,116 @@
+"""What the tests of bulk runs begin with: folders of pictures, records, and a command line with a fake engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from backend.bulk.items import Found, Item
+from backend.records import make_record
+from label_config import Answer, FieldAnswer, Finding, LabelSchema, parse_label_config
+from label_config.answer import FieldValue
+from tests.backend.images.pictures import png
+from tests.backend.serving import ANSWER, CONFIG
+
+SCHEMA = parse_label_config(CONFIG)
+VERSION = "garments-nf4-0123456789ab"
+FINDING = Finding("low_confidence", "season", "季节：置信度 40%，低于 50%", "season has a confidence of 40%, below 50%")
+
+CHILD = """
+import os, sys, asyncio
+from backend.bulk import local_run
+from tests.backend.serving import ANSWER
+from tests.fakes import FakeEngine
+from backend import cli
+
+class Engine(FakeEngine):
+    async def generate(self, request):
+        finished = await super().generate(request)
+        with open(os.environ["ASKED"], "ab") as file:
+            file.write(b".")
+        return finished
+
+local_run.build_engine = lambda settings: Engine(ANSWER, delay_s=float(os.environ.get("DELAY_S", "0")))
+cli.main()
+"""
+
+
+def pictures(folder: Path, names: Sequence[str]) -> Path:
+    """Each is another picture."""
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png((16, 12), (number % 256, number // 256 % 256, 7)))
+    return folder
+
+
+def many_pictures(folder: Path, num: int) -> Path:
+    return pictures(folder, [f"{number:04}.png" for number in range(num)])
+
+
+def item(name: str, image: str | None = None) -> Item:
+    return Item(name, Found(image or f"/pictures/{name}.png", name, is_file=True))
+
+
+def record(name: str, values: Mapping[str, FieldValue] = ANSWER, schema: LabelSchema = SCHEMA, **changes: Any) -> Any:
+    """A line of an output; `doubt=True` for one that needs review."""
+    labels = {field.name for field in schema.fields if field.name != "caption"}
+    fields = {key: FieldAnswer(value, 0.75 if key in labels else None) for key, value in values.items()}
+    findings = [FINDING] if changes.pop("doubt", False) else []
+    made = make_record(schema, Answer(fields), findings, image_id=name, model_version=VERSION)
+    return {**made, "image": f"/pictures/{name}.png", **changes}
+
+
+def failure(name: str, reason: str = "image_corrupt") -> dict[str, Any]:
+    return {"image_id": name, "image": f"/pictures/{name}.png", "reason": reason, "message": "It is damaged."}
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def write_lines(path: Path, documents: Sequence[Any]) -> Path:
+    path.write_text("".join(json.dumps(d, ensure_ascii=False) + "\n" for d in documents), encoding="utf-8")
+    return path
+
+
+class Command:
+    """`prelabel annotate` in a process of its own, with a fake engine that counts what it is asked."""
+
+    def __init__(self, folder: Path, *, delay_s: float = 0.0) -> None:
+        self.folder = folder
+        self.config = folder / "config.xml"
+        self.config.write_text(CONFIG, encoding="utf-8")
+        self.asked = folder / "asked"
+        self.delay_s = delay_s
+
+    @property
+    def num_asked(self) -> int:
+        return self.asked.stat().st_size if self.asked.exists() else 0
+
+    def start(self, *arguments: str | Path, preexec: Any = None, workers: int = 4) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", CHILD, "annotate", *map(str, arguments)]
+        command += ["--label-config", str(self.config), "--data-dir", str(self.folder / "data")]
+        environment = {**os.environ, "ASKED": str(self.asked), "DELAY_S": str(self.delay_s), "COLUMNS": "120"}
+        return subprocess.Popen(
+            [*command, "--workers", str(workers)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            preexec_fn=preexec,
+        )
+
+    def run(self, *arguments: str | Path, preexec: Any = None, workers: int = 4) -> tuple[int, str, str]:
+        """Exit code, stdout, stderr."""
+        process = self.start(*arguments, preexec=preexec, workers=workers)
+        try:
+            output, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        return process.returncode, output, errors

@@ -1,0 +1,86 @@
+"""A disk that takes no more: what is written stays whole, the run says so, and goes on when there is space."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from backend.bulk.ledger import Ledger
+from backend.errors import OutputError
+from tests.backend.bulk.given import VERSION, Command, lines, many_pictures, record
+
+
+def _ledger(path: Path) -> Ledger:
+    ledger = Ledger.open(path)
+    ledger.start(VERSION)
+    return ledger
+
+
+def test_a_write_that_fails_leaves_the_lines_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "out.jsonl"
+    ledger = _ledger(output)
+    ledger.add_record(record("a"))
+    write = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        if len(data) < 20:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, data[: len(data) // 2])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OutputError, match=r"No space left on device.*the same command again"):
+            ledger.add_record(record("b"))
+    assert [line["image_id"] for line in lines(output)] == ["a"]
+    ledger.add_record(record("c"))
+    ledger.close()
+    assert [line["image_id"] for line in lines(output)] == ["a", "c"]
+
+
+def _limit_file_sizes() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def test_a_run_on_a_disk_that_fills_up_ends_with_whole_lines_and_goes_on_later(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    command = Command(tmp_path)
+    pictures = many_pictures(tmp_path / "pictures", 60)
+    code, _, errors = command.run(pictures, "--output", output, preexec=_limit_file_sizes)
+    assert code == 1
+    assert "the same command again" in errors
+    assert "Traceback" not in errors
+    written = lines(output)
+    assert 10 < len(written) < 60
+    assert output.read_bytes().endswith(b"}\n")
+    code, _, errors = command.run(pictures, "--output", output)
+    assert code == 0, errors
+    assert lines(output)[: len(written)] == written
+    assert sorted(line["image_id"] for line in lines(output)) == [f"{number:04}" for number in range(60)]
+
+
+def test_an_export_that_finds_no_space_leaves_the_records_and_can_be_made_later(tmp_path: Path) -> None:
+    output, table = tmp_path / "out.jsonl", tmp_path / "out.csv"
+    table.write_text("what was there")
+    command = Command(tmp_path)
+    pictures = many_pictures(tmp_path / "pictures", 40)
+    assert command.run(pictures, "--output", output)[0] == 0
+    num_asked = command.num_asked
+    limit = 5_000
+
+    def limited() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    code, _, errors = command.run(pictures, "--output", output, "--csv", table, preexec=limited)
+    assert code == 1
+    assert f"{table} cannot be written (File too large)" in errors
+    assert table.read_text() == "what was there"
+    assert command.run(pictures, "--output", output, "--csv", table)[0] == 0
+    assert len(table.read_text(encoding="utf-8-sig").splitlines()) == 41
+    assert command.num_asked == num_asked
+    assert not list(tmp_path.glob(".prelabel-*"))

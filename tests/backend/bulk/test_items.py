@@ -1,0 +1,65 @@
+"""Each picture once, and each under an id of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from backend.bulk.items import Found, Item, Known, Listing, digest, identity_of
+
+
+def _found(*pairs: tuple[str, str]) -> list[Found]:
+    return [Found(image, stem, is_file=True) for image, stem in pairs]
+
+
+def _ids(items: Sequence[Item]) -> list[str]:
+    return [item.image_id for item in items]
+
+
+SAME = _found(("/a/x.png", "x"), ("/b/x.png", "x"), ("/c/x.png", "x"), ("/d/y.png", "x-2"), ("/e/z.png", "z"))
+
+
+def test_pictures_that_would_have_one_id_are_numbered_in_order() -> None:
+    assert _ids(list(Listing(SAME, Known()))) == ["x", "x-2", "x-3", "x-2-2", "z"]
+
+
+def test_a_picture_named_twice_is_one() -> None:
+    listing = Listing(_found(("/a/x.png", "x"), ("/a/x.png", "other"), ("/a/y.png", "y")), Known())
+    assert _ids(list(listing)) == ["x", "y"]
+    assert listing.num_total == 2
+
+
+def test_whatever_was_done_before_the_rest_gets_the_ids_it_would_have_had() -> None:
+    whole = list(Listing(SAME, Known()))
+    for mask in range(1, 2 ** len(whole)):
+        done = [item for number, item in enumerate(whole) if mask >> number & 1]
+        known = Known({item.found.identity for item in done}, {}, {digest(item.image_id) for item in done})
+        rest = list(Listing(SAME, known))
+        assert {item.found.image for item in rest} == {i.found.image for i in whole} - {i.found.image for i in done}
+        assert len({*_ids(rest), *_ids(done)}) == len(whole)
+
+
+def test_a_file_that_came_later_takes_no_id_that_is_in_use() -> None:
+    known = Known({SAME[1].identity}, {}, {digest("x")})
+    assert _ids(list(Listing(SAME[:2], known))) == ["x-2"]
+
+
+def test_what_is_known_is_counted_and_passed_over() -> None:
+    known = Known({SAME[0].identity}, {SAME[1].identity: "image_corrupt"}, set())
+    listing = Listing(SAME, known)
+    assert len(list(listing)) == listing.num_new == 3
+    assert (listing.num_total, listing.num_done_before) == (5, 1)
+    assert listing.failed_before == {"image_corrupt": 1}
+
+
+def test_a_limit_counts_from_the_first_picture_whatever_is_done() -> None:
+    known = Known({SAME[0].identity}, {}, {digest("x")})
+    listing = Listing(SAME, known, limit=2)
+    assert _ids(list(listing)) == ["x-2"]
+    assert listing.num_total == 2
+
+
+def test_a_line_is_recognised_by_its_task_or_else_by_its_picture() -> None:
+    task = Found("https://shop.example/1.jpg", "1", is_file=False, task_id=7)
+    item = Item("1", task)
+    assert identity_of({"image_id": "1", **item.document()}) == task.identity
+    assert task.identity != Found("https://shop.example/1.jpg", "1", is_file=False).identity

@@ -1,0 +1,137 @@
+"""Lists of pictures, and Label Studio's export."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backend.bulk.items import Found
+from backend.bulk.lists import read_list
+from backend.errors import UsageError
+
+URL = "https://shop.example/a/dress.jpg"
+
+
+def _write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def _read(path: Path) -> list[Found]:
+    return list(read_list(path, "image"))
+
+
+def _images(path: Path) -> list[str]:
+    return [found.image for found in _read(path)]
+
+
+def _lines(*documents: object) -> str:
+    return "".join(json.dumps(document) + "\n" for document in documents)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.txt", f"\n{URL}\n  sub/a b.png \r\n/abs/裙.png"),
+        ("list.csv", f"sku,Image\n1,{URL}\n2,sub/a b.png\n\n3,/abs/裙.png\n"),
+        ("list.csv", f"{URL},1\nsub/a b.png,2\n/abs/裙.png,3\n"),
+        ("list.csv", f"name of the picture,sku\n{URL},1\nsub/a b.png,2\n/abs/裙.png,3\n"),
+        ("list.jsonl", _lines({"image": URL}, {"path": "sub/a b.png"}, "/abs/裙.png")),
+    ],
+    ids=["text", "CSV by title", "CSV without titles", "CSV with other titles", "JSON lines"],
+)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "with a mark"])
+def test_paths_are_relative_to_the_list_and_addresses_are_kept(
+    tmp_path: Path, name: str, content: str, mark: bytes
+) -> None:
+    path = _write(tmp_path / name, mark + content.encode())
+    if mark and name.endswith("jsonl"):
+        path.write_bytes(content.encode())  # no program marks those
+    assert _images(path) == [URL, str(tmp_path / "sub" / "a b.png"), "/abs/裙.png"]
+
+
+def test_a_list_can_name_what_failed(tmp_path: Path) -> None:
+    line = {"image_id": "a", "image": "/pictures/a.png", "reason": "image_corrupt", "message": "It is damaged."}
+    assert _images(_write(tmp_path / "out.failed.jsonl", _lines(line))) == ["/pictures/a.png"]
+
+
+EXPORT = [
+    {"id": 7, "data": {"image": URL, "sku": "1"}, "annotations": [{"result": []}]},
+    {"id": 8, "data": {"image": "/data/upload/3/ab12-dress.png"}},
+    {"id": 9, "data": {"image": "/data/local-files/?d=shop/%E8%A3%99.png"}},
+    {"id": 10, "data": {"sku": "no picture"}},
+    {"data": {"image": "s3://bucket/x.jpg"}},
+    {"id": 12, "data": {"image": "data:image/png;base64,AAAA"}},
+]
+
+
+def test_an_export_gives_its_tasks_with_their_ids(tmp_path: Path) -> None:
+    found = _read(_write(tmp_path / "export.json", json.dumps(EXPORT)))
+    assert [(f.task_id, f.stem, f.is_file) for f in found] == [
+        (7, "dress", False),
+        (8, "ab12-dress", False),
+        (9, "裙", False),
+        (10, "task-10", False),
+        (None, "x", False),
+        (12, "image", False),
+    ]
+    assert found[3].image == ""
+    assert found[5].image.startswith("data:sha256-")
+    assert found[5].location == "data:image/png;base64,AAAA"
+    assert len({f.identity for f in found}) == len(found)
+
+
+def test_an_export_in_label_studios_short_form_is_read_too(tmp_path: Path) -> None:
+    (found,) = _read(_write(tmp_path / "min.json", json.dumps([{"id": 3, "image": URL, "choice": "x"}])))
+    assert (found.task_id, found.image) == (3, URL)
+
+
+def test_two_tasks_with_one_picture_are_two(tmp_path: Path) -> None:
+    tasks = [{"id": number, "data": {"image": URL}} for number in (1, 2)]
+    found = _read(_write(tmp_path / "export.json", json.dumps(tasks)))
+    assert len({f.identity for f in found}) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("list.jsonl", '{"image": "a.png"}\n{"ima', "line 2 is no JSON"),
+        ("list.jsonl", '{"sku": 1}\n', "line 1 names no picture"),
+        ("list.jsonl", "[" * 100_000, "line 1 is no JSON"),
+        ("list.csv", 'image\n"' + "x" * 200_000, "line .* is no CSV"),
+        ("list.csv", "sku,image\n1,a.png\n2,\n", "line 3 names no picture"),
+        ("list.txt", "data:image/png;base64,AAAA\n", "line 1 is a data: address"),
+        ("export.json", '{"tasks": []}', "no list of tasks"),
+        ("export.json", '[{"id": 1, "data": {"image": "x"}}, {', "breaks off"),
+        ("export.json", "[3]", "no task of Label Studio"),
+        ("export.json", '[{"data": {}}]', "neither an id nor a picture"),
+        ("export.json", "", "no list of tasks"),
+        ("export.json", b"[\xff\xfe]", "is no JSON"),
+    ],
+    ids=[
+        "half a line", "no key", "deep", "CSV without end", "CSV without a value", "data address", "no list",
+        "half an export", "no task", "an empty task", "an empty file", "no text",
+    ],
+)  # fmt: skip
+def test_a_list_that_is_wrong_is_refused_with_the_place(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        _read(_write(tmp_path / name, content))
+
+
+def test_a_list_is_read_as_it_goes(tmp_path: Path) -> None:
+    """A list of any length costs no memory: the first pictures are there before the end is looked at."""
+    path = _write(tmp_path / "list.jsonl", _lines(*[{"image": "a.png"}] * 10_000) + "no JSON")
+    reader = read_list(path, "image")
+    assert next(reader).stem == "a"
+    with pytest.raises(UsageError, match="line 10001"):
+        list(reader)
+
+
+def test_an_empty_list_is_no_error(tmp_path: Path) -> None:
+    make: dict[str, Callable[[], str]] = {"a.txt": str, "a.csv": str, "a.jsonl": str, "a.json": lambda: "[]"}
+    assert [_read(_write(tmp_path / name, content())) for name, content in make.items()] == [[], [], [], []]
