@@ -12,7 +12,7 @@ header nav a{margin:0}
 h2{font-size:17px;font-weight:640;color:var(--text);margin:34px 0 12px}
 .under{margin:-8px 0 12px} h4{margin:0}
 .notes{margin-bottom:14px} .notes p{margin:0} .notes p+p{margin-top:10px}
-.tiles{margin-top:0} .tile .big{font-size:21px} .tile.doubt dd.big{color:var(--doubt)}
+.tiles{margin-top:0} .tile .big{font-size:19px} .tile.doubt dd.big{color:var(--doubt)}
 .tile.wrong dd.big{color:var(--bad)}
 .tile.doubt dd,.tile.wrong dd{color:var(--soft)}
 .shares{margin-top:12px!important} .shares svg.bar{height:14px;border-radius:7px;margin:2px 0 10px}
@@ -31,7 +31,7 @@ table.bars{margin:0;table-layout:fixed} table.bars tr+tr td{border:0}
 table.bars th{font-weight:400;text-align:left;padding:3px 14px 3px 0;vertical-align:middle}
 table.bars td{padding:3px 0;vertical-align:middle}
 col.name{width:36%} col.num{width:4.2em} col.share{width:4.4em}
-table.bars .num.soft{font-weight:400} .above{color:var(--soft)} .apart{margin-top:10px}
+table.bars .num.soft{font-weight:400} .above{color:var(--soft)}
 table.bars tr.rest th{color:var(--soft)}
 svg.line{display:block;width:100%;height:14px} svg.line rect{fill:var(--accent);rx:3px}
 .rest svg.line rect{fill:var(--soft);opacity:.45}

@@ -25,10 +25,10 @@ def field_card(field: Field, tally: Tally, words: ReportWords) -> Markup:
     title = field.title or field.name
     named = [tag("small", field.name)] if field.name != title else []
     if isinstance(field, TextField):
-        return _card(title, named, *_text(tally.text_chars[field.name], words))
+        return _card(title, named, *_text(tally.text_chars[field.name], tally.num_done, words))
     confidence = tally.confidence[field.name]
     if isinstance(field, NumberField):
-        facts, chart = _numbers(tally.numbers[field.name], words)
+        facts, chart = _numbers(tally.numbers[field.name], tally.num_done, words)
     else:
         facts, chart = _labels(field, tally.labels[field.name], tally.num_done, words)
     right = tag("div", tag("h4", words("confidence")), confidence_chart(confidence, words))
@@ -92,18 +92,27 @@ def _path(name: str) -> Markup:
     return join(tag("span", above + separator, class_="above"), end)
 
 
-def _numbers(tally: NumberTally, words: ReportWords) -> tuple[str, Markup]:
+def _numbers(tally: NumberTally, num_done: int, words: ReportWords) -> tuple[str, Markup]:
     if not tally.num:
         return "", tag("p", words("left_empty"), class_="soft")
-    facts = words("number_facts", mean=plain(tally.mean), low=plain(tally.smallest, 4), high=plain(tally.largest, 4))
-    return facts, _number_chart(tally, facts, words)
+    ends = {"low": plain(tally.smallest, 4), "high": plain(tally.largest, 4)}
+    facts = [words("number_facts", mean=plain(tally.mean), **ends)]
+    if tally.num < num_done:
+        facts.append(f"{words('left_empty')} {number(num_done - tally.num)}")
+    told = " · ".join(facts)
+    return told, _number_chart(tally, told, words)
 
 
-def _text(tally: NumberTally, words: ReportWords) -> tuple[str, Markup]:
+def _text(tally: NumberTally, num_done: int, words: ReportWords) -> tuple[str, Markup]:
     if not tally.num:
         return "", tag("p", words("left_empty"), class_="soft")
-    facts = words("length_facts", mean=plain(tally.mean, 0), low=plain(tally.smallest), high=plain(tally.largest))
-    return facts, tag("div", tag("h4", words("chars")), _number_chart(tally, facts, words), class_="apart")
+    lengths = {"average": plain(tally.mean, 0), "shortest": plain(tally.smallest), "longest": plain(tally.largest)}
+    if tally.num < num_done:
+        lengths["left_empty"] = number(num_done - tally.num)
+    facts = [tag("div", tag("dt", words(key)), tag("dd", length)) for key, length in lengths.items()]
+    told = ", ".join(f"{words(key)} {length}" for key, length in lengths.items())
+    chart = tag("div", _number_chart(tally, told, words))
+    return words("characters"), tag("div", chart, tag("div", tag("dl", *facts, class_="facts")), class_="sides")
 
 
 def _number_chart(tally: NumberTally, told: str, words: ReportWords) -> Markup:

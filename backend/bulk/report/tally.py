@@ -90,7 +90,8 @@ class FailureTally:
 
 
 class Tally:
-    """`num_unreadable` counts lines that are no record. `scores` and `confidence` are of the records that have any."""
+    """`num_unreadable` counts lines that are no record. `scores`, `confidence`, `numbers` and `text_chars` are
+    of the records that have any."""
 
     def __init__(self, schema: LabelSchema) -> None:
         self._read_reason = ReasonReader(schema)
@@ -134,7 +135,8 @@ class Tally:
                 if not isinstance(number, str):
                     numbers.add(number)
         for name, chars in self.text_chars.items():
-            chars.add(sum(len(text) for text in row.values.get(name, ()) if isinstance(text, str)))
+            if length := sum(len(text) for text in row.values.get(name, ()) if isinstance(text, str)):
+                chars.add(length)
         for name, share in row.confidence.items():
             if name in self.confidence:
                 self.confidence[name].add(share)

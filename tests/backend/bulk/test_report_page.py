@@ -51,6 +51,19 @@ def test_labels_are_ranked_and_told_with_their_share(tmp_path: Path, language: L
     assert "服饰 / T恤3100%" in text
 
 
+def test_texts_and_numbers_left_empty_are_told_and_not_averaged(tmp_path: Path) -> None:
+    made = [
+        record("a", caption="短" * 10, price=8),
+        record("b", caption="长" * 40, price=9.5),
+        record("c", caption=None),
+    ]
+    made.append(record("d", caption=None, price=None))
+    made[2]["fields"]["price"] = 12
+    text = Seen(report(tmp_path, made)).text
+    assert "平均25最短10最长40未填写2" in text
+    assert "平均 9.83，8–12 · 未填写 1" in text
+
+
 def test_a_long_tail_of_labels_is_folded(tmp_path: Path) -> None:
     made = [record(str(i), category=((f"类目{i % 50:02}",),)) for i in range(100)] + [record(category=(("箱包",),))] * 9
     text = Seen(report(tmp_path, made)).text

@@ -75,7 +75,7 @@ def test_confidences_lengths_and_numbers_are_counted(rows: list[Row]) -> None:
         counted = Counter(min(int(share * 10_000) // 500, 19) for share in found)
         assert [one.num for one in tally.confidence[name].bins()] == [counted[i] for i in range(20)]
     assert tally.scores.num == sum(row.score is not None for row in rows)
-    lengths = Counter(sum(map(len, map(str, row.values.get("caption", ())))) for row in rows)
+    lengths = Counter(filter(None, (len("".join(row.values.get("caption", ()))) for row in rows)))
     assert {one.low: one.num for one in tally.text_chars["caption"].bins(100) if one.num} == lengths
     prices = [price for row in rows for price in row.values.get("price", ()) if price != "x"]
     assert tally.numbers["price"].num == len(prices)
@@ -131,7 +131,7 @@ def test_counts_never_lose_one() -> None:
 def test_memory_does_not_grow_with_the_number_of_records(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     made = (record(f"picture-{number}", 0.2 + number % 700 / 1000) for number in range(1_000))
-    path.write_bytes(lines(path, made).read_bytes() * 6)
+    path.write_bytes(lines(path, made).read_bytes() * 3)
     tally = Tally(SCHEMA)
     tracemalloc.start()
     for row in read_rows(path):
@@ -139,5 +139,5 @@ def test_memory_does_not_grow_with_the_number_of_records(tmp_path: Path) -> None
         tally.add(row)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert tally.num_done == 6_000
-    assert peak < 1_000_000, "6,000 records held would be more than 6 MB"
+    assert tally.num_done == 3_000
+    assert peak < 1_000_000, "3,000 records held would be more than 3 MB"
