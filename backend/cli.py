@@ -24,6 +24,7 @@ app = typer.Typer(
 
 Model = Annotated[str | None, typer.Option(help="Hub id, folder, `garments` or `auto`.")]
 VramGib = Annotated[float | None, typer.Option(min=1, max=1024, help="GPU memory to stay within, in GiB.")]
+_BULK = ("output", "label_config", "dry_run", "retry_failed", "json_output", "engine", "ray_address")
 DataDir = Annotated[Path | None, typer.Option(help="Folder for everything prelabel stores.")]
 Language = Annotated[Literal["zh", "en"] | None, typer.Option(help="Language of captions and prompt.")]
 LabelConfig = Annotated[
@@ -74,7 +75,14 @@ def annotate(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=512, help="Pictures in work at once; default: what keeps the engine busy.")
+        int | None,
+        typer.Option(min=1, max=512, help="Pictures in work at once, or Ray's workers; default: what keeps all busy."),
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="This machine's own, or one for each GPU of a Ray cluster.")
+    ] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join, HOST:PORT or auto; default: one of its own.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count, measure a sample, tell time and cost; write no output.")
@@ -106,7 +114,7 @@ def annotate(
         overwrite=not options.pop("resume"),
         num_workers=options.pop("workers"),
         exports=exports,
-        **{name: options.pop(name) for name in ("output", "label_config", "dry_run", "retry_failed", "json_output")},
+        **{name: options.pop(name) for name in _BULK},
     )
     if bulk.is_single:
         from backend.commands.annotate import annotate as run_one

@@ -6,12 +6,17 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from backend.bulk.exports.parquet import require_pyarrow
 from backend.bulk.ledger import failed_path
 from backend.bulk.lists import is_url
 from backend.bulk.sources import check_sources, is_list
 from backend.errors import UsageError
+from backend.ray.cluster import require_ray
+
+
+EngineKind = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,9 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True)
 class BulkOptions:
-    """`num_workers`: pictures in work at once; None: as many as keep the engine busy."""
+    """`num_workers`: pictures in work at once; None: as many as keep the engine busy. With the engine "ray": engines;
+    None: one a GPU. `ray_address`: of a cluster to join; None: one of our own.
+    """
 
     sources: tuple[str, ...]
     output: Path | None = None
@@ -52,6 +59,8 @@ class BulkOptions:
     retry_failed: bool = False
     num_workers: int | None = None
     json_output: bool = False
+    engine: EngineKind = "local"
+    ray_address: str | None = None
     exports: ExportOptions = ExportOptions()
 
     @property
@@ -74,6 +83,12 @@ def check_options(options: BulkOptions) -> None:
         raise UsageError("--image-root-url must be an address such as https://shop.example/pictures/")
     if exports.image_root_url and exports.label_studio_tasks is None:
         raise UsageError("--image-root-url is for --label-studio-tasks, which is not given.")
+    if options.ray_address is not None and options.engine != "ray":
+        raise UsageError("--ray-address is for --engine ray, which is not given.")
+    if options.engine == "ray":
+        if options.dry_run or options.output is None:
+            raise UsageError("--dry-run measures this machine's own engine: leave out --engine ray.")
+        require_ray()
     if exports.parquet is not None:
         require_pyarrow()
     _check_files(options)
@@ -87,10 +102,10 @@ def _check_files(options: BulkOptions) -> None:
     real = {name: os.path.realpath(path) for name, path in files.items()}
     sources = {os.path.realpath(source) for source in options.sources if not is_url(source)}
     for name, path in files.items():
-        if real[name] in sources:
-            raise UsageError(f"{path} is a SOURCE and cannot be written too. Choose another file for {name}.")
         if path.is_dir():
             raise UsageError(f"{path} is a folder. Name a file for {name}.")
+        if real[name] in sources:
+            raise UsageError(f"{path} is a SOURCE and cannot be written too. Choose another file for {name}.")
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is no ordinary file. Choose another one for {name}.")
         if not path.parent.is_dir():

@@ -24,6 +24,7 @@ from backend.bulk.label_configs import LabelConfig, label_config_called, label_c
 from backend.bulk.loading import Stopped
 from backend.bulk.local_run import run_local
 from backend.bulk.options import BulkOptions, check_options
+from backend.bulk.ray_run import run_ray
 from backend.bulk.summary import RunState, Summary, summary_table
 from backend.errors import PrelabelError, UsageError
 from backend.logs import configure_logging, one_line
@@ -117,7 +118,8 @@ async def _run(
             for note in (*job.notes.lost, *job.notes.harmless):
                 _say(note)
             if num_to_do and not stop.event.is_set():
-                config = await run_local(settings, job, config, console, stop.event)
+                run = run_ray if options.engine == "ray" else run_local
+                config = await run(settings, job, config, console, stop.event)
         finally:
             job.close()
     except UsageError:

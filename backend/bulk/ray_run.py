@@ -1,0 +1,144 @@
+"""A job done by Ray's workers, on this machine or many: the same records, ledger and resume as without Ray.
+
+Only this process writes. Ray is spoken to by one thread (`_Pump`), whose replies the event loop takes from a short
+queue. After `stop` nothing more is taken: the pictures under way are done by a later run.
+Raises what `backend.bulk.ray_data` and the ledger raise, Stopped, and UsageError when the workers' models differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+
+from backend.bulk.job import Job
+from backend.bulk.label_configs import LabelConfig, label_config_for
+from backend.bulk.loading import Stopped
+from backend.bulk.ray_data import replies
+from backend.bulk.ray_worker import BATCH_S, Reply
+from backend.errors import EngineDead, UsageError
+from backend.ray.cluster import connected, leave, nodes, plan_workers, require_ray
+from backend.settings import Settings
+
+NOTHING_S = 2 * BATCH_S
+"""The longest wait for the next reply of any worker: a model from a slow mirror, and a batch that is tried again."""
+TICK_S = 0.25
+SYNC_S = 5.0
+MAX_WAITING = 256
+CLOSE_S = 30.0
+
+
+async def run_ray(
+    settings: Settings, job: Job, config: LabelConfig | None, console: Console, stop: asyncio.Event
+) -> LabelConfig:
+    """Do what `job` has to do, until it is done or `stop` is set. Returns the label config that was used."""
+    require_ray()
+    began = time.monotonic()
+    pump = _Pump(lambda: _replies(settings, job, config), asyncio.get_running_loop())
+    pump.start()
+    try:
+        with console.status("Starting Ray; each worker loads the model"):
+            first = await pump.take(stop, lambda: None)
+        if first is None:
+            raise Stopped
+        config = config or label_config_for(first.model_name, settings.language)
+        if first.model_version:
+            job.begin(config.schema, first.model_version, time.monotonic() - began - first.seconds)
+        with job.running():
+            await _take_all(first, pump, job, stop)
+        job.seconds += first.seconds
+        return config
+    finally:
+        await asyncio.to_thread(pump.close)
+
+
+def _replies(settings: Settings, job: Job, config: LabelConfig | None) -> Iterator[Reply]:
+    options = job.options
+    with connected(options.ray_address, options.num_workers):
+        plan = plan_workers(nodes(), options.num_workers, settings)
+        yield from replies(settings, config, job.items(), job.figures.num_to_do or 0, plan)
+
+
+async def _take_all(first: Reply, pump: _Pump, job: Job, stop: asyncio.Event) -> None:
+    synced_at = time.monotonic()
+    reply: Reply | None = first
+    while reply is not None:
+        for outcome in reply.outcomes:
+            job.collector.take(outcome)
+        if reply.error:
+            raise EngineDead(f"a worker cannot go on ({reply.worker}): {reply.error}")
+        if reply.model_version != job.model_version:
+            raise UsageError(
+                f"The workers have loaded different models, {job.model_version} and {reply.model_version} "
+                f"({reply.worker}). Name one with --model, and the same --vram-gib for all."
+            )
+        if time.monotonic() - synced_at > SYNC_S:
+            await asyncio.to_thread(job.ledger.sync)
+            synced_at = time.monotonic()
+        job.progress.tick()
+        reply = await pump.take(stop, job.progress.tick)
+
+
+class _Pump(threading.Thread):
+    """Reads an iterator that blocks, and hands over what it yields, or what it raises."""
+
+    def __init__(self, make: Callable[[], Iterator[Reply]], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(name="ray-driver", daemon=True)
+        self._make = make
+        self._loop = loop
+        self._queue: asyncio.Queue[Reply | BaseException | None] = asyncio.Queue(MAX_WAITING)
+        self._closed = threading.Event()
+
+    def run(self) -> None:
+        end: BaseException | None = None
+        iterator = self._make()
+        try:
+            for reply in iterator:
+                if not self._put(reply):
+                    break
+        except BaseException as error:  # a thread's border: raised again by `take`
+            end = error
+        finally:
+            iterator.close()  # type: ignore[attr-defined]
+        self._put(end)
+
+    def _put(self, item: Reply | BaseException | None) -> bool:
+        """False: nobody waits for it any more."""
+        if self._closed.is_set():
+            return False
+        putting = asyncio.run_coroutine_threadsafe(self._queue.put(item), self._loop)
+        while not self._closed.is_set():
+            with contextlib.suppress(TimeoutError):
+                putting.result(TICK_S)
+                return True
+        putting.cancel()
+        return False
+
+    async def take(self, stop: asyncio.Event, tick: Callable[[], None]) -> Reply | None:
+        """The next reply; None after the last one, and when `stop` is set. Raises what the iterator raised."""
+        until = time.monotonic() + NOTHING_S
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(TICK_S):
+                    item = await self._queue.get()
+            except TimeoutError:
+                tick()
+                if time.monotonic() > until:
+                    raise EngineDead(f"no worker has said anything for {NOTHING_S / 3600:.0f} hours") from None
+                continue
+            if isinstance(item, BaseException):
+                raise item
+            return item
+        return None
+
+    def close(self) -> None:
+        """Leave the cluster, and wait for the thread."""
+        self._closed.set()
+        until = time.monotonic() + CLOSE_S
+        while self.is_alive() and time.monotonic() < until:
+            leave()  # again, in case it was still joining
+            self.join(1.0)

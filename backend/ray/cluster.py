@@ -1,0 +1,134 @@
+"""Join a Ray cluster, or start one on this machine, and say how many workers it can hold.
+
+Imports ray only when it is asked to; what needs it calls `require_ray` first. `connected` blocks for seconds and may be
+used from any one thread. Raises UsageError: ray is missing, the cluster is not there, or too small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from backend.errors import UsageError
+from backend.settings import Settings
+
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Of a Ray of our own: what goes through it are paths and records."""
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # it would tell Ray's makers
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a call after the end would start another Ray
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker without a card sees none; unset, Ray warns that this changes
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # of its C++ part, which writes to our terminal
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What one machine of the cluster lends: CPUs and GPUs as Ray counts them, others' use included."""
+
+    num_cpus: int
+    num_gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """`num_workers` engines; what each of them takes of its machine."""
+
+    num_workers: int
+    num_cpus: int
+    num_gpus: int
+
+
+def require_ray() -> None:
+    """Raises UsageError with the command to type if it is not installed."""
+    os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})  # read by its import
+    try:
+        import ray.data  # noqa: F401
+    except ImportError:
+        raise UsageError("--engine ray needs Ray: install it with  pip install 'prelabel[ray]'") from None
+
+
+_leaving = threading.Lock()
+
+
+@contextlib.contextmanager
+def connected(address: str | None, num_workers: int | None) -> Iterator[None]:
+    """In the cluster at `address` ("HOST:PORT" or "auto"), or in one of our own that ends with the block."""
+    require_ray()
+    import ray
+
+    if address is not None and "://" in address:
+        raise UsageError(
+            f"--ray-address {address}: run this command on a machine of the cluster, with --ray-address auto."
+        )
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "prelabel"}
+    try:
+        if address is None:
+            num_cpus = max(len(os.sched_getaffinity(0)), num_workers or 1)
+            ray.init(
+                "local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **common,
+            )
+        else:
+            ray.init(address, **common)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(_no_cluster(address, error)) from None
+    try:
+        yield
+    finally:
+        leave()
+
+
+def leave() -> None:
+    """End our part of the cluster, from any thread: whoever waits for something of it gets a RayError."""
+    import ray
+
+    with _leaving:
+        ray.shutdown()
+
+
+def _no_cluster(address: str | None, error: Exception) -> str:
+    said = " ".join(str(error).split())[:300]
+    if address is None:
+        return f"Ray cannot be started on this machine: {said}"
+    return (
+        f"There is no Ray to join at {address}. Start one with  ray start --head  , run this command on one of its "
+        f"machines, and with the same versions of Ray and Python ({said})."
+    )
+
+
+def nodes() -> list[Node]:
+    """The machines of the cluster that was joined."""
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [Node(int(lent.get("CPU", 0)), int(lent.get("GPU", 0))) for lent in alive]
+
+
+def plan_workers(machines: list[Node], asked_for: int | None, settings: Settings) -> WorkerPlan:
+    """One engine a GPU, or else one a machine with all its CPUs; `asked_for` engines if a number was given.
+
+    Raises UsageError when they do not fit.
+    """
+    num_gpus = sum(node.num_gpus for node in machines)
+    if num_gpus and settings.device != "cpu":
+        if (asked_for or 0) > num_gpus:
+            raise UsageError(f"--workers {asked_for}: the cluster has {num_gpus} GPUs, and each worker needs one.")
+        has_cpus = all(node.num_cpus >= node.num_gpus for node in machines)
+        return WorkerPlan(asked_for or num_gpus, 1 if has_cpus else 0, 1)
+    if settings.device.startswith("cuda"):
+        raise UsageError(f"PRELABEL_DEVICE={settings.device}: the Ray cluster has no GPU.")
+    num_workers = asked_for or max(1, sum(node.num_cpus > 0 for node in machines))
+    for share in range(sum(node.num_cpus for node in machines) // num_workers, 0, -1):
+        if sum(node.num_cpus // share for node in machines) >= num_workers:
+            return WorkerPlan(num_workers, share, 0)
+    total = sum(node.num_cpus for node in machines)
+    raise UsageError(f"--workers {num_workers}: the cluster has {total} CPUs, and each worker needs one.")
