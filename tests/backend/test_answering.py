@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
+from dataclasses import astuple, replace
 
 import pytest
 
-from backend.answering import Answered, Answerer, prediction_of
+from backend.answering import Answered, Answerer, answer_of, prediction_of
 from backend.engine.api import EngineStatus
+from backend.engine.messages import Finished, GenerateRequest
 from backend.errors import EngineNotReady, GenerationFailed, ImageError
 from backend.metrics import Metrics
 from backend.projects import ProjectOptions
-from backend.recipe import recipe_of
+from backend.recipe import read_answer, recipe_of
 from label_config import parse_label_config
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, CONFIG
@@ -111,6 +114,55 @@ def test_two_tasks_get_the_same_values_under_different_ids() -> None:
             assert left["value"] == right["value"]
 
     _run(FakeEngine(ANSWER), test)
+
+
+OPTIONAL = parse_label_config(CONFIG.replace("</View>", """<Rating name="stars" toName="image"/></View>"""))
+DOUBTFUL = recipe_of(OPTIONAL, ProjectOptions(review_threshold=1.0), 256)
+
+
+def test_an_answer_comes_back_from_the_store_as_it_was_given() -> None:
+    engine = FakeEngine({**ANSWER, "caption": "看不清", "stars": None})
+
+    async def go() -> None:
+        answerer = Answerer(engine, FakeImages(), Metrics())
+        stored = await answerer.answer(DOUBTFUL, await _fetched(), interactive=False)
+        answer, findings = answer_of(DOUBTFUL, stored.content)
+        asked = await engine.generate(engine.requests[0])
+        assert (answer, findings) == read_answer(DOUBTFUL, asked)
+        assert answer.fields["stars"].value is None
+        assert answer.score == stored.score
+        assert {finding.code for finding in findings} >= {"uncertain_words", "too_short", "low_confidence"}
+        assert not {"findings", "no_region", "needs_review"} & set(stored.prediction(1))
+
+    asyncio.run(go())
+
+
+def test_a_cut_answer_is_known_as_cut() -> None:
+    class Cut(FakeEngine):
+        async def generate(self, request: GenerateRequest) -> Finished:
+            finished = await super().generate(request)
+            return replace(finished, pieces=finished.pieces[:-20], probabilities=finished.probabilities[:-20],
+                           finish_reason="length")  # fmt: skip
+
+    async def test(answerer: Answerer) -> None:
+        answer, findings = answer_of(RECIPE, (await _ask(answerer)).content)
+        assert answer.truncated
+        assert findings[0].code == "truncated"
+
+    _run(Cut(ANSWER), test)
+
+
+def test_reasons_that_an_older_store_did_not_keep_are_found_again() -> None:
+    async def go() -> None:
+        stored = await Answerer(FakeEngine(ANSWER), FakeImages(), Metrics()).answer(
+            DOUBTFUL, await _fetched(), interactive=False
+        )
+        document = json.loads(stored.content)
+        findings = document.pop("findings")
+        found = answer_of(DOUBTFUL, json.dumps(document))[1]
+        assert [astuple(finding) for finding in found] == [tuple(finding) for finding in findings]
+
+    asyncio.run(go())
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"result": {}}', '{"result": []}', "null"])

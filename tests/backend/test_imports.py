@@ -6,7 +6,7 @@ import sys
 MODULES = (
     "backend.app", "backend.service", "backend.settings", "backend.projects", "backend.model", "backend.runtime",
     "backend.commands.serve", "backend.cli", "backend.images", "backend.engine.client",
-    "backend.status.routes", "backend.commands.status",
+    "backend.status.routes", "backend.commands.status", "backend.commands.annotate_many",
 )  # fmt: skip
 
 

@@ -10,12 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from backend import cli
+from backend.bulk import local_run
 from backend.bulk.items import Found, Item
 from backend.records import make_record
 from label_config import Answer, FieldAnswer, Finding, LabelSchema, parse_label_config
 from label_config.answer import FieldValue
 from tests.backend.images.pictures import png
 from tests.backend.serving import ANSWER, CONFIG
+from tests.fakes import FakeEngine
 
 SCHEMA = parse_label_config(CONFIG)
 VERSION = "garments-nf4-0123456789ab"
@@ -77,6 +82,30 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def write_lines(path: Path, documents: Sequence[Any]) -> Path:
     path.write_text("".join(json.dumps(d, ensure_ascii=False) + "\n" for d in documents), encoding="utf-8")
     return path
+
+
+class Here:
+    """`prelabel annotate` in this process, with the fake engine `engine`."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], engine: FakeEngine | None = None) -> None:
+        self.folder = folder
+        self.engine = engine or FakeEngine(ANSWER)
+        self.config = folder / "config.xml"
+        self.config.write_text(CONFIG, encoding="utf-8")
+        self._capsys = capsys
+
+    def run(self, *arguments: str | Path, config: bool = True) -> tuple[int, str, str]:
+        """Exit code, stdout, stderr."""
+        options = ["--data-dir", str(self.folder / "data"), *(["--label-config", str(self.config)] if config else [])]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(local_run, "build_engine", lambda settings: self.engine)
+            patch.setattr(sys, "argv", ["prelabel", "annotate", *map(str, arguments), *options])
+            patch.setenv("COLUMNS", "160")
+            self.engine.status = FakeEngine({}).status
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        shown = self._capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
 
 
 class Command:

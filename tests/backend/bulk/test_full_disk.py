@@ -11,7 +11,7 @@ import pytest
 
 from backend.bulk.ledger import Ledger
 from backend.errors import OutputError
-from tests.backend.bulk.given import VERSION, Command, lines, many_pictures, record
+from tests.backend.bulk.given import VERSION, Command, Here, lines, many_pictures, record
 
 
 def _ledger(path: Path) -> Ledger:
@@ -46,41 +46,44 @@ def _limit_file_sizes() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 
-def test_a_run_on_a_disk_that_fills_up_ends_with_whole_lines_and_goes_on_later(tmp_path: Path) -> None:
+def test_a_run_on_a_disk_that_fills_up_ends_with_whole_lines_and_goes_on_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "out.jsonl"
-    command = Command(tmp_path)
     pictures = many_pictures(tmp_path / "pictures", 60)
-    code, _, errors = command.run(pictures, "--output", output, preexec=_limit_file_sizes)
+    code, _, errors = Command(tmp_path).run(pictures, "--output", output, preexec=_limit_file_sizes)
     assert code == 1
     assert "the same command again" in errors
     assert "Traceback" not in errors
     written = lines(output)
     assert 10 < len(written) < 60
     assert output.read_bytes().endswith(b"}\n")
-    code, _, errors = command.run(pictures, "--output", output)
+    code, _, errors = Here(tmp_path, capsys).run(pictures, "--output", output)
     assert code == 0, errors
     assert lines(output)[: len(written)] == written
     assert sorted(line["image_id"] for line in lines(output)) == [f"{number:04}" for number in range(60)]
 
 
-def test_an_export_that_finds_no_space_leaves_the_records_and_can_be_made_later(tmp_path: Path) -> None:
+def test_an_export_that_finds_no_space_leaves_what_was_there_and_can_be_made_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     output, table = tmp_path / "out.jsonl", tmp_path / "out.csv"
     table.write_text("what was there")
-    command = Command(tmp_path)
-    pictures = many_pictures(tmp_path / "pictures", 40)
-    assert command.run(pictures, "--output", output)[0] == 0
-    num_asked = command.num_asked
-    limit = 5_000
+    here = Here(tmp_path, capsys)
+    pictures = many_pictures(tmp_path / "pictures", 5)
 
-    def limited() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    code, _, errors = command.run(pictures, "--output", output, "--csv", table, preexec=limited)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        code, shown, errors = here.run(pictures, "--output", output, "--csv", table)
     assert code == 1
-    assert f"{table} cannot be written (File too large)" in errors
+    assert f"{table} cannot be written (No space left on device)" in errors
+    assert "Annotated" in shown
     assert table.read_text() == "what was there"
-    assert command.run(pictures, "--output", output, "--csv", table)[0] == 0
-    assert len(table.read_text(encoding="utf-8-sig").splitlines()) == 41
-    assert command.num_asked == num_asked
+    num_asked = len(here.engine.requests)
+    assert here.run(pictures, "--output", output, "--csv", table)[0] == 0
+    assert len(table.read_text(encoding="utf-8-sig").splitlines()) == 6
+    assert len(here.engine.requests) == num_asked
     assert not list(tmp_path.glob(".prelabel-*"))

@@ -1,0 +1,62 @@
+"""Another process beside the one that serves: it looks and adds, and never moves or migrates the file."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from backend.errors import StoreUnusable
+from backend.store import Store, StoredAnswer
+from tests.backend.store.given import opened
+
+
+def test_answers_added_beside_a_server_are_its_own_too(tmp_path: Path) -> None:
+    path = tmp_path / "prelabel.db"
+    with opened(path) as serving, Store.beside(path, 1.0) as beside:
+        beside.save_answers([StoredAnswer("a", "one"), StoredAnswer("b", "two")], 1.0)
+        beside.save_answers([StoredAnswer("a", "another")], 2.0)
+        assert serving.answers(["a", "b"]) == {"a": StoredAnswer("a", "one"), "b": StoredAnswer("b", "two")}
+        assert serving.prune(100.0, 50.0) == 0
+        assert beside.answer("a") is None
+
+
+@pytest.mark.parametrize("content", [None, b""], ids=["no file", "a file just made"])
+def test_where_there_is_no_store_one_is_made(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "prelabel.db"
+    if content is not None:
+        path.write_bytes(content)
+    with Store.beside(path, 1.0) as beside:
+        beside.save_answers([StoredAnswer("a", "one")], 1.0)
+    with opened(path) as serving:
+        assert serving.answer("a") == StoredAnswer("a", "one")
+
+
+def _damaged(path: Path) -> None:
+    path.write_bytes(b"no database" * 1_000)
+
+
+def _newer(path: Path) -> None:
+    opened(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+def _older(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA application_id = {0x50524C42}")
+        connection.execute("VACUUM")
+
+
+@pytest.mark.parametrize("make", [_damaged, _newer, _older], ids=["damaged", "newer", "older"])
+def test_a_file_that_only_a_server_may_touch_is_refused_and_left_as_it_is(tmp_path: Path, make: object) -> None:
+    path = tmp_path / "prelabel.db"
+    assert callable(make)
+    make(path)
+    before = path.read_bytes()
+    with pytest.raises(StoreUnusable):
+        Store.beside(path, 1.0)
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["prelabel.db"]
