@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from backend.engine.api import Engine
+from backend.engine.options import EngineOptions
 from backend.images import ImageFetcher, ImagePolicy, Limits
 from backend.settings import Settings
 
@@ -15,24 +16,26 @@ ORDINARY_IMAGE_TOKENS = 1024
 PIXELS_PER_TOKEN = 32 * 32
 
 
+def engine_options(settings: Settings) -> EngineOptions:
+    """What the real engine is started with."""
+    return EngineOptions(
+        model=settings.model,
+        revision=settings.model_revision or None,
+        device=None if settings.device == "auto" else settings.device,
+        vram_gib=settings.vram_gib,
+        quantised_dir=settings.quantised_folder,
+        max_slots=settings.max_slots,
+        image_tokens=settings.image_tokens,
+        context_tokens=CONTEXT_TOKENS + max(0, settings.image_tokens - ORDINARY_IMAGE_TOKENS),
+        log_level=settings.log_level,
+    )
+
+
 def build_engine(settings: Settings) -> Engine:
     """The real engine, not yet started. What it loads is told by the settings."""
     from backend.engine.client import EngineClient
-    from backend.engine.options import EngineOptions
 
-    return EngineClient(
-        EngineOptions(
-            model=settings.model,
-            revision=settings.model_revision or None,
-            device=None if settings.device == "auto" else settings.device,
-            vram_gib=settings.vram_gib,
-            quantised_dir=settings.quantised_folder,
-            max_slots=settings.max_slots,
-            image_tokens=settings.image_tokens,
-            context_tokens=CONTEXT_TOKENS + max(0, settings.image_tokens - ORDINARY_IMAGE_TOKENS),
-            log_level=settings.log_level,
-        )
-    )
+    return EngineClient(engine_options(settings))
 
 
 def build_images(settings: Settings) -> ImageFetcher:

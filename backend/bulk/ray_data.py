@@ -13,14 +13,13 @@ import pickle
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend.bulk.items import Item
 from backend.bulk.label_configs import LabelConfig
 from backend.bulk.ray_worker import COLUMN, BulkWorker, Reply
 from backend.errors import EngineDead
-from backend.ray.cluster import WorkerPlan
+from backend.ray.cluster import WorkerPlan, on_any_machine
 from backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def replies(
             warnings.filterwarnings("ignore", "`ray_remote_args_fn` is deprecated")
             dataset = ray.data.from_arrow(list(_tables(items, size))).map_batches(
                 BulkWorker,
-                fn_constructor_args=(for_worker(settings), config),
+                fn_constructor_args=(on_any_machine(settings), config),
                 batch_size=None,  # a block is a batch
                 batch_format="numpy",
                 compute=ActorPoolStrategy(
@@ -82,19 +81,6 @@ def replies(
         raise EngineDead(
             f"Ray gave up ({' '.join(last.split())[:300]}). What was written is whole; the same command again goes on."
         ) from error
-
-
-def for_worker(settings: Settings) -> Settings:
-    """What another process of this machine, or a machine with the same folders, needs to do the same."""
-    model = Path(settings.model)
-    changed = {"model": str(model.resolve())} if model.is_dir() else {}
-    for name in ("data_dir", "quantised_dir", "local_files_root", "extra_ca_file"):
-        path: Path | None = getattr(settings, name)
-        if path is not None:
-            changed[name] = path.absolute()  # type: ignore[assignment]
-    if settings.device.startswith("cuda:"):
-        changed["device"] = "cuda"  # Ray gives each worker a card of its own
-    return settings.model_copy(update=changed)
 
 
 def _tables(items: Iterable[Item], size: int) -> Iterator[pyarrow.Table]:

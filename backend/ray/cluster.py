@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from backend.errors import UsageError
@@ -19,7 +20,7 @@ from backend.settings import Settings
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Of a Ray of our own: what goes through it are paths and records."""
-_QUIET = {
+_QUIET = {  # what is set already stays as it is; read by the import of ray
     "RAY_USAGE_STATS_ENABLED": "0",  # it would tell Ray's makers
     "RAY_ENABLE_AUTO_CONNECT": "0",  # a call after the end would start another Ray
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker without a card sees none; unset, Ray warns that this changes
@@ -46,11 +47,34 @@ class WorkerPlan:
 
 def require_ray() -> None:
     """Raises UsageError with the command to type if it is not installed."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})  # read by its import
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # else only who starts a cluster knows that it asks for one
     try:
         import ray.data  # noqa: F401
     except ImportError:
         raise UsageError("--engine ray needs Ray: install it with  pip install 'prelabel[ray]'") from None
+
+
+def on_any_machine(settings: Settings) -> Settings:
+    """What another process of this machine, or a machine with the same folders, needs to do the same."""
+    model = Path(settings.model)
+    changed = {"model": str(model.resolve())} if model.is_dir() else {}
+    for name in ("data_dir", "quantised_dir", "local_files_root", "extra_ca_file"):
+        path: Path | None = getattr(settings, name)
+        if path is not None:
+            changed[name] = path.absolute()  # type: ignore[assignment]
+    if settings.device.startswith("cuda:"):
+        changed["device"] = "cuda"  # Ray gives each worker a card of its own
+    return settings.model_copy(update=changed)
+
+
+def _has_token() -> bool:
+    """Whether Ray's secret lies where Ray looks for it."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return True
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").is_file()
 
 
 _leaving = threading.Lock()

@@ -1,0 +1,111 @@
+"""Many engines seen as one: the last report of every replica, added up to an `EngineStatus`.
+
+A replica that has been silent for FRESH_S is gone; Ray starts another. All replicas must have loaded the same model, or
+answers would carry another's version: else the state is failed. Pure but for the clock; nothing raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from time import monotonic
+
+from backend.engine.api import EngineStatus
+from backend.engine.messages import Ready, Stats
+from backend.ray.wire import Report
+
+FRESH_S = 10.0
+GIVEN_UP_S = 180.0
+"""Ray Serve tries a replica that failed anew within about a minute; after this silence it has stopped trying."""
+_WAITING = "waiting for an engine replica"
+
+
+@dataclass(slots=True)
+class _Noted:
+    report: Report
+    at: float
+
+
+class Board:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._noted: dict[str, _Noted] = {}
+        self._num_lost = 0
+        self._lost_restarts = 0
+        self._last_failure = ""
+        self._heard_at = clock()
+        self._was_ready = False
+
+    def note(self, report: Report) -> None:
+        self._heard_at = self._clock()
+        self._noted[report.replica] = _Noted(report, self._heard_at)
+        if report.status.state == "failed":
+            self._last_failure = f"{report.place}: {report.status.message}"
+
+    @property
+    def status(self) -> EngineStatus:
+        """`num_restarts` counts replaced replicas, too."""
+        self._forget_silent()
+        states = [noted.report.status for noted in self._noted.values()]
+        at_work = [status for status in states if status.state == "ready" and status.ready]
+        num_restarts = self._num_lost + self._lost_restarts + sum(status.num_restarts for status in states)
+        total = EngineStatus(
+            "loading",
+            num_queued=sum(status.num_queued for status in states),
+            num_running=sum(status.num_running for status in states),
+            num_restarts=num_restarts,
+            stats=_sum([status.stats for status in states]),
+        )
+        if at_work:
+            return self._ready(total, at_work)
+        return self._not_ready(total, states)
+
+    def _ready(self, total: EngineStatus, at_work: Sequence[EngineStatus]) -> EngineStatus:
+        loaded = [status.ready for status in at_work if status.ready]
+        models = sorted({f"{ready.model_name} ({ready.quantisation}, {ready.weights_id[:12]})" for ready in loaded})
+        if len(models) > 1:
+            message = f"the replicas have loaded different models: {' and '.join(models)}. Set PRELABEL_MODEL for all."
+            return replace(total, state="failed", message=message)
+        self._was_ready = True
+        return replace(total, state="ready", stage="ready", fraction=1.0, ready=_together(loaded))
+
+    def _not_ready(self, total: EngineStatus, states: Sequence[EngineStatus]) -> EngineStatus:
+        loading = [status for status in states if status.state == "loading"]
+        if loading:
+            ahead = max(loading, key=lambda status: status.fraction)
+            return replace(total, stage=ahead.stage, fraction=ahead.fraction, message=self._last_failure)
+        if any(status.state == "restarting" for status in states):
+            message = next(status.message for status in states if status.state == "restarting")
+            return replace(total, state="restarting", message=message)
+        is_over = not states and self._clock() - self._heard_at > GIVEN_UP_S
+        if self._last_failure and (states or is_over):
+            return replace(total, state="failed", message=self._last_failure)
+        return replace(
+            total, state="restarting" if self._was_ready else "loading", stage=_WAITING, message=self._last_failure
+        )
+
+    def _forget_silent(self) -> None:
+        now = self._clock()
+        for replica in [name for name, noted in self._noted.items() if now - noted.at > FRESH_S]:
+            lost = self._noted.pop(replica).report.status
+            self._lost_restarts += lost.num_restarts
+            self._num_lost += lost.state != "stopped"  # that one was told to
+
+
+def _together(loaded: Sequence[Ready]) -> Ready:
+    first = loaded[0]
+    return replace(
+        first,
+        device=first.device if len(loaded) == 1 else f"{len(loaded)} x {first.device}",
+        load_s=max(ready.load_s for ready in loaded),
+        max_slots=sum(ready.max_slots for ready in loaded),
+        kv_tokens=sum(ready.kv_tokens for ready in loaded),
+    )
+
+
+def _sum(stats: Sequence[Stats]) -> Stats:
+    """`memory_gib` is the most that one device uses."""
+    if not stats:
+        return Stats()
+    summed = {field.name: sum(getattr(one, field.name) for one in stats) for field in fields(Stats)}
+    return replace(Stats(**summed), memory_gib=max(one.memory_gib for one in stats))

@@ -1,0 +1,149 @@
+"""`RayEngine`: the `Engine` of an API process whose engines are the replicas of a Ray Serve deployment.
+
+Ray Serve chooses the replica with the least to do, starts a dead one again and waits for one that is free. A request
+that was aboard a replica's death runs once more on another; one that two died of fails by name, as with one engine.
+Every wait has a limit. Belongs to one event loop. Imports ray only for its exceptions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from backend.engine.api import EngineStatus
+from backend.engine.messages import Finished, GenerateRequest, Ready
+from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed, one_line
+from backend.ray.board import Board
+from backend.ray.wire import Refusal, Reply, Report
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RayLimits:
+    """`request_s` bounds one request over all tries, waiting for a replica included. `max_attempts`: how many replicas
+    may die of it. `max_elsewhere`: how often another replica is asked because one cannot take it now."""
+
+    request_s: float = 600.0
+    max_attempts: int = 2
+    max_elsewhere: int = 8
+    pause_s: float = 0.25
+    poll_s: float = 0.1
+
+
+class Handle(Protocol):
+    """What is used of a `ray.serve.handle.DeploymentHandle`."""
+
+    @property
+    def generate(self) -> Any:
+        """`.remote(request)` gives something to await for a Reply, with a `cancel()`."""
+        ...
+
+
+class RayEngine:
+    def __init__(self, handle: Handle, max_queue: int, limits: RayLimits | None = None) -> None:
+        self._handle = handle
+        self._max_queue = max_queue
+        self._limits = limits or RayLimits()
+        self._board = Board()
+        self._num_pending = 0
+        self._closed = False
+
+    def note(self, report: Report) -> None:
+        """A replica says how it is."""
+        self._board.note(report)
+
+    @property
+    def status(self) -> EngineStatus:
+        status = self._board.status
+        if self._closed:
+            return replace(status, state="stopped", message="closed", num_queued=0, num_running=0)
+        num_running = min(status.num_running, self._num_pending)
+        return replace(status, num_running=num_running, num_queued=self._num_pending - num_running)
+
+    async def start(self) -> None:
+        """The replicas start by themselves."""
+
+    async def wait_ready(self, timeout_s: float) -> Ready:
+        until = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            status = self.status
+            if status.ready is not None:
+                return status.ready
+            if status.state in ("failed", "stopped"):
+                raise EngineDead(f"the model could not be loaded: {status.message or status.state}")
+            if asyncio.get_running_loop().time() >= until:
+                done = f"{status.stage} {status.fraction:.0%}"
+                raise EngineNotReady(f"the model is still {status.state} ({done}); try again in a minute")
+            await asyncio.sleep(min(self._limits.poll_s, timeout_s))
+
+    async def generate(self, request: GenerateRequest) -> Finished:
+        status = self.status
+        if status.state in ("failed", "stopped"):
+            raise EngineDead(f"the engine has stopped: {status.message or status.state}")
+        if status.ready is None:
+            raise EngineNotReady("the model is not ready yet", retry_after_s=30)
+        if self._num_pending >= self._max_queue:
+            raise EngineBusy(f"{self._num_pending} requests are waiting already")
+        self._num_pending += 1
+        try:
+            async with asyncio.timeout(self._limits.request_s):
+                return await self._ask(request)
+        except TimeoutError:
+            raise GenerationFailed(f"no answer within {self._limits.request_s:.0f} s") from None
+        finally:
+            self._num_pending -= 1
+
+    async def close(self) -> None:
+        """Requests under way end by themselves; Ray Serve ends the replicas."""
+        self._closed = True
+
+    async def _ask(self, request: GenerateRequest) -> Finished:
+        num_deaths = num_elsewhere = 0
+        while True:
+            reply = await self._ask_one(request)
+            if isinstance(reply, Finished):
+                return reply
+            if reply is None:
+                num_deaths += 1
+                if num_deaths >= self._limits.max_attempts:
+                    raise EngineDead(f"{num_deaths} engine replicas died while they worked on this request")
+            elif not reply.ask_another or num_elsewhere >= self._limits.max_elsewhere:
+                raise reply.error()
+            else:
+                num_elsewhere += 1
+            if self._closed:
+                raise EngineDead("the engine was closed")
+            await asyncio.sleep(self._limits.pause_s * (num_deaths + num_elsewhere))
+
+    async def _ask_one(self, request: GenerateRequest) -> Reply | None:
+        """None: the replica died meanwhile."""
+        from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError, WorkerCrashedError
+        from ray.serve.exceptions import (
+            BackPressureError,
+            DeploymentUnavailableError,
+            ReplicaUnavailableError,
+            RequestCancelledError,
+        )
+
+        response = self._handle.generate.remote(request)
+        try:
+            reply: Reply = await response
+            return reply
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        except (RayActorError, WorkerCrashedError, OutOfMemoryError, ReplicaUnavailableError) as error:
+            log.warning("an engine replica died: %s", one_line(error))
+            return None
+        except BackPressureError:
+            raise EngineBusy("every engine replica has as many requests as it takes") from None
+        except DeploymentUnavailableError:
+            raise EngineDead("Ray Serve could not start the engine replicas; see  serve status") from None
+        except RequestCancelledError:  # by Ray Serve, which takes its replica down
+            return Refusal("EngineNotReady", "the replica was taken down", 1.0, ask_another=True)
+        except (RayTaskError, RayError) as error:
+            log.error("an engine replica has failed: %s", one_line(error))
+            raise GenerationFailed("internal: an engine replica has failed; its log says more") from None
