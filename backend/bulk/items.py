@@ -85,27 +85,25 @@ class Listing:
         self._found = found
         self._known = known
         self._limit = limit
-        self._seen: set[bytes] = set()
-        self._ids: set[bytes] = set(known.ids)
         self.num_total = 0
         self.num_done_before = 0
         self.failed_before: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Item]:
-        if self._limit == 0:
-            return
+        seen: set[bytes] = set()  # not attributes: the counts outlive them
+        ids = set(self._known.ids)
         for found in self._found:
             key = found.identity
-            if key in self._seen:
+            if key in seen:
                 continue
-            self._seen.add(key)
+            seen.add(key)
             self.num_total += 1
             if key in self._known.done:
                 self.num_done_before += 1
             elif (reason := self._known.failed.get(key)) is not None:
                 self.failed_before[reason] += 1
             else:
-                yield Item(self._id(found.stem), found)
+                yield Item(_new_id(found.stem, ids), found)
             if self.num_total == self._limit:
                 return
 
@@ -113,11 +111,13 @@ class Listing:
     def num_new(self) -> int:
         return self.num_total - self.num_done_before - self.failed_before.total()
 
-    def _id(self, stem: str) -> str:
-        for number in count(1):
-            name = stem if number == 1 else f"{stem}-{number}"
-            key = digest(name)
-            if key not in self._ids:
-                self._ids.add(key)
-                return name
-        raise AssertionError("count() has no end")
+
+def _new_id(stem: str, ids: set[bytes]) -> str:
+    """`stem`, or with the first number that makes it new; noted in `ids`."""
+    for number in count(1):
+        name = stem if number == 1 else f"{stem}-{number}"
+        key = digest(name)
+        if key not in ids:
+            ids.add(key)
+            return name
+    raise AssertionError("count() has no end")

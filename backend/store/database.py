@@ -23,7 +23,7 @@ SYNCHRONOUS = "FULL"
 _WAL_PAGES = 1_000
 _MAX_WAL_BYTES = 16 * 1024 * 1024
 _FREE_PAGES = 2_000
-_CACHE_KIB = 16 * 1024
+CACHE_KIB = 16 * 1024
 
 _FULL = {
     sqlite3.SQLITE_FULL,
@@ -64,9 +64,11 @@ def translated(path: Path) -> Iterator[None]:
 class Database:
     """Thread-safe. Making one raises sqlite3.Error; `read` and `write` raise StoreError."""
 
-    def __init__(self, path: Path, busy_timeout_s: float) -> None:
+    def __init__(self, path: Path, busy_timeout_s: float, cache_kib: int = CACHE_KIB) -> None:
+        """`cache_kib`: of each connection; the disk's own cache holds the rest."""
         self.path = path
         self._busy_timeout_s = busy_timeout_s
+        self._cache_kib = cache_kib
         self._lock = threading.Lock()
         self._closed = False
         self._idle: list[sqlite3.Connection] = []
@@ -84,7 +86,7 @@ class Database:
                 f"synchronous = {SYNCHRONOUS}",
                 "cell_size_check = ON",
                 "temp_store = MEMORY",
-                f"cache_size = -{_CACHE_KIB}",
+                f"cache_size = -{self._cache_kib}",
                 f"wal_autocheckpoint = {_WAL_PAGES}",
                 f"journal_size_limit = {_MAX_WAL_BYTES}",
             ):

@@ -21,6 +21,7 @@ from backend.store.migrations import is_current, migrate
 log = logging.getLogger(__name__)
 
 CHEAP_CHECK_BYTES = 64 * 1024 * 1024
+BESIDE_CACHE_KIB = 1024
 _WAL = "-wal"
 _PARTS = ("", _WAL, "-shm")
 
@@ -52,12 +53,12 @@ def open_beside(path: Path, now: float, busy_timeout_s: float) -> Database:
     """
     try:
         if not path.exists() or not path.stat().st_size:
-            return open_database(path, now, busy_timeout_s)[0]
+            open_database(path, now, busy_timeout_s)[0].close()
         with contextlib.closing(sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)) as connection:
             if not is_current(connection):
                 raise StoreUnusable(f"{path} was written by another version of prelabel.")
         with translated(path):
-            return Database(path, busy_timeout_s)
+            return Database(path, busy_timeout_s, BESIDE_CACHE_KIB)
     except (OSError, sqlite3.Error) as error:
         raise StoreUnusable(f"{path} cannot be read ({error}).") from None
 
