@@ -73,7 +73,9 @@ async def dry_run(
     if options.output is not None and not options.overwrite:
         known = read_past(options.output, retry_failed=options.retry_failed).known
     notes = Notes()
-    counts = await asyncio.to_thread(survey, options, known, image_key, notes)
+    counts = await asyncio.to_thread(survey, options, known, image_key, notes, stop.is_set)
+    if counts is None:
+        raise Stopped
     counted = Estimate(
         counts.num_total,
         counts.num_done_before,

@@ -30,13 +30,13 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def json_line(document: Mapping[str, Any]) -> bytes:
+def json_line(document: Mapping[str, Any], indent: int | None = None) -> bytes:
     """One line of UTF-8 JSON. A file name that is no text is written as the escapes that give it back."""
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent)
     try:
         return text.encode() + b"\n"
     except UnicodeEncodeError:
-        return json.dumps(document, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+        return json.dumps(document, ensure_ascii=True, allow_nan=False, indent=indent).encode() + b"\n"
 
 
 def plain_text(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -31,11 +31,17 @@ def listing(options: BulkOptions, known: Known, image_key: str, notes: Notes | N
     return Listing(find_pictures(options.sources, image_key, notes or Notes()), known, options.limit)
 
 
-def survey(options: BulkOptions, known: Known, image_key: str, notes: Notes) -> Listing:
-    """Go through the sources once, for the counts alone. Raises UsageError for a list with an error in it."""
+def survey(
+    options: BulkOptions, known: Known, image_key: str, notes: Notes, is_stopped: Callable[[], bool]
+) -> Listing | None:
+    """Go through the sources once, for the counts alone; None if it was stopped.
+
+    Raises UsageError for a list with an error in it.
+    """
     counted = listing(options, known, image_key, notes)
     for _ in counted:
-        pass
+        if is_stopped():
+            return None
     return counted
 
 
@@ -68,11 +74,11 @@ class Job:
         self.ledger = Ledger.open(output, retry_failed=options.retry_failed, overwrite=options.overwrite)
         self.collector = Collector(self.ledger, self.figures)
 
-    def survey(self) -> int:
-        """Count what is to be done; returns how many pictures that are. Raises UsageError."""
-        self._counts = survey(self.options, self.ledger.past.known, self._image_key, self.notes)
-        self.figures.num_to_do = self._counts.num_new
-        return self._counts.num_new
+    def survey(self, is_stopped: Callable[[], bool]) -> int:
+        """Count what is to be done; returns how many pictures that are, 0 if it was stopped. Raises UsageError."""
+        self._counts = survey(self.options, self.ledger.past.known, self._image_key, self.notes, is_stopped)
+        self.figures.num_to_do = self._counts.num_new if self._counts else None
+        return self.figures.num_to_do or 0
 
     def begin(self, schema: LabelSchema, model_version: str, load_s: float) -> None:
         """Records of this model will be written. Raises UsageError if those of another one stand in the output."""

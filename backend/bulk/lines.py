@@ -8,6 +8,7 @@ Knows nothing of what the lines say. Raises OutputError, and UsageError for a fi
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -107,12 +108,13 @@ class LineFile:
         self._cut(0)
 
     def sync(self) -> None:
-        """Wait until what was appended would outlive a power cut. Raises OutputError."""
+        """Wait until what was appended would outlive a power cut. Raises OutputError, also if the file was removed."""
         size = self._size
-        if size == self._synced:
-            return
         try:
-            os.fdatasync(self._descriptor)
+            if not os.path.samestat(os.fstat(self._descriptor), os.stat(self.path)):
+                raise FileNotFoundError(errno.ENOENT, "it was replaced by another file")
+            if size != self._synced:
+                os.fdatasync(self._descriptor)
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written ({error.strerror}). Check the disk.") from None
         self._synced = size

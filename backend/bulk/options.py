@@ -15,7 +15,6 @@ from backend.bulk.sources import check_sources, is_list
 from backend.errors import UsageError
 from backend.ray.cluster import require_ray
 
-
 EngineKind = Literal["local", "ray"]
 
 

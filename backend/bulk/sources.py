@@ -91,21 +91,26 @@ def _in_folder(root: str, seen: set[tuple[int, int]], notes: Notes) -> Iterator[
             notes.add(f"the folder {path} cannot be read ({error.strerror})", is_lost=True)
             continue
         for name, is_link in files:
-            file = os.path.join(path, name)
-            stem = relative + Path(name).stem
-            yield Found(os.path.realpath(file) if is_link else file, stem, is_file=True)
-        waiting += [(os.path.join(path, name), f"{relative}{name}/") for name in reversed(folders)]
+            yield Found(_real(path, name, is_link), relative + Path(name).stem, is_file=True)
+        waiting += [(_real(path, name, is_link), f"{relative}{name}/") for name, is_link in reversed(folders)]
 
 
-def _entries(path: str) -> tuple[list[tuple[str, bool]], list[str]]:
-    """The pictures (with whether each is a link) and the folders in a folder, sorted by name. Raises OSError."""
-    files, folders = [], []
+def _real(folder: str, name: str, is_link: bool) -> str:
+    """`folder` is resolved already; asking the disk again for every file would take most of the time."""
+    path = os.path.join(folder, name)
+    return os.path.realpath(path) if is_link else path
+
+
+def _entries(path: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
+    """The pictures and the folders in a folder, each with whether it is a link, by name. Raises OSError."""
+    files: list[tuple[str, bool]] = []
+    folders: list[tuple[str, bool]] = []
     with os.scandir(path) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if _is_folder(entry):
-                folders.append(entry.name)
+                folders.append((entry.name, entry.is_symlink()))
             elif os.path.splitext(entry.name)[1].lower() in PICTURE_SUFFIXES:
                 files.append((entry.name, entry.is_symlink()))
     return sorted(files), sorted(folders)

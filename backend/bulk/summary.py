@@ -5,7 +5,6 @@ Pure but for `write_summary`, which raises OSError.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
-from backend.bulk.files import replaced
+from backend.bulk.files import json_line, replaced
 from backend.logs import one_line
 
 RunState = Literal["finished", "interrupted", "stopped"]
@@ -138,4 +137,4 @@ def write_summary(summary: Summary, path: Path) -> None:
     for name in ("started_at", "finished_at"):
         document[name] = datetime.fromtimestamp(document[name]).astimezone().isoformat(timespec="seconds")
     with replaced(path) as file:
-        file.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False).encode() + b"\n")
+        file.write(json_line(document, indent=2))

@@ -7,7 +7,6 @@ codes: 0 all done, 1 finished with failures, 2 bad usage (UsageError), 128 + n s
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from rich.table import Table
 
 from backend.bulk.dry_run import dry_run, estimate_table
 from backend.bulk.exports.write import write_exports
+from backend.bulk.files import json_line
 from backend.bulk.job import IMAGE_KEY, Job
 from backend.bulk.label_configs import LabelConfig, label_config_called, label_config_for
 from backend.bulk.loading import Stopped
@@ -49,7 +49,7 @@ def annotate_many(settings: Settings, options: BulkOptions) -> int:
         ended = asyncio.run(_run(settings, options, options.output, config, stop))
         return _conclude(settings, options, options.output, ended, stop)
     except (KeyboardInterrupt, asyncio.CancelledError, Stopped):
-        _say("stopped; the same command again goes on where this one was.")
+        _say("stopped." if options.dry_run else "stopped; the same command again goes on where this one was.")
         return stop.exit_code
 
 
@@ -114,7 +114,7 @@ async def _run(
     error: PrelabelError | None = None
     try:
         try:
-            num_to_do = await asyncio.to_thread(job.survey)
+            num_to_do = await asyncio.to_thread(job.survey, stop.event.is_set)
             for note in (*job.notes.lost, *job.notes.harmless):
                 _say(note)
             if num_to_do and not stop.event.is_set():
@@ -144,18 +144,17 @@ def _conclude(settings: Settings, options: BulkOptions, output: Path, ended: _En
         except PrelabelError as raised:
             error = raised
     _show(options, summary.as_dict(), summary_table(summary))
-    if error is not None:
-        raise error
-    if summary.state == "interrupted":
+    if summary.state != "finished":
         again = "The same command again" + (", without --overwrite," if options.overwrite else "")
         _say(f"stopped before the end. {output} is whole. {again} goes on from there.")
-        return stop.exit_code
-    return summary.exit_code
+    if error is not None:
+        raise error
+    return stop.exit_code if summary.state == "interrupted" else summary.exit_code
 
 
 def _show(options: BulkOptions, document: dict[str, Any], table: Table) -> None:
     if options.json_output:
-        print(json.dumps(document, ensure_ascii=False, allow_nan=False))
+        print(json_line(document).decode(), end="")
     else:
         Console(highlight=False).print(table)
 

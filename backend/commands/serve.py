@@ -18,10 +18,10 @@ from collections.abc import Iterator
 import uvicorn
 
 from backend.app import GRACE_SHARE, Backend, create_app
+from backend.building import build_engine, build_images
 from backend.engine.api import Engine
 from backend.errors import PrelabelError, SettingsError
 from backend.logs import configure_logging, redact
-from backend.building import build_engine, build_images
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)

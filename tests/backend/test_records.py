@@ -60,3 +60,9 @@ def test_findings_become_reasons_to_review() -> None:
     record = make_record(SCHEMA, ANSWER, review(SCHEMA, ANSWER), image_id="x", model_version="m-nf4-1")
     assert record["needs_review"] is True
     assert any("30%" in reason for reason in record["review_reasons"])
+
+
+def test_reasons_can_be_had_in_english() -> None:
+    findings = review(SCHEMA, ANSWER)
+    record = make_record(SCHEMA, ANSWER, findings, image_id="x", model_version="m-nf4-1", language="en")
+    assert record["review_reasons"] == [finding.reason_en for finding in findings]

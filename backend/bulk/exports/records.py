@@ -35,7 +35,7 @@ def read_records(records: Path, schema: LabelSchema) -> Iterator[dict[str, Any]]
 
 
 def write_review_only(records: Path, out: Path) -> int:
-    """The records that need review, in order of their doubtfulness as they came. Returns how many."""
+    """The records that need review, in their order. Returns how many. Raises OSError."""
     num_records = 0
     with replaced(out) as file:
         for record in read_lines(records) if records.exists() else ():

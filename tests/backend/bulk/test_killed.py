@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,16 @@ def _folder(tmp_path: Path) -> Path:
 
 
 def _wait_for_lines(path: Path, num_lines: int, process: subprocess.Popen[str]) -> None:
+    _wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") >= num_lines, process)
+
+
+def _wait_for(is_there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     until = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < until:
-        if path.exists() and path.read_bytes().count(b"\n") >= num_lines:
+        if is_there():
             return
         time.sleep(0.002)
-    assert process.poll() is None, process.communicate()
+    raise AssertionError("the run did not come so far")
 
 
 def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(
@@ -84,6 +89,21 @@ def test_an_interrupted_run_ends_in_order_says_how_to_go_on_and_can(
     assert lines(output)[: len(written)] == written
     assert len(lines(output)) == NUM_PICTURES
     assert table.exists()
+
+
+def test_a_second_ctrl_c_waits_for_nothing(tmp_path: Path) -> None:
+    folder, output = many_pictures(tmp_path / "pictures", 8), tmp_path / "out.jsonl"
+    process = Command(tmp_path, delay_s=60).start(folder, "--output", output)
+    try:
+        _wait_for(output.exists, process)
+        for _ in range(2):
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=15)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
 
 
 def test_a_second_run_into_the_same_file_is_refused_while_the_first_goes_on(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backend.bulk.ledger import Ledger, failed_path, read_past
-from backend.errors import UsageError
+from backend.errors import OutputError, UsageError
 from tests.backend.bulk.given import VERSION, failure, item, lines, record, write_lines
 
 
@@ -89,6 +89,19 @@ def test_only_one_run_writes_a_file(output: Path) -> None:
         Ledger.open(output)
     first.close()
     Ledger.open(output).close()
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+def test_an_output_that_is_taken_away_ends_the_run_before_all_is_lost(output: Path, replaced: bool) -> None:
+    ledger = Ledger.open(output)
+    ledger.start(VERSION)
+    output.unlink()
+    if replaced:
+        output.write_text("")
+    with pytest.raises(OutputError, match=r"out\.jsonl cannot be written"):
+        ledger.sync()
+    with pytest.raises(OutputError):
+        ledger.close()
 
 
 def test_the_lock_ends_with_the_process(output: Path) -> None:

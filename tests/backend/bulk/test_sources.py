@@ -85,6 +85,15 @@ def test_a_link_to_a_picture_is_the_picture_it_leads_to(tmp_path: Path) -> None:
     assert {found.image for found in _found(tmp_path)} == {str(tmp_path / "real" / "a.png")}
 
 
+def test_a_picture_has_one_path_however_its_folder_is_reached(tmp_path: Path) -> None:
+    pictures(tmp_path, ["real/sub/a.png"])
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "link").symlink_to(tmp_path / "real")
+    wanted = str(tmp_path / "real" / "sub" / "a.png")
+    assert [found.image for found in _found(tmp_path / "shop")] == [wanted]
+    assert [found.image for found in _found(tmp_path / "shop" / "link" / "sub")] == [wanted]
+
+
 def test_a_folder_that_cannot_be_read_is_told_and_the_rest_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
