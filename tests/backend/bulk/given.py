@@ -15,7 +15,9 @@ import pytest
 from backend import cli
 from backend.bulk import local_run
 from backend.bulk.items import Found, Item
+from backend.engine.api import Engine
 from backend.records import make_record
+from backend.settings import Settings
 from label_config import Answer, FieldAnswer, Finding, LabelSchema, parse_label_config
 from label_config.answer import FieldValue
 from tests.backend.images.pictures import png
@@ -94,14 +96,17 @@ class Here:
         self.config.write_text(CONFIG, encoding="utf-8")
         self._capsys = capsys
 
+    def build(self, settings: Settings) -> Engine:
+        self.engine.status = FakeEngine({}).status  # an earlier run has closed it
+        return self.engine
+
     def run(self, *arguments: str | Path, config: bool = True) -> tuple[int, str, str]:
         """Exit code, stdout, stderr."""
         options = ["--data-dir", str(self.folder / "data"), *(["--label-config", str(self.config)] if config else [])]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(local_run, "build_engine", lambda settings: self.engine)
+            patch.setattr(local_run, "build_engine", self.build)
             patch.setattr(sys, "argv", ["prelabel", "annotate", *map(str, arguments), *options])
             patch.setenv("COLUMNS", "160")
-            self.engine.status = FakeEngine({}).status
             with pytest.raises(SystemExit) as ended:
                 cli.main()
         shown = self._capsys.readouterr()

@@ -11,7 +11,10 @@ import pytest
 
 from backend.commands import annotate
 from backend.engine.api import EngineStatus
+from backend.engine.client import EngineClient
+from backend.engine.options import EngineLimits, EngineOptions
 from backend.errors import GenerationFailed
+from tests.backend.bulk import dying_engine
 from tests.backend.bulk.given import Here, failure, lines, many_pictures, pictures, write_lines
 from tests.backend.images.pictures import png
 from tests.backend.serving import ANSWER, CAPTION
@@ -256,3 +259,31 @@ def test_english_runs_have_english_reasons(here: Here, tmp_path: Path) -> None:
     (line,) = lines(output)
     assert line["needs_review"]
     assert line["review_reasons"] == ["caption contains Chinese"]
+
+
+def test_a_picture_that_engines_die_of_fails_by_name_and_costs_the_others_nothing(here: Here, tmp_path: Path) -> None:
+    folder, output = many_pictures(tmp_path / "p", 40), tmp_path / "out.jsonl"
+    limits = EngineLimits(restart_backoff_s=0.01, close_s=5)
+    engine = EngineClient(EngineOptions(), limits, entry=dying_engine.main)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(here, "build", lambda settings: engine)
+        code, _, errors = here.run(folder, "--output", output, "--workers", "4")
+    assert code == 1, errors
+    (failed,) = lines(tmp_path / "out.failed.jsonl")
+    assert (failed["image_id"], failed["reason"]) == (f"{dying_engine.DEADLY:04}", "engine_dead")
+    assert len({line["image_id"] for line in lines(output)}) == 39
+
+
+def test_an_engine_that_will_not_live_ends_the_run_and_says_how_to_go_on(here: Here, tmp_path: Path) -> None:
+    folder, output = many_pictures(tmp_path / "p", 40), tmp_path / "out.jsonl"
+    limits = EngineLimits(restart_backoff_s=0.01, close_s=5, max_restarts=0)
+    engine = EngineClient(EngineOptions(), limits, entry=dying_engine.main)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(here, "build", lambda settings: engine)
+        code, shown, errors = here.run(folder, "--output", output, "--workers", "1")
+    assert code == 1
+    assert "Not reached" in shown
+    assert "The same command again goes on from there" in errors
+    assert "died" in errors
+    assert [line["image_id"] for line in lines(output)] == [f"{n:04}" for n in range(dying_engine.DEADLY)]
+    assert not (tmp_path / "out.failed.jsonl").exists()
