@@ -31,6 +31,8 @@ from backend.logs import configure_logging, one_line
 from backend.settings import Settings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SAME_S = 0.7
+"""What starts us may hand on a Ctrl-C that the terminal has sent us already: it is no second one."""
 
 
 def annotate_many(settings: Settings, options: BulkOptions) -> int:
@@ -59,6 +61,7 @@ class _Stop:
 
     event: asyncio.Event = field(default_factory=asyncio.Event)
     number: int = signal.SIGINT
+    heard_at: float = 0.0
 
     @property
     def exit_code(self) -> int:
@@ -70,10 +73,11 @@ class _Stop:
         assert task is not None
 
         def heard(number: signal.Signals) -> None:
-            self.number = number
             if self.event.is_set():
-                task.cancel()
+                if loop.time() >= self.heard_at + _SAME_S:
+                    task.cancel()
                 return
+            self.number, self.heard_at = number, loop.time()
             self.event.set()
             _say("stopping; the pictures under way end first (Ctrl-C again: at once)")
 

@@ -37,6 +37,7 @@ from backend import cli
 
 class Engine(FakeEngine):
     async def generate(self, request):
+        open(os.environ["ASKED"] + ".begun", "ab").close()
         finished = await super().generate(request)
         with open(os.environ["ASKED"], "ab") as file:
             file.write(b".")
@@ -122,6 +123,11 @@ class Command:
         self.config.write_text(CONFIG, encoding="utf-8")
         self.asked = folder / "asked"
         self.delay_s = delay_s
+
+    @property
+    def has_begun(self) -> bool:
+        """The engine has been asked something."""
+        return Path(f"{self.asked}.begun").exists()
 
     @property
     def num_asked(self) -> int:

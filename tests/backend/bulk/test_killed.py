@@ -93,17 +93,35 @@ def test_an_interrupted_run_ends_in_order_says_how_to_go_on_and_can(
 
 def test_a_second_ctrl_c_waits_for_nothing(tmp_path: Path) -> None:
     folder, output = many_pictures(tmp_path / "pictures", 8), tmp_path / "out.jsonl"
-    process = Command(tmp_path, delay_s=60).start(folder, "--output", output)
+    command = Command(tmp_path, delay_s=60)
+    process = command.start(folder, "--output", output)
     try:
-        _wait_for(output.exists, process)
+        _wait_for(lambda: command.has_begun, process)
         for _ in range(2):
-            time.sleep(0.5)
             process.send_signal(signal.SIGINT)
+            time.sleep(1)  # two at once would be one
         _, errors = process.communicate(timeout=15)
     finally:
         process.kill()
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
+
+
+def test_one_ctrl_c_that_arrives_twice_is_one(tmp_path: Path) -> None:
+    folder, output = many_pictures(tmp_path / "pictures", 8), tmp_path / "out.jsonl"
+    command = Command(tmp_path, delay_s=1.5)
+    process = command.start(folder, "--output", output)
+    try:
+        _wait_for(lambda: command.has_begun, process)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        shown, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert "Not reached" in shown
+    assert len(lines(output)) == command.num_asked > 0
 
 
 def test_a_second_run_into_the_same_file_is_refused_while_the_first_goes_on(
