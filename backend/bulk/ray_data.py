@@ -13,7 +13,7 @@ import pickle
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backend.bulk.items import Item
 from backend.bulk.label_configs import LabelConfig
@@ -73,9 +73,13 @@ def replies(
                 num_gpus=plan.num_gpus,
                 ray_remote_args_fn=lambda: {"max_task_retries": MAX_TRIES - 1},
             )
-        for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0):
-            for packed in batch[COLUMN]:
-                yield pickle.loads(packed)  # noqa: S301 - our own workers'
+        batches: Any = iter(dataset.iter_batches(batch_size=None, prefetch_batches=0))
+        try:
+            for batch in batches:
+                for packed in batch[COLUMN]:
+                    yield pickle.loads(packed)  # noqa: S301 - our own workers'
+        finally:
+            batches.close()  # now, while Ray is there, and not when it is collected
     except RayError as error:
         last = ([line for line in str(error).splitlines() if line.strip()] or [type(error).__name__])[-1]
         raise EngineDead(

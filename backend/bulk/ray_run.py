@@ -29,6 +29,8 @@ NOTHING_S = 2 * BATCH_S
 TICK_S = 0.25
 SYNC_S = 5.0
 MAX_WAITING = 256
+GRACE_S = 5.0
+"""How long the next reply is waited for, so that the thread ends in order."""
 CLOSE_S = 30.0
 
 
@@ -92,6 +94,7 @@ class _Pump(threading.Thread):
         self._loop = loop
         self._queue: asyncio.Queue[Reply | BaseException | None] = asyncio.Queue(MAX_WAITING)
         self._closed = threading.Event()
+        self._has_spoken = False
 
     def run(self) -> None:
         end: BaseException | None = None
@@ -132,12 +135,15 @@ class _Pump(threading.Thread):
                 continue
             if isinstance(item, BaseException):
                 raise item
+            self._has_spoken = True
             return item
         return None
 
     def close(self) -> None:
-        """Leave the cluster, and wait for the thread."""
+        """Have the thread leave the cluster, or else leave under its feet."""
         self._closed.set()
+        if self._has_spoken:
+            self.join(GRACE_S)
         until = time.monotonic() + CLOSE_S
         while self.is_alive() and time.monotonic() < until:
             leave()  # again, in case it was still joining

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from backend.settings import Settings
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Of a Ray of our own: what goes through it are paths and records."""
+KNOCK_S = 5.0
 _QUIET = {  # what is set already stays as it is; read by the import of ray
     "RAY_USAGE_STATS_ENABLED": "0",  # it would tell Ray's makers
     "RAY_ENABLE_AUTO_CONNECT": "0",  # a call after the end would start another Ray
@@ -90,6 +92,8 @@ def connected(address: str | None, num_workers: int | None) -> Iterator[None]:
         raise UsageError(
             f"--ray-address {address}: run this command on a machine of the cluster, with --ray-address auto."
         )
+    if address is not None and address != "auto":
+        _knock(address)
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "prelabel"}
     try:
         if address is None:
@@ -103,7 +107,7 @@ def connected(address: str | None, num_workers: int | None) -> Iterator[None]:
             )
         else:
             ray.init(address, **common)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UsageError(_no_cluster(address, error)) from None
     try:
         yield
@@ -117,6 +121,15 @@ def leave() -> None:
 
     with _leaving:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ray itself waits for minutes. Raises UsageError."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
+    except (OSError, ValueError) as error:
+        raise UsageError(_no_cluster(address, error)) from None
 
 
 def _no_cluster(address: str | None, error: Exception) -> str:

@@ -1,0 +1,98 @@
+"""A Ray cluster of one machine without a GPU, as `ray start --head` makes it, with a secret of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+PICTURES = Path(__file__).parents[1] / "model_loader" / "garments" / "pictures"
+NUM_CPUS = 4
+START_S = 120.0
+CLEAN = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_", "RAY_")
+
+
+class Cluster:
+    """`environment` is what a process needs to join it, or to start another Ray with the same secret."""
+
+    def __init__(self, address: str, environment: dict[str, str], process: subprocess.Popen[bytes]) -> None:
+        self.address = address
+        self.environment = environment
+        self._process = process
+
+    def workers(self, name: str) -> list[psutil.Process]:
+        """The processes that run actors of this name."""
+        return [found for found in _below(self._process.pid) if _title(found).startswith(f"ray::{name}")]
+
+
+@contextmanager
+def ray_cluster(settings: Mapping[str, str]) -> Iterator[Cluster]:
+    """`settings` are in the environment of everything that the cluster runs."""
+    folder = Path(tempfile.mkdtemp(prefix="ray"))  # the paths of its sockets must be short
+    token = folder / "token"
+    token.write_text("0123456789abcdef" * 4)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(CLEAN)}
+    environment |= {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+    environment |= {"RAY_TMPDIR": str(folder), "COLUMNS": "120"}
+    address = f"127.0.0.1:{free_port()}"
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", str(NUM_CPUS),
+            "--node-ip-address", "127.0.0.1", "--port", address.rpartition(":")[2], "--include-dashboard=false",
+            "--disable-usage-stats", "--object-store-memory", str(128 * 2**20), "--temp-dir", str(folder / "r"),
+        ],
+        env=environment | dict(settings), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + START_S
+        while b"Ray runtime started" not in (folder / "log").read_bytes():
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < until, (folder / "log").read_text()
+            time.sleep(0.1)
+        yield Cluster(address, environment, process)
+    finally:
+        everything = _below(process.pid)
+        process.kill()
+        process.wait(20)
+        end(everything)
+        log.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """Those of ours that are left."""
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(processes, timeout=20)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _below(pid: int) -> list[psutil.Process]:
+    try:
+        return list(psutil.Process(pid).children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline()).strip()
+    except psutil.Error:
+        return ""
