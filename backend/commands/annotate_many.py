@@ -45,6 +45,8 @@ def annotate_many(settings: Settings, options: BulkOptions) -> int:
     for warning in config.schema.warnings if config else ():
         _say(warning)
     stop = _Stop()
+    if options.engine == "ray":
+        stop.notice = "the pictures that workers have are left to the next run"
     try:
         if options.output is None or options.dry_run:
             return asyncio.run(_dry_run(settings, options, config, stop))
@@ -61,6 +63,7 @@ class _Stop:
 
     event: asyncio.Event = field(default_factory=asyncio.Event)
     number: int = signal.SIGINT
+    notice: str = "the pictures under way end first"
     heard_at: float = 0.0
 
     @property
@@ -79,7 +82,7 @@ class _Stop:
                 return
             self.number, self.heard_at = number, loop.time()
             self.event.set()
-            _say("stopping; the pictures under way end first (Ctrl-C again: at once)")
+            _say(f"stopping; {self.notice} (Ctrl-C again: at once)")
 
         for number in _SIGNALS:
             loop.add_signal_handler(number, heard, number)

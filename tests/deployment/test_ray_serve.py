@@ -89,6 +89,7 @@ def backend(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
             process.wait()
 
 
+@pytest.mark.end_to_end
 @pytest.mark.timeout(600)
 def test_predictions_come_through_two_engines_and_survive_the_death_of_one(backend: Backend) -> None:
     first = backend.predict("caption")
@@ -99,6 +100,7 @@ def test_predictions_come_through_two_engines_and_survive_the_death_of_one(backe
     killer = threading.Timer(0.3, victim.kill)
     killer.start()
     second = backend.predict("words")
+    assert killer.finished.is_set(), "it was killed in the middle"
     killer.join()
     assert all(result["result"] for result in second)
     assert other.is_running()

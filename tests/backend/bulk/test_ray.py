@@ -70,6 +70,7 @@ def by_image(path: Path) -> dict[str, Any]:
     return {line["image"]: line for line in found}
 
 
+@pytest.mark.end_to_end
 @pytest.mark.timeout(900)
 def test_a_killed_run_is_taken_up_by_a_cluster_that_loses_a_worker_and_all_is_as_from_one_engine(
     cluster: Cluster, tmp_path: Path
@@ -114,6 +115,7 @@ def test_a_killed_run_is_taken_up_by_a_cluster_that_loses_a_worker_and_all_is_as
     assert by_image(tmp_path / "out.failed.jsonl") == by_image(tmp_path / "local.failed.jsonl")
 
 
+@pytest.mark.end_to_end
 @pytest.mark.timeout(600)
 def test_an_interrupted_run_ends_in_order_and_says_how_to_go_on(cluster: Cluster, tmp_path: Path) -> None:
     folder, output = garments(tmp_path / "pictures", 48), tmp_path / "out.jsonl"
@@ -128,6 +130,7 @@ def test_an_interrupted_run_ends_in_order_and_says_how_to_go_on(cluster: Cluster
     finally:
         process.kill()
     assert code == 130, said
+    assert "the pictures that workers have are left to the next run" in said
     assert "The same command again goes on from there" in said
     assert "Traceback" not in said
     assert 3 <= len(by_image(output)) < 48
