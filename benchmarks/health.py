@@ -8,22 +8,19 @@ every 20 ms. Beside it: the same polls of the idle server.
 from __future__ import annotations
 
 import argparse
-import io
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from backend.local_backend import running_backend
+from benchmarks.pictures import picture_server
 from benchmarks.report import hardware, percentile, print_table, write_json
 from label_config.ready_made import ready_made
-from model_loader.garments import dataset
 
 PAUSE_S = 0.02
 NOTE = "x" * 1_000  # what a task carries beside its picture
@@ -107,43 +104,6 @@ def _summary(seconds: list[float]) -> dict[str, float]:
         "p99_s": percentile(seconds, 0.99),
         "max_s": max(seconds),
     }
-
-
-@contextmanager
-def picture_server() -> Iterator[str]:
-    """Serve a hundred Fashion-MNIST test pictures as /0.png to /99.png, and yield the address."""
-    images, _ = dataset.read_split(dataset.DEFAULT_FOLDER, "t10k")
-    contents: list[bytes] = []
-    for image in images[:100]:
-        buffer = io.BytesIO()
-        dataset.enlarge(image).save(buffer, "PNG")
-        contents.append(buffer.getvalue())
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            content = contents[int(self.path.strip("/").partition(".")[0]) % len(contents)]
-            self.send_response(200)
-            self.send_header("Content-Type", "image/png")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *args: Any) -> None:
-            """The backend hangs up at its deadline; that is no error of ours."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 if __name__ == "__main__":
