@@ -33,6 +33,10 @@ _ACCEPT = """INSERT INTO work (project_id, task_id, model_version, recipe, image
 _QUEUE_AGAIN = f"""UPDATE work SET {_FRESH}, recipe = ?, image_url = ?, interactive = ?, reply_until = ?,
     open_replies = 1, updated_at = ? WHERE id = ?"""  # noqa: S608 - constants
 
+FORGET_OLDER = """DELETE FROM work WHERE project_id = ? AND task_id = ? AND model_version <> ?
+    AND state IN ('queued', 'failed', 'cancelled') AND open_replies = 0"""
+"""The label config, the extra params or the model changed: nobody asks for that version of the task any more."""
+
 NEXT_WAITED_FOR = """SELECT id FROM work WHERE state = 'queued' AND interactive = 1 AND attempts = 0
     ORDER BY id LIMIT ?"""
 NEXT_SUSPECT = """SELECT id FROM work WHERE state = 'queued' AND attempts > 0
@@ -67,6 +71,7 @@ def _accept_one(
     work_id, state = connection.execute(_ACCEPT, new).fetchone()
     if state in ("failed", "cancelled"):
         connection.execute(_QUEUE_AGAIN, [recipe, url, interactive, reply_until, now, work_id])
+    connection.execute(FORGET_OLDER, [project_id, item.task_id, version])
     return int(work_id)
 
 

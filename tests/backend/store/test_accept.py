@@ -98,3 +98,21 @@ def test_a_recipe_is_kept_and_may_be_saved_again(store: Store) -> None:
     store.save_recipe(RECIPE, 5.0)
     assert store.recipe(RECIPE.fingerprint) == RECIPE
     assert store.recipe("unknown") is None
+
+
+def test_a_new_version_of_a_task_takes_the_place_of_older_work_that_brought_nothing(store: Store) -> None:
+    accepted(store, tasks(4))
+    store.reply_ended([1, 2, 3, 4], 1.5)
+    running, failed = store.claim(2, 2.0)
+    store.fail(failed.id, "image_timeout", "The picture's host was too slow.", 3.0)
+    accepted(store, [task(number, version="v2") for number in range(1, 4)], 4.0)
+    [summary] = store.summary()
+    assert summary.states == {WorkState.RUNNING: 1, WorkState.QUEUED: 4}
+    assert not summary.failures
+    assert store.finish(running.id, ANSWER, 0.9, False, 5.0).state is WorkState.DONE
+
+
+def test_older_work_that_a_reply_still_waits_for_stays(store: Store) -> None:
+    (older,) = accepted(store, [task(1)])
+    accepted(store, [task(1, version="v2")])
+    assert next(work.id for work in store.claim(5, 2.0)) == older.id
