@@ -28,12 +28,14 @@ def test_failures_come_newest_first_up_to_a_limit(store: Store) -> None:
     assert [row.task_id for row in store.failures("12.17", 3)] == [5, 4, 3]
 
 
-def test_the_rate_counts_what_finished_in_the_window(store: Store) -> None:
+def test_the_rate_counts_what_finished_since_the_first_in_the_window(store: Store) -> None:
     done(store, 2, now=10.0)
     done(store, 3, now=100.0, first=10)
     accepted(store, [task(50)])
     store.fail(6, "x", "", 100.0)
-    assert store.rate(105.0, 10.0) == 0.4
+    assert store.rate(100.1, 10.0) == 4.0, "of less than a second nothing can be told"
+    assert store.rate(105.0, 10.0) == 0.8
+    assert store.rate(110.0, 10.0) == 0.0
     assert store.rate(1000.0, 10.0) == 0.0
 
 
