@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 WATCH_S = 5.0
 STOP_S = 14.0
+IMAGES_CLOSE_S = 1.0
 PRUNE_EVERY_S = 3_600.0
 KEEP_S = 30 * 86_400.0
 
@@ -70,7 +71,9 @@ class Core:
                 await self.engine.close()
         except TimeoutError:
             log.warning("the engine did not end within %.0f s; it ends with this process", limit_s)
-        await self.images.aclose()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(IMAGES_CLOSE_S):
+                await self.images.aclose()
 
     async def predict(self, ask: Ask, tasks: Sequence[TaskInput], deadline: float) -> list[TaskResult]:
         """Return one result a task, in order, by `deadline` (the event loop's clock).
@@ -183,4 +186,6 @@ class DurableCore(Core):
                     log.info("%d rows of work older than 30 days are forgotten", num_rows)
             except StoreError as error:
                 self._calls.complain(error)
+            except Exception:  # a job's border: without it the file would grow for ever
+                log.exception("old work could not be forgotten")
             await asyncio.sleep(PRUNE_EVERY_S)

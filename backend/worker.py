@@ -106,6 +106,7 @@ class Worker:
         self._loop: asyncio.Task[None] | None = None
         self._looked_at = float("-inf")
         self._num_accepts = 0
+        self._last_id = 0
         self.num_waiting = 0
         """Rows queued or running, as of a moment ago."""
 
@@ -161,10 +162,19 @@ class Worker:
                 works = await self._calls.run(call)
                 self._waiting.add(batch, works, interactive=interactive)
                 self._num_accepts += 1
-                self.num_waiting += sum(work.state is WorkState.QUEUED for work in works)
+                self._count(works)
                 self._woken.set()
         finally:
             self._waiting.end()
+
+    def _count(self, works: Sequence[Work]) -> None:
+        """Only rows that are new: a task asked for again and again waits once. `_look` corrects what this misses."""
+        self.num_waiting += len({work.id for work in works if work.id > self._last_id})
+        self._last_id = max([self._last_id, *(work.id for work in works)])
+
+    def answer_now(self) -> None:
+        """Let no request wait any longer: each gets what is done. Work goes on."""
+        self._waiting.give_up()
 
     def leave(self, batch: Batch) -> None:
         """Nobody waits for `batch` any more. Its work goes on."""
