@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,18 +16,19 @@ from model_loader.garments import dataset
 @contextmanager
 def picture_server(num: int = 100) -> Iterator[str]:
     """Serve the first `num` Fashion-MNIST test pictures as /0.png, /1.png ..., and yield the address."""
-    images, _ = dataset.read_split(dataset.DEFAULT_FOLDER, "t10k")
-    contents: list[bytes] = []
-    for image in images[:num]:
+    images = dataset.read_split(dataset.DEFAULT_FOLDER, "t10k")[0][:num]
+
+    @lru_cache(maxsize=num)
+    def png(number: int) -> bytes:
         buffer = io.BytesIO()
-        dataset.enlarge(image).save(buffer, "PNG")
-        contents.append(buffer.getvalue())
+        dataset.enlarge(images[number]).save(buffer, "PNG")
+        return buffer.getvalue()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            content = contents[int(self.path.strip("/").partition(".")[0]) % len(contents)]
+            content = png(int(self.path.strip("/").partition(".")[0]) % len(images))
             self.send_response(200)
             self.send_header("Content-Type", "image/png")
             self.send_header("Content-Length", str(len(content)))
