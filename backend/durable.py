@@ -84,6 +84,15 @@ def _must_not_be_kept(url: str) -> bool:
     return any(_SECRET_NAME.search(name) for name in names)
 
 
+def _divide(tasks: Sequence[TaskInput]) -> tuple[list[TaskInput], list[TaskInput]]:
+    """Those that the store may have, and the others."""
+    kept: list[TaskInput] = []
+    others: list[TaskInput] = []
+    for task in tasks:
+        (kept if can_be_kept(task) else others).append(task)
+    return kept, others
+
+
 class DurableService:
     """Use it from one event loop."""
 
@@ -112,8 +121,8 @@ class DurableService:
         if not tasks:
             return []
         ready = await self._in_memory.wait_ready(deadline)
-        kept = [task for task in tasks if can_be_kept(task)]
-        others = [task for task in tasks if not can_be_kept(task)]
+        # In a thread: a hundred thousand addresses would stop the event loop, and with it /health, for over a second.
+        kept, others = await asyncio.to_thread(_divide, tasks)
         beside = asyncio.ensure_future(self._in_memory.run(others, ask.recipe, deadline, interactive=ask.interactive))
         try:
             results = await self._kept(ask, kept, ask.recipe.version(ready), deadline) if kept else []

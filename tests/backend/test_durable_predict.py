@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from backend import durable
 from backend.durable import can_be_kept
 from backend.errors import StoreBusy, StoreError, StoreFull
 from backend.http.requests import TaskInput
@@ -74,6 +75,29 @@ def test_the_same_request_twice_at_once_is_computed_once(tmp_path: Path) -> None
         assert engine.num_done == 5
         for one, other in zip(*replies, strict=True):
             assert sorted(map(bool, (one, other))) == [False, True], "Label Studio would store both"
+
+
+def test_the_addresses_of_a_request_are_looked_at_beside_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred thousand of them take over a second, in which /health could not be answered."""
+    lookers: set[int] = set()
+    loops: set[int] = set()
+
+    class Engine(FakeEngine):
+        async def start(self) -> None:
+            loops.add(threading.get_ident())
+            await super().start()
+
+    def look(task: TaskInput) -> bool:
+        lookers.add(threading.get_ident())
+        return can_be_kept(task)
+
+    monkeypatch.setattr(durable, "can_be_kept", look)
+    with serving(tmp_path, Engine(ANSWER)) as server:
+        assert all(ask(server, *(task(n) for n in range(3))))
+    assert lookers
+    assert not lookers & loops
 
 
 def test_identical_pictures_are_computed_once(tmp_path: Path) -> None:
