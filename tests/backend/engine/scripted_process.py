@@ -71,10 +71,12 @@ class _Script:
             time.sleep(TURN_S)
 
     def _num_allowed(self) -> int:
-        answered, gate = self._folder / "answered", self._folder / "gate"
-        if not gate.exists():
+        try:
+            allowed = int((self._folder / "gate").read_text() or "0")
+        except FileNotFoundError:
             return len(self._waiting)
-        return int(gate.read_text() or "0") - (answered.stat().st_size if answered.exists() else 0)
+        answered = self._folder / "answered"
+        return allowed - (answered.stat().st_size if answered.exists() else 0)
 
     def _answer(self, num_allowed: int) -> None:
         for request_id in list(self._waiting)[: max(0, num_allowed)]:
