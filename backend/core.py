@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 WATCH_S = 5.0
 STOP_S = 14.0
-IMAGES_CLOSE_S = 1.0
 PRUNE_EVERY_S = 3_600.0
 KEEP_S = 30 * 86_400.0
 
@@ -63,16 +62,16 @@ class Core:
         self._watcher = asyncio.create_task(self._remember_model())
 
     async def close(self, limit_s: float = STOP_S) -> None:
-        """End everything, within about `limit_s`."""
+        """End everything within `limit_s`, whatever hangs."""
         if self._watcher is not None:
             self._watcher.cancel()
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(limit_s * 0.8):
                 await self.engine.close()
         except TimeoutError:
-            log.warning("the engine did not end within %.0f s; it ends with this process", limit_s)
+            log.warning("the engine did not end within %.1f s; it ends with this process", limit_s * 0.8)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(IMAGES_CLOSE_S):
+            async with asyncio.timeout(limit_s * 0.2):
                 await self.images.aclose()
 
     async def predict(self, ask: Ask, tasks: Sequence[TaskInput], deadline: float) -> list[TaskResult]:
@@ -161,10 +160,12 @@ class DurableCore(Core):
         await self.worker.stop(limit_s * 0.4)
         await self._durable.close(limit_s * 0.1)
         await self.delivery.stop(limit_s * 0.2)
-        await super().close(max(1.0, until - time.monotonic()))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(1.0, until - time.monotonic())):
+        await super().close((until - time.monotonic()) * 0.7)
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
                 await self._calls.run(self.store.close)
+        except TimeoutError:
+            log.warning("the store did not close in time; nothing is lost, and the next start has a little more to do")
 
     async def predict(self, ask: Ask, tasks: Sequence[TaskInput], deadline: float) -> list[TaskResult]:
         """As `Core.predict`; what is not done by the deadline goes on. Raises StoreError, too."""

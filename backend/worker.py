@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 ACCEPT_CHUNK = 5_000
 CLOSE_S = 2.0
-"""Of a stop, for queueing again what it interrupted."""
+"""Of a stop: for what it interrupts to end, and again for queueing that."""
 
 
 class WorkStore(Protocol):
@@ -118,20 +118,21 @@ class Worker:
         self._woken.set()
 
     async def stop(self, limit_s: float) -> None:
-        """Take nothing more; let what is in work end within `limit_s`, queue the rest again."""
+        """Take nothing more; let what is in work end, queue the rest again: within `limit_s`, whatever hangs."""
+        close_s = min(CLOSE_S, limit_s / 4)
         self._stopping = True
         self._woken.set()
         self._waiting.give_up()
         tasks = [task for task in (self._loop, *self._jobs.values()) if task is not None]
         if tasks:
-            await asyncio.wait(tasks, timeout=max(0.0, limit_s - CLOSE_S))
+            await asyncio.wait(tasks, timeout=limit_s - 2 * close_s)
         jobs = dict(self._jobs)
         for task in (self._loop, *jobs.values()):
             if task is not None:
                 task.cancel()
         if jobs:
-            await asyncio.wait(jobs.values(), timeout=CLOSE_S)
-            await self._give_back(list(jobs), min(limit_s, CLOSE_S))
+            await asyncio.wait(jobs.values(), timeout=close_s)
+            await self._give_back(list(jobs), close_s)
 
     async def _give_back(self, work_ids: list[int], limit_s: float) -> None:
         def requeue() -> None:
@@ -282,7 +283,9 @@ class Worker:
             raise EngineNotReady("the model is not ready yet")
         if recipe is None or recipe.version(ready) != work.model_version:
             return _Failure("model_changed", "ask again: the model or its settings changed since this was asked for")
-        fetched = await self._answerer.fetch(recipe, work.image_url, work.task_id, self._limits.fetch_s)
+        fetched = await self._answerer.fetch(
+            recipe, work.image_url, work.task_id, self._limits.fetch_s, interactive=work.interactive
+        )
         while True:
             try:
                 return await self._answerer.answer(recipe, fetched, interactive=work.interactive)
