@@ -3,7 +3,7 @@
 Files in `EngineOptions.quantised_dir` steer it, so that a test can while it runs:
 - `gate`: how many requests may be answered in all; without it, every one
 - `bug`: the loop fails at its next turn, while one of its threads is busy; the file goes with it
-- `deaf`: the loop ignores Shutdown
+- `garbled`: something that is no message is sent; the file goes with it
 `answered` grows by one byte an answer, over all processes.
 """
 
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from backend.engine import process
 from backend.engine.mailbox import Mailbox
@@ -44,6 +44,17 @@ def _load(options: EngineOptions, mailbox: Mailbox, send: Callable[[FromEngine],
     return _Script(options.quantised_dir, mailbox, send)
 
 
+class Garbled:
+    """Cannot be read by whoever receives it."""
+
+    def __reduce__(self) -> Any:
+        return _cannot_be_read, ()
+
+
+def _cannot_be_read() -> None:
+    raise ValueError("no message")
+
+
 class _Script:
     def __init__(self, folder: Path, mailbox: Mailbox, send: Callable[[FromEngine], None]) -> None:
         self._folder = folder
@@ -55,20 +66,27 @@ class _Script:
         while True:
             for message in self._mailbox.take(wait=False):
                 if isinstance(message, Shutdown):
-                    if not (self._folder / "deaf").exists():
-                        return
-                elif isinstance(message, Submit):
+                    return
+                if isinstance(message, Submit):
                     self._waiting[message.request_id] = message
                     self._send(Running((message.request_id,)))
                 elif isinstance(message, Cancel) and message.request_id in self._waiting:
                     del self._waiting[message.request_id]
                     self._send(Failed(message.request_id, "cancelled", "cancelled"))
-            if (self._folder / "bug").exists() and self._waiting:
-                (self._folder / "bug").unlink()
+            if self._is_told("garbled"):
+                self._send(cast(FromEngine, Garbled()))
+            if self._is_told("bug"):
                 threading.Thread(target=time.sleep, args=(BUSY_S,)).start()
                 raise RuntimeError("a bug in the scheduler")
             self._answer(self._num_allowed())
             time.sleep(TURN_S)
+
+    def _is_told(self, name: str) -> bool:
+        try:
+            (self._folder / name).unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def _num_allowed(self) -> int:
         try:
