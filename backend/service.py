@@ -125,7 +125,8 @@ class PredictionService:
 
     async def _predict_one(self, task: TaskInput, recipe: Recipe, deadline: float, interactive: bool) -> dict[str, Any]:
         await self.wait_ready(deadline)  # no picture is fetched for an engine that may never ask for it
-        fetched = await self._answerer.fetch(recipe, task.image_url, task.id, self._left_s(deadline))
+        left_s = self._left_s(deadline)
+        fetched = await self._answerer.fetch(recipe, task.image_url, task.id, left_s, interactive=interactive)
         while True:  # the engine may be busy or restarting; the deadline cancels this
             await self.wait_ready(deadline)
             try:

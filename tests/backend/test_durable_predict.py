@@ -100,6 +100,15 @@ def test_the_addresses_of_a_request_are_looked_at_beside_the_event_loop(
     assert not lookers & loops
 
 
+@pytest.mark.parametrize("image", ["https://shop.example/a.jpg", "data:image/png;base64,AAAA"], ids=["store", "memory"])
+def test_the_picture_of_a_single_task_does_not_queue_with_those_of_bulk_work(tmp_path: Path, image: str) -> None:
+    with serving(tmp_path) as server:
+        assert all(ask(server, task(1, image)))
+        assert all(ask(server, *(task(n, f"{image}{n}") for n in (2, 3))))
+        assert server.images.waited_for == [image]
+        assert len(server.images.fetched) == 3
+
+
 def test_identical_pictures_are_computed_once(tmp_path: Path) -> None:
     engine = GateEngine()
     with serving(tmp_path, engine) as server:
