@@ -33,8 +33,8 @@ ROUNDS = ("undisturbed", "killed", "reply", "stock")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = _arguments(arguments)
-    with tempfile.TemporaryDirectory() as name, picture_server(args.tasks) as pictures:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary, picture_server(args.tasks) as pictures:
+        folder = Path(temporary)
         planned = replace(MeasuredLabelStudio.planned(folder / "label-studio"), patience_s=args.patience)
         program = find_label_studio()
         with (
@@ -61,32 +61,38 @@ def _print(document: Mapping[str, Any]) -> None:
         f"\n{hardware()}; one click for {document['tasks']} tasks; Label Studio waits {document['patience_s']:g} s, "
         f"prelabel answers after {document['deadline_s']:g} s\n"
     )
-    rows = [_row(name, found) for name, found in document["rounds"].items()]
-    print_table(_HEADER, rows)
+    print_table(_HEADER, [_row(name, found) for name, found in document["rounds"].items()])
+    print("\nkills: of the backend + of Label Studio; at click: predictions in Label Studio when the click returned")
     for name, found in document["rounds"].items():
-        print(f"\n{name}: the click returned after {found['click_s']:.1f} s and said: {found['click_said']}", end="")
+        print(f"{name}: the click returned after {found['click_s']:.1f} s: {found['click_said']}")
         if "answered" in found:
-            print(f"; {found['answered']} pictures were answered by then, none of them kept", end="")
-    print()
+            print(f"{name}: {found['answered']} pictures were answered by then, {found['predictions']} are kept")
 
 
 _HEADER = (
-    "round", "tasks", "predictions", "without", "duplicates", "kills", "click s", "there then", "brought later",
+    "round", "tasks", "predictions", "without", "duplicates", "kills", "click s", "at click", "in the reply", "pushed",
     "last after s", "images/s",
 )  # fmt: skip
 
 
 def _row(name: str, found: Mapping[str, Any]) -> list[str]:
-    kept = found["predictions"] > 0
+    struck = [kill["server"] for kill in found.get("kills", ())]
     return [
         name,
         *(str(found[key]) for key in ("tasks", "predictions", "without", "duplicates")),
-        str(len(found.get("kills", ()))),
+        f"{struck.count('backend')}+{struck.count('Label Studio')}",
         f"{found['click_s']:.1f}",
-        *(str(found[key]) for key in ("there_when_the_click_returned", "brought_later")),
-        f"{found['last_s']:.1f}" if "last_s" in found else "-",
-        f"{found['images_per_s']:.1f}" if kept else "0",
+        str(found["there_when_the_click_returned"]),
+        str(found["in_reply"]),
+        _pushed(found),
+        *((f"{found[key]:.1f}" if key in found else "-") for key in ("last_s", "images_per_s")),
     ]
+
+
+def _pushed(found: Mapping[str, Any]) -> str:
+    """A Label Studio that dies while it stores a reply keeps part of it: then more than the rest was pushed."""
+    lost = any(kill["within_click"] and kill["server"] == "Label Studio" for kill in found.get("kills", ()))
+    return f"{max(0, found['predictions'] - found['in_reply'])}{'+' if lost and found['in_reply'] else ''}"
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -104,6 +110,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name, value in (quick if chosen.quick else usual).items():
         if getattr(chosen, name) is None:
             setattr(chosen, name, value)
+    if not 4 <= chosen.tasks <= 10_000 or chosen.kills < 0:
+        parser.error("--tasks is 4 to 10000, and --kills is not negative")
     return chosen
 
 

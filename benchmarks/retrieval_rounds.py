@@ -5,6 +5,7 @@ Raises MeasuringFailed.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,11 +55,11 @@ def plan(name: str, tasks: int, kills: int, *, quick: bool) -> list[Blow]:
         return [Blow("Label Studio", "stored", 1)]
     if name == "undisturbed" or not kills:
         return []
-    within = [Blow("backend", "computed", tasks * number // (kills - 1)) for number in range(1, kills - 1)]
     # a push in doubt is looked up a minute later, which a quick run spares itself
-    label_studio = Blow("Label Studio", "computed" if quick else "stored", tasks // 4)
+    label_studio = Blow("Label Studio", "computed", tasks // 4) if quick else Blow("Label Studio", "stored", tasks // 8)
+    within = [Blow("backend", "computed", tasks * number // (kills - 1)) for number in range(1, kills - 1)]
     last = [Blow("backend", "stored", tasks // 2)] if kills > 1 else []
-    return [Blow("backend", "accepted", tasks), *within, label_studio, *last]
+    return [Blow("backend", "accepted", tasks), label_studio, *within, *last]
 
 
 class Progress:
@@ -127,6 +128,7 @@ def prelabel_round(bench: Bench, name: str, blows: Sequence[Blow]) -> dict[str, 
         click.join(bench.patience_s + AFTER_CLICK_S)
     return {
         **figures(bench, project.id, click),
+        "in_reply": _num_in_reply(folder / "prelabel.log"),
         "last_s": last_s,
         "images_per_s": bench.tasks / last_s,
         "kills": struck,
@@ -173,7 +175,7 @@ def stock_round(bench: Bench) -> dict[str, Any]:
         answered = (folder / "stock.log").read_text(encoding="utf-8").count("answered ")
         say(click, f"the click returned; {answered} pictures were answered")
         time.sleep(2)
-    return {**figures(bench, project.id, click), "answered": answered, "images_per_s": answered / click.seconds}
+    return {**figures(bench, project.id, click), "in_reply": 0, "answered": answered}
 
 
 def figures(bench: Bench, project_id: int, click: Click) -> dict[str, Any]:
@@ -185,8 +187,13 @@ def figures(bench: Bench, project_id: int, click: Click) -> dict[str, Any]:
         "click_s": click.seconds,
         "click_said": click.said,
         "there_when_the_click_returned": click.num_there,
-        "brought_later": found.predictions - click.num_there,
     }
+
+
+def _num_in_reply(log_path: Path) -> int:
+    """How many predictions the backend's reply held; 0 if it was killed before it replied."""
+    told = re.search(r"(\d+) of \d+ tasks predicted", log_path.read_text(encoding="utf-8", errors="replace"))
+    return int(told[1]) if told else 0
 
 
 def say(click: Click, what: str) -> None:
