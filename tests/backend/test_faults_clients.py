@@ -60,7 +60,7 @@ def leave_soon(server: Server, number: int) -> None:
 
 def test_clients_that_leave_leak_nothing_and_leave_only_the_work_itself(tmp_path: Path) -> None:
     engine = WatchedEngine(1)
-    with serving(tmp_path, engine, max_requests=NUM_CLIENTS) as server:
+    with serving(tmp_path, engine, max_requests=NUM_CLIENTS, max_slots=1) as server:
         assert server.predict(task(0)).json()["results"][0]["result"]
         until(lambda: engine.num_done == 1)
         time.sleep(0.1)
@@ -73,7 +73,6 @@ def test_clients_that_leave_leak_nothing_and_leave_only_the_work_itself(tmp_path
             waiting.append(server.client.get("/health").json()["work"]["waiting"])
         assert max(waiting) <= 10, "a task that is asked for again and again waits once"
         until(lambda: sum(states(tmp_path).values()) == 10)
-        until(lambda: engine.num_asked - engine.num_cancelled == 1 + 9)
         engine.open()
         until(lambda: states(tmp_path).get("done", 0) + states(tmp_path).get("returned", 0) == 10)
         until(lambda: engine.num_tasks <= before[0])
