@@ -7,7 +7,9 @@ attempt alone and none of those that happened to run beside it does.
 
 from __future__ import annotations
 
+import math
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from backend.store import answers, rows
@@ -44,6 +46,7 @@ NEXT_SUSPECT = """SELECT id FROM work WHERE state = 'queued' AND attempts > 0
 NEXT_PROJECTS = """SELECT id FROM project p WHERE EXISTS
     (SELECT 1 FROM work WHERE state = 'queued' AND project_id = p.id AND interactive = 0 AND attempts = 0)
     ORDER BY turn, id LIMIT ?"""
+RUNNING = "SELECT project_id FROM work WHERE state = 'running'"
 NEXT_OF_PROJECT = """SELECT id FROM work WHERE state = 'queued' AND project_id = ? AND interactive = 0
     AND attempts = 0 ORDER BY id LIMIT ?"""
 
@@ -106,16 +109,25 @@ def claim(connection: sqlite3.Connection, limit: int, now: float) -> list[Work]:
 
 
 def _in_turns(connection: sqlite3.Connection, limit: int) -> list[int]:
-    """One row of each project in turn, again and again; who got one last is last the next time."""
+    """One row of each project in turn, again and again; who got one last is last the next time.
+
+    Projects below their share of what runs come first. By turns alone, one whose pictures lie on a host that never
+    answers would hold ever more places: its rows end a minute after they began, the others' after seconds.
+    """
+    running = Counter(row[0] for row in connection.execute(RUNNING))
+    projects = [row[0] for row in connection.execute(NEXT_PROJECTS, [limit + len(running)])]
     queues = {
-        row[0]: [r[0] for r in connection.execute(NEXT_OF_PROJECT, [row[0], limit])]
-        for row in connection.execute(NEXT_PROJECTS, [limit]).fetchall()
+        project_id: [row[0] for row in connection.execute(NEXT_OF_PROJECT, [project_id, limit])]
+        for project_id in projects
     }
+    share = math.ceil((limit + running.total()) / max(1, len(running.keys() | queues.keys())))
     turn = int(connection.execute("SELECT coalesce(max(turn), 0) FROM project").fetchone()[0])
     taken: list[int] = []
     while queues and len(taken) < limit:
-        for project_id in list(queues)[: limit - len(taken)]:
+        below = [project_id for project_id in queues if running[project_id] < share]
+        for project_id in (below or list(queues))[: limit - len(taken)]:
             taken.append(queues[project_id].pop(0))
+            running[project_id] += 1
             turn += 1
             connection.execute("UPDATE project SET turn = ? WHERE id = ?", [turn, project_id])
             if not queues[project_id]:

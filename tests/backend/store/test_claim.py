@@ -33,9 +33,30 @@ def test_projects_take_turns_whatever_their_size(store: Store) -> None:
 
 def test_a_late_project_does_not_catch_up_on_turns_it_never_waited_for(store: Store) -> None:
     accepted(store, tasks(200, "old"))
-    store.claim(100, 2.0)
+    for row in store.claim(100, 2.0):
+        store.finish(row.id, ANSWER, None, False, 2.0)
     accepted(store, tasks(50, "new"))
     assert Counter(row.project for row in store.claim(20, 3.0)) == {"old": 10, "new": 10}
+
+
+def test_a_project_whose_tasks_never_end_leaves_the_others_their_share(store: Store) -> None:
+    accepted(store, tasks(200, "stuck"))
+    store.claim(8, 2.0)
+    accepted(store, tasks(200, "quick"))
+    running = 8
+    for _ in range(50):
+        rows = store.claim(12 - running, 3.0)
+        for row in rows:
+            if row.project == "quick":
+                store.finish(row.id, ANSWER, None, False, 3.0)
+        running += sum(row.project == "stuck" for row in rows)
+    assert running == 8, "more than its share already: nothing is added"
+
+
+def test_places_that_no_other_project_needs_go_to_the_one_that_has_work(store: Store) -> None:
+    accepted(store, tasks(20, "large"))
+    accepted(store, tasks(2, "small"))
+    assert Counter(row.project for row in store.claim(12, 2.0)) == {"large": 10, "small": 2}
 
 
 def test_a_requeue_takes_the_attempt_back(store: Store) -> None:
