@@ -45,6 +45,7 @@ class WorkStore(Protocol):
     ) -> Work: ...
     def fail(self, work_id: int, reason: str, message: str, now: float) -> None: ...
     def requeue(self, work_id: int, now: float) -> Work: ...
+    def give_back(self, work_ids: Sequence[int], now: float) -> None: ...
     def summary(self) -> list[ProjectSummary]: ...
 
 
@@ -135,13 +136,9 @@ class Worker:
             await self._give_back(list(jobs), close_s)
 
     async def _give_back(self, work_ids: list[int], limit_s: float) -> None:
-        def requeue() -> None:
-            for work_id in work_ids:
-                self._store.requeue(work_id, self._clock())
-
         try:
             async with asyncio.timeout(limit_s):
-                await self._calls.run(requeue)
+                await self._calls.run(lambda: self._store.give_back(work_ids, self._clock()))
         except (StoreError, TimeoutError) as error:
             log.warning(
                 "%d tasks under way could not be queued again; the next start does it: %s", len(work_ids), error

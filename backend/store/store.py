@@ -94,6 +94,12 @@ class Store:
         with self._database.write() as connection:
             return work.requeue(connection, work_id, now, attempt_counts=attempt_counts, max_attempts=max_attempts)
 
+    def give_back(self, work_ids: Sequence[int], now: float) -> None:
+        """Put running rows back at a shutdown, all in one transaction: there is little time. No attempt is counted."""
+        with self._database.write() as connection:
+            for work_id in work_ids:
+                work.requeue(connection, work_id, now, attempt_counts=False, max_attempts=MAX_ATTEMPTS)
+
     def recover(self, now: float, max_attempts: int = MAX_ATTEMPTS) -> int:
         """At the start of the serving process: what was running is queued, or FAILED as "crashed". Returns how many.
 

@@ -103,6 +103,12 @@ class Served(Running):
         answered = self.steer / "answered"
         return answered.stat().st_size if answered.exists() else 0
 
+    def num_running(self) -> int:
+        """Requests the engine works on."""
+        found = re.search(r"^prelabel_engine_running (\S+)", self.client.get("/metrics").text, re.MULTILINE)
+        assert found
+        return int(float(found[1]))
+
     def children(self) -> list[int]:
         """Every process it started, theirs too."""
         found: list[int] = []

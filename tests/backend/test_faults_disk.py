@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
 import time
@@ -56,6 +57,23 @@ def test_on_a_full_disk_people_are_served_bulk_work_waits_and_all_goes_on_when_t
         leftovers = [path.name for path in server.data_dir.iterdir()]
     assert sorted(leftovers)[:4] == ["model.json", "prelabel.db", "prelabel.db-shm", "prelabel.db-wal"]
     assert len(leftovers) == 6, leftovers
+
+
+def test_what_is_remembered_beside_the_store_may_fail_to_be_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("backend.state.os.fsync", full)
+    with serving(tmp_path) as server:
+        setup = setup_body(extra_params={"extra_instructions": "Mention the collar."})
+        version = server.client.post("/setup", json=setup).json()["model_version"]
+        assert server.predict(task(1)).json()["results"][0]["model_version"] == version, (
+            "they hold until the next start"
+        )
+        until(lambda: sum("could not be saved: No space left" in line for line in caplog.messages) == 2)
+    assert not list(tmp_path.glob("*.json*"))
 
 
 @contextmanager

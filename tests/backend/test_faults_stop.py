@@ -14,14 +14,17 @@ from tests.backend.serving import task, until
 from tests.backend.test_background_process import wait_ended
 
 NUM_TASKS = 300
+TASKS = [task(n) for n in range(NUM_TASKS)]
+INLINE = task(1_000, "data:image/png;base64,AAAA")
+"""Not kept in the store: it can only be answered now."""
 
 
-def ask_in_background(server: Served, replies: list[Any]) -> threading.Thread:
-    """One click on all tasks; the reply, or what went wrong, is put into `replies`."""
+def ask_in_background(server: Served, replies: list[Any], *tasks: dict[str, Any]) -> threading.Thread:
+    """The reply, or what went wrong, is put into `replies`."""
 
     def ask() -> None:
         try:
-            replies.append(server.predict(*(task(n) for n in range(NUM_TASKS))))
+            replies.append(server.predict(*tasks))
         except Exception as error:
             replies.append(error)
 
@@ -32,20 +35,25 @@ def ask_in_background(server: Served, replies: list[Any]) -> threading.Thread:
 
 def test_a_stop_answers_with_what_is_done_and_the_next_start_does_the_rest_once(tmp_path: Path) -> None:
     replies: list[Any] = []
+    refused: list[Any] = []
     with served(tmp_path, stop_s=4) as server:
         (server.steer / "gate").write_text("20")
-        asking = ask_in_background(server, replies)
+        asking = ask_in_background(server, replies, *TASKS)
         until(lambda: states(server.data_dir).get("done") == 20)
+        beside = ask_in_background(server, refused, INLINE)
+        until(lambda: server.num_running() == 128 + 1)
         engine = server.children()
         server.process.send_signal(signal.SIGTERM)
         until(lambda: not server.is_listening())
         asking.join()
+        beside.join()
         assert server.end() == 0
         assert "Traceback" not in server.output
         for pid in engine:
             wait_ended(pid)
     results = replies[0].json()["results"]
     assert ([bool(result) for result in results].count(True), len(results)) == (20, NUM_TASKS)
+    assert (refused[0].status_code, bool(refused[0].headers["retry-after"])) == (503, True)
     assert states(tmp_path / "data") == {"returned": 20, "queued": NUM_TASKS - 20}
 
     (tmp_path / "steer" / "gate").unlink()
@@ -60,7 +68,7 @@ def test_a_kill_ends_the_engine_too_and_the_next_start_takes_its_work_up_again(t
     replies: list[Any] = []
     with served(tmp_path) as server:
         (server.steer / "gate").write_text("0")
-        asking = ask_in_background(server, replies)
+        asking = ask_in_background(server, replies, *TASKS)
         until(lambda: states(server.data_dir).get("running", 0) == 128)
         children = server.children()
         assert len(children) >= 2, "the engine and the process that reads large bodies"

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 from backend.store import Store, WorkState
-from tests.backend.store.given import ANSWER, accepted, task, tasks
+from tests.backend.store.given import ANSWER, accepted, states, task, tasks
 
 
 def test_a_claim_counts_as_an_attempt(store: Store) -> None:
@@ -64,6 +64,15 @@ def test_a_requeue_takes_the_attempt_back(store: Store) -> None:
     (row,) = store.claim(1, 2.0)
     back = store.requeue(row.id, 3.0)
     assert (back.state, back.attempts) == (WorkState.QUEUED, 0)
+
+
+def test_what_a_shutdown_gives_back_is_queued_at_once_and_nothing_counts(store: Store) -> None:
+    accepted(store, tasks(4))
+    store.claim(3, 2.0)
+    store.finish(3, ANSWER, None, False, 2.0)
+    store.give_back([1, 2, 3], 3.0)
+    assert states(store, tasks(4)) == ["queued", "queued", "done", "queued"]
+    assert [row.attempts for row in store.claim(9, 4.0)] == [1, 1, 1]
 
 
 def test_a_requeue_after_the_engine_died_counts_up_to_the_limit(store: Store) -> None:
