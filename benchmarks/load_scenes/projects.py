@@ -56,7 +56,7 @@ def run(folder: Path, quick: bool) -> SceneReport:
 
 def config_of(project: int) -> str:
     labels = "".join(f'<Choice value="{label}"/>' for label in labels_of(project))
-    control = f'<Choices name="kind{project}" toName="image">{labels}</Choices>'
+    control = f'<Choices name="kind{project}" toName="image" required="true">{labels}</Choices>'
     return f'<View><Image name="image" value="$image"/>{control}</View>'
 
 
