@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -47,6 +48,9 @@ async def _serve(settings: Settings, engine: Engine) -> int:
         listener.close()
         raise
     address = f"http://{_shown_host(settings.host)}:{listener.getsockname()[1]}"
+    # What is here now stays: looking through it again and again would stop the event loop for 0.1 s each time.
+    gc.collect()
+    gc.freeze()
     backend: Backend = app.state.backend
     server = _Server(
         uvicorn.Config(
