@@ -61,6 +61,7 @@ class Work:
     """A row as it was read. `reason` is a short word, `message` a sentence: why it failed, or its push did.
 
     `attempts` counts claims, this one included. `image_url` is None when the task has none, and once it is over.
+    `told`: Label Studio was told an answer of it at any time, by a reply or a push, so it may have one.
     """
 
     id: int
@@ -78,6 +79,7 @@ class Work:
     needs_review: bool
     push_attempts: int
     interactive: bool
+    told: bool
 
 
 @dataclass(frozen=True, slots=True)

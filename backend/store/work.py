@@ -50,6 +50,9 @@ RUNNING = "SELECT project_id FROM work WHERE state = 'running'"
 NEXT_OF_PROJECT = """SELECT id FROM work WHERE state = 'queued' AND project_id = ? AND interactive = 0
     AND attempts = 0 ORDER BY id LIMIT ?"""
 
+RETRY_IDS = """SELECT id FROM work WHERE state = 'failed' AND (answer_id IS NOT NULL OR image_url IS NOT NULL)
+    AND project_id = (SELECT id FROM project WHERE name = ?) LIMIT ?"""
+
 
 def accept(
     connection: sqlite3.Connection, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float
@@ -228,9 +231,20 @@ def cancel_queued(connection: sqlite3.Connection, project: str | None, now: floa
 
 
 def retry_failed(connection: sqlite3.Connection, project: str, now: float) -> int:
-    """Queue up to CHUNK failed rows again; 0 when there are none left."""
-    return connection.execute(
-        f"""UPDATE work SET {_FRESH}, updated_at = ? WHERE id IN (SELECT id FROM work WHERE state = 'failed'
-        AND project_id = (SELECT id FROM project WHERE name = ?) LIMIT ?)""",  # noqa: S608 - constants
-        [now, rows.clean(project), CHUNK],
-    ).rowcount
+    """Begin up to CHUNK failed rows again; 0 when there are none left.
+
+    One with an answer has failed on its way to Label Studio: it is delivered again, not computed again. One that has
+    neither an answer nor a picture stays as it is.
+    """
+    ids = [row[0] for row in connection.execute(RETRY_IDS, [rows.clean(project), CHUNK])]
+    chosen = rows.id_list(ids)
+    connection.execute(
+        f"""UPDATE work SET state = 'done', reason = '', message = '', next_try_at = 0, push_attempts = 0,
+        updated_at = ? WHERE answer_id IS NOT NULL AND id {rows.IN_IDS}""",  # noqa: S608 - constants
+        [now, chosen],
+    )
+    connection.execute(
+        f"UPDATE work SET {_FRESH}, updated_at = ? WHERE state = 'failed' AND id {rows.IN_IDS}",  # noqa: S608 - constants
+        [now, chosen],
+    )
+    return len(ids)

@@ -46,6 +46,7 @@ class World(RuleBasedStateMachine):
         self.now = 1.0
         self.states: dict[Key, str] = {}
         self.attempts: Counter[Key] = Counter()
+        self.answered: set[Key] = set()
         self.ids: dict[Key, int] = {}
         self.label_studio: Counter[Key] = Counter()
         self.deleted: set[Key] = set()
@@ -70,6 +71,7 @@ class World(RuleBasedStateMachine):
         for key, row in zip(keys, rows, strict=True):
             if self.states.get(key) in (None, "failed", "cancelled"):
                 self.states[key], self.attempts[key] = "queued", 0
+                self.answered.discard(key)
             assert (row.project, row.task_id, self.ids.setdefault(key, row.id)) == (*key, row.id)
         self.requests.append(Request([row.id for row in rows], self.now))
 
@@ -101,6 +103,7 @@ class World(RuleBasedStateMachine):
         row = self.store.finish(self.ids[key], answer, 0.5, same, self.now)
         if self.states[key] in ("queued", "running"):
             self.states[key] = "done"
+            self.answered.add(key)
             assert row.answer_key == answer.key
         assert self.store.answer(answer.key) == answer
 
@@ -112,6 +115,7 @@ class World(RuleBasedStateMachine):
             self.attempts[key] += 1
             self.store.finish(row.id, StoredAnswer(f"{key}", "{}"), 0.5, False, self.now)
             self.states[key] = "done"
+            self.answered.add(key)
 
     @rule(number=pick)
     def fail(self, number: int) -> None:
@@ -178,7 +182,9 @@ class World(RuleBasedStateMachine):
     def _push(self, rows: list[Work], end: str) -> None:
         keys, ids = [self.key(row.id) for row in rows], [row.id for row in rows]
         missing = [
-            key for key, row in zip(keys, rows, strict=True) if row.state == "done" or not self.label_studio[key]
+            key
+            for key, row in zip(keys, rows, strict=True)
+            if (row.state == "done" and not row.told) or not self.label_studio[key]
         ]
         if end in ("ok", "reply lost", "hangs"):
             self.label_studio.update(missing)
@@ -214,7 +220,10 @@ class World(RuleBasedStateMachine):
         failed = [key for key, state in self.states.items() if key[0] == project and state == "failed"]
         assert self.store.retry_failed(project, self.now) == len(failed)
         for key in failed:
-            self.states[key], self.attempts[key] = "queued", 0
+            if key in self.answered:
+                self.states[key] = "done"
+            else:
+                self.states[key], self.attempts[key] = "queued", 0
 
     @rule(seconds=st.sampled_from([2.0, 9.0, 30.0]))
     def wait(self, seconds: float) -> None:

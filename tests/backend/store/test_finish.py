@@ -96,6 +96,30 @@ def test_failed_work_of_one_project_can_be_retried(store: Store) -> None:
     assert [(row.project, row.attempts) for row in store.claim(9, 5.0)] == [("a", 1), ("a", 1)]
 
 
+def test_what_failed_in_its_delivery_is_delivered_again_and_not_computed_again(store: Store) -> None:
+    first, second = done(store, 2)
+    store.take_due("12.17", 1, 60.0, 2.0)
+    store.push_failed([first.id], 5.0, "unsent", 3.0, sent=False)
+    store.drop([first.id, second.id], "config_changed", "The label config was changed.", 4.0)
+    assert store.retry_failed("12.17", 5.0) == 2
+    assert store.claim(9, 6.0) == []
+    due = store.due("12.17", 9, 6.0)
+    assert [(row.id, row.answer_key, row.score, row.reason) for row in due] == [
+        (first.id, ANSWER.key, 0.9, ""),
+        (second.id, ANSWER.key, 0.9, ""),
+    ]
+    assert [(row.told, row.push_attempts) for row in due] == [(True, 0), (False, 0)]
+
+
+def test_a_task_without_answer_and_picture_stays_failed(store: Store) -> None:
+    accepted(store, [task(1, url=None), task(2)])
+    for row in store.claim(2, 2.0):
+        store.fail(row.id, "image_missing", "The task's data has no picture.", 3.0)
+    assert store.retry_failed("12.17", 4.0) == 1
+    (failed,) = store.failures("12.17", 9)
+    assert (failed.task_id, failed.reason) == (1, "image_missing")
+
+
 def test_cancelling_stops_what_is_not_computed_and_nothing_else(store: Store) -> None:
     (finished,) = done(store)
     accepted(store, [*tasks(5), *tasks(2, "other")])
