@@ -17,18 +17,17 @@ import pytest
 
 from backend import core
 from backend.core import DurableCore
-from backend.durable import Ask
 from backend.errors import StoreFull
 from backend.http.requests import TaskInput
 from backend.keeping import FILE_NAME, open_store
-from backend.recipe import recipe_of
+from backend.model import PrelabelModel
 from backend.settings import load_settings
 from backend.store import Store, WorkState
 from label_config import parse_label_config
 from tests.backend.fake_label_studio import LEGACY_KEY
 from tests.backend.gate import GateEngine
 from tests.backend.served import states
-from tests.backend.serving import CONFIG
+from tests.backend.serving import CONFIG, look_up_at_once
 from tests.backend.store.given import RECIPE, accepted, done, tasks
 from tests.fakes import FakeEngine, FakeImages
 
@@ -87,11 +86,14 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 async def under_way(running: DurableCore, engine: GateEngine) -> None:
     """Begin four tasks; two are done."""
-    recipe = recipe_of(parse_label_config(CONFIG), running.projects.options(PROJECT), 256)
-    ask = Ask(PROJECT, CONFIG, recipe, interactive=False)
+    model = PrelabelModel(PROJECT, core=running, schema=parse_label_config(CONFIG))
     inputs = [TaskInput(number, f"https://shop.example/{number}.jpg") for number in range(4)]
-    deadline = asyncio.get_running_loop().time() + 0.2
-    assert sum(bool(result.prediction) for result in await running.predict(ask, inputs, deadline)) == 2
+    deadline = asyncio.get_running_loop().time() + 30
+    asking = asyncio.create_task(model.predict_tasks(inputs, deadline, interactive=False, keep_config=CONFIG))
+    await until(lambda: states(running.settings.data_dir) == {"done": 2, "running": 2})
+    await asyncio.sleep(0.05)  # for the news to reach the request
+    running.worker.answer_now()
+    assert sum(bool(result.prediction) for result in await asking) == 2
     await until(lambda: engine.num_asked == 4)
 
 
@@ -103,7 +105,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("what", ["engine", "pictures", "store", "Label Studio", "all of them", "nothing"])
 def test_it_ends_in_time_whatever_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    monkeypatch.setattr("backend.durable.CHECK_S", 0.0)  # what was in the reply is looked up at once
+    look_up_at_once(monkeypatch)
 
     def hangs(name: str) -> bool:
         return what in (name, "all of them")
