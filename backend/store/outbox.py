@@ -23,7 +23,12 @@ PROJECTS_DUE = """SELECT name FROM project p WHERE EXISTS
 
 
 def returned(
-    connection: sqlite3.Connection, ids: Sequence[int], check_at: float, now: float, accepted_at: float | None
+    connection: sqlite3.Connection,
+    ids: Sequence[int],
+    check_at: float,
+    now: float,
+    accepted_at: float | None,
+    told_at: float,
 ) -> list[int]:
     before = now if accepted_at is None else accepted_at
     chosen = connection.execute(
@@ -35,7 +40,7 @@ def returned(
     connection.execute(
         f"""UPDATE work SET state = 'returned', check_at = max(check_at, ?), told_at = ?, updated_at = ?
         WHERE id {rows.IN_IDS}""",  # noqa: S608 - constants
-        [check_at, now, now, rows.id_list(allowed)],
+        [check_at, told_at, now, rows.id_list(allowed)],
     )
     return [work_id for work_id in ids if work_id in allowed]
 

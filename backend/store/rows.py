@@ -60,6 +60,7 @@ def works(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Work]:
     return [found[work_id] for work_id in ids]
 
 
-def work(connection: sqlite3.Connection, work_id: int) -> Work:
-    """Raises LookupError."""
-    return works(connection, [work_id])[0]
+def work(connection: sqlite3.Connection, work_id: int) -> Work | None:
+    """None: it was forgotten."""
+    row = connection.execute(f"{SELECT_WORK} WHERE w.id = ?", [work_id]).fetchone()
+    return work_of(row) if row else None

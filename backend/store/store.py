@@ -60,7 +60,8 @@ class Store:
         """Queue `items`, or find what there is of them; one Work an item, in order. Their recipes must be saved.
 
         What had failed or was cancelled is queued again; everything else keeps its state. Until `reply_until`, or until
-        `reply_ended`, none of them is due. Call `reply_ended` once for each accept. Raises ValueError.
+        `reply_ended`, none of them is due. Call `reply_ended` once for each accept. Raises ValueError. What other
+        versions of a task brought nothing are forgotten, so a row may be gone when its job ends.
         """
         with self._database.write() as connection:
             return work.accept(connection, items, interactive=interactive, reply_until=reply_until, now=now)
@@ -70,12 +71,19 @@ class Store:
         with self._database.write() as connection:
             return work.claim(connection, limit, now)
 
-    def finish(self, work_id: int, answer: StoredAnswer, score: float | None, needs_review: bool, now: float) -> Work:
-        """Save the answer and mark the row DONE. A row that is over (cancelled, say) keeps its state."""
+    def finish(
+        self, work_id: int, answer: StoredAnswer, score: float | None, needs_review: bool, now: float
+    ) -> Work | None:
+        """Save the answer and mark the row DONE. A row that is over (cancelled, say) keeps its state.
+
+        None: the row was forgotten meanwhile (see `accept`); the answer is saved nevertheless.
+        """
         with self._database.write() as connection:
             return work.finish(connection, work_id, answer, score, needs_review, now)
 
-    def finish_with(self, work_id: int, answer_key: str, score: float | None, needs_review: bool, now: float) -> Work:
+    def finish_with(
+        self, work_id: int, answer_key: str, score: float | None, needs_review: bool, now: float
+    ) -> Work | None:
         """As `finish`, with an answer that is stored already. Raises LookupError if it is not."""
         with self._database.write() as connection:
             return work.finish(connection, work_id, answer_key, score, needs_review, now)
@@ -86,16 +94,19 @@ class Store:
 
     def requeue(
         self, work_id: int, now: float, *, attempt_counts: bool = False, max_attempts: int = MAX_ATTEMPTS
-    ) -> Work:
+    ) -> Work | None:
         """Put a running row back. `attempt_counts`: the engine died, perhaps of it; then, at `max_attempts`, it FAILED.
 
-        Without it (shutdown, engine busy) the attempt is taken back.
+        Without it (shutdown, engine busy) the attempt is taken back. None: the row was forgotten.
         """
         with self._database.write() as connection:
             return work.requeue(connection, work_id, now, attempt_counts=attempt_counts, max_attempts=max_attempts)
 
     def give_back(self, work_ids: Sequence[int], now: float) -> None:
-        """Put running rows back at a shutdown, all in one transaction: there is little time. No attempt is counted."""
+        """Put running rows back at a shutdown, all in one transaction: there is little time. No attempt is counted.
+
+        Rows that were forgotten meanwhile are left out.
+        """
         with self._database.write() as connection:
             for work_id in work_ids:
                 work.requeue(connection, work_id, now, attempt_counts=False, max_attempts=MAX_ATTEMPTS)
@@ -118,15 +129,23 @@ class Store:
     # From answer to Label Studio
 
     def returned(
-        self, work_ids: Sequence[int], check_at: float, now: float, *, accepted_at: float | None = None
+        self,
+        work_ids: Sequence[int],
+        check_at: float,
+        now: float,
+        *,
+        accepted_at: float | None = None,
+        told_at: float | None = None,
     ) -> list[int]:
         """Call it before a reply is sent. Returns the ids whose predictions may go out in it; they are RETURNED now.
 
         The reply has to give `[]` for the others: they are being pushed, or Label Studio was told since `accepted_at`
-        (the `now` of this request's `accept`). At `check_at` those in the reply are due, to be looked up.
+        (when it chose the tasks of this request). `told_at`: when it will have stored this reply, by default `now`.
+        At `check_at` those in the reply are due, to be looked up.
         """
         with self._database.write() as connection:
-            return outbox.returned(connection, work_ids, check_at, now, accepted_at)
+            at = now if told_at is None else told_at
+            return outbox.returned(connection, work_ids, check_at, now, accepted_at, at)
 
     def reply_ended(self, work_ids: Sequence[int], now: float) -> None:
         """The request that accepted `work_ids` is over, however it ended; what it did not return is due at once."""
@@ -181,7 +200,7 @@ class Store:
         return self._in_steps(lambda connection: work.cancel_queued(connection, None, now))
 
     def retry_failed(self, project: str, now: float) -> int:
-        """Queue again all that failed, in steps."""
+        """Queue again all that failed, in steps. What failed in its delivery keeps its answer and is DONE again."""
         return self._in_steps(lambda connection: work.retry_failed(connection, project, now))
 
     def summary(self) -> list[ProjectSummary]:

@@ -145,8 +145,8 @@ def finish(
     score: float | None,
     needs_review: bool,
     now: float,
-) -> Work:
-    """`answer` is a new one, or the key of one that is stored. Raises LookupError if either is not there."""
+) -> Work | None:
+    """`answer` is a new one, or the key of one that is stored: LookupError if it is not. None: the row is forgotten."""
     if isinstance(answer, StoredAnswer):
         answer_id = answers.save_answer(connection, answer, now)
     else:
@@ -173,7 +173,7 @@ def reason_and_message(reason: str, message: str) -> tuple[str, str]:
 
 def requeue(
     connection: sqlite3.Connection, work_id: int, now: float, *, attempt_counts: bool, max_attempts: int
-) -> Work:
+) -> Work | None:
     if attempt_counts:
         _end_attempts(connection, [work_id], max_attempts, now)
     else:

@@ -75,6 +75,20 @@ def test_what_a_shutdown_gives_back_is_queued_at_once_and_nothing_counts(store: 
     assert [row.attempts for row in store.claim(9, 4.0)] == [1, 1, 1]
 
 
+def test_a_row_that_was_forgotten_while_it_ran_is_no_trouble_for_the_others(store: Store) -> None:
+    accepted(store, tasks(3))
+    store.claim(3, 2.0)
+    store.cancel_project("12.17", 3.0)
+    accepted(store, tasks(2), 4.0)
+    store.claim(2, 5.0)
+    store.reply_ended([3], 6.0)
+    accepted(store, [task(3, version="v2")], 7.0)
+    store.give_back([3, 1, 2], 8.0)
+    assert store.requeue(3, 9.0) is None
+    assert store.requeue(3, 9.0, attempt_counts=True) is None
+    assert store.summary()[0].states == {WorkState.QUEUED: 3}
+
+
 def test_a_requeue_after_the_engine_died_counts_up_to_the_limit(store: Store) -> None:
     accepted(store, tasks(1))
     for attempt in (1, 2, 3):

@@ -41,10 +41,18 @@ def test_an_answer_that_is_not_there_is_an_error_and_changes_nothing(store: Stor
     assert store.summary()[0].states == {WorkState.RUNNING: 1}
 
 
-def test_work_that_is_not_there_is_an_error_and_changes_nothing(store: Store) -> None:
-    with pytest.raises(LookupError):
-        store.finish(77, ANSWER, None, False, 3.0)
-    assert store.answer(ANSWER.key) is None
+def test_the_answer_of_a_row_that_was_forgotten_is_kept(store: Store) -> None:
+    assert store.finish(77, ANSWER, None, False, 3.0) is None
+    assert store.answer(ANSWER.key) == ANSWER
+    assert store.summary() == []
+
+
+def test_news_of_a_row_that_was_forgotten_changes_nothing(store: Store) -> None:
+    (row,) = done(store)
+    store.fail(77, "image_timeout", "", 3.0)
+    store.reply_ended([77], 3.0)
+    assert store.returned([77, row.id], 9.0, 3.0) == [row.id]
+    assert store.summary()[0].states == {WorkState.RETURNED: 1}
 
 
 def test_cancelled_work_keeps_its_state_and_the_answer_is_kept(store: Store) -> None:
