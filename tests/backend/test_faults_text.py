@@ -48,9 +48,10 @@ def test_text_that_cannot_be_kept_is_refused_by_name(
     assert f'"{field}"' in reply["error"]["message"]
 
 
-@pytest.mark.parametrize("text", [HALF, "a\0b"], ids=["half a pair", "NUL"])
-def test_an_address_that_is_no_text_costs_its_own_task_only(server: Server, text: str) -> None:
-    status, reply = post(server, "/predict", predict_body(task(1, f"https://shop.example/{text}.jpg"), task(2)))
+@pytest.mark.parametrize(("text", "beside"), [(HALF, 11), ("a\0b", 12)], ids=["half a pair", "NUL"])
+def test_an_address_that_is_no_text_costs_its_own_task_only(server: Server, text: str, beside: int) -> None:
+    body = predict_body(task(1, f"https://shop.example/{text}.jpg"), task(beside))
+    status, reply = post(server, "/predict", body)
     assert (status, [bool(result) for result in reply["results"]]) == (200, [False, True])
 
 
