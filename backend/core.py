@@ -131,8 +131,10 @@ class DurableCore(Core):
             self.store,
             self._calls,
             self.worker,
+            engine,
             self.service,
             max_waiting=10 * settings.max_tasks,
+            known_model=lambda: self._names.known(engine.status),
             wake_delivery=self.delivery.wake,
         )
         self._pruner: asyncio.Task[None] | None = None
@@ -157,9 +159,15 @@ class DurableCore(Core):
         until = time.monotonic() + limit_s
         if self._pruner is not None:
             self._pruner.cancel()
-        await self.worker.stop(limit_s * 0.4)
-        await self._durable.close(limit_s * 0.1)
-        await self.delivery.stop(limit_s * 0.2)
+        for part, end in (
+            ("worker", self.worker.stop(limit_s * 0.4)),
+            ("replies", self._durable.close(limit_s * 0.1)),
+            ("delivery", self.delivery.stop(limit_s * 0.2)),
+        ):
+            try:
+                await end
+            except Exception:  # what is left must be ended, too
+                log.exception("the %s did not end in order", part)
         await super().close((until - time.monotonic()) * 0.7)
         try:
             async with asyncio.timeout(until - time.monotonic()):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend import logs
-from backend.errors import EngineBusy, HeadersTooLarge, PrelabelError, Unauthorized
+from backend.errors import EngineBusy, Forbidden, HeadersTooLarge, PrelabelError, Unauthorized
 from backend.http.bodies import ClientGone
 from backend.http.errors import error_response, refusal
 from backend.metrics import Metrics
@@ -83,6 +83,7 @@ class Edge:
             _check_size(scope)
             if self._credentials and scope["path"] not in OPEN_PATHS:
                 self._credentials.check(_header(scope, b"authorization"))
+            _check_site(scope)
             await self._app(scope, exchange.receive, exchange.send)
         except ClientGone:
             exchange.status = exchange.status or 499
@@ -160,6 +161,22 @@ def _check_size(scope: Scope) -> None:
     num_bytes = sum(len(name) + len(value) for name, value in headers)
     if len(headers) > MAX_HEADERS or num_bytes > MAX_HEADERS_BYTES:
         raise HeadersTooLarge("The request has too many or too long headers.")
+
+
+def _check_site(scope: Scope) -> None:
+    """Refuse what a web page of another site has a person's browser send: a browser on the same machine reaches a
+    backend that listens on loopback, and sends a password it remembers. Label Studio's server is no browser."""
+    if scope["method"] in ("GET", "HEAD"):
+        return
+    site, origin = _header(scope, b"sec-fetch-site"), _header(scope, b"origin")
+    ours = site in (b"same-origin", b"none") if site is not None else origin in (None, *_own_origins(scope))
+    if not ours:
+        raise Forbidden("This request comes from a web page of another site.")
+
+
+def _own_origins(scope: Scope) -> tuple[bytes, bytes]:
+    host = (_header(scope, b"host") or b"").lower()
+    return b"http://" + host, b"https://" + host
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

@@ -6,6 +6,7 @@ import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
@@ -112,14 +113,29 @@ def test_a_busy_engine_is_asked_again_until_it_has_room(tmp_path: Path) -> None:
         timer.join()
 
 
-def test_an_engine_that_restarts_until_the_deadline_is_503(tmp_path: Path) -> None:
-    engine = FakeEngine(ANSWER, delay_s=5)
-    with serving(tmp_path, engine, predict_deadline_s=0.4) as server:
-        timer = threading.Timer(0.1, setattr, (engine, "status", EngineStatus("restarting")))
-        timer.start()
-        reply = server.predict(task(1), task(2))
-        timer.join()
-        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "engine_not_ready")
+@pytest.mark.parametrize("state", ["restarting", "loading"])
+def test_tasks_are_taken_while_a_known_model_is_started_again(
+    tmp_path: Path, state: Literal["restarting", "loading"]
+) -> None:
+    engine = FakeEngine(ANSWER)
+    with serving(tmp_path, engine, predict_deadline_s=0.3) as server:
+        assert server.predict(task(1)).json()["results"][0]["result"]
+        until((tmp_path / "model.json").exists)
+        engine.status = EngineStatus(state)
+        assert server.predict(task(2), task(3)).json()["results"] == [[], []]
+        until(lambda: server.client.get("/health").json()["work"]["waiting"] == 2)
+        engine.status = READY_STATUS
+        until(lambda: server.client.get("/health").json()["work"]["waiting"] == 0)
+        assert len(engine.requests) == 3
+
+
+def test_a_model_that_cannot_be_started_again_takes_no_tasks(tmp_path: Path) -> None:
+    engine = FakeEngine(ANSWER)
+    with serving(tmp_path, engine, predict_deadline_s=0.3) as server:
+        until((tmp_path / "model.json").exists)
+        engine.status = EngineStatus("failed", message="it died six times")
+        assert server.predict(task(1), task(2)).status_code == 503
+        assert server.client.get("/health").json()["work"]["waiting"] == 0
 
 
 def test_health_tells_that_the_engine_was_restarted_and_why(tmp_path: Path) -> None:
