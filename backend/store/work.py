@@ -2,7 +2,8 @@
 
 Who is next (`claim`): those a person waits for; then one suspect; then the projects in turns. A suspect was running
 when the engine or prelabel ended. Only one runs at a time, so that a picture which ends the engine reaches the last
-attempt alone and none of those that happened to run beside it does.
+attempt alone and none of those that happened to run beside it does. Of the suspects, too, one
+that a person waits for is first; then come those tried less often, so that they do not wait for the one to blame.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ FORGET_OLDER = """DELETE FROM work WHERE project_id = ? AND task_id = ? AND mode
 NEXT_WAITED_FOR = """SELECT id FROM work WHERE state = 'queued' AND interactive = 1 AND attempts = 0
     ORDER BY id LIMIT ?"""
 NEXT_SUSPECT = """SELECT id FROM work WHERE state = 'queued' AND attempts > 0
-    AND NOT EXISTS (SELECT 1 FROM work WHERE state = 'running' AND attempts > 1) ORDER BY id LIMIT 1"""
+    AND NOT EXISTS (SELECT 1 FROM work WHERE state = 'running' AND attempts > 1)
+    ORDER BY interactive DESC, attempts, id LIMIT 1"""
 NEXT_PROJECTS = """SELECT id FROM project p WHERE EXISTS
     (SELECT 1 FROM work WHERE state = 'queued' AND project_id = p.id AND interactive = 0 AND attempts = 0)
     ORDER BY turn, id LIMIT ?"""

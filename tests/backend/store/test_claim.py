@@ -124,6 +124,20 @@ def test_of_suspects_only_one_runs_at_a_time_beside_others(store: Store) -> None
     assert [row.task_id for row in store.claim(3, 6.0)] == [2]
 
 
+def test_of_suspects_the_one_a_person_waits_for_is_first_and_the_one_tried_most_is_last(store: Store) -> None:
+    accepted(store, tasks(4))
+    store.claim(4, 2.0)
+    store.recover(3.0)
+    assert [row.task_id for row in store.claim(4, 4.0)] == [1]
+    store.recover(5.0)
+    accepted(store, [task(4)], 6.0, interactive=True)
+    order = []
+    while rows := store.claim(4, 7.0):
+        order += [row.task_id for row in rows]
+        store.finish(rows[0].id, ANSWER, None, False, 8.0)
+    assert order == [4, 2, 3, 1]
+
+
 def test_a_task_that_ends_the_engine_is_quarantined_alone(store: Store) -> None:
     """Whoever claims up to 16 at a time and dies whenever task 20 is among them still does all the others."""
     accepted(store, tasks(60))
