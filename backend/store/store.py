@@ -219,7 +219,10 @@ class Store:
             return overview.rate(connection, now, window_s)
 
     def prune(self, now: float, keep_s: float) -> int:
-        """Forget, in steps, rows that are over and answers nobody needs, older than `keep_s`. Returns rows removed."""
+        """Forget, in steps, rows that are over and answers nobody needs, older than `keep_s`. Returns rows removed.
+
+        Over is also what a reply held and nobody looked up since. It does not count as delivered.
+        """
         before = now - keep_s
         num_rows = self._in_steps(lambda connection: pruning.prune_work(connection, before, now))
         self._in_steps(lambda connection: pruning.prune_answers(connection, before))

@@ -64,6 +64,23 @@ def test_what_is_not_over_is_never_forgotten(store: Store) -> None:
     assert store.recipe("recipe-1") is not None
 
 
+def test_what_a_reply_held_and_nobody_looks_up_is_forgotten_without_counting_as_delivered(store: Store) -> None:
+    rows = done(store, 3)
+    store.delivered([rows[0].id], 2.0)
+    store.returned([rows[1].id], 120.0, 2.0)
+    store.returned([rows[2].id], 500.0, 2.0)
+    assert store.prune(300.0, 100.0) == 2
+    (summary,) = store.summary()
+    assert (summary.states, summary.num_delivered) == ({WorkState.RETURNED: 1}, 1)
+
+
+def test_what_a_push_may_have_lost_is_not_forgotten(store: Store) -> None:
+    (row,) = done(store)
+    store.take_due("12.17", 1, 60.0, 2.0)
+    store.push_failed([row.id], 50.0, "in_doubt", 3.0)
+    assert store.prune(1e9, 100.0) == 0
+
+
 def test_a_row_that_an_open_request_may_return_is_not_forgotten(store: Store) -> None:
     (row,) = done(store)
     store.delivered([row.id], 2.0)

@@ -38,7 +38,7 @@ QUERIES = {
     "projects due": (outbox.PROJECTS_DUE, [1.0]),
     "failures": (overview.FAILED_IDS, ["p3", 10]),
     "rate": (overview.NUM_FINISHED, [100.0, 160.0]),
-    "old rows": (pruning.OVER_IDS, [50.0, 1.0, 100]),
+    "old rows": (pruning.OVER_IDS, [50.0, 1.0, 1.0, 100]),
     "unused answers": (pruning.UNUSED_ANSWERS, [50.0, 100]),
 }
 
