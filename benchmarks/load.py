@@ -13,11 +13,13 @@ Each prints its figures beside their limits. With --check the command exits 1 if
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.load_scenes import health, interactive, overload, projects, store
 from benchmarks.load_scenes.figures import SceneReport, load_average
@@ -37,12 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scene", nargs="+", choices=list(SCENES), default=list(SCENES), help="only these")
     parser.add_argument("--quick", action="store_true", help="little of everything: to see that it works")
     parser.add_argument("--check", action="store_true", help="exit 1 if a limit does not hold")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="also write the figures here, into those that are there")
     args = parser.parse_args(arguments)
     print(hardware(), flush=True)
     reports = [measure(name, quick=args.quick) for name in args.scene]
     if args.json:
-        write_json(args.json, {"quick": args.quick, "scenes": {r.name: r.document() for r in reports}})
+        scenes = {**_scenes_in(args.json, quick=args.quick), **{r.name: r.document() for r in reports}}
+        write_json(args.json, {"quick": args.quick, "scenes": scenes})
     return 1 if args.check and not all(report.holds for report in reports) else 0
 
 
@@ -54,6 +57,12 @@ def measure(name: str, *, quick: bool) -> SceneReport:
     report = replace(report, load_average=(before, load_average()))
     report.print()
     return report
+
+
+def _scenes_in(path: Path, *, quick: bool) -> dict[str, Any]:
+    """What an earlier run of the same size wrote there."""
+    document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return dict(document["scenes"]) if document.get("quick") is quick else {}
 
 
 if __name__ == "__main__":

@@ -71,11 +71,11 @@ def _measure(backend: LocalBackend, bodies: dict[str, bytes], deadline_s: float)
         *latencies("/setup", _seconds(setups), worst=LIMIT_SETUP_S),
         *latencies("/webhook", _seconds(webhooks), worst=LIMIT_WEBHOOK_S),
         Figure("calls that failed", sum(reply.status != 200 for reply in [*idle, *healths, *setups, *webhooks]), "", 0),
+        Figure("/predict: replies that are not 200", sum(reply.status != 200 for reply in replies.values()), "", 0),
     ]
     for name, reply in replies.items():
         figures += [
             Figure(f"{name}: replied after", reply.seconds, "s", deadline_s + LATE_S),
-            Figure(f"{name}: status", reply.status),
             Figure(f"{name}: predicted", reply.num_predicted()),
         ]
     return figures
