@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ def figures_of(scene: str, tmp_path: Path) -> dict[str, dict[str, Any]]:
 
 def value(figures: dict[str, dict[str, Any]], name: str) -> float:
     return float(figures[name]["value"])
+
+
+def returning(report: SceneReport) -> Callable[[Path, bool], SceneReport]:
+    return lambda folder, quick: report
 
 
 def test_health_is_polled_beside_three_kinds_of_load(tmp_path: Path) -> None:
@@ -77,7 +82,7 @@ def test_scenes_measured_again_replace_those_in_the_file(tmp_path: Path, monkeyp
     for name in ("store", "health", "store"):
         value = 1.0 if name == "health" else float(path.exists())
         report = SceneReport(name, "one figure", (Figure("seconds", value, "s"),))
-        monkeypatch.setitem(load.SCENES, name, lambda folder, quick, report=report: report)
+        monkeypatch.setitem(load.SCENES, name, returning(report))
         assert load.main(["--quick", "--scene", name, "--json", str(path)]) == 0
     scenes = json.loads(path.read_text(encoding="utf-8"))["scenes"]
     assert {name: scene["figures"]["seconds"]["value"] for name, scene in scenes.items()} == {"store": 1, "health": 1}
@@ -89,10 +94,10 @@ def test_check_turns_a_broken_limit_into_the_exit_code(monkeypatch: pytest.Monke
     def report(value: float) -> SceneReport:
         return SceneReport("store", "one figure", (Figure("seconds", value, "s", 1.0), Figure("rows", 9)))
 
-    monkeypatch.setitem(load.SCENES, "store", lambda folder, quick: report(2.0))
+    monkeypatch.setitem(load.SCENES, "store", returning(report(2.0)))
     assert load.main(["--scene", "store"]) == 0
     assert load.main(["--scene", "store", "--check"]) == 1
-    monkeypatch.setitem(load.SCENES, "store", lambda folder, quick: report(1.0))
+    monkeypatch.setitem(load.SCENES, "store", returning(report(1.0)))
     assert load.main(["--scene", "store", "--check"]) == 0
 
 
