@@ -8,6 +8,7 @@ that a person waits for is first; then come those tried less often, so that they
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 from collections import Counter
@@ -36,9 +37,13 @@ _ACCEPT = """INSERT INTO work (project_id, task_id, model_version, recipe, image
 _QUEUE_AGAIN = f"""UPDATE work SET {_FRESH}, recipe = ?, image_url = ?, interactive = ?, reply_until = ?,
     open_replies = 1, updated_at = ? WHERE id = ?"""  # noqa: S608 - constants
 
-FORGET_OLDER = """DELETE FROM work WHERE project_id = ? AND task_id = ? AND model_version <> ?
-    AND state IN ('queued', 'failed', 'cancelled') AND open_replies = 0"""
-"""The label config, the extra params or the model changed: nobody asks for that version of the task any more."""
+FORGET_OLDER = """DELETE FROM work WHERE project_id = ? AND task_id = ?
+    AND model_version NOT IN (SELECT value FROM json_each(?))
+    AND (state = 'queued' OR (state IN ('failed', 'cancelled') AND open_replies = 0))
+    AND id < (SELECT max(id) FROM work)"""
+"""The label config, the extra params or the model changed: nobody asks for that version of the task any more. An open
+request that waits for what is queued does not get it: it would be computed for nothing. The newest row stays, or
+SQLite would give its id to the next one, of which such a request, or a job that still runs, must not hear."""
 
 NEXT_WAITED_FOR = """SELECT id FROM work WHERE state = 'queued' AND interactive = 1 AND attempts = 0
     ORDER BY id LIMIT ?"""
@@ -63,10 +68,13 @@ def accept(
     _require_recipes(connection, {rows.clean(item.recipe) for item in items})
     projects = {name: _project_id(connection, name, now) for name in dict.fromkeys(i.project for i in items)}
     ids: dict[tuple[str, int, str], int] = {}
+    versions = json.dumps(sorted({rows.clean(item.model_version) for item in items}))
     for item in items:
         key = (item.project, item.task_id, item.model_version)
         if key not in ids:  # one request is one open reply, however often it names a task
-            ids[key] = _accept_one(connection, projects[item.project], item, interactive, reply_until, now)
+            project_id = projects[item.project]
+            ids[key] = _accept_one(connection, project_id, item, interactive, reply_until, now)
+            connection.execute(FORGET_OLDER, [project_id, item.task_id, versions])
     return rows.works(connection, [ids[item.project, item.task_id, item.model_version] for item in items])
 
 
@@ -79,7 +87,6 @@ def _accept_one(
     work_id, state = connection.execute(_ACCEPT, new).fetchone()
     if state in ("failed", "cancelled"):
         connection.execute(_QUEUE_AGAIN, [recipe, url, interactive, reply_until, now, work_id])
-    connection.execute(FORGET_OLDER, [project_id, item.task_id, version])
     return int(work_id)
 
 
