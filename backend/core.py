@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from backend.answering import Answerer, Find, Images
 from backend.delivery.client import PredictionsClient
 from backend.delivery.loop import Delivery
-from backend.durable import Ask, DurableService
+from backend.durable import MAX_IN_REPLY, Ask, DurableService
 from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.http.requests import TaskInput
@@ -134,6 +134,7 @@ class DurableCore(Core):
             engine,
             self.service,
             max_waiting=10 * settings.max_tasks,
+            max_in_reply=MAX_IN_REPLY if url and key else None,
             known_model=lambda: self._names.known(engine.status),
             wake_delivery=self.delivery.wake,
         )
