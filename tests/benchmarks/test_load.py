@@ -48,7 +48,8 @@ def test_health_is_polled_beside_three_kinds_of_load(tmp_path: Path) -> None:
 def test_one_task_is_asked_for_alone_and_beside_a_bulk(tmp_path: Path) -> None:
     figures = figures_of("interactive", tmp_path)
     assert value(figures, "alone: times") == value(figures, "beside the bulk: times") == 5
-    assert figures["beside the bulk: p95"]["limit"] == value(figures, "alone: p95") + 0.5
+    allowed = value(figures, "alone: p95") + value(figures, "one prefill beside the bulk") + 0.5
+    assert figures["beside the bulk: p95"]["limit"] == pytest.approx(allowed)
     assert value(figures, "without a prediction") == 0
     assert value(figures, "bulk: predicted in its reply") > 0
 
