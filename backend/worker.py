@@ -45,9 +45,16 @@ class WorkStore(Protocol):
     def accept(self, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float) -> list[Work]: ...
     def claim(self, limit: int, now: float) -> list[Work]: ...
     def finish(
-        self, work_id: int, answer: StoredAnswer, score: float | None, needs_review: bool, now: float
+        self,
+        work_id: int,
+        answer: StoredAnswer,
+        score: float | None,
+        needs_review: bool,
+        now: float,
+        *,
+        image_hash: str = "",
     ) -> Work | None: ...
-    def fail(self, work_id: int, reason: str, message: str, now: float) -> None: ...
+    def fail(self, work_id: int, reason: str, message: str, now: float, *, image_hash: str = "") -> Work | None: ...
     def requeue(self, work_id: int, now: float) -> Work | None: ...
     def give_back(self, work_ids: Sequence[int], now: float) -> None: ...
     def summary(self) -> list[ProjectSummary]: ...
@@ -282,6 +289,8 @@ class Worker:
             await self._write(partial(self._store.requeue, work.id, self._clock()))
             return
         outcome = await self._settle(work, result)
+        if outcome is None:
+            return
         if outcome.answer_key is not None:
             self._addresses.forget(work.id)
         heard = self._waiting.tell(work.id, outcome)
@@ -329,15 +338,25 @@ class Worker:
             except EngineBusy:
                 await asyncio.sleep(self._limits.busy_s)
 
-    async def _settle(self, work: Work, result: Answered | _Failure) -> Outcome:
+    async def _settle(self, work: Work, result: Answered | _Failure) -> Outcome | None:
+        """None: the task has another picture by now, and waits for its turn with that one."""
+        image = work.image_hash
         if isinstance(result, _Failure):
             message = logs.one_line(logs.redact(result.message))
-            await self._write(lambda: self._store.fail(work.id, result.reason, message, self._clock()))
+            failed = await self._write(
+                lambda: self._store.fail(work.id, result.reason, message, self._clock(), image_hash=image)
+            )
+            if failed is not None and failed.state is WorkState.QUEUED:
+                return None
             return Outcome(None, result.reason, result.message)
         answer = StoredAnswer(result.key, result.content)
         kept = await self._write(
-            lambda: self._store.finish(work.id, answer, result.score, result.needs_review, self._clock())
+            lambda: self._store.finish(
+                work.id, answer, result.score, result.needs_review, self._clock(), image_hash=image
+            )
         )
+        if kept is not None and kept.state is WorkState.QUEUED:
+            return None
         if kept is not None and kept.state in ANSWERED:
             return Outcome(kept.answer_key)
         return Outcome(None, "cancelled", "it was cancelled in the meantime")

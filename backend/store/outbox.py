@@ -5,6 +5,8 @@ Predictions have no uniqueness in Label Studio, so a row is told in one way at a
 - while a push is under way (`push_until`), no reply may return it;
 - a request may not return what was told after it was accepted (`told_at`): another request or a push was faster;
 - what may be there, because a reply or a push ended in the dark, is RETURNED: to be looked up before it is pushed.
+
+A row may be queued again while a push of its earlier answer is under way. How that ends is noted all the same.
 """
 
 from __future__ import annotations
@@ -79,6 +81,11 @@ def take_due(connection: sqlite3.Connection, project: str, limit: int, hold_unti
 
 def delivered(connection: sqlite3.Connection, ids: Sequence[int], now: float) -> None:
     connection.execute(
+        f"""UPDATE work SET push_until = 0, told_at = ? WHERE state NOT IN ('done', 'returned') AND push_until > 0
+        AND id {rows.IN_IDS}""",  # noqa: S608 - constants
+        [now, rows.id_list(ids)],
+    )
+    connection.execute(
         f"""UPDATE work SET state = 'delivered', reason = '', message = '', image_url = NULL, check_at = 0,
         next_try_at = 0, push_until = 0, told_at = ?, updated_at = ?
         WHERE state IN ('done', 'returned') AND id {rows.IN_IDS}""",  # noqa: S608 - constants
@@ -90,9 +97,10 @@ def push_failed(
     connection: sqlite3.Connection, ids: Sequence[int], next_try_at: float, reason: str, now: float, *, sent: bool
 ) -> None:
     connection.execute(
-        f"""UPDATE work SET state = CASE WHEN ? THEN 'returned' ELSE state END, reason = ?, next_try_at = ?,
+        f"""UPDATE work SET state = CASE WHEN ? AND state = 'done' THEN 'returned' ELSE state END,
+        reason = CASE WHEN state IN ('done', 'returned') THEN ? ELSE reason END, next_try_at = ?,
         push_attempts = push_attempts + 1, push_until = 0, told_at = CASE WHEN ? THEN ? ELSE told_at END, updated_at = ?
-        WHERE state IN ('done', 'returned') AND id {rows.IN_IDS}""",  # noqa: S608 - constants
+        WHERE (state IN ('done', 'returned') OR push_until > 0) AND id {rows.IN_IDS}""",  # noqa: S608 - constants
         [sent, reason_and_message(reason, "")[0], next_try_at, sent, now, now, rows.id_list(ids)],
     )
 

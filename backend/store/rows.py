@@ -11,7 +11,7 @@ from typing import Any
 from backend.store.types import Work, WorkState
 
 SELECT_WORK = """SELECT w.id, p.name, w.task_id, w.model_version, w.recipe, w.image_url, w.state, w.reason, w.message,
-    w.attempts, a.key, w.score, w.needs_review, w.push_attempts, w.interactive, w.told_at > 0
+    w.attempts, a.key, w.score, w.needs_review, w.push_attempts, w.interactive, w.told_at > 0, w.image_hash
     FROM work w JOIN project p ON p.id = w.project_id LEFT JOIN answer a ON a.id = w.answer_id"""
 IN_IDS = "IN (SELECT value FROM json_each(?))"
 
@@ -31,7 +31,7 @@ def id_list(ids: Iterable[int]) -> str:
 def work_of(row: Sequence[Any]) -> Work:
     (
         work_id, project, task_id, model_version, recipe, image_url, state, reason, message,
-        attempts, answer_key, score, needs_review, push_attempts, interactive, told,
+        attempts, answer_key, score, needs_review, push_attempts, interactive, told, image_hash,
     ) = row  # fmt: skip
     return Work(
         id=work_id,
@@ -50,6 +50,7 @@ def work_of(row: Sequence[Any]) -> Work:
         push_attempts=push_attempts,
         interactive=bool(interactive),
         told=bool(told),
+        image_hash=image_hash,
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from backend.store import answers, outbox, overview, pruning, work
+from backend.store import accepting, answers, outbox, overview, pruning, work
 from backend.store.database import Database
 from backend.store.opening import open_database
 from backend.store.types import NewWork, ProjectSummary, RecipeRecord, StoredAnswer, Work
@@ -59,12 +59,13 @@ class Store:
     def accept(self, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float) -> list[Work]:
         """Queue `items`, or find what there is of them; one Work an item, in order. Their recipes must be saved.
 
-        What had failed or was cancelled is queued again; everything else keeps its state. Until `reply_until`, or until
+        What had failed or was cancelled is queued again, and so is what has another picture now, by its address, in
+        whatever state it is; everything else keeps its state. Until `reply_until`, or until
         `reply_ended`, none of them is due. Call `reply_ended` once for each accept. Raises ValueError. What other
         versions of a task brought nothing are forgotten, so a row may be gone when its job ends.
         """
         with self._database.write() as connection:
-            return work.accept(connection, items, interactive=interactive, reply_until=reply_until, now=now)
+            return accepting.accept(connection, items, interactive=interactive, reply_until=reply_until, now=now)
 
     def claim(self, limit: int, now: float) -> list[Work]:
         """Take up to `limit` rows to work on; `attempts` counts this one already, so that a crash counts."""
@@ -72,25 +73,41 @@ class Store:
             return work.claim(connection, limit, now)
 
     def finish(
-        self, work_id: int, answer: StoredAnswer, score: float | None, needs_review: bool, now: float
+        self,
+        work_id: int,
+        answer: StoredAnswer,
+        score: float | None,
+        needs_review: bool,
+        now: float,
+        *,
+        image_hash: str = "",
     ) -> Work | None:
         """Save the answer and mark the row DONE. A row that is over (cancelled, say) keeps its state.
 
+        `image_hash` is that of the Work which was claimed: if the task has another picture since, the row is QUEUED.
         None: the row was forgotten meanwhile (see `accept`); the answer is saved nevertheless.
         """
         with self._database.write() as connection:
-            return work.finish(connection, work_id, answer, score, needs_review, now)
+            return work.finish(connection, work_id, answer, score, needs_review, now, image_hash)
 
     def finish_with(
-        self, work_id: int, answer_key: str, score: float | None, needs_review: bool, now: float
+        self,
+        work_id: int,
+        answer_key: str,
+        score: float | None,
+        needs_review: bool,
+        now: float,
+        *,
+        image_hash: str = "",
     ) -> Work | None:
         """As `finish`, with an answer that is stored already. Raises LookupError if it is not."""
         with self._database.write() as connection:
-            return work.finish(connection, work_id, answer_key, score, needs_review, now)
+            return work.finish(connection, work_id, answer_key, score, needs_review, now, image_hash)
 
-    def fail(self, work_id: int, reason: str, message: str, now: float) -> None:
+    def fail(self, work_id: int, reason: str, message: str, now: float, *, image_hash: str = "") -> Work | None:
+        """Mark the row FAILED. `image_hash` and what is returned are as for `finish`."""
         with self._database.write() as connection:
-            work.fail(connection, work_id, reason, message, now)
+            return work.fail(connection, work_id, reason, message, now, image_hash)
 
     def requeue(
         self, work_id: int, now: float, *, attempt_counts: bool = False, max_attempts: int = MAX_ATTEMPTS
