@@ -94,5 +94,5 @@ def test_a_large_reply_is_looked_up_only_when_label_studio_can_have_stored_it(tm
         [(check_at, told_at, updated_at)] = connection.execute(
             "SELECT min(check_at), min(told_at), max(updated_at) FROM work WHERE state = 'returned'"
         ).fetchall()
-    assert check_at >= updated_at + 120 + 0.1 * 200 - 5
-    assert told_at > updated_at + 0.03 * 200 - 5
+    assert check_at >= updated_at + 120 + 0.3 * 200 - 5
+    assert told_at > updated_at + 0.2 * 200 - 5
