@@ -231,7 +231,10 @@ class Store:
             return overview.failures(connection, project, limit)
 
     def rate(self, now: float, window_s: float) -> float:
-        """Rows finished or failed a second since the first of the last `window_s`: what the queue shrinks by."""
+        """Rows finished or failed a second in the last `window_s`: what the queue shrinks by.
+
+        Of work that was accepted within the window, since then, or since the first of it was finished.
+        """
         with self._database.read() as connection:
             return overview.rate(connection, now, window_s)
 

@@ -22,7 +22,7 @@ PROJECT = "12.1700000000"
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     with status_site(tmp_path, label_studio_url="https://labels.example", price_per_minute=0.06) as site:
-        works = queued(site.store, PROJECT, range(1, 1_001))
+        works = queued(site.store, PROJECT, range(1, 1_001), NOW - 30)
         finished(site.store, works[:300])
         site.store.fail(works[300].id, "image_timeout", "slow", NOW - 30)
         yield site

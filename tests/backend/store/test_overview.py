@@ -28,15 +28,30 @@ def test_failures_come_newest_first_up_to_a_limit(store: Store) -> None:
     assert [row.task_id for row in store.failures("12.17", 3)] == [5, 4, 3]
 
 
-def test_the_rate_counts_what_finished_since_the_first_in_the_window(store: Store) -> None:
+def test_the_rate_counts_what_finished_since_it_was_accepted(store: Store) -> None:
+    rows = accepted(store, tasks(64), 100.0)
+    for row in rows[:32]:
+        store.finish(row.id, ANSWER, None, False, 110.0)
+    store.fail(33, "x", "", 110.0)
+    assert store.rate(110.0, 60.0) == 3.3, "a first batch that ends at once took its time all the same"
+    assert store.rate(133.0, 60.0) == 1.0
+    assert store.rate(165.0, 60.0) == 33 / 60
+    assert store.rate(170.0, 60.0) == 0.0
+
+
+def test_the_rate_counts_since_the_first_that_finished_if_more_was_accepted_later(store: Store) -> None:
     done(store, 2, now=10.0)
     done(store, 3, now=100.0, first=10)
-    accepted(store, [task(50)])
-    store.fail(6, "x", "", 100.0)
-    assert store.rate(100.1, 10.0) == 4.0, "of less than a second nothing can be told"
+    accepted(store, tasks(5, first=20), 104.0)
+    store.fail(6, "x", "", 105.0)
     assert store.rate(105.0, 10.0) == 0.8
-    assert store.rate(110.0, 10.0) == 0.0
-    assert store.rate(1000.0, 10.0) == 0.0
+    accepted(store, tasks(1, "other"), 105.0)
+    assert store.rate(108.0, 10.0) == 0.5, "a project that nothing was finished of does not count"
+
+
+def test_of_less_than_a_second_no_rate_can_be_told(store: Store) -> None:
+    done(store, 4, now=100.0)
+    assert store.rate(100.1, 10.0) == 4.0
 
 
 def test_old_delivered_failed_and_cancelled_rows_are_forgotten_with_their_answers(store: Store) -> None:
