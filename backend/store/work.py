@@ -37,6 +37,11 @@ NEXT_OF_PROJECT = """SELECT id FROM work WHERE state = 'queued' AND project_id =
     AND attempts = 0 ORDER BY id LIMIT ?"""
 
 _OF_THIS_JOB = """id = ? AND state IN ('queued', 'running') AND (image_hash = '' OR ? IN ('', image_hash))"""
+FAR_S = 86_400.0
+_CLOCK_WENT_BACK = """UPDATE work SET check_at = iif(check_at > :far, :now, check_at),
+    told_at = iif(told_at > :far, :now, told_at), next_try_at = iif(next_try_at > :far, :now, next_try_at),
+    reply_until = iif(reply_until > :far, :now, reply_until)
+    WHERE check_at > :far OR told_at > :far OR next_try_at > :far OR reply_until > :far"""
 
 RETRY_IDS = """SELECT id FROM work WHERE state = 'failed' AND (answer_id IS NOT NULL OR image_url IS NOT NULL)
     AND project_id = (SELECT id FROM project WHERE name = ?) LIMIT ?"""
@@ -143,12 +148,16 @@ def requeue(
 
 
 def recover(connection: sqlite3.Connection, now: float, max_attempts: int) -> int:
-    """No request, no claim and no push outlives the process; what a push did is to be looked up."""
+    """No request, no claim and no push outlives the process; what a push did is to be looked up.
+
+    Nothing waits for a day: what does was noted by a clock that has been set back since, and is due now.
+    """
     connection.execute(
         "UPDATE work SET open_replies = 0, reply_until = min(reply_until, ?) WHERE open_replies > 0", [now]
     )
     connection.execute("UPDATE work SET state = 'returned' WHERE state = 'done' AND push_until > 0")
     connection.execute("UPDATE work SET push_until = 0 WHERE push_until > 0")
+    connection.execute(_CLOCK_WENT_BACK, {"now": now, "far": now + FAR_S})
     running = [row[0] for row in connection.execute("SELECT id FROM work WHERE state = 'running'")]
     _end_attempts(connection, running, max_attempts, now)
     return len(running)
