@@ -61,7 +61,7 @@ class SceneReport:
 
 
 def load_average() -> float:
-    return os.getloadavg()[0]
+    return round(os.getloadavg()[0], 1)
 
 
 def latencies(

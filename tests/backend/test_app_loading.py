@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from backend.engine.api import EngineStatus
+from backend.engine.messages import Stats
 from backend.errors import EngineBusy, EngineDead
 from tests.backend.serving import ANSWER, predict_body, serving, setup_body, task, until
 from tests.fakes import READY, FakeEngine
@@ -147,6 +148,15 @@ def test_health_tells_that_the_engine_was_restarted_and_why(tmp_path: Path) -> N
         assert (model["state"], model["restarts"]) == ("restarting", 2)
         assert "exit code 70" in model["message"]
         assert server.metric("prelabel_engine_restarts") == 2
+
+
+def test_metrics_tell_what_the_engine_has_done(tmp_path: Path) -> None:
+    engine = FakeEngine(ANSWER)
+    with serving(tmp_path, engine) as server:
+        engine.status = replace(engine.status, stats=Stats(num_prefills=3, num_steps=40, prefill_s=0.5, decode_s=2.0))
+        assert server.metric("prelabel_engine_prefills") == 3
+        assert server.metric("prelabel_engine_steps") == 40
+        assert server.metric("prelabel_engine_device_seconds", phase="prefill") == 0.5
 
 
 def test_a_person_who_leaves_cancels_what_the_store_does_not_keep(tmp_path: Path) -> None:
