@@ -224,7 +224,7 @@ def test_while_the_store_takes_nothing_a_person_is_served_and_bulk_work_is_refus
 
     with serving(tmp_path) as server:
         with monkeypatch.context() as broken:
-            broken.setattr("backend.store.store.work.accept", refuse)
+            broken.setattr("backend.store.store.accepting.accept", refuse)
             assert ask(server, task(1))[0]["result"]
             bulk = server.predict(task(2), task(3))
             assert (bulk.status_code, bulk.headers["retry-after"]) == (503, "30")
