@@ -21,13 +21,13 @@ from backend.status.view import ProjectView, StatusView
 DEADLINE_S = 1.0
 """Of the demo's backend: so short that not all pictures come in the reply and the delivery can be seen at work."""
 FILL_S = 300.0
-POLL_S = 0.1
+POLL_S = 0.25
 _words = Words("en")
 
 
 def fill(client: LabelStudioClient, console: Console, project: Project, backend: LocalBackend) -> None:
     """Return when the backend has nothing left to do or to deliver for `project`."""
-    before = ""
+    before: tuple[int, ...] = ()
     started = time.monotonic()
     with StatusReader(backend.url) as reader, ThreadPoolExecutor(1) as pool:
         click = pool.submit(client.retrieve_predictions, project.id)
@@ -37,9 +37,9 @@ def fill(client: LabelStudioClient, console: Console, project: Project, backend:
             found = _project(view, project)
             if clicked:
                 click.result()
-            if found and (line := progress_line(view, found)) != before:
-                console.print(line)
-                before = line
+            if found and (now := (found.num_answered, found.num_delivered, found.num_failed)) != before:
+                console.print(progress_line(view, found))
+                before = now
             if clicked and found and not found.num_queued + found.num_running + found.num_done:
                 break
             if time.monotonic() - started > FILL_S:
