@@ -38,7 +38,7 @@ class FetchedImage(Protocol):
 class Images(Protocol):
     """What `backend.images.ImageFetcher` does for the service."""
 
-    async def fetch(self, url: str, *, task_id: int | None, timeout_s: float) -> FetchedImage:
+    async def fetch(self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool) -> FetchedImage:
         """Raises ImageError."""
         ...
 
@@ -122,13 +122,15 @@ class Answerer:
         self._find = find or _find_nothing
         self._flights: dict[str, _Flight] = {}
 
-    async def fetch(self, recipe: Recipe, url: str | None, task_id: TaskId, timeout_s: float) -> FetchedImage:
+    async def fetch(
+        self, recipe: Recipe, url: str | None, task_id: TaskId, timeout_s: float, *, interactive: bool = False
+    ) -> FetchedImage:
         """Raises ImageError."""
         try:
             if url is None:
                 raise ImageError("missing", f'the task\'s data has no text under "{recipe.schema.image_key}"')
             number = task_id if isinstance(task_id, int) else None
-            fetched = await self._images.fetch(url, task_id=number, timeout_s=timeout_s)
+            fetched = await self._images.fetch(url, task_id=number, timeout_s=timeout_s, interactive=interactive)
         except ImageError as error:
             self._metrics.images.labels(error.kind).inc()
             raise

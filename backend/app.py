@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -36,7 +37,7 @@ from backend.model import PrelabelModel
 from backend.service import TaskResult
 from backend.settings import Settings
 from backend.state import prepare_data_dir
-from backend.status.routes import StatusPages
+from backend.status.routes import Action, StatusPages
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -96,7 +97,7 @@ class Backend:
     def __init__(self, core: DurableCore, body_limits: BodyLimits) -> None:
         self.core = core
         self.parser = BodyParser()
-        self.status = StatusPages(core, changed=lambda project: core.worker.wake(), titles=lambda: core.delivery.titles)
+        self.status = StatusPages(core, changed=self._changed, titles=lambda: core.delivery.titles)
         self._reader = BodyReader(body_limits)
         self._num_predicts = 0
 
@@ -144,13 +145,14 @@ class Backend:
         if self._num_predicts >= self.core.settings.max_requests:
             raise EngineBusy(f"{self._num_predicts} requests for predictions are under way; try again later")
         deadline = asyncio.get_running_loop().time() + self.core.settings.predict_deadline_s
+        asked_at = time.time()
         self._num_predicts += 1
         try:
             with self.core.metrics.predict_s.time():
                 async with self._reader.read(request) as raw:
                     body = await self.parser.run(len(raw), read_predict, raw, self.core.settings.max_tasks)
                 del raw
-                results = await _while_connected(request, self._predict(body, deadline))
+                results = await _while_connected(request, self._predict(body, deadline, asked_at))
         finally:
             self._num_predicts -= 1
         return RawJSON(await asyncio.to_thread(_results, results, body.interactive))
@@ -162,11 +164,19 @@ class Backend:
         log.info("webhook %s of project %s", body.action, body.project)
         return StrictJSON({"status": "ok"})
 
-    async def _predict(self, body: PredictBody, deadline: float) -> list[TaskResult]:
+    async def _predict(self, body: PredictBody, deadline: float, asked_at: float) -> list[TaskResult]:
         model = PrelabelModel(body.project, core=self.core, schema=body.schema)
         alone = body.interactive or len(body.tasks) == 1
         keep_config = None if body.interactive else body.label_config  # what a person drew is of use to nobody later
-        return await model.predict_tasks(body.tasks, deadline, interactive=alone, keep_config=keep_config)
+        return await model.predict_tasks(
+            body.tasks, deadline, interactive=alone, keep_config=keep_config, asked_at=asked_at
+        )
+
+    def _changed(self, action: Action, project: str) -> None:
+        if action == "cancel":
+            self.core.worker.cancelled(project)
+        self.core.worker.wake()
+        self.core.delivery.wake()
 
     def _model_state(self) -> dict[str, Any]:
         status = self.core.engine.status

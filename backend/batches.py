@@ -23,8 +23,9 @@ class Outcome:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """The work one request waits for: `ids` by task, `outcomes` of what is over."""
+    """The work one request of `project` waits for: `ids` by task, `outcomes` of what is over."""
 
+    project: str = ""
     ids: dict[int, int] = field(default_factory=dict)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     _left: set[int] = field(default_factory=set)
@@ -102,6 +103,15 @@ class Waiting:
         for batch in batches:
             batch._tell(work_id, outcome)
         return bool(batches)
+
+    def cancel(self, project: str) -> None:
+        """What `project` waits for will not come."""
+        cancelled = Outcome(None, "cancelled", "it was cancelled on the status page")
+        ids = [
+            work_id for work_id, batches in self._batches.items() if any(batch.project == project for batch in batches)
+        ]
+        for work_id in ids:
+            self.tell(work_id, cancelled)
 
     def give_up(self) -> None:
         """Nothing more will be done in the near future: let nobody wait in vain."""

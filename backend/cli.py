@@ -156,6 +156,9 @@ def connect(
     backend_password: Annotated[
         str, typer.Option(envvar="BASIC_AUTH_PASS", help="Password the backend was started with; empty: none.")
     ] = "",
+    extra_ca_file: Annotated[
+        Path | None, typer.Option(envvar="PRELABEL_EXTRA_CA_FILE", help="Certificate authorities to trust as well.")
+    ] = None,
 ) -> None:
     """Connect a Label Studio project: label config, backend, prelabelling. Running it twice changes nothing."""
     from backend.commands.connect import connect as run
@@ -170,6 +173,7 @@ def connect(
             label_config=label_config,
             backend_user=backend_user,
             backend_password=backend_password,
+            extra_ca_file=extra_ca_file,
         )
     )
 

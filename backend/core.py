@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from backend.answering import Answerer, Find, Images
 from backend.delivery.client import PredictionsClient
 from backend.delivery.loop import Delivery
-from backend.durable import Ask, DurableService
+from backend.durable import MAX_IN_REPLY, Ask, DurableService
 from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.http.requests import TaskInput
@@ -62,15 +62,17 @@ class Core:
         self._watcher = asyncio.create_task(self._remember_model())
 
     async def close(self, limit_s: float = STOP_S) -> None:
-        """End everything, within about `limit_s`."""
+        """End everything within `limit_s`, whatever hangs."""
         if self._watcher is not None:
             self._watcher.cancel()
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(limit_s * 0.8):
                 await self.engine.close()
         except TimeoutError:
-            log.warning("the engine did not end within %.0f s; it ends with this process", limit_s)
-        await self.images.aclose()
+            log.warning("the engine did not end within %.1f s; it ends with this process", limit_s * 0.8)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s * 0.2):
+                await self.images.aclose()
 
     async def predict(self, ask: Ask, tasks: Sequence[TaskInput], deadline: float) -> list[TaskResult]:
         """Return one result a task, in order, by `deadline` (the event loop's clock).
@@ -129,8 +131,11 @@ class DurableCore(Core):
             self.store,
             self._calls,
             self.worker,
+            engine,
             self.service,
             max_waiting=10 * settings.max_tasks,
+            max_in_reply=MAX_IN_REPLY if url and key else None,
+            known_model=lambda: self._names.known(engine.status),
             wake_delivery=self.delivery.wake,
         )
         self._pruner: asyncio.Task[None] | None = None
@@ -155,13 +160,21 @@ class DurableCore(Core):
         until = time.monotonic() + limit_s
         if self._pruner is not None:
             self._pruner.cancel()
-        await self.worker.stop(limit_s * 0.4)
-        await self._durable.close(limit_s * 0.1)
-        await self.delivery.stop(limit_s * 0.2)
-        await super().close(max(1.0, until - time.monotonic()))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(1.0, until - time.monotonic())):
+        for part, end in (
+            ("worker", self.worker.stop(limit_s * 0.4)),
+            ("replies", self._durable.close(limit_s * 0.1)),
+            ("delivery", self.delivery.stop(limit_s * 0.2)),
+        ):
+            try:
+                await end
+            except Exception:  # what is left must be ended, too
+                log.exception("the %s did not end in order", part)
+        await super().close((until - time.monotonic()) * 0.7)
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
                 await self._calls.run(self.store.close)
+        except TimeoutError:
+            log.warning("the store did not close in time; nothing is lost, and the next start has a little more to do")
 
     async def predict(self, ask: Ask, tasks: Sequence[TaskInput], deadline: float) -> list[TaskResult]:
         """As `Core.predict`; what is not done by the deadline goes on. Raises StoreError, too."""
@@ -183,4 +196,6 @@ class DurableCore(Core):
                     log.info("%d rows of work older than 30 days are forgotten", num_rows)
             except StoreError as error:
                 self._calls.complain(error)
+            except Exception:  # a job's border: without it the file would grow for ever
+                log.exception("old work could not be forgotten")
             await asyncio.sleep(PRUNE_EVERY_S)

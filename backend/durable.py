@@ -1,8 +1,8 @@
 """/predict that loses nothing: each task is in the store before anything is done for it, and its answer is stored
 before the reply is sent. What a reply cannot hold is pushed to Label Studio, or returned when it asks again.
 
-Tasks that the store cannot keep (an id that is no number, a picture inside the address, an address with a key in it)
-go the way of `backend.service`, in memory. So does a person's single task while the disk is full.
+Tasks that the store cannot keep (an id that is no number, a picture inside the address) go the way of
+`backend.service`, in memory. So does a person's single task while the disk is full.
 Raises EngineBusy, EngineNotReady, EngineDead and StoreError when nothing could be done.
 """
 
@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from backend.addresses import for_disk, is_too_large
 from backend.answering import prediction_of
 from backend.batches import Batch, Outcome
-from backend.errors import EngineBusy, StoreError
+from backend.engine.api import Engine
+from backend.engine.messages import Ready
+from backend.errors import EngineBusy, StoreBusy, StoreError
 from backend.http.requests import TaskInput
 from backend.recipe import Recipe
 from backend.service import LATE, PredictionService, TaskResult
@@ -32,10 +34,18 @@ CHECK_S = 120.0
 """After a reply Label Studio surely has stored what was in it, or never will."""
 LATE_S = 10.0
 """How much later than its deadline a reply may still go out."""
-MAX_URL_CHARS = 8_192
-_WEB = re.compile(r"(?i)(https?:)?//")
-_INLINE = re.compile(r"(?i)\s*data:")
-_SECRET_NAME = re.compile(r"(?i)signature|credential|token|secret|passw|api_?key|access_?key|^(sig|sign|key|auth)$")
+CHECK_PER_PREDICTION_S = 0.3
+STORE_PER_PREDICTION_S = 0.2
+"""How long Label Studio may take to store each prediction of a reply; measured: 0.025 to 0.05 s, 0.2 s when busy."""
+PREPARE_S = 2.0
+PREPARE_PER_TASK_S = 0.03
+"""How old a list of tasks may be when it arrives: Label Studio chooses them, asks /health and /setup, and writes the
+request; measured: 2.6 s for 1,000 tasks, 5.5 s for 1,500."""
+MAX_IN_REPLY = 200
+"""Where the rest is pushed. Label Studio stores a reply one by one, and the click lasts as long: 0.05 s each, 0.2 s on
+a busy machine; an import of 200 takes it 2 s. A reply of 2,000 took it seven minutes, longer than a check waits."""
+REPLY_PER_TASK_S = 0.0003
+"""To read a stored answer and write it into the reply."""
 
 
 class ReplyStore(Protocol):
@@ -43,7 +53,13 @@ class ReplyStore(Protocol):
 
     def save_recipe(self, record: RecipeRecord, now: float) -> None: ...
     def returned(
-        self, work_ids: Sequence[int], check_at: float, now: float, *, accepted_at: float | None = None
+        self,
+        work_ids: Sequence[int],
+        check_at: float,
+        now: float,
+        *,
+        accepted_at: float | None = None,
+        told_at: float | None = None,
     ) -> list[int]: ...
     def reply_ended(self, work_ids: Sequence[int], now: float) -> None: ...
     def answers(self, keys: Sequence[str]) -> dict[str, StoredAnswer]: ...
@@ -51,12 +67,14 @@ class ReplyStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Whose tasks they are. `label_config` is the text the recipe's schema was read from."""
+    """Whose tasks they are. `label_config` is the text the recipe's schema was read from; `asked_at`: when the request
+    came (seconds since the epoch)."""
 
     project: str
     label_config: str
     recipe: Recipe
     interactive: bool
+    asked_at: float
 
     @property
     def record(self) -> RecipeRecord:
@@ -65,23 +83,25 @@ class Ask:
 
 
 def can_be_kept(task: TaskInput) -> bool:
-    """Whether the store may have it: no secret is written to disk, and no picture is."""
+    """Whether the store may have it: its id is a number, and its address is not the picture itself."""
     if not isinstance(task.id, int) or not -MAX_TASK_ID <= task.id <= MAX_TASK_ID:
         return False
-    return task.image_url is None or not _must_not_be_kept(task.image_url)
+    return task.image_url is None or not is_too_large(task.image_url)
 
 
-def _must_not_be_kept(url: str) -> bool:
-    if len(url) > MAX_URL_CHARS or _INLINE.match(url):
-        return True
-    address, *queries = re.split("[?#]", url, maxsplit=1)
-    query = "".join(queries)
-    if "@" in address.partition("//")[2].partition("/")[0]:
-        return True
-    if "://" in address and not _WEB.match(url):
-        return bool(query)
-    names = (part.partition("=")[0] for part in re.split("[&;#]", query))
-    return any(_SECRET_NAME.search(name) for name in names)
+def _divide(tasks: Sequence[TaskInput]) -> tuple[list[TaskInput], list[TaskInput]]:
+    """Those that the store may have, and the others. In a thread: with a hundred thousand tasks it takes over a second,
+    in which the event loop would not answer /health."""
+    kept: list[TaskInput] = []
+    others: list[TaskInput] = []
+    for task in tasks:
+        (kept if can_be_kept(task) else others).append(task)
+    return kept, others
+
+
+def _in_order(tasks: Sequence[TaskInput], results: Sequence[TaskResult]) -> list[TaskResult]:
+    by_task = {result.task_id: result for result in results}
+    return [by_task[task.id] for task in tasks]
 
 
 class DurableService:
@@ -92,36 +112,47 @@ class DurableService:
         store: ReplyStore,
         calls: StoreCalls,
         worker: Worker,
+        engine: Engine,
         in_memory: PredictionService,
         *,
         max_waiting: int,
+        max_in_reply: int | None = None,
+        known_model: Callable[[], Ready | None] = lambda: None,
         clock: Callable[[], float] = time.time,
         wake_delivery: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._calls = calls
         self._worker = worker
+        self._engine = engine
         self._in_memory = in_memory
         self._max_waiting = max_waiting
+        self._max_in_reply = max_in_reply
+        self._known_model = known_model
         self._clock = clock
         self._wake_delivery = wake_delivery
         self._ending: set[asyncio.Task[None]] = set()
 
     async def predict(self, ask: Ask, tasks: Sequence[TaskInput], deadline: float) -> list[TaskResult]:
-        """Return one result a task, in order, by `deadline` (the event loop's clock)."""
+        """Return one result a task, in order, by `deadline` (the event loop's clock).
+
+        While a model whose name is known loads or is started again, tasks are accepted all the same.
+        """
         if not tasks:
             return []
-        ready = await self._in_memory.wait_ready(deadline)
-        kept = [task for task in tasks if can_be_kept(task)]
-        others = [task for task in tasks if not can_be_kept(task)]
+        ready = self._known_model()
+        if ready is None or self._engine.status.state in ("failed", "stopped"):
+            ready = await self._in_memory.wait_ready(deadline)
+        kept, others = await asyncio.to_thread(_divide, tasks)
         beside = asyncio.ensure_future(self._in_memory.run(others, ask.recipe, deadline, interactive=ask.interactive))
         try:
             results = await self._kept(ask, kept, ask.recipe.version(ready), deadline) if kept else []
             results += await beside
         finally:
             beside.cancel()
-        by_task = {result.task_id: result for result in results}
-        return self._in_memory.conclude([by_task[task.id] for task in tasks])
+        if others:
+            results = await asyncio.to_thread(_in_order, tasks, results)
+        return self._in_memory.conclude(results, accepted=bool(kept))
 
     async def close(self, limit_s: float) -> None:
         """Let the ends of replies be noted."""
@@ -133,12 +164,16 @@ class DurableService:
             raise EngineBusy(
                 f"{self._worker.num_waiting:,} tasks are waiting already; try again later", retry_after_s=60
             )
-        batch, now = Batch(), self._clock()
+        batch, now = Batch(ask.project), self._clock()
         accepting = asyncio.ensure_future(self._accept(ask, batch, tasks, version, deadline, now))
+        left_s = deadline - asyncio.get_running_loop().time()
         try:
-            await asyncio.shield(accepting)
-            await batch.wait(deadline)
-            return await self._reply(batch, tasks, now)
+            await asyncio.wait([accepting], timeout=left_s)
+            if not accepting.done():  # it goes on, and what it stores is computed
+                raise StoreBusy("The store is slow; the tasks are kept as soon as it can.")
+            accepting.result()
+            await batch.wait(deadline - min(left_s / 2, REPLY_PER_TASK_S * len(tasks)))
+            return await self._reply(ask, batch, tasks)
         except StoreError as error:
             self._calls.complain(error)
             if not ask.interactive:
@@ -155,22 +190,39 @@ class DurableService:
         until = now + max(0.0, deadline - asyncio.get_running_loop().time()) + LATE_S
         fingerprint = ask.recipe.fingerprint
 
-        def prepare() -> list[NewWork]:
+        def prepare() -> tuple[list[NewWork], dict[int, str]]:
             self._store.save_recipe(ask.record, now)
-            return [
-                NewWork(ask.project, task.id, version, fingerprint, task.image_url)
-                for task in tasks
-                if isinstance(task.id, int)
-            ]
+            items: list[NewWork] = []
+            withheld: dict[int, str] = {}
+            for task in tasks:
+                if isinstance(task.id, int):
+                    url = None if task.image_url is None else for_disk(task.image_url)
+                    items.append(NewWork(ask.project, task.id, version, fingerprint, url))
+                    if task.image_url is not None and url != task.image_url:
+                        withheld[task.id] = task.image_url
+            return items, withheld
 
-        items = await self._calls.run(prepare)
-        await self._worker.accept(batch, items, interactive=ask.interactive, reply_until=until, now=now)
+        items, withheld = await self._calls.run(prepare)
+        await self._worker.accept(
+            batch, items, interactive=ask.interactive, reply_until=until, now=now, addresses=withheld
+        )
 
-    async def _reply(self, batch: Batch, tasks: Sequence[TaskInput], accepted_at: float) -> list[TaskResult]:
-        """What may go out, noted as such before it does."""
+    async def _reply(self, ask: Ask, batch: Batch, tasks: Sequence[TaskInput]) -> list[TaskResult]:
+        """What may go out, noted as such before it does. In a thread to the last: see `_divide`.
+
+        What Label Studio was told, or may still have been storing, when it chose the tasks of this request is left out:
+        it would store that twice. What goes beyond `max_in_reply` is left to the delivery.
+        """
+        chosen_at = ask.asked_at - (PREPARE_S + PREPARE_PER_TASK_S * len(tasks))
         outcomes = dict(batch.outcomes)
+        if self._max_in_reply is not None:
+            answered = [
+                work_id for work_id in batch.ids.values() if work_id in outcomes and outcomes[work_id].answer_key
+            ]
+            for work_id in answered[self._max_in_reply :]:
+                del outcomes[work_id]
 
-        def look() -> dict[int, dict[str, Any]]:
+        def look() -> list[TaskResult]:
             keys = {outcome.answer_key for outcome in outcomes.values() if outcome.answer_key}
             contents = self._store.answers(list(keys))
             made: dict[int, dict[str, Any]] = {}
@@ -181,12 +233,17 @@ class DurableService:
                         made[work_id] = prediction_of(contents[outcome.answer_key].content, task_id)
                     except ValueError:
                         log.exception("the answer stored for task %s cannot be read", task_id)
-            now = self._clock()
-            allowed = self._store.returned(list(made), now + CHECK_S, now, accepted_at=accepted_at) if made else []
-            return {work_id: made[work_id] for work_id in allowed}
+            now, num = self._clock(), len(made)
+            stored_at, check_at = now + STORE_PER_PREDICTION_S * num, now + CHECK_S + CHECK_PER_PREDICTION_S * num
+            allowed = (
+                self._store.returned(list(made), check_at, now, accepted_at=chosen_at, told_at=stored_at)
+                if made
+                else []
+            )
+            told = {work_id: made[work_id] for work_id in allowed}
+            return [self._result(batch, outcomes, told, task) for task in tasks]
 
-        made = await self._calls.run(look)
-        return [self._result(batch, outcomes, made, task) for task in tasks]
+        return await self._calls.run(look)
 
     def _result(
         self, batch: Batch, outcomes: dict[int, Outcome], made: dict[int, dict[str, Any]], task: TaskInput

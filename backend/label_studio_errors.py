@@ -83,6 +83,12 @@ def unreachable(url: str, error: httpx.HTTPError) -> LabelStudioError:
         return LabelStudioError(f"Label Studio at {url} did not answer in time.", retryable=True)
     if isinstance(error, httpx.UnsupportedProtocol):
         return LabelStudioError(f"{url!r} is no address of Label Studio; it starts with http:// or https://.")
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return LabelStudioError(
+            f"The certificate of {url} is not trusted. If an authority of your own signed it, name that authority's "
+            "PEM file in PRELABEL_EXTRA_CA_FILE.",
+            retryable=True,
+        )
     return LabelStudioError(
         f"Label Studio cannot be reached at {url}. Is it running, and is that the address the browser shows? "
         f"({type(error).__name__})",

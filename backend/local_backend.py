@@ -57,9 +57,10 @@ def model_state(reply: httpx.Response) -> tuple[str, str]:
 
 
 @contextmanager
-def running_backend(folder: Path, settings: Mapping[str, str]) -> Iterator[LocalBackend]:
-    """Start the backend on a free port with these environment variables, yield at once, and end it afterwards."""
-    port = free_port()
+def running_backend(folder: Path, settings: Mapping[str, str], port: int | None = None) -> Iterator[LocalBackend]:
+    """Start the backend with these environment variables, on a free port if none is given, yield at once, and end it
+    afterwards."""
+    port = port or free_port()
     env = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)} | {
         "PRELABEL_MODEL": "garments",
         "PRELABEL_PORT": str(port),

@@ -37,6 +37,9 @@ class Metrics:
         self._running = Gauge("prelabel_engine_running", "Requests the engine works on", registry=self.registry)
         self._restarts = Gauge("prelabel_engine_restarts", "Times the engine was restarted", registry=self.registry)
         self._steps = Gauge("prelabel_engine_steps", "Decode steps since the model was loaded", registry=self.registry)
+        self._prefills = Gauge(
+            "prelabel_engine_prefills", "Prefills since the model was loaded", registry=self.registry
+        )
         self._device_s = Gauge(
             "prelabel_engine_device_seconds", "Time of the device by phase", ["phase"], registry=self.registry
         )
@@ -62,6 +65,7 @@ class Metrics:
         self._running.set(status.num_running)
         self._restarts.set(status.num_restarts)
         self._steps.set(status.stats.num_steps)
+        self._prefills.set(status.stats.num_prefills)
         self._device_s.labels("prefill").set(status.stats.prefill_s)
         self._device_s.labels("decode").set(status.stats.decode_s)
         self._memory.set(status.stats.memory_gib)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -77,9 +78,16 @@ class PrelabelModel(LabelStudioMLBase):  # type: ignore[misc]
     # -- both doors ----------------------------------------------------------------------------------------------
 
     async def predict_tasks(
-        self, tasks: Sequence[TaskInput], deadline: float, *, interactive: bool, keep_config: str | None = None
+        self,
+        tasks: Sequence[TaskInput],
+        deadline: float,
+        *,
+        interactive: bool,
+        keep_config: str | None = None,
+        asked_at: float | None = None,
     ) -> list[TaskResult]:
-        """Return one result a task, in order, by `deadline` (the event loop's clock).
+        """Return one result a task, in order, by `deadline` (the event loop's clock). `asked_at`: when they were asked
+        for (seconds since the epoch), by default now.
 
         With `keep_config`, the text of the label config, the core may keep the tasks and go on after the deadline.
         Raises EngineNotReady, EngineDead or StoreError when nothing at all could be done.
@@ -87,8 +95,9 @@ class PrelabelModel(LabelStudioMLBase):  # type: ignore[misc]
         if keep_config is None:
             results = await self.core.service.predict(tasks, self.recipe, deadline, interactive=interactive)
         else:
+            at = time.time() if asked_at is None else asked_at
             results = await self.core.predict(
-                Ask(self._project, keep_config, self.recipe, interactive), tasks, deadline
+                Ask(self._project, keep_config, self.recipe, interactive, at), tasks, deadline
             )
         self.note_version()
         return results

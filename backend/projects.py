@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from backend.logs import one_line
 from backend.settings import Settings
 from backend.state import StateFile
 
@@ -106,7 +107,7 @@ def _problem(defaults: ProjectOptions, changes: Mapping[str, Any], *, alone: boo
 def _unknown(key: str) -> str:
     close = difflib.get_close_matches(key, ProjectOptions.model_fields, n=1)
     hint = f"did you mean {close[0]}?" if close else "known are " + ", ".join(ProjectOptions.model_fields)
-    return f"{key[:64]}: there is no such extra param; {hint}"
+    return f"{one_line(key[:64])}: there is no such extra param; {hint}"
 
 
 class ProjectBook:

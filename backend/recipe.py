@@ -103,6 +103,10 @@ class ModelNames:
     def of(self, status: EngineStatus) -> Ready:
         return status.ready or self._known or self._fallback
 
+    def known(self, status: EngineStatus) -> Ready | None:
+        """As `of`, None before these settings have ever loaded a model."""
+        return status.ready or self._known
+
     def remember(self, ready: Ready) -> None:
         """Keep the name for the next start. Raises OSError; call it in a thread."""
         content = {"name": ready.model_name, "quantisation": ready.quantisation, "weights_id": ready.weights_id}

@@ -90,11 +90,12 @@ class PredictionService:
             pass
         return [results.get(i) or TaskResult(t.id, None, "deadline", LATE) for i, t in enumerate(tasks)]
 
-    def conclude(self, results: list[TaskResult]) -> list[TaskResult]:
-        """Count and log how a request went. Raises EngineNotReady if nothing was done for want of a model."""
+    def conclude(self, results: list[TaskResult], *, accepted: bool = False) -> list[TaskResult]:
+        """Count and log how a request went. Raises EngineNotReady if nothing was done for want of a model, unless it
+        was `accepted` to be done later."""
         self._report(results)
         status = self._engine.status
-        if status.state != "ready" and all(result.reason == "deadline" for result in results):
+        if not accepted and status.state != "ready" and all(result.reason == "deadline" for result in results):
             raise EngineNotReady(f"the model is {status.state}; ask again in a minute", retry_after_s=30)
         return results
 
@@ -125,7 +126,8 @@ class PredictionService:
 
     async def _predict_one(self, task: TaskInput, recipe: Recipe, deadline: float, interactive: bool) -> dict[str, Any]:
         await self.wait_ready(deadline)  # no picture is fetched for an engine that may never ask for it
-        fetched = await self._answerer.fetch(recipe, task.image_url, task.id, self._left_s(deadline))
+        left_s = self._left_s(deadline)
+        fetched = await self._answerer.fetch(recipe, task.image_url, task.id, left_s, interactive=interactive)
         while True:  # the engine may be busy or restarting; the deadline cancels this
             await self.wait_ready(deadline)
             try:

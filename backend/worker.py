@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
 from backend import logs
+from backend.addresses import HeldAddresses, is_withheld
 from backend.answering import Answered, Answerer
 from backend.batches import ANSWERED, Batch, Outcome, Waiting
 from backend.engine.api import Engine
@@ -31,8 +32,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ACCEPT_CHUNK = 5_000
+NOT_ON_DISK = (
+    "the picture's address carries a key, which is not written to disk, and prelabel was restarted since; ask again"
+)
 CLOSE_S = 2.0
-"""Of a stop, for queueing again what it interrupted."""
+"""Of a stop: for what it interrupts to end, and again for queueing that."""
 
 
 class WorkStore(Protocol):
@@ -41,10 +45,18 @@ class WorkStore(Protocol):
     def accept(self, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float) -> list[Work]: ...
     def claim(self, limit: int, now: float) -> list[Work]: ...
     def finish(
-        self, work_id: int, answer: StoredAnswer, score: float | None, needs_review: bool, now: float
-    ) -> Work: ...
-    def fail(self, work_id: int, reason: str, message: str, now: float) -> None: ...
-    def requeue(self, work_id: int, now: float) -> Work: ...
+        self,
+        work_id: int,
+        answer: StoredAnswer,
+        score: float | None,
+        needs_review: bool,
+        now: float,
+        *,
+        image_hash: str = "",
+    ) -> Work | None: ...
+    def fail(self, work_id: int, reason: str, message: str, now: float, *, image_hash: str = "") -> Work | None: ...
+    def requeue(self, work_id: int, now: float) -> Work | None: ...
+    def give_back(self, work_ids: Sequence[int], now: float) -> None: ...
     def summary(self) -> list[ProjectSummary]: ...
 
 
@@ -100,12 +112,14 @@ class Worker:
         self._clock = clock
         self._wake_delivery = wake_delivery
         self._waiting = Waiting()
-        self._jobs: dict[int, asyncio.Task[None]] = {}
+        self._jobs: dict[int, tuple[asyncio.Task[None], Work]] = {}
+        self._addresses = HeldAddresses()
         self._woken = asyncio.Event()
         self._stopping = False
         self._loop: asyncio.Task[None] | None = None
         self._looked_at = float("-inf")
         self._num_accepts = 0
+        self._last_id = 0
         self.num_waiting = 0
         """Rows queued or running, as of a moment ago."""
 
@@ -117,54 +131,87 @@ class Worker:
         self._woken.set()
 
     async def stop(self, limit_s: float) -> None:
-        """Take nothing more; let what is in work end within `limit_s`, queue the rest again."""
+        """Take nothing more; let what is in work end, queue the rest again: within `limit_s`, whatever hangs."""
+        close_s = min(CLOSE_S, limit_s / 4)
         self._stopping = True
         self._woken.set()
         self._waiting.give_up()
-        tasks = [task for task in (self._loop, *self._jobs.values()) if task is not None]
+        loop = [self._loop] if self._loop is not None else []
+        tasks = [*loop, *(job for job, _ in self._jobs.values())]
         if tasks:
-            await asyncio.wait(tasks, timeout=max(0.0, limit_s - CLOSE_S))
-        jobs = dict(self._jobs)
-        for task in (self._loop, *jobs.values()):
-            if task is not None:
-                task.cancel()
+            await asyncio.wait(tasks, timeout=limit_s - 2 * close_s)
+        jobs = {work_id: job for work_id, (job, _) in self._jobs.items()}
+        for task in (*loop, *jobs.values()):
+            task.cancel()
         if jobs:
-            await asyncio.wait(jobs.values(), timeout=CLOSE_S)
-            await self._give_back(list(jobs), min(limit_s, CLOSE_S))
+            await asyncio.wait(jobs.values(), timeout=close_s)
+            await self._give_back(list(jobs), close_s)
 
     async def _give_back(self, work_ids: list[int], limit_s: float) -> None:
-        def requeue() -> None:
-            for work_id in work_ids:
-                self._store.requeue(work_id, self._clock())
-
         try:
             async with asyncio.timeout(limit_s):
-                await self._calls.run(requeue)
+                await self._calls.run(lambda: self._store.give_back(work_ids, self._clock()))
         except (StoreError, TimeoutError) as error:
             log.warning(
                 "%d tasks under way could not be queued again; the next start does it: %s", len(work_ids), error
             )
+        except Exception:  # a stop's border: what comes after it must be ended, too
+            log.exception("%d tasks under way could not be queued again; the next start does it", len(work_ids))
         else:
             log.info("%d tasks under way are queued again", len(work_ids))
 
     # -- requests ------------------------------------------------------------------------------------------------
 
     async def accept(
-        self, batch: Batch, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float
+        self,
+        batch: Batch,
+        items: Sequence[NewWork],
+        *,
+        interactive: bool,
+        reply_until: float,
+        now: float,
+        addresses: Mapping[int, str] | None = None,
     ) -> None:
-        """Put `items` into the store and into `batch`, in steps. Raises StoreError; `batch` has what was done."""
+        """Put `items` into the store and into `batch`, in steps. Raises StoreError; `batch` has what was done.
+
+        `addresses`: by task, those that must not be written to disk; they are kept in memory until there is an answer.
+        """
         self._waiting.begin()
         try:
             for start in range(0, len(items), ACCEPT_CHUNK):
                 chunk = items[start : start + ACCEPT_CHUNK]
                 call = partial(self._store.accept, chunk, interactive=interactive, reply_until=reply_until, now=now)
                 works = await self._calls.run(call)
+                if addresses:
+                    self._remember(works, addresses)
                 self._waiting.add(batch, works, interactive=interactive)
                 self._num_accepts += 1
-                self.num_waiting += sum(work.state is WorkState.QUEUED for work in works)
+                self._count(works)
                 self._woken.set()
         finally:
             self._waiting.end()
+
+    def _remember(self, works: Sequence[Work], addresses: Mapping[int, str]) -> None:
+        for work in works:
+            if work.state in (WorkState.QUEUED, WorkState.RUNNING) and work.task_id in addresses:
+                self._addresses.hold(work.id, addresses[work.task_id])
+
+    def cancelled(self, project: str) -> None:
+        """The store has cancelled what `project` still waited for: stop what runs of it, let nobody wait for it."""
+        for job, work in list(self._jobs.values()):
+            if work.project == project:
+                job.cancel()
+        self._waiting.cancel(project)
+        self._woken.set()
+
+    def _count(self, works: Sequence[Work]) -> None:
+        """Only rows that are new: a task asked for again and again waits once. `_look` corrects what this misses."""
+        self.num_waiting += len({work.id for work in works if work.id > self._last_id})
+        self._last_id = max([self._last_id, *(work.id for work in works)])
+
+    def answer_now(self) -> None:
+        """Let no request wait any longer: each gets what is done. Work goes on."""
+        self._waiting.give_up()
 
     def leave(self, batch: Batch) -> None:
         """Nobody waits for `batch` any more. Its work goes on."""
@@ -211,12 +258,13 @@ class Worker:
         for work in await self._calls.run(lambda: self._store.claim(room, self._clock())):
             urgent.discard(work.id)
             job = asyncio.create_task(self._job(work))
-            self._jobs[work.id] = job
+            self._jobs[work.id] = job, work
             job.add_done_callback(partial(self._ended, work.id))
 
     def _ended(self, work_id: int, job: asyncio.Task[None]) -> None:
-        if not self._stopping or not job.cancelled():  # else `stop` queues it again
-            self._jobs.pop(work_id, None)
+        known = self._jobs.get(work_id)
+        if known and known[0] is job and not (self._stopping and job.cancelled()):  # else `stop` queues it again
+            del self._jobs[work_id]
         self._woken.set()
 
     async def _look(self) -> None:
@@ -241,6 +289,10 @@ class Worker:
             await self._write(partial(self._store.requeue, work.id, self._clock()))
             return
         outcome = await self._settle(work, result)
+        if outcome is None:
+            return
+        if outcome.answer_key is not None:
+            self._addresses.forget(work.id)
         heard = self._waiting.tell(work.id, outcome)
         if outcome.answer_key is not None:
             self._wake_delivery()
@@ -272,7 +324,12 @@ class Worker:
             raise EngineNotReady("the model is not ready yet")
         if recipe is None or recipe.version(ready) != work.model_version:
             return _Failure("model_changed", "ask again: the model or its settings changed since this was asked for")
-        fetched = await self._answerer.fetch(recipe, work.image_url, work.task_id, self._limits.fetch_s)
+        url = self._addresses.whole(work.id, work.image_url)
+        if is_withheld(url):
+            return _Failure("address_withheld", NOT_ON_DISK)
+        fetched = await self._answerer.fetch(
+            recipe, url, work.task_id, self._limits.fetch_s, interactive=work.interactive
+        )
         while True:
             try:
                 return await self._answerer.answer(recipe, fetched, interactive=work.interactive)
@@ -281,16 +338,26 @@ class Worker:
             except EngineBusy:
                 await asyncio.sleep(self._limits.busy_s)
 
-    async def _settle(self, work: Work, result: Answered | _Failure) -> Outcome:
+    async def _settle(self, work: Work, result: Answered | _Failure) -> Outcome | None:
+        """None: the task has another picture by now, and waits for its turn with that one."""
+        image = work.image_hash
         if isinstance(result, _Failure):
             message = logs.one_line(logs.redact(result.message))
-            await self._write(lambda: self._store.fail(work.id, result.reason, message, self._clock()))
+            failed = await self._write(
+                lambda: self._store.fail(work.id, result.reason, message, self._clock(), image_hash=image)
+            )
+            if failed is not None and failed.state is WorkState.QUEUED:
+                return None
             return Outcome(None, result.reason, result.message)
         answer = StoredAnswer(result.key, result.content)
         kept = await self._write(
-            lambda: self._store.finish(work.id, answer, result.score, result.needs_review, self._clock())
+            lambda: self._store.finish(
+                work.id, answer, result.score, result.needs_review, self._clock(), image_hash=image
+            )
         )
-        if kept.state in ANSWERED:
+        if kept is not None and kept.state is WorkState.QUEUED:
+            return None
+        if kept is not None and kept.state in ANSWERED:
             return Outcome(kept.answer_key)
         return Outcome(None, "cancelled", "it was cancelled in the meantime")
 

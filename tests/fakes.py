@@ -66,10 +66,14 @@ class FakeImages:
 
     def __init__(self) -> None:
         self.fetched: list[str] = []
+        self.waited_for: list[str] = []
+        """Those of them that a person waits for."""
 
-    async def fetch(self, url: str, *, task_id: int | None, timeout_s: float) -> FakeFetched:
+    async def fetch(self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False) -> FakeFetched:
         await asyncio.sleep(0)
         self.fetched.append(url)
+        if interactive:
+            self.waited_for.append(url)
         if "missing" in url:
             raise ImageError("not_found", "The picture is not there (HTTP 404).")
         return FakeFetched(Picture(4, 4, b"\x80" * 48), hashlib.sha256(url.encode()).hexdigest())

@@ -8,6 +8,7 @@ whose texts say what to change; what was done before an error stays, and the nex
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,6 +38,7 @@ def connect(
     label_config: str | None = None,
     backend_user: str = "prelabel",
     backend_password: str = "",
+    extra_ca_file: Path | None = None,
 ) -> int:
     """Connect project number `project`, or the one titled `create` (made if there is none). Return the exit code."""
     console = Console(highlight=False)
@@ -47,7 +49,7 @@ def connect(
     if wanted is not None:
         parse_or_refuse(wanted)
     credentials = Credentials(backend_user, backend_password) if backend_password else None
-    with LabelStudioClient(label_studio, api_key) as client:
+    with LabelStudioClient(label_studio, api_key, extra_ca_file=extra_ca_file) as client:
         done(console, f"Label Studio at {client.url}, as {client.user_email()}")
         found = _project(client, console, project, create, wanted)
         schema = parse_or_refuse(found.label_config)

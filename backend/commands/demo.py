@@ -22,9 +22,10 @@ from rich.console import Console
 
 from backend.background_process import BackgroundProcess
 from backend.commands.connect import connect_project, done
-from backend.commands.demo_report import FilledTask, read_filled_tasks, report
+from backend.commands.demo_fill import DEADLINE_S, fill
+from backend.commands.demo_report import read_filled_tasks, report
 from backend.config_source import parse_or_refuse, read_label_config
-from backend.label_studio import LabelStudioClient, Project
+from backend.label_studio import LabelStudioClient
 from backend.local_backend import LocalBackend, running_backend
 from backend.local_label_studio import LocalLabelStudio, find_label_studio, running_label_studio
 from model_loader.garments.rules import LABELS
@@ -32,7 +33,6 @@ from model_loader.garments.rules import LABELS
 CONFIG = "garments.zh"
 TITLE = "prelabel demo"
 PICTURES = Path(__file__).resolve().parent.parent.parent / "model_loader" / "garments" / "pictures"
-FILL_S = 300.0
 STOPPED = 130
 _TABLE_WIDTH = 150  # where the output is no terminal
 _WATCH_S = 1.0
@@ -45,8 +45,13 @@ def demo(*, check: bool, data_dir: Path | None = None, label_studio: Path | None
     with _end_in_order(), _folder(data_dir) as folder:
         planned = LocalLabelStudio.planned(folder)
         try:
-            access = {"LABEL_STUDIO_URL": planned.url, "LABEL_STUDIO_API_KEY": planned.api_key}
-            with running_backend(folder, access) as backend:
+            settings = {
+                "LABEL_STUDIO_URL": planned.url,
+                "LABEL_STUDIO_API_KEY": planned.api_key,
+                "PRELABEL_PREDICT_DEADLINE_S": str(DEADLINE_S),
+                "PRELABEL_PRICE_PER_MINUTE": "0.06",
+            }
+            with running_backend(folder, settings) as backend:
                 console.print(f"Starting Label Studio and the backend (logs in {folder}); this takes up to a minute …")
                 with running_label_studio(program, planned) as server:
                     return _run(console, planned, server, backend, check)
@@ -69,10 +74,12 @@ def _run(
         pictures = sorted(p for p in PICTURES.iterdir() if p.suffix in (".png", ".jpg"))
         client.upload_files(project.id, pictures)
         done(console, f"{len(pictures)} pictures imported")
-        tasks = _fill(client, project)
+        fill(client, console, project, backend)
+        tasks = read_filled_tasks(client, project)
     filled = report(console, parse_or_refuse(project.label_config), tasks, _true_categories())
     console.print(
-        f"\nOpen   {access.url}/projects/{project.id}/data\nLogin  {access.username}   password  {access.password}\n",
+        f"\nOpen    {access.url}/projects/{project.id}/data\nLogin   {access.username}   password  {access.password}\n"
+        f"Status  {backend.url}/status?lang=en\n",
         soft_wrap=True,
     )
     if not check:
@@ -89,18 +96,6 @@ def _true_categories() -> dict[str, str]:
     """The leaf of each bundled picture's category: what Fashion-MNIST says it shows, in the words of the config."""
     known = json.loads((PICTURES / "labels.json").read_text(encoding="utf-8"))
     return {file: LABELS["zh"][entry["class"]].category[-1] for file, entry in known.items()}
-
-
-def _fill(client: LabelStudioClient, project: Project) -> list[FilledTask]:
-    """Run Retrieve Predictions until every task has one. What the backend cannot do in time, it does the next time."""
-    deadline = time.monotonic() + FILL_S
-    num_filled = -1
-    while True:
-        client.retrieve_predictions(project.id)
-        tasks = read_filled_tasks(client, project)
-        before, num_filled = num_filled, sum(task.answer is not None for task in tasks)
-        if num_filled in (len(tasks), before) or time.monotonic() > deadline:
-            return tasks
 
 
 def _watch(processes: tuple[BackgroundProcess, ...]) -> None:

@@ -1,18 +1,20 @@
 """`prelabel serve`: the HTTP server and the engine beside it, until SIGTERM or Ctrl-C.
 
-The first signal stops accepting, lets running requests and work finish, queues the rest again and ends the engine:
-PRELABEL_STOP_S in all, exit code 0. A second one ends at once. Raises SettingsError and StoreError before anything is
-started.
+The first signal stops accepting, lets running requests and work finish, answers those requests with what is done,
+queues the rest again and ends the engine: PRELABEL_STOP_S in all, exit code 0. A second one ends at once, and so does
+the end of that time plus LATE_S, whatever hangs. Raises SettingsError and StoreError before anything is started.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 
 import uvicorn
@@ -27,6 +29,7 @@ from backend.settings import Settings
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
+LATE_S = 2.0
 EXIT_FAILED = 1
 
 
@@ -45,13 +48,17 @@ async def _serve(settings: Settings, engine: Engine) -> int:
         listener.close()
         raise
     address = f"http://{_shown_host(settings.host)}:{listener.getsockname()[1]}"
+    # What is here now stays: looking through it again and again would stop the event loop for 0.1 s each time.
+    gc.collect()
+    gc.freeze()
+    backend: Backend = app.state.backend
     server = _Server(
         uvicorn.Config(
             app, http="h11", ws="none", log_config=None, access_log=False, server_header=False,
             timeout_keep_alive=15, timeout_graceful_shutdown=max(1, int(settings.stop_s * GRACE_SHARE)),
-        )
+        ),
+        backend,
     )  # fmt: skip
-    backend: Backend = app.state.backend
     backend.parser.warm_up()
     print(f"Listening on {address} while the model loads.", flush=True)
     announcer = asyncio.create_task(_announce(engine, address))
@@ -61,14 +68,28 @@ async def _serve(settings: Settings, engine: Engine) -> int:
         announcer.cancel()
         listener.close()
     if server.force_exit:
-        # Skips every wait, also Python's own for threads and children; those end with the pipes this process holds.
-        logging.shutdown()
-        os._exit(0)
+        _end_at_once()
     return 0 if server.started else EXIT_FAILED
+
+
+def _end_at_once() -> None:
+    """Skip every wait, also Python's own for threads and children; those end with the pipes this process holds."""
+    logging.shutdown()
+    os._exit(0)
 
 
 class _Server(uvicorn.Server):
     """uvicorn raises the signal again after shutting down, which would make an orderly end look like a kill."""
+
+    def __init__(self, config: uvicorn.Config, backend: Backend) -> None:
+        super().__init__(config)
+        self._backend = backend
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Requests that would be cut at the end of the grace get what is done a moment before."""
+        grace_s = self.config.timeout_graceful_shutdown or 0
+        asyncio.get_running_loop().call_later(max(grace_s / 2, grace_s - 1.0), self._backend.core.worker.answer_now)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -84,7 +105,16 @@ class _Server(uvicorn.Server):
     def _stop(self) -> None:
         if self.should_exit:
             self.force_exit = True
+        else:
+            limit_s = self._backend.core.settings.stop_s + LATE_S
+            watchdog = threading.Timer(limit_s, self._end_late)  # a thread: what hangs may be the loop, or the way out
+            watchdog.daemon = True
+            watchdog.start()
         self.should_exit = True
+
+    def _end_late(self) -> None:
+        log.warning("something hangs at the end; it is left, and what was under way is taken up at the next start")
+        _end_at_once()
 
 
 async def _announce(engine: Engine, address: str) -> None:

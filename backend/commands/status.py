@@ -11,8 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -20,30 +18,27 @@ from rich.text import Text
 
 from backend.errors import PrelabelError
 from backend.logs import one_line
+from backend.status.reading import StatusReader
 from backend.status.texts import Words, number
 from backend.status.view import ProjectView, StatusView
 
-TIMEOUT_S = 10.0
 PERIOD_S = 2.0
 _words = Words("en")
-_reader = TypeAdapter(StatusView)
 
 
 def status(
     url: str, *, user: str = "prelabel", password: str = "", json_output: bool = False, watch: bool = False
 ) -> int:
     """Print once, or every two seconds until Ctrl-C. Raises PrelabelError; while watching only for the first answer."""
-    auth = httpx.BasicAuth(user, password) if password else None
-    with _client(url, auth) as client:
-        text = _ask(client, url)
+    with StatusReader(url, user, password) as reader:
         if json_output:
-            _print_json(client, url, text, watch=watch)
+            _print_json(reader, watch=watch)
             return 0
-        view = _read(text, url)
+        view = reader.view()
         if not watch:
             Console(highlight=False).print(shown(view))
             return 0
-        _watch(client, url, view)
+        _watch(reader, view)
     return 0
 
 
@@ -132,23 +127,24 @@ def _name(project: ProjectView) -> str:
     return one_line(project.project_id or project.project) or _words("unnamed_project")
 
 
-def _watch(client: httpx.Client, url: str, view: StatusView) -> None:
+def _watch(reader: StatusReader, view: StatusView) -> None:
     with Live(shown(view), console=Console(highlight=False), auto_refresh=False) as live, _until_interrupted():
         while True:
             time.sleep(PERIOD_S)
             try:
-                live.update(shown(_read(_ask(client, url), url)), refresh=True)
+                live.update(shown(reader.view()), refresh=True)
             except PrelabelError as error:  # it may be restarting
                 live.update(Text(f"{error} Trying again."), refresh=True)
 
 
-def _print_json(client: httpx.Client, url: str, text: str, *, watch: bool) -> None:
+def _print_json(reader: StatusReader, *, watch: bool) -> None:
+    text = reader.text()
     with _until_interrupted():
         print(text, flush=True)
         while watch:
             time.sleep(PERIOD_S)
             try:
-                print(_ask(client, url), flush=True)
+                print(reader.text(), flush=True)
             except PrelabelError as error:
                 print(f"prelabel: {error}", file=sys.stderr)
 
@@ -159,40 +155,3 @@ def _until_interrupted() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         print()
-
-
-def _client(url: str, auth: httpx.BasicAuth | None) -> httpx.Client:
-    """The environment's proxies are not for the machine next door."""
-    try:
-        client = httpx.Client(base_url=url, auth=auth, timeout=TIMEOUT_S, trust_env=False)
-        if client.base_url.scheme not in ("http", "https") or not client.base_url.host:
-            raise httpx.InvalidURL("not http")
-    except httpx.InvalidURL:
-        raise PrelabelError("--url must be an address such as http://127.0.0.1:9090.") from None
-    return client
-
-
-def _ask(client: httpx.Client, url: str) -> str:
-    """The JSON text. Raises PrelabelError with the next step."""
-    try:
-        reply = client.get("status.json")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise PrelabelError(
-            f"No backend answers at {url} ({type(error).__name__}). Is `prelabel serve` running?"
-        ) from None
-    if reply.status_code == 401:
-        raise PrelabelError(
-            f"The backend at {url} wants a password: set BASIC_AUTH_USER and BASIC_AUTH_PASS as it was started."
-        )
-    if reply.status_code != 200 or "json" not in reply.headers.get("content-type", ""):
-        raise PrelabelError(
-            f"What answers at {url} is no prelabel backend, or an older one (HTTP {reply.status_code})."
-        )
-    return reply.text
-
-
-def _read(text: str, url: str) -> StatusView:
-    try:
-        return _reader.validate_json(text)
-    except ValidationError:
-        raise PrelabelError(f"The backend at {url} is of another version of prelabel than this command.") from None

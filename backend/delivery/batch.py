@@ -81,14 +81,14 @@ class Batch:
         if current is None or not is_same_project(self._project, current.uid):
             return self._drop_all("project_deleted", _PROJECT_GONE)
         self.title = current.title
-        self._drop_changed(current.label_config)
         works = list(self._open.values())
         answers = self._store.answers({work.answer_key for work in works if work.answer_key})
         parcels, drops = packed(works, answers, self._make_prediction)
         for drop in drops:
             self._drop(drop.work_ids, drop.reason, drop.message)
-        looked_up = set(work_ids(self._look_up([parcel for parcel in parcels if parcel.in_doubt])))
-        self._import([p for p in parcels if not p.in_doubt or p.work_ids[0] in looked_up])
+        self._look_up([parcel for parcel in parcels if parcel.in_doubt])
+        self._drop_changed(current.label_config)  # of what Label Studio lacks: what it has was delivered
+        self._import([parcel for parcel in parcels if parcel.work_ids[0] in self._open])
         self._settle_refused()
 
     def _drop_changed(self, current_config: str) -> None:

@@ -90,7 +90,7 @@ def packed(
         if task_id is None:
             drops.append(Drop((work.id,), "not_a_task", "its id is no number, so it is no task of Label Studio's"))
             continue
-        in_doubt = work.state != "done" or work.push_attempts > 0
+        in_doubt = work.told or work.state != "done" or work.push_attempts > 0
         if twin := parcels.get((task_id, work.model_version)):
             ids = (*twin.work_ids, work.id)
             parcels[task_id, work.model_version] = replace(twin, work_ids=ids, in_doubt=twin.in_doubt or in_doubt)

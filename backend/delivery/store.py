@@ -16,6 +16,7 @@ class Work(Protocol):
     """One task to be answered once. `project` is as Label Studio sends it, `<id>.<created>`.
 
     `state` is "done", or "returned" if Label Studio may have it: from a reply, or from a push that ended in the dark.
+    `told`: a reply or a push had this task and version at any time before, whatever became of the row since.
     """
 
     @property
@@ -34,6 +35,8 @@ class Work(Protocol):
     def answer_key(self) -> str | None: ...
     @property
     def push_attempts(self) -> int: ...
+    @property
+    def told(self) -> bool: ...
 
 
 class StoredAnswer(Protocol):

@@ -129,8 +129,13 @@ class EngineClient:
         with contextlib.suppress(asyncio.CancelledError):
             await self._supervisor
         self._fail_all(EngineDead("the engine was closed"))
-        await asyncio.to_thread(self._end_process)
-        self._outgoing.put(None)
+        try:
+            await asyncio.to_thread(self._end_process)
+        except asyncio.CancelledError:  # our caller's patience is over: the thread then ends at once
+            self._process.kill()
+            raise
+        finally:
+            self._outgoing.put(None)
 
     # -- supervision ---------------------------------------------------------------------------------------------
 
@@ -193,7 +198,9 @@ class EngineClient:
             while True:
                 try:
                     message = connection.recv()
-                except (EOFError, OSError):
+                except Exception as error:  # the pipe is closed, or this is no message: either way it is of no use
+                    if not isinstance(error, EOFError | OSError):
+                        log.exception("a message of the engine could not be read")
                     message = None
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
                     loop.call_soon_threadsafe(incoming.put_nowait, message)

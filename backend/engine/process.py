@@ -1,7 +1,8 @@
 """The engine's own process: loads the model, sizes the KV cache, then runs the loop until it is told to stop.
 
 One thread reads messages from the parent; the main thread owns the device. When the pipe closes (the parent died) the
-process ends at once. A model that cannot be loaded is said by `LoadFailed`, in one line.
+process ends at once. A model that cannot be loaded is said by `LoadFailed`, in one line. A loop that fails ends the
+process at once, too: nobody would answer any more, and only its end tells the API process so.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXIT_READER = 71
+EXIT_LOOP = 72
 MAX_PICTURE_THREADS = 4
 
 
@@ -50,9 +52,14 @@ def main(connection: Connection, options: EngineOptions) -> None:
         log.exception("the model could not be loaded")
         send(LoadFailed(one_line(error)))
         return
-    loop.run()
+    code = EXIT_LOOP
+    try:
+        loop.run()
+        code = 0
+    except BaseException:
+        log.exception("the engine's loop failed")
     logging.shutdown()
-    os._exit(0)  # threads may be inside torch still, which does not survive the interpreter's own way out
+    os._exit(code)  # threads may be inside torch still, which does not survive the interpreter's own way out
 
 
 def load(options: EngineOptions, mailbox: Mailbox, send: Callable[[FromEngine], None]) -> EngineLoop:

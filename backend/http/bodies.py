@@ -1,6 +1,7 @@
 """Read a request body within its limits: size, time, encoding and number at once.
 
-A refused body is not read: the answer goes out at once with `Connection: close` (`middleware` adds it).
+A refused body is not read: the answer goes out with `Connection: close`, at once or when the client is done sending a
+small one (`middleware` does both).
 Raises PayloadTooLarge, UnsupportedBody, BadRequest, BodyTimeout, EngineBusy, ClientGone. Knows nothing of JSON.
 """
 

@@ -6,8 +6,10 @@ complete request head, which the HTTP server limits.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import contextlib
 import hmac
 import logging
 import secrets
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend import logs
-from backend.errors import HeadersTooLarge, PrelabelError, Unauthorized
+from backend.errors import EngineBusy, Forbidden, HeadersTooLarge, PrelabelError, Unauthorized
 from backend.http.bodies import ClientGone
 from backend.http.errors import error_response, refusal
 from backend.metrics import Metrics
@@ -30,6 +32,8 @@ concludes that the password in its model settings is wrong, and says so."""
 MAX_HEADERS = 100
 MAX_HEADERS_BYTES = 32 * 1024
 MAX_AUTH_HEADER_BYTES = 8 * 1024
+MAX_DRAINED_BYTES = 64 * 1024
+DRAIN_S = 0.5
 _SLOW_S = 1.0
 _QUIET_PATHS = frozenset({"/health", "/livez", "/metrics", "/status", "/status.json"})
 
@@ -79,9 +83,12 @@ class Edge:
             _check_size(scope)
             if self._credentials and scope["path"] not in OPEN_PATHS:
                 self._credentials.check(_header(scope, b"authorization"))
+            _check_site(scope)
             await self._app(scope, exchange.receive, exchange.send)
         except ClientGone:
             exchange.status = exchange.status or 499
+        except asyncio.CancelledError:  # by the server, which stops and waits no longer
+            await exchange.refuse(scope, EngineBusy("prelabel is stopping; ask again when it runs again"))
         except PrelabelError as error:
             log.info("refused %s %s: %s", scope["method"], scope["path"], error)
             await exchange.refuse(scope, error)
@@ -106,9 +113,10 @@ class _Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
-        self._body_read = (_header(scope, b"content-length") or b"0") == b"0" and not _header(
-            scope, b"transfer-encoding"
-        )
+        length = _header(scope, b"content-length") or b"0"
+        chunked = _header(scope, b"transfer-encoding") is not None
+        self._body_read = length == b"0" and not chunked
+        self._is_small = not chunked and length.isdigit() and int(length) <= MAX_DRAINED_BYTES
         self.status = 0
 
     async def receive(self) -> Message:
@@ -125,8 +133,17 @@ class _Exchange:
             if self.status == HeadersTooLarge.http_status or (self.status >= 400 and not self._body_read):
                 # What is left of the body must not be taken for the next request, nor be waited for.
                 headers.append((b"connection", b"close"))
+                await self._drain()
             message = {**message, "headers": headers}
         await self._send(message)
+
+    async def _drain(self) -> None:
+        """Let a client finish sending a small body: in the middle of it, it would see a reset and not our answer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while self._is_small and not self._body_read:
+                    if (await self.receive())["type"] == "http.disconnect":
+                        return
 
     async def refuse(self, scope: Scope, error: PrelabelError | None) -> None:
         if self.status:
@@ -144,6 +161,22 @@ def _check_size(scope: Scope) -> None:
     num_bytes = sum(len(name) + len(value) for name, value in headers)
     if len(headers) > MAX_HEADERS or num_bytes > MAX_HEADERS_BYTES:
         raise HeadersTooLarge("The request has too many or too long headers.")
+
+
+def _check_site(scope: Scope) -> None:
+    """Refuse what a web page of another site has a person's browser send: a browser on the same machine reaches a
+    backend that listens on loopback, and sends a password it remembers. Label Studio's server is no browser."""
+    if scope["method"] in ("GET", "HEAD"):
+        return
+    site, origin = _header(scope, b"sec-fetch-site"), _header(scope, b"origin")
+    ours = site in (b"same-origin", b"none") if site is not None else origin in (None, *_own_origins(scope))
+    if not ours:
+        raise Forbidden("This request comes from a web page of another site.")
+
+
+def _own_origins(scope: Scope) -> tuple[bytes, bytes]:
+    host = (_header(scope, b"host") or b"").lower()
+    return b"http://" + host, b"https://" + host
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

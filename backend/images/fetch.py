@@ -1,6 +1,7 @@
 """The one fetcher for every source of picture bytes: find, download, decode.
 
-Tasks that ask for the same address at the same time share one download. Keeps nothing afterwards: the store knows
+Tasks that ask for the same address at the same time share one download; what a person waits for has its own, because
+the other may be far back in the queue. Keeps nothing afterwards: the store knows
 pictures by their hash. Belongs to one event loop; downloading is asynchronous, decoding and files use a few threads.
 Raises ImageError and nothing else (and asyncio.CancelledError when the caller is cancelled).
 """
@@ -12,7 +13,7 @@ import logging
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpcore
@@ -37,6 +38,15 @@ class _Flight:
 
     work: asyncio.Task[FetchedImage]
     num_waiting: int = 0
+
+
+class _Lane:
+    """One kind of caller, bulk work or a person: its turns, its decoding threads, the downloads under way for it."""
+
+    def __init__(self, turns: Turns, num_threads: int) -> None:
+        self.turns = turns
+        self.threads = ThreadPoolExecutor(num_threads, thread_name_prefix="image-decode")
+        self.flights: dict[Source, _Flight] = {}
 
 
 class _Deadline:
@@ -68,46 +78,58 @@ class ImageFetcher:
         self._policy = policy
         self._limits = policy.limits
         self._transfer = Transfer(policy, resolver, network or httpcore.AnyIOBackend())
-        self._turns = Turns(policy.limits)
-        self._threads = ThreadPoolExecutor(policy.limits.decode_threads, thread_name_prefix="image-decode")
-        self._flights: dict[Source, _Flight] = {}
+        self._bulk = _Lane(Turns(policy.limits), policy.limits.decode_threads)
+        few = replace(
+            policy.limits, max_total=policy.limits.max_interactive, max_unproven=policy.limits.max_interactive
+        )
+        self._interactive = _Lane(Turns(few), 1)
         self._closed = False
 
-    async def fetch(self, url: object, *, task_id: int | None = None, timeout_s: float | None = None) -> FetchedImage:
+    async def fetch(
+        self,
+        url: object,
+        *,
+        task_id: int | None = None,
+        timeout_s: float | None = None,
+        interactive: bool = False,
+    ) -> FetchedImage:
         """Fetch what a task's image field says. `timeout_s` is this caller's own patience, waiting included.
 
-        `task_id` is needed for s3://, gs:// and azure-blob://. Callers bound how many fetches they start: each may
-        hold one file of `max_bytes`. Raises ImageError.
+        `task_id` is needed for s3://, gs:// and azure-blob://. `interactive`: a person waits, so it has turns of its
+        own and does not queue behind the others. Callers bound how many fetches they start: each may hold one file of
+        `max_bytes`. Raises ImageError.
         """
         self._check_open()
         source = classify(url, self._policy, task_id)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._join_flight(source)
+                return await self._join_flight(source, self._interactive if interactive else self._bulk)
         except TimeoutError:
             raise ImageError("timeout", "The picture was not there in time.", retryable=True) from None
 
     async def fetch_file(self, path: Path) -> FetchedImage:
         """Decode a file a person named. For the command line only: no root, links are followed. Raises ImageError."""
         self._check_open()
-        return await self._in_thread(lambda: decode(read_file(path, self._limits.max_bytes), self._limits))
+        return await self._in_thread(self._bulk, lambda: decode(read_file(path, self._limits.max_bytes), self._limits))
 
     async def aclose(self) -> None:
         """Cancel what is under way and close every connection."""
         self._closed = True
-        flights = [flight.work for flight in self._flights.values()]
+        lanes = (self._bulk, self._interactive)
+        flights = [flight.work for lane in lanes for flight in lane.flights.values()]
         for work in flights:
             work.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
         await self._transfer.aclose()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for lane in lanes:
+            lane.threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _join_flight(self, source: Source) -> FetchedImage:
-        flight = self._flights.get(source)
+    async def _join_flight(self, source: Source, lane: _Lane) -> FetchedImage:
+        flight = lane.flights.get(source)
         if flight is None:
-            flight = _Flight(asyncio.create_task(self._load(source)))
-            self._flights[source] = flight
-            flight.work.add_done_callback(lambda work: self._forget(source, work))
+            flight = _Flight(asyncio.create_task(self._load(source, lane)))
+            lane.flights[source] = flight
+            flight.work.add_done_callback(lambda work: self._forget(source, lane, work))
         flight.num_waiting += 1
         try:
             return await asyncio.shield(flight.work)
@@ -118,50 +140,50 @@ class ImageFetcher:
         finally:
             flight.num_waiting -= 1
             if flight.num_waiting == 0 and not flight.work.done():
-                self._forget(source, flight.work)
+                self._forget(source, lane, flight.work)
                 flight.work.cancel()
 
-    def _forget(self, source: Source, work: asyncio.Task[FetchedImage]) -> None:
-        flight = self._flights.get(source)
+    def _forget(self, source: Source, lane: _Lane, work: asyncio.Task[FetchedImage]) -> None:
+        flight = lane.flights.get(source)
         if flight is not None and flight.work is work:
-            del self._flights[source]
+            del lane.flights[source]
 
-    async def _load(self, source: Source) -> FetchedImage:
+    async def _load(self, source: Source, lane: _Lane) -> FetchedImage:
         limits = self._limits
         if isinstance(source, LocalSource):
             root, path = self._policy.local_files_root, source.relative_path
             assert root is not None
-            return await self._in_thread(lambda: decode(read_below(root, path, limits.max_bytes), limits))
+            return await self._in_thread(lane, lambda: decode(read_below(root, path, limits.max_bytes), limits))
         if isinstance(source, InlineSource):
-            return await self._in_thread(lambda: decode(read_data_uri(source.uri, limits.max_bytes), limits))
-        data = await self._download(source)
-        return await self._in_thread(lambda: decode(data, limits))
+            return await self._in_thread(lane, lambda: decode(read_data_uri(source.uri, limits.max_bytes), limits))
+        data = await self._download(source, lane.turns)
+        return await self._in_thread(lane, lambda: decode(data, limits))
 
-    async def _download(self, source: WebSource) -> bytes:
+    async def _download(self, source: WebSource, turns: Turns) -> bytes:
         target, deadline = source.target, _Deadline(self._limits.total_s)
         for _ in range(self._limits.max_redirects + 1):
-            reply = await self._hop(target, deadline)
+            reply = await self._hop(target, deadline, turns)
             if isinstance(reply, bytes):
                 return reply
             target = reply
         host, times = source.target.origin.host, self._limits.max_redirects
         raise ImageError("unreachable", f"{host} redirects more than {times} times.")
 
-    async def _hop(self, target: Target, deadline: _Deadline) -> bytes | Target:
+    async def _hop(self, target: Target, deadline: _Deadline, turns: Turns) -> bytes | Target:
         """One address, with its retries. Between attempts the turn goes to others."""
         host = target.origin.host
         attempt = 0
         while True:
             try:
-                async with self._turns.take(host), asyncio.timeout_at(deadline.start()):
+                async with turns.take(host), asyncio.timeout_at(deadline.start()):
                     reply = await self._transfer.get(target)
-                self._turns.mark_proven(host)
+                turns.mark_proven(host)
                 return reply
             except TimeoutError:
-                self._turns.mark_unproven(host)
+                turns.mark_unproven(host)
                 raise ImageError("timeout", f"{host} did not deliver in time.", retryable=True) from None
             except Retry as retry:
-                self._turns.mark_unproven(host)
+                turns.mark_unproven(host)
                 attempt += 1
                 jitter = random.uniform(0.5, 1.0)  # noqa: S311  (no secret: only keeps many retries apart)
                 wait_s = max(retry.wait_s, self._limits.retry_wait_s * 2**attempt * jitter)
@@ -170,10 +192,10 @@ class ImageFetcher:
             _log.info("%s: attempt %d failed, again in %.1f s", host, attempt, wait_s)
             await asyncio.sleep(wait_s)
 
-    async def _in_thread(self, work: Callable[[], FetchedImage]) -> FetchedImage:
+    async def _in_thread(self, lane: _Lane, work: Callable[[], FetchedImage]) -> FetchedImage:
         try:
             async with asyncio.timeout(self._limits.queue_s):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+                return await asyncio.get_running_loop().run_in_executor(lane.threads, work)
         except TimeoutError:
             raise ImageError("timeout", "Too many pictures are being decoded; try again.", retryable=True) from None
 

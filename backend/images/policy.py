@@ -45,6 +45,8 @@ class Limits:
     max_total: int = 32
     max_unproven: int = 24
     """Of `max_total`, how many may be hosts that never answered: dead hosts cannot take every turn."""
+    max_interactive: int = 8
+    """Turns beside `max_total` for what a person waits for; bulk fetches never hold them."""
     max_url_chars: int = 8_192
     decode_threads: int = 2
     large_picture_pixels: int = 16_000_000

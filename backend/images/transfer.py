@@ -56,7 +56,7 @@ class Transfer:
             guarded = GuardedNetwork(resolve, self._threads, allowed, network)
             return httpcore.AsyncConnectionPool(
                 ssl_context=context,
-                max_connections=self._limits.max_total,
+                max_connections=self._limits.max_total + self._limits.max_interactive,
                 keepalive_expiry=_KEEP_ALIVE_S,
                 network_backend=guarded,
             )

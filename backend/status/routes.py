@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from backend.delivery.loop import DeliveryStatus
 
 log = logging.getLogger(__name__)
+
+Action = Literal["retry", "cancel"]
 
 MAX_PROJECTS = 50
 MAX_FAILED_TASKS = 30
@@ -71,14 +73,14 @@ class Source(Protocol):
 
 
 class StatusPages:
-    """The handlers. `changed(project)` is called after a button changed the queue, so that the change takes effect at
-    once; `titles()` gives the projects' titles as far as they are known."""
+    """The handlers. `changed(action, project)` is called after a button changed the queue, so that the change takes
+    effect at once; `titles()` gives the projects' titles as far as they are known."""
 
     def __init__(
         self,
         source: Source,
         *,
-        changed: Callable[[str], None] = lambda project: None,
+        changed: Callable[[Action, str], None] = lambda action, project: None,
         titles: Callable[[], Mapping[str, str]] = dict,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -141,7 +143,7 @@ class StatusPages:
             max_projects=MAX_PROJECTS,
         )
 
-    async def _press(self, request: Request, action: str, act: Callable[[str, float], int]) -> Response:
+    async def _press(self, request: Request, action: Action, act: Callable[[str, float], int]) -> Response:
         check_origin(request.headers)
         async with self._reader.read(request) as raw:
             form = read_form(request.headers.get("content-type", ""), raw)
@@ -149,7 +151,7 @@ class StatusPages:
         self._guard.check(action, project, form["token"])
         num_tasks = await asyncio.to_thread(act, project, self._clock())
         log.info("project %s: %s of %d tasks, from the status page", project, action, num_tasks)
-        self._changed(project)
+        self._changed(action, project)
         language = chosen_language(form["lang"], request.headers.get("accept-language", ""))
         return RedirectResponse(f"../status?lang={language}", status_code=303)
 

@@ -121,6 +121,10 @@ REASONS: dict[str, tuple[str, str]] = {
     "cancelled": ("已取消", "Cancelled"),
     "engine_busy": ("排队已满", "The queue was full"),
     "engine_not_ready": ("模型尚未加载", "The model was not loaded"),
+    "address_withheld": (
+        "图片地址含密钥，不写入磁盘；重启后需重新获取预测",
+        "Its address holds a key and was not kept over a restart; ask again",
+    ),
     "model_changed": ("提交后模型或设置已更改，请重新获取预测", "The model or its settings changed since; ask again"),
     "engine_dead": ("模型进程已退出", "The model's process ended"),
     "generation_failed": ("模型未能给出结果", "The model could not answer"),

@@ -115,7 +115,16 @@ _SCHEMA_1 = (
     END""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_SCHEMA_1,)
+# image_hash: of the text of the picture's address, which itself is forgotten; '' in rows of schema 1: not known
+_SCHEMA_2 = (
+    "ALTER TABLE work ADD COLUMN image_hash TEXT NOT NULL DEFAULT ''",
+    "DROP INDEX work_suspect",
+    "CREATE INDEX work_suspect ON work (interactive DESC, attempts, id) WHERE state = 'queued' AND attempts > 0",
+    "DROP INDEX work_over",
+    "CREATE INDEX work_over ON work (updated_at) WHERE state IN ('returned', 'delivered', 'failed', 'cancelled')",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_SCHEMA_1, _SCHEMA_2)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

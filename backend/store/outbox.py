@@ -5,6 +5,8 @@ Predictions have no uniqueness in Label Studio, so a row is told in one way at a
 - while a push is under way (`push_until`), no reply may return it;
 - a request may not return what was told after it was accepted (`told_at`): another request or a push was faster;
 - what may be there, because a reply or a push ended in the dark, is RETURNED: to be looked up before it is pushed.
+
+A row may be queued again while a push of its earlier answer is under way. How that ends is noted all the same.
 """
 
 from __future__ import annotations
@@ -23,7 +25,12 @@ PROJECTS_DUE = """SELECT name FROM project p WHERE EXISTS
 
 
 def returned(
-    connection: sqlite3.Connection, ids: Sequence[int], check_at: float, now: float, accepted_at: float | None
+    connection: sqlite3.Connection,
+    ids: Sequence[int],
+    check_at: float,
+    now: float,
+    accepted_at: float | None,
+    told_at: float,
 ) -> list[int]:
     before = now if accepted_at is None else accepted_at
     chosen = connection.execute(
@@ -35,7 +42,7 @@ def returned(
     connection.execute(
         f"""UPDATE work SET state = 'returned', check_at = max(check_at, ?), told_at = ?, updated_at = ?
         WHERE id {rows.IN_IDS}""",  # noqa: S608 - constants
-        [check_at, now, now, rows.id_list(allowed)],
+        [check_at, told_at, now, rows.id_list(allowed)],
     )
     return [work_id for work_id in ids if work_id in allowed]
 
@@ -74,6 +81,11 @@ def take_due(connection: sqlite3.Connection, project: str, limit: int, hold_unti
 
 def delivered(connection: sqlite3.Connection, ids: Sequence[int], now: float) -> None:
     connection.execute(
+        f"""UPDATE work SET push_until = 0, told_at = ? WHERE state NOT IN ('done', 'returned') AND push_until > 0
+        AND id {rows.IN_IDS}""",  # noqa: S608 - constants
+        [now, rows.id_list(ids)],
+    )
+    connection.execute(
         f"""UPDATE work SET state = 'delivered', reason = '', message = '', image_url = NULL, check_at = 0,
         next_try_at = 0, push_until = 0, told_at = ?, updated_at = ?
         WHERE state IN ('done', 'returned') AND id {rows.IN_IDS}""",  # noqa: S608 - constants
@@ -85,9 +97,10 @@ def push_failed(
     connection: sqlite3.Connection, ids: Sequence[int], next_try_at: float, reason: str, now: float, *, sent: bool
 ) -> None:
     connection.execute(
-        f"""UPDATE work SET state = CASE WHEN ? THEN 'returned' ELSE state END, reason = ?, next_try_at = ?,
+        f"""UPDATE work SET state = CASE WHEN ? AND state = 'done' THEN 'returned' ELSE state END,
+        reason = CASE WHEN state IN ('done', 'returned') THEN ? ELSE reason END, next_try_at = ?,
         push_attempts = push_attempts + 1, push_until = 0, told_at = CASE WHEN ? THEN ? ELSE told_at END, updated_at = ?
-        WHERE state IN ('done', 'returned') AND id {rows.IN_IDS}""",  # noqa: S608 - constants
+        WHERE (state IN ('done', 'returned') OR push_until > 0) AND id {rows.IN_IDS}""",  # noqa: S608 - constants
         [sent, reason_and_message(reason, "")[0], next_try_at, sent, now, now, rows.id_list(ids)],
     )
 

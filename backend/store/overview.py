@@ -10,10 +10,12 @@ from backend.store.types import ProjectSummary, Work, WorkState
 
 _SUMMARY = """SELECT id, name, num_pruned, first_accepted_at, last_accepted_at, last_finished_at, last_delivered_at
     FROM project ORDER BY last_accepted_at DESC, id DESC"""
+MIN_SPAN_S = 1.0
 _ANSWERED = (WorkState.DONE, WorkState.RETURNED, WorkState.DELIVERED)
 FAILED_IDS = """SELECT id FROM work WHERE state = 'failed' AND project_id = (SELECT id FROM project WHERE name = ?)
     ORDER BY id DESC LIMIT ?"""
-NUM_FINISHED = "SELECT count(*) FROM work WHERE finished_at > ? AND finished_at <= ?"
+NUM_FINISHED = """SELECT count(*), min(finished_at), min(last_accepted_at)
+    FROM work JOIN project p ON p.id = project_id WHERE finished_at > ? AND finished_at <= ?"""
 
 
 def summary(connection: sqlite3.Connection) -> list[ProjectSummary]:
@@ -49,4 +51,9 @@ def failures(connection: sqlite3.Connection, project: str, limit: int) -> list[W
 
 
 def rate(connection: sqlite3.Connection, now: float, window_s: float) -> float:
-    return float(connection.execute(NUM_FINISHED, [now - window_s, now]).fetchone()[0]) / window_s
+    """The first of them began before they ended: at the earliest when tasks were last accepted."""
+    num_finished, first, accepted_at = connection.execute(NUM_FINISHED, [now - window_s, now]).fetchone()
+    if not num_finished:
+        return 0.0
+    start = max(now - window_s, min(first, accepted_at))
+    return float(num_finished / max(now - start, MIN_SPAN_S))

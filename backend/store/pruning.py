@@ -9,14 +9,17 @@ import sqlite3
 
 CHUNK = 2_000
 
-OVER_IDS = """SELECT id FROM work WHERE state IN ('delivered', 'failed', 'cancelled') AND updated_at < ?
+OVER_IDS = """SELECT id FROM work WHERE state IN ('returned', 'delivered', 'failed', 'cancelled') AND updated_at < ?
+    AND (state <> 'returned' OR (check_at < ? AND push_attempts = 0 AND push_until = 0))
     AND (open_replies = 0 OR reply_until < ?) LIMIT ?"""
+"""Without an API key nothing that a reply held is ever looked up. What a push may have lost is never forgotten."""
 UNUSED_ANSWERS = """SELECT id FROM answer a WHERE saved_at < ?
     AND NOT EXISTS (SELECT 1 FROM work WHERE answer_id = a.id) LIMIT ?"""
 
 
 def prune_work(connection: sqlite3.Connection, before: float, now: float) -> int:
-    return connection.execute(f"DELETE FROM work WHERE id IN ({OVER_IDS})", [before, now, CHUNK]).rowcount  # noqa: S608
+    parameters = [before, now, now, CHUNK]
+    return connection.execute(f"DELETE FROM work WHERE id IN ({OVER_IDS})", parameters).rowcount  # noqa: S608
 
 
 def prune_answers(connection: sqlite3.Connection, before: float) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from backend.store.types import Work, WorkState
 
 SELECT_WORK = """SELECT w.id, p.name, w.task_id, w.model_version, w.recipe, w.image_url, w.state, w.reason, w.message,
-    w.attempts, a.key, w.score, w.needs_review, w.push_attempts, w.interactive
+    w.attempts, a.key, w.score, w.needs_review, w.push_attempts, w.interactive, w.told_at > 0, w.image_hash
     FROM work w JOIN project p ON p.id = w.project_id LEFT JOIN answer a ON a.id = w.answer_id"""
 IN_IDS = "IN (SELECT value FROM json_each(?))"
 
@@ -31,7 +31,7 @@ def id_list(ids: Iterable[int]) -> str:
 def work_of(row: Sequence[Any]) -> Work:
     (
         work_id, project, task_id, model_version, recipe, image_url, state, reason, message,
-        attempts, answer_key, score, needs_review, push_attempts, interactive,
+        attempts, answer_key, score, needs_review, push_attempts, interactive, told, image_hash,
     ) = row  # fmt: skip
     return Work(
         id=work_id,
@@ -49,6 +49,8 @@ def work_of(row: Sequence[Any]) -> Work:
         needs_review=bool(needs_review),
         push_attempts=push_attempts,
         interactive=bool(interactive),
+        told=bool(told),
+        image_hash=image_hash,
     )
 
 
@@ -59,6 +61,7 @@ def works(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Work]:
     return [found[work_id] for work_id in ids]
 
 
-def work(connection: sqlite3.Connection, work_id: int) -> Work:
-    """Raises LookupError."""
-    return works(connection, [work_id])[0]
+def work(connection: sqlite3.Connection, work_id: int) -> Work | None:
+    """None: it was forgotten."""
+    row = connection.execute(f"{SELECT_WORK} WHERE w.id = ?", [work_id]).fetchone()
+    return work_of(row) if row else None

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from backend.store import answers, outbox, overview, pruning, work
+from backend.store import accepting, answers, outbox, overview, pruning, work
 from backend.store.database import Database
 from backend.store.opening import open_beside, open_database
 from backend.store.types import NewWork, ProjectSummary, RecipeRecord, StoredAnswer, Work
@@ -64,40 +64,74 @@ class Store:
     def accept(self, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float) -> list[Work]:
         """Queue `items`, or find what there is of them; one Work an item, in order. Their recipes must be saved.
 
-        What had failed or was cancelled is queued again; everything else keeps its state. Until `reply_until`, or until
-        `reply_ended`, none of them is due. Call `reply_ended` once for each accept. Raises ValueError.
+        What had failed or was cancelled is queued again, and so is what has another picture now, by its address, in
+        whatever state it is; everything else keeps its state. Until `reply_until`, or until
+        `reply_ended`, none of them is due. Call `reply_ended` once for each accept. Raises ValueError. What other
+        versions of a task brought nothing are forgotten, so a row may be gone when its job ends.
         """
         with self._database.write() as connection:
-            return work.accept(connection, items, interactive=interactive, reply_until=reply_until, now=now)
+            return accepting.accept(connection, items, interactive=interactive, reply_until=reply_until, now=now)
 
     def claim(self, limit: int, now: float) -> list[Work]:
         """Take up to `limit` rows to work on; `attempts` counts this one already, so that a crash counts."""
         with self._database.write() as connection:
             return work.claim(connection, limit, now)
 
-    def finish(self, work_id: int, answer: StoredAnswer, score: float | None, needs_review: bool, now: float) -> Work:
-        """Save the answer and mark the row DONE. A row that is over (cancelled, say) keeps its state."""
-        with self._database.write() as connection:
-            return work.finish(connection, work_id, answer, score, needs_review, now)
+    def finish(
+        self,
+        work_id: int,
+        answer: StoredAnswer,
+        score: float | None,
+        needs_review: bool,
+        now: float,
+        *,
+        image_hash: str = "",
+    ) -> Work | None:
+        """Save the answer and mark the row DONE. A row that is over (cancelled, say) keeps its state.
 
-    def finish_with(self, work_id: int, answer_key: str, score: float | None, needs_review: bool, now: float) -> Work:
+        `image_hash` is that of the Work which was claimed: if the task has another picture since, the row is QUEUED.
+        None: the row was forgotten meanwhile (see `accept`); the answer is saved nevertheless.
+        """
+        with self._database.write() as connection:
+            return work.finish(connection, work_id, answer, score, needs_review, now, image_hash)
+
+    def finish_with(
+        self,
+        work_id: int,
+        answer_key: str,
+        score: float | None,
+        needs_review: bool,
+        now: float,
+        *,
+        image_hash: str = "",
+    ) -> Work | None:
         """As `finish`, with an answer that is stored already. Raises LookupError if it is not."""
         with self._database.write() as connection:
-            return work.finish(connection, work_id, answer_key, score, needs_review, now)
+            return work.finish(connection, work_id, answer_key, score, needs_review, now, image_hash)
 
-    def fail(self, work_id: int, reason: str, message: str, now: float) -> None:
+    def fail(self, work_id: int, reason: str, message: str, now: float, *, image_hash: str = "") -> Work | None:
+        """Mark the row FAILED. `image_hash` and what is returned are as for `finish`."""
         with self._database.write() as connection:
-            work.fail(connection, work_id, reason, message, now)
+            return work.fail(connection, work_id, reason, message, now, image_hash)
 
     def requeue(
         self, work_id: int, now: float, *, attempt_counts: bool = False, max_attempts: int = MAX_ATTEMPTS
-    ) -> Work:
+    ) -> Work | None:
         """Put a running row back. `attempt_counts`: the engine died, perhaps of it; then, at `max_attempts`, it FAILED.
 
-        Without it (shutdown, engine busy) the attempt is taken back.
+        Without it (shutdown, engine busy) the attempt is taken back. None: the row was forgotten.
         """
         with self._database.write() as connection:
             return work.requeue(connection, work_id, now, attempt_counts=attempt_counts, max_attempts=max_attempts)
+
+    def give_back(self, work_ids: Sequence[int], now: float) -> None:
+        """Put running rows back at a shutdown, all in one transaction: there is little time. No attempt is counted.
+
+        Rows that were forgotten meanwhile are left out.
+        """
+        with self._database.write() as connection:
+            for work_id in work_ids:
+                work.requeue(connection, work_id, now, attempt_counts=False, max_attempts=MAX_ATTEMPTS)
 
     def recover(self, now: float, max_attempts: int = MAX_ATTEMPTS) -> int:
         """At the start of the serving process: what was running is queued, or FAILED as "crashed". Returns how many.
@@ -123,15 +157,23 @@ class Store:
     # From answer to Label Studio
 
     def returned(
-        self, work_ids: Sequence[int], check_at: float, now: float, *, accepted_at: float | None = None
+        self,
+        work_ids: Sequence[int],
+        check_at: float,
+        now: float,
+        *,
+        accepted_at: float | None = None,
+        told_at: float | None = None,
     ) -> list[int]:
         """Call it before a reply is sent. Returns the ids whose predictions may go out in it; they are RETURNED now.
 
         The reply has to give `[]` for the others: they are being pushed, or Label Studio was told since `accepted_at`
-        (the `now` of this request's `accept`). At `check_at` those in the reply are due, to be looked up.
+        (when it chose the tasks of this request). `told_at`: when it will have stored this reply, by default `now`.
+        At `check_at` those in the reply are due, to be looked up.
         """
         with self._database.write() as connection:
-            return outbox.returned(connection, work_ids, check_at, now, accepted_at)
+            at = now if told_at is None else told_at
+            return outbox.returned(connection, work_ids, check_at, now, accepted_at, at)
 
     def reply_ended(self, work_ids: Sequence[int], now: float) -> None:
         """The request that accepted `work_ids` is over, however it ended; what it did not return is due at once."""
@@ -186,7 +228,7 @@ class Store:
         return self._in_steps(lambda connection: work.cancel_queued(connection, None, now))
 
     def retry_failed(self, project: str, now: float) -> int:
-        """Queue again all that failed, in steps."""
+        """Queue again all that failed, in steps. What failed in its delivery keeps its answer and is DONE again."""
         return self._in_steps(lambda connection: work.retry_failed(connection, project, now))
 
     def summary(self) -> list[ProjectSummary]:
@@ -200,12 +242,18 @@ class Store:
             return overview.failures(connection, project, limit)
 
     def rate(self, now: float, window_s: float) -> float:
-        """Rows finished or failed a second in the last `window_s`: what the queue shrinks by."""
+        """Rows finished or failed a second in the last `window_s`: what the queue shrinks by.
+
+        Of work that was accepted within the window, since then, or since the first of it was finished.
+        """
         with self._database.read() as connection:
             return overview.rate(connection, now, window_s)
 
     def prune(self, now: float, keep_s: float) -> int:
-        """Forget, in steps, rows that are over and answers nobody needs, older than `keep_s`. Returns rows removed."""
+        """Forget, in steps, rows that are over and answers nobody needs, older than `keep_s`. Returns rows removed.
+
+        Over is also what a reply held and nobody looked up since. It does not count as delivered.
+        """
         before = now - keep_s
         num_rows = self._in_steps(lambda connection: pruning.prune_work(connection, before, now))
         self._in_steps(lambda connection: pruning.prune_answers(connection, before))

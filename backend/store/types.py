@@ -5,6 +5,8 @@ The life of a row of work:
     QUEUED -> RUNNING -> DONE -> DELIVERED          pushed to Label Studio by the delivery loop
                           └----> RETURNED -> DELIVERED   it may be in Label Studio: look there before pushing it
     QUEUED, RUNNING -> FAILED or CANCELLED          either is queued again when Label Studio asks for the task again
+
+A task whose picture was changed since is queued again from any state.
 """
 
 from __future__ import annotations
@@ -61,6 +63,8 @@ class Work:
     """A row as it was read. `reason` is a short word, `message` a sentence: why it failed, or its push did.
 
     `attempts` counts claims, this one included. `image_url` is None when the task has none, and once it is over.
+    `told`: Label Studio was told an answer of it at any time, by a reply or a push, so it may have one.
+    `image_hash` stands for the picture's address, also once that is forgotten; '' in rows of older prelabels.
     """
 
     id: int
@@ -78,6 +82,8 @@ class Work:
     needs_review: bool
     push_attempts: int
     interactive: bool
+    told: bool
+    image_hash: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,7 +102,7 @@ class FakeLabelStudio:
 
 
 @contextmanager
-def fake_label_studio() -> Iterator[FakeLabelStudio]:
+def fake_label_studio(context: ssl.SSLContext | None = None) -> Iterator[FakeLabelStudio]:
     fake = FakeLabelStudio()
 
     class Handler(BaseHTTPRequestHandler):
@@ -123,9 +124,11 @@ def fake_label_studio() -> Iterator[FakeLabelStudio]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    fake.url = f"http://127.0.0.1:{server.server_port}"
+    fake.url = f"http{'s' if context else ''}://127.0.0.1:{server.server_port}"
     try:
         yield fake
     finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import uvicorn
 
 from backend.app import create_app
@@ -98,6 +99,12 @@ def serving(
             server.should_exit = True
             thread.join(20)
     assert not thread.is_alive(), "the server did not stop"
+
+
+def look_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went out in a reply is looked up in Label Studio as soon as the reply has ended."""
+    monkeypatch.setattr("backend.durable.CHECK_S", 0.3)
+    monkeypatch.setattr("backend.durable.CHECK_PER_PREDICTION_S", 0.0, raising=False)
 
 
 def until(condition: Any, timeout_s: float = 10) -> None:

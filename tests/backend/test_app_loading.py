@@ -6,11 +6,13 @@ import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
 
 from backend.engine.api import EngineStatus
+from backend.engine.messages import Stats
 from backend.errors import EngineBusy, EngineDead
 from tests.backend.serving import ANSWER, predict_body, serving, setup_body, task, until
 from tests.fakes import READY, FakeEngine
@@ -112,14 +114,29 @@ def test_a_busy_engine_is_asked_again_until_it_has_room(tmp_path: Path) -> None:
         timer.join()
 
 
-def test_an_engine_that_restarts_until_the_deadline_is_503(tmp_path: Path) -> None:
-    engine = FakeEngine(ANSWER, delay_s=5)
-    with serving(tmp_path, engine, predict_deadline_s=0.4) as server:
-        timer = threading.Timer(0.1, setattr, (engine, "status", EngineStatus("restarting")))
-        timer.start()
-        reply = server.predict(task(1), task(2))
-        timer.join()
-        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "engine_not_ready")
+@pytest.mark.parametrize("state", ["restarting", "loading"])
+def test_tasks_are_taken_while_a_known_model_is_started_again(
+    tmp_path: Path, state: Literal["restarting", "loading"]
+) -> None:
+    engine = FakeEngine(ANSWER)
+    with serving(tmp_path, engine, predict_deadline_s=0.3) as server:
+        assert server.predict(task(1)).json()["results"][0]["result"]
+        until((tmp_path / "model.json").exists)
+        engine.status = EngineStatus(state)
+        assert server.predict(task(2), task(3)).json()["results"] == [[], []]
+        until(lambda: server.client.get("/health").json()["work"]["waiting"] == 2)
+        engine.status = READY_STATUS
+        until(lambda: server.client.get("/health").json()["work"]["waiting"] == 0)
+        assert len(engine.requests) == 3
+
+
+def test_a_model_that_cannot_be_started_again_takes_no_tasks(tmp_path: Path) -> None:
+    engine = FakeEngine(ANSWER)
+    with serving(tmp_path, engine, predict_deadline_s=0.3) as server:
+        until((tmp_path / "model.json").exists)
+        engine.status = EngineStatus("failed", message="it died six times")
+        assert server.predict(task(1), task(2)).status_code == 503
+        assert server.client.get("/health").json()["work"]["waiting"] == 0
 
 
 def test_health_tells_that_the_engine_was_restarted_and_why(tmp_path: Path) -> None:
@@ -131,6 +148,15 @@ def test_health_tells_that_the_engine_was_restarted_and_why(tmp_path: Path) -> N
         assert (model["state"], model["restarts"]) == ("restarting", 2)
         assert "exit code 70" in model["message"]
         assert server.metric("prelabel_engine_restarts") == 2
+
+
+def test_metrics_tell_what_the_engine_has_done(tmp_path: Path) -> None:
+    engine = FakeEngine(ANSWER)
+    with serving(tmp_path, engine) as server:
+        engine.status = replace(engine.status, stats=Stats(num_prefills=3, num_steps=40, prefill_s=0.5, decode_s=2.0))
+        assert server.metric("prelabel_engine_prefills") == 3
+        assert server.metric("prelabel_engine_steps") == 40
+        assert server.metric("prelabel_engine_device_seconds", phase="prefill") == 0.5
 
 
 def test_a_person_who_leaves_cancels_what_the_store_does_not_keep(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ PASSWORD = f"{CANARY}-password"
 class TalkativeImages(FakeImages):
     """Fails with a text that repeats the address, as a careless library would."""
 
-    async def fetch(self, url: str, *, task_id: int | None, timeout_s: float) -> FakeFetched:
+    async def fetch(self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False) -> FakeFetched:
         logging.getLogger("httpx").debug("GET %s", url)
         raise ImageError("unreachable", f"cannot reach {url}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -46,6 +47,27 @@ def test_a_declared_length_over_the_limit_is_refused_before_the_body_is_sent(ser
     reply = server.raw(HEAD + b"Content-Length: 999999999999\r\n\r\n")
     assert (status(reply), code(reply)) == (413, "payload_too_large")
     assert b"connection: close" in reply.lower()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"), [("/status/retry", 403), ("/nowhere", 404), ("/status", 405)], ids=["403", "404", "405"]
+)
+def test_a_client_that_is_still_sending_a_small_body_gets_the_refusal_and_no_reset(
+    server: Server, path: str, expected: int
+) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n" % path.encode())
+        for _ in range(3):
+            time.sleep(0.05)  # the refusal is known by now
+            connection.sendall(b" " * 1_000)
+        reply = b"".join(iter(lambda: connection.recv(65_536), b""))  # raises where `read_all` would not
+    assert status(reply) == expected
+    assert b"connection: close" in reply.lower()
+
+
+def test_a_small_body_that_never_comes_holds_up_no_refusal(server: Server) -> None:
+    reply = server.raw(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n", timeout_s=5)
+    assert status(reply) == 404
 
 
 def test_a_chunked_body_is_counted_while_it_comes(server: Server) -> None:

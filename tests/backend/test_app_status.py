@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ class Images(FakeImages):
 
     away = True
 
-    async def fetch(self, url: str, *, task_id: int | None, timeout_s: float) -> FakeFetched:
+    async def fetch(self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False) -> FakeFetched:
         return await super().fetch("missing" if self.away else url, task_id=task_id, timeout_s=timeout_s)
 
 
@@ -78,3 +80,23 @@ def ask_for(server: Server, label_studio: FakeServer, project: str) -> None:
     label_studio.configs[1] = CONFIG
     body = predict_body(*(task(n) for n in sorted(label_studio.tasks[1])))
     server.client.post("/predict", json={**body, "project": project})
+
+
+def test_a_request_that_waits_is_answered_when_its_project_is_cancelled(tmp_path: Path) -> None:
+    engine = GateEngine()
+    replies: list[float] = []
+    with serving(tmp_path, engine, predict_deadline_s=30, max_slots=2) as server:
+
+        def ask() -> None:
+            began = time.monotonic()
+            assert server.predict(*(task(n) for n in range(8))).json()["results"] == [[]] * 8
+            replies.append(time.monotonic() - began)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        until(lambda: engine.num_asked == 4)
+        press(server, "cancel")
+        asking.join()
+        assert replies[0] < 25, "long before the deadline"
+        until(lambda: engine.num_cancelled == 4)
+        assert status(server)["projects"][0]["num_cancelled"] == 8

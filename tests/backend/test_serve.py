@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
@@ -18,10 +13,11 @@ import pytest
 
 from backend.commands import serve
 from backend.errors import SettingsError, StoreUnusable
-from backend.keeping import FILE_NAME
+from backend.keeping import FILE_NAME, open_store
 from backend.settings import load_settings
 from backend.store import Store
-from tests.backend.serving import predict_body, serving, task, until
+from tests.backend.served import Running, address, run_program
+from tests.backend.serving import predict_body, serving, task
 from tests.fakes import FakeEngine, FakeImages
 
 PROGRAM = """
@@ -49,45 +45,8 @@ sys.exit(serve.serve(settings))
 """
 
 
-class Running:
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout
-        self.lines.extend(iter(self.process.stdout.readline, ""))
-
-    def wait_for(self, words: str) -> str:
-        until(lambda: any(words in line for line in self.lines), 30)
-        return next(line for line in self.lines if words in line)
-
-    def end(self) -> int:
-        code = self.process.wait(20)
-        self._reader.join()
-        return code
-
-
-@contextmanager
-def running(folder: Path, delay_s: float = 0) -> Iterator[Running]:
-    command = [sys.executable, "-c", PROGRAM, str(folder), str(delay_s)]
-    env = {**os.environ, "PYTHONPATH": os.getcwd()}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as process:
-        server = Running(process)
-        try:
-            yield server
-        finally:
-            if process.poll() is None:
-                process.kill()
-            server.end()
-
-
-def address(line: str) -> str:
-    found = re.search(r"http://[\d.:]+", line)
-    assert found, line
-    return found[0]
+def running(folder: Path, delay_s: float = 0) -> AbstractContextManager[Running]:
+    return run_program(PROGRAM, str(folder), str(delay_s))
 
 
 def test_it_says_where_it_listens_what_it_loads_and_when_it_is_ready(tmp_path: Path) -> None:
@@ -130,6 +89,8 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
             server.wait_for("Shutting down")
             server.process.send_signal(signal.SIGTERM)
             assert server.end() == 0
+    with open_store(tmp_path, 0) as store:
+        assert [(work.task_id, work.attempts) for work in store.claim(9, 0)] == [(1, 2)], "it is taken up again"
 
 
 def test_a_port_in_use_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

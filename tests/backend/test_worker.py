@@ -310,3 +310,16 @@ def test_cancelled_work_that_is_under_way_says_so(store: Store) -> None:
         assert rig.states() == {str(WorkState.CANCELLED): 1}
 
     run(rig, test)
+
+
+def test_a_task_that_is_asked_for_again_and_again_waits_once(store: Store) -> None:
+    rig = Rig(store, FakeEngine(ANSWER))
+
+    async def test() -> None:  # nothing runs: it is counted before the store is looked at
+        for _ in range(5):
+            await rig.accept(1, 2, 3)
+            assert rig.worker.num_waiting == 3
+        await rig.accept(3, 4, 5)
+        assert rig.worker.num_waiting == 5
+
+    asyncio.run(test())

@@ -64,7 +64,7 @@ def test_one_gpu_is_reserved(services: dict[str, Any]) -> None:
 
 def test_nothing_is_published_beyond_this_machine(services: dict[str, Any]) -> None:
     assert services["label-studio"]["ports"] == ["127.0.0.1:8080:8080"]
-    assert "ports" not in services["prelabel"]
+    assert services["prelabel"]["ports"] == ["127.0.0.1:9090:9090"]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,9 @@ def test_the_check_fills_every_task_and_leaves_nothing_behind(tmp_path: Path) ->
     done = subprocess.run([*DEMO, "--check"], env=environment, capture_output=True, text=True, timeout=DEMO_S)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "30 of 30 tasks pre-filled in every field" in done.stdout
+    assert "30 of 30 answered" in done.stdout
+    assert "30 predictions are in Label Studio" in done.stdout
+    assert "/status?lang=en" in done.stdout
     assert "password" in done.stdout
     assert not list(tmp_path.glob("prelabel-*"))
 

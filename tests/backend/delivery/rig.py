@@ -28,6 +28,7 @@ class MemoryWork:
     state: str = "done"
     answer_key: str | None = "a1"
     push_attempts: int = 0
+    told: bool = False
     next_try_at: float = 0.0
     push_until: float = 0.0
     reason: str = ""
@@ -67,7 +68,7 @@ class MemoryStore:
     def take_due(self, project: str, limit: int, hold_until: float, now: float) -> Sequence[MemoryWork]:
         taken = [work for work in self._due(now) if work.project == project][:limit]
         taken = [replace(work, state="returned") if work.push_until else work for work in taken]
-        self.works |= {work.id: replace(work, push_until=hold_until) for work in taken}
+        self.works |= {work.id: replace(work, push_until=hold_until, told=True) for work in taken}
         return taken
 
     def answers(self, keys: Collection[str]) -> dict[str, Answer]:

@@ -81,6 +81,14 @@ def test_work_that_was_tried_before_is_looked_up_too(rig: Rig, label_studio: Fak
     assert label_studio.stored() == {1000: 1, 1001: 1}
 
 
+def test_work_that_was_told_before_it_was_computed_again_is_looked_up_too(rig: Rig, label_studio: FakeServer) -> None:
+    uid = label_studio.add_project(1, 2)
+    label_studio.store(1, [{"task": 1000, "model_version": VERSION}])
+    rig.store.add(uid, [1000, 1001], told=True)
+    rig.run()
+    assert label_studio.stored() == {1000: 1, 1001: 1}
+
+
 def test_two_model_versions_of_a_task_are_both_delivered(rig: Rig, label_studio: FakeServer) -> None:
     uid = label_studio.add_project(1, 1)
     rig.store.add(uid, [1000], state="returned")
@@ -177,6 +185,18 @@ def test_answers_to_a_changed_label_config_are_dropped_before_anything_is_sent(
         1002: "delivered",
         1003: "delivered",
     }
+
+
+def test_what_label_studio_has_is_delivered_even_if_the_label_config_changed_since(
+    rig: Rig, label_studio: FakeServer
+) -> None:
+    uid = label_studio.add_project(1, 3, OTHER_CONFIG)
+    label_studio.store(1, [{"task": 1000, "model_version": VERSION}])
+    rig.store.add(uid, [1000, 1001], state="returned")
+    rig.store.add(uid, [1002])
+    rig.run()
+    assert rig.store.states() == {1000: "delivered", 1001: "config_changed", 1002: "config_changed"}
+    assert label_studio.num_imports == 0
 
 
 def test_a_changed_layout_is_no_changed_label_config(rig: Rig, label_studio: FakeServer) -> None:

@@ -15,7 +15,7 @@ from backend.delivery.store import Store as DeliveryStore
 from backend.errors import StoreFull
 from backend.store.store import Store
 from backend.store.types import NewWork, RecipeRecord, StoredAnswer
-from tests.backend.delivery.fake_server import CONFIG, FakeServer
+from tests.backend.delivery.fake_server import CONFIG, CREATED, FakeServer
 from tests.backend.delivery.rig import VERSION, make_prediction
 from tests.backend.fake_label_studio import LEGACY_KEY
 
@@ -124,3 +124,46 @@ def test_why_something_is_not_delivered_is_kept(path: Path, label_studio: FakeSe
         deliver(store, label_studio, NOW + 1)
         [summary] = store.summary()
         assert dict(summary.failures) == {"task_deleted": 1}
+
+
+OTHER_CONFIG = CONFIG.replace("</View>", '<Rating name="stars" toName="image"/></View>')
+
+
+def replied(store: Store, server: FakeServer, ids: list[int]) -> None:
+    """A reply brought them to Label Studio."""
+    tasks = {work.id: work.task_id for work in store.due(f"1.{CREATED}", 100, NOW + 1e6)}
+    for work_id in store.returned(ids, NOW + 121, NOW + 1, accepted_at=NOW):
+        server.store(1, [{"task": tasks[work_id], "model_version": VERSION}])
+
+
+def test_a_label_config_that_changes_after_a_reply_fails_only_what_did_not_arrive(
+    path: Path, label_studio: FakeServer
+) -> None:
+    uid = label_studio.add_project(1, 20)
+    with Store.open(path, NOW) as store:
+        ids = fill(store, uid, sorted(label_studio.tasks[1]))
+        replied(store, label_studio, ids[:15])
+        label_studio.configs[1] = OTHER_CONFIG
+        deliver(store, label_studio, NOW + 130)
+        assert states(store, uid) == {"delivered": 15, "failed": 5}
+        label_studio.configs[1] = CONFIG
+        assert store.retry_failed(uid, NOW + 200) == 5
+        assert store.claim(9, NOW + 201) == [], "they have their answers"
+        deliver(store, label_studio, NOW + 202)
+        assert states(store, uid) == {"delivered": 20}
+    assert label_studio.stored(VERSION) == dict.fromkeys(label_studio.tasks[1], 1)
+
+
+def test_what_arrives_after_it_was_given_up_is_found_when_it_is_retried(path: Path, label_studio: FakeServer) -> None:
+    uid = label_studio.add_project(1, 3)
+    with Store.open(path, NOW) as store:
+        ids = fill(store, uid, sorted(label_studio.tasks[1]))
+        store.returned(ids, NOW + 121, NOW + 1, accepted_at=NOW)
+        label_studio.configs[1] = OTHER_CONFIG
+        deliver(store, label_studio, NOW + 130)
+        label_studio.store(1, [{"task": 1000, "model_version": VERSION}])  # it was that slow
+        label_studio.configs[1] = CONFIG
+        store.retry_failed(uid, NOW + 200)
+        deliver(store, label_studio, NOW + 202)
+        assert states(store, uid) == {"delivered": 3}
+    assert label_studio.stored(VERSION) == {1000: 1, 1001: 1, 1002: 1}

@@ -1,6 +1,7 @@
 """The supervised engine process, with a fake in place of the model: every request ends, deaths are survived."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -241,5 +242,20 @@ def test_closing_ends_the_process_and_fails_what_still_waits() -> None:
             with pytest.raises(EngineDead):
                 await waiting
             assert client.status.state == "stopped"
+
+    run(test)
+
+
+def test_a_close_that_is_given_up_leaves_no_process_behind() -> None:
+    async def test() -> None:
+        client = EngineClient(EngineOptions(model="slow"), EngineLimits(close_s=50), fake_process.main)
+        await client.start()
+        while client.status.stage != "reading":
+            await asyncio.sleep(0.01)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await client.close()
+        await asyncio.to_thread(client._process.join, 10)
+        assert client._process.exitcode == -signal.SIGKILL
 
     run(test)

@@ -116,6 +116,25 @@ def test_one_host_gets_at_most_four_connections(site: Site) -> None:
     assert site.most_at_once <= QUICK.max_per_host
 
 
+def test_what_a_person_waits_for_does_not_queue_behind_bulk_work_of_the_same_host(site: Site) -> None:
+    site.routes["/slow.png"] = silence()
+    site.routes["/a.png"] = reply(png())
+    limits = replace(QUICK, first_byte_s=3.0)
+
+    async def run() -> tuple[bool, bool]:
+        fetcher = ImageFetcher(policy(limits=limits), resolver=everything_is_loopback)
+        bulk = [asyncio.create_task(fetcher.fetch(site.url(f"/slow.png?{n}"))) for n in range(QUICK.max_per_host)]
+        await asyncio.to_thread(wait_until, lambda: len(site.requests) == QUICK.max_per_host)
+        shared = asyncio.create_task(fetcher.fetch(site.url("/a.png")))
+        await fetcher.fetch(site.url("/a.png"), interactive=True)
+        waiting = (any(task.done() for task in bulk), shared.done())
+        await fetcher.aclose()
+        await asyncio.gather(*bulk, shared, return_exceptions=True)
+        return waiting
+
+    assert asyncio.run(run()) == (False, False)
+
+
 def test_waiting_for_a_turn_has_a_limit(site: Site) -> None:
     site.routes["/a.png"] = silence()
     limits = replace(QUICK, max_per_host=1, queue_s=0.1, first_byte_s=0.5, total_s=0.5, num_retries=0)

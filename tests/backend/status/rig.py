@@ -87,7 +87,12 @@ def status_site(folder: Path, *, password: str = "", **settings: Any) -> Iterato
     engine.status = READY
     with Store.open(folder / "prelabel.db", NOW - 1000, busy_timeout_s=1) as store:
         site = Site(store, load_settings({"data_dir": folder, **settings}), engine)
-        pages = StatusPages(site, changed=site.changed.append, titles=lambda: site.titles, clock=site.clock)
+        pages = StatusPages(
+            site,
+            changed=lambda action, project: site.changed.append(project),
+            titles=lambda: site.titles,
+            clock=site.clock,
+        )
         app = Starlette(
             routes=[
                 Route("/status", pages.page, methods=["GET", "HEAD"]),

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from backend import cli
 from backend.commands import status as command
 from backend.errors import PrelabelError
+from backend.status.reading import StatusReader
 from tests.backend.status.rig import NOW, READY, Site, finished, queued, status_site
 
 PROJECT = "12.1700000000"
@@ -21,7 +22,7 @@ PROJECT = "12.1700000000"
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     with status_site(tmp_path, label_studio_url="https://labels.example", price_per_minute=0.06) as site:
-        works = queued(site.store, PROJECT, range(1, 1_001))
+        works = queued(site.store, PROJECT, range(1, 1_001), NOW - 30)
         finished(site.store, works[:300])
         site.store.fail(works[300].id, "image_timeout", "slow", NOW - 30)
         yield site
@@ -41,8 +42,8 @@ def printed(*arguments: str) -> str:
 def test_it_prints_the_model_the_queue_and_every_project(site: Site) -> None:
     text = printed("--url", site.url)
     for line in (
-        "Qwen3-VL-30B-A3B-Instruct nf4: Ready", "699 waiting, 0 running", "5.0 img/s; time left: 2 min 19 s",
-        "1 h since the model was loaded", "¥3.60 for the busy time; the rest will cost ¥0.14", "No API key",
+        "Qwen3-VL-30B-A3B-Instruct nf4: Ready", "699 waiting, 0 running", "10.0 img/s; time left: 1 min 9 s",
+        "1 h since the model was loaded", "¥3.60 for the busy time; the rest will cost ¥0.07", "No API key",
         "The picture came too slowly", "https://labels.example/projects/12/data?task=301",
     ):  # fmt: skip
         assert line in text
@@ -122,6 +123,8 @@ def test_a_backend_without_such_a_page(
     assert "no prelabel backend, or an older one (HTTP 404)" in said
 
 
-def test_a_view_of_another_version_is_said() -> None:
-    with pytest.raises(PrelabelError, match="another version"):
-        command._read('{"model": 1}', "http://x")
+def test_a_view_of_another_version_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with StatusReader("http://127.0.0.1:1") as reader:
+        monkeypatch.setattr(reader, "text", lambda: '{"model": 1}')
+        with pytest.raises(PrelabelError, match="another version"):
+            reader.view()

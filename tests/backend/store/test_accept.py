@@ -98,3 +98,43 @@ def test_a_recipe_is_kept_and_may_be_saved_again(store: Store) -> None:
     store.save_recipe(RECIPE, 5.0)
     assert store.recipe(RECIPE.fingerprint) == RECIPE
     assert store.recipe("unknown") is None
+
+
+def test_a_new_version_of_a_task_takes_the_place_of_older_work_that_brought_nothing(store: Store) -> None:
+    accepted(store, tasks(4))
+    store.reply_ended([1, 2, 3, 4], 1.5)
+    running, failed = store.claim(2, 2.0)
+    store.fail(failed.id, "image_timeout", "The picture's host was too slow.", 3.0)
+    accepted(store, [task(number, version="v2") for number in range(1, 4)], 4.0)
+    [summary] = store.summary()
+    assert summary.states == {WorkState.RUNNING: 1, WorkState.QUEUED: 4}
+    assert not summary.failures
+    assert store.finish(running.id, ANSWER, 0.9, False, 5.0).state is WorkState.DONE
+
+
+def test_older_work_that_nobody_has_begun_is_not_done_even_for_an_open_request(store: Store) -> None:
+    accepted(store, tasks(3), reply_until=45.0)
+    store.claim(1, 2.0)
+    newer = accepted(store, [task(number, version="v2") for number in range(1, 4)], 3.0)
+    assert [row.id for row in store.claim(9, 4.0)] == [row.id for row in newer]
+    assert store.summary()[0].states == {WorkState.RUNNING: 4}, "one of the older version, which had begun"
+
+
+def test_the_id_of_forgotten_work_is_not_given_to_other_work(store: Store) -> None:
+    done(store, 3)
+    forgotten = accepted(store, [task(number, version="v2") for number in range(1, 4)], 2.0)
+    accepted(store, tasks(3), 3.0)
+    new = accepted(store, tasks(3, first=10), 4.0)
+    assert not {row.id for row in forgotten} & {row.id for row in new}
+    assert store.summary()[0].states == {WorkState.DONE: 3, WorkState.QUEUED: 4}
+
+
+def test_older_work_that_failed_stays_while_its_request_is_open(store: Store) -> None:
+    accepted(store, tasks(2), reply_until=45.0)
+    store.fail(1, "image_timeout", "", 2.0)
+    store.cancel_project("12.17", 2.0)
+    accepted(store, [task(number, version="v2") for number in (1, 2)], 3.0)
+    assert store.summary()[0].num_tasks == 4
+    store.reply_ended([1, 2], 4.0)
+    accepted(store, [task(number, version="v2") for number in (1, 2)], 5.0)
+    assert store.summary()[0].num_tasks == 2

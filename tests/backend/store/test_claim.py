@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 from backend.store import Store, WorkState
-from tests.backend.store.given import ANSWER, accepted, task, tasks
+from tests.backend.store.given import ANSWER, accepted, states, task, tasks
 
 
 def test_a_claim_counts_as_an_attempt(store: Store) -> None:
@@ -33,9 +33,30 @@ def test_projects_take_turns_whatever_their_size(store: Store) -> None:
 
 def test_a_late_project_does_not_catch_up_on_turns_it_never_waited_for(store: Store) -> None:
     accepted(store, tasks(200, "old"))
-    store.claim(100, 2.0)
+    for row in store.claim(100, 2.0):
+        store.finish(row.id, ANSWER, None, False, 2.0)
     accepted(store, tasks(50, "new"))
     assert Counter(row.project for row in store.claim(20, 3.0)) == {"old": 10, "new": 10}
+
+
+def test_a_project_whose_tasks_never_end_leaves_the_others_their_share(store: Store) -> None:
+    accepted(store, tasks(200, "stuck"))
+    store.claim(8, 2.0)
+    accepted(store, tasks(200, "quick"))
+    running = 8
+    for _ in range(50):
+        rows = store.claim(12 - running, 3.0)
+        for row in rows:
+            if row.project == "quick":
+                store.finish(row.id, ANSWER, None, False, 3.0)
+        running += sum(row.project == "stuck" for row in rows)
+    assert running == 8, "more than its share already: nothing is added"
+
+
+def test_places_that_no_other_project_needs_go_to_the_one_that_has_work(store: Store) -> None:
+    accepted(store, tasks(20, "large"))
+    accepted(store, tasks(2, "small"))
+    assert Counter(row.project for row in store.claim(12, 2.0)) == {"large": 10, "small": 2}
 
 
 def test_a_requeue_takes_the_attempt_back(store: Store) -> None:
@@ -43,6 +64,29 @@ def test_a_requeue_takes_the_attempt_back(store: Store) -> None:
     (row,) = store.claim(1, 2.0)
     back = store.requeue(row.id, 3.0)
     assert (back.state, back.attempts) == (WorkState.QUEUED, 0)
+
+
+def test_what_a_shutdown_gives_back_is_queued_at_once_and_nothing_counts(store: Store) -> None:
+    accepted(store, tasks(4))
+    store.claim(3, 2.0)
+    store.finish(3, ANSWER, None, False, 2.0)
+    store.give_back([1, 2, 3], 3.0)
+    assert states(store, tasks(4)) == ["queued", "queued", "done", "queued"]
+    assert [row.attempts for row in store.claim(9, 4.0)] == [1, 1, 1]
+
+
+def test_a_row_that_was_forgotten_while_it_ran_is_no_trouble_for_the_others(store: Store) -> None:
+    accepted(store, tasks(3))
+    store.claim(3, 2.0)
+    store.cancel_project("12.17", 3.0)
+    accepted(store, tasks(2), 4.0)
+    store.claim(2, 5.0)
+    store.reply_ended([3], 6.0)
+    accepted(store, [task(3, version="v2")], 7.0)
+    store.give_back([3, 1, 2], 8.0)
+    assert store.requeue(3, 9.0) is None
+    assert store.requeue(3, 9.0, attempt_counts=True) is None
+    assert store.summary()[0].states == {WorkState.QUEUED: 3}
 
 
 def test_a_requeue_after_the_engine_died_counts_up_to_the_limit(store: Store) -> None:
@@ -78,6 +122,20 @@ def test_of_suspects_only_one_runs_at_a_time_beside_others(store: Store) -> None
     assert [row.task_id for row in store.claim(3, 4.0)] == [6]
     store.finish(1, ANSWER, None, False, 5.0)
     assert [row.task_id for row in store.claim(3, 6.0)] == [2]
+
+
+def test_of_suspects_the_one_a_person_waits_for_is_first_and_the_one_tried_most_is_last(store: Store) -> None:
+    accepted(store, tasks(4))
+    store.claim(4, 2.0)
+    store.recover(3.0)
+    assert [row.task_id for row in store.claim(4, 4.0)] == [1]
+    store.recover(5.0)
+    accepted(store, [task(4)], 6.0, interactive=True)
+    order = []
+    while rows := store.claim(4, 7.0):
+        order += [row.task_id for row in rows]
+        store.finish(rows[0].id, ANSWER, None, False, 8.0)
+    assert order == [4, 2, 3, 1]
 
 
 def test_a_task_that_ends_the_engine_is_quarantined_alone(store: Store) -> None:

@@ -46,6 +46,9 @@ class World(RuleBasedStateMachine):
         self.now = 1.0
         self.states: dict[Key, str] = {}
         self.attempts: Counter[Key] = Counter()
+        self.answered: set[Key] = set()
+        self.pictures: dict[Key, str] = {}
+        self.claimed: dict[Key, tuple[str, str]] = {}  # the picture of the job, and its hash
         self.ids: dict[Key, int] = {}
         self.label_studio: Counter[Key] = Counter()
         self.deleted: set[Key] = set()
@@ -60,16 +63,24 @@ class World(RuleBasedStateMachine):
         found = sorted(key for key, state in self.states.items() if state in states)
         return found[number % len(found)] if found else None
 
-    @rule(keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=3, unique=True), interactive=st.booleans())
-    def ask(self, keys: list[Key], interactive: bool) -> None:
-        """Label Studio leaves out tasks that have a prediction of this version."""
+    @rule(
+        keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=3, unique=True),
+        interactive=st.booleans(),
+        picture=st.sampled_from("111112"),
+    )
+    def ask(self, keys: list[Key], interactive: bool, picture: str = "1") -> None:
+        """Label Studio leaves out tasks that have a prediction of this version. Pictures are changed now and then."""
         self.now += 1
         keys = [key for key in keys if not self.label_studio[key]]
-        items = [task(task_id, project) for project, task_id in keys]
+        items = [task(task_id, project, url=picture) for project, task_id in keys]
         rows = self.store.accept(items, interactive=interactive, reply_until=self.now + DEADLINE, now=self.now)
         for key, row in zip(keys, rows, strict=True):
-            if self.states.get(key) in (None, "failed", "cancelled"):
+            state, before = self.states.get(key), self.pictures.get(key)
+            self.pictures[key] = picture
+            other = before != picture and state in ("done", "returned", "delivered")
+            if state in (None, "failed", "cancelled") or other:
                 self.states[key], self.attempts[key] = "queued", 0
+                self.answered.discard(key)
             assert (row.project, row.task_id, self.ids.setdefault(key, row.id)) == (*key, row.id)
         self.requests.append(Request([row.id for row in rows], self.now))
 
@@ -88,7 +99,8 @@ class World(RuleBasedStateMachine):
             assert self.states[key] == "queued"
             self.states[key] = "running"
             self.attempts[key] += 1
-            assert row.attempts == self.attempts[key]
+            self.claimed[key] = row.image_url or "", row.image_hash
+            assert (row.attempts, row.image_url) == (self.attempts[key], self.pictures[key])
 
     @rule(number=pick, same=st.booleans(), late=st.booleans())
     def finish(self, number: int, same: bool, late: bool) -> None:
@@ -98,11 +110,20 @@ class World(RuleBasedStateMachine):
             return
         self.now += 1
         answer = StoredAnswer("shared" if same else f"{key}", "{}")
-        row = self.store.finish(self.ids[key], answer, 0.5, same, self.now)
-        if self.states[key] in ("queued", "running"):
+        picture, image_hash = self.claimed.get(key, (self.pictures[key], ""))
+        row = self.store.finish(self.ids[key], answer, 0.5, same, self.now, image_hash=image_hash)
+        assert row is not None
+        if picture != self.pictures[key]:
+            self.back_to_the_queue(key)
+        elif self.states[key] in ("queued", "running"):
             self.states[key] = "done"
+            self.answered.add(key)
             assert row.answer_key == answer.key
         assert self.store.answer(answer.key) == answer
+
+    def back_to_the_queue(self, key: Key) -> None:
+        if self.states[key] == "running":
+            self.states[key], self.attempts[key] = "queued", 0
 
     @rule()
     def compute_all(self) -> None:
@@ -112,12 +133,17 @@ class World(RuleBasedStateMachine):
             self.attempts[key] += 1
             self.store.finish(row.id, StoredAnswer(f"{key}", "{}"), 0.5, False, self.now)
             self.states[key] = "done"
+            self.answered.add(key)
 
     @rule(number=pick)
     def fail(self, number: int) -> None:
         if key := self.chosen(number, "running"):
-            self.store.fail(self.ids[key], "x", "", self.now)
-            self.states[key] = "failed"
+            picture, image_hash = self.claimed[key]
+            self.store.fail(self.ids[key], "x", "", self.now, image_hash=image_hash)
+            if picture != self.pictures[key]:
+                self.back_to_the_queue(key)
+            else:
+                self.states[key] = "failed"
 
     @rule(number=pick, counts=st.booleans())
     def requeue(self, number: int, counts: bool) -> None:
@@ -178,7 +204,9 @@ class World(RuleBasedStateMachine):
     def _push(self, rows: list[Work], end: str) -> None:
         keys, ids = [self.key(row.id) for row in rows], [row.id for row in rows]
         missing = [
-            key for key, row in zip(keys, rows, strict=True) if row.state == "done" or not self.label_studio[key]
+            key
+            for key, row in zip(keys, rows, strict=True)
+            if (row.state == "done" and not row.told) or not self.label_studio[key]
         ]
         if end in ("ok", "reply lost", "hangs"):
             self.label_studio.update(missing)
@@ -193,7 +221,8 @@ class World(RuleBasedStateMachine):
             self.store.push_failed(ids, self.now + 5, end, self.now, sent=end != "not sent")
         after = {"ok": "delivered", "gone": "failed", "not sent": None}.get(end, "returned")
         for key in keys:
-            self.states[key] = after or self.states[key]
+            if self.states[key] in ("done", "returned", *(["queued", "running"] if end == "gone" else [])):
+                self.states[key] = after or self.states[key]
             if end == "gone":
                 self.deleted.add(key)
 
@@ -214,7 +243,10 @@ class World(RuleBasedStateMachine):
         failed = [key for key, state in self.states.items() if key[0] == project and state == "failed"]
         assert self.store.retry_failed(project, self.now) == len(failed)
         for key in failed:
-            self.states[key], self.attempts[key] = "queued", 0
+            if key in self.answered:
+                self.states[key] = "done"
+            else:
+                self.states[key], self.attempts[key] = "queued", 0
 
     @rule(seconds=st.sampled_from([2.0, 9.0, 30.0]))
     def wait(self, seconds: float) -> None:

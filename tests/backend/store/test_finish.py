@@ -41,10 +41,18 @@ def test_an_answer_that_is_not_there_is_an_error_and_changes_nothing(store: Stor
     assert store.summary()[0].states == {WorkState.RUNNING: 1}
 
 
-def test_work_that_is_not_there_is_an_error_and_changes_nothing(store: Store) -> None:
-    with pytest.raises(LookupError):
-        store.finish(77, ANSWER, None, False, 3.0)
-    assert store.answer(ANSWER.key) is None
+def test_the_answer_of_a_row_that_was_forgotten_is_kept(store: Store) -> None:
+    assert store.finish(77, ANSWER, None, False, 3.0) is None
+    assert store.answer(ANSWER.key) == ANSWER
+    assert store.summary() == []
+
+
+def test_news_of_a_row_that_was_forgotten_changes_nothing(store: Store) -> None:
+    (row,) = done(store)
+    store.fail(77, "image_timeout", "", 3.0)
+    store.reply_ended([77], 3.0)
+    assert store.returned([77, row.id], 9.0, 3.0) == [row.id]
+    assert store.summary()[0].states == {WorkState.RETURNED: 1}
 
 
 def test_cancelled_work_keeps_its_state_and_the_answer_is_kept(store: Store) -> None:
@@ -94,6 +102,30 @@ def test_failed_work_of_one_project_can_be_retried(store: Store) -> None:
     assert store.retry_failed("a", 4.0) == 2
     assert store.retry_failed("a", 4.0) == 0
     assert [(row.project, row.attempts) for row in store.claim(9, 5.0)] == [("a", 1), ("a", 1)]
+
+
+def test_what_failed_in_its_delivery_is_delivered_again_and_not_computed_again(store: Store) -> None:
+    first, second = done(store, 2)
+    store.take_due("12.17", 1, 60.0, 2.0)
+    store.push_failed([first.id], 5.0, "unsent", 3.0, sent=False)
+    store.drop([first.id, second.id], "config_changed", "The label config was changed.", 4.0)
+    assert store.retry_failed("12.17", 5.0) == 2
+    assert store.claim(9, 6.0) == []
+    due = store.due("12.17", 9, 6.0)
+    assert [(row.id, row.answer_key, row.score, row.reason) for row in due] == [
+        (first.id, ANSWER.key, 0.9, ""),
+        (second.id, ANSWER.key, 0.9, ""),
+    ]
+    assert [(row.told, row.push_attempts) for row in due] == [(True, 0), (False, 0)]
+
+
+def test_a_task_without_answer_and_picture_stays_failed(store: Store) -> None:
+    accepted(store, [task(1, url=None), task(2)])
+    for row in store.claim(2, 2.0):
+        store.fail(row.id, "image_missing", "The task's data has no picture.", 3.0)
+    assert store.retry_failed("12.17", 4.0) == 1
+    (failed,) = store.failures("12.17", 9)
+    assert (failed.task_id, failed.reason) == (1, "image_missing")
 
 
 def test_cancelling_stops_what_is_not_computed_and_nothing_else(store: Store) -> None:

@@ -123,6 +123,29 @@ def test_a_restart_ends_all_requests(store: Store) -> None:
     assert len(store.due(P, 9, 20.0)) == 1
 
 
+def test_a_clock_that_was_set_back_by_days_keeps_nothing_waiting_after_a_restart(store: Store) -> None:
+    year = 365 * 86_400.0
+    rows = done(store, 3, now=year)
+    store.returned([rows[0].id], year + 120.0, year)
+    store.take_due(P, 1, year + 60.0, year)
+    store.push_failed([rows[1].id], year + 60.0, "label_studio_down", year)
+    accepted(store, [task(3)], year, reply_until=year + 60.0)
+    assert store.due(P, 9, 100.0) == []
+    store.recover(100.0)
+    assert ids(store.due(P, 9, 100.0)) == ids(rows)
+    accepted(store, [task(1)], 101.0, reply_until=160.0)
+    assert store.returned([rows[0].id], 220.0, 102.0, accepted_at=101.0) == [rows[0].id]
+
+
+def test_what_waits_for_less_than_a_day_goes_on_waiting_after_a_restart(store: Store) -> None:
+    first, second = done(store, 2)
+    store.returned([first.id], 120.0, 10.0)
+    store.take_due(P, 1, 60.0, 10.0)
+    store.push_failed([second.id], 610.0, "label_studio_down", 11.0)
+    store.recover(20.0)
+    assert (store.due(P, 9, 119.0), ids(store.due(P, 9, 609.0))) == ([], [first.id])
+
+
 def test_a_failed_push_waits_counts_and_is_looked_up_first(store: Store) -> None:
     (row,) = done(store)
     store.take_due(P, 9, 60.0, 10.0)

@@ -28,13 +28,30 @@ def test_failures_come_newest_first_up_to_a_limit(store: Store) -> None:
     assert [row.task_id for row in store.failures("12.17", 3)] == [5, 4, 3]
 
 
-def test_the_rate_counts_what_finished_in_the_window(store: Store) -> None:
+def test_the_rate_counts_what_finished_since_it_was_accepted(store: Store) -> None:
+    rows = accepted(store, tasks(64), 100.0)
+    for row in rows[:32]:
+        store.finish(row.id, ANSWER, None, False, 110.0)
+    store.fail(33, "x", "", 110.0)
+    assert store.rate(110.0, 60.0) == 3.3, "a first batch that ends at once took its time all the same"
+    assert store.rate(133.0, 60.0) == 1.0
+    assert store.rate(165.0, 60.0) == 33 / 60
+    assert store.rate(170.0, 60.0) == 0.0
+
+
+def test_the_rate_counts_since_the_first_that_finished_if_more_was_accepted_later(store: Store) -> None:
     done(store, 2, now=10.0)
     done(store, 3, now=100.0, first=10)
-    accepted(store, [task(50)])
-    store.fail(6, "x", "", 100.0)
-    assert store.rate(105.0, 10.0) == 0.4
-    assert store.rate(1000.0, 10.0) == 0.0
+    accepted(store, tasks(5, first=20), 104.0)
+    store.fail(6, "x", "", 105.0)
+    assert store.rate(105.0, 10.0) == 0.8
+    accepted(store, tasks(1, "other"), 105.0)
+    assert store.rate(108.0, 10.0) == 0.5, "a project that nothing was finished of does not count"
+
+
+def test_of_less_than_a_second_no_rate_can_be_told(store: Store) -> None:
+    done(store, 4, now=100.0)
+    assert store.rate(100.1, 10.0) == 4.0
 
 
 def test_old_delivered_failed_and_cancelled_rows_are_forgotten_with_their_answers(store: Store) -> None:
@@ -60,6 +77,23 @@ def test_what_is_not_over_is_never_forgotten(store: Store) -> None:
     assert store.prune(1e9, 1.0) == 0
     assert store.summary()[0].num_tasks == 3
     assert store.recipe("recipe-1") is not None
+
+
+def test_what_a_reply_held_and_nobody_looks_up_is_forgotten_without_counting_as_delivered(store: Store) -> None:
+    rows = done(store, 3)
+    store.delivered([rows[0].id], 2.0)
+    store.returned([rows[1].id], 120.0, 2.0)
+    store.returned([rows[2].id], 500.0, 2.0)
+    assert store.prune(300.0, 100.0) == 2
+    (summary,) = store.summary()
+    assert (summary.states, summary.num_delivered) == ({WorkState.RETURNED: 1}, 1)
+
+
+def test_what_a_push_may_have_lost_is_not_forgotten(store: Store) -> None:
+    (row,) = done(store)
+    store.take_due("12.17", 1, 60.0, 2.0)
+    store.push_failed([row.id], 50.0, "in_doubt", 3.0)
+    assert store.prune(1e9, 100.0) == 0
 
 
 def test_a_row_that_an_open_request_may_return_is_not_forgotten(store: Store) -> None:

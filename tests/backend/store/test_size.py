@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from backend.store import Store, outbox, overview, pruning, work
+from backend.store import Store, accepting, outbox, overview, pruning, work
 from tests.backend.store.given import opened
 
 NUM_ROWS = 200_000
@@ -33,11 +33,13 @@ QUERIES = {
     "one suspect": (work.NEXT_SUSPECT, []),
     "projects in turn": (work.NEXT_PROJECTS, [8]),
     "next of a project": (work.NEXT_OF_PROJECT, [3, 8]),
+    "running": (work.RUNNING, []),
+    "older versions": (accepting.FORGET_OLDER, [3, 7, '["v2"]']),
     "due": (outbox.DUE_IDS, ["p3", 1.0, 100]),
     "projects due": (outbox.PROJECTS_DUE, [1.0]),
     "failures": (overview.FAILED_IDS, ["p3", 10]),
     "rate": (overview.NUM_FINISHED, [100.0, 160.0]),
-    "old rows": (pruning.OVER_IDS, [50.0, 1.0, 100]),
+    "old rows": (pruning.OVER_IDS, [50.0, 1.0, 1.0, 100]),
     "unused answers": (pruning.UNUSED_ANSWERS, [50.0, 100]),
 }
 

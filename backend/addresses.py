@@ -1,0 +1,75 @@
+"""Which picture addresses may be written to disk: none that carries a key, and none that is the picture itself.
+
+What is withheld is stored without user name and query, and marked, so that the row says which picture it is about; the
+whole address stays in memory (`HeldAddresses`). Errs on the side of withholding: that costs a task its place only when
+prelabel is restarted before its turn. No I/O; nothing raises.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+WITHHELD = "#withheld"
+MAX_URL_CHARS = 8_192
+MAX_HELD = 200_000
+_INLINE = re.compile(r"(?i)\s*data:")
+_WEB = re.compile(r"(?i)(https?:)?//")
+_SECRET_NAME = re.compile(
+    r"(?i)sign|credential|token|secret|passw|pwd|key|auth|hmac|hash|md5|jwt|ticket|session|hdn|^(sig|st|sk|sv|se|sp|policy)$"
+)
+_SECRET_VALUE = re.compile(r"eyJ[\w-]+\.|[0-9a-fA-F]{24,}|[A-Za-z0-9_+=-]{40,}")
+_LABEL_STUDIO = frozenset({"d", "fileuri"})  # its own addresses of files: a path, and a storage address in base64
+
+
+def is_too_large(url: str) -> bool:
+    """Whether it holds the picture itself, or is longer than any real address."""
+    return len(url) > MAX_URL_CHARS or _INLINE.match(url) is not None
+
+
+def for_disk(url: str) -> str:
+    """`url` as it may be stored: unchanged, or without its secrets and with WITHHELD at its end."""
+    address, *queries = re.split("[?#]", url, maxsplit=1)
+    query = "".join(queries)
+    scheme, slashes, rest = address.rpartition("//")
+    host, slash, path = rest.partition("/")
+    if slashes and "@" in host:
+        address, query = f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}", query or "@"
+    elif not query or not _is_secret(query, of_web=_WEB.match(url) is not None or "://" not in address):
+        return url
+    return address + WITHHELD
+
+
+def is_withheld(url: str | None) -> bool:
+    return url is not None and url.endswith(WITHHELD)
+
+
+def _is_secret(query: str, *, of_web: bool) -> bool:
+    if not of_web:  # s3://, gs://: nobody knows what their queries say
+        return True
+    for part in re.split("[&;#?]", query):
+        name, _, value = part.partition("=")
+        if name in _LABEL_STUDIO:
+            continue
+        if _SECRET_NAME.search(unquote(name)) or _SECRET_VALUE.search(unquote(value or name)):
+            return True
+    return False
+
+
+class HeldAddresses:
+    """The whole addresses of work that is on disk without them, the newest MAX_HELD of them."""
+
+    def __init__(self) -> None:
+        self._by_work: dict[int, str] = {}
+
+    def hold(self, work_id: int, url: str) -> None:
+        self._by_work[work_id] = url
+        while len(self._by_work) > MAX_HELD:
+            del self._by_work[next(iter(self._by_work))]
+
+    def whole(self, work_id: int, stored: str | None) -> str | None:
+        """The address to fetch from; `stored` itself if it was withheld and is not known any more."""
+        return self._by_work.get(work_id, stored) if is_withheld(stored) else stored
+
+    def forget(self, work_id: int) -> None:
+        self._by_work.pop(work_id, None)

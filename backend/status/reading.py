@@ -1,0 +1,63 @@
+"""/status.json as a client reads it: `prelabel status` and the demo. Raises PrelabelError with the next step."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+
+from backend.errors import PrelabelError
+from backend.status.view import StatusView
+
+TIMEOUT_S = 10.0
+_adapter = TypeAdapter(StatusView)
+
+
+class StatusReader:
+    """Of the backend at `url`. Use as a context manager. An empty password means none."""
+
+    def __init__(self, url: str, user: str = "prelabel", password: str = "") -> None:
+        self._url = url
+        auth = httpx.BasicAuth(user, password) if password else None
+        try:
+            # the environment's proxies are not for the machine next door
+            self._client = httpx.Client(base_url=url, auth=auth, timeout=TIMEOUT_S, trust_env=False)
+            if self._client.base_url.scheme not in ("http", "https") or not self._client.base_url.host:
+                raise httpx.InvalidURL("not http")
+        except httpx.InvalidURL:
+            raise PrelabelError("--url must be an address such as http://127.0.0.1:9090.") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._client.close()
+
+    def view(self) -> StatusView:
+        try:
+            return _adapter.validate_json(self.text())
+        except ValidationError:
+            raise PrelabelError(
+                f"The backend at {self._url} is of another version of prelabel than this command."
+            ) from None
+
+    def text(self) -> str:
+        """The JSON as it came."""
+        try:
+            reply = self._client.get("status.json")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise PrelabelError(
+                f"No backend answers at {self._url} ({type(error).__name__}). Is `prelabel serve` running?"
+            ) from None
+        if reply.status_code == 401:
+            raise PrelabelError(
+                f"The backend at {self._url} wants a password: set BASIC_AUTH_USER and BASIC_AUTH_PASS as it was "
+                "started."
+            )
+        if reply.status_code != 200 or "json" not in reply.headers.get("content-type", ""):
+            raise PrelabelError(
+                f"What answers at {self._url} is no prelabel backend, or an older one (HTTP {reply.status_code})."
+            )
+        return reply.text

@@ -1,0 +1,90 @@
+"""Tasks that Label Studio asks for become rows of work, or find theirs. Part of a transaction; raises ValueError.
+
+A row is for one picture, by the hash of its address: a task whose picture was changed is queued again, whatever came of
+it before. An empty hash, of schema 1, is any picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from backend.store import rows
+from backend.store.types import NewWork, Work
+
+FRESH = """attempts = 0, reason = '', message = '', answer_id = NULL, score = NULL, needs_review = 0,
+    push_attempts = 0, finished_at = NULL, state = 'queued'"""
+"""Computed anew. What Label Studio was told of it, and until when it may still be taking that in, stays."""
+
+_ACCEPT = """INSERT INTO work (project_id, task_id, model_version, recipe, image_url, image_hash, interactive,
+        reply_until, open_replies, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)
+    ON CONFLICT DO UPDATE SET reply_until = max(reply_until, excluded.reply_until), open_replies = open_replies + 1,
+        interactive = max(interactive, excluded.interactive),
+        image_url = CASE WHEN state IN ('queued', 'running') THEN excluded.image_url ELSE image_url END,
+        image_hash = CASE WHEN state IN ('queued', 'running') OR image_hash = '' THEN excluded.image_hash
+            ELSE image_hash END,
+        recipe = CASE WHEN state = 'queued' THEN excluded.recipe ELSE recipe END
+    RETURNING id, state, image_hash"""
+_QUEUE_AGAIN = f"""UPDATE work SET {FRESH}, recipe = ?, image_url = ?, image_hash = ?, interactive = ?, reply_until = ?,
+    open_replies = 1, updated_at = ? WHERE id = ?"""  # noqa: S608 - constants
+
+FORGET_OLDER = """DELETE FROM work WHERE project_id = ? AND task_id = ?
+    AND model_version NOT IN (SELECT value FROM json_each(?))
+    AND (state = 'queued' OR (state IN ('failed', 'cancelled') AND open_replies = 0))
+    AND id < (SELECT max(id) FROM work)"""
+"""The label config, the extra params or the model changed: nobody asks for that version of the task any more. An open
+request that waits for what is queued does not get it: it would be computed for nothing. The newest row stays, or
+SQLite would give its id to the next one, of which such a request, or a job that still runs, must not hear."""
+
+
+def accept(
+    connection: sqlite3.Connection, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float
+) -> list[Work]:
+    """Raises ValueError for a recipe that was not saved."""
+    _require_recipes(connection, {rows.clean(item.recipe) for item in items})
+    projects = {name: _project_id(connection, name, now) for name in dict.fromkeys(i.project for i in items)}
+    ids: dict[tuple[str, int, str], int] = {}
+    versions = json.dumps(sorted({rows.clean(item.model_version) for item in items}))
+    for item in items:
+        key = (item.project, item.task_id, item.model_version)
+        if key not in ids:  # one request is one open reply, however often it names a task
+            project_id = projects[item.project]
+            ids[key] = _accept_one(connection, project_id, item, interactive, reply_until, now)
+            connection.execute(FORGET_OLDER, [project_id, item.task_id, versions])
+    return rows.works(connection, [ids[item.project, item.task_id, item.model_version] for item in items])
+
+
+def _accept_one(
+    connection: sqlite3.Connection, project_id: int, item: NewWork, interactive: bool, reply_until: float, now: float
+) -> int:
+    recipe, version = rows.clean(item.recipe), rows.clean(item.model_version)
+    url = None if item.image_url is None else rows.clean(item.image_url)
+    image = image_hash(url)
+    new = [project_id, item.task_id, version, recipe, url, image, interactive, reply_until, now]
+    work_id, state, image_before = connection.execute(_ACCEPT, new).fetchone()
+    if state in ("failed", "cancelled") or image_before != image:
+        connection.execute(_QUEUE_AGAIN, [recipe, url, image, interactive, reply_until, now, work_id])
+    return int(work_id)
+
+
+def image_hash(url: str | None) -> str:
+    return hashlib.sha256((url or "").encode()).hexdigest()[:16]
+
+
+def _require_recipes(connection: sqlite3.Connection, fingerprints: set[str]) -> None:
+    for fingerprint in fingerprints:
+        if not connection.execute("SELECT 1 FROM recipe WHERE fingerprint = ?", [fingerprint]).fetchone():
+            raise ValueError("a recipe must be saved before work that needs it is accepted")
+
+
+def _project_id(connection: sqlite3.Connection, name: str, now: float) -> int:
+    """A new project is first in turn; not before all that ever were, or it would take all turns until it caught up."""
+    row = connection.execute(
+        """INSERT INTO project (name, turn, first_accepted_at, last_accepted_at)
+        VALUES (?, (SELECT coalesce(min(turn), 0) FROM project), ?, ?)
+        ON CONFLICT DO UPDATE SET last_accepted_at = excluded.last_accepted_at RETURNING id""",
+        [rows.clean(name), now, now],
+    ).fetchone()
+    return int(row[0])

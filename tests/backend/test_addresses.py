@@ -1,0 +1,87 @@
+"""Which addresses reach the disk, and what becomes of work whose address does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backend import addresses
+from backend.addresses import HeldAddresses, for_disk, is_withheld
+from tests.backend.gate import GateEngine
+from tests.backend.serving import ANSWER, serving, task, until
+from tests.fakes import FakeEngine
+
+SIGNED = "https://oss.example/1.jpg?Expires=1700000000&OSSAccessKeyId=c4n4ry&Signature=c4n4ry"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://shop.example/1.jpg",
+        "https://oss.example/1.jpg?x-oss-process=image/resize,w_800",
+        "https://shop.example/1.jpg?v=2&size=large#top",
+        "/data/local-files/?d=pictures/" + "a-long-folder-name-that-means-nothing/" * 3 + "1.jpg",
+        "/tasks/12/resolve/?fileuri=czM6Ly9idWNrZXQvZm9sZGVyL3N1YmZvbGRlci9waWN0dXJlLmpwZw==",
+        "/data/upload/12/1.jpg",
+        "s3://bucket/1.jpg",
+        "https://shop.example/?" + "&" * 8_000,
+    ],
+)
+def test_an_address_without_a_key_is_stored_as_it_is(url: str) -> None:
+    assert for_disk(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "stored"),
+    [
+        (SIGNED, "https://oss.example/1.jpg#withheld"),
+        ("https://cdn.example/a.jpg?auth_key=1700000000-0-0-7d4e3f", "https://cdn.example/a.jpg#withheld"),
+        ("https://c.example/a.jpg?hdnts=exp=1~acl=/*~hmac=abcdef", "https://c.example/a.jpg#withheld"),
+        ("https://c.example/a.jpg?%73ig=abcdef", "https://c.example/a.jpg#withheld"),
+        ("https://c.example/a.jpg?x=eyJhbGciOi.eyJzdWIi.c2ln", "https://c.example/a.jpg#withheld"),
+        ("https://c.example/a.jpg?x=0123456789abcdef0123456789", "https://c.example/a.jpg#withheld"),
+        ("https://c.example/a.jpg?pwd=hunter2", "https://c.example/a.jpg#withheld"),
+        ("https://c.example/a.jpg#token=b", "https://c.example/a.jpg#withheld"),
+        ("https://c.example/a.jpg?a=1#token=b", "https://c.example/a.jpg#withheld"),
+        ("https://user:pw@c.example/a.jpg", "https://c.example/a.jpg#withheld"),
+        ("//user@c.example/a.jpg?v=1", "//c.example/a.jpg#withheld"),
+        ("s3://bucket/1.jpg?v=1", "s3://bucket/1.jpg#withheld"),
+    ],
+)
+def test_a_key_in_an_address_is_not_stored(url: str, stored: str) -> None:
+    assert for_disk(url) == stored
+    assert is_withheld(stored)
+
+
+def test_only_the_newest_addresses_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "MAX_HELD", 2)
+    held = HeldAddresses()
+    for number in range(3):
+        held.hold(number, f"https://x/{number}?key=1")
+    assert held.whole(0, "https://x/0#withheld") == "https://x/0#withheld"
+    assert held.whole(2, "https://x/2#withheld") == "https://x/2?key=1"
+    held.forget(2)
+    assert is_withheld(held.whole(2, "https://x/2#withheld"))
+    assert held.whole(7, "https://x/7") == "https://x/7"
+
+
+def test_a_picture_behind_a_key_is_done_after_the_deadline_and_its_key_stays_off_the_disk(tmp_path: Path) -> None:
+    engine = GateEngine()
+    with serving(tmp_path, engine, predict_deadline_s=0.3) as server:
+        assert server.predict(task(1, SIGNED), task(2)).json()["results"] == [[], []]
+        engine.open()
+        until(lambda: engine.num_done == 2)
+        assert SIGNED in server.images.fetched
+        until(lambda: server.client.get("/status.json").json()["projects"][0]["num_done"] == 2)
+        on_disk = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+        assert b"c4n4ry" not in on_disk
+        assert b"https://oss.example/1.jpg" in on_disk
+
+
+def test_after_a_restart_a_picture_behind_a_key_has_to_be_asked_for_again(tmp_path: Path) -> None:
+    with serving(tmp_path, GateEngine(), predict_deadline_s=0.3, stop_s=2) as server:
+        server.predict(task(1, SIGNED), task(2))
+    with serving(tmp_path, FakeEngine(ANSWER)) as server:
+        until(lambda: server.client.get("/status.json").json()["projects"][0]["failures"] == {"address_withheld": 1})
+        assert server.predict(task(1, SIGNED)).json()["results"][0]["result"]

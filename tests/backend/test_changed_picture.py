@@ -1,0 +1,30 @@
+"""A person puts another picture into a task and asks again, over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.backend.gate import GateEngine
+from tests.backend.serving import serving, task, until
+
+WRONG, RIGHT = "https://shop.example/wrong.jpg", "https://shop.example/right.jpg"
+
+
+def test_a_task_whose_picture_was_changed_is_predicted_anew(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        server.predict(task(1, WRONG))
+        server.predict(task(1, RIGHT))
+        assert server.images.fetched == [WRONG, RIGHT]
+        assert len(server.engine.requests) == 2
+
+
+def test_a_picture_that_is_changed_while_the_earlier_one_is_in_work_is_predicted_next(tmp_path: Path) -> None:
+    engine = GateEngine()
+    with serving(tmp_path, engine, predict_deadline_s=0.3) as server:
+        server.predict(task(1, WRONG))
+        until(lambda: engine.num_asked == 1)
+        server.predict(task(1, RIGHT))
+        engine.open()
+        until(lambda: engine.num_asked == 2)
+        until(lambda: server.client.get("/status.json").json()["projects"][0]["num_answered"] == 1)
+        assert server.images.fetched == [WRONG, RIGHT]

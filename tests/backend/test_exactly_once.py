@@ -1,0 +1,98 @@
+"""Label Studio chooses tasks, takes its time, asks, and takes its time again to store the reply: no task gets two."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from backend.engine.api import EngineStatus
+from tests.backend.delivery.fake_server import FakeServer, fake_server
+from tests.backend.fake_label_studio import LEGACY_KEY
+from tests.backend.gate import GateEngine
+from tests.backend.serving import CONFIG, Server, predict_body, serving, task, until
+from tests.fakes import READY
+
+RESTARTING = EngineStatus("restarting")
+READY_STATUS = EngineStatus("ready", "ready", 1.0, READY)
+
+
+def access(label_studio: FakeServer) -> dict[str, str]:
+    return {"label_studio_url": label_studio.url, "label_studio_api_key": LEGACY_KEY}
+
+
+def clicked(server: Server, label_studio: FakeServer, tasks: list[dict[str, Any]]) -> list[Any]:
+    """Send `tasks` as Label Studio does, and store what it would store."""
+    results: list[Any] = server.client.post("/predict", json=predict_body(*tasks)).json()["results"]
+    label_studio.store(12, [{**r, "task": t["id"]} for t, r in zip(tasks, results, strict=True) if r])
+    return results
+
+
+def per_task(label_studio: FakeServer) -> Counter[int]:
+    return Counter(label_studio.stored().values())
+
+
+def test_what_is_pushed_while_label_studio_prepares_a_click_is_not_in_the_reply_to_it(tmp_path: Path) -> None:
+    engine = GateEngine()
+    with fake_server() as label_studio:
+        label_studio.add_project(12, 20, CONFIG)
+        chosen = [task(number) for number in sorted(label_studio.tasks[12])]
+        with serving(tmp_path, engine, predict_deadline_s=0.3, **access(label_studio)) as server:
+            assert not any(clicked(server, label_studio, chosen))
+            engine.open()
+            until(lambda: len(label_studio.stored()) == 20)
+            assert clicked(server, label_studio, chosen) == [[]] * 20
+            assert per_task(label_studio) == {1: 20}
+
+
+def test_what_is_pushed_while_a_click_waits_for_the_model_is_not_in_the_reply_to_it(tmp_path: Path) -> None:
+    engine = GateEngine()
+    with fake_server() as label_studio:
+        label_studio.add_project(12, 20, CONFIG)
+        chosen = [task(number) for number in sorted(label_studio.tasks[12])]
+        label_studio.down_for.add(12)
+        with serving(tmp_path, engine, predict_deadline_s=8, **access(label_studio)) as server:
+            with pytest.raises(httpx.ReadTimeout):
+                server.client.post("/predict", json=predict_body(*chosen), timeout=0.3)
+            engine.open()
+            until(lambda: engine.num_done == 20)
+            engine.status = RESTARTING
+            click = threading.Thread(target=clicked, args=(server, label_studio, chosen))
+            click.start()
+            label_studio.down_for.clear()
+            until(lambda: len(label_studio.stored()) == 20, 20)
+            engine.status = READY_STATUS
+            click.join()
+        assert per_task(label_studio) == {1: 20}
+
+
+def test_a_click_during_a_restart_of_the_model_is_not_lost(tmp_path: Path) -> None:
+    engine = GateEngine(1)
+    with fake_server() as label_studio:
+        label_studio.add_project(12, 20, CONFIG)
+        chosen = [task(number) for number in sorted(label_studio.tasks[12])]
+        with serving(tmp_path, engine, predict_deadline_s=0.4, **access(label_studio)) as server:
+            until((tmp_path / "model.json").exists)
+            engine.status = RESTARTING
+            assert clicked(server, label_studio, chosen) == [[]] * 20
+            engine.open()
+            engine.status = READY_STATUS
+            until(lambda: len(label_studio.stored()) == 20, 20)
+        assert per_task(label_studio) == {1: 20}
+
+
+def test_a_large_reply_is_looked_up_only_when_label_studio_can_have_stored_it(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        server.predict(*(task(number) for number in range(200)))
+    with closing(sqlite3.connect(tmp_path / "prelabel.db")) as connection:
+        [(check_at, told_at, updated_at)] = connection.execute(
+            "SELECT min(check_at), min(told_at), max(updated_at) FROM work WHERE state = 'returned'"
+        ).fetchall()
+    assert check_at >= updated_at + 120 + 0.3 * 200 - 5
+    assert told_at > updated_at + 0.2 * 200 - 5

@@ -1,0 +1,213 @@
+"""A disk that is full, a file that is locked, damaged, of another version or not writable: what people then see."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from backend import cli
+from backend.commands import serve
+from backend.keeping import FILE_NAME, LOCK_NAME
+from tests.backend.gate import GateEngine
+from tests.backend.served import served, states
+from tests.backend.serving import predict_body, serving, setup_body, task, until
+from tests.fakes import FakeEngine, FakeImages
+
+HEALTH_S = 1.0
+"""What Label Studio gives /health."""
+LOCKED_S = 7.0
+"""Longer than a write waits."""
+
+
+def test_on_a_full_disk_people_are_served_bulk_work_waits_and_all_goes_on_when_there_is_space(tmp_path: Path) -> None:
+    bulk = [task(n) for n in range(10)]
+    with served(tmp_path, predict_deadline_s=0.5, max_slots=2) as server:
+        (server.steer / "gate").write_text("0")
+        assert server.predict(*bulk).json()["results"] == [[]] * 10
+        with server.full_disk():
+            (server.steer / "gate").write_text("5")
+            until(lambda: server.num_answered() == 4)  # as many as are in work at once: none of them can be stored
+            assert server.predict(task(99)).json()["results"][0]["result"], "a person waits for this one"
+            refused = server.predict(*(task(n) for n in range(20, 25)))
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
+            setup = server.client.post("/setup", json=setup_body(extra_params={"language": "en"}))
+            assert setup.json()["model_version"]
+            assert server.client.get("/health", timeout=HEALTH_S).json()["status"] == "UP"
+            assert server.json("/status.json")["projects"][0]["num_done"] == 0
+            assert server.client.get("/status").status_code == 200
+            server.wait_for("the projects' extra params could not be saved: File too large")
+            (server.steer / "gate").unlink()
+            time.sleep(1)  # it must not go on and on computing what it cannot store
+            assert server.num_answered() == 5
+        until(lambda: states(server.data_dir) == {"done": 10}, 40)
+        assert server.num_answered() == 11
+        assert all(result["result"] for result in server.predict(*bulk).json()["results"])
+        assert server.output.count("the store has trouble") == 1
+        assert "Traceback" not in server.output
+        server.client.post("/setup", json=setup_body(extra_params={"language": "en", "top_p": 0.5}))
+        assert "top_p" in (server.data_dir / "projects.json").read_text()
+        leftovers = [path.name for path in server.data_dir.iterdir()]
+    assert sorted(leftovers)[:4] == ["model.json", "prelabel.db", "prelabel.db-shm", "prelabel.db-wal"]
+    assert len(leftovers) == 6, leftovers
+
+
+def test_what_is_remembered_beside_the_store_may_fail_to_be_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("backend.state.os.fsync", full)
+    with serving(tmp_path) as server:
+        setup = setup_body(extra_params={"extra_instructions": "Mention the collar."})
+        version = server.client.post("/setup", json=setup).json()["model_version"]
+        assert server.predict(task(1)).json()["results"][0]["model_version"] == version, (
+            "they hold until the next start"
+        )
+        until(lambda: sum("could not be saved: No space left" in line for line in caplog.messages) == 2)
+    assert not list(tmp_path.glob("*.json*"))
+
+
+@contextmanager
+def somebody_who_looks(url: str) -> Iterator[list[int]]:
+    """Asks for the pages again and again, each with Label Studio's patience; the statuses it got."""
+    stop, got = threading.Event(), list[int]()
+
+    def look() -> None:
+        with httpx.Client(base_url=url, trust_env=False, timeout=HEALTH_S) as client:
+            while not stop.wait(0.05):
+                for path in ("/health", "/livez", "/status.json", "/status", "/metrics"):
+                    try:
+                        got.append(client.get(path).status_code)
+                    except httpx.HTTPError:
+                        got.append(0)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield got
+    finally:
+        stop.set()
+        looking.join()
+
+
+@contextmanager
+def held(path: Path, seconds: float) -> Iterator[None]:
+    """Another program writes to the file for so long."""
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        letting_go = threading.Timer(seconds, other.execute, ("ROLLBACK",))
+        letting_go.start()
+        yield
+        letting_go.join()
+
+
+def test_while_another_program_holds_the_file_every_page_answers_and_nothing_is_lost(tmp_path: Path) -> None:
+    engine = GateEngine(2)
+    with serving(tmp_path, engine, max_slots=2) as server:
+        with pytest.raises(httpx.ReadTimeout):
+            server.client.post("/predict", json=predict_body(*(task(n) for n in range(10))), timeout=0.3)
+        until(lambda: states(tmp_path) == {"done": 2, "running": 4, "queued": 4})
+        with held(tmp_path / FILE_NAME, LOCKED_S), somebody_who_looks(server.url) as got:
+            engine.open()
+            assert server.predict(task(99)).json()["results"][0]["result"]
+            assert server.predict(task(20), task(21)).status_code in (200, 503)
+        assert set(got) == {200}
+        until(lambda: set(states(tmp_path)) <= {"done", "returned"}, 40)
+        assert sum(states(tmp_path).values()) >= 10
+        assert all(result["result"] for result in server.predict(task(30), task(31)).json()["results"])
+        assert engine.num_done <= 15, "something was computed twice"
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"this is no database " * 500)
+
+
+def flipped(path: Path) -> None:
+    """One page in the middle is another one."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 4096 // 2 * 4096
+    content[middle : middle + 4096] = bytes(range(256)) * 16
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [garbage, flipped], ids=["garbage", "a flipped page"])
+def test_a_damaged_file_is_kept_aside_and_people_are_told(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    with serving(tmp_path) as server:
+        server.predict(*(task(n) for n in range(50)))
+    damage(tmp_path / FILE_NAME)
+    content = (tmp_path / FILE_NAME).read_bytes()
+    with serving(tmp_path) as server:
+        kept = server.client.get("/status.json").json()["set_aside"]
+        assert Path(kept).read_bytes() == content
+        assert kept in server.client.get("/status").text
+        assert all(result["result"] for result in server.predict(task(1), task(2)).json()["results"])
+
+
+def newer(data_dir: Path) -> None:
+    with serving(data_dir):
+        pass
+    with closing(sqlite3.connect(data_dir / FILE_NAME)) as connection:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute(f"PRAGMA user_version = {version + 1}")
+
+
+def a_file(data_dir: Path) -> None:
+    data_dir.write_text("")
+
+
+def below_a_file(data_dir: Path) -> None:
+    data_dir.parent.mkdir()
+    a_file(data_dir.parent / "parent")
+    data_dir.symlink_to(data_dir.parent / "parent" / "data")
+
+
+def a_store_that_is_a_folder(data_dir: Path) -> None:
+    (data_dir / FILE_NAME).mkdir(parents=True)
+
+
+def a_lock_that_is_a_folder(data_dir: Path) -> None:
+    (data_dir / LOCK_NAME).mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "said"),
+    [
+        (newer, 1, "newer"),
+        (a_file, 2, "PRELABEL_DATA_DIR="),
+        (below_a_file, 2, "PRELABEL_DATA_DIR="),
+        (a_store_that_is_a_folder, 1, "Set PRELABEL_DATA_DIR"),
+        (a_lock_that_is_a_folder, 1, "cannot be written"),
+    ],
+    ids=["a newer version's", "a file", "not there and not to be made", "store not writable", "lock not writable"],
+)
+def test_a_data_folder_it_cannot_serve_is_refused_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], None],
+    code: int,
+    said: str,
+) -> None:
+    data_dir = tmp_path / "here" / "data"
+    if make is not below_a_file:
+        data_dir.parent.mkdir()
+    make(data_dir)
+    monkeypatch.setattr(serve, "build_engine", lambda settings: FakeEngine({}))
+    monkeypatch.setattr(serve, "build_images", lambda settings: FakeImages())
+    monkeypatch.setattr(serve, "configure_logging", lambda level: None)
+    monkeypatch.setattr("sys.argv", ["prelabel", "serve", "--data-dir", str(data_dir), "--port", "0"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    error = capsys.readouterr().err
+    assert (ended.value.code, error.count("\n")) == (code, 1), error
+    assert said in error
+    assert str(data_dir) in error
