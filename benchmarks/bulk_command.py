@@ -32,11 +32,15 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look: how many pictures were done by then; memory and CPU time of the processes that lived then."""
+    """One look: how many pictures were done by then; memory and CPU time of the processes that lived then.
+
+    `own_bytes` of `rss_bytes` are the first process's, which is not the engine's.
+    """
 
     at_s: float
     done: int
     rss_bytes: int
+    own_bytes: int
     cpu_s: float
 
 
@@ -148,7 +152,7 @@ def watched(pid: int, done: Callable[[], int]) -> Iterator[list[Sample]]:
     def watch() -> None:
         while not over.wait(WATCH_EVERY_S):
             rss_bytes, cpu_s = _usage(pid)
-            samples.append(Sample(time.perf_counter(), done(), rss_bytes, cpu_s))
+            samples.append(Sample(time.perf_counter(), done(), sum(rss_bytes), rss_bytes[0], cpu_s))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -167,9 +171,9 @@ def cpu_s_per_picture(samples: Sequence[Sample], num: int) -> float | None:
     return (during[-1].cpu_s - during[0].cpu_s) / (during[-1].done - during[0].done)
 
 
-def _usage(pid: int) -> tuple[int, float]:
-    """Memory in bytes and CPU time in seconds of a process and all below it; of those that end meanwhile, nothing."""
-    rss_bytes, cpu_s, left = 0, 0.0, [pid]
+def _usage(pid: int) -> tuple[list[int], float]:
+    """Memory in bytes of a process and of each below it, and CPU time in seconds of them all; 0 for what has ended."""
+    rss_bytes, cpu_s, left = [], 0.0, [pid]
     while left:
         folder = Path("/proc", str(left.pop()))
         try:
@@ -177,7 +181,7 @@ def _usage(pid: int) -> tuple[int, float]:
             for task in (folder / "task").iterdir():
                 left += map(int, (task / "children").read_text().split())
         except (FileNotFoundError, ProcessLookupError):
-            continue
+            fields = ["0"] * 22
         cpu_s += (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-        rss_bytes += int(fields[21]) * _PAGE_BYTES
+        rss_bytes.append(int(fields[21]) * _PAGE_BYTES)
     return rss_bytes, cpu_s

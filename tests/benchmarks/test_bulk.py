@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from backend.engine.messages import Sampling
 from benchmarks import bulk, bulk_kills
 from benchmarks.bulk_article import FreeOutput, run, same_in_threads
 from benchmarks.bulk_command import LineCounter, Sample, cpu_s_per_picture, records_of, write_pictures
 from benchmarks.bulk_labels import Quality, invalid_reason, parse_free, quality
 from benchmarks.bulk_overhead import Pair, median_cpu_overhead, median_overhead
+from benchmarks.bulk_parts import by_thousand
 from label_config.parse import parse_label_config
 from label_config.ready_made import ready_made
 from model_loader.garments.variants import shipped_schema
@@ -51,7 +53,7 @@ def test_free_output_of_four_threads_is_that_of_one_and_can_be_parsed(tmp_path: 
     pictures = sorted(tmp_path.glob("*.png"))
     loaded = load_model("garments", device="cpu")
     assert same_in_threads(loaded, SCHEMA, 256, pictures) == 3
-    free = run(FreeOutput(loaded, SCHEMA, 256, bulk.Sampling(temperature=0.0)), pictures)
+    free = run(FreeOutput(loaded, SCHEMA, 256, Sampling(temperature=0.0)), pictures)
     found = quality(SCHEMA, [parse_free(text) for text in free.texts], classes.tolist())
     assert found == Quality(3, {}, {"category": 1.0, "style": 1.0, "season": 1.0, "scene": 1.0})
 
@@ -138,12 +140,13 @@ def test_a_picture_with_two_records_is_an_error(tmp_path: Path) -> None:
 
 
 def test_memory_and_cpu_time_are_those_of_the_run_without_loading() -> None:
-    loading = [Sample(at_s, 0, 9 * 2**20, at_s) for at_s in (0.0, 1.0)]
-    during = [Sample(2.0 + n, 2 * n + 1, n * 2**20, 2.0 + n / 4) for n in range(50)]
-    end = [Sample(52.0, 100, 3 * 2**20, 14.5), Sample(53.0, 100, 99 * 2**20, 0.0)]
-    first, last = bulk.by_thousand([*loading, *during, *end], 100)
+    loading = [Sample(at_s, 0, 9 * 2**20, 0, at_s) for at_s in (0.0, 1.0)]
+    during = [Sample(2.0 + n, 2 * n + 1, n * 2**20, n * 2**19, 2.0 + n / 4) for n in range(50)]
+    end = [Sample(52.0, 100, 3 * 2**20, 0, 14.5), Sample(53.0, 100, 99 * 2**20, 0, 0.0)]
+    first, last = by_thousand([*loading, *during, *end], 100)
     assert (first["until"], first["peak_rss_mib"]) == (50, 24)
     assert (last["until"], last["peak_rss_mib"]) == (100, 49)
+    assert last["own_peak_rss_mib"] == 24.5
     assert first["images_per_s"] == pytest.approx(2.0)
     assert cpu_s_per_picture([*loading, *during, *end], 100) == pytest.approx(0.125)
     assert cpu_s_per_picture(loading, 100) is None
