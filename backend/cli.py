@@ -96,7 +96,11 @@ def annotate(
         Path | None, typer.Option(help="Also write tasks with predictions, to import into Label Studio.")
     ] = None,
     image_root_url: Annotated[
-        str, typer.Option(help="Where Label Studio finds the SOURCE folders' pictures; default: its local files.")
+        str,
+        typer.Option(
+            help="Web server with the SOURCE folders' pictures (it must allow other sites, CORS); default: "
+            "Label Studio's local files."
+        ),
     ] = "",
     review_only: Annotated[Path | None, typer.Option(help="Also write the records that need review.")] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a report, as one HTML file.")] = None,

@@ -68,3 +68,11 @@ class Site:
 
 def read_answer(project: Project, regions: TaskRegions) -> Answer:
     return regions_to_answer(parse_or_refuse(project.label_config), regions.regions)
+
+
+def leaf(answer: Answer, name: str) -> str:
+    """The label of a field; the last of its path for a taxonomy."""
+    value = answer.fields[name].value
+    assert isinstance(value, tuple)
+    label = value[0]
+    return label[-1] if isinstance(label, tuple) else label

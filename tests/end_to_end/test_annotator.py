@@ -10,7 +10,6 @@ from playwright.sync_api import Page
 
 from backend.label_studio import DOUBT_TAB
 from backend.local_backend import LocalBackend
-from label_config.answer import Answer
 from tests.end_to_end.browser import (
     choose,
     logged_in,
@@ -20,7 +19,7 @@ from tests.end_to_end.browser import (
     retrieve_predictions_of_all,
     submit,
 )
-from tests.end_to_end.site import Site, read_answer
+from tests.end_to_end.site import Site, leaf, read_answer
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
 SHOWN_FILE = "dress-00013.png"  # what the screenshot of the form shows
@@ -91,11 +90,3 @@ def test_the_model_settings_show_a_connected_backend(
     page.get_by_text("Connected", exact=True).wait_for()
     assert page.get_by_text(backend.url).is_visible()
     keep_screenshot("model-settings")
-
-
-def leaf(answer: Answer, name: str) -> str:
-    """The label of a field; the last of its path for a taxonomy."""
-    value = answer.fields[name].value
-    assert isinstance(value, tuple)
-    label = value[0]
-    return label[-1] if isinstance(label, tuple) else label
