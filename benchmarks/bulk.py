@@ -16,12 +16,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from backend.settings import load_settings
-from benchmarks.bulk_command import write_pictures
 from benchmarks.bulk_parts import OTHER_CONFIG, Bench, Figures, article, overhead, ray, resume, whole
 from benchmarks.report import hardware, write_json
+from model_loader.garments import dataset
 
 PARTS: dict[str, Callable[[Bench], Figures]] = {
     "whole": whole,
@@ -92,6 +94,15 @@ def _prepare(folder: Path, args: argparse.Namespace) -> Bench:
         load_settings({"model": "garments", "data_dir": folder / "data", "log_level": "WARNING"}),
         args,
     )
+
+
+def write_pictures(folder: Path, num: int) -> NDArray[np.int64]:
+    """Write the first `num` Fashion-MNIST test pictures as 00000.png, ...; returns their classes."""
+    pictures, classes = dataset.read_split(dataset.DEFAULT_FOLDER, "t10k")
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, picture in enumerate(pictures[:num]):
+        dataset.enlarge(picture).save(folder / f"{number:05}.png")
+    return classes[:num]
 
 
 def _kept(path: Path) -> Figures:

@@ -19,11 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from model_loader.garments import dataset
-
 WATCH_EVERY_S = 0.2
 END_S = 60.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -64,15 +59,6 @@ class Ended:
     @property
     def peak_rss_bytes(self) -> int:
         return max(sample.rss_bytes for sample in self.samples)
-
-
-def write_pictures(folder: Path, num: int) -> NDArray[np.int64]:
-    """Write the first `num` Fashion-MNIST test pictures as 00000.png, ...; returns their classes."""
-    pictures, classes = dataset.read_split(dataset.DEFAULT_FOLDER, "t10k")
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, picture in enumerate(pictures[:num]):
-        dataset.enlarge(picture).save(folder / f"{number:05}.png")
-    return classes[:num]
 
 
 def list_pictures(path: Path, pictures: Sequence[Path]) -> Path:

@@ -1,4 +1,4 @@
-"""The command against the bare engine: the same pictures through its client alone, already decoded, in turns.
+"""The command against the bare engine (`benchmarks.bulk_bare`): the same pictures in turns, each a process.
 
 Other programs of the machine slow one turn more than the next, so every thousand goes through both, one after the
 other, the order changing; the median of the pairs counts. CPU time does not depend on the others as much.
@@ -6,24 +6,18 @@ other, the order changing; the median of the pairs counts. CPU time does not dep
 
 from __future__ import annotations
 
-import asyncio
+import json
 import os
 import statistics
-import time
-from collections import deque
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.building import build_engine, build_images
-from backend.bulk.label_configs import label_config_for
-from backend.engine.messages import Finished, GenerateRequest
-from backend.projects import default_options
-from backend.recipe import read_answer, recipe_of
-from backend.settings import Settings
-from benchmarks.bulk_command import annotate, cpu_s_per_picture, list_pictures, records_of, watched
+from benchmarks.bulk_command import annotate, cpu_s_per_picture, list_pictures, records_of
 
-READY_S = 300.0
+TURN_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +51,18 @@ class Pair:
         return self.command_cpu_s / self.bare_cpu_s - 1 if self.command_cpu_s and self.bare_cpu_s else None
 
 
-def measure(pictures: Sequence[Path], num_pairs: int, folder: Path, settings: Settings) -> list[Pair]:
+def measure(pictures: Sequence[Path], num_pairs: int, folder: Path) -> list[Pair]:
     """Each pair takes its share of `pictures`."""
     size = len(pictures) // num_pairs
     pairs = []
     for number in range(num_pairs):
         part = pictures[number * size : (number + 1) * size]
         if number % 2:
-            bare = asyncio.run(bare_turn(part, settings))
-            command = command_turn(part, folder / f"pair{number}")
+            bare = bare_turn(part, folder / f"bare{number}")
+            command = command_turn(part, folder / f"command{number}")
         else:
-            command = command_turn(part, folder / f"pair{number}")
-            bare = asyncio.run(bare_turn(part, settings))
+            command = command_turn(part, folder / f"command{number}")
+            bare = bare_turn(part, folder / f"bare{number}")
         same = sum(a == b for a, b in zip(command.labels, bare.labels, strict=True))
         cpu = (command.cpu_s_per_picture, bare.cpu_s_per_picture)
         pairs.append(Pair(size, command.seconds, bare.seconds, *cpu, same, os.getloadavg()[0]))
@@ -92,40 +86,10 @@ def command_turn(pictures: Sequence[Path], folder: Path) -> Turn:
     return Turn(ended.seconds, cpu_s_per_picture(ended.samples, len(pictures)), labels)
 
 
-async def bare_turn(pictures: Sequence[Path], settings: Settings) -> Turn:
-    """As many in flight as the command has. The clock runs from the first request to the last answer, as the
-    command's does: the instruction's prefill and the grammar are in it, loading and decoding are not."""
-    engine, images = build_engine(settings), build_images(settings)
-    await engine.start()
-    try:
-        ready = await engine.wait_ready(READY_S)
-        schema = label_config_for(ready.model_name, settings.language).schema
-        recipe = recipe_of(schema, default_options(settings), settings.image_tokens)
-        requests: deque[tuple[int, GenerateRequest]] = deque()
-        for number, picture in enumerate(pictures):
-            fetched = await images.fetch_file(picture)
-            requests.append((number, recipe.request(fetched.picture, fetched.sha256, interactive=False)))
-        answers: dict[int, Finished] = {}
-
-        async def work() -> None:
-            while requests:
-                number, request = requests.popleft()
-                answers[number] = await engine.generate(request)
-
-        with watched(os.getpid(), lambda: len(answers)) as samples:
-            began = time.perf_counter()
-            await asyncio.gather(*(work() for _ in range(2 * ready.max_slots)))
-            seconds = time.perf_counter() - began
-    finally:
-        await images.aclose()
-        await engine.close()
-    read = [read_answer(recipe, answers[number])[0] for number in range(len(pictures))]
-    labels = tuple(tuple(_text(answer.fields[field.name].value) for field in schema.fields) for answer in read)
-    return Turn(seconds, cpu_s_per_picture(samples, len(pictures)), labels)
-
-
-def _text(value: object) -> str:
-    """As a record of one picture has it."""
-    while isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], tuple | str):
-        value = value[0]
-    return " / ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def bare_turn(pictures: Sequence[Path], folder: Path) -> Turn:
+    folder.mkdir()
+    source, found = list_pictures(folder / "pictures.txt", pictures), folder / "turn.json"
+    command = [sys.executable, "-c", "from benchmarks.bulk_bare import main; main()", str(source), str(found)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, start_new_session=True, timeout=TURN_S)
+    turn = json.loads(found.read_text(encoding="utf-8"))
+    return Turn(turn["seconds"], turn["cpu_s_per_picture"], tuple(map(tuple, turn["labels"])))

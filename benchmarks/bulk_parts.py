@@ -125,7 +125,7 @@ def overhead(bench: Bench) -> Figures:
     """Over the bare engine."""
     args = bench.args
     pictures = bench.pictures[: args.overhead_pictures]
-    pairs = bulk_overhead.measure(pictures, args.pairs, bench.folder, bench.settings)
+    pairs = bulk_overhead.measure(pictures, args.pairs, bench.folder)
     median, cpu = bulk_overhead.median_overhead(pairs), bulk_overhead.median_cpu_overhead(pairs)
     print_table(
         [

@@ -9,7 +9,7 @@ import pytest
 from backend.engine.messages import Sampling
 from benchmarks import bulk, bulk_kills
 from benchmarks.bulk_article import FreeOutput, run, same_in_threads
-from benchmarks.bulk_command import LineCounter, Sample, cpu_s_per_picture, records_of, write_pictures
+from benchmarks.bulk_command import LineCounter, Sample, cpu_s_per_picture, records_of
 from benchmarks.bulk_labels import Quality, invalid_reason, parse_free, quality
 from benchmarks.bulk_overhead import Pair, median_cpu_overhead, median_overhead
 from benchmarks.bulk_parts import by_thousand
@@ -49,7 +49,7 @@ def test_a_quick_run_of_the_command_prints_and_writes_its_figures(
 
 
 def test_free_output_of_four_threads_is_that_of_one_and_can_be_parsed(tmp_path: Path) -> None:
-    classes = write_pictures(tmp_path, 3)
+    classes = bulk.write_pictures(tmp_path, 3)
     pictures = sorted(tmp_path.glob("*.png"))
     loaded = load_model("garments", device="cpu")
     assert same_in_threads(loaded, SCHEMA, 256, pictures) == 3
