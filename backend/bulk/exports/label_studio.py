@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from backend.bulk.exports.records import answer_in, read_records
 from backend.bulk.files import json_line, replaced
-from backend.bulk.items import identity_of
+from backend.bulk.items import digest, identity_of
 from backend.bulk.lists import found_in_task, is_url, read_tasks
 from backend.errors import OutputError
 from label_config.prompt import Language
@@ -89,12 +89,16 @@ def write_label_studio_tasks(
 def _known_tasks(
     records: Path, schema: LabelSchema, exports: Sequence[Path], made: Made, used: set[bytes]
 ) -> Iterator[dict[str, Any]]:
-    """Of `exports`, with what the records say of them."""
+    """Of `exports`, with what the records say of them; a task that two of them have comes once."""
     offsets = dict(_offsets(records)) if exports and records.exists() else {}
+    written: set[bytes] = set()
     for export in exports:
         for task_id, data in read_tasks(export):
             key = found_in_task(data, schema.image_key, task_id).identity
-            if key in offsets:
+            # without ids, tasks with one picture are only the same one if the rest of their data is
+            task = key if task_id is not None else digest(json.dumps(data, sort_keys=True))
+            if key in offsets and task not in written:
+                written.add(task)
                 used.add(key)
                 yield {"data": dict(data), "predictions": [made(_line_at(records, offsets[key]))]}
 
@@ -138,7 +142,8 @@ def _predictions(
     def made(record: dict[str, Any]) -> dict[str, Any]:
         answer, findings = answer_in(record, schema)
         version = record["model_version"]
-        seed = f"{record.get('task_id', record['image'])}:{version}"
+        task = f"{record['task_id']}:" if "task_id" in record else ""
+        seed = f"{task}{record['image']}:{version}"
         result = prediction(schema, answer, findings, version, seed, language=language)
         if errors := interface.validate_prediction(result, return_errors=True):  # type: ignore[no-untyped-call]
             raise OutputError(f"The record {record['image_id']} does not fit the label config: {errors[0]}")

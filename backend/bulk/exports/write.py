@@ -7,7 +7,7 @@ same command again, which has nothing else left to do.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -48,7 +48,7 @@ def write_exports(
                 label_config=config.xml,
                 language=language,
                 addresses=_addresses(options, settings),
-                exports=[Path(source) for source in options.sources if _is_export(source)],
+                exports=_exports(options.sources),
             ),
         )
         yield path, f"{num_tasks:,} tasks to import into Label Studio"
@@ -81,5 +81,7 @@ def _addresses(options: BulkOptions, settings: Settings) -> Addresses:
     return Addresses(options.exports.image_root_url, tuple(folders), os.path.realpath(root) if root else "/")
 
 
-def _is_export(source: str) -> bool:
-    return not is_url(source) and source.lower().endswith(".json")
+def _exports(sources: Sequence[str]) -> list[Path]:
+    """Label Studio's, each once however it is named."""
+    named = (source for source in sources if not is_url(source) and source.lower().endswith(".json"))
+    return [Path(path) for path in dict.fromkeys(map(os.path.realpath, named))]

@@ -58,8 +58,10 @@ def test_a_limit_counts_from_the_first_picture_whatever_is_done() -> None:
     assert listing.num_total == 2
 
 
-def test_a_line_is_recognised_by_its_task_or_else_by_its_picture() -> None:
+def test_a_line_is_recognised_by_its_picture_and_its_task() -> None:
     task = Found("https://shop.example/1.jpg", "1", is_file=False, task_id=7)
     item = Item("1", task)
     assert identity_of({"image_id": "1", **item.document()}) == task.identity
     assert task.identity != Found("https://shop.example/1.jpg", "1", is_file=False).identity
+    assert task.identity != Found("https://shop.example/1.jpg", "1", is_file=False, task_id=8).identity
+    assert task.identity != Found("https://shop.example/2.jpg", "2", is_file=False, task_id=7).identity

@@ -86,6 +86,40 @@ def test_tasks_of_an_export_keep_their_data_and_their_order(tmp_path: Path) -> N
     assert len(set(ids)) == len(ids)
 
 
+def _export(path: Path, *tasks: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(tasks, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def test_tasks_of_two_exports_with_the_same_ids_keep_their_own_labels(tmp_path: Path) -> None:
+    one, other = "https://shop.example/1.png", "https://shop.example/2.png"
+    exports = [
+        _export(tmp_path / "one.json", {"id": 7, "data": {"image": one}}),
+        _export(tmp_path / "other.json", {"id": 7, "data": {"image": other}}),
+    ]
+    summer = {**ANSWER, "season": ("夏季",)}
+    records = [record("2", summer, image=other, task_id=7), record("1", image=one, task_id=7)]
+    tasks = _tasks(tmp_path, records, exports=exports)
+    seasons = {
+        task["data"]["image"]: region["value"]["choices"]
+        for task in tasks
+        for region in task["predictions"][0]["result"]
+        if region["from_name"] == "season"
+    }
+    assert seasons == {one: ["winter"], other: ["夏季"]}
+    ids = [region["id"] for task in tasks for region in task["predictions"][0]["result"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_task_that_two_exports_have_comes_once(tmp_path: Path) -> None:
+    url = "https://shop.example/1.png"
+    task = {"id": 7, "data": {"image": url}}
+    anonymous = [{"data": {"image": url, "sku": sku}} for sku in "ab"]  # one picture, two tasks
+    exports = [_export(tmp_path / f"{name}.json", task, *anonymous) for name in ("one", "copy")]
+    tasks = _tasks(tmp_path, [record("1", image=url, task_id=7), record("2", image=url)], exports=exports)
+    assert [task["data"] for task in tasks] == [{"image": url}, *(task["data"] for task in anonymous)]
+
+
 @pytest.mark.parametrize(
     ("image", "addresses", "wanted"),
     [
