@@ -1,7 +1,8 @@
 """One picture of a bulk run, its id, and which of them are new: each identity once, each id once.
 
-An item's identity is what a resumed run recognises it by: its path or address, and its task if it has one (exports of two
-projects or servers may count their tasks alike). Its id is what people read; ids are given in the order of enumeration, and one that is taken gets "-2", "-3", ... Pure; nothing raises.
+An item's identity is what a resumed run recognises it by: its path or address, and its task if it has one (exports of
+two projects or servers may count their tasks alike). Its id is what people read; ids are given in the order of
+enumeration, and one that is taken gets "-2", "-3", ... Pure; nothing raises.
 Memory: about 200 bytes an item, for digests of identities and ids.
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,14 +16,14 @@ from backend.errors import UsageError
 from backend.records import PATH_SEPARATOR
 from label_config.answer import Answer, FieldAnswer, FieldValue
 from label_config.review import Finding
-from label_config.schema import ChoicesField, Field, LabelSchema, TaxonomyField, TextField
+from label_config.schema import ChoicesField, Field, LabelSchema, NumberField, RatingField, TaxonomyField, TextField
 
 _BEFORE = ("image_id", "caption", "tags")
 _AFTER = ("score", "needs_review", "review_reasons", "model_version", "image", "task_id")
 
 
 def read_records(records: Path, schema: LabelSchema) -> Iterator[dict[str, Any]]:
-    """Raises OSError, and UsageError for a record whose fields are not the schema's."""
+    """Raises OSError, and UsageError for a record with fields or labels that the schema does not have."""
     if not records.exists():
         return
     names = [field.name for field in schema.fields]
@@ -31,7 +33,20 @@ def read_records(records: Path, schema: LabelSchema) -> Iterator[dict[str, Any]]
                 f"{records}: the record {record.get('image_id')} has other fields than the label config. "
                 "Give the --label-config that it was made with."
             )
+        for field in schema.fields:
+            if not _is_allowed(field, plain := record["fields"][field.name]):
+                shown = json.dumps(plain, ensure_ascii=False)[:80]
+                raise UsageError(
+                    f"{records}: the record {record.get('image_id')} has {shown} as {field.name}, which the label config does not allow. Give the --label-config that it was made "
+                    "with, or annotate anew with --overwrite."
+                )
         yield record
+
+
+def check_records(records: Path, schema: LabelSchema) -> None:
+    """Raises what `read_records` raises, for any of them."""
+    for _ in read_records(records, schema):
+        pass
 
 
 def write_review_only(records: Path, out: Path) -> int:
@@ -113,6 +128,29 @@ def _value(field: Field, plain: Any) -> FieldValue:
             return tuple(_path(field, path) for path in paths)
     value: FieldValue = plain
     return value
+
+
+def _is_allowed(field: Field, plain: Any) -> bool:
+    """Whether an answer under this label config could have had the value. A review rule may have left it out."""
+    several = plain if isinstance(plain, list) else [plain]
+    match field:
+        case _ if plain is None:
+            return True
+        case TextField():
+            return isinstance(plain, str)
+        case ChoicesField():
+            known = [choice.value for choice in field.choices]
+            return (field.multiple or len(several) <= 1) and all(label in known for label in several)
+        case TaxonomyField():
+            if len(several) > (field.max_usages or 1) or not all(isinstance(path, str) for path in several):
+                return False
+            return all(field.find(_path(field, path)) is not None for path in several)
+        case RatingField():
+            return isinstance(plain, int) and 1 <= plain <= field.max_rating
+        case NumberField():
+            low = -math.inf if field.minimum is None else field.minimum
+            high = math.inf if field.maximum is None else field.maximum
+            return isinstance(plain, int | float) and low <= plain <= high
 
 
 def _path(field: TaxonomyField, joined: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from backend.bulk.exports.csv import write_csv
 from backend.bulk.exports.label_studio import Addresses, write_label_studio_tasks
 from backend.bulk.exports.parquet import write_parquet
-from backend.bulk.exports.records import write_review_only
+from backend.bulk.exports.records import check_records, write_review_only
 from backend.bulk.label_configs import LabelConfig
 from backend.bulk.ledger import failed_path
 from backend.bulk.lists import is_url
@@ -31,8 +31,12 @@ T = TypeVar("T")
 def write_exports(
     options: BulkOptions, output: Path, settings: Settings, config: LabelConfig, summary: Summary
 ) -> Iterator[tuple[Path, str]]:
-    """Write one after the other, and tell of each what it holds."""
+    """Write one after the other, and tell of each what it holds. Nothing is written if a record does not fit `config`:
+    a run that had nothing left to do has not compared it with the one the records were made with.
+    """
     chosen, schema, language = options.exports, config.schema, settings.language
+    if chosen.csv or chosen.parquet or chosen.label_studio_tasks or chosen.report:
+        check_records(output, schema)
     if path := chosen.csv:
         yield path, f"{_written(path, partial(write_csv, output, path, schema)):,} rows"
     if path := chosen.parquet:

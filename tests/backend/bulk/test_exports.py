@@ -170,6 +170,46 @@ def test_records_of_another_label_config_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.csv").exists()
 
 
+FIELDS = {
+    "text": '<TextArea name="f" toName="image"/>',
+    "choice": '<Choices name="f" toName="image"><Choice value="a"/><Choice value="b"/></Choices>',
+    "choices": '<Choices name="f" toName="image" choice="multiple"><Choice value="a"/><Choice value="b"/></Choices>',
+    "path": """<Taxonomy name="f" toName="image"><Choice value="a"><Choice value="b"/></Choice></Taxonomy>""",
+    "rating": '<Rating name="f" toName="image" maxRating="3"/>',
+    "number": '<Number name="f" toName="image" min="0" max="10"/>',
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "allowed", "refused"),
+    [
+        ("text", "any", ["any"]),
+        ("choice", "b", "c"),
+        ("choice", None, ["a", "b"]),
+        ("choices", ["a", "b"], ["a", "c"]),
+        ("path", "a / b", "a / c"),
+        ("path", "a / b", ["a / b", "a / b"]),
+        ("path", None, 3),
+        ("rating", 3, 4),
+        ("rating", None, "a"),
+        ("number", 10, 10.5),
+        ("number", 0, "0"),
+    ],
+)
+def test_a_label_that_the_label_config_does_not_have_is_refused(
+    tmp_path: Path, kind: str, allowed: object, refused: object
+) -> None:
+    schema = parse_label_config(f'<View><Image name="image" value="$image"/>{FIELDS[kind]}</View>')
+    made = {**record("a"), "fields": {"f": allowed}, "confidence": {}}
+    assert write_csv(write_lines(tmp_path / "good.jsonl", [made]), tmp_path / "out.csv", schema) == 1
+    records = write_lines(tmp_path / "out.jsonl", [made, {**made, "image_id": "bad", "fields": {"f": refused}}])
+    with pytest.raises(
+        UsageError, match=r"the record bad has .* as f, .*Give the --label-config that it was made with"
+    ):
+        write_csv(records, tmp_path / "not.csv", schema)
+    assert not (tmp_path / "not.csv").exists()
+
+
 def test_forty_thousand_records_need_no_more_memory_than_a_thousand(tmp_path: Path) -> None:
     line = json.dumps(record("a"), ensure_ascii=False) + "\n"
     for num in (1_000, 40_000):

@@ -13,6 +13,7 @@ from label_studio_sdk.label_interface import LabelInterface
 from backend.bulk.exports.label_studio import Addresses, write_label_studio_tasks
 from backend.errors import OutputError, UsageError
 from label_config import parse_label_config
+from label_config.answer import FieldValue
 from tests.backend.bulk.given import SCHEMA, record, write_lines
 from tests.backend.serving import ANSWER, CAPTION, CONFIG
 
@@ -97,7 +98,7 @@ def test_tasks_of_two_exports_with_the_same_ids_keep_their_own_labels(tmp_path: 
         _export(tmp_path / "one.json", {"id": 7, "data": {"image": one}}),
         _export(tmp_path / "other.json", {"id": 7, "data": {"image": other}}),
     ]
-    summer = {**ANSWER, "season": ("夏季",)}
+    summer: dict[str, FieldValue] = {"caption": CAPTION, "season": ("夏季",)}
     records = [record("2", summer, image=other, task_id=7), record("1", image=one, task_id=7)]
     tasks = _tasks(tmp_path, records, exports=exports)
     seasons = {
@@ -139,6 +140,31 @@ def test_a_task_that_two_exports_have_comes_once(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_file_gets_an_address_that_label_studio_can_ask_for(image: str, addresses: Addresses, wanted: str) -> None:
     assert addresses.of(image) == wanted
+
+
+@pytest.mark.parametrize(
+    ("images", "addresses"),
+    [
+        (("/a/p.png", "/b/p.png"), Addresses("https://s.example", ("/a", "/b"))),
+        (("/a/x/p.png", "/b/p.png"), Addresses("https://s.example", ())),
+        (("https://s.example/p.png", "/a/p.png"), Addresses("https://s.example", ("/a",))),
+        (("/shop/else/p.png", "/else/p.png"), Addresses(local_files_root="/shop")),
+    ],
+    ids=["two folders", "no folder", "an address and a file", "local files"],
+)
+def test_two_pictures_with_one_address_are_refused_and_both_are_named(
+    tmp_path: Path, images: tuple[str, str], addresses: Addresses
+) -> None:
+    records = [record(str(number), image=image) for number, image in enumerate(("/a/first.png", *images))]
+    with pytest.raises(UsageError, match=f"{images[0]} and {images[1]} are two pictures"):
+        _tasks(tmp_path, records, addresses=addresses)
+    assert not (tmp_path / "tasks.json").exists()
+
+
+def test_the_folder_that_holds_both_gives_them_two_addresses(tmp_path: Path) -> None:
+    records = [record(folder, image=f"/shop/{folder}/p.png") for folder in "ab"]
+    tasks = _tasks(tmp_path, records, addresses=Addresses("https://s.example", ("/shop",)))
+    assert [task["data"]["image"] for task in tasks] == ["https://s.example/a/p.png", "https://s.example/b/p.png"]
 
 
 def test_what_label_studio_would_refuse_is_not_written(tmp_path: Path) -> None:
