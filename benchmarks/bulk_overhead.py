@@ -73,6 +73,10 @@ def median_overhead(pairs: Sequence[Pair]) -> float:
     return statistics.median(pair.overhead for pair in pairs)
 
 
+def total_overhead(pairs: Sequence[Pair]) -> float:
+    return sum(pair.command_s for pair in pairs) / sum(pair.bare_s for pair in pairs) - 1
+
+
 def median_cpu_overhead(pairs: Sequence[Pair]) -> float | None:
     known = [pair.cpu_overhead for pair in pairs if pair.cpu_overhead is not None]
     return statistics.median(known) if known else None

@@ -154,10 +154,12 @@ def overhead(bench: Bench) -> Figures:
             for pair in pairs
         ],
     )
-    print(f"median {median:+.1%} of the time, {_or_none(cpu, '+.1%')} of the CPU time")
+    total = bulk_overhead.total_overhead(pairs)
+    print(f"median {median:+.1%} of the time, {_or_none(cpu, '+.1%')} of the CPU time; all pairs together {total:+.1%}")
     return {
         "pairs": [asdict(p) | {"overhead": p.overhead, "cpu_overhead": p.cpu_overhead} for p in pairs],
         "median_overhead": median,
+        "total_overhead": total,
         "median_cpu_overhead": cpu,
     }
 

@@ -11,7 +11,7 @@ from benchmarks import bulk, bulk_kills
 from benchmarks.bulk_article import FreeOutput, run, same_in_threads
 from benchmarks.bulk_command import LineCounter, Sample, cpu_s_per_picture, records_of
 from benchmarks.bulk_labels import Quality, invalid_reason, parse_free, quality
-from benchmarks.bulk_overhead import Pair, median_cpu_overhead, median_overhead
+from benchmarks.bulk_overhead import Pair, median_cpu_overhead, median_overhead, total_overhead
 from benchmarks.bulk_parts import by_thousand
 from label_config.parse import parse_label_config
 from label_config.ready_made import ready_made
@@ -155,4 +155,5 @@ def test_memory_and_cpu_time_are_those_of_the_run_without_loading() -> None:
 def test_the_median_pair_counts() -> None:
     pairs = [Pair(10, seconds, 10.0, cpu, 0.02, 10, 1.0) for seconds, cpu in ((11.0, 0.03), (30.0, 0.02), (10.5, None))]
     assert median_overhead(pairs) == pytest.approx(0.1)
+    assert total_overhead(pairs) == pytest.approx(21.5 / 30)
     assert median_cpu_overhead(pairs) == pytest.approx(0.25)
