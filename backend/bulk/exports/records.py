@@ -37,8 +37,9 @@ def read_records(records: Path, schema: LabelSchema) -> Iterator[dict[str, Any]]
             if not _is_allowed(field, plain := record["fields"][field.name]):
                 shown = json.dumps(plain, ensure_ascii=False)[:80]
                 raise UsageError(
-                    f"{records}: the record {record.get('image_id')} has {shown} as {field.name}, which the label config does not allow. Give the --label-config that it was made "
-                    "with, or annotate anew with --overwrite."
+                    f"{records}: the record {record.get('image_id')} has {shown} as {field.name}, which the label "
+                    "config does not allow. Give the --label-config that it was made with, or annotate anew with "
+                    "--overwrite."
                 )
         yield record
 
