@@ -69,15 +69,15 @@ async def _take_all(first: Reply, pump: _Pump, job: Job, stop: asyncio.Event) ->
     synced_at = time.monotonic()
     reply: Reply | None = first
     while reply is not None:
-        for outcome in reply.outcomes:
-            job.collector.take(outcome)
-        if reply.error:
-            raise EngineDead(f"a worker cannot go on ({reply.worker}): {reply.error}")
-        if reply.model_version != job.model_version:
+        if reply.model_version and reply.model_version != job.model_version:  # its records would spoil the output
             raise UsageError(
                 f"The workers have loaded different models, {job.model_version} and {reply.model_version} "
                 f"({reply.worker}). Name one with --model, and the same --vram-gib for all."
             )
+        for outcome in reply.outcomes:
+            job.collector.take(outcome)
+        if reply.error:
+            raise EngineDead(f"a worker cannot go on ({reply.worker}): {reply.error}")
         if time.monotonic() - synced_at > SYNC_S:
             await asyncio.to_thread(job.ledger.sync)
             synced_at = time.monotonic()

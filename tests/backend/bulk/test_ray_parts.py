@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,10 +256,12 @@ def test_replies_are_written_in_the_order_they_come(tmp_path: Path, monkeypatch:
 
 
 def test_workers_with_different_models_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Reply("there, process 2", (), "other", "other-nf4-1", 0.1)
+    other = replace(_reply("b", version="other-nf4-1"), worker="there, process 2")
     with pytest.raises(UsageError, match=r"different models, garments.* and other-nf4-1 \(there, process 2\)"):
         _run(tmp_path, lambda: iter_of(_reply("a"), other), monkeypatch)
-    assert [line["image_id"] for line in lines(tmp_path / "out.jsonl")] == ["a"]
+    assert [line["image_id"] for line in lines(tmp_path / "out.jsonl")] == ["a"], "the other's would spoil the output"
+    job = _run(tmp_path, lambda: iter_of(_reply("b")), monkeypatch)
+    assert job.summary("finished").num_done == 1
 
 
 def test_a_worker_that_cannot_go_on_ends_the_run_after_its_outcomes(
