@@ -6,11 +6,9 @@ Knows no folders. Raises UsageError naming the file and the line: a list with an
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -18,18 +16,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import ijson
 
+from backend.bulk.csv_lists import KEYS, is_url, picture_cells
 from backend.bulk.items import Found
 from backend.errors import UsageError
 from backend.http.requests import TaskId
 
-KEYS = ("image", "path", "url", "file")
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _BOM = b"\xef\xbb\xbf"
 _FALLBACK_STEM = "image"
-
-
-def is_url(text: str) -> bool:
-    return _URL.match(text) is not None
 
 
 def found_url(url: str, task_id: TaskId | None = None) -> Found:
@@ -68,31 +61,8 @@ def _text(path: Path, image_key: str) -> Iterator[Found]:
 
 
 def _csv(path: Path, image_key: str) -> Iterator[Found]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.reader(file)
-        try:
-            for index, row in enumerate(rows):
-                if index == 0:
-                    column, is_header = _column(row)
-                    if is_header:
-                        continue
-                text = row[column].strip() if column < len(row) else ""
-                if text:
-                    yield _found(path, f"line {rows.line_num}", text)
-                elif any(row):
-                    raise UsageError(f"{path} line {rows.line_num} names no picture in its column {column + 1}.")
-        except csv.Error as error:
-            raise UsageError(f"{path} line {rows.line_num} is no CSV ({error}).") from None
-
-
-def _column(first_row: list[str]) -> tuple[int, bool]:
-    """Which column has the pictures, and whether this row is only its title."""
-    names = [name.strip().lower() for name in first_row]
-    for key in KEYS:
-        if key in names:
-            return names.index(key), True
-    first = names[0] if names else ""
-    return 0, not (is_url(first) or os.path.splitext(first)[1])
+    for number, text in picture_cells(path):
+        yield _found(path, f"line {number}", text)
 
 
 def _json_lines(path: Path, image_key: str) -> Iterator[Found]:
@@ -168,3 +138,4 @@ _READERS: dict[str, Callable[[Path, str], Iterator[Found]]] = {
     ".json": _export,
 }
 LIST_SUFFIXES = frozenset(_READERS)
+__all__ = ["LIST_SUFFIXES", "found_in_task", "found_url", "is_url", "read_list", "read_tasks"]

@@ -37,12 +37,17 @@ def _lines(*documents: object) -> str:
     [
         ("list.txt", f"\n{URL}\n  sub/a b.png \r\n/abs/裙.png"),
         ("list.csv", f"sku,Image\n1,{URL}\n2,sub/a b.png\n\n3,/abs/裙.png\n"),
-        ("list.csv", f"{URL},1\nsub/a b.png,2\n/abs/裙.png,3\n"),
-        ("list.csv", f"name of the picture,sku\n{URL},1\nsub/a b.png,2\n/abs/裙.png,3\n"),
+        ("list.csv", f"{URL}\nsub/a b.png\n/abs/裙.png\n"),
+        ("list.csv", f"name of the picture\n{URL}\nsub/a b.png\n/abs/裙.png\n"),
+        ("list.csv", f"货号;图片路径\n1;{URL}\n2;sub/a b.png\n;;\n3;/abs/裙.png\n"),
+        ("list.csv", f"sku\tfile_name\n1\t{URL}\n2\tsub/a b.png\n3\t/abs/裙.png\n"),
         ("list.jsonl", _lines({"image": URL}, {"path": "sub/a b.png"}, "/abs/裙.png")),
     ],
-    ids=["text", "CSV by title", "CSV without titles", "CSV with other titles", "JSON lines"],
-)
+    ids=[
+        "text", "CSV by title", "CSV without titles", "CSV of one column with another title", "CSV with semicolons",
+        "CSV with tabs", "JSON lines",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "with a mark"])
 def test_paths_are_relative_to_the_list_and_addresses_are_kept(
     tmp_path: Path, name: str, content: str, mark: bytes
@@ -103,6 +108,10 @@ def test_two_tasks_with_one_picture_are_two(tmp_path: Path) -> None:
         ("list.jsonl", "[" * 100_000, "line 1 is no JSON"),
         ("list.csv", 'image\n"' + "x" * 200_000, "line .* is no CSV"),
         ("list.csv", "sku,image\n1,a.png\n2,\n", "line 3 names no picture"),
+        ("list.csv", "sku,Produktbild\n1,a.png\n", "several columns.*titles: image, path, .*图片"),
+        ("list.csv", "1;a.png\n2;b.png\n", "several columns"),
+        ("list.csv", "货号,图片\n1,毛衣.png\n".encode("gbk"), "Save it again as CSV UTF-8"),
+        ("list.csv", "image\na.png\n".encode("utf-16"), "Save it again as CSV UTF-8"),
         ("list.txt", "data:image/png;base64,AAAA\n", "line 1 is a data: address"),
         ("export.json", '{"tasks": []}', "no list of tasks"),
         ("export.json", '[{"id": 1, "data": {"image": "x"}}, {', "breaks off"),
@@ -112,7 +121,8 @@ def test_two_tasks_with_one_picture_are_two(tmp_path: Path) -> None:
         ("export.json", b"[\xff\xfe]", "is no JSON"),
     ],
     ids=[
-        "half a line", "no key", "deep", "CSV without end", "CSV without a value", "data address", "no list",
+        "half a line", "no key", "deep", "CSV without end", "CSV without a value", "CSV with titles we do not know",
+        "CSV of ids", "CSV whose names are nowhere in GBK", "CSV in UTF-16", "data address", "no list",
         "half an export", "no task", "an empty task", "an empty file", "no text",
     ],
 )  # fmt: skip
@@ -135,3 +145,38 @@ def test_a_list_is_read_as_it_goes(tmp_path: Path) -> None:
 def test_an_empty_list_is_no_error(tmp_path: Path) -> None:
     make: dict[str, Callable[[], str]] = {"a.txt": str, "a.csv": str, "a.jsonl": str, "a.json": lambda: "[]"}
     assert [_read(_write(tmp_path / name, content())) for name, content in make.items()] == [[], [], [], []]
+
+
+def test_a_first_picture_without_a_suffix_is_no_title(tmp_path: Path) -> None:
+    (tmp_path / "0001").write_bytes(b"")
+    path = _write(tmp_path / "list.csv", "0001\n0002\n")
+    assert _images(path) == [str(tmp_path / "0001"), str(tmp_path / "0002")]
+
+
+def test_a_csv_as_chinese_excel_saves_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "连衣裙.png").write_bytes(b"")
+    path = _write(tmp_path / "list.csv", "货号,图片\r\n1,毛衣.png\r\n2,连衣裙.png\r\n".encode("gbk"))
+    assert _images(path) == [str(tmp_path / "毛衣.png"), str(tmp_path / "连衣裙.png")]
+
+
+@pytest.mark.parametrize("titles", ["图片", "sku,图片"])
+def test_words_that_are_valid_in_both_encodings_are_read_in_the_one_that_makes_sense(
+    tmp_path: Path, titles: str
+) -> None:
+    """These two characters of GBK happen to be two others in UTF-8."""
+    (tmp_path / "裙.png").write_bytes(b"")
+    row = "裙.png" if titles == "图片" else "1,裙.png"
+    for encoding in ("gbk", "utf-8", "utf-8-sig"):
+        assert _images(_write(tmp_path / "list.csv", f"{titles}\n{row}\n".encode(encoding))) == [
+            str(tmp_path / "裙.png")
+        ]
+
+
+def test_another_encoding_beside_names_that_need_none_does_no_harm(tmp_path: Path) -> None:
+    path = _write(tmp_path / "list.csv", f"品名,url\n裙子,{URL}\n".encode("gbk"))
+    assert _images(path) == [URL]
+
+
+def test_a_title_picks_the_separator_even_where_others_are_more_frequent(tmp_path: Path) -> None:
+    path = _write(tmp_path / "list.csv", "image\na;b;c.png\n")
+    assert _images(path) == [str(tmp_path / "a;b;c.png")]
