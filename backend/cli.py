@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from backend.errors import PrelabelError, SettingsError, UsageError
+from backend.logs import shown_error
 
 app = typer.Typer(
     name="prelabel",
@@ -222,9 +223,10 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # silences a warning in every forked worker
     try:
         app()
-    except (SettingsError, UsageError) as error:
-        print(f"prelabel: {error}", file=sys.stderr)
+    except SettingsError as error:  # a line for each setting
+        for line in str(error).splitlines():
+            print(f"prelabel: {shown_error(line)}", file=sys.stderr)
         sys.exit(2)
     except PrelabelError as error:
-        print(f"prelabel: {error}", file=sys.stderr)
-        sys.exit(1)
+        print(f"prelabel: {shown_error(error)}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)

@@ -19,6 +19,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 HIDDEN = "***"
 MAX_LINE_CHARS = 8_000
+MAX_ERROR_CHARS = 500
 _MIN_SECRET_CHARS = 4  # a shorter "secret" would blank out ordinary words
 _MAX_SECRETS = 64
 
@@ -58,6 +59,11 @@ def one_line(text: str) -> str:
     if text.isprintable():  # nearly always; what follows costs as much as half a refused request
         return text
     return "".join(c if _printable(c) else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def shown_error(error: BaseException | str) -> str:
+    """The text of an error for a terminal: one line without secrets."""
+    return one_line(redact(str(error)))[:MAX_ERROR_CHARS]
 
 
 def _printable(char: str) -> bool:

@@ -18,8 +18,9 @@ from backend.bulk.ledger import Ledger
 from backend.bulk.options import BulkOptions
 from backend.bulk.progress import Figures, Progress
 from backend.bulk.run import Collector
-from backend.bulk.sources import Notes, find_pictures
-from backend.bulk.summary import RunState, Summary
+from backend.bulk.sources import PICTURE_SUFFIXES, Notes, find_pictures
+from backend.bulk.summary import RunState, Summary, public_source
+from backend.errors import UsageError
 from label_config.schema import LabelSchema
 
 IMAGE_KEY = "image"
@@ -36,13 +37,22 @@ def survey(
 ) -> Listing | None:
     """Go through the sources once, for the counts alone; None if it was stopped.
 
-    Raises UsageError for a list with an error in it.
+    Raises UsageError for a list with an error in it, and if there is no picture at all.
     """
     counted = listing(options, known, image_key, notes)
     for _ in counted:
         if is_stopped():
             return None
+    if not counted.num_total:
+        raise UsageError(_no_pictures(options, notes))
     return counted
+
+
+def _no_pictures(options: BulkOptions, notes: Notes) -> str:
+    why = "".join(f"; {note}" for note in notes.lost[:3])
+    named = ", ".join(map(public_source, options.sources[:3])) + (", ..." if len(options.sources) > 3 else "")
+    others = f" ({notes.num_others:,} other files were passed over)" if notes.num_others else ""
+    return f"No picture was found in {named}{others}{why}. Read are {', '.join(sorted(PICTURE_SUFFIXES))}."
 
 
 class Job:

@@ -101,15 +101,25 @@ def _check_files(options: BulkOptions) -> None:
     real = {name: os.path.realpath(path) for name, path in files.items()}
     sources = {os.path.realpath(source) for source in options.sources if not is_url(source)}
     for name, path in files.items():
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder. Name a file for {name}.")
+        try:
+            _check_file(name, path)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written ({error.strerror}). Choose another file for {name}.") from None
         if real[name] in sources:
             raise UsageError(f"{path} is a SOURCE and cannot be written too. Choose another file for {name}.")
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is no ordinary file. Choose another one for {name}.")
-        if not path.parent.is_dir():
-            raise UsageError(f"The folder {path.parent} is not there. Make it, or choose another file for {name}.")
     for file, count in Counter(real.values()).items():
         if count > 1:
             names = " and ".join(name for name, other in real.items() if other == file)
             raise UsageError(f"{names} would both be written to {file}. Choose two files.")
+
+
+def _check_file(name: str, path: Path) -> None:
+    """Raises UsageError, and OSError for a path that cannot even be looked at."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder. Name a file for {name}.")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no ordinary file. Choose another one for {name}.")
+    if not path.parent.is_dir():
+        raise UsageError(f"The folder {path.parent} is not there. Make it, or choose another file for {name}.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"Nothing can be written into the folder {path.parent}. Choose another file for {name}.")

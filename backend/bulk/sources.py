@@ -25,10 +25,14 @@ MAX_NOTES = 20
 
 @dataclass(slots=True)
 class Notes:
-    """What was met on the way. `lost`: pictures may be missing because of it; `harmless`: none is."""
+    """What was met on the way. `lost`: pictures may be missing because of it; `harmless`: none is.
+
+    `num_others`: files in folders that are no pictures by their name.
+    """
 
     lost: list[str] = field(default_factory=list)
     harmless: list[str] = field(default_factory=list)
+    num_others: int = 0
 
     def add(self, text: str, *, is_lost: bool) -> None:
         notes = self.lost if is_lost else self.harmless
@@ -86,7 +90,7 @@ def _in_folder(root: str, seen: set[tuple[int, int]], notes: Notes) -> Iterator[
                 notes.add(f"{path} was read under another name already; it is passed over", is_lost=False)
                 continue
             seen.add((status.st_dev, status.st_ino))
-            files, folders = _entries(path)
+            files, folders = _entries(path, notes)
         except OSError as error:
             notes.add(f"the folder {path} cannot be read ({error.strerror})", is_lost=True)
             continue
@@ -101,7 +105,7 @@ def _real(folder: str, name: str, is_link: bool) -> str:
     return os.path.realpath(path) if is_link else path
 
 
-def _entries(path: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
+def _entries(path: str, notes: Notes) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
     """The pictures and the folders in a folder, each with whether it is a link, by name. Raises OSError."""
     files: list[tuple[str, bool]] = []
     folders: list[tuple[str, bool]] = []
@@ -113,6 +117,8 @@ def _entries(path: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]
                 folders.append((entry.name, entry.is_symlink()))
             elif os.path.splitext(entry.name)[1].lower() in PICTURE_SUFFIXES:
                 files.append((entry.name, entry.is_symlink()))
+            else:
+                notes.num_others += 1
     return sorted(files), sorted(folders)
 
 

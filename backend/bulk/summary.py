@@ -5,6 +5,7 @@ Pure but for `write_summary`, which raises OSError.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -14,8 +15,9 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
+from backend.bulk.csv_lists import is_url
 from backend.bulk.files import json_line, replaced
-from backend.logs import one_line
+from backend.logs import HIDDEN, one_line, redact
 
 RunState = Literal["finished", "interrupted", "stopped"]
 """interrupted: by a person (Ctrl-C). stopped: it could not go on (the disk is full, the model is gone)."""
@@ -31,6 +33,7 @@ class Summary:
     `num_failed_before` failed, in an earlier run into the same file. `failures` counts both kinds of failures by
     reason. `seconds` is the time from the first picture to the last, without `load_s` of loading; costs are of
     `seconds`. `label_config` is the schema's fingerprint. `problems` are folders that could not be read, and the like.
+    `error`: why the run could not go on, or a file besides the records could not be written.
     Times are seconds since the epoch.
     """
 
@@ -49,6 +52,7 @@ class Summary:
     num_failed_before: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    error: str = ""
     seconds: float = 0.0
     load_s: float = 0.0
     price_per_minute: float | None = None
@@ -80,13 +84,26 @@ class Summary:
     @property
     def exit_code(self) -> int:
         """0 all done, 1 with failures; what a signal makes of it is the command's affair."""
-        whole = self.state == "finished" and not (self.num_failed or self.num_failed_before or self.problems)
-        return 0 if whole else 1
+        wrong = self.num_failed or self.num_failed_before or self.problems or self.error
+        return 0 if self.state == "finished" and not wrong else 1
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, the figures derived from others included."""
+        """For JSON, the figures derived from others included; addresses without what gives access to them."""
         derived = ("num_left", "images_per_s", "cost_yuan", "review_share", "exit_code")
-        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+        sources = tuple(map(public_source, self.sources))
+        return {**asdict(self), "sources": sources, **{name: getattr(self, name) for name in derived}}
+
+
+def public_source(source: str) -> str:
+    """A path as it is; an address without user, password, query and fragment: it is shown and passed on."""
+    if not is_url(source):
+        return source
+    scheme, rest = source.split("://", 1)
+    address, *query = re.split(r"[?#]", rest, maxsplit=1)
+    host, slash, path = address.partition("/")
+    if "@" in host:
+        host = f"{HIDDEN}@{host.rpartition('@')[2]}"
+    return redact(f"{scheme}://{host}{slash}{path}") + (f"?{HIDDEN}" if query else "")
 
 
 def summary_table(summary: Summary) -> Table:
@@ -102,7 +119,7 @@ def summary_table(summary: Summary) -> Table:
 
 def _lines(s: Summary) -> Iterator[tuple[str, str, str]]:
     if s.num_total is not None:
-        yield "Pictures", f"{s.num_total:,}", ", ".join(s.sources)
+        yield "Pictures", f"{s.num_total:,}", ", ".join(map(public_source, s.sources))
     reused = f"{s.num_reused:,} of them without asking the model again" if s.num_reused else ""
     yield "Annotated", f"{s.num_done:,}", reused
     if s.num_skipped:
@@ -118,7 +135,7 @@ def _lines(s: Summary) -> Iterator[tuple[str, str, str]]:
     if s.cost_yuan is not None:
         yield "Cost", f"¥{s.cost_yuan:,.2f}", f"at ¥{s.price_per_minute:g} a minute"
     yield "Model", "", s.model_version
-    for problem in s.problems:
+    for problem in (*s.problems, *([s.error] if s.error else [])):
         yield "Problem", "", problem
 
 

@@ -7,9 +7,10 @@ codes: 0 all done, 1 finished with failures, 2 bad usage (UsageError), 128 + n s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from backend.bulk.loading import Stopped
 from backend.bulk.local_run import run_local
 from backend.bulk.options import BulkOptions, check_options
 from backend.bulk.ray_run import run_ray
-from backend.bulk.summary import RunState, Summary, summary_table
+from backend.bulk.summary import RunState, Summary, summary_table, write_summary
 from backend.errors import PrelabelError, UsageError
-from backend.logs import configure_logging, one_line
+from backend.logs import configure_logging, one_line, shown_error
 from backend.settings import Settings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -150,13 +151,25 @@ def _conclude(settings: Settings, options: BulkOptions, output: Path, ended: _En
                 _say(f"wrote {path}: {what}")
         except PrelabelError as raised:
             error = raised
-    _show(options, summary.as_dict(), summary_table(summary))
+    if error is not None:
+        summary = replace(summary, error=shown_error(error))
+        if summary.state == "finished" and (file := options.exports.summary):  # or that of an earlier run would stand
+            with contextlib.suppress(OSError):
+                write_summary(summary, file)
+    code = _exit_code(summary, error, stop)
+    _show(options, summary.as_dict() | {"exit_code": code}, summary_table(summary))
     if summary.state != "finished":
         again = "The same command again" + (", without --overwrite," if options.overwrite else "")
         _say(f"stopped before the end. {output} is whole. {again} goes on from there.")
     if error is not None:
-        raise error
-    return stop.exit_code if summary.state == "interrupted" else summary.exit_code
+        _say(summary.error)
+    return code
+
+
+def _exit_code(summary: Summary, error: PrelabelError | None, stop: _Stop) -> int:
+    if isinstance(error, UsageError):
+        return 2
+    return stop.exit_code if error is None and summary.state == "interrupted" else summary.exit_code
 
 
 def _show(options: BulkOptions, document: dict[str, Any], table: Table) -> None:

@@ -125,8 +125,9 @@ def test_the_summary_adds_up() -> None:
         ({"state": "finished", "num_failed": 0}, 1),
         ({"state": "finished", "num_failed": 0, "num_failed_before": 0}, 0),
         ({"state": "finished", "num_failed": 0, "num_failed_before": 0, "problems": ("a folder",)}, 1),
+        ({"state": "finished", "num_failed": 0, "num_failed_before": 0, "error": "no space"}, 1),
     ],
-    ids=["interrupted", "failures", "older failures", "all done", "a folder that could not be read"],
+    ids=["interrupted", "failures", "older failures", "all done", "a folder that could not be read", "no export"],
 )
 def test_the_exit_code_says_whether_all_is_done(changes: dict[str, object], code: int) -> None:
     assert replace(SUMMARY, **changes).exit_code == code  # type: ignore[arg-type]
@@ -150,3 +151,23 @@ def test_a_sample_is_judged_by_the_time_when_the_engine_was_full() -> None:
     assert rate(slow_ends, num_workers=12) == pytest.approx(10, rel=0.01)
     assert rate([0.0, 1.0, 2.0], num_workers=64) == 1.0
     assert rate([5.0, 5.0], num_workers=1) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("source", "public"),
+    [
+        ("https://ann:geheim1@shop.example/a.png?X-Signature=geheim2#geheim3", "https://***@shop.example/a.png?***"),
+        ("ftp://ann:gehe@im1@shop.example:21/a@b.png", "ftp://***@shop.example:21/a@b.png"),
+        ("https://shop.example?sig=geheim", "https://shop.example?***"),
+        ("https://shop.example/a.png", "https://shop.example/a.png"),
+        ("folder/a?b#c@d.png", "folder/a?b#c@d.png"),
+    ],
+    ids=["all of it", "another scheme", "no path", "nothing secret", "a path"],
+)
+def test_the_summary_shows_no_secret_of_an_address(source: str, public: str, tmp_path: Path) -> None:
+    summary = replace(SUMMARY, sources=(source,))
+    file = io.StringIO()
+    Console(file=file, width=200).print(summary_table(summary))
+    assert public in file.getvalue()
+    write_summary(summary, tmp_path / "s.json")
+    assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["sources"] == [public]
