@@ -112,7 +112,7 @@ def make_prediction(work: Any, content: str) -> dict[str, Any]:
 
 
 class Rig:
-    """`run` runs rounds of delivery, each after `advance_s` on the clock. `patience_s`: with one call, from `connect`."""
+    """`run` runs rounds of delivery, each after `advance_s` on the clock. `patience_s` is with each call."""
 
     def __init__(self, server: FakeServer, **limits: Any) -> None:
         self.server = server
