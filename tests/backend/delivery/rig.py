@@ -112,7 +112,7 @@ def make_prediction(work: Any, content: str) -> dict[str, Any]:
 
 
 class Rig:
-    """`run` runs rounds of delivery, each after `advance_s` on the clock."""
+    """`run` runs rounds of delivery, each after `advance_s` on the clock. `patience_s` is with each call."""
 
     def __init__(self, server: FakeServer, **limits: Any) -> None:
         self.server = server
@@ -120,6 +120,7 @@ class Rig:
         self.now = 1_800_000_000.0
         self.key = LEGACY_KEY
         self.connects = 0
+        self.patience_s = 0.25
         self.limits = DeliveryLimits(**limits)
         self.delivery = self.new_delivery()
 
@@ -137,7 +138,7 @@ class Rig:
 
     def _connect(self) -> PredictionsClient:
         self.connects += 1
-        return PredictionsClient(self.server.url, self.key, read_s=0.25, import_s=0.25)
+        return PredictionsClient(self.server.url, self.key, read_s=self.patience_s, import_s=self.patience_s)
 
     def run(self, rounds: int = 1, advance_s: float = 0.0) -> None:
         async def go() -> None:

@@ -35,6 +35,7 @@ def test_a_prediction_carries_version_score_and_regions(rig: Rig, label_studio: 
 
 
 def test_many_tasks_go_in_batches_in_their_order(rig: Rig, label_studio: FakeServer) -> None:
+    rig.patience_s = 10.0
     rig.store.add(label_studio.add_project(1, 450), sorted(label_studio.tasks[1]))
     rig.run(rounds=3)
     assert label_studio.num_imports == 3
