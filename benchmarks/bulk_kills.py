@@ -51,7 +51,8 @@ def measure(pictures: Sequence[Path], num_kills: int, folder: Path, max_slots: i
     """Kill the job over `pictures` so often, then let it end."""
     folder.mkdir()
     source, output = list_pictures(folder / "pictures.txt", pictures), folder / "out.jsonl"
-    chance, kills = random.Random(seed), []
+    chance = random.Random(seed)
+    kills: list[Kill] = []
     for left in range(num_kills, 0, -1):
         done = kills[-1].lines if kills else 0
         share = (len(pictures) - done) // (left + 1)

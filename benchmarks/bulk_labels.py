@@ -61,7 +61,7 @@ def quality(schema: LabelSchema, records: Sequence[Values | None], classes: Sequ
 def is_right(field: str, value: Any, labels: Labels) -> bool:
     if field == "category":
         return _path(value) == labels.category
-    return _single(value) == getattr(labels, field)
+    return bool(_single(value) == getattr(labels, field))
 
 
 def _field_reason(field: Field, value: Any) -> str | None:
