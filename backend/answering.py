@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +20,9 @@ from backend.http.requests import TaskId
 from backend.metrics import Metrics
 from backend.recipe import Recipe, read_answer
 from label_config.regions import prediction, with_ids, without_ids
+
+MAX_RECENT = 1_000
+"""Answers kept in memory: more than can be on their way to the store at once."""
 
 Find = Callable[[str], Awaitable[str | None]]
 """The stored content under a key, None if there is none (or it cannot be looked up now)."""
@@ -99,6 +103,7 @@ class Answerer:
         self._metrics = metrics
         self._find = find or _find_nothing
         self._flights: dict[str, _Flight] = {}
+        self._recent: OrderedDict[str, Answered] = OrderedDict()
 
     async def fetch(
         self, recipe: Recipe, url: str | None, task_id: TaskId, timeout_s: float, *, interactive: bool = False
@@ -142,6 +147,8 @@ class Answerer:
     async def _answer(
         self, key: str, recipe: Recipe, ready: Ready, fetched: FetchedImage, interactive: bool
     ) -> Answered:
+        if key in self._recent:  # the caller before may be storing it just now
+            return self._recent[key]
         stored = await self._find(key)
         if stored is not None:
             return Answered.read(key, stored)
@@ -151,7 +158,11 @@ class Answerer:
         self._metrics.tokens.labels("answer").inc(len(finished.pieces))
         answer, findings = read_answer(recipe, finished)
         made = prediction(recipe.schema, answer, findings, recipe.version(ready), "", language=recipe.options.language)
-        return _answered(key, without_ids(made), needs_review=bool(findings))
+        answered = _answered(key, without_ids(made), needs_review=bool(findings))
+        self._recent[key] = answered
+        if len(self._recent) > MAX_RECENT:
+            self._recent.popitem(last=False)
+        return answered
 
 
 def _answered(key: str, made: Mapping[str, Any], *, needs_review: bool) -> Answered:
