@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Protocol
@@ -21,6 +22,9 @@ from backend.recipe import Recipe, read_answer
 from label_config.answer import Answer, FieldAnswer
 from label_config.regions import prediction, regions_to_answer, with_ids, without_ids
 from label_config.review import Finding, review
+
+MAX_RECENT = 1_000
+"""Answers kept in memory: more than can be on their way to the store at once."""
 
 Find = Callable[[str], Awaitable[str | None]]
 """The stored content under a key, None if there is none (or it cannot be looked up now)."""
@@ -121,6 +125,7 @@ class Answerer:
         self._metrics = metrics
         self._find = find or _find_nothing
         self._flights: dict[str, _Flight] = {}
+        self._recent: OrderedDict[str, Answered] = OrderedDict()
 
     async def fetch(
         self, recipe: Recipe, url: str | None, task_id: TaskId, timeout_s: float, *, interactive: bool = False
@@ -164,6 +169,8 @@ class Answerer:
     async def _answer(
         self, key: str, recipe: Recipe, ready: Ready, fetched: FetchedImage, interactive: bool
     ) -> Answered:
+        if key in self._recent:  # the caller before may be storing it just now
+            return self._recent[key]
         stored = await self._find(key)
         if stored is not None:
             return Answered.read(key, stored)
@@ -173,7 +180,11 @@ class Answerer:
         self._metrics.tokens.labels("answer").inc(len(finished.pieces))
         answer, findings = read_answer(recipe, finished)
         made = prediction(recipe.schema, answer, findings, recipe.version(ready), "", language=recipe.options.language)
-        return _answered(key, without_ids(made), answer, findings)
+        answered = _answered(key, without_ids(made), answer, findings)
+        self._recent[key] = answered
+        if len(self._recent) > MAX_RECENT:
+            self._recent.popitem(last=False)
+        return answered
 
 
 def _answered(key: str, made: Mapping[str, Any], answer: Answer, findings: Sequence[Finding]) -> Answered:

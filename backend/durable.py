@@ -58,7 +58,7 @@ class ReplyStore(Protocol):
         check_at: float,
         now: float,
         *,
-        accepted_at: float | None = None,
+        chosen_at: float | None = None,
         told_at: float | None = None,
     ) -> list[int]: ...
     def reply_ended(self, work_ids: Sequence[int], now: float) -> None: ...
@@ -236,9 +236,7 @@ class DurableService:
             now, num = self._clock(), len(made)
             stored_at, check_at = now + STORE_PER_PREDICTION_S * num, now + CHECK_S + CHECK_PER_PREDICTION_S * num
             allowed = (
-                self._store.returned(list(made), check_at, now, accepted_at=chosen_at, told_at=stored_at)
-                if made
-                else []
+                self._store.returned(list(made), check_at, now, chosen_at=chosen_at, told_at=stored_at) if made else []
             )
             told = {work_id: made[work_id] for work_id in allowed}
             return [self._result(batch, outcomes, told, task) for task in tasks]

@@ -1,8 +1,7 @@
-"""The worker: takes work from the store when the engine is ready, and brings it to an answer or a failure there.
+"""The worker: takes work from the store when the engine is ready, has it done, and tells those who wait for it.
 
-Nothing computed is thrown away: a disk that is full holds an answer in memory until there is space, and as many of
-them as are in work at once stop the worker from taking more. What a stop interrupts is queued again. The store's calls
-run in threads. Nothing is raised but by `accept`: what goes wrong with one task is that task's failure.
+Tasks whose answers no disk takes stay in work: as many of them as may be in work at once stop the worker from taking
+more. What a stop interrupts is queued again. The store's calls run in threads. Nothing is raised but by `accept`.
 """
 
 from __future__ import annotations
@@ -12,50 +11,32 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from backend import logs
-from backend.addresses import HeldAddresses, is_withheld
-from backend.answering import Answered, Answerer
-from backend.batches import ANSWERED, Batch, Outcome, Waiting
+from backend.answering import Answerer
+from backend.batches import Batch, Waiting
 from backend.engine.api import Engine
-from backend.errors import EngineBusy, EngineDead, EngineNotReady, ImageError, StoreError
+from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.metrics import Metrics
 from backend.recipe import Recipe
-from backend.service import REASONS
-from backend.store.types import NewWork, ProjectSummary, StoredAnswer, Work, WorkState
+from backend.store.types import NewWork, ProjectSummary, Work, WorkState
 from backend.store_calls import StoreCalls
+from backend.task_jobs import JobLimits, JobStore, TaskJobs
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 ACCEPT_CHUNK = 5_000
-NOT_ON_DISK = (
-    "the picture's address carries a key, which is not written to disk, and prelabel was restarted since; ask again"
-)
 CLOSE_S = 2.0
 """Of a stop: for what it interrupts to end, and again for queueing that."""
 
 
-class WorkStore(Protocol):
+class WorkStore(JobStore, Protocol):
     """What the worker needs of `backend.store.Store`."""
 
     def accept(self, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float) -> list[Work]: ...
     def claim(self, limit: int, now: float) -> list[Work]: ...
-    def finish(
-        self,
-        work_id: int,
-        answer: StoredAnswer,
-        score: float | None,
-        needs_review: bool,
-        now: float,
-        *,
-        image_hash: str = "",
-    ) -> Work | None: ...
-    def fail(self, work_id: int, reason: str, message: str, now: float, *, image_hash: str = "") -> Work | None: ...
-    def requeue(self, work_id: int, now: float) -> Work | None: ...
     def give_back(self, work_ids: Sequence[int], now: float) -> None: ...
     def summary(self) -> list[ProjectSummary]: ...
 
@@ -64,26 +45,13 @@ class WorkStore(Protocol):
 class WorkerLimits:
     """`max_running` tasks are in work at once; `max_urgent` more if people wait for them.
 
-    `poll_s`: how often to look for work that nobody announced. `fetch_s`: for one picture, all tries together.
+    `poll_s`: how often to look for work that nobody announced. `job`: of each task.
     """
 
     max_running: int = 128
     max_urgent: int = 8
     poll_s: float = 1.0
-    fetch_s: float = 120.0
-    busy_s: float = 0.2
-    retry_s: float = 0.5
-    max_retry_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    reason: str
-    message: str
-
-
-class _TryAgain(Exception):
-    """Nothing is wrong with the task: it is queued again."""
+    job: JobLimits = field(default_factory=JobLimits)
 
 
 class Worker:
@@ -105,15 +73,13 @@ class Worker:
         self._store = store
         self._calls = calls
         self._engine = engine
-        self._answerer = answerer
         self._metrics = metrics
-        self._recipe_of = recipe_of
         self._limits = limits or WorkerLimits()
+        self._task_jobs = TaskJobs(store, calls, engine, answerer, recipe_of, self._limits.job, clock)
         self._clock = clock
         self._wake_delivery = wake_delivery
         self._waiting = Waiting()
         self._jobs: dict[int, tuple[asyncio.Task[None], Work]] = {}
-        self._addresses = HeldAddresses()
         self._woken = asyncio.Event()
         self._stopping = False
         self._loop: asyncio.Task[None] | None = None
@@ -194,7 +160,7 @@ class Worker:
     def _remember(self, works: Sequence[Work], addresses: Mapping[int, str]) -> None:
         for work in works:
             if work.state in (WorkState.QUEUED, WorkState.RUNNING) and work.task_id in addresses:
-                self._addresses.hold(work.id, addresses[work.task_id])
+                self._task_jobs.addresses.hold(work.id, addresses[work.task_id])
 
     def cancelled(self, project: str) -> None:
         """The store has cancelled what `project` still waited for: stop what runs of it, let nobody wait for it."""
@@ -279,95 +245,12 @@ class Worker:
             return  # counted perhaps before what came meanwhile
         self.num_waiting = sum(summary.states.get(state, 0) for summary in summaries for state in states)
 
-    # -- one task ------------------------------------------------------------------------------------------------
-
     async def _job(self, work: Work) -> None:
-        try:
-            result = await self._result(work)
-        except _TryAgain:
-            await asyncio.sleep(self._limits.busy_s)
-            await self._write(partial(self._store.requeue, work.id, self._clock()))
-            return
-        outcome = await self._settle(work, result)
+        outcome = await self._task_jobs.run(work)
         if outcome is None:
             return
-        if outcome.answer_key is not None:
-            self._addresses.forget(work.id)
         heard = self._waiting.tell(work.id, outcome)
         if outcome.answer_key is not None:
             self._wake_delivery()
         elif not heard:
             self._metrics.failures.labels(outcome.reason).inc()
-
-    async def _result(self, work: Work) -> Answered | _Failure:
-        """Raises _TryAgain."""
-        try:
-            return await self._answer(work)
-        except ImageError as error:
-            return _Failure(f"image_{error.kind}", str(error))
-        except (EngineNotReady, StoreError) as error:
-            raise _TryAgain from error
-        except EngineDead as error:
-            if self._engine.status.state in ("failed", "stopped"):
-                raise _TryAgain from error  # it died, but not of this task alone
-            return _Failure("engine_dead", str(error))
-        except tuple(REASONS) as error:
-            return _Failure(REASONS[type(error)], str(error))
-        except Exception:  # a job's border: this task fails, its neighbours go on
-            log.exception("task %s failed", work.task_id)
-            return _Failure("internal", "a fault in prelabel; its log says more")
-
-    async def _answer(self, work: Work) -> Answered | _Failure:
-        recipe = await self._calls.run(lambda: self._recipe_of(work.recipe))
-        ready = self._engine.status.ready
-        if ready is None:
-            raise EngineNotReady("the model is not ready yet")
-        if recipe is None or recipe.version(ready) != work.model_version:
-            return _Failure("model_changed", "ask again: the model or its settings changed since this was asked for")
-        url = self._addresses.whole(work.id, work.image_url)
-        if is_withheld(url):
-            return _Failure("address_withheld", NOT_ON_DISK)
-        fetched = await self._answerer.fetch(
-            recipe, url, work.task_id, self._limits.fetch_s, interactive=work.interactive
-        )
-        while True:
-            try:
-                return await self._answerer.answer(recipe, fetched, interactive=work.interactive)
-            except EngineNotReady:
-                raise
-            except EngineBusy:
-                await asyncio.sleep(self._limits.busy_s)
-
-    async def _settle(self, work: Work, result: Answered | _Failure) -> Outcome | None:
-        """None: the task has another picture by now, and waits for its turn with that one."""
-        image = work.image_hash
-        if isinstance(result, _Failure):
-            message = logs.one_line(logs.redact(result.message))
-            failed = await self._write(
-                lambda: self._store.fail(work.id, result.reason, message, self._clock(), image_hash=image)
-            )
-            if failed is not None and failed.state is WorkState.QUEUED:
-                return None
-            return Outcome(None, result.reason, result.message)
-        answer = StoredAnswer(result.key, result.content)
-        kept = await self._write(
-            lambda: self._store.finish(
-                work.id, answer, result.score, result.needs_review, self._clock(), image_hash=image
-            )
-        )
-        if kept is not None and kept.state is WorkState.QUEUED:
-            return None
-        if kept is not None and kept.state in ANSWERED:
-            return Outcome(kept.answer_key)
-        return Outcome(None, "cancelled", "it was cancelled in the meantime")
-
-    async def _write(self, call: Callable[[], T]) -> T:
-        """Until it is written, however long that takes: a full disk, a file that another program holds."""
-        wait_s = self._limits.retry_s
-        while True:
-            try:
-                return await self._calls.run(call)
-            except StoreError as error:
-                self._calls.complain(error)
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, self._limits.max_retry_s)

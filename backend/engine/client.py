@@ -126,13 +126,13 @@ class EngineClient:
         await self._set(EngineStatus("stopped", message="closed", num_restarts=self._status.num_restarts))
         self._send(Shutdown())
         self._supervisor.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._supervisor
         self._fail_all(EngineDead("the engine was closed"))
         try:
+            await asyncio.wait([self._supervisor])
             await asyncio.to_thread(self._end_process)
         except asyncio.CancelledError:  # our caller's patience is over: the thread then ends at once
-            self._process.kill()
+            if self._process is not None:
+                self._process.kill()
             raise
         finally:
             self._outgoing.put(None)

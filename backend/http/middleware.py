@@ -16,12 +16,14 @@ import secrets
 import time
 from dataclasses import dataclass
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend import logs
 from backend.errors import EngineBusy, Forbidden, HeadersTooLarge, PrelabelError, Unauthorized
 from backend.http.bodies import ClientGone
 from backend.http.errors import error_response, refusal
+from backend.http.origin import site_of
 from backend.metrics import Metrics
 
 log = logging.getLogger("backend.http")
@@ -168,15 +170,8 @@ def _check_site(scope: Scope) -> None:
     backend that listens on loopback, and sends a password it remembers. Label Studio's server is no browser."""
     if scope["method"] in ("GET", "HEAD"):
         return
-    site, origin = _header(scope, b"sec-fetch-site"), _header(scope, b"origin")
-    ours = site in (b"same-origin", b"none") if site is not None else origin in (None, *_own_origins(scope))
-    if not ours:
+    if site_of(Headers(scope=scope)) == "foreign":
         raise Forbidden("This request comes from a web page of another site.")
-
-
-def _own_origins(scope: Scope) -> tuple[bytes, bytes]:
-    host = (_header(scope, b"host") or b"").lower()
-    return b"http://" + host, b"https://" + host
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

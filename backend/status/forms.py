@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 
 from backend.errors import BadRequest, Forbidden, UnsupportedBody
+from backend.http.origin import site_of
 
 MAX_FORM_BYTES = 4096
 _FIELDS = ("project", "token", "lang")
@@ -38,25 +39,9 @@ class FormGuard:
 
 
 def check_origin(headers: Headers) -> None:
-    """Raise Forbidden unless the browser says that the form stood on a page of this host.
-
-    Browsers send Sec-Fetch-Site where they trust the connection (https, localhost), and Origin with every POST.
-    """
-    site = headers.get("sec-fetch-site")
-    origin = headers.get("origin")
-    if site is not None:
-        ours = site == "same-origin"
-    else:
-        ours = origin is not None and _host(origin) == headers.get("host", "").lower() != ""
-    if not ours:
+    """Raise Forbidden unless the browser says that the form stood on a page of this host."""
+    if site_of(headers) != "own":
         raise Forbidden(f"This request does not come from the status page. {_AGAIN}")
-
-
-def _host(origin: str) -> str:
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return ""
 
 
 def read_form(content_type: str, body: bytes) -> dict[str, str]:

@@ -32,15 +32,7 @@ def save_answer(connection: sqlite3.Connection, answer: StoredAnswer, now: float
         "INSERT INTO answer (key, content, saved_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         [clean(answer.key), clean(answer.content), now],
     )
-    return answer_id(connection, answer.key)
-
-
-def answer_id(connection: sqlite3.Connection, key: str) -> int:
-    """Raises LookupError if nothing is stored under `key`."""
-    row = connection.execute("SELECT id FROM answer WHERE key = ?", [clean(key)]).fetchone()
-    if row is None:
-        raise LookupError("no answer is stored under this key")
-    return int(row[0])
+    return int(connection.execute("SELECT id FROM answer WHERE key = ?", [clean(answer.key)]).fetchone()[0])
 
 
 def answers(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, StoredAnswer]:

@@ -3,7 +3,8 @@
 Predictions have no uniqueness in Label Studio, so a row is told in one way at a time:
 - while a request is open that may return it (`reply_until`), it is not due;
 - while a push is under way (`push_until`), no reply may return it;
-- a request may not return what was told after it was accepted (`told_at`): another request or a push was faster;
+- a reply may not hold what was told (`told_at`) after Label Studio chose its tasks (`chosen_at`): another reply or a
+  push was faster, and Label Studio, which has its predictions by now, would store them again;
 - what may be there, because a reply or a push ended in the dark, is RETURNED: to be looked up before it is pushed.
 
 A row may be queued again while a push of its earlier answer is under way. How that ends is noted all the same.
@@ -29,10 +30,10 @@ def returned(
     ids: Sequence[int],
     check_at: float,
     now: float,
-    accepted_at: float | None,
+    chosen_at: float | None,
     told_at: float,
 ) -> list[int]:
-    before = now if accepted_at is None else accepted_at
+    before = now if chosen_at is None else chosen_at
     chosen = connection.execute(
         f"""SELECT id FROM work WHERE id {rows.IN_IDS} AND state IN ('done', 'returned', 'delivered')
         AND push_until = 0 AND told_at <= ?""",  # noqa: S608 - constants

@@ -95,34 +95,15 @@ class Store:
         with self._database.write() as connection:
             return work.finish(connection, work_id, answer, score, needs_review, now, image_hash)
 
-    def finish_with(
-        self,
-        work_id: int,
-        answer_key: str,
-        score: float | None,
-        needs_review: bool,
-        now: float,
-        *,
-        image_hash: str = "",
-    ) -> Work | None:
-        """As `finish`, with an answer that is stored already. Raises LookupError if it is not."""
-        with self._database.write() as connection:
-            return work.finish(connection, work_id, answer_key, score, needs_review, now, image_hash)
-
     def fail(self, work_id: int, reason: str, message: str, now: float, *, image_hash: str = "") -> Work | None:
         """Mark the row FAILED. `image_hash` and what is returned are as for `finish`."""
         with self._database.write() as connection:
             return work.fail(connection, work_id, reason, message, now, image_hash)
 
-    def requeue(
-        self, work_id: int, now: float, *, attempt_counts: bool = False, max_attempts: int = MAX_ATTEMPTS
-    ) -> Work | None:
-        """Put a running row back. `attempt_counts`: the engine died, perhaps of it; then, at `max_attempts`, it FAILED.
-
-        Without it (shutdown, engine busy) the attempt is taken back. None: the row was forgotten.
-        """
+    def requeue(self, work_id: int, now: float) -> Work | None:
+        """Put a running row back, through no fault of it: the attempt is taken back. None: the row was forgotten."""
         with self._database.write() as connection:
-            return work.requeue(connection, work_id, now, attempt_counts=attempt_counts, max_attempts=max_attempts)
+            return work.requeue(connection, work_id, now)
 
     def give_back(self, work_ids: Sequence[int], now: float) -> None:
         """Put running rows back at a shutdown, all in one transaction: there is little time. No attempt is counted.
@@ -131,7 +112,7 @@ class Store:
         """
         with self._database.write() as connection:
             for work_id in work_ids:
-                work.requeue(connection, work_id, now, attempt_counts=False, max_attempts=MAX_ATTEMPTS)
+                work.requeue(connection, work_id, now)
 
     def recover(self, now: float, max_attempts: int = MAX_ATTEMPTS) -> int:
         """At the start of the serving process: what was running is queued, or FAILED as "crashed". Returns how many.
@@ -162,18 +143,18 @@ class Store:
         check_at: float,
         now: float,
         *,
-        accepted_at: float | None = None,
+        chosen_at: float | None = None,
         told_at: float | None = None,
     ) -> list[int]:
         """Call it before a reply is sent. Returns the ids whose predictions may go out in it; they are RETURNED now.
 
-        The reply has to give `[]` for the others: they are being pushed, or Label Studio was told since `accepted_at`
-        (when it chose the tasks of this request). `told_at`: when it will have stored this reply, by default `now`.
-        At `check_at` those in the reply are due, to be looked up.
+        The reply has to give `[]` for the others: they are being pushed, or Label Studio was told since `chosen_at`
+        (when it chose the tasks of this request). `told_at`: when it will have stored this reply. Both are `now` by
+        default. At `check_at` those in the reply are due, to be looked up.
         """
         with self._database.write() as connection:
             at = now if told_at is None else told_at
-            return outbox.returned(connection, work_ids, check_at, now, accepted_at, at)
+            return outbox.returned(connection, work_ids, check_at, now, chosen_at, at)
 
     def reply_ended(self, work_ids: Sequence[int], now: float) -> None:
         """The request that accepted `work_ids` is over, however it ended; what it did not return is due at once."""
@@ -222,10 +203,6 @@ class Store:
         with self._database.write() as connection:
             num_running = work.cancel_running(connection, project, now)
         return num_running + self._in_steps(lambda connection: work.cancel_queued(connection, project, now))
-
-    def cancel_all_queued(self, now: float) -> int:
-        """Cancel what no one has begun, in every project, in steps."""
-        return self._in_steps(lambda connection: work.cancel_queued(connection, None, now))
 
     def retry_failed(self, project: str, now: float) -> int:
         """Queue again all that failed, in steps. What failed in its delivery keeps its answer and is DONE again."""

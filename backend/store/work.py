@@ -90,17 +90,14 @@ def _in_turns(connection: sqlite3.Connection, limit: int) -> list[int]:
 def finish(
     connection: sqlite3.Connection,
     work_id: int,
-    answer: StoredAnswer | str,
+    answer: StoredAnswer,
     score: float | None,
     needs_review: bool,
     now: float,
     image_hash: str,
 ) -> Work | None:
-    """`answer` is a new one, or the key of one that is stored: LookupError if it is not. None: the row is forgotten."""
-    if isinstance(answer, StoredAnswer):
-        answer_id = answers.save_answer(connection, answer, now)
-    else:
-        answer_id = answers.answer_id(connection, answer)
+    """None: the row is forgotten; the answer is kept all the same."""
+    answer_id = answers.save_answer(connection, answer, now)
     connection.execute(
         f"""UPDATE work SET state = 'done', reason = '', message = '', answer_id = ?, score = ?, needs_review = ?,
         finished_at = ?, updated_at = ? WHERE {_OF_THIS_JOB}""",  # noqa: S608 - constants
@@ -133,17 +130,12 @@ def reason_and_message(reason: str, message: str) -> tuple[str, str]:
     return rows.clean(reason)[:MAX_REASON_CHARS], rows.clean(message)[:MAX_MESSAGE_CHARS]
 
 
-def requeue(
-    connection: sqlite3.Connection, work_id: int, now: float, *, attempt_counts: bool, max_attempts: int
-) -> Work | None:
-    if attempt_counts:
-        _end_attempts(connection, [work_id], max_attempts, now)
-    else:
-        connection.execute(
-            """UPDATE work SET state = 'queued', attempts = max(attempts - 1, 0), updated_at = ?
-            WHERE id = ? AND state = 'running'""",
-            [now, work_id],
-        )
+def requeue(connection: sqlite3.Connection, work_id: int, now: float) -> Work | None:
+    connection.execute(
+        """UPDATE work SET state = 'queued', attempts = max(attempts - 1, 0), updated_at = ?
+        WHERE id = ? AND state = 'running'""",
+        [now, work_id],
+    )
     return rows.work(connection, work_id)
 
 
@@ -185,11 +177,8 @@ def cancel_running(connection: sqlite3.Connection, project: str, now: float) -> 
     return connection.execute(_CANCEL + chosen, [now, rows.clean(project)]).rowcount
 
 
-def cancel_queued(connection: sqlite3.Connection, project: str | None, now: float) -> int:
-    """Cancel up to CHUNK rows of `project`, or of all; 0 when there are none left."""
-    if project is None:
-        chosen = "(SELECT id FROM work WHERE state = 'queued' LIMIT ?)"
-        return connection.execute(_CANCEL + chosen, [now, CHUNK]).rowcount
+def cancel_queued(connection: sqlite3.Connection, project: str, now: float) -> int:
+    """Cancel up to CHUNK rows of `project`; 0 when there are none left."""
     chosen = (
         "(SELECT id FROM work WHERE state = 'queued' AND project_id = (SELECT id FROM project WHERE name = ?) LIMIT ?)"
     )

@@ -9,6 +9,7 @@ from dataclasses import astuple, replace
 
 import pytest
 
+from backend import answering
 from backend.answering import Answered, Answerer, answer_of, prediction_of
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
@@ -97,10 +98,33 @@ def test_what_is_stored_is_not_asked_again() -> None:
         answerer = Answerer(engine, FakeImages(), Metrics(), find)
         first = await _ask(answerer)
         stored[first.key] = first.content
-        assert await _ask(answerer) == first
+        started_again = Answerer(engine, FakeImages(), Metrics(), find)
+        assert await _ask(started_again) == first
 
     asyncio.run(go())
     assert len(engine.requests) == 1
+
+
+def test_what_is_only_on_its_way_to_the_store_is_not_asked_again() -> None:
+    engine = FakeEngine(ANSWER)
+
+    async def test(answerer: Answerer) -> None:
+        assert await _ask(answerer) == await _ask(answerer)
+
+    _run(engine, test)
+    assert len(engine.requests) == 1
+
+
+def test_no_more_answers_are_kept_in_memory_than_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "MAX_RECENT", 2)
+    engine = FakeEngine(ANSWER)
+
+    async def test(answerer: Answerer) -> None:
+        for url in ("a", "b", "c", "c", "a"):
+            await _ask(answerer, url)
+
+    _run(engine, test)
+    assert len(engine.requests) == 4
 
 
 def test_two_tasks_get_the_same_values_under_different_ids() -> None:

@@ -22,6 +22,7 @@ from backend.projects import ProjectOptions
 from backend.recipe import recipe_of
 from backend.store import NewWork, RecipeRecord, Store, WorkState
 from backend.store_calls import StoreCalls
+from backend.task_jobs import JobLimits
 from backend.worker import Worker, WorkerLimits
 from label_config import parse_label_config
 from tests.backend.gate import GateEngine
@@ -31,7 +32,7 @@ from tests.fakes import READY, FakeEngine, FakeImages
 PROJECT = "12.1700000000"
 RECIPE = recipe_of(parse_label_config(CONFIG), ProjectOptions(), 256)
 VERSION = RECIPE.version(READY)
-FAST = WorkerLimits(max_running=4, max_urgent=2, poll_s=0.02, busy_s=0.01, retry_s=0.01)
+FAST = WorkerLimits(max_running=4, max_urgent=2, poll_s=0.02, job=JobLimits(busy_s=0.01, retry_s=0.01))
 
 
 class Rig:

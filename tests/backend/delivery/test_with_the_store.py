@@ -79,7 +79,7 @@ def test_a_lost_reply_to_an_import_is_found(path: Path, label_studio: FakeServer
     with Store.open(path, NOW) as store:
         ids = fill(store, uid, sorted(label_studio.tasks[1]))
         deliver(store, label_studio, NOW + 1)
-        assert store.returned(ids, NOW + 100, NOW + 2, accepted_at=NOW) == [], "a reply could double it"
+        assert store.returned(ids, NOW + 100, NOW + 2, chosen_at=NOW) == [], "a reply could double it"
         deliver(store, label_studio, NOW + 1_000)
         assert not store.projects_due(NOW + 1e6)
     assert label_studio.stored(VERSION) == dict.fromkeys(label_studio.tasks[1], 1)
@@ -132,7 +132,7 @@ OTHER_CONFIG = CONFIG.replace("</View>", '<Rating name="stars" toName="image"/><
 def replied(store: Store, server: FakeServer, ids: list[int]) -> None:
     """A reply brought them to Label Studio."""
     tasks = {work.id: work.task_id for work in store.due(f"1.{CREATED}", 100, NOW + 1e6)}
-    for work_id in store.returned(ids, NOW + 121, NOW + 1, accepted_at=NOW):
+    for work_id in store.returned(ids, NOW + 121, NOW + 1, chosen_at=NOW):
         server.store(1, [{"task": tasks[work_id], "model_version": VERSION}])
 
 
@@ -158,7 +158,7 @@ def test_what_arrives_after_it_was_given_up_is_found_when_it_is_retried(path: Pa
     uid = label_studio.add_project(1, 3)
     with Store.open(path, NOW) as store:
         ids = fill(store, uid, sorted(label_studio.tasks[1]))
-        store.returned(ids, NOW + 121, NOW + 1, accepted_at=NOW)
+        store.returned(ids, NOW + 121, NOW + 1, chosen_at=NOW)
         label_studio.configs[1] = OTHER_CONFIG
         deliver(store, label_studio, NOW + 130)
         label_studio.store(1, [{"task": 1000, "model_version": VERSION}])  # it was that slow

@@ -63,7 +63,7 @@ def job(folder: Path, start: float) -> None:
             requests.add("accepted")
             ids = [row.id for row in rows]
             compute(store, folder, start + 1, max_rows=20)
-            in_time = store.returned(ids, start + 100, start + 45, accepted_at=start)
+            in_time = store.returned(ids, start + 100, start + 45, chosen_at=start)
             faults.hit("before_reply")
             label_studio.add(*(row.task_id for row in rows if row.id in in_time))
             faults.hit("after_reply")
@@ -80,8 +80,8 @@ def compute(store: Store, folder: Path, now: float, max_rows: int) -> None:
             picture = f"{row.task_id % NUM_PICTURES}:v"
             if row.task_id % 10 == BAD:
                 store.fail(row.id, "image_corrupt", "", now)
-            elif store.answer(picture):
-                store.finish_with(row.id, picture, 0.5, False, now)
+            elif stored := store.answer(picture):
+                store.finish(row.id, stored, 0.5, False, now)
             else:
                 log.add(f"began {picture}")
                 store.finish(row.id, StoredAnswer(picture, "{}"), 0.5, False, now)

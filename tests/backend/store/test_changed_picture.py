@@ -53,7 +53,7 @@ def test_only_a_hash_of_the_address_is_kept_once_it_is_over(tmp_path: Path) -> N
     assert b"https://pictures" not in (tmp_path / "prelabel.db").read_bytes()
 
 
-@pytest.mark.parametrize("how", ["finish", "finish_with", "fail"])
+@pytest.mark.parametrize("how", ["finish", "fail"])
 def test_a_job_of_the_earlier_picture_settles_nothing(store: Store, how: str) -> None:
     accepted(store, [task(1), task(2)])
     old = store.claim(2, 2.0)[0]
@@ -61,8 +61,6 @@ def test_a_job_of_the_earlier_picture_settles_nothing(store: Store, how: str) ->
     assert changed(store, 3.0).state == WorkState.RUNNING
     if how == "finish":
         row = store.finish(old.id, OTHER, None, False, 4.0, image_hash=old.image_hash)
-    elif how == "finish_with":
-        row = store.finish_with(old.id, ANSWER.key, None, False, 4.0, image_hash=old.image_hash)
     else:
         row = store.fail(old.id, "image_not_found", "", 4.0, image_hash=old.image_hash)
     assert row is not None
@@ -94,7 +92,7 @@ def test_a_push_of_the_earlier_answer_keeps_its_effect(store: Store, end: str) -
     changed(store, 3.0, reply_until=50.0)
     (claimed,) = store.claim(1, 4.0)
     store.finish(row.id, OTHER, None, False, 5.0, image_hash=claimed.image_hash)
-    assert store.returned([row.id], 200.0, 6.0, accepted_at=3.0) == [], "the push may be arriving"
+    assert store.returned([row.id], 200.0, 6.0, chosen_at=3.0) == [], "the push may be arriving"
     if end == "delivered":
         store.delivered([row.id], 7.0)
         assert states(store, tasks(1)) == ["delivered"]
@@ -121,7 +119,7 @@ def test_a_push_that_ends_well_while_the_new_picture_waits_is_noted(store: Store
     changed(store, 3.0, reply_until=50.0)
     store.delivered([row.id], 4.0)
     store.finish(row.id, OTHER, None, False, 5.0)
-    assert store.returned([row.id], 200.0, 6.0, accepted_at=3.0) == [], "it was told after this request came"
+    assert store.returned([row.id], 200.0, 6.0, chosen_at=3.0) == [], "it was told after this request came"
     store.reply_ended([row.id], 7.0)
     assert [work.told for work in store.due(P, 9, 8.0)] == [True]
 

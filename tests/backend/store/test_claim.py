@@ -85,17 +85,7 @@ def test_a_row_that_was_forgotten_while_it_ran_is_no_trouble_for_the_others(stor
     accepted(store, [task(3, version="v2")], 7.0)
     store.give_back([3, 1, 2], 8.0)
     assert store.requeue(3, 9.0) is None
-    assert store.requeue(3, 9.0, attempt_counts=True) is None
     assert store.summary()[0].states == {WorkState.QUEUED: 3}
-
-
-def test_a_requeue_after_the_engine_died_counts_up_to_the_limit(store: Store) -> None:
-    accepted(store, tasks(1))
-    for attempt in (1, 2, 3):
-        (row,) = store.claim(1, 2.0)
-        assert row.attempts == attempt
-        row = store.requeue(row.id, 3.0, attempt_counts=True)
-    assert (row.state, row.reason) == (WorkState.FAILED, "crashed")
 
 
 def test_a_requeue_of_finished_work_changes_nothing(store: Store) -> None:
@@ -103,7 +93,6 @@ def test_a_requeue_of_finished_work_changes_nothing(store: Store) -> None:
     (row,) = store.claim(1, 2.0)
     store.finish(row.id, ANSWER, None, False, 3.0)
     assert store.requeue(row.id, 4.0).state == WorkState.DONE
-    assert store.requeue(row.id, 4.0, attempt_counts=True).state == WorkState.DONE
 
 
 def test_recovery_queues_what_was_running(store: Store) -> None:

@@ -28,7 +28,7 @@ pick = st.integers(min_value=0, max_value=99)
 @dataclass
 class Request:
     ids: list[int]
-    accepted_at: float
+    chosen_at: float
 
 
 @dataclass
@@ -145,19 +145,19 @@ class World(RuleBasedStateMachine):
             else:
                 self.states[key] = "failed"
 
-    @rule(number=pick, counts=st.booleans())
-    def requeue(self, number: int, counts: bool) -> None:
+    @rule(number=pick)
+    def requeue(self, number: int) -> None:
         if key := self.chosen(number, "running"):
-            self.store.requeue(self.ids[key], self.now, attempt_counts=counts)
-            self.attempts[key] -= not counts
-            self.states[key] = "failed" if counts and self.attempts[key] >= 3 else "queued"
+            self.store.requeue(self.ids[key], self.now)
+            self.attempts[key] -= 1
+            self.states[key] = "queued"
 
     @precondition(lambda self: self.requests)
     @rule(number=pick, arrives=st.booleans())
     def reply(self, number: int, arrives: bool) -> None:
         self.now += 1
         request = self.requests.pop(number % len(self.requests))
-        sent = self.store.returned(request.ids, self.now + CHECK, self.now, accepted_at=request.accepted_at)
+        sent = self.store.returned(request.ids, self.now + CHECK, self.now, chosen_at=request.chosen_at)
         for key in map(self.key, sent):
             assert self.states[key] in ("done", "returned", "delivered")
             assert key not in self.unresolved

@@ -45,7 +45,7 @@ def test_a_request_that_never_ends_protects_only_until_its_time(store: Store) ->
 
 def test_what_a_reply_held_is_looked_up_later(store: Store) -> None:
     first, second = done(store, 2, reply_until=45.0)
-    assert store.returned([first.id], 120.0, 10.0, accepted_at=1.0) == [first.id]
+    assert store.returned([first.id], 120.0, 10.0, chosen_at=1.0) == [first.id]
     store.reply_ended([first.id, second.id], 10.0)
     assert ids(store.due(P, 9, 119.0)) == [second.id]
     store.delivered([second.id], 50.0)
@@ -63,14 +63,14 @@ def test_a_delivered_answer_can_be_returned_again(store: Store) -> None:
     (row,) = done(store)
     store.delivered([row.id], 2.0)
     accepted(store, [task(1)], 100.0, reply_until=145.0)
-    assert store.returned([row.id], 220.0, 110.0, accepted_at=100.0) == [row.id]
+    assert store.returned([row.id], 220.0, 110.0, chosen_at=100.0) == [row.id]
 
 
 def test_what_is_being_pushed_is_in_no_reply(store: Store) -> None:
     (row,) = done(store)
     store.take_due(P, 9, 60.0, 10.0)
     accepted(store, [task(1)], 11.0, reply_until=56.0)
-    assert store.returned([row.id], 120.0, 12.0, accepted_at=11.0) == []
+    assert store.returned([row.id], 120.0, 12.0, chosen_at=11.0) == []
 
 
 def test_what_was_delivered_after_the_request_came_is_not_in_its_reply(store: Store) -> None:
@@ -78,7 +78,7 @@ def test_what_was_delivered_after_the_request_came_is_not_in_its_reply(store: St
     store.take_due(P, 9, 60.0, 10.0)
     accepted(store, [task(1)], 11.0, reply_until=56.0)
     store.delivered([row.id], 12.0)
-    assert store.returned([row.id], 120.0, 13.0, accepted_at=11.0) == []
+    assert store.returned([row.id], 120.0, 13.0, chosen_at=11.0) == []
 
 
 def test_what_may_have_arrived_after_the_request_came_is_not_in_its_reply(store: Store) -> None:
@@ -86,14 +86,14 @@ def test_what_may_have_arrived_after_the_request_came_is_not_in_its_reply(store:
     store.take_due(P, 9, 60.0, 10.0)
     accepted(store, [task(1)], 11.0, reply_until=56.0)
     store.push_failed([row.id], 50.0, "no_reply", 12.0)
-    assert store.returned([row.id], 120.0, 13.0, accepted_at=11.0) == []
+    assert store.returned([row.id], 120.0, 13.0, chosen_at=11.0) == []
 
 
 def test_of_two_requests_at_once_only_one_reply_holds_it(store: Store) -> None:
     (row,) = done(store, now=1.0, reply_until=45.0)
     accepted(store, [task(1)], 2.0, reply_until=46.0)
-    assert store.returned([row.id], 120.0, 3.0, accepted_at=1.0) == [row.id]
-    assert store.returned([row.id], 120.0, 4.0, accepted_at=2.0) == []
+    assert store.returned([row.id], 120.0, 3.0, chosen_at=1.0) == [row.id]
+    assert store.returned([row.id], 120.0, 4.0, chosen_at=2.0) == []
 
 
 def test_a_row_is_taken_by_one_push_at_a_time(store: Store) -> None:
@@ -134,7 +134,7 @@ def test_a_clock_that_was_set_back_by_days_keeps_nothing_waiting_after_a_restart
     store.recover(100.0)
     assert ids(store.due(P, 9, 100.0)) == ids(rows)
     accepted(store, [task(1)], 101.0, reply_until=160.0)
-    assert store.returned([rows[0].id], 220.0, 102.0, accepted_at=101.0) == [rows[0].id]
+    assert store.returned([rows[0].id], 220.0, 102.0, chosen_at=101.0) == [rows[0].id]
 
 
 def test_what_waits_for_less_than_a_day_goes_on_waiting_after_a_restart(store: Store) -> None:

@@ -59,7 +59,7 @@ def test_old_delivered_failed_and_cancelled_rows_are_forgotten_with_their_answer
     store.delivered([rows[0].id], 10.0)
     accepted(store, tasks(3, first=10), 10.0)
     store.fail(3, "x", "", 10.0)
-    store.cancel_all_queued(10.0)
+    store.cancel_project("12.17", 10.0)
     assert store.prune(100.0, 91.0) == 0
     assert store.prune(100.0, 89.0) == 4
     (left,) = store.summary()

@@ -1,0 +1,181 @@
+"""One claimed row of work to its end in the store: fetch, answer, keep.
+
+Nothing computed is thrown away: an answer is held until the disk takes it. Nothing is raised: what goes wrong with one
+task is that task's failure, and what is no fault of the task has it queued again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+from backend import logs
+from backend.addresses import HeldAddresses, is_withheld
+from backend.answering import Answered, Answerer
+from backend.batches import ANSWERED, Outcome
+from backend.engine.api import Engine
+from backend.errors import EngineBusy, EngineDead, EngineNotReady, ImageError, StoreError
+from backend.recipe import Recipe
+from backend.service import REASONS
+from backend.store.types import StoredAnswer, Work, WorkState
+from backend.store_calls import StoreCalls
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+NOT_ON_DISK = (
+    "the picture's address carries a key, which is not written to disk, and prelabel was restarted since; ask again"
+)
+
+
+class JobStore(Protocol):
+    """What a job needs of `backend.store.Store`."""
+
+    def finish(
+        self,
+        work_id: int,
+        answer: StoredAnswer,
+        score: float | None,
+        needs_review: bool,
+        now: float,
+        *,
+        image_hash: str = "",
+    ) -> Work | None: ...
+    def fail(self, work_id: int, reason: str, message: str, now: float, *, image_hash: str = "") -> Work | None: ...
+    def requeue(self, work_id: int, now: float) -> Work | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimits:
+    """Seconds. `fetch_s`: for one picture, all tries together; `busy_s`: until a busy engine is asked again; `retry_s`
+    to `max_retry_s`: until the store is."""
+
+    fetch_s: float = 120.0
+    busy_s: float = 0.2
+    retry_s: float = 0.5
+    max_retry_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    reason: str
+    message: str
+
+
+class _TryAgain(Exception):
+    """Nothing is wrong with the task: it is queued again."""
+
+
+class TaskJobs:
+    """Use it from one event loop, for any number of rows at once. `recipe_of` rebuilds a recipe from the store and
+    blocks; it may return None. `addresses` are those of rows that are stored without."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        calls: StoreCalls,
+        engine: Engine,
+        answerer: Answerer,
+        recipe_of: Callable[[str], Recipe | None],
+        limits: JobLimits | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._calls = calls
+        self._engine = engine
+        self._answerer = answerer
+        self._recipe_of = recipe_of
+        self._limits = limits or JobLimits()
+        self._clock = clock
+        self.addresses = HeldAddresses()
+
+    async def run(self, work: Work) -> Outcome | None:
+        """How it ended. None: it did not; the row is queued again."""
+        try:
+            result = await self._result(work)
+        except _TryAgain:
+            await asyncio.sleep(self._limits.busy_s)
+            await self._write(partial(self._store.requeue, work.id, self._clock()))
+            return None
+        outcome = await self._settle(work, result)
+        if outcome is not None and outcome.answer_key is not None:
+            self.addresses.forget(work.id)
+        return outcome
+
+    async def _result(self, work: Work) -> Answered | _Failure:
+        """Raises _TryAgain."""
+        try:
+            return await self._answer(work)
+        except ImageError as error:
+            return _Failure(f"image_{error.kind}", str(error))
+        except (EngineNotReady, StoreError) as error:
+            raise _TryAgain from error
+        except EngineDead as error:
+            if self._engine.status.state in ("failed", "stopped"):
+                raise _TryAgain from error  # it died, but not of this task alone
+            return _Failure("engine_dead", str(error))
+        except tuple(REASONS) as error:
+            return _Failure(REASONS[type(error)], str(error))
+        except Exception:  # a job's border: this task fails, its neighbours go on
+            log.exception("task %s failed", work.task_id)
+            return _Failure("internal", "a fault in prelabel; its log says more")
+
+    async def _answer(self, work: Work) -> Answered | _Failure:
+        recipe = await self._calls.run(lambda: self._recipe_of(work.recipe))
+        ready = self._engine.status.ready
+        if ready is None:
+            raise EngineNotReady("the model is not ready yet")
+        if recipe is None or recipe.version(ready) != work.model_version:
+            return _Failure("model_changed", "ask again: the model or its settings changed since this was asked for")
+        url = self.addresses.whole(work.id, work.image_url)
+        if is_withheld(url):
+            return _Failure("address_withheld", NOT_ON_DISK)
+        fetched = await self._answerer.fetch(
+            recipe, url, work.task_id, self._limits.fetch_s, interactive=work.interactive
+        )
+        while True:
+            try:
+                return await self._answerer.answer(recipe, fetched, interactive=work.interactive)
+            except EngineNotReady:
+                raise
+            except EngineBusy:
+                await asyncio.sleep(self._limits.busy_s)
+
+    async def _settle(self, work: Work, result: Answered | _Failure) -> Outcome | None:
+        """None: the task has another picture by now, and waits for its turn with that one."""
+        image = work.image_hash
+        if isinstance(result, _Failure):
+            message = logs.one_line(logs.redact(result.message))
+            failed = await self._write(
+                lambda: self._store.fail(work.id, result.reason, message, self._clock(), image_hash=image)
+            )
+            if failed is not None and failed.state is WorkState.QUEUED:
+                return None
+            return Outcome(None, result.reason, result.message)
+        answer = StoredAnswer(result.key, result.content)
+        kept = await self._write(
+            lambda: self._store.finish(
+                work.id, answer, result.score, result.needs_review, self._clock(), image_hash=image
+            )
+        )
+        if kept is not None and kept.state is WorkState.QUEUED:
+            return None
+        if kept is not None and kept.state in ANSWERED:
+            return Outcome(kept.answer_key)
+        return Outcome(None, "cancelled", "it was cancelled in the meantime")
+
+    async def _write(self, call: Callable[[], T]) -> T:
+        """Until it is written, however long that takes: a full disk, a file that another program holds."""
+        wait_s = self._limits.retry_s
+        while True:
+            try:
+                return await self._calls.run(call)
+            except StoreError as error:
+                self._calls.complain(error)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, self._limits.max_retry_s)
