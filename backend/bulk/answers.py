@@ -1,6 +1,7 @@
 """Answers that are there already: of this run's last pictures, and of the store that `prelabel serve` fills.
 
-Beside a running server the store is only read and added to; without a usable store the run goes on and remembers the
+Beside a running server the store is only read and added to; what the server adds during the run may be computed once
+more. Without a usable store the run goes on and remembers the
 last MAX_REMEMBERED answers. Use it from one event loop. Raises nothing: trouble with the store is logged once.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 
@@ -25,22 +27,50 @@ SAVE_EVERY_S = 1.0
 MAX_UNSAVED = 10_000
 
 
+class MaybeKnown:
+    """A set of keys that may say yes to one it never got, but never no to one it did: a bit each, 1 MiB in all.
+
+    Nearly every picture is new, and looking each up in the store costs more than preparing it does. With a million
+    answers it says yes to one new picture in nine.
+    """
+
+    def __init__(self) -> None:
+        self._bits = bytearray(1 << 20)
+
+    def add(self, key: str) -> None:
+        place, bit = self._bit(key)
+        self._bits[place] |= bit
+
+    def __contains__(self, key: str) -> bool:
+        place, bit = self._bit(key)
+        return bool(self._bits[place] & bit)
+
+    def _bit(self, key: str) -> tuple[int, int]:
+        number = zlib.crc32(key.encode("utf-8", "surrogatepass"))
+        return number // 8 % len(self._bits), 1 << number % 8
+
+
 class Answers:
     """`find` is what an Answerer asks first; `note` is told of every answer given."""
 
     def __init__(self, store: Store | None) -> None:
         self._store = store
+        self._maybe_stored = MaybeKnown()
         self._recent: OrderedDict[str, str] = OrderedDict()
         self._unsaved: dict[str, str] = {}
         self._saver: asyncio.Task[None] | None = None
         self._complained = False
 
     @classmethod
-    def open(cls, data_dir: Path) -> Answers:
-        """Blocking."""
+    def open(cls, data_dir: Path, model_version: str) -> Answers:
+        """Blocking. Only answers of `model_version` will be looked for."""
         try:
             prepare_data_dir(data_dir)
-            return cls(Store.beside(data_dir / FILE_NAME, time.time()))
+            store = Store.beside(data_dir / FILE_NAME, time.time())
+            answers = cls(store)
+            for key in store.answer_keys(f":{model_version}"):
+                answers._maybe_stored.add(key)
+            return answers
         except PrelabelError as error:
             log.warning("answers are neither looked up nor kept: %s", error)
             return cls(None)
@@ -51,7 +81,7 @@ class Answers:
 
     async def find(self, key: str) -> str | None:
         content = self._recent.get(key) or self._unsaved.get(key)
-        if content is None and self._store is not None:
+        if content is None and self._store is not None and key in self._maybe_stored:
             try:
                 # Not in a thread: it reads one row, and nothing else of this process is in a hurry.
                 stored = self._store.answer(key)
@@ -69,6 +99,7 @@ class Answers:
         self._remember(answered.key, answered.content)
         if not is_known and self._store is not None and len(self._unsaved) < MAX_UNSAVED:
             self._unsaved[answered.key] = answered.content
+            self._maybe_stored.add(answered.key)
         return is_known
 
     async def aclose(self) -> None:

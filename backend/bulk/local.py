@@ -29,7 +29,8 @@ FETCH_S = 120.0
 """For one picture from an address, all tries together, as in the server's worker."""
 READY_S = 4 * 3600.0
 BUSY_WAIT_S = 0.05
-MAX_FILES = 8
+MAX_FILES = 16
+"""Files read and decoded at once, or waiting for it: enough for two threads to take several each."""
 MAX_DOWNLOADS = 24
 """How many pictures may wait for the fetcher's own turns, so that none of them waits there for too long."""
 

@@ -21,6 +21,7 @@ import httpcore
 from backend.errors import ImageError
 from backend.images.addresses import Resolver, system_resolver
 from backend.images.decode import FetchedImage, decode
+from backend.images.file_reader import FileReader
 from backend.images.files import read_below, read_data_uri, read_file
 from backend.images.policy import ImagePolicy
 from backend.images.replies import Retry
@@ -83,6 +84,12 @@ class ImageFetcher:
             policy.limits, max_total=policy.limits.max_interactive, max_unproven=policy.limits.max_interactive
         )
         self._interactive = _Lane(Turns(few), 1)
+        limits = policy.limits
+        self._files = FileReader(
+            self._bulk.threads,
+            limits.decode_threads,
+            lambda path: decode(read_file(path, limits.max_bytes), limits),
+        )
         self._closed = False
 
     async def fetch(
@@ -110,7 +117,10 @@ class ImageFetcher:
     async def fetch_file(self, path: Path) -> FetchedImage:
         """Decode a file a person named. For the command line only: no root, links are followed. Raises ImageError."""
         self._check_open()
-        return await self._in_thread(self._bulk, lambda: decode(read_file(path, self._limits.max_bytes), self._limits))
+        try:
+            return await self._files.read(path, self._limits.queue_s)
+        except TimeoutError:
+            raise _too_many() from None
 
     async def aclose(self) -> None:
         """Cancel what is under way and close every connection."""
@@ -197,7 +207,7 @@ class ImageFetcher:
             async with asyncio.timeout(self._limits.queue_s):
                 return await asyncio.get_running_loop().run_in_executor(lane.threads, work)
         except TimeoutError:
-            raise ImageError("timeout", "Too many pictures are being decoded; try again.", retryable=True) from None
+            raise _too_many() from None
 
     def _check_open(self) -> None:
         if self._closed:
@@ -205,3 +215,7 @@ class ImageFetcher:
 
     def _closed_error(self) -> ImageError:
         return ImageError("unreachable", "The picture was not fetched: prelabel is stopping.", retryable=True)
+
+
+def _too_many() -> ImageError:
+    return ImageError("timeout", "Too many pictures are being decoded; try again.", retryable=True)

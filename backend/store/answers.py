@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from backend.store.rows import clean
 from backend.store.types import RecipeRecord, StoredAnswer
@@ -33,6 +33,12 @@ def save_answer(connection: sqlite3.Connection, answer: StoredAnswer, now: float
         [clean(answer.key), clean(answer.content), now],
     )
     return int(connection.execute("SELECT id FROM answer WHERE key = ?", [clean(answer.key)]).fetchone()[0])
+
+
+def keys(connection: sqlite3.Connection, suffix: str) -> Iterator[str]:
+    """Every key that ends so."""
+    for row in connection.execute("SELECT key FROM answer WHERE substr(key, -length(?1)) = ?1", [clean(suffix)]):
+        yield row[0]
 
 
 def answers(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, StoredAnswer]:

@@ -9,7 +9,7 @@ One serving process a file: `recover` takes over whatever runs. Others may open 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -128,6 +128,11 @@ class Store:
     def answers(self, keys: Iterable[str]) -> dict[str, StoredAnswer]:
         with self._database.read() as connection:
             return answers.answers(connection, keys)
+
+    def answer_keys(self, suffix: str) -> Iterator[str]:
+        """The keys that end with `suffix`, one by one: read to the end or close it, it is a transaction."""
+        with self._database.read() as connection:
+            yield from answers.keys(connection, suffix)
 
     def save_answers(self, items: Iterable[StoredAnswer], now: float) -> None:
         """Keep answers that belong to no task; those whose key is there already are left as they are."""

@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from backend.bulk.answers import MAX_REMEMBERED, Answers
+from backend.answering import Answered
+from backend.bulk.answers import MAX_REMEMBERED, Answers, MaybeKnown
 from backend.bulk.items import Found, Item
 from backend.bulk.local import LocalAnnotator
 from backend.bulk.outcomes import Failure, Outcome, Record
@@ -163,7 +166,7 @@ def test_what_a_server_answered_is_taken_from_its_store_and_the_server_is_not_di
             assert (outcome.line, again.reused) == (again.line, True)
 
         engine = FakeEngine(ANSWER)
-        _run(engine, test, Answers.open(data))
+        _run(engine, test, Answers.open(data, RECIPE.version(READY)))
         assert len(engine.requests) == 1
         idle = FakeEngine(ANSWER)
 
@@ -172,7 +175,7 @@ def test_what_a_server_answered_is_taken_from_its_store_and_the_server_is_not_di
             assert isinstance(outcome, Record)
             assert outcome.reused
 
-        _run(idle, second, Answers.open(data))
+        _run(idle, second, Answers.open(data, RECIPE.version(READY)))
         assert idle.requests == []
         assert serving.summary() == []
 
@@ -188,9 +191,33 @@ def test_a_store_that_cannot_be_used_is_left_alone_and_the_run_goes_on(tmp_path:
         (outcome,) = await _all(annotator, folder)
         assert isinstance(outcome, Record)
 
-    _run(FakeEngine(ANSWER), test, Answers.open(data))
+    _run(FakeEngine(ANSWER), test, Answers.open(data, RECIPE.version(READY)))
     assert (data / FILE_NAME).read_bytes() == before
     assert [path.name for path in data.iterdir()] == [FILE_NAME]
+
+
+def test_the_same_picture_a_thousand_pictures_later_is_taken_from_the_store(tmp_path: Path) -> None:
+    async def go() -> None:
+        answers = Answers.open(tmp_path, "v1")
+        first = Answered("aa:v1", "content", None, needs_review=False)
+        assert not answers.note(first)
+        await answers._save()
+        for number in range(MAX_REMEMBERED):
+            answers._remember(f"{number}:v1", "other")
+        assert await answers.find("aa:v1") == "content"
+        assert answers.note(first)
+        await answers.aclose()
+
+    asyncio.run(go())
+
+
+@given(st.sets(st.text()), st.sets(st.text()))
+def test_what_may_be_known_is_never_taken_for_unknown(added: set[str], others: set[str]) -> None:
+    known = MaybeKnown()
+    for key in added:
+        known.add(key)
+    assert all(key in known for key in added)
+    assert sum(key in known for key in others - added) <= 1, "and hardly ever the other way round"
 
 
 def test_no_more_answers_are_held_than_a_limit(tmp_path: Path) -> None:

@@ -1,0 +1,155 @@
+"""Many files in few threads: each gets its own result, and one that hangs holds up only itself."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from backend.engine.messages import Picture
+from backend.errors import ImageError
+from backend.images.decode import FetchedImage
+from backend.images.file_reader import MAX_AT_ONCE, FileReader
+
+NAMES = [f"{number}.png" for number in range(5 * MAX_AT_ONCE + 3)]
+
+
+class Disk:
+    """Reads any name; "bad" is no picture, "hang" waits for `go_on`. Remembers the order and how many at once."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.read: list[str] = []
+        self.threads: set[int] = set()
+
+    def __call__(self, path: Path) -> FetchedImage:
+        self.threads.add(threading.get_ident())
+        self.read.append(path.name)
+        if "bad" in path.name:
+            raise ImageError("corrupt", f"{path.name} is no picture.")
+        if "hang" in path.name:
+            self.go_on.wait(10)
+        return FetchedImage(Picture(1, 1, b"abc"), path.name, "PNG", 3, 1)
+
+
+def run(disk: Disk, test: Callable[[FileReader], Awaitable[None]], num_threads: int = 2) -> None:
+    async def go() -> None:
+        with ThreadPoolExecutor(num_threads) as threads:
+            try:
+                await test(FileReader(threads, num_threads, disk))
+            finally:
+                disk.go_on.set()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("num", [1, 2, MAX_AT_ONCE, MAX_AT_ONCE + 1, len(NAMES)])
+def test_each_file_gets_its_own_picture(num: int) -> None:
+    async def test(reader: FileReader) -> None:
+        found = await asyncio.gather(*(reader.read(Path(name), 10) for name in NAMES[:num]))
+        assert [picture.sha256 for picture in found] == NAMES[:num]
+
+    run(Disk(), test)
+
+
+def test_a_file_that_is_no_picture_fails_alone() -> None:
+    async def test(reader: FileReader) -> None:
+        names = ["a", "bad 1", "b", "bad 2", "c"]
+        found = await asyncio.gather(*(reader.read(Path(name), 10) for name in names), return_exceptions=True)
+        assert [type(result) for result in found] == [FetchedImage, ImageError, FetchedImage, ImageError, FetchedImage]
+        assert "bad 2" in str(found[3])
+
+    run(Disk(), test)
+
+
+def test_a_file_that_hangs_holds_up_only_itself() -> None:
+    async def test(reader: FileReader) -> None:
+        names = ["hang", *NAMES]
+        found = await asyncio.gather(*(reader.read(Path(name), 0.5) for name in names), return_exceptions=True)
+        assert isinstance(found[0], TimeoutError)
+        assert [result.sha256 for result in found[1:] if isinstance(result, FetchedImage)] == NAMES
+
+    run(Disk(), test)
+
+
+def test_a_few_files_do_not_wait_for_one_that_hangs() -> None:
+    async def test(reader: FileReader) -> None:
+        hanging = asyncio.create_task(reader.read(Path("hang"), 5))
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(3):
+            assert (await reader.read(Path("a"), 5)).sha256 == "a"
+        hanging.cancel()
+
+    run(Disk(), test)
+
+
+def test_what_a_thread_has_done_before_it_hangs_is_there_for_those_who_wait() -> None:
+    async def test(reader: FileReader) -> None:
+        names = ["a", "b", "hang"]
+        found = await asyncio.gather(*(reader.read(Path(name), 0.5) for name in names), return_exceptions=True)
+        assert [type(result) for result in found] == [FetchedImage, FetchedImage, TimeoutError]
+
+    run(Disk(), test, num_threads=1)
+
+
+def test_a_file_that_nobody_waits_for_any_more_is_not_read() -> None:
+    disk = Disk()
+
+    async def test(reader: FileReader) -> None:
+        hanging = asyncio.create_task(reader.read(Path("hang"), 10))
+        await asyncio.sleep(0.05)
+        given_up = asyncio.create_task(reader.read(Path("a"), 10))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        disk.go_on.set()
+        await hanging
+        await reader.read(Path("b"), 10)
+        assert disk.read == ["hang", "b"]
+
+    run(disk, test, num_threads=1)
+
+
+def test_several_threads_are_used_only_for_many_files() -> None:
+    few, many = Disk(), Disk()
+
+    async def read_all(reader: FileReader, names: list[str]) -> None:
+        await asyncio.gather(*(reader.read(Path(name), 10) for name in names))
+
+    run(few, lambda reader: read_all(reader, NAMES[:MAX_AT_ONCE]))
+    assert len(few.threads) == 1
+    many_names = ["hang", *NAMES]
+
+    async def test(reader: FileReader) -> None:
+        reading = asyncio.create_task(read_all(reader, many_names))
+        async with asyncio.timeout(10):
+            while len(many.read) < len(many_names):
+                await asyncio.sleep(0.01)
+        many.go_on.set()
+        await reading
+
+    run(many, test)
+    assert len(many.threads) == 2
+
+
+def test_threads_that_end_leave_nobody_waiting() -> None:
+    async def go() -> None:
+        disk, threads = Disk(), ThreadPoolExecutor(1)
+        reader = FileReader(threads, 1, disk)
+        reading = [asyncio.create_task(reader.read(Path(name), 10)) for name in ("hang", "a")]
+        while not disk.read:
+            await asyncio.sleep(0.01)
+        other = FileReader(threads, 1, disk)
+        waiting = asyncio.create_task(other.read(Path("b"), 10))
+        await asyncio.sleep(0.01)
+        threads.shutdown(wait=False, cancel_futures=True)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        disk.go_on.set()
+        await asyncio.gather(*reading)
+
+    asyncio.run(go())
