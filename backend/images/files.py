@@ -87,7 +87,8 @@ def _read_regular(descriptor: int, max_bytes: int) -> bytes:
                 raise ImageError("blocked", "The local file is refused: it is not a regular file.")
             if status.st_size > max_bytes:
                 raise _too_large(max_bytes)
-            data = file.read(max_bytes + 1)
+            # not `max_bytes` of memory for each small picture; a few file systems do not know a file's size
+            data = file.read((status.st_size or max_bytes) + 1)
     except IsADirectoryError:
         raise ImageError("blocked", "The local file is refused: it is a folder.") from None
     except OSError:

@@ -8,6 +8,7 @@ import pytest
 
 from backend.errors import ImageError, SettingsError
 from backend.images import ImageFetcher, ImagePolicy, Limits
+from backend.images.files import read_file
 from tests.backend.images.conftest import fetch, policy, refusal
 from tests.backend.images.pictures import png
 from tests.backend.images.site import Site
@@ -125,3 +126,11 @@ def test_the_command_line_refuses_what_is_no_file(tmp_path: Path, name: str, kin
     with pytest.raises(ImageError) as caught:
         read(tmp_path / name)
     assert caught.value.kind == kind
+
+
+def test_a_file_whose_size_the_file_system_does_not_know_is_read_whole() -> None:
+    path = Path("/proc/self/status")
+    assert path.stat().st_size == 0
+    assert read_file(path, 100_000).startswith(b"Name:")
+    with pytest.raises(ImageError, match="larger"):
+        read_file(path, 10)
