@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,12 @@ def by_thousand(samples: Sequence[Sample], num: int) -> list[Figures]:
     """Peak memory and speed of each thousand pictures, or of the halves of fewer; neither loading nor the end count."""
     size = THOUSAND if num >= 2 * THOUSAND else max(1, num // 2)
     end_s = next((sample.at_s for sample in samples if sample.done >= num), samples[-1].at_s)
+    before = zip([0.0, *accumulate((sample.cpu_s for sample in samples), max)], samples, strict=False)
+    whole = [sample for cpu_s, sample in before if sample.cpu_s >= cpu_s]  # else a process has ended by then
     rows: list[Figures] = []
     for first in range(0, num, size):
         until = min(first + size, num)
-        during = [sample for sample in samples if first < sample.done <= until and sample.at_s <= end_s]
+        during = [sample for sample in whole if first < sample.done <= until and sample.at_s <= end_s]
         if not during:
             continue
         seconds = during[-1].at_s - during[0].at_s

@@ -143,7 +143,8 @@ def test_memory_and_cpu_time_are_those_of_the_run_without_loading() -> None:
     loading = [Sample(at_s, 0, 9 * 2**20, 0, at_s) for at_s in (0.0, 1.0)]
     during = [Sample(2.0 + n, 2 * n + 1, n * 2**20, n * 2**19, 2.0 + n / 4) for n in range(50)]
     end = [Sample(52.0, 100, 3 * 2**20, 0, 14.5), Sample(53.0, 100, 99 * 2**20, 0, 0.0)]
-    first, last = by_thousand([*loading, *during, *end], 100)
+    ended = Sample(51.9, 100, 0, 0, 3.0)
+    first, last = by_thousand([*loading, *during, ended, *end], 100)
     assert (first["until"], first["peak_rss_mib"]) == (50, 24)
     assert (last["until"], last["peak_rss_mib"]) == (100, 49)
     assert last["own_peak_rss_mib"] == 24.5
