@@ -18,7 +18,7 @@ from rich.text import Text
 
 from backend.bulk.answers import Answers
 from backend.bulk.items import Item, Known
-from backend.bulk.job import IMAGE_KEY, listing, survey
+from backend.bulk.job import IMAGE_KEY, survey
 from backend.bulk.label_configs import LabelConfig
 from backend.bulk.ledger import read_past
 from backend.bulk.loading import Stopped
@@ -27,7 +27,7 @@ from backend.bulk.options import BulkOptions
 from backend.bulk.outcomes import Annotator, Outcome
 from backend.bulk.progress import Figures
 from backend.bulk.run import BulkRun
-from backend.bulk.sources import Notes
+from backend.bulk.sources import Notes, find_pictures
 from backend.bulk.summary import duration
 from backend.logs import one_line
 from backend.settings import Settings
@@ -88,7 +88,8 @@ async def dry_run(
         return counted
     async with loaded_model(settings, config, console, stop) as loaded:
         num_workers = loaded.num_workers(options.num_workers, settings)
-        items = _sample(listing(options, known, image_key), counts.num_new, max(MIN_SAMPLE, 2 * num_workers))
+        found = find_pictures(options.sources, image_key, Notes())
+        items = _sample(counts.again(found), counts.num_new, max(MIN_SAMPLE, 2 * num_workers))
         figures, images_per_s = await _measure(loaded.annotator(Answers(None)), items, num_workers, stop)
         return replace(
             counted,

@@ -3,7 +3,8 @@
 An item's identity is what a resumed run recognises it by: its path or address, and its task if it has one (exports of
 two projects or servers may count their tasks alike). Its id is what people read; ids are given in the order of
 enumeration, and one that is taken gets "-2", "-3", ... Pure; nothing raises.
-Memory: about 200 bytes an item, for digests of identities and ids.
+Memory: about 200 bytes an item while they are counted, 100 when the run begins, less and less while it goes on. Items
+that share their names with others cost another 100.
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ class Known:
 
 
 class Listing:
-    """Iterate over it once, for the items that are new. The counts are right when the iteration has ended."""
+    """Iterate over it once, for the items that are new. The counts are right when the iteration has ended.
+
+    The run then goes through the sources again (`again`): pictures that have come meanwhile are left to the next run.
+    """
 
     def __init__(self, found: Iterable[Found], known: Known, limit: int | None = None) -> None:
         """`limit`: only the first so many pictures, those known from before included."""
@@ -89,6 +93,8 @@ class Listing:
         self.num_total = 0
         self.num_done_before = 0
         self.failed_before: Counter[str] = Counter()
+        self._new: set[bytes] = set()
+        self._has_own_names = True
 
     def __iter__(self) -> Iterator[Item]:
         seen: set[bytes] = set()  # not attributes: the counts outlive them
@@ -104,8 +110,23 @@ class Listing:
             elif (reason := self._known.failed.get(key)) is not None:
                 self.failed_before[reason] += 1
             else:
-                yield Item(_new_id(found.stem, ids), found)
+                self._new.add(key)
+                image_id = _new_id(found.stem, ids)
+                self._has_own_names &= image_id == found.stem
+                yield Item(image_id, found)
             if self.num_total == self._limit:
+                return
+
+    def again(self, found: Iterable[Found]) -> Iterator[Item]:
+        """The same items, from the same sources as before; call it once, after the iteration."""
+        ids: set[bytes] = set() if self._has_own_names else set(self._known.ids)
+        for picture in found:
+            key = picture.identity
+            if key not in self._new:
+                continue
+            self._new.remove(key)
+            yield Item(picture.stem if self._has_own_names else _new_id(picture.stem, ids), picture)
+            if not self._new:
                 return
 
     @property

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from backend.bulk.items import Known, Listing
+from backend.bulk.items import Item, Known, Listing
 from backend.bulk.ledger import Ledger
 from backend.bulk.options import BulkOptions
 from backend.bulk.progress import Figures, Progress
@@ -27,11 +27,6 @@ IMAGE_KEY = "image"
 """Where a task has its picture in every ready-made label config."""
 
 
-def listing(options: BulkOptions, known: Known, image_key: str, notes: Notes | None = None) -> Listing:
-    """The pictures of the sources, to iterate over once."""
-    return Listing(find_pictures(options.sources, image_key, notes or Notes()), known, options.limit)
-
-
 def survey(
     options: BulkOptions, known: Known, image_key: str, notes: Notes, is_stopped: Callable[[], bool]
 ) -> Listing | None:
@@ -39,7 +34,7 @@ def survey(
 
     Raises UsageError for a list with an error in it, and if there is no picture at all.
     """
-    counted = listing(options, known, image_key, notes)
+    counted = Listing(find_pictures(options.sources, image_key, notes), known, options.limit)
     for _ in counted:
         if is_stopped():
             return None
@@ -105,9 +100,10 @@ class Job:
         finally:
             self.seconds = time.monotonic() - began
 
-    def items(self) -> Listing:
-        """What is to be done."""
-        return listing(self.options, self.ledger.past.known, self._image_key)
+    def items(self) -> Iterator[Item]:
+        """What is to be done. Call it once, after `survey`."""
+        assert self._counts is not None
+        return self._counts.again(find_pictures(self.options.sources, self._image_key, Notes()))
 
     def close(self) -> None:
         """Raises OutputError."""

@@ -153,10 +153,10 @@ def _conclude(settings: Settings, options: BulkOptions, output: Path, ended: _En
             error = raised
     if error is not None:
         summary = replace(summary, error=shown_error(error))
-        if summary.state == "finished" and (file := options.exports.summary):  # or that of an earlier run would stand
-            with contextlib.suppress(OSError):
-                write_summary(summary, file)
     code = _exit_code(summary, error, stop)
+    if error is not None and summary.state == "finished" and (file := options.exports.summary):
+        with contextlib.suppress(OSError):  # else that of an earlier run would stand
+            write_summary(summary, file, code)
     _show(options, summary.as_dict() | {"exit_code": code}, summary_table(summary))
     if summary.state != "finished":
         again = "The same command again" + (", without --overwrite," if options.overwrite else "")

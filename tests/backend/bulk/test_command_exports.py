@@ -59,9 +59,13 @@ def test_two_folders_cannot_stand_behind_one_address_unless_their_names_differ(h
         made,
         "--image-root-url",
         "https://shop.example",
+        "--summary",
+        tmp_path / "summary.json",
     ]
     code, _, errors = here.run(tmp_path / "shop" / "a", tmp_path / "shop" / "b", *options)
     assert code == 2
+    told = json.loads((tmp_path / "summary.json").read_text())
+    assert (told["exit_code"], "both would get" in told["error"]) == (2, True)
     assert "both would get the address https://shop.example/p.png" in errors
     assert len(lines(output)) == 2
     assert not made.exists()

@@ -33,7 +33,9 @@ def test_whatever_was_done_before_the_rest_gets_the_ids_it_would_have_had() -> N
     for mask in range(1, 2 ** len(whole)):
         done = [item for number, item in enumerate(whole) if mask >> number & 1]
         known = Known({item.found.identity for item in done}, {}, {digest(item.image_id) for item in done})
-        rest = list(Listing(SAME, known))
+        listing = Listing(SAME, known)
+        rest = list(listing)
+        assert list(listing.again(SAME)) == rest
         assert {item.found.image for item in rest} == {i.found.image for i in whole} - {i.found.image for i in done}
         assert len({*_ids(rest), *_ids(done)}) == len(whole)
 
@@ -41,6 +43,21 @@ def test_whatever_was_done_before_the_rest_gets_the_ids_it_would_have_had() -> N
 def test_a_file_that_came_later_takes_no_id_that_is_in_use() -> None:
     known = Known({SAME[1].identity}, {}, {digest("x")})
     assert _ids(list(Listing(SAME[:2], known))) == ["x-2"]
+
+
+def test_a_picture_that_has_come_since_they_were_counted_is_left_to_the_next_run() -> None:
+    others = _found(("/a/x.png", "x"), ("/b/y.png", "y"))
+    listing = Listing(others, Known())
+    counted = list(listing)
+    come = _found(("/a/new.png", "x"), ("/a/x.png", "x"), ("/a/x.png", "x"), ("/b/y.png", "y"), ("/z/z.png", "z"))
+    assert list(listing.again(come)) == counted
+    assert listing.num_new == 2
+
+
+def test_one_that_has_gone_since_is_left_out() -> None:
+    listing = Listing(SAME, Known())
+    assert _ids(list(listing)) == ["x", "x-2", "x-3", "x-2-2", "z"]
+    assert _ids(list(listing.again(SAME[1:]))) == ["x", "x-2", "x-2-2", "z"]
 
 
 def test_what_is_known_is_counted_and_passed_over() -> None:
