@@ -125,6 +125,7 @@ class ImageFetcher:
     async def aclose(self) -> None:
         """Cancel what is under way and close every connection."""
         self._closed = True
+        self._files.close()
         lanes = (self._bulk, self._interactive)
         flights = [flight.work for lane in lanes for flight in lane.flights.values()]
         for work in flights:

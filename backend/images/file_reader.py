@@ -1,8 +1,8 @@
 """Many files of a bulk run, read and decoded in a few threads: each call of a thread takes several, if they wait.
 
 A call for each picture would cost more than a small picture's decoding does, because thread and event loop wake each
-other for it. One file that hangs (a network folder) holds up only itself: what its thread has done before it is there
-for those who wait, and other threads go on with the rest. Belongs to one event loop. Raises what `read` raises, and
+other for it. A file that hangs (a network folder) holds up one thread, and nothing that this thread has done before;
+when all threads hang, every file waits and times out. Belongs to one event loop. Raises what `read` raises, and
 TimeoutError.
 """
 
@@ -41,6 +41,7 @@ class FileReader:
         self._num_threads = num_threads
         self._read = read
         self._queue: deque[_Waiting] = deque()
+        self._done: deque[_Waiting] = deque()
         self._num_running = 0
         self._helper: asyncio.TimerHandle | None = None
 
@@ -51,9 +52,6 @@ class FileReader:
         try:
             async with asyncio.timeout(timeout_s):
                 await waiting.told
-        except TimeoutError:
-            if waiting.result is None:
-                raise
         finally:
             waiting.told.cancel()
         if isinstance(waiting.result, Exception):
@@ -65,44 +63,55 @@ class FileReader:
         """One thread, and another for each MAX_AT_ONCE files that wait, or if they wait for long."""
         while self._num_running < min(self._num_threads, -(-len(self._queue) // MAX_AT_ONCE)):
             self._use_one_more()
-        if self._queue and self._helper is None and self._num_running < self._num_threads:
+        if self._num_running and self._helper is None:
             self._helper = asyncio.get_running_loop().call_later(PATIENCE_S, self._help)
 
     def _help(self) -> None:
+        """A thread is busy for long: perhaps with one file."""
         self._helper = None
+        self._tell()
         if self._queue and self._num_running < self._num_threads:
             self._use_one_more()
+        self._use_threads()
 
     def _use_one_more(self) -> None:
         self._num_running += 1
         call = asyncio.get_running_loop().run_in_executor(self._threads, self._read_some)
-        call.add_done_callback(self._tell)
+        call.add_done_callback(self._ended)
 
-    def _read_some(self) -> list[_Waiting]:
+    def _read_some(self) -> None:
         """In a thread. Takes one file after the other, so that another thread finds those it has not begun."""
-        done: list[_Waiting] = []
-        while len(done) < MAX_AT_ONCE:
+        for _ in range(MAX_AT_ONCE):
             try:
                 waiting = self._queue.popleft()
             except IndexError:
-                break
+                return
             if waiting.told.cancelled():  # nobody waits any more
                 continue
             try:
                 waiting.result = self._read(waiting.path)
             except Exception as error:  # a job's border: it is raised where the file is waited for
                 waiting.result = error
-            done.append(waiting)
-        return done
+            self._done.append(waiting)
 
-    def _tell(self, call: asyncio.Future[list[_Waiting]]) -> None:
+    def _ended(self, call: asyncio.Future[None]) -> None:
         self._num_running -= 1
+        self._tell()
         if call.cancelled():  # the threads are being shut down
-            for waiting in self._queue:
-                waiting.told.cancel()
-            return
-        for waiting in call.result():
+            self.close()
+        else:
+            self._use_threads()
+
+    def _tell(self) -> None:
+        while self._done:
+            waiting = self._done.popleft()
             if not waiting.told.done():
                 waiting.told.set_result(None)
-        if self._queue:
-            self._use_threads()
+
+    def close(self) -> None:
+        """Begin nothing any more: whoever still waits is cancelled."""
+        if self._helper is not None:
+            self._helper.cancel()
+        self._num_threads = 0
+        while self._queue:
+            self._queue.popleft().told.cancel()

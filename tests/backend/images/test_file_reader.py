@@ -89,11 +89,22 @@ def test_a_few_files_do_not_wait_for_one_that_hangs() -> None:
 
 def test_what_a_thread_has_done_before_it_hangs_is_there_for_those_who_wait() -> None:
     async def test(reader: FileReader) -> None:
-        names = ["a", "b", "hang"]
-        found = await asyncio.gather(*(reader.read(Path(name), 0.5) for name in names), return_exceptions=True)
-        assert [type(result) for result in found] == [FetchedImage, FetchedImage, TimeoutError]
+        first, second, hanging = (asyncio.create_task(reader.read(Path(name), 10)) for name in ("a", "b", "hang"))
+        async with asyncio.timeout(5):
+            assert [(await first).sha256, (await second).sha256] == ["a", "b"]
+        assert not hanging.done()
+        hanging.cancel()
 
     run(Disk(), test, num_threads=1)
+
+
+def test_when_all_threads_hang_every_file_has_its_time_and_no_more() -> None:
+    async def test(reader: FileReader) -> None:
+        names = ["hang 1", "hang 2", *NAMES]
+        found = await asyncio.gather(*(reader.read(Path(name), 0.5) for name in names), return_exceptions=True)
+        assert {type(result) for result in found} == {TimeoutError}
+
+    run(Disk(), test)
 
 
 def test_a_file_that_nobody_waits_for_any_more_is_not_read() -> None:
