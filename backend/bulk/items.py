@@ -98,7 +98,7 @@ class Listing:
 
     def __iter__(self) -> Iterator[Item]:
         seen: set[bytes] = set()  # not attributes: the counts outlive them
-        ids = set(self._known.ids)
+        ids = _Ids(self._known.ids)
         for found in self._found:
             key = found.identity
             if key in seen:
@@ -110,8 +110,8 @@ class Listing:
             elif (reason := self._known.failed.get(key)) is not None:
                 self.failed_before[reason] += 1
             else:
-                self._new.add(key)
-                image_id = _new_id(found.stem, ids)
+                self._new.add(_named(found))
+                image_id = ids.new(found.stem)
                 self._has_own_names &= image_id == found.stem
                 yield Item(image_id, found)
             if self.num_total == self._limit:
@@ -119,13 +119,13 @@ class Listing:
 
     def again(self, found: Iterable[Found]) -> Iterator[Item]:
         """The same items, from the same sources as before; call it once, after the iteration."""
-        ids: set[bytes] = set() if self._has_own_names else set(self._known.ids)
+        ids = None if self._has_own_names else _Ids(self._known.ids)
         for picture in found:
-            key = picture.identity
+            key = _named(picture)
             if key not in self._new:
                 continue
             self._new.remove(key)
-            yield Item(picture.stem if self._has_own_names else _new_id(picture.stem, ids), picture)
+            yield Item(picture.stem if ids is None else ids.new(picture.stem), picture)
             if not self._new:
                 return
 
@@ -134,12 +134,28 @@ class Listing:
         return self.num_total - self.num_done_before - self.failed_before.total()
 
 
-def _new_id(stem: str, ids: set[bytes]) -> str:
-    """`stem`, or with the first number that makes it new; noted in `ids`."""
-    for number in count(1):
-        name = stem if number == 1 else f"{stem}-{number}"
-        key = digest(name)
-        if key not in ids:
-            ids.add(key)
+def _named(found: Found) -> bytes:
+    """A picture under the name it was counted with: a link that has come since may give it another."""
+    return digest(f"{found.identity.hex()}\n{found.stem}")
+
+
+class _Ids:
+    """Those in use, as digests, and for names that were taken the number to go on with."""
+
+    def __init__(self, used: set[bytes]) -> None:
+        self._used = set(used)
+        self._next: dict[bytes, int] = {}
+
+    def new(self, stem: str) -> str:
+        """`stem`, or with the first number that makes it new; noted."""
+        name, key = stem, digest(stem)
+        if key not in self._used:
+            self._used.add(key)
             return name
-    raise AssertionError("count() has no end")
+        for number in count(self._next.get(key, 2)):
+            name = f"{stem}-{number}"
+            if (other := digest(name)) not in self._used:
+                self._used.add(other)
+                self._next[key] = number + 1
+                return name
+        raise AssertionError("count() has no end")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from backend.bulk.items import Found, Item, Known, Listing, digest, identity_of
 
 
@@ -20,6 +23,26 @@ SAME = _found(("/a/x.png", "x"), ("/b/x.png", "x"), ("/c/x.png", "x"), ("/d/y.pn
 
 def test_pictures_that_would_have_one_id_are_numbered_in_order() -> None:
     assert _ids(list(Listing(SAME, Known()))) == ["x", "x-2", "x-3", "x-2-2", "z"]
+
+
+@given(
+    st.lists(st.sampled_from(["x", "x-2", "x-3", "x-2-2", "y"]), max_size=30), st.sets(st.sampled_from(["x", "x-4"]))
+)
+def test_an_id_is_the_first_number_that_nobody_has(stems: list[str], in_use: set[str]) -> None:
+    found = _found(*((f"/{number}/a.png", stem) for number, stem in enumerate(stems)))
+    listing = Listing(found, Known(set(), {}, set(map(digest, in_use))))
+    used = set(in_use)
+    for item, stem in zip(listing, stems, strict=True):
+        names = [stem, *(f"{stem}-{number}" for number in range(2, len(stems) + 4))]
+        assert item.image_id == next(name for name in names if name not in used)
+        used.add(item.image_id)
+
+
+def test_a_link_that_has_come_since_gives_no_picture_another_name() -> None:
+    listing = Listing(SAME[3:], Known())
+    counted = list(listing)
+    link = Found(SAME[3].image, "z", is_file=True)
+    assert list(listing.again([link, *SAME[3:]])) == counted
 
 
 def test_a_picture_named_twice_is_one() -> None:
