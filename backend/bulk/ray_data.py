@@ -47,11 +47,13 @@ def replies(
     """In the cluster that was joined. Replies come in order of completion."""
     import ray.data
     from ray.data import ActorPoolStrategy, DataContext
+    from ray.data.exceptions import ExecutionTimeoutError
     from ray.exceptions import RayError
 
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = -1  # a model that is being loaded is none; our own limit is longer
     _hush()
     size, num_at_once = batch_sizes(num_items, plan.num_workers, settings.max_slots)
     try:
@@ -80,11 +82,9 @@ def replies(
                     yield pickle.loads(packed)  # noqa: S301 - our own workers'
         finally:
             batches.close()  # now, while Ray is there, and not when it is collected
-    except RayError as error:
+    except (RayError, ExecutionTimeoutError) as error:
         last = ([line for line in str(error).splitlines() if line.strip()] or [type(error).__name__])[-1]
-        raise EngineDead(
-            f"Ray gave up ({' '.join(last.split())[:300]}). What was written is whole; the same command again goes on."
-        ) from error
+        raise EngineDead(f"Ray gave up ({' '.join(last.split())[:300]}).") from error
 
 
 def _tables(items: Iterable[Item], size: int) -> Iterator[pyarrow.Table]:

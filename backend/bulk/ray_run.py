@@ -21,7 +21,7 @@ from backend.bulk.loading import Stopped
 from backend.bulk.ray_data import replies
 from backend.bulk.ray_worker import BATCH_S, Reply
 from backend.errors import EngineDead, UsageError
-from backend.ray.cluster import connected, leave, nodes, plan_workers, require_ray
+from backend.ray.cluster import check_free, connected, leave, nodes, plan_workers, require_ray
 from backend.settings import Settings
 
 NOTHING_S = 2 * BATCH_S
@@ -62,6 +62,7 @@ def _replies(settings: Settings, job: Job, config: LabelConfig | None) -> Iterat
     options = job.options
     with connected(options.ray_address, options.num_workers):
         plan = plan_workers(nodes(), options.num_workers, settings)
+        check_free(plan)
         yield from replies(settings, config, job.items(), job.figures.num_to_do or 0, plan)
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from backend.settings import Settings
 OBJECT_STORE_BYTES = 256 * 2**20
 """Of a Ray of our own: what goes through it are paths and records."""
 KNOCK_S = 5.0
+FREE_S = 10.0
+"""Ray learns with a delay of seconds that a program has ended."""
+KNOCK_EVERY_S = 0.5
 _QUIET = {  # what is set already stays as it is; read by the import of ray
     "RAY_USAGE_STATS_ENABLED": "0",  # it would tell Ray's makers
     "RAY_ENABLE_AUTO_CONNECT": "0",  # a call after the end would start another Ray
@@ -148,6 +152,28 @@ def nodes() -> list[Node]:
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return [Node(int(lent.get("CPU", 0)), int(lent.get("GPU", 0))) for lent in alive]
+
+
+def check_free(plan: WorkerPlan) -> None:
+    """Raises UsageError if others use so much of the cluster that not one worker of `plan` can start within FREE_S."""
+    until = time.monotonic() + FREE_S
+    while lacking := _lacking(plan):
+        if time.monotonic() > until:
+            raise UsageError(
+                f"{lacking} in the cluster: other programs hold the rest (`ray status` shows how much; a backend under "
+                "Ray Serve is one). End one of them first."
+            )
+        time.sleep(KNOCK_EVERY_S)
+
+
+def _lacking(plan: WorkerPlan) -> str:
+    import ray
+
+    free = ray.available_resources()  # type: ignore[no-untyped-call]
+    for name, needed in (("GPU", plan.num_gpus), ("CPU", plan.num_cpus)):
+        if needed > free.get(name, 0):
+            return f"each worker needs {needed} {name}, and {free.get(name, 0):g} are free"
+    return ""
 
 
 def plan_workers(machines: list[Node], asked_for: int | None, settings: Settings) -> WorkerPlan:

@@ -134,3 +134,36 @@ def test_an_interrupted_run_ends_in_order_and_says_how_to_go_on(cluster: Cluster
     assert "The same command again goes on from there" in said
     assert "Traceback" not in said
     assert 3 <= len(by_image(output)) < 48
+
+
+HOLDER = """
+import ray, sys, time
+ray.init(sys.argv[1], log_to_driver=False)
+@ray.remote(num_cpus=4)
+class Holder:
+    def ready(self): pass
+holder = Holder.remote()
+ray.get(holder.ready.remote())
+print("holding", flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.mark.end_to_end
+@pytest.mark.timeout(300)
+def test_a_cluster_whose_cpus_others_hold_is_told_of_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, cluster.address]
+    with subprocess.Popen(command, env=cluster.environment, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "holding\n"
+            process = start(
+                cluster, garments(tmp_path / "pictures", 2), "-o", tmp_path / "out.jsonl", "--engine", "ray",
+                "--ray-address", cluster.address, "--workers", "2", "--data-dir", tmp_path,
+            )  # fmt: skip
+            code, said = finish(process)
+        finally:
+            holder.kill()
+    assert code == 2, said
+    assert "each worker needs 2 CPU, and 0 are free in the cluster" in said
+    assert "Traceback" not in said
