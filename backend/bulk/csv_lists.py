@@ -110,7 +110,7 @@ def _layout(path: Path, encoding: str) -> _Layout | None:
             f"one of these titles: {', '.join(KEYS)}."
         )
     column, name = next((column, name) for column, name in enumerate(titles[","]) if name)
-    is_picture = is_url(name) or os.path.splitext(name)[1] != "" or _is_there(path, name)
+    is_picture = is_url(name) or os.path.splitext(name)[1] != "" or is_there(path, name)
     return _Layout(encoding, ",", column, not is_picture)
 
 
@@ -118,10 +118,11 @@ def _makes_sense(path: Path, layout: _Layout) -> bool:
     """Whether the names that depend on the encoding are names of files here, or there are none such."""
     names = (name for _, name in _cells(path, layout) if not (name.isascii() or is_url(name)))
     some = list(islice(names, _MAX_LOOKED_UP))
-    return not some or any(_is_there(path, name) for name in some)
+    return not some or any(is_there(path, name) for name in some)
 
 
-def _is_there(path: Path, name: str) -> bool:
+def is_there(path: Path, name: str) -> bool:
+    """Whether the list at `path` names a file."""
     return os.path.exists(os.path.join(path.resolve().parent, name))
 
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import ijson
 
-from backend.bulk.csv_lists import KEYS, is_url, picture_cells
+from backend.bulk.csv_lists import KEYS, is_there, is_url, picture_cells
 from backend.bulk.items import Found
 from backend.errors import UsageError
 from backend.http.requests import TaskId
@@ -54,10 +54,24 @@ def read_list(path: Path, image_key: str) -> Iterator[Found]:
 
 
 def _text(path: Path, image_key: str) -> Iterator[Found]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            if text := line.strip():
-                yield _found(path, f"line {number}", text)
+            if name := line.removeprefix(_BOM).strip():
+                yield _found(path, f"line {number}", _decoded(path, number, name))
+
+
+def _decoded(path: Path, number: int, name: bytes) -> str:
+    """UTF-8; or the name of a file as it is on the disk; or what a Chinese Windows saves by default."""
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        text = os.fsdecode(name)
+    if is_there(path, text):
+        return text
+    try:
+        return name.decode("gb18030")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} line {number} is not encoded as UTF-8. Save the list again as UTF-8.") from None
 
 
 def _csv(path: Path, image_key: str) -> Iterator[Found]:

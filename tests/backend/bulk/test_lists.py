@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,6 +113,7 @@ def test_two_tasks_with_one_picture_are_two(tmp_path: Path) -> None:
         ("list.csv", "1;a.png\n2;b.png\n", "several columns"),
         ("list.csv", "货号,图片\n1,毛衣.png\n".encode("gbk"), "Save it again as CSV UTF-8"),
         ("list.csv", "image\na.png\n".encode("utf-16"), "Save it again as CSV UTF-8"),
+        ("list.txt", b"a.png\n\xff\xff.png\n", "line 2 is not encoded as UTF-8"),
         ("list.txt", "data:image/png;base64,AAAA\n", "line 1 is a data: address"),
         ("export.json", '{"tasks": []}', "no list of tasks"),
         ("export.json", '[{"id": 1, "data": {"image": "x"}}, {', "breaks off"),
@@ -122,8 +124,8 @@ def test_two_tasks_with_one_picture_are_two(tmp_path: Path) -> None:
     ],
     ids=[
         "half a line", "no key", "deep", "CSV without end", "CSV without a value", "CSV with titles we do not know",
-        "CSV of ids", "CSV whose names are nowhere in GBK", "CSV in UTF-16", "data address", "no list",
-        "half an export", "no task", "an empty task", "an empty file", "no text",
+        "CSV of ids", "CSV whose names are nowhere in GBK", "CSV in UTF-16", "neither encoding", "data address",
+        "no list", "half an export", "no task", "an empty task", "an empty file", "no text",
     ],
 )  # fmt: skip
 def test_a_list_that_is_wrong_is_refused_with_the_place(
@@ -151,6 +153,17 @@ def test_a_first_picture_without_a_suffix_is_no_title(tmp_path: Path) -> None:
     (tmp_path / "0001").write_bytes(b"")
     path = _write(tmp_path / "list.csv", "0001\n0002\n")
     assert _images(path) == [str(tmp_path / "0001"), str(tmp_path / "0002")]
+
+
+def test_a_text_list_as_a_chinese_windows_saves_it_is_read(tmp_path: Path) -> None:
+    path = _write(tmp_path / "list.txt", "毛衣.png\r\nb.png\r\n连衣裙/1.png\r\n".encode("gbk"))
+    assert _images(path) == [str(tmp_path / name) for name in ("毛衣.png", "b.png", "连衣裙/1.png")]
+
+
+def test_a_file_whose_name_is_no_text_can_be_named(tmp_path: Path) -> None:
+    name = os.fsdecode("毛衣.png".encode("gbk"))
+    (tmp_path / name).write_bytes(b"")
+    assert _images(_write(tmp_path / "list.txt", "毛衣.png\n".encode("gbk"))) == [str(tmp_path / name)]
 
 
 def test_a_csv_as_chinese_excel_saves_it_is_read(tmp_path: Path) -> None:
