@@ -1,13 +1,15 @@
 """A spreadsheet of the records: CSV as Excel opens it, in UTF-8 with its mark, and nothing that it would calculate.
 
 Excel, and what imitates it, takes a cell that begins like a formula for one, quoted or not: such a text gets an
-apostrophe before it, so that a file name or a caption cannot run a program on the reader's machine.
+apostrophe before it, so that a file name or a caption cannot run a program on the reader's machine. So does text that
+Excel would change as a number: a bar code such as 0012345678905 that is a picture's name.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from backend.bulk.files import plain_text, replaced
 from label_config.schema import LabelSchema
 
 LIST_SEPARATOR = "; "
+_NUMBER_CHANGED = re.compile(r"0[0-9]+|[0-9]{12,}|[0-9.]+[eE][0-9]+")
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """Full-width signs too: a Chinese or Japanese Excel reads them as the others."""
 
@@ -43,4 +46,4 @@ def _cell(value: Any) -> Any:
     if isinstance(value, int | float):
         return value
     text = plain_text(LIST_SEPARATOR.join(map(str, value)) if isinstance(value, list) else str(value))
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) or _NUMBER_CHANGED.fullmatch(text) else text

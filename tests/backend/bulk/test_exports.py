@@ -71,6 +71,18 @@ def test_every_other_text_comes_back_as_it_is(tmp_path: Path, text: str) -> None
     assert _rows(tmp_path / "out.csv")[0]["image_id"] == text.replace("\udcff", "?")
 
 
+@pytest.mark.parametrize("text", ["00123", "6901234567890", "12345678901234567890", "1e5", "12.5E3"])
+def test_a_name_that_excel_would_change_as_a_number_stays_text(tmp_path: Path, text: str) -> None:
+    (row,) = _csv(tmp_path, record("a", image_id=text))
+    assert row["image_id"] == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["0", "123", "12345678901", "1.5", "7-11", "0012.jpg", "e5"])
+def test_a_name_that_excel_leaves_alone_is_left_alone(tmp_path: Path, text: str) -> None:
+    (row,) = _csv(tmp_path, record("a", image_id=text))
+    assert row["image_id"] == text
+
+
 def test_numbers_stay_numbers(tmp_path: Path) -> None:
     values = _everything()
     write_csv(_written(tmp_path, values), tmp_path / "all.csv", ALL)
