@@ -36,7 +36,8 @@ _LOCAL_FILES = "/data/local-files/?d="
 class Addresses:
     """Where Label Studio will find the pictures that are files here.
 
-    `root_url` stands for any of `folders` (resolved); without it, paths are relative to `local_files_root`, which is
+    `root_url` stands for any of `folders` (resolved): the SOURCEs, or those that files given as SOURCE, pictures and
+    lists, lie in; without it, paths are relative to `local_files_root`, which is
     Label Studio's LOCAL_FILES_DOCUMENT_ROOT, or to "/".
     """
 
@@ -45,11 +46,16 @@ class Addresses:
     local_files_root: str = "/"
 
     def of(self, image: str) -> str:
-        """`image` as a record has it: a path or an address."""
+        """`image` as a record has it: a path or an address. Raises UsageError."""
         if is_url(image) or not os.path.isabs(image):
             return image
         if self.root_url:
-            below = self._below(image, self.folders) or os.path.basename(image)
+            if not (below := self._below(image, self.folders)):
+                raise UsageError(
+                    f"{image} lies in no folder among the SOURCEs, so its address below {self.root_url} is not known. "
+                    "The records are whole. Name its folder as one more SOURCE (what is done is not done again), or "
+                    "leave --image-root-url out (Label Studio's local files)."
+                )
             return f"{self.root_url.rstrip('/')}/{_quoted(below)}"
         return _LOCAL_FILES + _quoted(self._below(image, (self.local_files_root,)) or image.lstrip("/"))
 
@@ -125,8 +131,8 @@ def _refuse_address(records: Path, schema: LabelSchema, addresses: Addresses, im
     other = next(found for found in before if addresses.of(found) == address)
     raise UsageError(
         f"{other} and {image} are two pictures, and both would get the address {address}. The records are whole. "
-        "--image-root-url stands for each folder among the SOURCEs, and a picture below none of them has only its "
-        "name: name one folder that holds both instead, or leave the option out (Label Studio's local files)."
+        "--image-root-url stands for each folder among the SOURCEs: name one folder that holds both instead, or leave "
+        "the option out (Label Studio's local files)."
     )
 
 

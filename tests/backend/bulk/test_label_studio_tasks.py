@@ -129,28 +129,32 @@ def test_a_task_that_two_exports_have_comes_once(tmp_path: Path) -> None:
         ("/else/a.png", Addresses(local_files_root="/shop"), "/data/local-files/?d=else/a.png"),
         ("/shop/x/a b.png", Addresses("https://s.example/p", ("/shop",)), "https://s.example/p/x/a%20b.png"),
         ("/shop/x/a.png", Addresses("https://s.example/p/", ("/shop", "/shop/x")), "https://s.example/p/a.png"),
-        ("/else/a.png", Addresses("https://s.example", ("/shop",)), "https://s.example/a.png"),
         ("https://s.example/a.png?x=1", Addresses("https://other.example"), "https://s.example/a.png?x=1"),
         (os.fsdecode(b"/shop/\xff.png"), Addresses(), "/data/local-files/?d=shop/%FF.png"),
     ],
     ids=[
-        "odd name", "below the root", "not below the root", "below an address", "innermost folder", "no folder",
-        "an address", "no text",
+        "odd name", "below the root", "not below the root", "below an address", "innermost folder", "an address",
+        "no text",
     ],
 )  # fmt: skip
 def test_a_file_gets_an_address_that_label_studio_can_ask_for(image: str, addresses: Addresses, wanted: str) -> None:
     assert addresses.of(image) == wanted
 
 
+@pytest.mark.parametrize("folders", [(), ("/shop",), ("/else/a",)])
+def test_a_picture_below_none_of_the_folders_has_no_address(folders: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match=r"/else/a\.png lies in no folder among the SOURCEs"):
+        Addresses("https://s.example", folders).of("/else/a.png")
+
+
 @pytest.mark.parametrize(
     ("images", "addresses"),
     [
         (("/a/p.png", "/b/p.png"), Addresses("https://s.example", ("/a", "/b"))),
-        (("/a/x/p.png", "/b/p.png"), Addresses("https://s.example", ())),
         (("https://s.example/p.png", "/a/p.png"), Addresses("https://s.example", ("/a",))),
         (("/shop/else/p.png", "/else/p.png"), Addresses(local_files_root="/shop")),
     ],
-    ids=["two folders", "no folder", "an address and a file", "local files"],
+    ids=["two folders", "an address and a file", "local files"],
 )
 def test_two_pictures_with_one_address_are_refused_and_both_are_named(
     tmp_path: Path, images: tuple[str, str], addresses: Addresses
