@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 finished with failures, 2 bad usage or settings (one clear
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -89,7 +90,7 @@ def annotate(
         bool, typer.Option("--dry-run", help="Count, measure a sample, tell time and cost; write no output.")
     ] = False,
     price_per_minute: Annotated[
-        float | None, typer.Option(min=0, help="What a minute of this machine costs, in yuan.")
+        float | None, typer.Option(min=0, help="What a minute costs, in yuan: of this machine, or of a whole cluster.")
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write a spreadsheet.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Also write Parquet (extra `parquet`).")] = None,
@@ -221,6 +222,9 @@ def _settings(given: dict[str, Any]) -> Any:
 def main() -> None:
     """Entry point: errors of ours become one line and an exit code, never a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # silences a warning in every forked worker
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of GBK has no yuan sign, and file names may have anything
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except SettingsError as error:  # a line for each setting

@@ -98,8 +98,7 @@ class LineFile:
             with contextlib.suppress(OutputError):
                 self._cut(self._size)
             raise OutputError(
-                f"{self.path} cannot be written ({error.strerror}). What it holds is whole. Free some space, then run "
-                "the same command again: it goes on where this one stopped."
+                f"{self.path} cannot be written ({error.strerror}). What it holds is whole. Free some space first."
             ) from None
         self._size += len(line)
 

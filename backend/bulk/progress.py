@@ -1,11 +1,12 @@
 """How far a bulk run is: figures that grow, and how they are shown while it runs.
 
-On a terminal a bar that moves; elsewhere (a log file, a pipe) one plain line every LINE_EVERY_S or tenth of the work,
-whichever comes later in a short run and sooner in a long one. Shows on stderr. Nothing raises.
+On a terminal a bar that moves; elsewhere (a log file, a pipe) one plain line every LINE_EVERY_S and at each tenth of
+the work. Shows on stderr. Nothing raises.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -134,7 +135,8 @@ class Progress:
 
     def _print_line(self) -> None:
         self._shown_ended = self._figures.num_ended
-        print(f"prelabel: {self.text()}", file=self._console.file, flush=True)
+        with contextlib.suppress(OSError):  # a log that cannot be written must not end the run
+            print(f"prelabel: {self.text()}", file=self._console.file, flush=True)
 
     def _drawn(self) -> Group:
         f = self._figures

@@ -148,11 +148,9 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def write_summary(summary: Summary, path: Path, exit_code: int | None = None) -> None:
-    """As JSON; `exit_code` is the command's, if it is not the summary's own. Raises OSError."""
-    document = summary.as_dict()
-    if exit_code is not None:
-        document["exit_code"] = exit_code
+def write_summary(summary: Summary, path: Path, exit_code: int) -> None:
+    """As JSON; `exit_code` is the command's. Raises OSError."""
+    document = {**summary.as_dict(), "exit_code": exit_code}
     for name in ("started_at", "finished_at"):
         document[name] = datetime.fromtimestamp(document[name]).astimezone().isoformat(timespec="seconds")
     with replaced(path) as file:

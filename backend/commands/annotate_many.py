@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backend.bulk.dry_run import dry_run, estimate_table
-from backend.bulk.exports.write import write_exports
+from backend.bulk.exports.write import write_account, write_exports, write_figures
 from backend.bulk.files import json_line
 from backend.bulk.job import IMAGE_KEY, Job
 from backend.bulk.label_configs import LabelConfig, label_config_called, label_config_for
@@ -26,8 +27,8 @@ from backend.bulk.loading import Stopped
 from backend.bulk.local_run import run_local
 from backend.bulk.options import BulkOptions, check_options
 from backend.bulk.ray_run import run_ray
-from backend.bulk.summary import RunState, Summary, summary_table, write_summary
-from backend.errors import PrelabelError, UsageError
+from backend.bulk.summary import RunState, Summary, summary_table
+from backend.errors import OutputError, PrelabelError, UsageError
 from backend.logs import configure_logging, one_line, shown_error
 from backend.settings import Settings
 
@@ -54,7 +55,7 @@ def annotate_many(settings: Settings, options: BulkOptions) -> int:
         ended = asyncio.run(_run(settings, options, options.output, config, stop))
         return _conclude(settings, options, options.output, ended, stop)
     except (KeyboardInterrupt, asyncio.CancelledError, Stopped):
-        _say("stopped." if options.dry_run else "stopped; the same command again goes on where this one was.")
+        _say("stopped." if options.dry_run else f"stopped. {_same_again(options)} goes on where this one was.")
         return stop.exit_code
 
 
@@ -119,6 +120,9 @@ async def _run(
         price=settings.price_per_minute,
         console=console,
     )
+    if file := options.exports.summary:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)  # it tells of an earlier run; this one may end without
     error: PrelabelError | None = None
     try:
         try:
@@ -143,27 +147,37 @@ async def _run(
 
 
 def _conclude(settings: Settings, options: BulkOptions, output: Path, ended: _Ended, stop: _Stop) -> int:
-    """Make the other files, if the run is whole, and tell how it went."""
-    summary, error = ended.summary, ended.error
-    if summary.state == "finished":
+    """Make the other files, those of the records only if the run is whole, and tell how it went."""
+    summary, error, exports, config = ended.summary, ended.error, options.exports, ended.config
+
+    def attempt(write: Callable[[], Iterable[tuple[Path, str]]]) -> None:
+        nonlocal summary, error
         try:
-            for path, what in write_exports(options, output, settings, ended.config, summary):
+            for path, what in write():
                 _say(f"wrote {path}: {what}")
         except PrelabelError as raised:
-            error = raised
-    if error is not None:
-        summary = replace(summary, error=shown_error(error))
+            error = error or raised
+        if error is not None:
+            summary = replace(summary, error=shown_error(error))
+
+    if summary.state == "finished":
+        attempt(lambda: write_exports(options, output, settings, config))
+    if not isinstance(error, UsageError):  # it says that the records and the label config do not fit
+        attempt(lambda: write_account(exports.report, output, config, settings.language, summary))
+    attempt(lambda: write_figures(exports.summary, summary, _exit_code(summary, error, stop)))
     code = _exit_code(summary, error, stop)
-    if error is not None and summary.state == "finished" and (file := options.exports.summary):
-        with contextlib.suppress(OSError):  # else that of an earlier run would stand
-            write_summary(summary, file, code)
     _show(options, summary.as_dict() | {"exit_code": code}, summary_table(summary))
-    if summary.state != "finished":
-        again = "The same command again" + (", without --overwrite," if options.overwrite else "")
-        _say(f"stopped before the end. {output} is whole. {again} goes on from there.")
     if error is not None:
         _say(summary.error)
+    if summary.state != "finished":
+        _say(f"stopped before the end. {output} is whole. {_same_again(options)} goes on from there.")
+    elif isinstance(error, OutputError):
+        _say(f"{output} is whole. {_same_again(options)} makes the files that are missing.")
     return code
+
+
+def _same_again(options: BulkOptions) -> str:
+    return "The same command again" + (", without --overwrite," if options.overwrite else "")
 
 
 def _exit_code(summary: Summary, error: PrelabelError | None, stop: _Stop) -> int:
@@ -180,4 +194,5 @@ def _show(options: BulkOptions, document: dict[str, Any], table: Table) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"prelabel: {one_line(text)}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a log that cannot be written must not end the run
+        print(f"prelabel: {one_line(text)}", file=sys.stderr, flush=True)

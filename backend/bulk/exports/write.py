@@ -1,7 +1,7 @@
 """All the files that were asked for besides the records, written when a run has ended. See the package.
 
 Raises UsageError and OutputError, which also stands for a disk that is full: what is missing then can be made by the
-same command again, which has nothing else left to do.
+same command again (without --overwrite), which has nothing else left to do.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from backend.bulk.report import write_report
 from backend.bulk.summary import Summary, write_summary
 from backend.errors import OutputError
 from backend.settings import Settings
+from label_config.prompt import Language
 
 T = TypeVar("T")
 
 
 def write_exports(
-    options: BulkOptions, output: Path, settings: Settings, config: LabelConfig, summary: Summary
+    options: BulkOptions, output: Path, settings: Settings, config: LabelConfig
 ) -> Iterator[tuple[Path, str]]:
     """Write one after the other, and tell of each what it holds. Nothing is written if a record does not fit `config`:
     a run that had nothing left to do has not compared it with the one the records were made with.
@@ -58,14 +59,22 @@ def write_exports(
         yield path, f"{num_tasks:,} tasks to import into Label Studio"
     if path := chosen.review_only:
         yield path, f"{_written(path, partial(write_review_only, output, path)):,} records to review"
-    if path := chosen.report:
-        write = partial(
-            write_report, output, failed_path(output), path, schema=schema, summary=summary, language=language
-        )
-        _written(path, write)
+
+
+def write_account(
+    path: Path | None, output: Path, config: LabelConfig, language: Language, summary: Summary
+) -> Iterator[tuple[Path, str]]:
+    """The report, if it was asked for. It tells of any run, however that ended."""
+    if path:
+        failed, schema = failed_path(output), config.schema
+        _written(path, lambda: write_report(output, failed, path, schema=schema, summary=summary, language=language))
         yield path, "report"
-    if path := chosen.summary:
-        _written(path, partial(write_summary, summary, path))
+
+
+def write_figures(path: Path | None, summary: Summary, exit_code: int) -> Iterator[tuple[Path, str]]:
+    """The summary, in the same way."""
+    if path:
+        _written(path, lambda: write_summary(summary, path, exit_code))
         yield path, "summary"
 
 
@@ -74,13 +83,13 @@ def _written(path: Path, write: Callable[[], T]) -> T:
         return write()
     except OSError as error:
         raise OutputError(
-            f"{path} cannot be written ({error.strerror}). The records are whole: free some space and run the same "
-            "command again."
+            f"{path} cannot be written ({error.strerror}). The records are whole. Free some space first."
         ) from None
 
 
 def _addresses(options: BulkOptions, settings: Settings) -> Addresses:
-    folders = [os.path.realpath(s) for s in options.sources if not is_url(s) and os.path.isdir(s)]
+    paths = [source for source in options.sources if not is_url(source)]
+    folders = {os.path.realpath(path if os.path.isdir(path) else os.path.dirname(path) or ".") for path in paths}
     root = settings.local_files_root
     return Addresses(options.exports.image_root_url, tuple(folders), os.path.realpath(root) if root else "/")
 

@@ -15,7 +15,7 @@ from backend.engine.client import EngineClient
 from backend.engine.options import EngineLimits, EngineOptions
 from backend.errors import GenerationFailed
 from tests.backend.bulk import dying_engine
-from tests.backend.bulk.given import Here, failure, lines, many_pictures, pictures, write_lines
+from tests.backend.bulk.given import Command, Here, failure, lines, many_pictures, pictures, write_lines
 from tests.backend.images.pictures import png
 from tests.backend.serving import ANSWER, CAPTION
 from tests.fakes import FakeEngine
@@ -100,6 +100,14 @@ def test_with_nothing_to_do_no_model_is_loaded_and_the_exports_are_made(here: He
     assert len(table.read_text(encoding="utf-8-sig").splitlines()) == 4
     code, _, errors = here.run(folder, "--output", output, "--csv", table, config=False)
     assert (code, "Give the --label-config" in errors) == (2, True)
+
+
+def test_a_terminal_that_has_no_yuan_sign_gets_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "gbk")
+    folder, output = pictures(tmp_path / "pictures", ["a.png"]), tmp_path / "out.jsonl"
+    code, shown, errors = Command(tmp_path).run(folder, "--output", output, "--price-per-minute", "2")
+    assert code == 0, errors
+    assert "\\xa5" in shown
 
 
 class NeverStarted(FakeEngine):

@@ -33,7 +33,7 @@ def test_a_write_that_fails_leaves_the_lines_before_it(tmp_path: Path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
-        with pytest.raises(OutputError, match=r"No space left on device.*the same command again"):
+        with pytest.raises(OutputError, match=r"No space left on device.*What it holds is whole"):
             ledger.add_record(record("b"))
     assert [line["image_id"] for line in lines(output)] == ["a"]
     ledger.add_record(record("c"))
@@ -53,7 +53,7 @@ def test_a_run_on_a_disk_that_fills_up_ends_with_whole_lines_and_goes_on_later(
     pictures = many_pictures(tmp_path / "pictures", 60)
     code, _, errors = Command(tmp_path).run(pictures, "--output", output, preexec=_limit_file_sizes)
     assert code == 1
-    assert "the same command again" in errors
+    assert "The same command again goes on from there" in errors
     assert "Traceback" not in errors
     written = lines(output)
     assert 10 < len(written) < 60
@@ -80,6 +80,7 @@ def test_an_export_that_finds_no_space_leaves_what_was_there_and_can_be_made_lat
         code, shown, errors = here.run(pictures, "--output", output, "--csv", table)
     assert code == 1
     assert f"{table} cannot be written (No space left on device)" in errors
+    assert f"{output} is whole. The same command again makes the files that are missing." in errors
     assert "Annotated" in shown
     assert table.read_text() == "what was there"
     num_asked = len(here.engine.requests)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -70,9 +71,13 @@ def test_an_interrupted_run_ends_in_order_says_how_to_go_on_and_can(
 ) -> None:
     folder, output, table = _folder(tmp_path), tmp_path / "out.jsonl", tmp_path / "out.csv"
     command = Command(tmp_path, delay_s=0.02)
-    process = command.start(folder, "--output", output, "--csv", table)
+    report, summary = tmp_path / "report.html", tmp_path / "summary.json"
+    summary.write_text('{"state": "finished"}')
+    accounts = ("--report", report, "--summary", summary)
+    process = command.start(folder, "--output", output, "--csv", table, *accounts)
     try:
         _wait_for_lines(output, 8, process)
+        assert not summary.exists(), "it would tell of an earlier run"
         process.send_signal(number)
         shown, errors = process.communicate(timeout=60)
     finally:
@@ -85,6 +90,9 @@ def test_an_interrupted_run_ends_in_order_says_how_to_go_on_and_can(
     assert 8 <= len(written) < NUM_PICTURES
     assert command.num_asked == len(written)  # what was in work was not thrown away
     assert not table.exists()
+    told = json.loads(summary.read_text())
+    assert (told["state"], told["exit_code"], told["num_done"]) == ("interrupted", code, len(written))
+    assert f"还有 {told['num_left']} 张图片没有处理" in report.read_text(encoding="utf-8")
     assert Here(tmp_path, capsys).run(folder, "--output", output, "--csv", table)[0] == 1
     assert lines(output)[: len(written)] == written
     assert len(lines(output)) == NUM_PICTURES
@@ -94,7 +102,7 @@ def test_an_interrupted_run_ends_in_order_says_how_to_go_on_and_can(
 def test_a_second_ctrl_c_waits_for_nothing(tmp_path: Path) -> None:
     folder, output = many_pictures(tmp_path / "pictures", 8), tmp_path / "out.jsonl"
     command = Command(tmp_path, delay_s=60)
-    process = command.start(folder, "--output", output)
+    process = command.start(folder, "--output", output, "--overwrite")
     try:
         _wait_for(lambda: command.has_begun, process)
         for _ in range(2):
@@ -105,6 +113,7 @@ def test_a_second_ctrl_c_waits_for_nothing(tmp_path: Path) -> None:
         process.kill()
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
+    assert "The same command again, without --overwrite, goes on" in errors
 
 
 def test_one_ctrl_c_that_arrives_twice_is_one(tmp_path: Path) -> None:
