@@ -45,7 +45,10 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """An ML backend as Label Studio knows it. `state` is CO (connected), DI, ER, TR or PR."""
+    """An ML backend as Label Studio knows it. `state` is CO (connected), DI, ER, TR or PR.
+
+    `extra_params` are what a person typed in the model settings: an object, or its JSON text.
+    """
 
     id: int
     url: str
@@ -53,6 +56,7 @@ class Backend:
     description: str
     state: str
     model_version: str
+    extra_params: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +301,7 @@ def _backend(found: Any) -> Backend:
         description=str(found.description or ""),
         state=str(found.state or ""),
         model_version=str(found.model_version or ""),
+        extra_params=getattr(found, "extra_params", None),
     )
 
 

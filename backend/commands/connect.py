@@ -7,7 +7,10 @@ whose texts say what to change; what was done before an error stays, and the nex
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -92,8 +95,9 @@ def join(
 ) -> Backend:
     """Make the backend at `backend_url` the project's prelabel backend: one, however often this runs.
 
-    The same address is the same backend. One of ours at another address has moved; it is removed and added anew, since
-    Label Studio would leave its webhook at the old address.
+    The same address is the same backend, and keeps the extra params that people typed, but for those given here. One of
+    ours at another address has moved; it is removed and added anew, since Label Studio would leave its webhook at the
+    old address.
 
     The backend's title is its model version. Label Studio pre-fills the form from a backend when the project's
     model_version is that backend's *title*, and shows and sorts by scores whose *model version* is the project's
@@ -103,6 +107,8 @@ def join(
     same = next((b for b in existing if b.url.rstrip("/") == backend_url), None)
     title = (same.model_version if same else "") or OURS
     number = same.id if same else None
+    if extra_params and same:
+        extra_params = {**_as_object(same.extra_params), **extra_params}
     saved = client.save_backend(project_id, backend_url, title, OURS, credentials, number, extra_params)
     if saved.model_version not in ("", saved.title):
         saved = client.save_backend(project_id, backend_url, saved.model_version, OURS, credentials, saved.id)
@@ -113,6 +119,14 @@ def join(
                 "the prelabel backend at %s was removed from project %d: it moved here", backend.url, project_id
             )
     return saved
+
+
+def _as_object(extra_params: object) -> dict[str, Any]:
+    """What a person typed; nothing if it is no object (prelabel has warned of it then)."""
+    if isinstance(extra_params, str):
+        with contextlib.suppress(ValueError):
+            extra_params = json.loads(extra_params)
+    return dict(extra_params) if isinstance(extra_params, Mapping) else {}
 
 
 def _events(client: LabelStudioClient, project_id: int, backend_url: str) -> str:

@@ -73,6 +73,28 @@ def test_the_data_manager_gets_a_tab_sorted_by_doubt(server: FakeLabelStudio) ->
     assert "tasks:predictions_score" not in view["data"]["hiddenColumns"]["explore"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ({"review_threshold": 0.7, "language": "zh"}, {"review_threshold": 0.7, "language": "en"}),
+        ('{"review_threshold": 0.7}', {"review_threshold": 0.7, "language": "en"}),
+        ("no JSON", {"language": "en"}),
+        (None, {"language": "en"}),
+    ],
+    ids=["an object", "its text", "no JSON", "nothing"],
+)
+def test_an_english_config_changes_the_language_and_no_other_extra_param(
+    server: FakeLabelStudio, typed: object, kept: dict[str, object]
+) -> None:
+    run(server)
+    [backend] = server.backends.values()
+    backend["extra_params"] = typed
+    run(server)
+    assert server.backends[backend["id"]]["extra_params"] == typed
+    run(server, label_config="ecommerce.en")
+    assert server.backends[backend["id"]]["extra_params"] == kept
+
+
 def test_a_backend_that_moved_replaces_the_one_at_its_old_address(server: FakeLabelStudio) -> None:
     run(server)
     run(server, backend_url="http://127.0.0.1:9191/")
