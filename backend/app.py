@@ -5,8 +5,8 @@ Handlers raise errors of `backend.errors`; `http.middleware` turns them into ans
 is bounded by `Settings` and `http.bodies.BodyLimits`.
 
 /webhook is only a hint that something changed: nothing in its body is believed. Label Studio sends it without
-credentials unless the webhook has a header for them, so with a password set an ordinary webhook gets 401, which Label
-Studio ignores; `prelabel connect` gives the webhook that header.
+credentials, and `prelabel connect` gives the webhook none, because every member of an organisation may see a webhook's
+headers: with a password set it gets 401, which Label Studio ignores.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ app = typer.Typer(
 Model = Annotated[str | None, typer.Option(help="Hub id, folder, `garments` or `auto`.")]
 VramGib = Annotated[float | None, typer.Option(min=1, max=1024, help="GPU memory to stay within, in GiB.")]
 _BULK = ("output", "label_config", "dry_run", "retry_failed", "json_output", "engine", "ray_address")
-DataDir = Annotated[Path | None, typer.Option(help="Folder for everything prelabel stores.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder for the store and the 4-bit model.")]
 Language = Annotated[Literal["zh", "en"] | None, typer.Option(help="Language of captions and prompt.")]
 LabelConfig = Annotated[
     str | None, typer.Option(help="Label config: a file, or ecommerce.zh, ecommerce.en, garments.zh, garments.en.")
@@ -166,7 +166,7 @@ def connect(
         Path | None, typer.Option(envvar="PRELABEL_EXTRA_CA_FILE", help="Certificate authorities to trust as well.")
     ] = None,
 ) -> None:
-    """Connect a Label Studio project: label config, backend, prelabelling. Running it twice changes nothing."""
+    """Connect a Label Studio project: label config, backend, prelabelling. Safe to run again."""
     from backend.commands.connect import connect as run
 
     raise typer.Exit(

@@ -39,7 +39,8 @@ class Settings(BaseSettings):
 
     # fmt: off
     model: str = Field("auto", min_length=1, max_length=500, description=(
-        "Hub id, folder, `garments` (the small built-in model) or `auto`: Qwen3-VL-30B-A3B where the GPU holds it"))
+        "Hub id, `modelscope:` and an id there, folder, `garments` (built in, small) or `auto`: "
+        "the 30B where the GPU holds it"))
     model_revision: str = Field("", max_length=200, description=(
         "Commit or tag of the model; empty: the newest at the first start, and the same from then on"))
     quantised_dir: Path | None = Field(None, description=(
@@ -52,7 +53,8 @@ class Settings(BaseSettings):
     image_tokens: int = Field(256, ge=16, le=4096, description=(
         "Most tokens a picture becomes (one token is 32x32 pixels); fewer is faster, more sees smaller details"))
 
-    data_dir: Path = Field(Path("data"), description="Folder for everything prelabel stores")
+    data_dir: Path = Field(Path("data"), description=(
+        "Folder for the store and the 4-bit model; a relative one is below the current folder"))
     host: str = Field("127.0.0.1", min_length=1, max_length=255, description="Address to listen on")
     port: int = Field(9090, ge=0, le=65535, description="Port to listen on")
     predict_deadline_s: float = Field(45.0, gt=0, le=95, description=(
@@ -68,7 +70,7 @@ class Settings(BaseSettings):
         "A field less certain than this is marked for review, unless a project says otherwise"))
 
     price_per_minute: float | None = Field(None, ge=0, le=10_000, description=(
-        "What a minute of this machine costs, in yuan; the status page then shows costs; empty: it does not"))
+        "What a minute of this machine costs, in yuan, for the status page and `annotate`; empty: no costs are shown"))
 
     label_studio_url: str = Field("", pattern=r"^(https?://[^\s/]+(/.*)?)?$", description=(
         "Address of Label Studio, `https://labels.example`; only pictures from there are fetched with the API key"),

@@ -60,7 +60,9 @@ def require_ray() -> None:
     try:
         import ray.data  # noqa: F401
     except ImportError:
-        raise UsageError("--engine ray needs Ray: install it with  pip install 'prelabel[ray]'") from None
+        raise UsageError(
+            "--engine ray needs Ray, the extra `ray`: deploy/README.md has the command that installs it."
+        ) from None
 
 
 def on_any_machine(settings: Settings) -> Settings:

@@ -23,7 +23,9 @@ def require_pyarrow() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise UsageError("--parquet needs pyarrow: install it with  pip install 'prelabel[parquet]'") from None
+        raise UsageError(
+            "--parquet needs pyarrow, the extra `parquet`: in the clone, uv pip install -c constraints.txt '.[parquet]'"
+        ) from None
 
 
 def write_parquet(records: Path, out: Path, schema: LabelSchema) -> int:

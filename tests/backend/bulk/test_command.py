@@ -251,7 +251,7 @@ def test_parquet_without_its_package_is_refused_before_the_run(
     options = ("--output", tmp_path / "out.jsonl", "--parquet", tmp_path / "out.parquet")
     code, _, errors = here.run(pictures(tmp_path / "p", NAMES), *options)
     assert code == 2
-    assert "pip install 'prelabel[parquet]'" in errors
+    assert "'.[parquet]'" in errors
 
 
 def test_one_picture_alone_is_shown_as_ever(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

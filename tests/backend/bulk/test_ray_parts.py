@@ -108,7 +108,7 @@ def test_settings_are_made_to_mean_the_same_on_another_machine(tmp_path: Path, m
 
 def test_without_ray_the_command_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray.data", None)
-    with pytest.raises(UsageError, match=r"pip install 'prelabel\[ray\]'"):
+    with pytest.raises(UsageError, match=r"the extra `ray`: deploy/README.md"):
         require_ray()
 
 
