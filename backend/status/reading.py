@@ -53,7 +53,7 @@ class StatusReader:
             ) from None
         if reply.status_code == 401:
             raise PrelabelError(
-                f"The backend at {self._url} wants a password: set BASIC_AUTH_USER and BASIC_AUTH_PASS as it was "
+                f"The backend at {self._url} wants a password. Set BASIC_AUTH_USER and BASIC_AUTH_PASS as it was "
                 "started."
             )
         if reply.status_code != 200 or "json" not in reply.headers.get("content-type", ""):

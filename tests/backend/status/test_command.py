@@ -110,7 +110,7 @@ def test_a_password_is_named_when_it_is_missing_and_used_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with status_site(tmp_path, password="pässwörd") as site:
-        assert "set BASIC_AUTH_USER and BASIC_AUTH_PASS" in failing(monkeypatch, capsys, "--url", site.url)
+        assert "Set BASIC_AUTH_USER and BASIC_AUTH_PASS" in failing(monkeypatch, capsys, "--url", site.url)
         monkeypatch.setenv("BASIC_AUTH_PASS", "pässwörd")
         assert "No tasks yet" in printed("--url", site.url)
 
