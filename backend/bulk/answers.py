@@ -1,8 +1,8 @@
 """Answers that are there already: of this run's last pictures, and of the store that `prelabel serve` fills.
 
 Beside a running server the store is only read and added to; what the server adds during the run may be computed once
-more. Without a usable store the run goes on and remembers the
-last MAX_REMEMBERED answers. Use it from one event loop. Raises nothing: trouble with the store is logged once.
+more. Without a usable store the run goes on and remembers the last MAX_REMEMBERED answers. Use it from one event loop.
+Raises nothing: trouble with the store is logged once.
 """
 
 from __future__ import annotations
