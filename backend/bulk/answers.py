@@ -8,6 +8,7 @@ Raises nothing: trouble with the store is logged once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import zlib
@@ -66,11 +67,13 @@ class Answers:
         """Blocking. Only answers of `model_version` will be looked for."""
         try:
             prepare_data_dir(data_dir)
-            store = Store.beside(data_dir / FILE_NAME, time.time())
-            answers = cls(store)
-            for key in store.answer_keys(f":{model_version}"):
-                answers._maybe_stored.add(key)
-            return answers
+            with contextlib.ExitStack() as unless_usable:
+                store = unless_usable.enter_context(Store.beside(data_dir / FILE_NAME, time.time()))
+                answers = cls(store)
+                for key in store.answer_keys(f":{model_version}"):
+                    answers._maybe_stored.add(key)
+                unless_usable.pop_all()
+                return answers
         except PrelabelError as error:
             log.warning("answers are neither looked up nor kept: %s", error)
             return cls(None)

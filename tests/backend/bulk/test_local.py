@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from backend.bulk.local import LocalAnnotator
 from backend.bulk.outcomes import Failure, Outcome, Record
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
-from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed
+from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed, StoreBusy
 from backend.images import ImageFetcher, ImagePolicy
 from backend.keeping import FILE_NAME, open_store
 from backend.projects import ProjectOptions
 from backend.recipe import recipe_of
+from backend.store import Store
 from tests.backend.bulk.given import SCHEMA, many_pictures, pictures
 from tests.backend.serving import ANSWER
 from tests.fakes import READY, FakeEngine
@@ -218,6 +219,19 @@ def test_what_may_be_known_is_never_taken_for_unknown(added: set[str], others: s
         known.add(key)
     assert all(key in known for key in added)
     assert sum(key in known for key in others - added) <= 1, "and hardly ever the other way round"
+
+
+def test_a_store_that_cannot_be_read_is_closed_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(self: Store, suffix: str) -> Iterator[str]:
+        raise StoreBusy("another program holds it")
+        yield
+
+    monkeypatch.setattr(Store, "answer_keys", busy)
+    answers = Answers.open(tmp_path, "v1")
+    assert answers._store is None
+    Store.beside(tmp_path / FILE_NAME, 1.0).close()
 
 
 def test_no_more_answers_are_held_than_a_limit(tmp_path: Path) -> None:
