@@ -40,7 +40,7 @@ NEEDS = {
     "article": ("article_pictures", "other_pictures"),
 }
 QUICK = {
-    "pictures": 40,
+    "pictures": 200,
     "overhead_pictures": 40,
     "pairs": 1,
     "resume_pictures": 40,

@@ -78,8 +78,10 @@ def whole(bench: Bench) -> Figures:
             for row in rows
         ],
     )
-    second, last = (rows[min(1, len(rows) - 1)]["peak_rss_mib"], rows[-1]["peak_rss_mib"])
-    print(f"the second part {second:.1f} MiB, the last one {last:.1f} MiB: {last - second:+.1f} MiB")
+    second = last = None
+    if rows:  # else nobody looked while it ran: it was too short
+        second, last = (rows[min(1, len(rows) - 1)]["peak_rss_mib"], rows[-1]["peak_rss_mib"])
+        print(f"the second part {second:.1f} MiB, the last one {last:.1f} MiB: {last - second:+.1f} MiB")
     found = bench.quality(ended)
     print("\nAgainst the rules the model was trained on:")
     print_table(["", *FIELDS], [["accuracy", *(f"{found.accuracy[name]:.1%}" for name in FIELDS)]])
@@ -95,7 +97,7 @@ def whole(bench: Bench) -> Figures:
         "peak_rss_mib": ended.peak_rss_bytes / 2**20,
         "second_part_peak_rss_mib": second,
         "last_part_peak_rss_mib": last,
-        "memory_is_flat": last <= second,
+        "memory_is_flat": None if second is None else last <= second,
         "by_thousand": rows,
         "accuracy": found.accuracy,
         "invalid_share": found.invalid_share,
