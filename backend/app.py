@@ -33,7 +33,7 @@ from backend.http.errors import RawJSON, StrictJSON, refusal, to_json
 from backend.http.middleware import Credentials, Edge
 from backend.http.parser import BodyParser
 from backend.http.requests import PredictBody, read_predict, read_setup, read_webhook
-from backend.model import PrelabelModel
+from backend.project_model import ProjectModel
 from backend.service import TaskResult
 from backend.settings import Settings
 from backend.state import prepare_data_dir
@@ -133,7 +133,7 @@ class Backend:
         async with self._reader.read(request) as raw:
             body = await self.parser.run(len(raw), read_setup, raw)
         about_params = await self.core.projects.remember(body.project, body.extra_params)
-        model = PrelabelModel(body.project, core=self.core, schema=body.schema)
+        model = ProjectModel(self.core, body.project, body.schema)
         about_config = [*body.schema.warnings, *await config_warnings(model.recipe)]
         for warning in about_config:
             log.warning("project %s: %s", body.project, warning)
@@ -165,7 +165,7 @@ class Backend:
         return StrictJSON({"status": "ok"})
 
     async def _predict(self, body: PredictBody, deadline: float, asked_at: float) -> list[TaskResult]:
-        model = PrelabelModel(body.project, core=self.core, schema=body.schema)
+        model = ProjectModel(self.core, body.project, body.schema)
         alone = body.interactive or len(body.tasks) == 1
         keep_config = None if body.interactive else body.label_config  # what a person drew is of use to nobody later
         return await model.predict_tasks(

@@ -1,6 +1,6 @@
 """What lasts between requests: the engine, the pictures, what projects asked for, and the model's name.
 
-One `Core` a process, on one event loop. `backend.app` and `backend.model.PrelabelModel` are two doors to it. Knows no
+One `Core` a process, on one event loop. `backend.app` and the plug-in of `backend.model` are two doors to it. Knows no
 HTTP and imports no torch. `prepare_data_dir` must have run: the state files lie in `settings.data_dir`.
 `DurableCore` also has the store: `prelabel serve` runs it, one process a data folder. label-studio-ml's own servers run
 as many processes as they like, so theirs is without.

@@ -3,6 +3,7 @@
 Both kinds of token work: legacy tokens, and personal access tokens, which the SDK exchanges for short-lived ones.
 Every call has a time limit and is made once: the SDK's own retries repeat POSTs, too, and would make duplicates.
 Raises LabelStudioError, whose text tells the next step; `retryable` says whether waiting may help.
+The SDK is imported by the first client: it brings pandas and more, two seconds of CPU that no other part should pay.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
-from label_studio_sdk.client import LabelStudio
-from label_studio_sdk.core.api_error import ApiError
 
 from backend.label_studio_errors import explain, not_label_studio, unreachable
 from backend.tls import tls_context
@@ -86,6 +85,8 @@ class LabelStudioClient:
         trust_env = not _is_on_this_machine(self.url)
         context = tls_context(extra_ca_file)
         self._http = httpx.Client(timeout=CALL_S, follow_redirects=False, trust_env=trust_env, verify=context)
+        from label_studio_sdk.client import LabelStudio
+
         with self._explained():
             self._sdk = LabelStudio(  # type: ignore[no-untyped-call]
                 base_url=self.url, api_key=api_key.strip(), httpx_client=self._http, timeout=CALL_S, max_retries=0
@@ -246,6 +247,8 @@ class LabelStudioClient:
 
     def _post(self, path: str, timeout_s: float, **body: Any) -> None:
         """POST what the SDK has no call for, with the SDK's own headers (it keeps the short-lived token)."""
+        from label_studio_sdk.core.api_error import ApiError
+
         with self._explained():
             headers = self._sdk._client_wrapper.get_headers()
             reply = self._http.post(self.url + path, headers=headers, timeout=timeout_s, **body)
@@ -259,6 +262,8 @@ class LabelStudioClient:
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """The one place where what the SDK and httpx raise becomes a LabelStudioError."""
+        from label_studio_sdk.core.api_error import ApiError
+
         try:
             yield
         except ApiError as error:

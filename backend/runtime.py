@@ -10,19 +10,17 @@ import asyncio
 import atexit
 import threading
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from backend.answering import Images
 from backend.building import build_engine, build_images
 from backend.core import Core
 from backend.engine.api import Engine
 from backend.http.requests import TaskInput
+from backend.project_model import ProjectModel
 from backend.service import TaskResult
 from backend.settings import Settings, load_settings
 from backend.state import prepare_data_dir
-
-if TYPE_CHECKING:
-    from backend.model import PrelabelModel
 
 T = TypeVar("T")
 CALL_S = 10.0
@@ -49,7 +47,7 @@ class Runtime:
         """Keep a project's extra params; returns warnings."""
         return self._call(self.core.projects.remember(project, extra_params), CALL_S)
 
-    def predict(self, model: PrelabelModel, tasks: Sequence[TaskInput]) -> list[TaskResult]:
+    def predict(self, model: ProjectModel, tasks: Sequence[TaskInput]) -> list[TaskResult]:
         """Block until the results are there, at most the settings' deadline and a moment."""
 
         async def run() -> list[TaskResult]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx
-from label_studio_sdk.core.api_error import ApiError
 
 from backend.errors import LabelStudioError
 from backend.label_studio import LabelStudioClient
@@ -166,6 +165,8 @@ class PredictionsClient(LabelStudioClient):
 
     def _token_headers(self) -> dict[str, str]:
         """The SDK's headers. It may first exchange a personal access token, which is a call of its own."""
+        from label_studio_sdk.core.api_error import ApiError
+
         try:
             headers: dict[str, str] = self._sdk._client_wrapper.get_headers()
         except ApiError as error:

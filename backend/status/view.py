@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from backend.engine.api import EngineStatus
 from backend.logs import one_line, redact
-from backend.settings import Settings
 from backend.store.types import ProjectSummary, Work, WorkState
 
-if TYPE_CHECKING:  # it brings Label Studio's SDK, which `prelabel status` need not wait for
+if TYPE_CHECKING:  # `prelabel status` need not wait for what they bring
     from backend.delivery.loop import DeliveryStatus
+    from backend.engine.api import EngineStatus
+    from backend.settings import Settings
 
 RATE_WINDOW_S = 60.0
 MAX_MESSAGE_CHARS = 300

@@ -20,7 +20,7 @@ from backend.core import DurableCore
 from backend.errors import StoreFull
 from backend.http.requests import TaskInput
 from backend.keeping import FILE_NAME, open_store
-from backend.model import PrelabelModel
+from backend.project_model import ProjectModel
 from backend.settings import load_settings
 from backend.store import Store, WorkState
 from label_config import parse_label_config
@@ -86,7 +86,7 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 async def under_way(running: DurableCore, engine: GateEngine) -> None:
     """Begin four tasks; two are done."""
-    model = PrelabelModel(PROJECT, core=running, schema=parse_label_config(CONFIG))
+    model = ProjectModel(running, PROJECT, parse_label_config(CONFIG))
     inputs = [TaskInput(number, f"https://shop.example/{number}.jpg") for number in range(4)]
     deadline = asyncio.get_running_loop().time() + 30
     asking = asyncio.create_task(model.predict_tasks(inputs, deadline, interactive=False, keep_config=CONFIG))

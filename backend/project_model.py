@@ -1,0 +1,70 @@
+"""One project's model for one request: its label config joined with its options, and the `Core` that answers.
+
+Both doors use it, `backend.app` and the plug-in of `backend.model`. Knows no HTTP and no label-studio-ml.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from backend.core import Core
+from backend.durable import Ask
+from backend.errors import ConfigRefused
+from backend.http.requests import TaskInput, schema_of
+from backend.recipe import Recipe
+from backend.service import TaskResult
+from label_config.schema import LabelSchema
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectModel:
+    """`project` as Label Studio names it to backends; empty where a server of label-studio-ml's does not say."""
+
+    core: Core
+    project: str
+    schema: LabelSchema
+
+    @classmethod
+    def of_config(cls, core: Core, project: str, label_config: str | None) -> Self:
+        """Raises ConfigRefused when there is no label config, or one that cannot be honoured."""
+        if not label_config:
+            raise ConfigRefused("There is no label config yet: save one in the project's settings first.")
+        return cls(core, project, schema_of(label_config))
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.core.recipe(self.project, self.schema)
+
+    def note_version(self) -> str:
+        """Return the model version of this project, which /versions then lists."""
+        version = self.core.model_version(self.recipe)
+        self.core.projects.note_version(self.project, version)
+        return version
+
+    async def predict_tasks(
+        self,
+        tasks: Sequence[TaskInput],
+        deadline: float,
+        *,
+        interactive: bool,
+        keep_config: str | None = None,
+        asked_at: float | None = None,
+    ) -> list[TaskResult]:
+        """Return one result a task, in order, by `deadline` (the event loop's clock). `asked_at`: when they were asked
+        for (seconds since the epoch), by default now.
+
+        With `keep_config`, the text of the label config, the core may keep the tasks and go on after the deadline.
+        Raises EngineNotReady, EngineDead or StoreError when nothing at all could be done.
+        """
+        if keep_config is None:
+            results = await self.core.service.predict(tasks, self.recipe, deadline, interactive=interactive)
+        else:
+            at = time.time() if asked_at is None else asked_at
+            results = await self.core.predict(
+                Ask(self.project, keep_config, self.recipe, interactive, at), tasks, deadline
+            )
+        self.note_version()
+        return results
