@@ -1,8 +1,10 @@
 # make demo   a Label Studio and the backend on this machine, with sample pictures pre-filled
-# make test   everything CI runs; make check: the same without the end-to-end tests
+# make check  format, lint, types and the unit tests: nothing real is started
+# make test   everything CI runs: make check with a real Label Studio, a real browser and a real Ray
+# make soak   make test with many random kills and examples and long loops, and the benchmarks' own runs
 # Needs Python 3.11 with pip; scripts/bootstrap installs the rest into .tools/, .venv/ and .label-studio/.
 # ARGS is handed on: make demo ARGS=--check, make test ARGS='-k connect'
-.PHONY: setup demo check test audit clean
+.PHONY: setup demo check test soak coverage audit clean
 
 setup:
 	scripts/bootstrap test
@@ -14,12 +16,25 @@ demo:
 check:
 	scripts/bootstrap env
 	scripts/check
-	.venv/bin/pytest -m "not end_to_end and not gpu" $(ARGS)
+	scripts/test check $(ARGS)
 
 test:
 	scripts/bootstrap test
 	scripts/check
-	.venv/bin/pytest -m "not gpu" $(ARGS)
+	scripts/test all $(ARGS)
+
+soak:
+	scripts/bootstrap test
+	scripts/check
+	scripts/test soak $(ARGS)
+
+# Branch coverage of what make test runs, child processes included.
+coverage:
+	scripts/bootstrap test
+	.venv/bin/coverage erase
+	.venv/bin/coverage run -m pytest -m "not gpu and not soak" -n logical --no-loadscope-reorder $(ARGS)
+	.venv/bin/coverage combine --quiet
+	.venv/bin/coverage report --skip-covered
 
 # Asks an advisory service about every pinned package; needs a network, so it is not part of `make test`.
 audit:
@@ -27,4 +42,4 @@ audit:
 	.venv/bin/python scripts/audit.py --online
 
 clean:
-	rm -rf .tools .venv .label-studio build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .tools .venv .label-studio build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

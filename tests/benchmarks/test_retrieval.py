@@ -1,12 +1,8 @@
-"""The retrieval benchmark: what it counts, when it kills, and a small run of it against the real servers."""
-
-import json
-from pathlib import Path
+"""The retrieval benchmark: what it counts, when it kills."""
 
 import pytest
 
 from backend.label_studio import TaskRegions
-from benchmarks import retrieval
 from benchmarks.retrieval_rounds import Blow, plan
 from benchmarks.retrieval_site import MeasuringFailed, count
 
@@ -58,22 +54,3 @@ def test_the_first_kill_is_within_the_click_and_the_last_while_predictions_are_b
 @pytest.mark.parametrize(("name", "num"), [("undisturbed", 0), ("reply", 1), ("killed", 2)])
 def test_each_round_has_its_own_blows(name: str, num: int) -> None:
     assert len(plan(name, 120, 1, quick=True)) == num
-
-
-@pytest.mark.end_to_end
-@pytest.mark.timeout(600)
-def test_a_click_ends_in_one_prediction_for_each_task_though_both_servers_are_killed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "figures.json"
-    assert retrieval.main(["--quick", "--json", str(path)]) == 0
-    rounds = json.loads(path.read_text("utf-8"))["rounds"]
-    killed, stock = rounds["killed"], rounds["stock"]
-    assert [kill["server"] for kill in killed["kills"]] == ["backend", "Label Studio"]
-    assert killed["kills"][0]["within_click"]
-    assert (killed["predictions"], killed["without"], killed["duplicates"]) == (200, 0, 0)
-    assert (stock["predictions"], stock["click_said"]) == (0, "200: Retrieved 200 predictions")
-    assert 0 < stock["answered"] < 200
-    printed = capsys.readouterr().out
-    assert "200          200        0           0" in printed
-    assert "0 are kept" in printed

@@ -17,8 +17,6 @@ from tests.end_to_end.site import Site
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.end_to_end)
-            item.add_marker(pytest.mark.timeout(600))
             # label-studio-sdk 2.1.2 exchanges a personal access token through a deprecated method of pydantic
             item.add_marker(pytest.mark.filterwarnings("ignore:The `parse_obj` method"))
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 from PIL import Image
 
 from tests.backend.bulk.given import lines
@@ -70,8 +69,6 @@ def by_image(path: Path) -> dict[str, Any]:
     return {line["image"]: line for line in found}
 
 
-@pytest.mark.end_to_end
-@pytest.mark.timeout(900)
 def test_a_killed_run_is_taken_up_by_a_cluster_that_loses_a_worker_and_all_is_as_from_one_engine(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -115,8 +112,6 @@ def test_a_killed_run_is_taken_up_by_a_cluster_that_loses_a_worker_and_all_is_as
     assert by_image(tmp_path / "out.failed.jsonl") == by_image(tmp_path / "local.failed.jsonl")
 
 
-@pytest.mark.end_to_end
-@pytest.mark.timeout(600)
 def test_an_interrupted_run_ends_in_order_and_says_how_to_go_on(cluster: Cluster, tmp_path: Path) -> None:
     folder, output = garments(tmp_path / "pictures", 48), tmp_path / "out.jsonl"
     process = start(
@@ -149,8 +144,6 @@ time.sleep(300)
 """
 
 
-@pytest.mark.end_to_end
-@pytest.mark.timeout(300)
 def test_a_cluster_whose_cpus_others_hold_is_told_of_at_once(cluster: Cluster, tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDER, cluster.address]
     with subprocess.Popen(command, env=cluster.environment, stdout=subprocess.PIPE, text=True) as holder:

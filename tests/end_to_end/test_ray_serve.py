@@ -16,7 +16,6 @@ import psutil
 import pytest
 import yaml
 
-from backend.settings import load_settings
 from tests.backend.serving import predict_body, task
 from tests.ray_cluster import PICTURES, Cluster, free_port
 
@@ -89,8 +88,6 @@ def backend(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
             process.wait()
 
 
-@pytest.mark.end_to_end
-@pytest.mark.timeout(600)
 def test_predictions_come_through_two_engines_and_survive_the_death_of_one(backend: Backend) -> None:
     first = backend.predict("caption")
     assert all(result["result"] for result in first)
@@ -109,13 +106,3 @@ def test_predictions_come_through_two_engines_and_survive_the_death_of_one(backe
     backend.until(lambda: len(backend.engines()) == 2, 60)
     assert backend.model()["state"] == "ready"
     assert backend.predict("caption") == first, "the answers are still in the one store"
-
-
-def test_the_file_says_what_the_application_expects() -> None:
-    document = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    assert document["http_options"]["host"] == "127.0.0.1"
-    assert document["http_options"]["port"] == load_settings().port
-    assert document["http_options"]["request_timeout_s"] > load_settings().predict_deadline_s
-    assert document["proxy_location"] == "HeadOnly"
-    [application] = document["applications"]
-    assert (application["route_prefix"], application["import_path"]) == ("/", "backend.ray.app:build")

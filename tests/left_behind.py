@@ -1,0 +1,52 @@
+"""The processes that tests start: which there are, and ending those that a test forgot. Linux only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import psutil
+
+END_S = 20.0
+_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+"""Python's own, one for the whole life of this process."""
+
+
+def children() -> set[int]:
+    """Processes this one started itself and that still run."""
+    found: set[int] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends
+            found |= {int(pid) for pid in path.read_text().split()}
+    return {pid for pid in found if pid != os.getpid() and _runs(pid)}
+
+
+def end(pids: set[int]) -> list[str]:
+    """Kill these with all they have started; returns their command lines."""
+    everything: list[psutil.Process] = []
+    shown: list[str] = []
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            command = " ".join(process.cmdline())
+            if any(name in command for name in _HELPERS):
+                continue
+            everything += [process, *process.children(recursive=True)]
+            shown.append(f"{pid} {command}")
+        except psutil.NoSuchProcess:
+            continue
+    for process in everything:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(everything, timeout=END_S)
+    return shown
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
