@@ -20,7 +20,8 @@ import httpx
 import pytest
 
 from backend.keeping import FILE_NAME
-from tests.backend.serving import predict_body, until
+from tests.backend.serving import predict_body
+from tests.limits import until
 
 PROGRAM = "from tests.backend.served import main; main()"
 START_S = 40.0
@@ -41,7 +42,7 @@ class Running:
         self.lines.extend(iter(self.process.stdout.readline, ""))
 
     def wait_for(self, words: str) -> str:
-        until(lambda: any(words in line for line in self.lines), START_S)
+        until(lambda: any(words in line for line in self.lines))
         return next(line for line in self.lines if words in line)
 
     def end(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from backend.app import create_app
 from backend.http.bodies import BodyLimits
 from backend.settings import Settings, load_settings
 from tests.fakes import FakeEngine, FakeImages
+from tests.limits import until
 
 CONFIG = """<View>
   <Image name="image" value="$image"/>
@@ -105,13 +105,6 @@ def look_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What went out in a reply is looked up in Label Studio as soon as the reply has ended."""
     monkeypatch.setattr("backend.durable.CHECK_S", 0.3)
     monkeypatch.setattr("backend.durable.CHECK_PER_PREDICTION_S", 0.0, raising=False)
-
-
-def until(condition: Any, timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def task(task_id: int = 1, image: str = "", **data: Any) -> dict[str, Any]:

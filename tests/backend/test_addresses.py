@@ -9,8 +9,9 @@ import pytest
 from backend import addresses
 from backend.addresses import HeldAddresses, for_disk, is_withheld
 from tests.backend.gate import GateEngine
-from tests.backend.serving import ANSWER, serving, task, until
+from tests.backend.serving import ANSWER, serving, task
 from tests.fakes import FakeEngine
+from tests.limits import until
 
 SIGNED = "https://oss.example/1.jpg?Expires=1700000000&OSSAccessKeyId=c4n4ry&Signature=c4n4ry"
 

@@ -14,8 +14,9 @@ import pytest
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Stats
 from backend.errors import EngineBusy, EngineDead
-from tests.backend.serving import ANSWER, predict_body, serving, setup_body, task, until
+from tests.backend.serving import ANSWER, predict_body, serving, setup_body, task
 from tests.fakes import READY, FakeEngine
+from tests.limits import until
 
 READY_STATUS = EngineStatus("ready", "ready", 1.0, READY)
 

@@ -11,8 +11,9 @@ from typing import Any
 from tests.backend.delivery.fake_server import FakeServer, fake_server
 from tests.backend.fake_label_studio import LEGACY_KEY
 from tests.backend.gate import GateEngine
-from tests.backend.serving import CONFIG, Server, predict_body, serving, task, until
+from tests.backend.serving import CONFIG, Server, predict_body, serving, task
 from tests.fakes import FakeFetched, FakeImages
+from tests.limits import until
 
 
 class Images(FakeImages):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.backend.gate import GateEngine
-from tests.backend.serving import serving, task, until
+from tests.backend.serving import serving, task
+from tests.limits import until
 
 WRONG, RIGHT = "https://shop.example/wrong.jpg", "https://shop.example/right.jpg"
 

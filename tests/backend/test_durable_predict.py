@@ -19,8 +19,9 @@ from backend.http.requests import TaskInput
 from tests.backend.delivery.fake_server import fake_server
 from tests.backend.fake_label_studio import LEGACY_KEY
 from tests.backend.gate import GateEngine
-from tests.backend.serving import ANSWER, CONFIG, Server, predict_body, serving, setup_body, task, until
+from tests.backend.serving import ANSWER, CONFIG, Server, predict_body, serving, setup_body, task
 from tests.fakes import FakeEngine
+from tests.limits import until
 
 
 def work(server: Server) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from backend.engine.api import EngineStatus
 from tests.backend.delivery.fake_server import FakeServer, fake_server
 from tests.backend.fake_label_studio import LEGACY_KEY
 from tests.backend.gate import GateEngine
-from tests.backend.serving import CONFIG, Server, predict_body, serving, task, until
+from tests.backend.serving import CONFIG, Server, predict_body, serving, task
 from tests.fakes import READY
+from tests.limits import until
 
 RESTARTING = EngineStatus("restarting")
 READY_STATUS = EngineStatus("ready", "ready", 1.0, READY)
@@ -66,7 +67,7 @@ def test_what_is_pushed_while_a_click_waits_for_the_model_is_not_in_the_reply_to
             click = threading.Thread(target=clicked, args=(server, label_studio, chosen))
             click.start()
             label_studio.down_for.clear()
-            until(lambda: len(label_studio.stored()) == 20, 20)
+            until(lambda: len(label_studio.stored()) == 20)
             engine.status = READY_STATUS
             click.join()
         assert per_task(label_studio) == {1: 20}
@@ -83,7 +84,7 @@ def test_a_click_during_a_restart_of_the_model_is_not_lost(tmp_path: Path) -> No
             assert clicked(server, label_studio, chosen) == [[]] * 20
             engine.open()
             engine.status = READY_STATUS
-            until(lambda: len(label_studio.stored()) == 20, 20)
+            until(lambda: len(label_studio.stored()) == 20)
         assert per_task(label_studio) == {1: 20}
 
 

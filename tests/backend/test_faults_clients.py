@@ -19,7 +19,8 @@ from tests.backend.delivery.fake_server import fake_server
 from tests.backend.fake_label_studio import LEGACY_KEY
 from tests.backend.gate import GateEngine
 from tests.backend.served import states
-from tests.backend.serving import CONFIG, Server, look_up_at_once, predict_body, serving, task, until
+from tests.backend.serving import CONFIG, Server, look_up_at_once, predict_body, serving, task
+from tests.limits import until
 
 NUM_CLIENTS = 200
 LEAVE_S = 0.05
@@ -102,7 +103,7 @@ def test_of_a_large_request_everything_is_in_label_studio_once(
                 assert 1 <= len(returned) <= 150
                 label_studio.store(12, returned)
             engine.open()
-            until(lambda: states(tmp_path) == {"delivered": 1_200}, 60)
+            until(lambda: states(tmp_path) == {"delivered": 1_200})
         assert label_studio.stored() == dict.fromkeys(label_studio.tasks[12], 1)
         assert engine.num_done == 1_200
 
@@ -121,7 +122,7 @@ def test_webhooks_that_lie_change_nothing(tmp_path: Path) -> None:
             assert states(tmp_path) == {"running": 5}
             assert label_studio.calls == [], "it was believed enough to ask"
             engine.open()
-            until(lambda: states(tmp_path) == {"delivered": 5}, 20)
+            until(lambda: states(tmp_path) == {"delivered": 5})
         assert label_studio.stored() == dict.fromkeys(label_studio.tasks[12], 1)
 
 

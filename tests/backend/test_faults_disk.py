@@ -18,8 +18,9 @@ from backend.commands import serve
 from backend.keeping import FILE_NAME, LOCK_NAME
 from tests.backend.gate import GateEngine
 from tests.backend.served import served, states
-from tests.backend.serving import predict_body, serving, setup_body, task, until
+from tests.backend.serving import predict_body, serving, setup_body, task
 from tests.fakes import FakeEngine, FakeImages
+from tests.limits import until
 
 HEALTH_S = 1.0
 """What Label Studio gives /health."""
@@ -47,7 +48,7 @@ def test_on_a_full_disk_people_are_served_bulk_work_waits_and_all_goes_on_when_t
             (server.steer / "gate").unlink()
             time.sleep(1)  # it must not go on and on computing what it cannot store
             assert server.num_answered() == 5
-        until(lambda: states(server.data_dir) == {"done": 10}, 40)
+        until(lambda: states(server.data_dir) == {"done": 10})
         assert server.num_answered() == 11
         assert all(result["result"] for result in server.predict(*bulk).json()["results"])
         assert server.output.count("the store has trouble") == 1
@@ -121,7 +122,7 @@ def test_while_another_program_holds_the_file_every_page_answers_and_nothing_is_
             assert server.predict(task(99)).json()["results"][0]["result"]
             assert server.predict(task(20), task(21)).status_code in (200, 503)
         assert set(got) == {200}
-        until(lambda: set(states(tmp_path)) <= {"done", "returned"}, 40)
+        until(lambda: set(states(tmp_path)) <= {"done", "returned"})
         assert sum(states(tmp_path).values()) >= 10
         assert all(result["result"] for result in server.predict(task(30), task(31)).json()["results"])
         assert engine.num_done <= 15, "something was computed twice"

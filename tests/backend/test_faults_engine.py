@@ -15,7 +15,8 @@ import pytest
 from backend.engine.client import EngineClient
 from backend.engine.options import EngineLimits, EngineOptions
 from tests.backend.engine import scripted_process
-from tests.backend.serving import Server, predict_body, serving, task, until
+from tests.backend.serving import Server, predict_body, serving, task
+from tests.limits import until
 
 NUM_TASKS = 4
 

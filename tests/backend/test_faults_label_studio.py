@@ -19,7 +19,8 @@ from tests.backend.delivery.fake_server import FakeServer, fake_server
 from tests.backend.fake_label_studio import LEGACY_KEY, PERSONAL_KEY
 from tests.backend.gate import GateEngine
 from tests.backend.served import states
-from tests.backend.serving import CONFIG, Server, predict_body, serving, task, until
+from tests.backend.serving import CONFIG, Server, predict_body, serving, task
+from tests.limits import until
 
 HEALTH_S = 1.0
 
@@ -130,11 +131,11 @@ def test_one_projects_trouble_and_all_other_trouble_leave_order_and_other_projec
         for number in (12, 13, 14):
             ask(server, label_studio, number)
         engine.open()
-        until(lambda: set(label_studio.stored()) == label_studio.tasks[13] | label_studio.tasks[14], 30)
+        until(lambda: set(label_studio.stored()) == label_studio.tasks[13] | label_studio.tasks[14])
         assert status(server)["delivery"]["last_error"]
         assert server.client.get("/health").json()["work"]["delivery"] == "push"
         label_studio.down_for = set()
-        until(lambda: states(tmp_path) == {"delivered": 15}, 30)
+        until(lambda: states(tmp_path) == {"delivered": 15})
     assert set(label_studio.stored().values()) == {1}
     for number in (12, 13, 14):
         assert [item["task"] for about, item in label_studio.rows if about == number] == sorted(

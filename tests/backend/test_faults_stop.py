@@ -10,8 +10,9 @@ from typing import Any
 
 from backend.keeping import open_store
 from tests.backend.served import Served, run_program, served, states
-from tests.backend.serving import task, until
+from tests.backend.serving import task
 from tests.backend.test_background_process import wait_ended
+from tests.limits import until
 
 NUM_TASKS = 300
 TASKS = [task(n) for n in range(NUM_TASKS)]
@@ -58,7 +59,7 @@ def test_a_stop_answers_with_what_is_done_and_the_next_start_does_the_rest_once(
 
     (tmp_path / "steer" / "gate").unlink()
     with served(tmp_path, stop_s=4) as server:
-        until(lambda: states(server.data_dir) == {"returned": 20, "done": NUM_TASKS - 20}, 20)
+        until(lambda: states(server.data_dir) == {"returned": 20, "done": NUM_TASKS - 20})
         assert server.num_answered() == NUM_TASKS
         server.process.send_signal(signal.SIGTERM)
         assert server.end() == 0

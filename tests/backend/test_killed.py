@@ -18,7 +18,8 @@ from PIL import Image
 from backend.keeping import FILE_NAME
 from backend.local_backend import LocalBackend, running_backend
 from label_config import ready_made
-from tests.backend.serving import predict_body, task, until
+from tests.backend.serving import predict_body, task
+from tests.limits import until
 
 NUM_TASKS = 60
 PREDICT_S = 90.0
@@ -70,7 +71,7 @@ def test_a_kill_in_the_middle_loses_no_task_and_repeats_only_what_was_under_way(
         backend.wait_until_ready()
         asking = threading.Thread(target=_and_be_cut_off, args=(ask, backend))
         asking.start()
-        until(lambda: _num_answers(data_dir) >= 10, PREDICT_S)
+        until(lambda: _num_answers(data_dir) >= 10)
         os.kill(backend.process.pid, signal.SIGKILL)
         asking.join()
     states = _states(data_dir)

@@ -10,7 +10,8 @@ from tests.backend.delivery.fake_server import fake_server
 from tests.backend.fake_label_studio import LEGACY_KEY
 from tests.backend.gate import GateEngine
 from tests.backend.served import states
-from tests.backend.serving import CONFIG, look_up_at_once, predict_body, serving, task, until
+from tests.backend.serving import CONFIG, look_up_at_once, predict_body, serving, task
+from tests.limits import until
 
 NUM_TASKS = 2 * MAX_IN_REPLY + 50
 
@@ -35,7 +36,7 @@ def test_a_reply_holds_no_more_than_label_studio_stores_in_time_and_the_rest_is_
             ]
             assert [bool(result) for result in results] == [True] * MAX_IN_REPLY + [False] * (NUM_TASKS - MAX_IN_REPLY)
             label_studio.store(12, [{**r, "task": t["id"]} for t, r in zip(tasks, results, strict=True) if r])
-            until(lambda: states(tmp_path) == {"delivered": NUM_TASKS}, 30)
+            until(lambda: states(tmp_path) == {"delivered": NUM_TASKS})
         assert label_studio.stored() == dict.fromkeys(label_studio.tasks[12], 1)
 
 
