@@ -57,14 +57,15 @@ def _is_secret(query: str, *, of_web: bool) -> bool:
 
 
 class HeldAddresses:
-    """The whole addresses of work that is on disk without them, the newest MAX_HELD of them."""
+    """The whole addresses of work that is on disk without them, the newest `max_held` of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_held: int = MAX_HELD) -> None:
+        self._max_held = max_held
         self._by_work: dict[int, str] = {}
 
     def hold(self, work_id: int, url: str) -> None:
         self._by_work[work_id] = url
-        while len(self._by_work) > MAX_HELD:
+        while len(self._by_work) > self._max_held:
             del self._by_work[next(iter(self._by_work))]
 
     def whole(self, work_id: int, stored: str | None) -> str | None:

@@ -119,8 +119,17 @@ async def _find_nothing(key: str) -> None:
 class Answerer:
     """Use it from one event loop."""
 
-    def __init__(self, engine: Engine, images: Images, metrics: Metrics, find: Find | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        images: Images,
+        metrics: Metrics,
+        find: Find | None = None,
+        *,
+        max_recent: int = MAX_RECENT,
+    ) -> None:
         self._engine = engine
+        self._max_recent = max_recent
         self._images = images
         self._metrics = metrics
         self._find = find or _find_nothing
@@ -182,7 +191,7 @@ class Answerer:
         made = prediction(recipe.schema, answer, findings, recipe.version(ready), "", language=recipe.options.language)
         answered = _answered(key, without_ids(made), answer, findings)
         self._recent[key] = answered
-        if len(self._recent) > MAX_RECENT:
+        if len(self._recent) > self._max_recent:
             self._recent.popitem(last=False)
         return answered
 

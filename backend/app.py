@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -25,7 +24,7 @@ from starlette.responses import PlainTextResponse, Response
 from backend import logs
 from backend.answering import Images
 from backend.config_check import config_warnings
-from backend.core import DurableCore
+from backend.core import DurableCore, Timing
 from backend.engine.api import Engine
 from backend.errors import EngineBusy
 from backend.http.bodies import BodyLimits, BodyReader, ClientGone
@@ -57,13 +56,20 @@ KNOWN_WEBHOOKS = frozenset({
 })  # fmt: skip
 
 
-def create_app(settings: Settings, engine: Engine, images: Images, body_limits: BodyLimits | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    engine: Engine,
+    images: Images,
+    body_limits: BodyLimits | None = None,
+    timing: Timing | None = None,
+) -> FastAPI:
     """Return the ASGI app; its lifespan starts and closes `engine` and closes `images`.
 
     Raises SettingsError when the data folder cannot be used, StoreError when its store cannot.
     """
     prepare_data_dir(settings.data_dir)
-    backend = Backend(DurableCore(settings, engine, images), body_limits or BodyLimits(settings.max_body_bytes))
+    core = DurableCore(settings, engine, images, timing)
+    backend = Backend(core, body_limits or BodyLimits(settings.max_body_bytes))
     app = FastAPI(title="prelabel", docs_url=None, redoc_url=None, openapi_url=None, lifespan=backend.lifespan)
     routes: dict[str, tuple[list[str], Callable[[Request], Awaitable[Response]]]] = {
         "/livez": (["GET", "HEAD"], backend.livez),
@@ -96,8 +102,8 @@ class Backend:
 
     def __init__(self, core: DurableCore, body_limits: BodyLimits) -> None:
         self.core = core
-        self.parser = BodyParser()
-        self.status = StatusPages(core, changed=self._changed, titles=lambda: core.delivery.titles)
+        self.parser = BodyParser(body_limits.parse_s)
+        self.status = StatusPages(core, changed=self._changed, titles=lambda: core.delivery.titles, clock=core.clock)
         self._reader = BodyReader(body_limits)
         self._num_predicts = 0
 
@@ -134,7 +140,7 @@ class Backend:
             body = await self.parser.run(len(raw), read_setup, raw)
         about_params = await self.core.projects.remember(body.project, body.extra_params)
         model = ProjectModel(self.core, body.project, body.schema)
-        about_config = [*body.schema.warnings, *await config_warnings(model.recipe)]
+        about_config = [*body.schema.warnings, *await config_warnings(model.recipe, self.core.timing.config_check_s)]
         for warning in about_config:
             log.warning("project %s: %s", body.project, warning)
         log.info("project %s: %s", body.project, _DELIVERY[self.core.delivery_state])
@@ -145,7 +151,7 @@ class Backend:
         if self._num_predicts >= self.core.settings.max_requests:
             raise EngineBusy(f"{self._num_predicts} requests for predictions are under way; try again later")
         deadline = asyncio.get_running_loop().time() + self.core.settings.predict_deadline_s
-        asked_at = time.time()
+        asked_at = self.core.clock()
         self._num_predicts += 1
         try:
             with self.core.metrics.predict_s.time():

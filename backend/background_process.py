@@ -38,8 +38,11 @@ class ProcessFailed(PrelabelError):
 class BackgroundProcess:
     """Use as a context manager; leaving it ends the process group."""
 
-    def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], log_path: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], log_path: Path, stop_s: float = STOP_S
+    ) -> None:
         self.name = name
+        self.stop_s = stop_s
         self.log_path = log_path
         log_path.parent.mkdir(parents=True, exist_ok=True)
         with log_path.open("ab") as log:
@@ -96,7 +99,7 @@ class BackgroundProcess:
             if self.running:
                 self._process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(STOP_S)
+                    self._process.wait(self.stop_s)
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(KILL_S)
 

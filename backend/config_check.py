@@ -20,7 +20,7 @@ CHECK_S = 1.0  # Label Studio gives /setup 3 s
 MAX_MESSAGE_CHARS = 300
 
 
-async def config_warnings(recipe: Recipe) -> list[str]:
+async def config_warnings(recipe: Recipe, limit_s: float = CHECK_S) -> list[str]:
     """Return warnings about `recipe`'s label config: labels left out of the prompt, a grammar that is refused."""
     warnings = []
     if names := unlisted_fields(recipe.schema, PromptOptions(recipe.options.language)):
@@ -29,10 +29,10 @@ async def config_warnings(recipe: Recipe) -> list[str]:
             "characters of labels; the model is still held to them"
         )
     try:
-        async with asyncio.timeout(CHECK_S):
+        async with asyncio.timeout(limit_s):
             problem = await asyncio.to_thread(_grammar_problem, recipe.schema, text_max_chars(recipe.options))
     except TimeoutError:
-        return [*warnings, f"the label config is so large that it was not checked within {CHECK_S:g} s"]
+        return [*warnings, f"the label config is so large that it was not checked within {limit_s:g} s"]
     if problem:
         warnings.append(f"no task will get a prediction, because the label config cannot be made a grammar: {problem}")
     return warnings

@@ -12,11 +12,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from backend.answering import Answerer, Find, Images
+from backend.config_check import CHECK_S
 from backend.delivery.client import PredictionsClient
 from backend.delivery.loop import Delivery
+from backend.delivery.pace import DeliveryLimits
 from backend.durable import MAX_IN_REPLY, Ask, DurableService
 from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
@@ -39,6 +42,16 @@ WATCH_S = 5.0
 STOP_S = 14.0
 PRUNE_EVERY_S = 3_600.0
 KEEP_S = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What time it is (`clock`: seconds since the epoch), how long a label config may be checked, and the pace of the
+    delivery. Tests have their own."""
+
+    clock: Callable[[], float] = time.time
+    config_check_s: float = CHECK_S
+    delivery: DeliveryLimits = field(default_factory=DeliveryLimits)
 
 
 class Core:
@@ -107,16 +120,20 @@ class Core:
 class DurableCore(Core):
     """With the store, the worker and the delivery. Raises StoreError when the store cannot be opened."""
 
-    def __init__(self, settings: Settings, engine: Engine, images: Images) -> None:
+    def __init__(self, settings: Settings, engine: Engine, images: Images, timing: Timing | None = None) -> None:
         super().__init__(settings, engine, images, self._find)
-        self.store: Store = open_store(settings.data_dir, time.time())
+        self.timing = timing or Timing()
+        self.clock = self.timing.clock
+        self.store: Store = open_store(settings.data_dir, self.clock())
         self._calls = StoreCalls()
         url, key = settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
 
         def connect() -> PredictionsClient:
             return PredictionsClient(url, key, extra_ca_file=settings.extra_ca_file)
 
-        self.delivery = Delivery(self.store, connect if url and key else None, prediction_for)
+        self.delivery = Delivery(
+            self.store, connect if url and key else None, prediction_for, limits=self.timing.delivery, clock=self.clock
+        )
         self.worker = Worker(
             self.store,
             self._calls,
@@ -125,6 +142,7 @@ class DurableCore(Core):
             self.metrics,
             lambda fingerprint: recipe_in(self.store, fingerprint, settings.image_tokens),
             WorkerLimits(max_running=2 * settings.max_slots),
+            clock=self.clock,
             wake_delivery=self.delivery.wake,
         )
         self._durable = DurableService(
@@ -136,6 +154,7 @@ class DurableCore(Core):
             max_waiting=10 * settings.max_tasks,
             max_in_reply=MAX_IN_REPLY if url and key else None,
             known_model=lambda: self._names.known(engine.status),
+            clock=self.clock,
             wake_delivery=self.delivery.wake,
         )
         self._pruner: asyncio.Task[None] | None = None
@@ -191,7 +210,7 @@ class DurableCore(Core):
     async def _prune(self) -> None:
         while True:
             try:
-                num_rows = await self._calls.run(lambda: self.store.prune(time.time(), KEEP_S))
+                num_rows = await self._calls.run(lambda: self.store.prune(self.clock(), KEEP_S))
                 if num_rows:
                     log.info("%d rows of work older than 30 days are forgotten", num_rows)
             except StoreError as error:

@@ -111,10 +111,11 @@ def _unknown(key: str) -> str:
 
 
 class ProjectBook:
-    """Options by project, the least recently used forgotten beyond MAX_PROJECTS. Use it from one event loop."""
+    """Options by project, the least recently used forgotten beyond `max_projects`. Use it from one event loop."""
 
-    def __init__(self, file: StateFile, defaults: ProjectOptions) -> None:
+    def __init__(self, file: StateFile, defaults: ProjectOptions, max_projects: int = MAX_PROJECTS) -> None:
         self._file = file
+        self._max_projects = max_projects
         self._defaults = defaults
         self._changes: dict[str, dict[str, Any]] = {}
         self._versions: dict[str, str] = {}
@@ -136,7 +137,7 @@ class ProjectBook:
         before = self._changes.pop(project, {})
         if changes:
             self._changes[project] = changes
-            while len(self._changes) > MAX_PROJECTS:
+            while len(self._changes) > self._max_projects:
                 del self._changes[next(iter(self._changes))]
         if changes != before:
             await self._save()
@@ -145,7 +146,7 @@ class ProjectBook:
     def note_version(self, project: str, model_version: str) -> None:
         self._versions.pop(project, None)
         self._versions[project] = model_version
-        while len(self._versions) > MAX_PROJECTS:
+        while len(self._versions) > self._max_projects:
             del self._versions[next(iter(self._versions))]
 
     def versions(self, project: str | None = None) -> list[str]:

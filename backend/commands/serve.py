@@ -15,10 +15,11 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from backend.answering import Images
 from backend.app import GRACE_SHARE, Backend, create_app
 from backend.building import build_engine, build_images
 from backend.engine.api import Engine
@@ -33,17 +34,21 @@ LATE_S = 2.0
 EXIT_FAILED = 1
 
 
-def serve(settings: Settings) -> int:
+def serve(
+    settings: Settings,
+    make_engine: Callable[[Settings], Engine] = build_engine,
+    make_images: Callable[[Settings], Images] = build_images,
+) -> int:
     """Run until told to stop; return the exit code."""
     configure_logging(settings.log_level)
     log.info("settings: %r", settings)
-    return asyncio.run(_serve(settings, build_engine(settings)))
+    return asyncio.run(_serve(settings, make_engine(settings), make_images))
 
 
-async def _serve(settings: Settings, engine: Engine) -> int:
+async def _serve(settings: Settings, engine: Engine, make_images: Callable[[Settings], Images]) -> int:
     listener = _listen(settings.host, settings.port)
     try:
-        app = create_app(settings, engine, build_images(settings))
+        app = create_app(settings, engine, make_images(settings))
     except PrelabelError:
         listener.close()
         raise

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from backend.errors import BadRequest, BodyTimeout, EngineBusy, PayloadTooLarge, UnsupportedBody
-from backend.http.parser import MAX_PLAIN_BYTES
+from backend.http.parser import MAX_PLAIN_BYTES, PARSE_S
 
 
 class ClientGone(Exception):
@@ -25,12 +25,16 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """`max_large` bodies above MAX_PLAIN_BYTES are held in memory at once; others wait up to `slot_wait_s`."""
+    """`max_large` bodies above MAX_PLAIN_BYTES are held in memory at once; others wait up to `slot_wait_s`.
+
+    `parse_s`: for one of them, once all of it is here.
+    """
 
     max_bytes: int
     read_s: float = 30.0
     max_large: int = 4
     slot_wait_s: float = 20.0
+    parse_s: float = PARSE_S
 
 
 class BodyReader:

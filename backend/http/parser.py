@@ -31,7 +31,8 @@ PARSE_S = 60.0
 
 
 class BodyParser:
-    def __init__(self) -> None:
+    def __init__(self, limit_s: float = PARSE_S) -> None:
+        self._limit_s = limit_s
         self._pool: ProcessPoolExecutor | None = None
 
     async def run(self, num_bytes: int, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -41,7 +42,7 @@ class BodyParser:
         loop = asyncio.get_running_loop()
         pool = self._open_pool()
         try:
-            async with asyncio.timeout(PARSE_S):
+            async with asyncio.timeout(self._limit_s):
                 return await loop.run_in_executor(pool, functools.partial(read, *args, **kwargs))
         except (BrokenProcessPool, TimeoutError):
             self.close()

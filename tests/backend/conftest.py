@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,16 @@ def _clean_environment() -> Iterator[None]:
             if name.startswith(("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_")):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """For a command that sends the log where it wants: afterwards it goes where it went."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import resource
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -17,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
+import psutil
 
 from backend.keeping import FILE_NAME
-from tests.backend.serving import predict_body, until
+from tests.backend.serving import predict_body
+from tests.limits import WAIT_S, until
 
 PROGRAM = "from tests.backend.served import main; main()"
-START_S = 40.0
-END_S = 40.0
 
 
 class Running:
@@ -41,11 +39,12 @@ class Running:
         self.lines.extend(iter(self.process.stdout.readline, ""))
 
     def wait_for(self, words: str) -> str:
-        until(lambda: any(words in line for line in self.lines), START_S)
+        until(lambda: any(words in line for line in self.lines) or self.process.poll() is not None, words)
+        assert words in self.output, self.output
         return next(line for line in self.lines if words in line)
 
     def end(self) -> int:
-        code = self.process.wait(END_S)
+        code = self.process.wait(WAIT_S)
         self._reader.join()
         return code
 
@@ -75,6 +74,11 @@ def address(line: str) -> str:
     return found[0]
 
 
+def descendants(pid: int) -> list[int]:
+    """Every process that this one started, theirs too."""
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
 class Served(Running):
     """A server that is ready. `steer` is the folder `scripted_process` looks into."""
 
@@ -84,7 +88,7 @@ class Served(Running):
         self.steer = steer
         self.url = address(self.wait_for("Model loaded successfully!"))
         self.port = int(self.url.rpartition(":")[2])
-        self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+        self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=WAIT_S)
 
     def predict(self, *tasks: dict[str, Any], **params: Any) -> httpx.Response:
         return self.client.post("/predict", json=predict_body(*tasks, **params))
@@ -94,7 +98,7 @@ class Served(Running):
 
     def is_listening(self) -> bool:
         with suppress(ConnectionError):
-            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+            socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S).close()
             return True
         return False
 
@@ -111,14 +115,7 @@ class Served(Running):
 
     def children(self) -> list[int]:
         """Every process it started, theirs too."""
-        found: list[int] = []
-        parents = [self.process.pid]
-        while parents:
-            for path in Path(f"/proc/{parents.pop()}/task").glob("*/children"):
-                pids = [int(pid) for pid in path.read_text().split()]
-                parents += pids
-                found += pids
-        return found
+        return descendants(self.process.pid)
 
     @contextmanager
     def full_disk(self) -> Iterator[None]:
@@ -129,10 +126,6 @@ class Served(Running):
             yield
         finally:
             resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
-
-    def kill(self) -> None:
-        os.kill(self.process.pid, signal.SIGKILL)
-        self.end()
 
 
 @contextmanager
@@ -165,7 +158,5 @@ def main() -> None:
 
     options = EngineOptions(model="garments", quantised_dir=Path(sys.argv[1]))
     limits = EngineLimits(restart_backoff_s=0.01)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serve, "build_engine", lambda settings: EngineClient(options, limits, scripted_process.main))
-        patch.setattr(serve, "build_images", lambda settings: FakeImages())
-        sys.exit(serve.serve(load_settings()))
+    engine = EngineClient(options, limits, scripted_process.main)
+    sys.exit(serve.serve(load_settings(), lambda settings: engine, lambda settings: FakeImages()))

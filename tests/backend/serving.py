@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import socket
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import uvicorn
 
 from backend.app import create_app
+from backend.core import Timing
+from backend.delivery.pace import DeliveryLimits
 from backend.http.bodies import BodyLimits
 from backend.settings import Settings, load_settings
+from tests.backend.steered import SteeredTime
 from tests.fakes import FakeEngine, FakeImages
+from tests.limits import TEST_S, WAIT_S, until
 
 CONFIG = """<View>
   <Image name="image" value="$image"/>
@@ -32,17 +36,45 @@ CAPTION = "一位年轻女性身穿白色长款连衣裙，手持米色折叠遮
 ANSWER = {"caption": CAPTION, "category": (("服饰", "女装", "连衣裙"),), "season": ("冬季",)}
 
 
+NEVER_S = 10**9
+
+
 class Server:
-    def __init__(self, port: int, settings: Settings, engine: FakeEngine, images: FakeImages) -> None:
+    def __init__(
+        self, port: int, settings: Settings, engine: FakeEngine, images: FakeImages, steered: SteeredTime
+    ) -> None:
         self.port = port
         self.settings = settings
         self.engine = engine
         self.images = images
         self.url = f"http://127.0.0.1:{port}"
-        self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+        self.time = steered
+        self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=WAIT_S)
 
     def predict(self, *tasks: dict[str, Any], config: str = CONFIG, **params: Any) -> httpx.Response:
         return self.client.post("/predict", json=predict_body(*tasks, config=config, **params))
+
+    def post_late(self, body: dict[str, Any], when: Callable[[], object]) -> httpx.Response:
+        """Ask /predict, and let the deadline of the request strike when `when()` is true."""
+        with ThreadPoolExecutor(1) as beside:
+            asking = beside.submit(self.client.post, "/predict", json=body)
+            try:
+                until(lambda: asking.done() or when())
+            finally:
+                self.time.put_forward(self.settings.predict_deadline_s)
+            return asking.result()
+
+    def predict_late(self, *tasks: dict[str, Any], when: Callable[[], object]) -> httpx.Response:
+        """As `post_late`, for these tasks."""
+        return self.post_late(predict_body(*tasks), when)
+
+    def asked(self, body: dict[str, Any]) -> AbstractContextManager[None]:
+        return asked(self.port, body)
+
+    @property
+    def num_left(self) -> int:
+        """How many clients the server has seen leave without a reply."""
+        return int(self.metric("prelabel_requests_total", route="/predict", status="499"))
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of one sample of /metrics, 0 if it is not there."""
@@ -53,13 +85,23 @@ class Server:
                 return float(value)
         return 0.0
 
-    def raw(self, data: bytes, *, timeout_s: float = 10, then_close: bool = False) -> bytes:
+    def raw(self, data: bytes, *, then_close: bool = False) -> bytes:
         """Send bytes as they are and return everything that comes back until the server closes."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S) as connection:
             connection.sendall(data)
             if then_close:
                 connection.shutdown(socket.SHUT_WR)
             return read_all(connection)
+
+
+@contextmanager
+def asked(port: int, body: dict[str, Any]) -> Iterator[None]:
+    """A client that asks /predict, and leaves without a reply at the end of the block."""
+    content = json.dumps(body).encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(content))
+        connection.sendall(content)
+        yield
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -79,39 +121,37 @@ def serving(
     *,
     body_limits: BodyLimits | None = None,
     images: Any = None,
+    delivery: DeliveryLimits | None = None,
     **settings: Any,
 ) -> Iterator[Server]:
+    """`prelabel serve` in a thread. A request's deadline is so far away that it strikes only in `post_late`."""
+    before = set(multiprocessing.active_children())
     engine = engine or FakeEngine(ANSWER)
     images = images or FakeImages()
-    chosen = load_settings({"data_dir": data_dir, **settings})
-    app = create_app(chosen, engine, images, body_limits)
-    config = uvicorn.Config(app, http="h11", ws="none", log_config=None, access_log=False, lifespan="on")
+    steered = SteeredTime()
+    chosen = load_settings({"data_dir": data_dir, **settings}).model_copy(update={"predict_deadline_s": TEST_S})
+    body_limits = body_limits or BodyLimits(chosen.max_body_bytes, read_s=NEVER_S, slot_wait_s=NEVER_S, parse_s=NEVER_S)
+    app = create_app(chosen, engine, images, body_limits, Timing(steered.wall, WAIT_S, delivery or DeliveryLimits()))
+    config = uvicorn.Config(
+        app, http="h11", ws="none", log_config=None, access_log=False, lifespan="on",
+        timeout_keep_alive=NEVER_S, timeout_graceful_shutdown=30,
+    )  # fmt: skip
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],))
+        thread = threading.Thread(target=lambda: steered.run(server.serve([listener])))
         thread.start()
         try:
-            until(lambda: server.started)
-            running = Server(listener.getsockname()[1], chosen, engine, images)
+            until(lambda: server.started or not thread.is_alive())
+            running = Server(listener.getsockname()[1], chosen, engine, images, steered)
             with running.client:
                 yield running
         finally:
             server.should_exit = True
-            thread.join(20)
+            steered.call(app.state.backend.core.worker.answer_now)  # whoever still waits for a reply gets it
+            thread.join(WAIT_S)
+            for child in set(multiprocessing.active_children()) - before:  # it was told to end, and may need a moment
+                child.join(WAIT_S)
     assert not thread.is_alive(), "the server did not stop"
-
-
-def look_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What went out in a reply is looked up in Label Studio as soon as the reply has ended."""
-    monkeypatch.setattr("backend.durable.CHECK_S", 0.3)
-    monkeypatch.setattr("backend.durable.CHECK_PER_PREDICTION_S", 0.0, raising=False)
-
-
-def until(condition: Any, timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def task(task_id: int = 1, image: str = "", **data: Any) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from backend import addresses
 from backend.addresses import HeldAddresses, for_disk, is_withheld
 from tests.backend.gate import GateEngine
-from tests.backend.serving import ANSWER, serving, task, until
+from tests.backend.serving import ANSWER, serving, task
 from tests.fakes import FakeEngine
+from tests.limits import until
 
 SIGNED = "https://oss.example/1.jpg?Expires=1700000000&OSSAccessKeyId=c4n4ry&Signature=c4n4ry"
 
@@ -54,9 +54,8 @@ def test_a_key_in_an_address_is_not_stored(url: str, stored: str) -> None:
     assert is_withheld(stored)
 
 
-def test_only_the_newest_addresses_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(addresses, "MAX_HELD", 2)
-    held = HeldAddresses()
+def test_only_the_newest_addresses_are_held() -> None:
+    held = HeldAddresses(max_held=2)
     for number in range(3):
         held.hold(number, f"https://x/{number}?key=1")
     assert held.whole(0, "https://x/0#withheld") == "https://x/0#withheld"
@@ -68,8 +67,9 @@ def test_only_the_newest_addresses_are_held(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_picture_behind_a_key_is_done_after_the_deadline_and_its_key_stays_off_the_disk(tmp_path: Path) -> None:
     engine = GateEngine()
-    with serving(tmp_path, engine, predict_deadline_s=0.3) as server:
-        assert server.predict(task(1, SIGNED), task(2)).json()["results"] == [[], []]
+    with serving(tmp_path, engine) as server:
+        late = server.predict_late(task(1, SIGNED), task(2), when=lambda: engine.num_asked == 2)
+        assert late.json()["results"] == [[], []]
         engine.open()
         until(lambda: engine.num_done == 2)
         assert SIGNED in server.images.fetched
@@ -80,8 +80,9 @@ def test_a_picture_behind_a_key_is_done_after_the_deadline_and_its_key_stays_off
 
 
 def test_after_a_restart_a_picture_behind_a_key_has_to_be_asked_for_again(tmp_path: Path) -> None:
-    with serving(tmp_path, GateEngine(), predict_deadline_s=0.3, stop_s=2) as server:
-        server.predict(task(1, SIGNED), task(2))
+    engine = GateEngine()
+    with serving(tmp_path, engine, stop_s=2) as server:
+        server.predict_late(task(1, SIGNED), task(2), when=lambda: engine.num_asked == 2)
     with serving(tmp_path, FakeEngine(ANSWER)) as server:
         until(lambda: server.client.get("/status.json").json()["projects"][0]["failures"] == {"address_withheld": 1})
         assert server.predict(task(1, SIGNED)).json()["results"][0]["result"]

@@ -9,7 +9,6 @@ from dataclasses import astuple, replace
 
 import pytest
 
-from backend import answering
 from backend.answering import Answered, Answerer, answer_of, prediction_of
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
@@ -21,6 +20,7 @@ from label_config import parse_label_config
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, CONFIG
 from tests.fakes import FakeEngine, FakeFetched, FakeImages
+from tests.limits import eventually
 
 RECIPE = recipe_of(parse_label_config(CONFIG), ProjectOptions(), 256)
 URL = "https://shop.example/1.jpg"
@@ -47,7 +47,7 @@ def test_those_who_ask_at_the_same_time_share_one_answer() -> None:
     async def test(answerer: Answerer) -> None:
         asking = [asyncio.ensure_future(_ask(answerer)) for _ in range(5)]
         other = asyncio.ensure_future(_ask(answerer, "https://shop.example/2.jpg"))
-        await asyncio.sleep(0.05)
+        await eventually(lambda: engine.num_asked == 2)
         engine.open()
         answers = await asyncio.gather(*asking)
         assert len({answer.key for answer in [*answers, await other]}) == 2
@@ -61,13 +61,13 @@ def test_one_who_leaves_takes_nothing_from_the_others_and_the_last_one_cancels()
 
     async def test(answerer: Answerer) -> None:
         first, second = (asyncio.ensure_future(_ask(answerer)) for _ in range(2))
-        await asyncio.sleep(0.05)
+        await eventually(lambda: engine.num_asked == 1)
         first.cancel()
-        await asyncio.sleep(0.05)
+        await asyncio.wait([first])
         assert engine.num_cancelled == 0
         second.cancel()
-        await asyncio.sleep(0.05)
-        assert engine.num_cancelled == 1
+        await asyncio.wait([second])
+        await eventually(lambda: engine.num_cancelled == 1)
         engine.open()
         assert (await _ask(answerer)).content
 
@@ -115,15 +115,15 @@ def test_what_is_only_on_its_way_to_the_store_is_not_asked_again() -> None:
     assert len(engine.requests) == 1
 
 
-def test_no_more_answers_are_kept_in_memory_than_stated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "MAX_RECENT", 2)
+def test_no_more_answers_are_kept_in_memory_than_stated() -> None:
     engine = FakeEngine(ANSWER)
 
-    async def test(answerer: Answerer) -> None:
+    async def go() -> None:
+        answerer = Answerer(engine, FakeImages(), Metrics(), max_recent=2)
         for url in ("a", "b", "c", "c", "a"):
             await _ask(answerer, url)
 
-    _run(engine, test)
+    asyncio.run(go())
     assert len(engine.requests) == 4
 
 

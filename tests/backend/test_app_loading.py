@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
-import socket
-import threading
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import httpx
 import pytest
 
+from backend.core import WATCH_S
 from backend.engine.api import EngineStatus
-from backend.engine.messages import Stats
+from backend.engine.messages import Finished, GenerateRequest, Ready, Stats
 from backend.errors import EngineBusy, EngineDead
-from tests.backend.serving import ANSWER, predict_body, serving, setup_body, task, until
+from tests.backend.gate import GateEngine
+from tests.backend.served import states
+from tests.backend.serving import ANSWER, predict_body, serving, setup_body, task
 from tests.fakes import READY, FakeEngine
+from tests.limits import until
+
+
+class HoldsBulk(FakeEngine):
+    """Answers only what a person waits for."""
+
+    async def generate(self, request: GenerateRequest) -> Finished:
+        if not request.interactive:
+            self.requests.append(request)
+            await asyncio.Event().wait()
+        return await super().generate(request)
+
+
+class LoadingEngine(FakeEngine):
+    """Loads until it is told that it is ready."""
+
+    def __init__(self) -> None:
+        super().__init__(ANSWER, ready=False)
+        self.num_waiting_for_it = 0
+        """Requests; not what looks after the engine, which waits a few seconds at a time."""
+
+    async def wait_ready(self, timeout_s: float) -> Ready:
+        if timeout_s <= WATCH_S:
+            return await super().wait_ready(timeout_s)
+        self.num_waiting_for_it += 1
+        try:
+            return await super().wait_ready(timeout_s)
+        finally:
+            self.num_waiting_for_it -= 1
+
 
 READY_STATUS = EngineStatus("ready", "ready", 1.0, READY)
 
@@ -52,18 +85,19 @@ def test_another_model_setting_forgets_the_remembered_name(tmp_path: Path) -> No
 
 
 def test_predict_waits_for_a_model_that_becomes_ready_in_time(tmp_path: Path) -> None:
-    engine = FakeEngine(ANSWER, ready=False)
-    with serving(tmp_path, engine) as server:
-        timer = threading.Timer(0.2, setattr, (engine, "status", READY_STATUS))
-        timer.start()
-        assert server.predict(task()).json()["results"][0]["result"]
-        timer.join()
+    engine = LoadingEngine()
+    with serving(tmp_path, engine) as server, ThreadPoolExecutor(1) as beside:
+        asking = beside.submit(server.predict, task())
+        until(lambda: engine.num_waiting_for_it == 1)
+        engine.status = READY_STATUS
+        assert asking.result().json()["results"][0]["result"]
 
 
 @pytest.mark.parametrize("num_tasks", [1, 3])
 def test_predict_is_503_with_retry_after_when_the_model_is_not_ready_in_time(tmp_path: Path, num_tasks: int) -> None:
-    with serving(tmp_path, FakeEngine(ANSWER, ready=False), predict_deadline_s=0.2) as server:
-        reply = server.predict(*(task(n) for n in range(num_tasks)))
+    engine = LoadingEngine()
+    with serving(tmp_path, engine) as server:
+        reply = server.predict_late(*(task(n) for n in range(num_tasks)), when=lambda: engine.num_waiting_for_it)
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "engine_not_ready")
         assert int(reply.headers["retry-after"]) >= 1
         assert server.images.fetched == []
@@ -80,20 +114,6 @@ def test_a_model_that_cannot_be_loaded_is_told_everywhere(tmp_path: Path) -> Non
         assert server.predict(task()).status_code == 503
 
 
-def test_at_the_deadline_the_finished_tasks_are_returned_and_the_rest_goes_on(tmp_path: Path) -> None:
-    engine = FakeEngine(ANSWER, delay_s=0.15)
-    with serving(tmp_path, engine, max_slots=1, predict_deadline_s=0.5) as server:
-        results = server.predict(*(task(n) for n in range(20))).json()["results"]
-        assert len(results) == 20
-        assert results[0]["result"]
-        assert results[-1] == []
-        assert all(result == [] or result["result"] for result in results)
-        late = server.metric("prelabel_task_failures_total", reason="deadline")
-        assert late == results.count([])
-        until(lambda: server.client.get("/health").json()["work"]["waiting"] == 0)
-        assert (len(engine.requests), engine.num_cancelled) == (20, 0)
-
-
 def test_an_engine_that_dies_on_every_task_leaves_them_eligible(tmp_path: Path) -> None:
     engine = FakeEngine(ANSWER)
     engine.failure = EngineDead("the engine process ended")
@@ -107,11 +127,11 @@ def test_an_engine_that_dies_on_every_task_leaves_them_eligible(tmp_path: Path) 
 def test_a_busy_engine_is_asked_again_until_it_has_room(tmp_path: Path) -> None:
     engine = FakeEngine(ANSWER)
     engine.failure = EngineBusy("512 requests are waiting already")
-    with serving(tmp_path, engine) as server:
-        timer = threading.Timer(0.3, setattr, (engine, "failure", None))
-        timer.start()
-        assert server.predict(task(1)).json()["results"][0]["result"]
-        timer.join()
+    with serving(tmp_path, engine) as server, ThreadPoolExecutor(1) as beside:
+        asking = beside.submit(server.predict, task(1))
+        until(lambda: len(engine.requests) >= 2)
+        engine.failure = None
+        assert asking.result().json()["results"][0]["result"]
 
 
 @pytest.mark.parametrize("state", ["restarting", "loading"])
@@ -119,11 +139,12 @@ def test_tasks_are_taken_while_a_known_model_is_started_again(
     tmp_path: Path, state: Literal["restarting", "loading"]
 ) -> None:
     engine = FakeEngine(ANSWER)
-    with serving(tmp_path, engine, predict_deadline_s=0.3) as server:
+    with serving(tmp_path, engine) as server:
         assert server.predict(task(1)).json()["results"][0]["result"]
         until((tmp_path / "model.json").exists)
         engine.status = EngineStatus(state)
-        assert server.predict(task(2), task(3)).json()["results"] == [[], []]
+        late = server.predict_late(task(2), task(3), when=lambda: states(tmp_path).get("queued") == 2)
+        assert late.json()["results"] == [[], []]
         until(lambda: server.client.get("/health").json()["work"]["waiting"] == 2)
         engine.status = READY_STATUS
         until(lambda: server.client.get("/health").json()["work"]["waiting"] == 0)
@@ -132,7 +153,7 @@ def test_tasks_are_taken_while_a_known_model_is_started_again(
 
 def test_a_model_that_cannot_be_started_again_takes_no_tasks(tmp_path: Path) -> None:
     engine = FakeEngine(ANSWER)
-    with serving(tmp_path, engine, predict_deadline_s=0.3) as server:
+    with serving(tmp_path, engine) as server:
         until((tmp_path / "model.json").exists)
         engine.status = EngineStatus("failed", message="it died six times")
         assert server.predict(task(1), task(2)).status_code == 503
@@ -160,53 +181,44 @@ def test_metrics_tell_what_the_engine_has_done(tmp_path: Path) -> None:
 
 
 def test_a_person_who_leaves_cancels_what_the_store_does_not_keep(tmp_path: Path) -> None:
-    engine = FakeEngine(ANSWER, delay_s=30)
+    engine = GateEngine()
     with serving(tmp_path, engine) as server:
-        with pytest.raises(httpx.ReadTimeout):
-            server.client.post("/predict", json=predict_body(task(1), context={"result": []}), timeout=0.3)
+        with server.asked(predict_body(task(1), context={"result": []})):
+            until(lambda: engine.num_asked == 1)
         until(lambda: engine.num_cancelled == 1)
-        engine.delay_s = 0
+        engine.open()
         assert server.predict(task(1)).json()["results"][0]["result"]
 
 
 def test_many_people_who_leave_free_every_place(tmp_path: Path) -> None:
-    engine = FakeEngine(ANSWER, delay_s=30)
+    engine = GateEngine()
     with serving(tmp_path, engine, max_requests=20) as server:
-        body = httpx.Request("POST", server.url, json=predict_body(task(1), context={"result": []})).content
-        request = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(60)]
-        for client in clients:
-            client.sendall(request)
-        until(lambda: engine.requests)
-        for client in clients:
-            client.close()
-        until(lambda: engine.num_cancelled == len(engine.requests))
-        engine.delay_s = 0
-        until(lambda: server.predict(task(1)).status_code == 200)
+        with ExitStack() as clients:
+            for number in range(60):
+                clients.enter_context(server.asked(predict_body(task(number), context={"result": []})))
+            until(lambda: engine.num_asked == 8)
+            until(lambda: server.metric("prelabel_requests_total", route="/predict", status="503") == 40)
+        until(lambda: server.num_left == 20)
+        assert engine.num_cancelled == engine.num_asked
+        engine.open()
+        assert server.predict(task(1)).status_code == 200
 
 
 def test_too_many_requests_at_once_are_503_at_once(tmp_path: Path) -> None:
-    engine = FakeEngine(ANSWER, delay_s=1)
-    with serving(tmp_path, engine, max_requests=1) as server:
-        first = threading.Thread(target=server.predict, args=(task(1),))
-        first.start()
-        until(lambda: engine.requests)
-        reply = httpx.post(server.url + "/predict", json=predict_body(task(2)), trust_env=False)
-        first.join()
+    engine = GateEngine()
+    with serving(tmp_path, engine, max_requests=1) as server, server.asked(predict_body(task(1))):
+        until(lambda: engine.num_asked == 1)
+        reply = server.predict(task(2))
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "engine_busy")
         assert reply.headers["retry-after"]
 
 
 def test_a_person_is_served_while_bulk_work_holds_every_bulk_place(tmp_path: Path) -> None:
-    engine = FakeEngine(ANSWER, delay_s=0.5)
-    with serving(tmp_path, engine, max_slots=1, predict_deadline_s=2) as server:
-        bulk = threading.Thread(target=server.predict, args=tuple(task(n) for n in range(8)))
-        bulk.start()
-        until(lambda: len(engine.requests) == 2)
-        server_2 = httpx.post(server.url + "/predict", json=predict_body(task(99)), trust_env=False)
-        assert server_2.json()["results"][0]["result"]
-        assert len(engine.requests) < 8
-        bulk.join()
+    engine = HoldsBulk(ANSWER)
+    with serving(tmp_path, engine, max_slots=1) as server, server.asked(predict_body(*(task(n) for n in range(8)))):
+        until(lambda: states(tmp_path) == {"running": 2, "queued": 6} and len(engine.requests) == 2)
+        assert server.predict(task(99)).json()["results"][0]["result"]
+        assert states(tmp_path) == {"running": 2, "queued": 6, "returned": 1}
 
 
 def test_health_is_down_once_the_engine_is_stopped(tmp_path: Path) -> None:

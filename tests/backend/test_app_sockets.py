@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
-import threading
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from backend.http.bodies import BodyLimits
 from tests.backend.serving import Server, predict_body, read_all, serving, task
+from tests.limits import TEST_S, WAIT_S, until
 
 LIMIT = 20_000
 HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
@@ -19,7 +20,7 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, _clean_environment: None) -> Iterator[Server]:
-    limits = BodyLimits(LIMIT, read_s=0.5)
+    limits = BodyLimits(LIMIT, read_s=TEST_S)
     with serving(tmp_path_factory.mktemp("data"), body_limits=limits) as running:
         yield running
 
@@ -55,18 +56,18 @@ def test_a_declared_length_over_the_limit_is_refused_before_the_body_is_sent(ser
 def test_a_client_that_is_still_sending_a_small_body_gets_the_refusal_and_no_reset(
     server: Server, path: str, expected: int
 ) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+    refused = server.metric("prelabel_requests_total", status=str(expected))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
         connection.sendall(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n" % path.encode())
-        for _ in range(3):
-            time.sleep(0.05)  # the refusal is known by now
-            connection.sendall(b" " * 1_000)
+        until(lambda: server.metric("prelabel_requests_total", status=str(expected)) > refused)
+        connection.sendall(b" " * 3_000)
         reply = b"".join(iter(lambda: connection.recv(65_536), b""))  # raises where `read_all` would not
     assert status(reply) == expected
     assert b"connection: close" in reply.lower()
 
 
 def test_a_small_body_that_never_comes_holds_up_no_refusal(server: Server) -> None:
-    reply = server.raw(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n", timeout_s=5)
+    reply = server.raw(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n")
     assert status(reply) == 404
 
 
@@ -83,36 +84,25 @@ def test_a_chunked_body_within_the_limit_is_served(server: Server) -> None:
     assert status(reply) == 200
 
 
-def test_a_body_that_does_not_come_is_cut_with_408(server: Server) -> None:
-    reply = server.raw(HEAD + b"Content-Length: 100\r\n\r\n{")
+@pytest.mark.parametrize("drips", [b"", b" "], ids=["nothing comes", "bytes keep coming"])
+def test_a_body_that_is_not_whole_in_time_is_cut_with_408(server: Server, drips: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
+        connection.sendall(HEAD + b"Content-Length: 10000\r\n\r\n{")
+
+        def is_answered() -> bool:
+            with suppress(OSError):  # it is closed already
+                connection.sendall(drips)
+            server.time.put_forward(TEST_S / 10)
+            return bool(select.select([connection], [], [], 0)[0])
+
+        until(is_answered)
+        reply = read_all(connection)
     assert (status(reply), code(reply)) == (408, "body_timeout")
-
-
-def test_a_body_that_drips_is_cut_although_bytes_keep_coming(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        connection.sendall(HEAD + b"Content-Length: 10000\r\n\r\n")
-        stop = threading.Event()
-
-        def drip() -> None:
-            while not stop.wait(0.05):
-                try:
-                    connection.sendall(b" ")
-                except OSError:
-                    return
-
-        thread = threading.Thread(target=drip)
-        thread.start()
-        try:
-            reply = read_all(connection)
-        finally:
-            stop.set()
-            thread.join()
-    assert status(reply) == 408
 
 
 def test_a_client_that_leaves_in_its_body_harms_nobody(server: Server) -> None:
     for _ in range(20):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
             connection.sendall(HEAD + b"Content-Length: 5000\r\n\r\n{")
     assert server.predict(task()).status_code == 200
 

@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 
 from backend.background_process import BackgroundProcess, ProcessFailed, free_port
+from tests.limits import WAIT_S, until
 
 SERVER = """
 import http.server, subprocess, sys
@@ -47,10 +47,7 @@ def ended(pid: int) -> bool:
 
 
 def wait_ended(pid: int) -> None:
-    deadline = time.monotonic() + 20
-    while not ended(pid):
-        assert time.monotonic() < deadline, f"process {pid} still runs"
-        time.sleep(0.05)
+    until(lambda: ended(pid), f"the end of process {pid}")
 
 
 @pytest.fixture
@@ -61,21 +58,19 @@ def log(tmp_path: Path) -> Path:
 def test_the_whole_group_ends_with_the_block(log: Path) -> None:
     port = free_port()
     with BackgroundProcess("It", python(SERVER, str(port)), os.environ, log) as process:
-        process.wait_until_answers(f"http://127.0.0.1:{port}/", 30, ok)
+        process.wait_until_answers(f"http://127.0.0.1:{port}/", WAIT_S, ok)
         child = int(log.read_text().split()[1])
         assert not ended(child)
     wait_ended(process.pid)
     wait_ended(child)
 
 
-def test_a_process_that_ignores_the_request_to_end_is_killed(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.background_process.STOP_S", 0.5)
+def test_a_process_that_ignores_the_request_to_end_is_killed(log: Path) -> None:
     stubborn = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
     )
-    with BackgroundProcess("It", python(stubborn), os.environ, log) as process:
-        while "up" not in log.read_text():
-            time.sleep(0.02)
+    with BackgroundProcess("It", python(stubborn), os.environ, log, stop_s=0.1) as process:
+        until(lambda: "up" in log.read_text())
     assert not process.running
 
 
@@ -85,7 +80,7 @@ def test_a_process_that_ends_is_noticed_at_once_with_the_end_of_its_log(log: Pat
         BackgroundProcess("It", python(code), os.environ, log) as process,
         pytest.raises(ProcessFailed) as caught,
     ):
-        process.wait_until_answers("http://127.0.0.1:1/", 60, ok)
+        process.wait_until_answers("http://127.0.0.1:1/", WAIT_S, ok)
     assert "It ended with exit code 3." in str(caught.value)
     assert "the port is taken" in str(caught.value)
     assert str(log) in str(caught.value)

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import errno
 import sqlite3
-import threading
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from backend import cli
-from backend.commands import serve
+from backend.engine.api import EngineStatus
 from backend.keeping import FILE_NAME, LOCK_NAME
 from tests.backend.gate import GateEngine
 from tests.backend.served import served, states
-from tests.backend.serving import predict_body, serving, setup_body, task, until
-from tests.fakes import FakeEngine, FakeImages
-
-HEALTH_S = 1.0
-"""What Label Studio gives /health."""
-LOCKED_S = 7.0
-"""Longer than a write waits."""
+from tests.backend.serving import ANSWER, asked, predict_body, serving, setup_body, task
+from tests.fakes import READY, FakeEngine
+from tests.limits import until
 
 
 def test_on_a_full_disk_people_are_served_bulk_work_waits_and_all_goes_on_when_there_is_space(tmp_path: Path) -> None:
     bulk = [task(n) for n in range(10)]
-    with served(tmp_path, predict_deadline_s=0.5, max_slots=2) as server:
+    with served(tmp_path, predict_deadline_s=95, max_slots=2) as server:
         (server.steer / "gate").write_text("0")
-        assert server.predict(*bulk).json()["results"] == [[]] * 10
+        with asked(server.port, predict_body(*bulk)):
+            until(lambda: states(server.data_dir) == {"running": 4, "queued": 6})
         with server.full_disk():
             (server.steer / "gate").write_text("5")
             until(lambda: server.num_answered() == 4)  # as many as are in work at once: none of them can be stored
@@ -40,15 +34,15 @@ def test_on_a_full_disk_people_are_served_bulk_work_waits_and_all_goes_on_when_t
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
             setup = server.client.post("/setup", json=setup_body(extra_params={"language": "en"}))
             assert setup.json()["model_version"]
-            assert server.client.get("/health", timeout=HEALTH_S).json()["status"] == "UP"
+            assert server.client.get("/health").json()["status"] == "UP"
             assert server.json("/status.json")["projects"][0]["num_done"] == 0
             assert server.client.get("/status").status_code == 200
             server.wait_for("the projects' extra params could not be saved: File too large")
             (server.steer / "gate").unlink()
-            time.sleep(1)  # it must not go on and on computing what it cannot store
-            assert server.num_answered() == 5
-        until(lambda: states(server.data_dir) == {"done": 10}, 40)
-        assert server.num_answered() == 11
+            assert server.predict(task(98)).json()["results"][0]["result"], "another person"
+            assert server.num_answered() == 4 + 2, "it goes on and on computing what it cannot store"
+        until(lambda: states(server.data_dir) == {"done": 10})
+        assert server.num_answered() == 10 + 2
         assert all(result["result"] for result in server.predict(*bulk).json()["results"])
         assert server.output.count("the store has trouble") == 1
         assert "Traceback" not in server.output
@@ -60,71 +54,51 @@ def test_on_a_full_disk_people_are_served_bulk_work_waits_and_all_goes_on_when_t
 
 
 def test_what_is_remembered_beside_the_store_may_fail_to_be_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(handle: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("backend.state.os.fsync", full)
-    with serving(tmp_path) as server:
+    engine = FakeEngine(ANSWER, ready=False)
+    with serving(tmp_path, engine) as server:
+        for name in ("projects.json", "model.json"):
+            (tmp_path / name).mkdir()
+        engine.status = EngineStatus("ready", "ready", 1.0, READY)
+        until(lambda: "the model's name could not be saved: Is a directory" in caplog.messages)
         setup = setup_body(extra_params={"extra_instructions": "Mention the collar."})
         version = server.client.post("/setup", json=setup).json()["model_version"]
         assert server.predict(task(1)).json()["results"][0]["model_version"] == version, (
             "they hold until the next start"
         )
-        until(lambda: sum("could not be saved: No space left" in line for line in caplog.messages) == 2)
-    assert not list(tmp_path.glob("*.json*"))
+        assert sum("could not be saved: Is a directory" in line for line in caplog.messages) == 2
+    assert sorted(path.name for path in tmp_path.glob("*.json*")) == ["model.json", "projects.json"]
 
 
 @contextmanager
-def somebody_who_looks(url: str) -> Iterator[list[int]]:
-    """Asks for the pages again and again, each with Label Studio's patience; the statuses it got."""
-    stop, got = threading.Event(), list[int]()
-
-    def look() -> None:
-        with httpx.Client(base_url=url, trust_env=False, timeout=HEALTH_S) as client:
-            while not stop.wait(0.05):
-                for path in ("/health", "/livez", "/status.json", "/status", "/metrics"):
-                    try:
-                        got.append(client.get(path).status_code)
-                    except httpx.HTTPError:
-                        got.append(0)
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        yield got
-    finally:
-        stop.set()
-        looking.join()
-
-
-@contextmanager
-def held(path: Path, seconds: float) -> Iterator[None]:
-    """Another program writes to the file for so long."""
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+def held(path: Path) -> Iterator[None]:
+    """Another program writes to the file."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        letting_go = threading.Timer(seconds, other.execute, ("ROLLBACK",))
-        letting_go.start()
-        yield
-        letting_go.join()
+        try:
+            yield
+        finally:
+            other.execute("ROLLBACK")
 
 
 def test_while_another_program_holds_the_file_every_page_answers_and_nothing_is_lost(tmp_path: Path) -> None:
     engine = GateEngine(2)
-    with serving(tmp_path, engine, max_slots=2) as server:
-        with pytest.raises(httpx.ReadTimeout):
-            server.client.post("/predict", json=predict_body(*(task(n) for n in range(10))), timeout=0.3)
-        until(lambda: states(tmp_path) == {"done": 2, "running": 4, "queued": 4})
-        with held(tmp_path / FILE_NAME, LOCKED_S), somebody_who_looks(server.url) as got:
+    with serving(tmp_path, engine, max_slots=2) as server, ThreadPoolExecutor(2) as beside:
+        with server.asked(predict_body(*(task(n) for n in range(10)))):
+            until(lambda: states(tmp_path) == {"done": 2, "running": 4, "queued": 4})
+        until(lambda: server.num_left == 1)
+        with held(tmp_path / FILE_NAME):
             engine.open()
-            assert server.predict(task(99)).json()["results"][0]["result"]
-            assert server.predict(task(20), task(21)).status_code in (200, 503)
-        assert set(got) == {200}
-        until(lambda: set(states(tmp_path)) <= {"done", "returned"}, 40)
-        assert sum(states(tmp_path).values()) >= 10
+            person = beside.submit(server.predict, task(99))
+            bulk = beside.submit(server.predict, task(20), task(21))
+            for path in ("/health", "/livez", "/status.json", "/status", "/metrics"):
+                assert server.client.get(path).status_code == 200
+            assert person.result().json()["results"][0]["result"]
+            assert bulk.result().status_code == 503
+        until(lambda: states(tmp_path) == {"done": 10})
         assert all(result["result"] for result in server.predict(task(30), task(31)).json()["results"])
-        assert engine.num_done <= 15, "something was computed twice"
+        assert engine.num_done == 10 + 1 + 2, "something was computed twice"
 
 
 def garbage(path: Path) -> None:
@@ -178,6 +152,7 @@ def a_lock_that_is_a_folder(data_dir: Path) -> None:
     (data_dir / LOCK_NAME).mkdir(parents=True)
 
 
+@pytest.mark.usefixtures("own_logging")
 @pytest.mark.parametrize(
     ("make", "code", "said"),
     [
@@ -201,13 +176,10 @@ def test_a_data_folder_it_cannot_serve_is_refused_in_one_line(
     if make is not below_a_file:
         data_dir.parent.mkdir()
     make(data_dir)
-    monkeypatch.setattr(serve, "build_engine", lambda settings: FakeEngine({}))
-    monkeypatch.setattr(serve, "build_images", lambda settings: FakeImages())
-    monkeypatch.setattr(serve, "configure_logging", lambda level: None)
     monkeypatch.setattr("sys.argv", ["prelabel", "serve", "--data-dir", str(data_dir), "--port", "0"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    error = capsys.readouterr().err
+    error = capsys.readouterr().err.splitlines(keepends=True)[-1]
     assert (ended.value.code, error.count("\n")) == (code, 1), error
     assert said in error
     assert str(data_dir) in error

@@ -6,11 +6,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from backend.delivery.client import MAX_REPLY_BYTES, CallFailed, PredictionsClient
@@ -19,16 +17,11 @@ from tests.backend.delivery.fake_server import FakeServer, fake_server
 from tests.backend.fake_label_studio import LEGACY_KEY, PERSONAL_KEY
 from tests.backend.gate import GateEngine
 from tests.backend.served import states
-from tests.backend.serving import CONFIG, Server, predict_body, serving, task, until
+from tests.backend.serving import CONFIG, Server, predict_body, serving, task
+from tests.limits import until
 
-HEALTH_S = 1.0
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The product's delivery with shorter waits."""
-    limits = partial(DeliveryLimits, poll_s=0.05, backoff_s=0.1, max_backoff_s=0.5, settle_s=0.2, probe_s=0.3)
-    monkeypatch.setattr("backend.delivery.loop.DeliveryLimits", limits)
+IMPATIENT = DeliveryLimits(poll_s=0.05, backoff_s=0.1, max_backoff_s=0.5, settle_s=0.2, probe_s=0.3)
+"""The product's delivery with shorter waits."""
 
 
 @pytest.fixture
@@ -41,12 +34,14 @@ def access(url: str, key: str = LEGACY_KEY) -> dict[str, Any]:
     return {"label_studio_url": url, "label_studio_api_key": key}
 
 
-def ask(server: Server, label_studio: FakeServer, number: int, num_tasks: int = 5) -> None:
-    """Ask for all tasks of a project; the engine's gate decides what the reply holds."""
-    project = label_studio.add_project(number, num_tasks, CONFIG)
+def ask(server: Server, label_studio: FakeServer, number: int, engine: GateEngine) -> None:
+    """Ask for all tasks of a project, before any of them is answered."""
+    project = label_studio.add_project(number, 5, CONFIG)
     tasks = [task(task_id) for task_id in sorted(label_studio.tasks[number])]
-    reply = server.client.post("/predict", json={**predict_body(*tasks), "project": project})
-    assert reply.json()["results"] == [[]] * num_tasks
+    num_before = engine.num_asked
+    body = {**predict_body(*tasks), "project": project}
+    reply = server.post_late(body, when=lambda: engine.num_asked == num_before + 5)
+    assert reply.json()["results"] == [[]] * 5
 
 
 def status(server: Server) -> Any:
@@ -59,9 +54,9 @@ def test_a_refused_key_is_told_and_delivery_goes_on_when_it_works_again(
     tmp_path: Path, label_studio: FakeServer, key: str
 ) -> None:
     engine = GateEngine()
-    with serving(tmp_path, engine, predict_deadline_s=0.2, **access(label_studio.url, key)) as server:
+    with serving(tmp_path, engine, delivery=IMPATIENT, **access(label_studio.url, key)) as server:
         keys, label_studio.keys = label_studio.keys, set()
-        ask(server, label_studio, 12)
+        ask(server, label_studio, 12, engine)
         engine.open()
         until(lambda: server.client.get("/health").json()["work"]["delivery"] == "paused")
         delivery = status(server)["delivery"]
@@ -106,8 +101,8 @@ def test_what_changed_under_the_work_is_not_pushed_and_the_page_says_why(
     tmp_path: Path, label_studio: FakeServer, change: Callable[[FakeServer], None], reason: str, said: str
 ) -> None:
     engine = GateEngine()
-    with serving(tmp_path, engine, predict_deadline_s=0.2, **access(label_studio.url)) as server:
-        ask(server, label_studio, 12)
+    with serving(tmp_path, engine, delivery=IMPATIENT, **access(label_studio.url)) as server:
+        ask(server, label_studio, 12, engine)
         change(label_studio)
         engine.open()
         until(lambda: status(server)["projects"][0]["failures"] == {reason: 5})
@@ -126,15 +121,15 @@ def test_one_projects_trouble_and_all_other_trouble_leave_order_and_other_projec
     faults = ("reset", "500", "502", "503", "200 html", "301", "413", "commit_reset", "commit_502", "commit_wrong")
     label_studio.fail("import", *faults)
     label_studio.down_for = {12}
-    with serving(tmp_path, engine, predict_deadline_s=0.2, **access(label_studio.url)) as server:
+    with serving(tmp_path, engine, delivery=IMPATIENT, **access(label_studio.url)) as server:
         for number in (12, 13, 14):
-            ask(server, label_studio, number)
+            ask(server, label_studio, number, engine)
         engine.open()
-        until(lambda: set(label_studio.stored()) == label_studio.tasks[13] | label_studio.tasks[14], 30)
+        until(lambda: set(label_studio.stored()) == label_studio.tasks[13] | label_studio.tasks[14])
         assert status(server)["delivery"]["last_error"]
         assert server.client.get("/health").json()["work"]["delivery"] == "push"
         label_studio.down_for = set()
-        until(lambda: states(tmp_path) == {"delivered": 15}, 30)
+        until(lambda: states(tmp_path) == {"delivered": 15})
     assert set(label_studio.stored().values()) == {1}
     for number in (12, 13, 14):
         assert [item["task"] for about, item in label_studio.rows if about == number] == sorted(
@@ -187,13 +182,12 @@ def test_a_reply_that_never_ends_is_left_in_time(chunk: bytes, every_s: float) -
 
 
 def test_a_label_studio_that_never_answers_holds_up_neither_the_pages_nor_the_end(tmp_path: Path) -> None:
-    with (
-        endless(b" ", 0.02) as url,
-        serving(tmp_path, GateEngine(10), predict_deadline_s=0.5, stop_s=2, **access(url)) as server,
-        httpx.Client(base_url=server.url, trust_env=False, timeout=HEALTH_S) as impatient,
-    ):
-        assert server.predict(*(task(n) for n in range(20))).json()["results"].count([]) == 10
-        for _ in range(20):
-            for path in ("/health", "/status.json", "/livez"):
-                assert impatient.get(path).status_code == 200
-    assert states(tmp_path) == {"returned": 10, "queued": 10}
+    engine = GateEngine(10)
+    with endless(b" ", 0.02) as url, serving(tmp_path, engine, max_slots=5, stop_s=2, **access(url)) as server:
+        late = server.predict_late(*(task(n) for n in range(25)), when=lambda: engine.num_asked == 10 + 2 * 5)
+        assert late.json()["results"].count([]) == 15
+        server.time.put_forward(300)  # the delivery asks whether what was in the reply has arrived, and waits
+        for path in ("/health", "/status.json", "/livez"):
+            assert server.client.get(path).status_code == 200
+    left = states(tmp_path)
+    assert (left["returned"], sum(left.values())) == (10, 25)

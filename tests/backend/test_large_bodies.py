@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from backend.errors import BadRequest, EngineBusy
 from backend.http.parser import MAX_PLAIN_BYTES, BodyParser
 from backend.http.requests import PredictBody, read_predict
-from tests.backend.serving import ANSWER, predict_body, serving, strict_json, task
-from tests.fakes import FakeEngine
+from tests.backend.serving import predict_body, serving, strict_json, task
+from tests.limits import WAIT_S
 
 LARGE = MAX_PLAIN_BYTES + 1
 
 
 @contextmanager
 def parsing() -> Iterator[BodyParser]:
-    parser = BodyParser()
-    yield parser
-    parser.close()
+    parser = BodyParser(WAIT_S)
+    try:
+        yield parser
+    finally:
+        parser.close()
+        for child in multiprocessing.active_children():
+            child.join(WAIT_S)
 
 
 def test_a_small_body_is_read_here_and_a_large_one_elsewhere() -> None:
@@ -74,27 +79,25 @@ def test_a_parser_process_that_dies_fails_its_request_and_is_replaced() -> None:
 
 
 def test_the_parser_process_ends_with_a_parent_that_was_killed() -> None:
-    code = "import os; from backend.http.parser import *; p = BodyParser(); p.warm_up(); p._pool.submit(int).result();"
+    code = f"import asyncio, os; from backend.http.parser import *; asyncio.run(BodyParser().run({LARGE}, int));"
     command = [sys.executable, "-c", code + "os.kill(os.getpid(), 9)"]
     # The pipe for the output is open until the last process that holds it has ended.
-    assert subprocess.run(command, stdout=subprocess.PIPE, timeout=60).returncode == -9
+    assert subprocess.run(command, stdout=subprocess.PIPE, timeout=WAIT_S).returncode == -9
 
 
 def test_health_is_answered_while_a_large_list_is_read_and_every_task_is_accounted_for(tmp_path: Path) -> None:
-    tasks = [task(n, f"https://a.example/{n}", note="x" * 1_000) for n in range(1_500)]
-    with serving(tmp_path, FakeEngine(ANSWER)) as server:
-        replies: list[httpx.Response] = []
-        body = predict_body(*tasks)
-        bulk = threading.Thread(
-            target=lambda: replies.append(httpx.post(server.url + "/predict", json=body, trust_env=False, timeout=60))
-        )
-        bulk.start()
-        num_answered = 0
-        while bulk.is_alive():
-            assert server.client.get("/health").status_code == 200
-            num_answered += 1
-        bulk.join()
-        results = strict_json(replies[0].text)["results"]
-        assert len(results) == len(tasks)
+    tasks = [task(n, f"https://a.example/{n}", note="x" * 15_000) for n in range(100)]
+    before = set(multiprocessing.active_children())
+    with serving(tmp_path) as server, ThreadPoolExecutor(1) as beside:
+        assert all(server.predict(*tasks).json()["results"])
+        [reader] = set(multiprocessing.active_children()) - before
+        assert reader.pid
+        os.kill(reader.pid, signal.SIGSTOP)
+        bulk = beside.submit(server.predict, *(task(n, note="x" * 15_000) for n in range(100, 200)))
+        for _ in range(20):
+            assert server.client.get("/health").json()["work"]["waiting"] == 0
+        assert not bulk.done()
+        os.kill(reader.pid, signal.SIGCONT)
+        results = strict_json(bulk.result().text)["results"]
+        assert len(results) == 100
         assert all(result["result"] for result in results)
-        assert num_answered > 3

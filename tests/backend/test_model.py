@@ -25,7 +25,7 @@ MISSING = "https://shop.example/missing.jpg"
 
 @pytest.fixture
 def runtime(tmp_path: Path) -> Iterator[Runtime]:
-    made = Runtime(load_settings({"data_dir": tmp_path, "predict_deadline_s": 0.5}), FakeEngine(ANSWER), FakeImages())
+    made = Runtime(load_settings({"data_dir": tmp_path, "predict_deadline_s": 95}), FakeEngine(ANSWER), FakeImages())
     share_runtime(made)
     yield made
     share_runtime(None)

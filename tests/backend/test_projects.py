@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from backend import projects
 from backend.projects import ProjectBook, ProjectOptions, read_options
 from backend.state import StateFile
 
@@ -102,11 +101,9 @@ def test_the_file_is_written_only_when_something_changed(tmp_path: Path) -> None
     asyncio.run(run())
 
 
-def test_the_number_of_projects_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projects, "MAX_PROJECTS", 3)
-
+def test_the_number_of_projects_is_bounded(tmp_path: Path) -> None:
     async def run() -> None:
-        kept = book(tmp_path)
+        kept = ProjectBook(StateFile(tmp_path / "projects.json"), DEFAULTS, max_projects=3)
         for number in range(5):
             await kept.remember(str(number), {"language": "en"})
             kept.note_version(str(number), f"v{number}")

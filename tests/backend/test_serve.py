@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -13,18 +13,18 @@ import pytest
 
 from backend.commands import serve
 from backend.errors import SettingsError, StoreUnusable
-from backend.keeping import FILE_NAME, open_store
+from backend.keeping import open_store
 from backend.settings import load_settings
-from backend.store import Store
 from tests.backend.served import Running, address, run_program
 from tests.backend.serving import predict_body, serving, task
-from tests.fakes import FakeEngine, FakeImages
+from tests.limits import WAIT_S
 
 PROGRAM = """
-import sys, threading
+import sys
 from backend.commands import serve
 from backend.engine.api import EngineStatus
 from backend.settings import load_settings
+from tests.limits import WAIT_S
 from tests.backend.serving import ANSWER
 from tests.fakes import READY, FakeEngine, FakeImages
 
@@ -32,54 +32,39 @@ class Loud(list):
     def append(self, request):
         print("a request is under way", flush=True)
 
-class Slow(FakeEngine):
+class Loads(FakeEngine):
     async def start(self):
-        threading.Timer(0.8, setattr, (self, "status", EngineStatus("ready", "ready", 1.0, READY))).start()
+        self.status = EngineStatus("ready", "ready", 1.0, READY)
 
-engine = Slow(ANSWER, ready=False, delay_s=float(sys.argv[2]))
+engine = Loads(ANSWER, ready=False, delay_s=float(sys.argv[2]))
 engine.requests = Loud()
-serve.build_engine = lambda settings: engine
-serve.build_images = lambda settings: FakeImages()
-settings = load_settings({"data_dir": sys.argv[1], "port": 0})
-sys.exit(serve.serve(settings))
+settings = load_settings({"data_dir": sys.argv[1], "port": 0, "stop_s": 600, "predict_deadline_s": 95})
+sys.exit(serve.serve(settings, lambda settings: engine, lambda settings: FakeImages()))
 """
 
 
-def running(folder: Path, delay_s: float = 0) -> AbstractContextManager[Running]:
+def running(folder: Path, delay_s: float) -> AbstractContextManager[Running]:
     return run_program(PROGRAM, str(folder), str(delay_s))
 
 
-def test_it_says_where_it_listens_what_it_loads_and_when_it_is_ready(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
+def test_it_says_where_it_listens_and_what_it_loads_and_finishes_a_request_before_it_ends(tmp_path: Path) -> None:
+    with running(tmp_path, delay_s=1) as server, ThreadPoolExecutor(1) as beside:
         listening = address(server.wait_for("Listening on"))
         ready = server.wait_for("Model loaded successfully! API on")
         assert address(ready) == listening
-        assert httpx.get(listening + "/health", trust_env=False).json()["status"] == "UP"
-        server.process.send_signal(signal.SIGINT)
-        assert server.end() == 0
-        output = "".join(server.lines)
-        assert output.index("Loading the model: weights 25%") < output.index("Model loaded")
-        assert "Traceback" not in output
-
-
-def test_a_request_under_way_is_finished_before_it_ends(tmp_path: Path) -> None:
-    with running(tmp_path, delay_s=1) as server:
-        url = address(server.wait_for("Model loaded successfully!"))
-        replies: list[httpx.Response] = []
+        assert httpx.get(listening + "/health", trust_env=False, timeout=WAIT_S).json()["status"] == "UP"
         body = predict_body(task())
-        asking = threading.Thread(
-            target=lambda: replies.append(httpx.post(url + "/predict", json=body, trust_env=False))
-        )
-        asking.start()
+        asking = beside.submit(httpx.post, listening + "/predict", json=body, trust_env=False, timeout=WAIT_S)
         server.wait_for("a request is under way")
-        server.process.send_signal(signal.SIGTERM)
-        asking.join()
+        server.process.send_signal(signal.SIGINT)
+        assert asking.result().json()["results"][0]["result"]
         assert server.end() == 0
-        assert replies[0].json()["results"][0]["result"]
+        assert server.output.index("Loading the model: weights 25%") < server.output.index("Model loaded")
+        assert "Traceback" not in server.output
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
-    with running(tmp_path, delay_s=600) as server:
+    with running(tmp_path, delay_s=10_000) as server:
         url = address(server.wait_for("Model loaded successfully!"))
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
             body = httpx.Request("POST", url, json=predict_body(task())).content
@@ -93,35 +78,15 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         assert [(work.task_id, work.attempts) for work in store.claim(9, 0)] == [(1, 2)], "it is taken up again"
 
 
-def test_a_port_in_use_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "build_engine", lambda settings: FakeEngine({}))
-    monkeypatch.setattr(serve, "build_images", lambda settings: FakeImages())
-    monkeypatch.setattr(serve, "configure_logging", lambda level: None)
+@pytest.mark.usefixtures("own_logging")
+def test_a_port_in_use_is_refused_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = load_settings({"data_dir": tmp_path, "port": taken.getsockname()[1]})
         with pytest.raises(SettingsError, match=r"^Cannot listen on .* Choose another PRELABEL_PORT"):
             serve.serve(settings)
 
 
-def test_work_that_does_not_end_in_time_is_queued_again_and_the_process_ends(tmp_path: Path) -> None:
-    with running(tmp_path, delay_s=600) as server:
-        url = address(server.wait_for("Model loaded successfully!"))
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(url + "/predict", json=predict_body(task(1), task(2)), trust_env=False, timeout=0.5)
-        server.wait_for("a request is under way")
-        server.process.send_signal(signal.SIGTERM)
-        assert server.end() == 0
-        assert "Traceback" not in "".join(server.lines)
-    with Store.open(tmp_path / FILE_NAME, 0) as store:
-        works = store.claim(9, 0)
-        assert [(work.task_id, work.attempts) for work in works] == [(1, 1), (2, 1)]
-
-
-def test_a_folder_that_another_prelabel_serves_is_refused_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(serve, "build_engine", lambda settings: FakeEngine({}))
-    monkeypatch.setattr(serve, "build_images", lambda settings: FakeImages())
-    monkeypatch.setattr(serve, "configure_logging", lambda level: None)
+@pytest.mark.usefixtures("own_logging")
+def test_a_folder_that_another_prelabel_serves_is_refused_in_one_line(tmp_path: Path) -> None:
     with serving(tmp_path), pytest.raises(StoreUnusable, match="is served by another prelabel"):
         serve.serve(load_settings({"data_dir": tmp_path, "port": 0}))

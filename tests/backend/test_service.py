@@ -18,10 +18,11 @@ from backend.service import PredictionService, ServiceLimits, TaskResult
 from label_config import parse_label_config
 from tests.backend.serving import ANSWER, CONFIG
 from tests.fakes import FakeEngine, FakeImages
+from tests.limits import TEST_S
 
 RECIPE = recipe_of(parse_label_config(CONFIG), ProjectOptions(), 256)
 TASKS = [TaskInput(number, f"https://shop.example/{number}.jpg") for number in range(3)]
-DEADLINE_S = 45.0
+DEADLINE_S = TEST_S
 
 
 class PatientEngine(FakeEngine):
@@ -59,9 +60,9 @@ def _predict(engine: FakeEngine, images: FakeImages, deadline_s: float = DEADLIN
     ("status", "deadline_s", "low", "high"),
     [
         (EngineStatus("loading", "download", 0.25), DEADLINE_S, 5.0, 5.0),
-        (EngineStatus("loading", "download", 0.25), 2.0, 1.0, 2.0),
-        (EngineStatus("loading", "load", 0.25), DEADLINE_S, 40.0, DEADLINE_S),
-        (EngineStatus("restarting"), DEADLINE_S, 40.0, DEADLINE_S),
+        (EngineStatus("loading", "download", 0.25), 2.0, 0.0, 2.0),
+        (EngineStatus("loading", "load", 0.25), DEADLINE_S, DEADLINE_S / 2, DEADLINE_S),
+        (EngineStatus("restarting"), DEADLINE_S, DEADLINE_S / 2, DEADLINE_S),
     ],
     ids=["download: briefly", "download: never beyond the deadline", "load: to the deadline", "restart"],
 )

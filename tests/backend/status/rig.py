@@ -24,8 +24,8 @@ from backend.metrics import Metrics
 from backend.settings import Settings, load_settings
 from backend.status.routes import StatusPages
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, Work
-from tests.backend.serving import until
 from tests.fakes import FakeEngine
+from tests.limits import until
 
 NOW = 1_800_000_000.0
 HOSTILE = "<img src=x onerror=alert(1)>"
