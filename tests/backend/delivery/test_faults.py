@@ -10,6 +10,7 @@ from backend.delivery.pace import DeliveryLimits, Lane
 from tests.backend.delivery.fake_server import FakeServer
 from tests.backend.delivery.rig import SHORT_S, VERSION, Rig
 from tests.backend.fake_label_studio import LEGACY_KEY, PERSONAL_KEY
+from tests.limits import WAIT_S
 
 AWAY = ("reset", "slow", "429", "500", "502", "503", "504", "301", "408", "409", "400", "404", "200 html")
 
@@ -205,7 +206,7 @@ def test_nothing_listening_means_that_nothing_was_sent(rig: Rig, label_studio: F
 def test_a_call_says_what_is_known_of_it(label_studio: FakeServer) -> None:
     label_studio.add_project(1, 1)
     label_studio.fail("import", "commit_reset")
-    with PredictionsClient(label_studio.url, LEGACY_KEY) as client:
+    with PredictionsClient(label_studio.url, LEGACY_KEY, read_s=WAIT_S, import_s=WAIT_S) as client:
         with pytest.raises(CallFailed) as caught:
             client.import_predictions(1, [{"task": 1000, "model_version": VERSION}])
         assert caught.value.kind == "in_doubt"
@@ -230,7 +231,10 @@ def test_the_wait_that_is_asked_for_is_read_within_limits(
     label_studio: FakeServer, header: str, wait_s: float | None
 ) -> None:
     label_studio.fail("read", f"429 {header}")
-    with PredictionsClient(label_studio.url, LEGACY_KEY) as client, pytest.raises(CallFailed) as caught:
+    with (
+        PredictionsClient(label_studio.url, LEGACY_KEY, read_s=WAIT_S, import_s=WAIT_S) as client,
+        pytest.raises(CallFailed) as caught,
+    ):
         client.check_token()
     assert caught.value.retry_after_s == wait_s
 
