@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from backend.errors import PrelabelError
 from backend.logs import one_line
-from backend.status.reading import StatusReader
+from backend.status.reading import TIMEOUT_S, StatusReader
 from backend.status.texts import Words, number
 from backend.status.view import ProjectView, StatusView
 
@@ -27,18 +27,23 @@ _words = Words("en")
 
 
 def status(
-    url: str, *, user: str = "prelabel", password: str = "", json_output: bool = False, watch: bool = False
+    url: str,
+    *,
+    user: str = "prelabel",
+    password: str = "",
+    json_output: bool = False,
+    watch: bool = False,
+    timeout_s: float = TIMEOUT_S,
+    pause: Callable[[float], None] = time.sleep,
 ) -> int:
     """Print once, or every two seconds until Ctrl-C. Raises PrelabelError; while watching only for the first answer."""
-    with StatusReader(url, user, password) as reader:
+    with StatusReader(url, user, password, timeout_s) as reader:
         if json_output:
-            _print_json(reader, watch=watch)
-            return 0
-        view = reader.view()
-        if not watch:
-            Console(highlight=False).print(shown(view))
-            return 0
-        _watch(reader, view)
+            _print_json(reader, pause if watch else None)
+        elif watch:
+            _watch(reader, pause)
+        else:
+            Console(highlight=False).print(shown(reader.view()))
     return 0
 
 
@@ -127,22 +132,24 @@ def _name(project: ProjectView) -> str:
     return one_line(project.project_id or project.project) or _words("unnamed_project")
 
 
-def _watch(reader: StatusReader, view: StatusView) -> None:
-    with Live(shown(view), console=Console(highlight=False), auto_refresh=False) as live, _until_interrupted():
+def _watch(reader: StatusReader, pause: Callable[[float], None]) -> None:
+    first = shown(reader.view())
+    with Live(first, console=Console(highlight=False), auto_refresh=False) as live, _until_interrupted():
         while True:
-            time.sleep(PERIOD_S)
+            pause(PERIOD_S)
             try:
                 live.update(shown(reader.view()), refresh=True)
             except PrelabelError as error:  # it may be restarting
                 live.update(Text(f"{error} Trying again."), refresh=True)
 
 
-def _print_json(reader: StatusReader, *, watch: bool) -> None:
+def _print_json(reader: StatusReader, pause: Callable[[float], None] | None) -> None:
+    """Once, or after each pause again."""
     text = reader.text()
     with _until_interrupted():
         print(text, flush=True)
-        while watch:
-            time.sleep(PERIOD_S)
+        while pause is not None:
+            pause(PERIOD_S)
             try:
                 print(reader.text(), flush=True)
             except PrelabelError as error:

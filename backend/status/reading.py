@@ -18,12 +18,12 @@ _adapter = TypeAdapter(StatusView)
 class StatusReader:
     """Of the backend at `url`. Use as a context manager. An empty password means none."""
 
-    def __init__(self, url: str, user: str = "prelabel", password: str = "") -> None:
+    def __init__(self, url: str, user: str = "prelabel", password: str = "", timeout_s: float = TIMEOUT_S) -> None:
         self._url = url
         auth = httpx.BasicAuth(user, password) if password else None
         try:
             # the environment's proxies are not for the machine next door
-            self._client = httpx.Client(base_url=url, auth=auth, timeout=TIMEOUT_S, trust_env=False)
+            self._client = httpx.Client(base_url=url, auth=auth, timeout=timeout_s, trust_env=False)
             if self._client.base_url.scheme not in ("http", "https") or not self._client.base_url.host:
                 raise httpx.InvalidURL("not http")
         except httpx.InvalidURL:

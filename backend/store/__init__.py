@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backend.store.database import Options
 from backend.store.store import Store
 from backend.store.types import (
     NewWork,
@@ -12,4 +13,4 @@ from backend.store.types import (
     WorkState,
 )
 
-__all__ = ["NewWork", "ProjectSummary", "RecipeRecord", "Store", "StoredAnswer", "Work", "WorkState"]
+__all__ = ["NewWork", "Options", "ProjectSummary", "RecipeRecord", "Store", "StoredAnswer", "Work", "WorkState"]

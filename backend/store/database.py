@@ -11,19 +11,18 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from backend.errors import StoreBusy, StoreError, StoreFull, StoreUnusable
 from backend.store import faults
 
 MAX_READERS = 4
-SYNCHRONOUS = "FULL"
-"""What a commit waits for. Tests of killed processes need no disk to wait for."""
 _WAL_PAGES = 1_000
 _MAX_WAL_BYTES = 16 * 1024 * 1024
 _FREE_PAGES = 2_000
-CACHE_KIB = 16 * 1024
 
 _FULL = {
     sqlite3.SQLITE_FULL,
@@ -34,6 +33,24 @@ _FULL = {
 }
 _PRIMARY = 0xFF  # an extended result code holds the primary one in its low byte
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`synchronous`: what a commit waits for; a killed process loses nothing with OFF either, a power cut does.
+
+    `checked_bytes`: a larger file is checked only after a crash. `cache_kib`: of each connection; the disk's own cache
+    holds the rest. `connect` makes the connections, with the arguments of `sqlite3.connect`.
+    """
+
+    busy_timeout_s: float = 5.0
+    synchronous: Literal["FULL", "OFF"] = "FULL"
+    checked_bytes: int = 64 * 1024 * 1024
+    cache_kib: int = 16 * 1024
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+
+DEFAULTS = Options()
 
 
 def primary_code(error: sqlite3.Error) -> int:
@@ -64,11 +81,9 @@ def translated(path: Path) -> Iterator[None]:
 class Database:
     """Thread-safe. Making one raises sqlite3.Error; `read` and `write` raise StoreError."""
 
-    def __init__(self, path: Path, busy_timeout_s: float, cache_kib: int = CACHE_KIB) -> None:
-        """`cache_kib`: of each connection; the disk's own cache holds the rest."""
+    def __init__(self, path: Path, options: Options = DEFAULTS) -> None:
         self.path = path
-        self._busy_timeout_s = busy_timeout_s
-        self._cache_kib = cache_kib
+        self._options = options
         self._lock = threading.Lock()
         self._closed = False
         self._idle: list[sqlite3.Connection] = []
@@ -77,16 +92,16 @@ class Database:
         self._writer = self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
+        connection = self._options.connect(
+            self.path, timeout=self._options.busy_timeout_s, isolation_level=None, check_same_thread=False
         )
         try:
             for pragma in (
                 "foreign_keys = ON",
-                f"synchronous = {SYNCHRONOUS}",
+                f"synchronous = {self._options.synchronous}",
                 "cell_size_check = ON",
                 "temp_store = MEMORY",
-                f"cache_size = -{self._cache_kib}",
+                f"cache_size = -{self._options.cache_kib}",
                 f"wal_autocheckpoint = {_WAL_PAGES}",
                 f"journal_size_limit = {_MAX_WAL_BYTES}",
             ):
@@ -113,8 +128,9 @@ class Database:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        if not self._lock.acquire(timeout=2 * self._busy_timeout_s):
-            raise StoreBusy(f"{self.path} has had a long write for {2 * self._busy_timeout_s:g} s. Try again.")
+        wait_s = 2 * self._options.busy_timeout_s
+        if not self._lock.acquire(timeout=wait_s):
+            raise StoreBusy(f"{self.path} has had a long write for {wait_s:g} s. Try again.")
         try:
             self._require_open()
             yield
@@ -135,7 +151,7 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """One snapshot of what is committed; never waits for a writer."""
-        if not self._places.acquire(timeout=2 * self._busy_timeout_s):
+        if not self._places.acquire(timeout=2 * self._options.busy_timeout_s):
             raise StoreBusy(f"{self.path} is being read by {MAX_READERS} others. Try again.")
         try:
             self._require_open()

@@ -7,6 +7,7 @@ with its number, so a crash leaves a schema that is whole. Raises StoreUnusable 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from backend.errors import StoreUnusable
 from backend.store import faults
@@ -127,15 +128,15 @@ _SCHEMA_2 = (
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_SCHEMA_1, _SCHEMA_2)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
+def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
     """Bring the schema up to date, each step in its own transaction. Raises StoreUnusable and sqlite3.Error."""
     while True:
         connection.execute("BEGIN IMMEDIATE")  # two processes may start at once: the number is read under the lock
         try:
-            version = _version(connection)
-            for statement in MIGRATIONS[version] if version < len(MIGRATIONS) else ():
+            version = _version(connection, len(migrations))
+            for statement in migrations[version] if version < len(migrations) else ():
                 connection.execute(statement)
-            if version < len(MIGRATIONS):
+            if version < len(migrations):
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {version + 1}")
             faults.hit("before_migrated")
@@ -145,24 +146,24 @@ def migrate(connection: sqlite3.Connection) -> None:
                 connection.execute("ROLLBACK")
             raise
         faults.hit("after_migrated")
-        if version >= len(MIGRATIONS):
+        if version >= len(migrations):
             return
 
 
 def is_current(connection: sqlite3.Connection) -> bool:
     """Whether the schema is that of this version, with nothing to do. Raises sqlite3.Error and StoreUnusable."""
-    return _version(connection) == len(MIGRATIONS)
+    return _version(connection, len(MIGRATIONS)) == len(MIGRATIONS)
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def _version(connection: sqlite3.Connection, num_known: int) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     owner = int(connection.execute("PRAGMA application_id").fetchone()[0])
     num_tables = int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
     if owner != APPLICATION_ID and (version or owner or num_tables):
         raise StoreUnusable("it is another program's database. Choose another PRELABEL_DATA_DIR, or move it away")
-    if version > len(MIGRATIONS):
+    if version > num_known:
         raise StoreUnusable(
-            f"it was written by a newer prelabel (schema {version}; this one knows {len(MIGRATIONS)}). "
+            f"it was written by a newer prelabel (schema {version}; this one knows {num_known}). "
             "Install that version again, or choose another PRELABEL_DATA_DIR"
         )
     return version

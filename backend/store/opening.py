@@ -12,30 +12,30 @@ import logging
 import os
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from backend.errors import StoreError, StoreUnusable
-from backend.store.database import DAMAGED, Database, primary_code, translated
+from backend.store.database import DAMAGED, Database, Options, primary_code, translated
 from backend.store.migrations import is_current, migrate
 
 log = logging.getLogger(__name__)
 
-CHEAP_CHECK_BYTES = 64 * 1024 * 1024
 BESIDE_CACHE_KIB = 1024
 _WAL = "-wal"
 _PARTS = ("", _WAL, "-shm")
 
 
-def open_database(path: Path, now: float, busy_timeout_s: float) -> tuple[Database, Path | None]:
+def open_database(path: Path, now: float, options: Options) -> tuple[Database, Path | None]:
     """Return the database, and where a damaged file was moved to, if there was one."""
     try:
-        aside = _make_ready(path, now, busy_timeout_s)
+        aside = _make_ready(path, now, options)
         if aside is not None:
             log.error("%s is damaged; it is kept as %s and an empty one is started", path, aside.name)
-            if _make_ready(path, now, busy_timeout_s) is not None:
+            if _make_ready(path, now, options) is not None:
                 raise _unusable(path, "a new file is damaged as soon as it is written")
         with translated(path):
-            return Database(path, busy_timeout_s), aside
+            return Database(path, options), aside
     except OSError as error:
         raise _unusable(path, f"it cannot be written ({error.strerror})") from None
     except StoreUnusable:
@@ -46,21 +46,25 @@ def open_database(path: Path, now: float, busy_timeout_s: float) -> tuple[Databa
         raise
 
 
-def open_beside(path: Path, now: float, busy_timeout_s: float) -> Database:
+def open_beside(path: Path, now: float, options: Options) -> Database:
     """As `open_database`, but a file that is there is taken as it is, or not at all: another process may serve it.
 
     Raises StoreUnusable for one that is damaged, or of another version.
     """
     try:
         if not path.exists() or not path.stat().st_size:
-            open_database(path, now, busy_timeout_s)[0].close()
-        with contextlib.closing(sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)) as connection:
+            open_database(path, now, options)[0].close()
+        with contextlib.closing(_connect(path, options)) as connection:
             if not is_current(connection):
                 raise StoreUnusable(f"{path} was written by another version of prelabel.")
         with translated(path):
-            return Database(path, busy_timeout_s, BESIDE_CACHE_KIB)
+            return Database(path, replace(options, cache_kib=BESIDE_CACHE_KIB))
     except (OSError, sqlite3.Error) as error:
         raise StoreUnusable(f"{path} cannot be read ({error}).") from None
+
+
+def _connect(path: Path, options: Options) -> sqlite3.Connection:
+    return options.connect(path, timeout=options.busy_timeout_s, isolation_level=None)
 
 
 def _make(path: Path) -> None:
@@ -68,13 +72,13 @@ def _make(path: Path) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
-def _make_ready(path: Path, now: float, busy_timeout_s: float) -> Path | None:
+def _make_ready(path: Path, now: float, options: Options) -> Path | None:
     """Make, check and migrate the file; if it is damaged, return where it is now. Raises OSError and StoreError."""
     _make(path)
     wal = path.with_name(path.name + _WAL)
-    checked = path.stat().st_size <= CHEAP_CHECK_BYTES or (wal.exists() and wal.stat().st_size > 0)
+    checked = path.stat().st_size <= options.checked_bytes or (wal.exists() and wal.stat().st_size > 0)
     with translated(path):
-        connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
+        connection = _connect(path, options)
         try:
             if _prepare(connection, checked=checked):
                 return None

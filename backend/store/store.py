@@ -15,11 +15,10 @@ from types import TracebackType
 from typing import Self
 
 from backend.store import accepting, answers, outbox, overview, pruning, work
-from backend.store.database import Database
+from backend.store.database import DEFAULTS, Database, Options
 from backend.store.opening import open_beside, open_database
 from backend.store.types import NewWork, ProjectSummary, RecipeRecord, StoredAnswer, Work
 
-BUSY_TIMEOUT_S = 5.0
 MAX_ATTEMPTS = 3
 
 
@@ -31,14 +30,14 @@ class Store:
         self.set_aside = set_aside
 
     @classmethod
-    def open(cls, path: Path, now: float, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Self:
+    def open(cls, path: Path, now: float, options: Options = DEFAULTS) -> Self:
         """Open or make the file at `path`, bring its schema up to date. Raises StoreUnusable with the next step."""
-        return cls(*open_database(path, now, busy_timeout_s))
+        return cls(*open_database(path, now, options))
 
     @classmethod
-    def beside(cls, path: Path, now: float, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Self:
+    def beside(cls, path: Path, now: float, options: Options = DEFAULTS) -> Self:
         """Open it beside a process that may serve it, or make it: a file that is there is never moved or migrated."""
-        return cls(open_beside(path, now, busy_timeout_s), None)
+        return cls(open_beside(path, now, options), None)
 
     def close(self) -> None:
         self._database.close()

@@ -2,18 +2,18 @@
 
 It behaves as Label Studio 1.23.2 was seen to: no uniqueness of predictions, a batch refused whole for one unknown task,
 misfits left out in silence, and 404 as a page of HTML for an import into a project that is gone.
+One call after the other is answered, so what was sent first is stored first, however late the client gave up.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,14 +23,16 @@ CONFIG = '<View><Image name="image" value="$image"/><TextArea name="text" toName
 CREATED_AT = "2023-11-14T22:13:20.987654Z"
 CREATED = 1_700_000_000
 PAGE = "<!doctype html><html><body>Bad Gateway</body></html>"
-SLOW_S = 0.5
 
 Reply = tuple[int, Any, dict[str, str]]
 
 
 @dataclass
 class FakeServer:
-    """`rows` are the stored predictions. `faults[kind]` are used up one a call; kinds: import, read, token."""
+    """`rows` are the stored predictions. `faults[kind]` are used up one a call; kinds: import, read, token.
+
+    "slow" and "slow_commit" end when the client has given up, "held" when `release` is set.
+    """
 
     url: str = ""
     tasks: dict[int, set[int]] = field(default_factory=dict)
@@ -47,7 +49,7 @@ class FakeServer:
     max_items: int = 10_000
     max_page: int = 10_000
     backend_asked: int = 0
-    lock: Any = field(default_factory=Lock)
+    release: Event = field(default_factory=Event)
 
     def add_project(self, number: int, num_tasks: int, config: str = CONFIG) -> str:
         """Returns its uid. Task ids are 1,000 times the project's number and up."""
@@ -82,47 +84,46 @@ class FakeServer:
         self.rows += [(project, item) for item in taken]
         return len(taken)
 
-    def answer(self, method: str, url: str, auth: str, body: Any) -> Reply | None:
-        """None: close the connection without a word."""
+    def answer(self, method: str, url: str, auth: str, body: Any, given_up: Callable[[], object]) -> Reply | None:
+        """None: close the connection without a word. `given_up` returns when the client has closed it."""
         parts = urlsplit(url)
         path = parts.path.rstrip("/")
         kind = "token" if "/token/" in path else "import" if method == "POST" else "read"
-        with self.lock:
-            self.calls.append((method, path))
-            queue = self.faults.get(kind)
-            fault = queue.popleft() if queue else ""
-            if fault in ("slow", "slow 201"):
-                self._dawdle()
-            simple = _simple(fault)
-            if fault == "413" and len(body) == 1:
-                simple = None  # a gateway's limit is one of size
-            if simple or fault in ("reset", "slow"):  # "slow 201" is late, and then goes on
-                return simple
-            if kind == "token":
-                good = body["refresh"] == PERSONAL_KEY
-                return (200, {"access": ACCESS_KEY}, {}) if good else said(401, "Token is invalid")
-            if auth not in self.keys:
-                return said(401, "Invalid token.")
-            if path == "/api/current-user/whoami":
-                return 200, {"id": 1, "email": "a@example.com"}, {}
-            if path == "/api/tasks":
-                return self._some_tasks({name: values[0] for name, values in parse_qs(parts.query).items()})
-            number = int(path.split("/")[3])
-            if number in self.down_for:
-                return None
-            if number in self.forbidden:
-                return said(403, "You do not have permission to perform this action.")
-            if method == "POST":
-                return self._import(number, body, fault)
-            if number not in self.tasks:
-                return said(404, "No Project matches the given query.")
-            found = {"id": number, "title": f"project {number}", "created_at": CREATED_AT}
-            return 200, {**found, "label_config": self.configs[number]}, {}
-
-    def _dawdle(self) -> None:
-        self.lock.release()
-        time.sleep(SLOW_S)
-        self.lock.acquire()
+        self.calls.append((method, path))
+        queue = self.faults.get(kind)
+        fault = queue.popleft() if queue else ""
+        if fault == "slow":
+            given_up()
+        if fault == "held":
+            self.release.wait()
+        simple = _simple(fault)
+        if fault == "413" and len(body) == 1:
+            simple = None  # a gateway's limit is one of size
+        if simple or fault in ("reset", "slow"):
+            return simple
+        if kind == "token":
+            good = body["refresh"] == PERSONAL_KEY
+            return (200, {"access": ACCESS_KEY}, {}) if good else said(401, "Token is invalid")
+        if auth not in self.keys:
+            return said(401, "Invalid token.")
+        if path == "/api/current-user/whoami":
+            return 200, {"id": 1, "email": "a@example.com"}, {}
+        if path == "/api/tasks":
+            return self._some_tasks({name: values[0] for name, values in parse_qs(parts.query).items()})
+        number = int(path.split("/")[3])
+        if number in self.down_for:
+            return None
+        if number in self.forbidden:
+            return said(403, "You do not have permission to perform this action.")
+        if method == "POST":
+            reply = self._import(number, body, fault)
+            if fault == "slow_commit":
+                given_up()
+            return reply
+        if number not in self.tasks:
+            return said(404, "No Project matches the given query.")
+        found = {"id": number, "title": f"project {number}", "created_at": CREATED_AT}
+        return 200, {**found, "label_config": self.configs[number]}, {}
 
     def _some_tasks(self, query: dict[str, str]) -> Reply:
         self.backend_asked += query.get("review") != "true"
@@ -152,8 +153,6 @@ class FakeServer:
             self.late.append((project, items))
             return None
         created = self.store(project, items)
-        if fault == "slow_commit":
-            self._dawdle()
         if fault in ("commit_reset", "slow_commit"):
             return None
         if fault == "commit_500":
@@ -171,8 +170,8 @@ def said(status: int, text: str, **validation_errors: list[str]) -> Reply:
 
 def _simple(fault: str) -> Reply | None:
     """Faults that need no knowledge of the call: a status, or a reply of something that is not Label Studio."""
-    if fault == "429":
-        return 429, {"detail": "throttled"}, {"Retry-After": "120"}
+    if fault.startswith("429"):
+        return 429, {"detail": "throttled"}, {"Retry-After": fault[4:] or "120"}
     if fault == "200 html":
         return 200, PAGE, {}
     if fault.isdigit():
@@ -188,7 +187,7 @@ def fake_server() -> Iterator[FakeServer]:
         def _reply(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
-            reply = fake.answer(self.command, self.path, self.headers.get("Authorization", ""), body)
+            reply = fake.answer(self.command, self.path, self.headers.get("Authorization", ""), body, self._given_up)
             self.close_connection = True
             if reply is None:
                 return
@@ -200,18 +199,23 @@ def fake_server() -> Iterator[FakeServer]:
             self.end_headers()
             self.wfile.write(raw)
 
+        def _given_up(self) -> None:
+            with suppress(ConnectionError):
+                self.connection.recv(1)
+
         do_GET = do_POST = do_PATCH = do_DELETE = _reply  # noqa: N815 - names of the base class
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = HTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     fake.url = f"http://127.0.0.1:{server.server_port}"
     try:
         yield fake
     finally:
+        fake.release.set()
         server.shutdown()
         thread.join()
         server.server_close()

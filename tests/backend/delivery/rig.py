@@ -13,9 +13,12 @@ from backend.delivery.loop import Delivery
 from backend.delivery.pace import DeliveryLimits
 from tests.backend.delivery.fake_server import CONFIG, FakeServer
 from tests.backend.fake_label_studio import LEGACY_KEY
+from tests.limits import WAIT_S
 
 VERSION = "garments-nf4-0123456789ab"
 A_WHILE_S = 700.0  # longer than any backoff
+SHORT_S = 0.2
+"""The patience for a call that is not answered."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ class Rig:
         self.now = 1_800_000_000.0
         self.key = LEGACY_KEY
         self.connects = 0
-        self.patience_s = 0.25
+        self.patience_s = WAIT_S
+        self.monotonic: Callable[[], float] = lambda: self.now
         self.limits = DeliveryLimits(**limits)
         self.delivery = self.new_delivery()
 
@@ -131,7 +135,7 @@ class Rig:
             make_prediction,
             limits=self.limits,
             clock=lambda: self.now,
-            monotonic=lambda: self.now,
+            monotonic=lambda: self.monotonic(),
             jitter=lambda: 1.0,
         )
         return self.delivery

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from backend.delivery.loop import Delivery
 from backend.delivery.plan import is_same_project, project_number
 from tests.backend.delivery.fake_server import CONFIG, FakeServer
-from tests.backend.delivery.rig import VERSION, Answer, Recipe, Rig
+from tests.backend.delivery.rig import VERSION, Answer, Recipe, Rig, make_prediction
 from tests.backend.fake_label_studio import LEGACY_KEY, PERSONAL_KEY
 
 
@@ -35,7 +38,6 @@ def test_a_prediction_carries_version_score_and_regions(rig: Rig, label_studio: 
 
 
 def test_many_tasks_go_in_batches_in_their_order(rig: Rig, label_studio: FakeServer) -> None:
-    rig.patience_s = 10.0
     rig.store.add(label_studio.add_project(1, 450), sorted(label_studio.tasks[1]))
     rig.run(rounds=3)
     assert label_studio.num_imports == 3
@@ -45,7 +47,7 @@ def test_many_tasks_go_in_batches_in_their_order(rig: Rig, label_studio: FakeSer
 def test_small_batches_leave_label_studio_time_to_rest(rig: Rig, label_studio: FakeServer) -> None:
     uid = label_studio.add_project(1, 3)
     rig.store.add(uid, [1000])
-    rig.delivery._monotonic = iter(range(10_000)).__next__  # type: ignore[assignment] - each call takes a second
+    rig.monotonic = iter(range(10_000)).__next__  # each call takes a second
     rig.run()
     rig.store.add(uid, [1001])
     rig.run()
@@ -247,8 +249,15 @@ def test_an_answer_that_cannot_be_written_is_dropped_alone(rig: Rig, label_studi
 
 def test_without_a_key_nothing_is_asked_and_the_work_is_kept(rig: Rig, label_studio: FakeServer) -> None:
     rig.store.add(label_studio.add_project(1, 1), [1000])
-    rig.delivery._connect = None
-    rig.run()
+    delivery = Delivery(rig.store, None, make_prediction)
+
+    async def go() -> None:
+        await delivery.start()
+        await delivery.deliver_due()
+        await delivery.stop()
+
+    asyncio.run(go())
+    assert not delivery.status.configured
     assert not label_studio.calls
     assert rig.store.states() == {1000: "done"}
 

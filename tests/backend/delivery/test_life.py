@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 
@@ -12,17 +11,16 @@ from backend.delivery.client import PredictionsClient
 from backend.delivery.loop import Delivery
 from backend.errors import PrelabelError
 from tests.backend.delivery.fake_server import FakeServer
-from tests.backend.delivery.rig import MemoryStore, Rig, make_prediction
-from tests.backend.fake_label_studio import LEGACY_KEY
-
-LIMIT_S = 5.0
+from tests.backend.delivery.rig import Rig
+from tests.limits import WAIT_S, eventually
 
 
 async def until(condition: Callable[[], bool], delivery: Delivery) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():
-            delivery.wake()
-            await asyncio.sleep(0.01)
+    def holds() -> bool:
+        delivery.wake()
+        return condition()
+
+    await eventually(holds)
 
 
 def test_a_started_delivery_finds_work_by_itself(rig: Rig, label_studio: FakeServer) -> None:
@@ -57,50 +55,16 @@ def test_work_that_lay_there_at_the_start_waits_until_label_studio_is_surely_don
     assert label_studio.stored() == {1000: 1, 1001: 1, 2000: 1}
 
 
-class DiesAfterImport(MemoryStore):
-    """As if the process was killed, or the disk full, between Label Studio's answer and our note of it."""
-
-    dead = False
-
-    def delivered(self, work_ids: Sequence[int], now: float) -> None:
-        if self.dead:
-            raise PrelabelError("the disk is full")
-        super().delivered(work_ids, now)
-
-    def push_failed(
-        self, work_ids: Sequence[int], next_try_at: float, reason: str, now: float, *, sent: bool = True
-    ) -> None:
-        if self.dead:
-            raise PrelabelError("the disk is full")
-        super().push_failed(work_ids, next_try_at, reason, now, sent=sent)
-
-
-def test_dying_between_import_and_note_repeats_nothing(rig: Rig, label_studio: FakeServer) -> None:
-    rig.store = DiesAfterImport()
-    rig.store.dead = True
-    rig.new_delivery()
-    rig.store.add(label_studio.add_project(1, 5), sorted(label_studio.tasks[1]))
-    rig.run()
-    assert "disk is full" in rig.delivery.status.last_error
-    rig.close()
-    rig.store.dead = False
-    rig.new_delivery()
-    rig.run_until_settled()
-    assert label_studio.num_imports == 1
-    assert label_studio.stored() == dict.fromkeys(label_studio.tasks[1], 1)
-
-
 def test_a_fault_of_our_own_in_one_project_stops_no_other(
     rig: Rig, label_studio: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in (1, 2):
         rig.store.add(label_studio.add_project(number, 1), [1_000 * number])
     good = rig.store.answers
-    broken = {1}
+    broken = iter([True])
 
     def answers(keys: object) -> object:
-        if broken and threading.current_thread().name == "delivery":
-            broken.pop()
+        if next(broken, False):
             raise RuntimeError("bug")
         return good(keys)
 
@@ -113,14 +77,20 @@ def test_a_fault_of_our_own_in_one_project_stops_no_other(
     assert label_studio.stored() == {1000: 1, 2000: 1}
 
 
+async def stopped_while_label_studio_works(rig: Rig, label_studio: FakeServer) -> None:
+    stopping = asyncio.create_task(rig.delivery.stop(limit_s=WAIT_S))
+    await asyncio.sleep(0)  # it has begun
+    label_studio.release.set()
+    await stopping
+
+
 def test_stop_ends_the_call_under_way_and_begins_no_other(rig: Rig, label_studio: FakeServer) -> None:
     async def go() -> None:
-        rig.new_delivery(lambda: PredictionsClient(label_studio.url, LEGACY_KEY))
-        label_studio.fail("import", "slow 201")
+        label_studio.fail("import", "held")
         await rig.delivery.start()
         rig.store.add(label_studio.add_project(1, 600), sorted(label_studio.tasks[1]))
         await until(lambda: label_studio.num_imports == 1, rig.delivery)
-        await rig.delivery.stop()
+        await stopped_while_label_studio_works(rig, label_studio)
 
     asyncio.run(go())
     assert label_studio.num_imports == 1
@@ -132,13 +102,12 @@ def test_stop_ends_the_call_under_way_and_begins_no_other(rig: Rig, label_studio
 
 def test_stop_leaves_the_rest_of_a_split_batch_for_the_next_start(rig: Rig, label_studio: FakeServer) -> None:
     async def go() -> None:
-        rig.new_delivery(lambda: PredictionsClient(label_studio.url, LEGACY_KEY))
         label_studio.max_items = 1
-        label_studio.fail("import", "", "", "", "slow 201")  # 4, 2 and then one by one
+        label_studio.fail("import", "", "", "", "held")  # 4, 2 and then one by one
         await rig.delivery.start()
         rig.store.add(label_studio.add_project(1, 4), sorted(label_studio.tasks[1]))
         await until(lambda: label_studio.num_imports == 4, rig.delivery)
-        await rig.delivery.stop()
+        await stopped_while_label_studio_works(rig, label_studio)
 
     asyncio.run(go())
     assert label_studio.num_imports == 4
@@ -150,16 +119,14 @@ def test_stop_leaves_the_rest_of_a_split_batch_for_the_next_start(rig: Rig, labe
 
 def test_stop_does_not_wait_for_ever(rig: Rig, label_studio: FakeServer) -> None:
     async def go() -> None:
-        rig.new_delivery(lambda: PredictionsClient(label_studio.url, LEGACY_KEY))
-        label_studio.fail("import", "slow 201")
+        label_studio.fail("import", "held")
         await rig.delivery.start()
         rig.store.add(label_studio.add_project(1, 5), sorted(label_studio.tasks[1]))
         await until(lambda: label_studio.num_imports == 1, rig.delivery)
         await rig.delivery.stop(limit_s=0.01)
         assert len(rig.store.open) == 5
-        async with asyncio.timeout(LIMIT_S):  # the thread ends by itself, and its note is still good
-            while rig.store.open:
-                await asyncio.sleep(0.02)
+        label_studio.release.set()
+        await eventually(lambda: not rig.store.open)  # the thread ends by itself, and its note is still good
 
     asyncio.run(go())
     assert label_studio.stored() == dict.fromkeys(label_studio.tasks[1], 1)
@@ -200,16 +167,6 @@ def test_a_fault_of_our_own_does_not_end_the_loop(rig: Rig, label_studio: FakeSe
     asyncio.run(go())
     assert "its log says more" in rig.delivery.status.last_error
     assert label_studio.stored() == {1000: 1}
-
-
-def test_without_a_key_it_starts_and_stops() -> None:
-    async def go() -> None:
-        delivery = Delivery(MemoryStore(), None, make_prediction)
-        await delivery.start()
-        assert not delivery.status.configured
-        await delivery.stop()
-
-    asyncio.run(go())
 
 
 def test_errors_in_the_status_hold_no_secret(rig: Rig, label_studio: FakeServer) -> None:

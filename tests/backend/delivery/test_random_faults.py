@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from tests.backend.delivery.fake_server import FakeServer, fake_server
 from tests.backend.delivery.rig import VERSION, Rig
+from tests.limits import examples
 
-# "slow" faults cost real time; commit_later_reset is the same to us
+# of the "slow" faults each costs some time; commit_later_reset is the same to us
 READ = ("reset", "401", "403", "429", "500", "502", "503", "301", "404", "200 html")
 IMPORT = (*READ, "400", "413", "commit_reset", "commit_later_reset", "commit_500", "commit_502", "commit_wrong")
 
@@ -22,7 +23,7 @@ def shared() -> Iterator[FakeServer]:
         yield fake
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(10, 500), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     reads=st.lists(st.sampled_from(READ), max_size=6),
     imports=st.lists(st.sampled_from(IMPORT), max_size=6),

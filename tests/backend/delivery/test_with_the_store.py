@@ -18,6 +18,8 @@ from backend.store.types import NewWork, RecipeRecord, StoredAnswer
 from tests.backend.delivery.fake_server import CONFIG, CREATED, FakeServer
 from tests.backend.delivery.rig import VERSION, make_prediction
 from tests.backend.fake_label_studio import LEGACY_KEY
+from tests.backend.store.given import QUICK
+from tests.limits import WAIT_S
 
 NOW = 1_800_000_000.0
 
@@ -35,7 +37,7 @@ def fill(store: Store, uid: str, task_ids: list[int]) -> list[int]:
 
 def delivery_of(store: DeliveryStore, server: FakeServer, now: Callable[[], float]) -> Delivery:
     def connect() -> PredictionsClient:
-        return PredictionsClient(server.url, LEGACY_KEY, read_s=2, import_s=2)
+        return PredictionsClient(server.url, LEGACY_KEY, read_s=WAIT_S, import_s=WAIT_S)
 
     return Delivery(store, connect, make_prediction, clock=now, monotonic=now)
 
@@ -63,29 +65,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "prelabel.sqlite"
 
 
-def test_what_was_predicted_is_delivered(path: Path, label_studio: FakeServer) -> None:
-    uid = label_studio.add_project(1, 20)
-    with Store.open(path, NOW) as store:
-        fill(store, uid, sorted(label_studio.tasks[1]))
-        deliver(store, label_studio, NOW + 1)
-        assert not store.projects_due(NOW + 1e6)
-        assert states(store, uid) == {"delivered": 20}
-    assert label_studio.stored(VERSION) == dict.fromkeys(label_studio.tasks[1], 1)
-
-
-def test_a_lost_reply_to_an_import_is_found(path: Path, label_studio: FakeServer) -> None:
-    uid = label_studio.add_project(1, 20)
-    label_studio.fail("import", "commit_reset")
-    with Store.open(path, NOW) as store:
-        ids = fill(store, uid, sorted(label_studio.tasks[1]))
-        deliver(store, label_studio, NOW + 1)
-        assert store.returned(ids, NOW + 100, NOW + 2, chosen_at=NOW) == [], "a reply could double it"
-        deliver(store, label_studio, NOW + 1_000)
-        assert not store.projects_due(NOW + 1e6)
-    assert label_studio.stored(VERSION) == dict.fromkeys(label_studio.tasks[1], 1)
-    assert label_studio.num_imports == 1
-
-
 class DiesBeforeNoting:
     """The store of a process that is killed after Label Studio's answer: nothing is written any more."""
 
@@ -104,10 +83,11 @@ class DiesBeforeNoting:
 @pytest.mark.parametrize("restarted", [True, False], ids=["restarted", "same process, later"])
 def test_a_crash_between_import_and_note_repeats_nothing(path: Path, label_studio: FakeServer, restarted: bool) -> None:
     uid = label_studio.add_project(1, 20)
-    with Store.open(path, NOW) as store:
+    with Store.open(path, NOW, QUICK) as store:
         fill(store, uid, sorted(label_studio.tasks[1]))
-        deliver(DiesBeforeNoting(store), label_studio, NOW + 1)
-    with Store.open(path, NOW) as store:
+        died = deliver(DiesBeforeNoting(store), label_studio, NOW + 1)
+        assert "disk is full" in died.status.last_error
+    with Store.open(path, NOW, QUICK) as store:
         if restarted:
             store.recover(NOW + 2)
         deliver(store, label_studio, NOW + 1_000)
@@ -118,7 +98,7 @@ def test_a_crash_between_import_and_note_repeats_nothing(path: Path, label_studi
 
 def test_why_something_is_not_delivered_is_kept(path: Path, label_studio: FakeServer) -> None:
     uid = label_studio.add_project(1, 3)
-    with Store.open(path, NOW) as store:
+    with Store.open(path, NOW, QUICK) as store:
         fill(store, uid, sorted(label_studio.tasks[1]))
         label_studio.tasks[1].remove(1001)
         deliver(store, label_studio, NOW + 1)
@@ -140,7 +120,7 @@ def test_a_label_config_that_changes_after_a_reply_fails_only_what_did_not_arriv
     path: Path, label_studio: FakeServer
 ) -> None:
     uid = label_studio.add_project(1, 20)
-    with Store.open(path, NOW) as store:
+    with Store.open(path, NOW, QUICK) as store:
         ids = fill(store, uid, sorted(label_studio.tasks[1]))
         replied(store, label_studio, ids[:15])
         label_studio.configs[1] = OTHER_CONFIG
@@ -156,7 +136,7 @@ def test_a_label_config_that_changes_after_a_reply_fails_only_what_did_not_arriv
 
 def test_what_arrives_after_it_was_given_up_is_found_when_it_is_retried(path: Path, label_studio: FakeServer) -> None:
     uid = label_studio.add_project(1, 3)
-    with Store.open(path, NOW) as store:
+    with Store.open(path, NOW, QUICK) as store:
         ids = fill(store, uid, sorted(label_studio.tasks[1]))
         store.returned(ids, NOW + 121, NOW + 1, chosen_at=NOW)
         label_studio.configs[1] = OTHER_CONFIG

@@ -9,23 +9,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import uvicorn
 from starlette.applications import Starlette
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from backend.delivery.loop import DeliveryStatus
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Ready, Stats
+from backend.errors import StoreBusy
 from backend.http.middleware import Credentials, Edge
 from backend.metrics import Metrics
 from backend.settings import Settings, load_settings
 from backend.status.routes import StatusPages
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, Work
+from tests.backend.store.given import QUICK
 from tests.fakes import FakeEngine
-from tests.limits import until
+from tests.limits import WAIT_S, until
 
 NOW = 1_800_000_000.0
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -34,6 +37,11 @@ READY = EngineStatus(
     "ready", "ready", 1.0, Ready("Qwen3-VL-30B-A3B-Instruct", "nf4", "cuda:0", 20.9, 180.0),
     stats=Stats(prefill_s=1_500.0, decode_s=2_100.0),
 )  # fmt: skip
+
+
+class BusyStore:
+    def summary(self) -> NoReturn:
+        raise StoreBusy("Another program holds the file.")
 
 
 class Clock:
@@ -60,9 +68,12 @@ def finished(store: Store, works: Sequence[Work], at: float = NOW - 30, *, needs
 
 @dataclass
 class Site:
-    """What the pages ask, and the server that shows them. `changed` are the projects whose queue a button changed."""
+    """What the pages ask, and the server that shows them. `changed` are the projects whose queue a button changed.
 
-    store: Store
+    Under /other it shows what another version might.
+    """
+
+    store: Any
     settings: Settings
     engine: FakeEngine
     clock: Clock = field(default_factory=Clock)
@@ -85,7 +96,7 @@ class Site:
 def status_site(folder: Path, *, password: str = "", **settings: Any) -> Iterator[Site]:
     engine = FakeEngine({})
     engine.status = READY
-    with Store.open(folder / "prelabel.db", NOW - 1000, busy_timeout_s=1) as store:
+    with Store.open(folder / "prelabel.db", NOW - 1000, QUICK) as store:
         site = Site(store, load_settings({"data_dir": folder, **settings}), engine)
         pages = StatusPages(
             site,
@@ -99,11 +110,12 @@ def status_site(folder: Path, *, password: str = "", **settings: Any) -> Iterato
                 Route("/status.json", pages.json, methods=["GET", "HEAD"]),
                 Route("/status/retry", pages.retry, methods=["POST"]),
                 Route("/status/cancel", pages.cancel, methods=["POST"]),
+                Route("/other/status.json", lambda request: JSONResponse({"model": 1})),
             ]
         )
         credentials = Credentials("prelabel", password) if password else None
         app.add_middleware(Edge, metrics=Metrics(), credentials=credentials, routes=frozenset({"/status"}))
-        with _serving(app) as url, httpx.Client(base_url=url, trust_env=False, timeout=20) as client:
+        with _serving(app) as url, httpx.Client(base_url=url, trust_env=False, timeout=WAIT_S) as client:
             site.url, site.client = url, client
             yield site
 
@@ -115,9 +127,9 @@ def _serving(app: Starlette) -> Iterator[str]:
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
-            until(lambda: server.started)
+            until(lambda: server.started, "the start of the server")
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(20)
+            thread.join(WAIT_S)
     assert not thread.is_alive(), "the server did not stop"

@@ -6,18 +6,16 @@ import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from backend.delivery.loop import DeliveryStatus
 from backend.engine.api import EngineStatus
-from backend.errors import StoreBusy
 from backend.metrics import Metrics
 from backend.status.routes import StatusPages, chosen_language
 from backend.store import WorkState
-from tests.backend.status.rig import HOSTILE, NOW, Site, finished, queued, status_site
+from tests.backend.status.rig import HOSTILE, NOW, BusyStore, Site, finished, queued, status_site
 
 PROJECT = "12.1700000000"
 
@@ -168,11 +166,8 @@ def test_a_password_protects_the_pages(tmp_path: Path) -> None:
         assert site.client.get("/status", auth=("prelabel", "secret")).status_code == 200
 
 
-def test_a_store_that_is_busy_is_503(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def busy() -> Any:
-        raise StoreBusy("Another program holds the file.")
-
-    monkeypatch.setattr(site.store, "summary", busy)
+def test_a_store_that_is_busy_is_503(site: Site) -> None:
+    site.store = BusyStore()
     assert site.client.get("/status").status_code == 503
 
 
@@ -207,11 +202,8 @@ def test_the_gauges_tell_all_projects_together(site: Site) -> None:
     assert PROJECT not in text
 
 
-def test_gauges_of_a_store_that_cannot_be_read_are_not_stale(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def busy() -> Any:
-        raise StoreBusy("Another program holds the file.")
-
-    monkeypatch.setattr(site.store, "summary", busy)
+def test_gauges_of_a_store_that_cannot_be_read_are_not_stale(site: Site) -> None:
+    site.store = BusyStore()
     text = asyncio.run(_rendered(StatusPages(site), site.engine.status))
     assert 'prelabel_work{state="queued"} NaN' in text
     assert "prelabel_engine_queued 0.0" in text

@@ -16,6 +16,7 @@ from backend.settings import Settings, load_settings
 from backend.status.view import StatusView, label_studio_address, make_view
 from backend.store import Store
 from tests.backend.status.rig import NOW, READY, finished, queued
+from tests.backend.store.given import QUICK
 
 PROJECT = "12.1700000000"
 
@@ -34,7 +35,7 @@ def view_of(store: Store, engine: EngineStatus = READY, rate: float = 5.0, **giv
 
 @pytest.fixture
 def store(tmp_path: Path) -> Any:
-    with Store.open(tmp_path / "prelabel.db", NOW - 1000) as store:
+    with Store.open(tmp_path / "prelabel.db", NOW - 1000, QUICK) as store:
         yield store
 
 

@@ -5,18 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from backend.store import Store, database
+from backend.store import Store
 from tests.backend.store.given import opened
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _no_waiting_for_the_disk() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database, "SYNCHRONOUS", "OFF")
-        yield
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "prelabel.db"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with opened(tmp_path / "prelabel.db") as store:
+def store(path: Path) -> Iterator[Store]:
+    with opened(path) as store:
         yield store

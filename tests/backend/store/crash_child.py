@@ -1,8 +1,8 @@
-"""A job of 50 tasks that is killed at its Nth fault point, for N = 1, 2, ... until one run ends by itself.
+"""A job of 50 tasks that is killed at each of its fault points, or at some of every kind, and then runs once more.
 
-Run as `python -m tests.backend.store.crash_child FOLDER`: prints one JSON line for each N. Each killed run is followed
-by one that is left alone. `killed` is what kill -9 does: the process ends, nothing is closed, nothing is flushed.
-FAULT=name:N counts only the points of that name; "any" counts all.
+Run as `python -m tests.backend.store.crash_child FOLDER MOST`: prints one JSON line for the run that nobody kills, and
+one for each that is killed, with the run after it. `killed` is what kill -9 does: the process ends, nothing is closed,
+nothing is flushed. A kind is the name of a point and the store's call it is in; of each kind, MOST points are chosen.
 """
 
 from __future__ import annotations
@@ -13,27 +13,56 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
-from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, WorkState, database, faults
+from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, WorkState, faults
+from tests.backend.store.given import QUICK
 
+KILLED = 137
 NUM_TASKS = 50
 NUM_PICTURES = 40  # ten tasks show a picture that another one shows
 BAD = 7
 """Tasks whose number ends in it cannot be predicted."""
 
 
-def install_fault(setting: str) -> None:
-    name, _, count = setting.partition(":")
-    left = int(count)
+class Points:
+    """The fault points of one run, each with its kind; the process is killed at number `kill_at`, counted from 0."""
 
-    def hook(point: str) -> None:
-        nonlocal left
-        if name in ("any", point):
-            left -= 1
-            if left == 0:
-                os._exit(137)
+    def __init__(self, kill_at: int = -1) -> None:
+        self.kinds: list[str] = []
+        self.call = "open"
+        self._kill_at = kill_at
 
-    faults.install(hook)
+    def hit(self, name: str) -> None:
+        if len(self.kinds) == self._kill_at:
+            os._exit(KILLED)
+        self.kinds.append(f"{name} of {self.call}")
+
+    def seen(self, store: Store) -> Store:
+        """The same store; its calls are noted."""
+        return cast(Store, _Noted(store, self))
+
+
+class _Noted:
+    def __init__(self, store: Store, points: Points) -> None:
+        self._store = store
+        self._points = points
+
+    def __getattr__(self, name: str) -> object:
+        self._points.call = name
+        return getattr(self._store, name)
+
+
+def chosen(kinds: list[str], most: int) -> list[int]:
+    """Up to `most` points of each kind, spread over the run, of every next kind a little later."""
+    by_kind: dict[str, list[int]] = {}
+    for number, kind in enumerate(kinds):
+        by_kind.setdefault(kind, []).append(number)
+    found: set[int] = set()
+    for turn, numbers in enumerate(by_kind.values()):
+        step = max(1, len(numbers) // most)
+        found.update(numbers[turn % step :: step][:most])
+    return sorted(found)
 
 
 class Ledger:
@@ -51,10 +80,11 @@ class Ledger:
         return self._path.read_text().splitlines() if self._path.exists() else []
 
 
-def job(folder: Path, start: float) -> None:
+def job(folder: Path, start: float, points: Points) -> None:
     """Accept, compute, answer by the deadline with what is done, compute the rest, deliver it."""
     label_studio, requests = Ledger(folder / "label_studio"), Ledger(folder / "requests")
-    with Store.open(folder / "prelabel.db", start) as store:
+    with Store.open(folder / "prelabel.db", start, QUICK) as opened:
+        store = points.seen(opened)
         store.recover(start)
         if not requests.lines():
             store.save_recipe(RecipeRecord("r", "a", "<View/>", "{}"), start)
@@ -118,7 +148,7 @@ def in_child(work: Callable[[], None]) -> int:
 
 
 def outcome(folder: Path) -> dict[str, object]:
-    with Store.open(folder / "prelabel.db", 9e3) as store:
+    with Store.open(folder / "prelabel.db", 9e3, QUICK) as store:
         summaries = store.summary()
         set_aside = store.set_aside is not None
     computed = Ledger(folder / "computed").lines()
@@ -138,25 +168,27 @@ def outcome(folder: Path) -> dict[str, object]:
     }
 
 
-def main(root: Path) -> None:
-    database.SYNCHRONOUS = "OFF"
-    name = os.environ.get("FAULT", "any").partition(":")[0]
-    number = 0
-    while True:
-        number += 1
+def main(root: Path, most: int) -> None:
+    def begin(number: int, start: float, kill_at: int) -> int:
         folder = root / str(number)
-        folder.mkdir()
 
-        def killed(fault: str = f"{name}:{number}", folder: Path = folder) -> None:
-            install_fault(fault)
-            job(folder, 1_000.0)
+        def work() -> None:
+            points = Points(kill_at)
+            faults.install(points.hit)
+            job(folder, start, points)
+            (folder / "kinds").write_text("\n".join(points.kinds))
 
-        code = in_child(killed)
-        second = in_child(lambda folder=folder: job(folder, 5_000.0)) if code == 137 else 0  # type: ignore[misc]
-        print(json.dumps({"number": number, "codes": [code, second], **outcome(folder)}), flush=True)
-        if code != 137:
-            return
+        folder.mkdir(exist_ok=True)
+        return in_child(work)
+
+    code = begin(-1, 1_000.0, -1)
+    kinds = (root / "-1" / "kinds").read_text().splitlines()
+    numbers = chosen(kinds, most)
+    print(json.dumps({"code": code, "kinds": kinds, **outcome(root / "-1")}))
+    for number in numbers:
+        codes = [begin(number, 1_000.0, number), begin(number, 5_000.0, -1)]
+        print(json.dumps({"killed_at": kinds[number], "codes": codes, **outcome(root / str(number))}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

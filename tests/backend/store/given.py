@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, Work
+from backend.store import NewWork, Options, RecipeRecord, Store, StoredAnswer, Work, WorkState
+from tests.limits import WAIT_S
 
 RECIPE = RecipeRecord("recipe-1", "12.17", "<View/>", "{}")
 ANSWER = StoredAnswer("picture-1:v1", '{"result": []}')
+QUICK = Options(busy_timeout_s=WAIT_S, synchronous="OFF")
+"""No test cuts the power, so none waits for the disk."""
 
 
 def task(task_id: int, project: str = "12.17", version: str = "v1", url: str | None = "https://pictures/1") -> NewWork:
@@ -19,8 +22,8 @@ def tasks(num: int, project: str = "12.17", first: int = 1) -> list[NewWork]:
     return [task(task_id, project) for task_id in range(first, first + num)]
 
 
-def opened(path: Path, now: float = 0.0) -> Store:
-    store = Store.open(path, now, busy_timeout_s=0.2)
+def opened(path: Path, now: float = 0.0, options: Options = QUICK) -> Store:
+    store = Store.open(path, now, options)
     store.save_recipe(RECIPE, now)
     return store
 
@@ -37,13 +40,7 @@ def done(store: Store, num: int = 1, *, now: float = 1.0, reply_until: float = 0
     return [store.finish(row.id, ANSWER, 0.9, False, now) for row in rows]
 
 
-def states(store: Store, items: Sequence[NewWork]) -> list[str]:
-    """Read through the file: asking by `accept` would change what it looks at."""
-    with store._database.read() as connection:
-        found = {
-            (project, task_id): state
-            for project, task_id, state in connection.execute(
-                "SELECT name, task_id, state FROM work w JOIN project p ON p.id = w.project_id"
-            )
-        }
-    return [found[item.project, item.task_id] for item in items]
+def states(store: Store) -> dict[WorkState, int]:
+    """How many rows of the only project are in which state."""
+    [summary] = store.summary()
+    return dict(summary.states)

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from backend.store import Store, StoredAnswer, Work
 from tests.backend.store.given import opened, task
+from tests.limits import examples
 
 Key = tuple[str, int]
 KEYS = [("a", 1), ("a", 2), ("b", 1)]  # few, so that what happens happens to the same task
@@ -304,5 +305,5 @@ class World(RuleBasedStateMachine):
 
 TestExactlyOnce = World.TestCase
 TestExactlyOnce.settings = settings(
-    max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(30, 1_000), stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )

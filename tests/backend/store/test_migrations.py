@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from backend.errors import StoreUnusable
-from backend.store import RecipeRecord, Store, StoredAnswer, WorkState, migrations
+from backend.store import RecipeRecord, Store, StoredAnswer, WorkState
+from backend.store.migrations import MIGRATIONS, migrate
 from tests.backend.store.given import opened
 
 RELEASED = sorted(Path(__file__).parent.glob("schema_*.sql"))
@@ -27,7 +29,7 @@ def released(file: Path, path: Path) -> None:
 
 
 def test_each_released_schema_is_kept_as_a_fixture() -> None:
-    assert [file.name for file in RELEASED] == [f"schema_{n}.sql" for n in range(1, len(migrations.MIGRATIONS) + 1)]
+    assert [file.name for file in RELEASED] == [f"schema_{n}.sql" for n in range(1, len(MIGRATIONS) + 1)]
 
 
 @pytest.mark.parametrize("file", RELEASED, ids=lambda file: file.stem)
@@ -64,20 +66,15 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == content
 
 
-def test_a_migration_that_fails_changes_nothing_and_runs_the_next_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.db"
+def test_a_migration_that_fails_changes_nothing_and_runs_the_next_time(path: Path) -> None:
     opened(path).close()
     before = schema(path)
-    with monkeypatch.context() as patch:
-        broken = ("ALTER TABLE work ADD COLUMN more TEXT", "ALTER TABLE nowhere ADD COLUMN more TEXT")
-        patch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, broken))
+    broken = ("ALTER TABLE work ADD COLUMN more TEXT", "ALTER TABLE nowhere ADD COLUMN more TEXT")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         with pytest.raises(sqlite3.OperationalError, match="nowhere"):
-            Store.open(path, 0.0)
+            migrate(connection, [*MIGRATIONS, broken])
         assert schema(path) == before
-        patch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS[:-1], broken[:1]))
-        Store.open(path, 0.0).close()
-        assert "more TEXT" in schema(path)["work"]
+        migrate(connection, [*MIGRATIONS, broken[:1]])
+    assert "more TEXT" in schema(path)["work"]
     with pytest.raises(StoreUnusable, match="newer"):
         Store.open(path, 0.0)

@@ -4,20 +4,25 @@ import logging
 import os
 import shutil
 import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backend.errors import StoreError, StoreUnusable
-from backend.store import Store, database, opening
-from tests.backend.store.given import ANSWER, accepted, done, opened, task, tasks
+from backend.store import Options, Store
+from tests.backend.store.connections import Connections
+from tests.backend.store.given import ANSWER, QUICK, accepted, done, opened, task
 
 NOW = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
+LARGE = replace(QUICK, checked_bytes=0)
+"""As if the file was too large to be checked at every start."""
 
 
 def filled(path: Path) -> None:
     with opened(path) as store:
-        done(store, 300)
+        done(store, 100)
 
 
 def rot(path: Path) -> None:
@@ -53,8 +58,7 @@ def test_a_damaged_file_is_kept_aside_and_an_empty_one_begun(
         assert store.set_aside is None
 
 
-def test_what_belongs_to_a_damaged_file_goes_with_it_and_no_earlier_one_is_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "prelabel.db"
+def test_what_belongs_to_a_damaged_file_goes_with_it_and_no_earlier_one_is_replaced(path: Path, tmp_path: Path) -> None:
     names = set()
     for _ in range(2):
         garbage(path)
@@ -68,37 +72,34 @@ def test_what_belongs_to_a_damaged_file_goes_with_it_and_no_earlier_one_is_repla
         assert {p.name for p in tmp_path.glob(f"{name}*")} >= {name, f"{name}-wal"}
 
 
-def test_damage_that_shows_only_later_says_to_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "prelabel.db"
+def test_damage_that_shows_only_later_says_to_restart(path: Path) -> None:
     filled(path)
-    with opened(path) as store, store._database.read() as connection:
+    with closing(sqlite3.connect(path)) as connection:
         (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'work_due'").fetchone()
     content = bytearray(path.read_bytes())
     content[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
     path.write_bytes(content)
-    monkeypatch.setattr(opening, "CHEAP_CHECK_BYTES", 0)
-    with Store.open(path, NOW) as store, pytest.raises(StoreUnusable, match="Restart prelabel"):
+    with Store.open(path, NOW, LARGE) as store, pytest.raises(StoreUnusable, match="Restart prelabel"):
         store.due("12.17", 500, NOW)
 
 
-def test_a_large_file_is_checked_only_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "CHEAP_CHECK_BYTES", 0)
-    path, crashed = tmp_path / "prelabel.db", tmp_path / "crashed.db"
+def test_a_large_file_is_checked_only_after_a_crash(path: Path, tmp_path: Path) -> None:
+    crashed = tmp_path / "crashed.db"
     with opened(path) as store:
-        done(store, 300)
+        done(store, 100)
         for part in ("", "-wal"):
             shutil.copy(f"{path}{part}", f"{crashed}{part}")  # as kill -9 leaves it
     rot(path)
-    with Store.open(path, NOW) as store:
+    with Store.open(path, NOW, LARGE) as store:
         assert store.set_aside is None
     assert Path(f"{crashed}-wal").stat().st_size > 8192
-    with Store.open(crashed, NOW) as store:
+    with Store.open(crashed, NOW, LARGE) as store:
         assert store.set_aside is None
-        assert store.summary()[0].num_tasks == 300
+        assert store.summary()[0].num_tasks == 100
     filled(crashed)
     rot(crashed)
     Path(f"{crashed}-wal").write_bytes(b"left behind")
-    with Store.open(crashed, NOW) as store:
+    with Store.open(crashed, NOW, LARGE) as store:
         assert store.set_aside
 
 
@@ -137,8 +138,7 @@ def test_a_folder_that_takes_no_new_file_is_refused(tmp_path: Path) -> None:
         Store.open(path, NOW)
 
 
-def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "prelabel.db"
+def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None:
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE theirs (a)")
     other.commit()
@@ -161,10 +161,9 @@ def test_a_closed_store_says_so_and_may_be_closed_twice(tmp_path: Path) -> None:
         store.summary()
 
 
-def test_the_product_waits_for_the_disk_at_each_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "SYNCHRONOUS", "FULL")
-    with opened(tmp_path / "prelabel.db") as store:
-        accepted(store, tasks(1))
-        assert store._database._writer.execute("PRAGMA synchronous").fetchone() == (2,)
-        assert store._database._writer.execute("PRAGMA foreign_keys").fetchone() == (1,)
-        assert store._database._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+def test_unless_told_otherwise_each_commit_waits_for_the_disk(path: Path) -> None:
+    connections = Connections()
+    with Store.open(path, NOW, Options(connect=connections)) as store:
+        store.save_answers([ANSWER], NOW)
+        assert store.answer(ANSWER.key) == ANSWER
+        assert connections.pragma("synchronous") == [2, 2]
