@@ -15,6 +15,7 @@ from model_loader.experts.dequantise import dequantise_to_scratch, dequantised_e
 from model_loader.experts.dispatch import packed_weights
 from model_loader.experts.fused import fused_experts
 from model_loader.experts.plan import Step, Tile
+from tests.limits import examples
 from tests.model_loader.packed import exact_forward, packed_module, relative_error, routing
 
 # Of the norm. bfloat16 has four roundings of up to 2**-9: codes or weights, what lies between the products, the rows,
@@ -84,7 +85,7 @@ def test_float16_forward_equals_float64_arithmetic(forward: Forward) -> None:
 
 
 @pytest.mark.parametrize("forward", PATHS)
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=examples(2, 30), deadline=None, derandomize=True)
 @given(data=st.data())
 def test_forward_equals_float64_arithmetic_on_any_shape(forward: Forward, data: st.DataObject) -> None:
     num_experts = data.draw(st.integers(1, 9), label="experts")
