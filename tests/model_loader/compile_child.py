@@ -39,7 +39,7 @@ def kind(name: str, kernel: Any, *, packed: bool) -> str:
     if name in ("absmax", "sums", "tops"):
         return "*fp32"
     if name == "codes":
-        return "*fp32" if kernel is dequantise._dequantise else "*bf16"
+        return "*fp32" if kernel is dequantise.dequantise_kernel else "*bf16"
     if name in INT:
         return "*i32"
     return "*u8" if name == "packed" or (name == "weight" and packed) else "*bf16"
@@ -101,20 +101,20 @@ def products(arch: int, step: Step, *, packed: bool) -> list[dict[str, Any]]:
         )
 
     return [
-        product(kernels._gate_up, step.gate_up, INNER, HIDDEN, TOP_K=8),
-        product(kernels._linear, step.down, HIDDEN, INNER, bias=None),
+        product(kernels.gate_up_kernel, step.gate_up, INNER, HIDDEN, TOP_K=8),
+        product(kernels.linear_kernel, step.down, HIDDEN, INNER, bias=None),
     ]
 
 
 def everything() -> list[dict[str, Any]]:
     rows = [row for step in FUSED for row in products(86, step, packed=True)]
     rows += products(86, DENSE, packed=False) + products(90, FUSED[0], packed=True) + products(90, DENSE, packed=False)
-    rows.append(compiled(tiles._group_routes, 86, 4, 3, BLOCK_M=16, A_SLOT_A_ROUTE=False, CHUNK=tiles.CHUNK))
-    rows.append(compiled(kernels._combine, 86, 4, 3, N=HIDDEN, TOP_K=8, BLOCK_N=1024))
-    rows.append(compiled(dequantise._dequantise, 86, 4, 3, BLOCKS=dequantise.BLOCKS_A_PROGRAM))
+    rows.append(compiled(tiles.group_routes_kernel, 86, 4, 3, BLOCK_M=16, A_SLOT_A_ROUTE=False, CHUNK=tiles.CHUNK))
+    rows.append(compiled(kernels.combine_kernel, 86, 4, 3, N=HIDDEN, TOP_K=8, BLOCK_N=1024))
+    rows.append(compiled(dequantise.dequantise_kernel, 86, 4, 3, BLOCKS=dequantise.BLOCKS_A_PROGRAM))
     parts = {"HEADS": 32, "D": 128, "PARTS": 4}
-    rows.append(compiled(slot_attention._attend, 86, 4, 2, GROUP=8, GROUP_PADDED=16, BLOCK_T=64, **parts))
-    rows.append(compiled(slot_attention._join, 86, 2, 3, PARTS_PADDED=4, **parts))
+    rows.append(compiled(slot_attention.attend_kernel, 86, 4, 2, GROUP=8, GROUP_PADDED=16, BLOCK_T=64, **parts))
+    rows.append(compiled(slot_attention.join_kernel, 86, 2, 3, PARTS_PADDED=4, **parts))
     return rows
 
 

@@ -33,7 +33,7 @@ def test_every_kernel_compiles_for_the_cards_and_fits_them(tmp_path: Path) -> No
         assert row["registers"] * row["warps"] * 32 <= REGISTERS, row
         if row["arch"] < 90:
             assert row["shared_bytes"] <= SHARED_BYTES, row
-        if row["kernel"] in ("_gate_up", "_linear", "_attend"):
+        if row["kernel"] in ("gate_up_kernel", "linear_kernel", "attend_kernel"):
             assert row["tensor_cores"], row
             assert row["loads_ahead"], row
     packed = rows[: 2 * len(FUSED)]
