@@ -59,7 +59,7 @@ def check(
         pytest.param(33, 1, 1, 64, 64, "any", STEP, id="one expert"),
     ],
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.soak)], ids=str)
 def test_forward_equals_float64_arithmetic(
     forward: Forward,
     tokens: int,
@@ -74,14 +74,16 @@ def test_forward_equals_float64_arithmetic(
     check(forward, packed_module(num_experts, hidden, inner), dtype, *routing(tokens, num_experts, top_k, choose), step)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("forward", PATHS)
 def test_512_tokens_equal_float64_arithmetic(forward: Forward) -> None:
     check(forward, packed_module(4, 64, 64), torch.float32, *routing(512, 4, 2, "dropped"), FAST)
 
 
 @pytest.mark.parametrize("forward", PATHS)
-def test_float16_forward_equals_float64_arithmetic(forward: Forward) -> None:
-    check(forward, packed_module(4, 128, 64), torch.float16, *routing(5, 4, 2))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_forward_in_16_bits_equals_float64_arithmetic(forward: Forward, dtype: torch.dtype) -> None:
+    check(forward, packed_module(4, 128, 64), dtype, *routing(5, 4, 2, "dropped"))
 
 
 @pytest.mark.parametrize("forward", PATHS)
