@@ -10,6 +10,7 @@ from backend.engine.mailbox import Mailbox
 from backend.engine.messages import Failed, Finished, FromEngine, Submit
 from backend.engine.options import EngineOptions
 from backend.engine.preparation import Preparation
+from backend.engine.scheduler import Scheduler
 from backend.engine.sizing import make_runner, scheduler_limits
 from model_loader.loader import LoadedModel
 
@@ -26,8 +27,8 @@ class InProcessEngine:
         self.mailbox = Mailbox()
         self.answers: dict[int, Finished] = {}
         self.finished_s: dict[int, float] = {}
-        limits = scheduler_limits(self.sizes, options.context_tokens)
-        self.loop = EngineLoop(self.runner, self.mailbox, self._receive, limits, preparation)
+        scheduler = Scheduler(scheduler_limits(self.sizes, options.context_tokens))
+        self.loop = EngineLoop(self.runner, self.mailbox, self._receive, scheduler, preparation)
 
     def submit(self, requests: Iterable[Submit]) -> None:
         for request in requests:

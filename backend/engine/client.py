@@ -77,6 +77,11 @@ class EngineClient:
         num_running = sum(pending.is_running for pending in self._pending.values())
         return replace(self._status, num_running=num_running, num_queued=len(self._pending) - num_running)
 
+    @property
+    def _has_work(self) -> bool:
+        """Whether an answer is owed. One that has come is no work, though who waits for it has not woken up yet."""
+        return any(not pending.future.done() for pending in self._pending.values())
+
     async def start(self) -> None:
         if self._supervisor is None:
             await self._set(EngineStatus("loading", stage="starting"))
@@ -208,7 +213,8 @@ class EngineClient:
                     return
 
         # a daemon thread: an executor's would keep the interpreter from ending while it waits for the engine
-        threading.Thread(target=read, name="engine-reader", daemon=True).start()
+        reader = threading.Thread(target=read, name="engine-reader", daemon=True)
+        reader.start()
         load_until = loop.time() + self._limits.load_s
         ready_at: float | None = None
         was_idle = True
@@ -220,18 +226,19 @@ class EngineClient:
             except TimeoutError:
                 if ready_at is None:
                     await self._give_up(f"loading took over {self._limits.load_s:.0f} s")
-                elif was_idle or not self._pending:  # silence counts only when there was work all the time
-                    was_idle = not self._pending
+                elif was_idle or not self._has_work:  # silence counts only when there was work all the time
+                    was_idle = not self._has_work
                     continue
                 log.error("the engine said nothing for %.0f s: it is ended", limit_s)
                 self._process.kill()
+                await asyncio.to_thread(reader.join, self._limits.close_s)  # else it reads from what is closed next
                 break
             if message is None:
                 break
             if isinstance(message, Ready):
                 ready_at = loop.time()
             await self._handle(message)
-            was_idle = not self._pending
+            was_idle = not self._has_work
         return 0.0 if ready_at is None else loop.time() - ready_at
 
     async def _handle(self, message: FromEngine) -> None:

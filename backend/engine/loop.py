@@ -24,7 +24,7 @@ from backend.engine.packing import Row
 from backend.engine.preparation import Preparation
 from backend.engine.prompts import Prompt, PromptTooLong
 from backend.engine.runner import Runner
-from backend.engine.scheduler import KvTooSmall, Prefill, Scheduler, SchedulerLimits, Slot, Work
+from backend.engine.scheduler import KvTooSmall, Prefill, Scheduler, Slot, Work
 from backend.errors import one_line
 
 log = logging.getLogger(__name__)
@@ -53,20 +53,22 @@ class EngineLoop:
         runner: Runner,
         mailbox: Mailbox,
         send: Callable[[FromEngine], None],
-        limits: SchedulerLimits,
+        scheduler: Scheduler,
         preparation: Preparation,
+        stats_s: float = STATS_S,
     ) -> None:
+        """`stats_s`: how often it tells how it is doing, at most."""
         self._runner = runner
         self._mailbox = mailbox
         self._send = send
-        self._limits = limits
-        self._scheduler = Scheduler(limits)
+        self._scheduler = scheduler
         self._preparation = preparation
         self._jobs: dict[int, _Job] = {}
         self._stats = Stats()
+        self._stats_s = stats_s
         self._stats_at = 0.0
         self._smaller_until = 0.0
-        self._look_ahead = max(2, min(16, limits.max_slots))
+        self._look_ahead = max(2, min(16, scheduler.limits.max_slots))
 
     def run(self) -> None:
         """Work until a Shutdown arrives."""
@@ -82,7 +84,7 @@ class EngineLoop:
         self._prepare_upcoming()
         self._say_stats()
         if self._smaller_until and time.monotonic() > self._smaller_until:
-            self._scheduler.limit_prefill(self._limits.max_prefill_tokens)
+            self._scheduler.limit_prefill(self._scheduler.limits.max_prefill_tokens)
             self._smaller_until = 0.0
         turn = self._scheduler.next_turn()
         if isinstance(turn, Prefill):
@@ -141,7 +143,7 @@ class EngineLoop:
 
     def _say_stats(self) -> None:
         now = time.monotonic()
-        if now - self._stats_at > STATS_S and self._jobs:
+        if now - self._stats_at > self._stats_s and self._jobs:
             self._stats_at = now
             peak = torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else 0.0
             scheduler = self._scheduler

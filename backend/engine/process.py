@@ -14,7 +14,7 @@ import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import FromEngine, LoadFailed, Loading, Ready
@@ -33,8 +33,22 @@ EXIT_LOOP = 72
 MAX_PICTURE_THREADS = 4
 
 
-def main(connection: Connection, options: EngineOptions) -> None:
-    """Entry point of the process (spawned by `backend.engine.client`)."""
+Send = Callable[[FromEngine], None]
+
+
+class Loop(Protocol):
+    def run(self) -> None: ...
+
+
+def main(
+    connection: Connection,
+    options: EngineOptions,
+    make_loop: Callable[[EngineOptions, Mailbox, Send], Loop] | None = None,
+) -> None:
+    """Entry point of the process (spawned by `backend.engine.client`).
+
+    `make_loop` takes the place of `load`; tests put a loop there that needs no model.
+    """
     configure_logging(options.log_level)
     # on a CPU it warns about an optional package with faster kernels, which our path does not use
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -47,7 +61,7 @@ def main(connection: Connection, options: EngineOptions) -> None:
             connection.send(message)
 
     try:
-        loop = load(options, mailbox, send)
+        loop = (make_loop or load)(options, mailbox, send)
     except Exception as error:
         log.exception("the model could not be loaded")
         send(LoadFailed(one_line(error)))
@@ -62,12 +76,13 @@ def main(connection: Connection, options: EngineOptions) -> None:
     os._exit(code)  # threads may be inside torch still, which does not survive the interpreter's own way out
 
 
-def load(options: EngineOptions, mailbox: Mailbox, send: Callable[[FromEngine], None]) -> EngineLoop:
+def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     """Load the model, tune its kernels, size the KV cache, and say Ready. Raises whatever is wrong with the model."""
     import torch
 
     from backend.engine.loop import EngineLoop
     from backend.engine.preparation import Preparation
+    from backend.engine.scheduler import Scheduler
     from backend.engine.sizing import make_runner, scheduler_limits
     from model_loader.loader import load_model
     from model_loader.sources import choose_model
@@ -114,7 +129,8 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Callable[[FromEngine], 
             kv_tokens=sizes.kv_tokens,
         )
     )
-    return EngineLoop(runner, mailbox, send, scheduler_limits(sizes, options.context_tokens), preparation)
+    scheduler = Scheduler(scheduler_limits(sizes, options.context_tokens))
+    return EngineLoop(runner, mailbox, send, scheduler, preparation)
 
 
 def _tune(loaded: LoadedModel) -> None:

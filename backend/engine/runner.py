@@ -27,7 +27,7 @@ from backend.engine import attention
 from backend.engine.attention import Span, plan_attention
 from backend.engine.cache import KvPool
 from backend.engine.choice import GREEDY, MIN_TEMPERATURE, Draw, choose_tokens
-from backend.engine.graphs import DecodeGraphs, Graph
+from backend.engine.graphs import SIZES, DecodeGraphs, Graph
 from backend.engine.image_sizes import Grid
 from backend.engine.messages import Submit
 from backend.engine.packing import Packed, Row, graph_inputs, pack_answers, pack_prompts
@@ -123,9 +123,11 @@ class Runner:
         self._advance(rows, packed, hidden, masks)
 
     @torch.inference_mode()
-    def capture_graphs(self, capture: Callable[[Callable[[], None]], Graph] | None = None) -> None:
+    def capture_graphs(
+        self, capture: Callable[[Callable[[], None]], Graph] | None = None, sizes: tuple[int, ...] = SIZES
+    ) -> None:
         """Decode through graphs from now on. Raises whatever capturing raises."""
-        self._graphs = DecodeGraphs(self._language_model, self._pool, capture=capture)
+        self._graphs = DecodeGraphs(self._language_model, self._pool, sizes, capture)
 
     def try_graphs(self) -> str:
         """Decode through CUDA graphs if this card can capture them; else without, and why not is returned."""

@@ -102,6 +102,7 @@ class Scheduler:
     """Waiting and running requests. Not thread-safe: it belongs to the thread that owns the device."""
 
     def __init__(self, limits: SchedulerLimits) -> None:
+        self.limits = limits
         self._max_slots = limits.max_slots
         self._reserved_slots = limits.reserved_slots
         self._bulk_slots = limits.max_slots - limits.reserved_slots

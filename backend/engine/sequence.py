@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 from llguidance import LLMatcher, LLTokenizer
@@ -27,10 +28,17 @@ class GrammarError(ValueError):
 
 
 class GrammarCache:
-    """Compiled grammars by schema, least recently used first out (at most `MAX_CACHED_GRAMMARS`)."""
+    """Compiled grammars by schema, least recently used first out."""
 
-    def __init__(self, tokenizer: LLTokenizer) -> None:
+    def __init__(
+        self,
+        tokenizer: LLTokenizer,
+        write_grammar: Callable[..., str] = answer_grammar,
+        max_cached: int = MAX_CACHED_GRAMMARS,
+    ) -> None:
         self.tokenizer = tokenizer
+        self._write_grammar = write_grammar
+        self._max_cached = max_cached
         self._pieces: dict[int, bytes] = {}
         self._eos_tokens = frozenset(tokenizer.eos_tokens)
         self._matchers: dict[tuple[str, int], Any] = {}  # a refused grammar is kept too: compiling is slow
@@ -50,9 +58,9 @@ class GrammarCache:
         key = (schema.fingerprint, text_max_chars)
         compiled = self._matchers.pop(key, None)
         if compiled is None:
-            compiled = LLMatcher(self.tokenizer, answer_grammar(schema, text_max_chars=text_max_chars))
+            compiled = LLMatcher(self.tokenizer, self._write_grammar(schema, text_max_chars=text_max_chars))
         self._matchers[key] = compiled
-        while len(self._matchers) > MAX_CACHED_GRAMMARS:
+        while len(self._matchers) > self._max_cached:
             del self._matchers[next(iter(self._matchers))]
         if compiled.is_error():
             raise GrammarError(f"the label config cannot be made into a grammar: {compiled.get_error()}")

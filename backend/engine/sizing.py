@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -55,15 +56,21 @@ def scheduler_limits(sizes: Sizes, context_tokens: int) -> SchedulerLimits:
     )
 
 
-def make_runner(loaded: LoadedModel, options: EngineOptions) -> tuple[Runner, Sizes]:
-    """Return a runner whose KV cache fills what memory there is, and its sizes. Raises ModelTooLarge."""
+def make_runner(loaded: LoadedModel, options: EngineOptions, cpu_kv_bytes: int = CPU_KV_BYTES) -> tuple[Runner, Sizes]:
+    """Return a runner whose KV cache fills what memory there is, and its sizes. Raises ModelTooLarge.
+
+    `cpu_kv_bytes`: what there is on a CPU.
+    """
     position_bytes = kv_bytes_per_position(loaded.model.config.text_config, loaded.dtype)
     context = -(-options.context_tokens // BLOCK_TOKENS) * BLOCK_TOKENS  # ranges are whole blocks
     most = options.max_slots * context
     if loaded.device.startswith("cuda"):
-        tokens, prefill_tokens = _measure(loaded, options, position_bytes)
+        budget = budget_bytes(*_card_bytes(loaded.device), options.vram_gib)
+        tokens, prefill_tokens = fit(
+            options, position_bytes, budget, lambda sizes: _peak_of_warm_up(loaded, options, sizes)
+        )
     else:
-        tokens, prefill_tokens = max(context, CPU_KV_BYTES // position_bytes), PREFILL_TOKENS
+        tokens, prefill_tokens = max(context, cpu_kv_bytes // position_bytes), PREFILL_TOKENS
     sizes = Sizes(options.max_slots, min(most, tokens), prefill_tokens)
     while True:
         try:
@@ -88,16 +95,21 @@ def kv_tokens_within(budget_bytes: int, peak_bytes: int, warm_up_tokens: int, po
     return warm_up_tokens + (8 * free // (9 * position_bytes) if free > 0 else free // position_bytes)
 
 
-def _measure(loaded: LoadedModel, options: EngineOptions, position_bytes: int) -> tuple[int, int]:
-    """Run the worst case and return (KV positions, prefill tokens) that fit."""
-    total_bytes = torch.cuda.get_device_properties(loaded.device).total_memory
-    budget = total_bytes if options.vram_gib is None else min(total_bytes, int(options.vram_gib * 2**30))
-    budget = min(budget, _obtainable_bytes(loaded.device))
+def budget_bytes(total_bytes: int, obtainable_bytes: int, vram_gib: float | None) -> int:
+    """What the engine may take of a card on which other programs leave `obtainable_bytes`."""
+    budget = min(total_bytes, obtainable_bytes)
+    return budget if vram_gib is None else min(budget, int(vram_gib * 2**30))
+
+
+def fit(
+    options: EngineOptions, position_bytes: int, budget: int, peak_of_warm_up: Callable[[Sizes], int]
+) -> tuple[int, int]:
+    """Run the worst case and return (KV positions, prefill tokens) that fit in `budget` bytes."""
     prefill_tokens = PREFILL_TOKENS
     while True:
         warm_up_tokens = 2 * prefill_tokens + options.context_tokens
         try:
-            peak = _peak_of_warm_up(loaded, options, Sizes(options.max_slots, warm_up_tokens, prefill_tokens))
+            peak = peak_of_warm_up(Sizes(options.max_slots, warm_up_tokens, prefill_tokens))
             tokens = kv_tokens_within(budget, peak, warm_up_tokens, position_bytes)
         except torch.OutOfMemoryError:
             tokens = 0
@@ -112,10 +124,11 @@ def _measure(loaded: LoadedModel, options: EngineOptions, position_bytes: int) -
         log.warning("the heaviest prefill leaves too little memory; trying %d tokens", prefill_tokens)
 
 
-def _obtainable_bytes(device: str) -> int:
-    """What is ours already or free: other programs may hold a part of the card."""
+def _card_bytes(device: str) -> tuple[int, int]:
+    """What the card has, and what of it is ours already or free: other programs may hold a part."""
+    total_bytes = torch.cuda.get_device_properties(device).total_memory
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    return int(free_bytes) + int(torch.cuda.memory_reserved(device))
+    return total_bytes, int(free_bytes) + int(torch.cuda.memory_reserved(device))
 
 
 def _peak_of_warm_up(loaded: LoadedModel, options: EngineOptions, sizes: Sizes) -> int:

@@ -45,7 +45,7 @@ def slot_attention(
     sums = torch.empty(tokens, heads, parts, head_dim, dtype=torch.float32, device=query.device)
     tops = torch.empty(tokens, heads, parts, 2, dtype=torch.float32, device=query.device)
     group = heads // kv_heads
-    _attend[(tokens, kv_heads, parts)](
+    attend_kernel[(tokens, kv_heads, parts)](
         query,
         k_pool,
         v_pool,
@@ -69,7 +69,7 @@ def slot_attention(
         num_warps=4,
         num_stages=2,
     )
-    _join[(tokens, heads)](
+    join_kernel[(tokens, heads)](
         sums,
         tops,
         output,
@@ -99,7 +99,7 @@ def _dot(left: tl.tensor, right: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def _attend(
+def attend_kernel(
     query: tl.tensor,
     k_pool: tl.tensor,
     v_pool: tl.tensor,
@@ -158,7 +158,7 @@ def _attend(
 
 
 @triton.jit
-def _join(
+def join_kernel(
     sums: tl.tensor,
     tops: tl.tensor,
     output: tl.tensor,  # [N, HEADS, D]

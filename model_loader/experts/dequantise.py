@@ -49,7 +49,7 @@ def dequantise_to_scratch(packed: torch.Tensor, absmax: torch.Tensor, dtype: tor
     """
     weight = _room(packed.numel() * 2, packed.device, dtype).view(*packed.shape[:-1], packed.shape[-1] * 2)
     num_blocks = absmax.numel()
-    _dequantise[(triton.cdiv(num_blocks, BLOCKS_A_PROGRAM),)](
+    dequantise_kernel[(triton.cdiv(num_blocks, BLOCKS_A_PROGRAM),)](
         packed,
         absmax,
         codebook.table(packed.device, torch.float32),
@@ -77,7 +77,7 @@ def _room(size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
 
 
 @triton.jit(do_not_specialize=["num_blocks"])
-def _dequantise(
+def dequantise_kernel(
     packed: tl.tensor,  # [blocks * 32] bytes
     absmax: tl.tensor,  # [blocks]
     codes: tl.tensor,

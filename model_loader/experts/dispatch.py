@@ -8,7 +8,7 @@ CUDA graph, once the same step has run eagerly. Raises nothing of its own.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,6 +19,8 @@ from model_loader.experts import reference, unpacked
 from model_loader.experts.plan import REFERENCE, plan_for
 
 EXPERTS_IMPLEMENTATION = "nf4"
+
+Path = Literal["unpacked", "reference", "fused", "dequantised"]
 
 
 def register() -> None:
@@ -35,19 +37,29 @@ def nf4_experts_forward(
     hidden_states: [tokens, hidden]. top_k_index, top_k_weights: [tokens, k]. An index equal to the number of
     experts is a dropped route and adds nothing (padding rows).
     """
-    if hasattr(module, "unpacked"):
+    path = choose_path(module, hidden_states)
+    if path == "unpacked":
         return unpacked.unpacked_experts_forward(module, hidden_states, top_k_index, top_k_weights)
-    plan = plan_for(hidden_states.device)
-    is_too_wide = hidden_states.is_cuda and hidden_states.dtype == torch.float32  # the tiles are for 16 bit
-    if plan is REFERENCE or is_too_wide or not _is_gated_by_silu(module):
+    if path == "reference":
         return reference.nf4_experts_forward(module, hidden_states, top_k_index, top_k_weights)
     from model_loader.experts import dequantise, fused  # here, so that a machine without Triton can load a model
 
+    plan = plan_for(hidden_states.device)
     tensors = (*packed_weights(module), top_k_index, top_k_weights)
-    tokens = hidden_states.shape[0]
-    if tokens <= plan.fused_max_tokens:
-        return fused.fused_experts(hidden_states, *tensors, plan.step(tokens))
+    if path == "fused":
+        return fused.fused_experts(hidden_states, *tensors, plan.step(hidden_states.shape[0]))
     return dequantise.dequantised_experts(hidden_states, *tensors, plan.dense)
+
+
+def choose_path(module: Any, hidden_states: torch.Tensor) -> Path:
+    """The path that serves a call with these tokens."""
+    if hasattr(module, "unpacked"):
+        return "unpacked"
+    plan = plan_for(hidden_states.device)
+    is_too_wide = hidden_states.is_cuda and hidden_states.dtype == torch.float32  # the tiles are for 16 bit
+    if plan is REFERENCE or is_too_wide or not _is_gated_by_silu(module):
+        return "reference"
+    return "fused" if hidden_states.shape[0] <= plan.fused_max_tokens else "dequantised"
 
 
 def packed_weights(module: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -33,7 +33,7 @@ def gate_up(
     """
     depth, columns = x.shape[1], weight.shape[1] // 2
     output = torch.empty(tiles.order.shape[0], columns, dtype=x.dtype, device=x.device)
-    _gate_up[(tiles.num_tiles * triton.cdiv(columns, tile.block_n),)](
+    gate_up_kernel[(tiles.num_tiles * triton.cdiv(columns, tile.block_n),)](
         x,
         weight,
         absmax,
@@ -70,7 +70,7 @@ def linear(
     block_m = tiles.block_m if tiles else block_m
     num_tiles = tiles.num_tiles if tiles else triton.cdiv(rows, block_m)
     output = torch.empty(rows, columns, dtype=x.dtype, device=x.device)
-    _linear[(num_tiles * triton.cdiv(columns, tile.block_n),)](
+    linear_kernel[(num_tiles * triton.cdiv(columns, tile.block_n),)](
         x,
         weight,
         absmax,
@@ -98,7 +98,7 @@ def combine(
     columns = rows.shape[1]
     output = torch.empty(tokens, columns, dtype=rows.dtype, device=rows.device)
     block = min(1024, triton.next_power_of_2(columns))
-    _combine[(tokens, triton.cdiv(columns, block))](
+    combine_kernel[(tokens, triton.cdiv(columns, block))](
         rows,
         top_k_index.contiguous(),
         top_k_weights.contiguous(),
@@ -180,7 +180,7 @@ def _add_packed(
 
 
 @triton.jit(do_not_specialize=["num_tiles"])
-def _gate_up(
+def gate_up_kernel(
     x: tl.tensor,  # [tokens, K]
     weight: tl.tensor,
     absmax: tl.tensor,
@@ -239,7 +239,7 @@ def _gate_up(
 
 
 @triton.jit(do_not_specialize=["num_tiles", "total_rows"])
-def _linear(
+def linear_kernel(
     x: tl.tensor,  # [rows, K]
     weight: tl.tensor,
     absmax: tl.tensor,
@@ -301,7 +301,7 @@ def _linear(
 
 
 @triton.jit(do_not_specialize=["num_experts"])
-def _combine(
+def combine_kernel(
     rows: tl.tensor,  # [tokens * TOP_K, N]
     index: tl.tensor,  # [tokens, TOP_K]
     weights: tl.tensor,  # [tokens, TOP_K]

@@ -45,7 +45,7 @@ def group_routes(top_k_index: torch.Tensor, num_experts: int, block_m: int) -> T
     count = num_tiles(num_routes, num_experts, block_m)
     order = torch.empty(num_routes, dtype=torch.int32, device=device)
     table = torch.empty(3, count, dtype=torch.int32, device=device)
-    _group_routes[(num_experts + 1,)](
+    group_routes_kernel[(num_experts + 1,)](
         index,
         order,
         table,
@@ -61,7 +61,7 @@ def group_routes(top_k_index: torch.Tensor, num_experts: int, block_m: int) -> T
 
 
 @triton.jit(do_not_specialize=["num_routes", "num_tiles", "num_experts"])
-def _group_routes(
+def group_routes_kernel(
     index: tl.tensor,  # [routes]
     order: tl.tensor,  # [routes]
     table: tl.tensor,  # [3, tiles]

@@ -44,14 +44,14 @@ class UnpackedLinear(bnb.nn.Linear4bit):  # type: ignore[misc]
         return F.linear(x, self.unpacked, None if self.bias is None else self.bias.to(x.dtype))
 
 
-def unpack_small(model: nn.Module, dtype: torch.dtype) -> bool:
-    """Unpack `model`, which lies on the CPU, if that takes at most `MAX_UNPACKED_BYTES`. Returns whether it did."""
+def unpack_small(model: nn.Module, dtype: torch.dtype, max_bytes: int = MAX_UNPACKED_BYTES) -> bool:
+    """Unpack `model`, which lies on the CPU, if that takes at most `max_bytes`. Returns whether it did."""
     modules: list[Any] = list(model.modules())
     linears = [m for m in modules if type(m) is bnb.nn.Linear4bit and m.weight.quant_state is not None]
     experts = [m for m in modules if hasattr(m, "gate_up_proj_absmax")]
     packed_bytes = sum(m.weight.numel() for m in linears)
     packed_bytes += sum(m.gate_up_proj.numel() + 2 * m.down_proj.numel() for m in experts)  # down is held twice
-    if not packed_bytes or 2 * packed_bytes * dtype.itemsize > MAX_UNPACKED_BYTES:
+    if not packed_bytes or 2 * packed_bytes * dtype.itemsize > max_bytes:
         return False
     for linear in linears:
         linear.unpacked = dequantize_4bit(linear.weight.data, linear.weight.quant_state).to(dtype)

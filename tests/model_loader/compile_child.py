@@ -1,6 +1,6 @@
 """Compile the kernels for cards that are not here, down to machine code, and print one JSON line for each.
 
-Run as a process of its own, in which Triton is no interpreter: python -m tests.model_loader.compile_child
+Run as a process of its own, in which Triton is no interpreter: python -m tests.model_loader.compile_child [all]
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def kind(name: str, kernel: Any, *, packed: bool) -> str:
     if name in ("absmax", "sums", "tops"):
         return "*fp32"
     if name == "codes":
-        return "*fp32" if kernel is dequantise._dequantise else "*bf16"
+        return "*fp32" if kernel is dequantise.dequantise_kernel else "*bf16"
     if name in INT:
         return "*i32"
     return "*u8" if name == "packed" or (name == "weight" and packed) else "*bf16"
@@ -61,7 +61,7 @@ def compiled(kernel: Any, arch: int, num_warps: int, num_stages: int, **constant
         file.write(result.asm["cubin"])
         file.flush()
         usage = subprocess.run(
-            [TOOLS / "cuobjdump", "-res-usage", file.name], capture_output=True, text=True, check=True, timeout=60
+            [TOOLS / "cuobjdump", "-res-usage", file.name], capture_output=True, text=True, check=True
         ).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
     assert found is not None, usage
@@ -101,23 +101,31 @@ def products(arch: int, step: Step, *, packed: bool) -> list[dict[str, Any]]:
         )
 
     return [
-        product(kernels._gate_up, step.gate_up, INNER, HIDDEN, TOP_K=8),
-        product(kernels._linear, step.down, HIDDEN, INNER, bias=None),
+        product(kernels.gate_up_kernel, step.gate_up, INNER, HIDDEN, TOP_K=8),
+        product(kernels.linear_kernel, step.down, HIDDEN, INNER, bias=None),
     ]
 
 
-def everything() -> list[dict[str, Any]]:
-    rows = [row for step in FUSED for row in products(86, step, packed=True)]
-    rows += products(86, DENSE, packed=False) + products(90, FUSED[0], packed=True) + products(90, DENSE, packed=False)
-    rows.append(compiled(tiles._group_routes, 86, 4, 3, BLOCK_M=16, A_SLOT_A_ROUTE=False, CHUNK=tiles.CHUNK))
-    rows.append(compiled(kernels._combine, 86, 4, 3, N=HIDDEN, TOP_K=8, BLOCK_N=1024))
-    rows.append(compiled(dequantise._dequantise, 86, 4, 3, BLOCKS=dequantise.BLOCKS_A_PROGRAM))
+def packed_steps(*, all_steps: bool) -> list[Step]:
+    """The steps whose kernels are compiled: of the fused ones, those with the smallest and the largest tiles."""
+    return [*FUSED] if all_steps else [FUSED[0], FUSED[-1]]
+
+
+def compile_kernels(*, all_steps: bool) -> list[dict[str, Any]]:
+    """Every kernel; with `all_steps` in each form in which a card runs it, for two generations of cards."""
+    rows = [row for step in packed_steps(all_steps=all_steps) for row in products(86, step, packed=True)]
+    if all_steps:
+        rows += products(86, DENSE, packed=False)
+        rows += products(90, FUSED[0], packed=True) + products(90, DENSE, packed=False)
+    rows.append(compiled(tiles.group_routes_kernel, 86, 4, 3, BLOCK_M=16, A_SLOT_A_ROUTE=False, CHUNK=tiles.CHUNK))
+    rows.append(compiled(kernels.combine_kernel, 86, 4, 3, N=HIDDEN, TOP_K=8, BLOCK_N=1024))
+    rows.append(compiled(dequantise.dequantise_kernel, 86, 4, 3, BLOCKS=dequantise.BLOCKS_A_PROGRAM))
     parts = {"HEADS": 32, "D": 128, "PARTS": 4}
-    rows.append(compiled(slot_attention._attend, 86, 4, 2, GROUP=8, GROUP_PADDED=16, BLOCK_T=64, **parts))
-    rows.append(compiled(slot_attention._join, 86, 2, 3, PARTS_PADDED=4, **parts))
+    rows.append(compiled(slot_attention.attend_kernel, 86, 4, 2, GROUP=8, GROUP_PADDED=16, BLOCK_T=64, **parts))
+    rows.append(compiled(slot_attention.join_kernel, 86, 2, 3, PARTS_PADDED=4, **parts))
     return rows
 
 
 if __name__ == "__main__":
-    for row in everything():
+    for row in compile_kernels(all_steps="all" in sys.argv):
         sys.stdout.write(json.dumps(row) + "\n")

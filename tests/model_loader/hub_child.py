@@ -7,7 +7,7 @@ import json
 import sys
 
 from model_loader.errors import ModelError
-from model_loader.sources import resolve
+from model_loader.sources import find_config, resolve
 
 
 def main(source: str, revision: str | None) -> None:
@@ -17,7 +17,12 @@ def main(source: str, revision: str | None) -> None:
     except ModelError as error:
         print(json.dumps({"error": type(error).__name__, "text": str(error)}))
         return
-    print(json.dumps({"folder": str(resolved.folder), "commit": resolved.commit, "fractions": fractions}))
+    found = None if revision else find_config(source)["model_type"]  # with no network, from what was downloaded
+    print(
+        json.dumps(
+            {"folder": str(resolved.folder), "commit": resolved.commit, "fractions": fractions, "model_type": found}
+        )
+    )
 
 
 main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)

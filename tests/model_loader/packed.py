@@ -51,7 +51,8 @@ def exact_forward(module: Any, hidden: torch.Tensor, index: torch.Tensor, weight
                 (module.down_proj, module.down_proj_absmax),
             )
         )
-        result = module._apply_gate(hidden[tokens].double() @ gate_up.T) @ down.T
+        gate, up = (hidden[tokens].double() @ gate_up.T).chunk(2, dim=-1)
+        result = (module.act_fn(gate) * up) @ down.T
         output.index_add_(0, tokens, result * weights[tokens, ranks].double().unsqueeze(-1))
     return output
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from model_loader.experts import ExpertsPlan, calibrate, fused
+from model_loader.experts import ExpertsPlan, calibrate
 from model_loader.experts.calibration import (
     CROSSOVER_TOKENS,
     DECODE_TOKENS,
@@ -22,6 +22,7 @@ from model_loader.experts.calibration import (
     Bench,
     KernelWrong,
     LinearTrial,
+    Path,
     Trial,
     check_kernels,
     crossover,
@@ -29,7 +30,7 @@ from model_loader.experts.calibration import (
     measure,
 )
 from model_loader.experts.linear import FusedLinear4bit
-from model_loader.experts.plan import FUSED, REFERENCE, default_plan, plan_for
+from model_loader.experts.plan import FUSED, REFERENCE, Step, default_plan, plan_for
 from tests.model_loader.packed import packed_module
 from tests.model_loader.test_nf4_linear import linear4bit
 
@@ -122,11 +123,17 @@ def test_both_paths_pass_the_comparison_with_the_reference() -> None:
     check_kernels(Bench(packed_module(3, 64, 64), 2, torch.bfloat16), tokens=5)
 
 
-def test_a_kernel_that_computes_something_else_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = fused.fused_experts
-    monkeypatch.setattr(fused, "fused_experts", lambda *given: right(*given).roll(1, dims=-1))
+def test_a_kernel_that_computes_something_else_is_found_out() -> None:
+    class Wrong(Trial):
+        def __call__(self) -> torch.Tensor:
+            return super().__call__().roll(1, dims=-1)
+
+    class WrongBench(Bench):
+        def trial(self, path: Path, tokens: int, step: Step) -> Trial:
+            return (Wrong if path == "fused" else Trial)(path, step, self.module, self.inputs(tokens))
+
     with pytest.raises(KernelWrong, match="the fused path is off by"):
-        check_kernels(Bench(packed_module(3, 64, 64), 2, torch.float32), tokens=5)
+        check_kernels(WrongBench(packed_module(3, 64, 64), 2, torch.float32), tokens=5)
 
 
 def test_a_linears_trials_agree() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from model_loader import experts
-from model_loader.experts import dequantise, fused, reference
+from model_loader.experts.dispatch import choose_path
 from model_loader.experts.plan import DENSE, FUSED, REFERENCE, ExpertsPlan, Step, default_plan, plan_for, set_plan
 from tests.model_loader.packed import exact_forward, packed_module, relative_error, routing
 
@@ -20,45 +20,30 @@ SMALL = ExpertsPlan("small", 8, FUSED, replace(DENSE, block_m=16))
 
 
 @pytest.fixture
-def served_by(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The names of the paths that ran, in order, with kernels on the CPU up to 8 tokens fused."""
-    ran: list[str] = []
-    for module, name in (
-        (fused, "fused_experts"),
-        (dequantise, "dequantised_experts"),
-        (reference, "nf4_experts_forward"),
-    ):
-        original = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *given, _o=original, _n=name: (ran.append(_n), _o(*given))[1])
+def _with_kernels() -> Iterator[None]:
+    """The CPU runs kernels, up to 8 tokens the fused ones."""
     set_plan(CPU, SMALL)
-    yield ran
+    yield
     set_plan(CPU, REFERENCE)
 
 
 @pytest.mark.parametrize(
-    ("tokens", "path"),
+    ("tokens", "activation", "path"),
     [
-        pytest.param(1, "fused_experts", id="one token"),
-        pytest.param(8, "fused_experts", id="as many as the plan fuses"),
-        pytest.param(9, "dequantised_experts", id="one more"),
+        pytest.param(1, nn.SiLU(), "fused", id="one token"),
+        pytest.param(8, nn.SiLU(), "fused", id="as many as the plan fuses"),
+        pytest.param(9, nn.SiLU(), "dequantised", id="one more"),
+        pytest.param(4, nn.GELU(), "reference", id="another activation than the kernels know"),
     ],
 )
-def test_the_number_of_tokens_picks_the_path(served_by: list[str], tokens: int, path: str) -> None:
+@pytest.mark.usefixtures("_with_kernels")
+def test_the_call_picks_the_path_and_each_computes_the_same(tokens: int, activation: nn.Module, path: str) -> None:
     module = packed_module(3, 64, 64)
+    module.act_fn = activation
     hidden = torch.randn(tokens, 64, generator=torch.Generator().manual_seed(0))
     index, weights = routing(tokens, 3, 2, "dropped")
+    assert choose_path(module, hidden) == path
     output = experts.nf4_experts_forward(module, hidden, index, weights)
-    assert served_by == [path]
-    assert relative_error(output, exact_forward(module, hidden, index, weights)) < 1e-6
-
-
-def test_another_activation_than_silu_goes_through_the_reference(served_by: list[str]) -> None:
-    module = packed_module(3, 64, 64)
-    module.act_fn = nn.GELU()
-    hidden = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
-    index, weights = routing(4, 3, 2)
-    output = experts.nf4_experts_forward(module, hidden, index, weights)
-    assert served_by == ["nf4_experts_forward"]
     assert relative_error(output, exact_forward(module, hidden, index, weights)) < 1e-5
 
 
@@ -110,6 +95,6 @@ def test_registering_makes_the_dispatching_forward_known() -> None:
 
 
 def test_registering_keeps_another_forward_of_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ALL_EXPERTS_FUNCTIONS._local_mapping, experts.EXPERTS_IMPLEMENTATION, len)
+    monkeypatch.setitem(ALL_EXPERTS_FUNCTIONS, experts.EXPERTS_IMPLEMENTATION, len)
     experts.register()
     assert ALL_EXPERTS_FUNCTIONS[experts.EXPERTS_IMPLEMENTATION] is len

@@ -15,6 +15,7 @@ from model_loader.experts.dequantise import dequantise_to_scratch, dequantised_e
 from model_loader.experts.dispatch import packed_weights
 from model_loader.experts.fused import fused_experts
 from model_loader.experts.plan import Step, Tile
+from tests.limits import examples
 from tests.model_loader.packed import exact_forward, packed_module, relative_error, routing
 
 # Of the norm. bfloat16 has four roundings of up to 2**-9: codes or weights, what lies between the products, the rows,
@@ -58,7 +59,7 @@ def check(
         pytest.param(33, 1, 1, 64, 64, "any", STEP, id="one expert"),
     ],
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.soak)], ids=str)
 def test_forward_equals_float64_arithmetic(
     forward: Forward,
     tokens: int,
@@ -73,18 +74,20 @@ def test_forward_equals_float64_arithmetic(
     check(forward, packed_module(num_experts, hidden, inner), dtype, *routing(tokens, num_experts, top_k, choose), step)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("forward", PATHS)
 def test_512_tokens_equal_float64_arithmetic(forward: Forward) -> None:
     check(forward, packed_module(4, 64, 64), torch.float32, *routing(512, 4, 2, "dropped"), FAST)
 
 
 @pytest.mark.parametrize("forward", PATHS)
-def test_float16_forward_equals_float64_arithmetic(forward: Forward) -> None:
-    check(forward, packed_module(4, 128, 64), torch.float16, *routing(5, 4, 2))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_forward_in_16_bits_equals_float64_arithmetic(forward: Forward, dtype: torch.dtype) -> None:
+    check(forward, packed_module(4, 128, 64), dtype, *routing(5, 4, 2, "dropped"))
 
 
 @pytest.mark.parametrize("forward", PATHS)
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=examples(2, 30), deadline=None, derandomize=True)
 @given(data=st.data())
 def test_forward_equals_float64_arithmetic_on_any_shape(forward: Forward, data: st.DataObject) -> None:
     num_experts = data.draw(st.integers(1, 9), label="experts")

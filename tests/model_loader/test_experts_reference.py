@@ -21,16 +21,6 @@ def test_dequantised_values_equal_bitsandbytes_bit_for_bit(dtype: torch.dtype) -
     assert torch.equal(ours, bnb_functional.dequantize_4bit(codes, state))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_weights_of_the_forward_are_the_dequantised_ones(dtype: torch.dtype) -> None:
-    module = packed_module(3, 128, 64)
-    for projection in ("gate_up_proj", "down_proj"):
-        packed, absmax = getattr(module, projection), getattr(module, projection + "_absmax")
-        for expert in range(3):
-            weight = experts.reference._weight(module, projection, expert, dtype)
-            assert torch.equal(weight, experts.dequantise_nf4(packed[expert], absmax[expert], dtype))
-
-
 @pytest.mark.parametrize(
     ("tokens", "num_experts", "top_k", "choose"),
     [

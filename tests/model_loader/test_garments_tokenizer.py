@@ -12,6 +12,7 @@ from model_loader.chat import SPECIAL_TOKENS, encode_prompt, encode_text, specia
 from model_loader.garments import variants
 from model_loader.garments.rules import LABELS, Looks
 from model_loader.sources import GARMENTS_CHECKPOINT
+from tests.limits import examples
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def tokenizer() -> Any:
 
 
 @given(text=st.text(max_size=60) | st.text("夏季连衣裙 ,.，。\r\n\t'LLre<|im_end|>🙂e\u0301\x00", max_size=60))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(40, 500))
 def test_any_text_comes_back_unchanged(tokenizer: Any, text: str) -> None:
     ids = encode_text(tokenizer, text)
     assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from model_loader import sources
 from model_loader.errors import ModelNotFound
 from model_loader.geometry import DEFAULT_MODEL
-from model_loader.sources import Card, choose_model, find_config, local_folder, resolve
+from model_loader.sources import choose_model, find_config, local_folder, resolve
 
 
 def test_folder_is_taken_as_it_is(folder: Path) -> None:
@@ -54,13 +55,16 @@ def test_config_is_found_without_network(folder: Path) -> None:
         find_config("someone/never-downloaded")
 
 
-def test_config_of_a_downloaded_model_is_found_in_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "cached_config", lambda model: folder / "config.json")
-    assert find_config("someone/downloaded")["model_type"] == "qwen3_vl_moe"
-
-
 def test_named_model_is_taken_as_asked() -> None:
     assert choose_model("garments") == ("garments", "as asked")
+
+
+def put_card_in(monkeypatch: pytest.MonkeyPatch, memory_gib: float) -> None:
+    """Let torch say that this machine has a card."""
+    card = SimpleNamespace(name="Some Card", total_memory=int(memory_gib * 2**30))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
 
 
 def test_auto_without_a_card_is_the_built_in_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +75,7 @@ def test_auto_without_a_card_is_the_built_in_model(monkeypatch: pytest.MonkeyPat
 
 
 def test_auto_on_a_cpu_that_was_asked_for_is_the_built_in_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "find_card", lambda device=None: Card("Some Card", 80.0))
+    put_card_in(monkeypatch, 80.0)
     assert choose_model("auto", device="cpu")[0] == "garments"
 
 
@@ -87,7 +91,7 @@ def test_auto_on_a_cpu_that_was_asked_for_is_the_built_in_model(monkeypatch: pyt
 def test_auto_follows_the_memory_plan(
     monkeypatch: pytest.MonkeyPatch, memory_gib: float, vram_gib: float | None, model: str, reason: str
 ) -> None:
-    monkeypatch.setattr(sources, "find_card", lambda device=None: Card("Some Card", memory_gib))
+    put_card_in(monkeypatch, memory_gib)
     chosen, why = choose_model("auto", vram_gib=vram_gib)
     assert chosen == model
     assert reason in why

@@ -76,15 +76,13 @@ def test_bfloat16_stays_near_the_exact_result() -> None:
     assert relative_error(output, exact_forward(module, hidden, index, weights.bfloat16().float())) < 0.02
 
 
-def test_a_model_too_large_is_left_alone(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_too_large_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
     module = packed_module(4, 64, 64)
     needed = 4 * (2 * 64 * 64 + 2 * 64 * 64) * 4  # gate_up, and down twice, in float32
-    monkeypatch.setattr(unpacked, "MAX_UNPACKED_BYTES", needed - 1)
-    assert not unpack_small(module, torch.float32)
+    assert not unpack_small(module, torch.float32, needed - 1)
     assert not hasattr(module, "unpacked")
-    monkeypatch.setattr(unpacked, "MAX_UNPACKED_BYTES", needed)
     with caplog.at_level(logging.INFO):
-        assert unpack_small(module, torch.float32)
+        assert unpack_small(module, torch.float32, needed)
     held = module.unpacked
     assert sum(t.nbytes for t in (held.gate_up, held.down, held.joined_down)) == needed
     assert f"({needed / 2**20:.0f} MiB)" in caplog.text
@@ -95,17 +93,14 @@ def test_a_model_without_4_bit_weights_is_left_alone() -> None:
     assert not unpack_small(model, torch.float32)
 
 
-def test_a_loaded_model_answers_the_same_unpacked_and_saves_the_same_bytes(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(unpacked, "MAX_UNPACKED_BYTES", 0)
+def test_a_loaded_model_answers_the_same_unpacked_and_saves_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     packed = load_model(str(folder), device="cpu").model
+    drop_unpacked(packed)
     packed.save_pretrained(tmp_path / "packed")
     ids = torch.arange(24)[None]
     with torch.inference_mode():
         expected = packed(input_ids=ids).logits
     before = {name: value.clone() for name, value in packed.state_dict().items()}
-    monkeypatch.undo()
     assert unpack_small(packed, torch.float32)
     kinds = {type(module) for module in packed.modules() if isinstance(module, bnb.nn.Linear4bit)}
     assert kinds == {unpacked.UnpackedLinear}

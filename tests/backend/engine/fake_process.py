@@ -1,7 +1,7 @@
 """An engine process without a model: it answers, dies or hangs as the instruction of each request says."""
 
+import multiprocessing
 import os
-import time
 from multiprocessing.connection import Connection
 
 from backend.engine.messages import Cancel, Failed, Finished, LoadFailed, Loading, Ready, Running, Shutdown, Submit
@@ -14,14 +14,12 @@ def main(connection: Connection, options: EngineOptions) -> None:
         connection.send(LoadFailed("no such model: broken"))
         return
     if options.model == "slow":
-        time.sleep(60)
+        until_the_tests_end()
     connection.send(
         Ready(options.model, "nf4", "cpu", 0.1, 0.0, "chosen-first" if options.model == "auto" else options.model)
     )
     while True:
         message = connection.recv()
-        if isinstance(message, Submit) and message.instruction == "slowly":
-            time.sleep(0.5)
         if isinstance(message, Submit) and message.instruction != "waits":
             connection.send(Running((message.request_id,)))
         match message:
@@ -39,8 +37,15 @@ def main(connection: Connection, options: EngineOptions) -> None:
             case Submit(instruction="die once"):
                 connection.send(Finished(message.request_id, (str(message.alone).encode(),), (1.0,), "stop", 3, 1))
             case Submit(instruction="stuck"):
-                time.sleep(60)
+                until_the_tests_end()
             case Submit(instruction="fail"):
                 connection.send(Failed(message.request_id, "out_of_memory", "too big"))
             case Submit():
                 connection.send(Finished(message.request_id, (message.instruction.encode(),), (1.0,), "stop", 3, 1))
+
+
+def until_the_tests_end() -> None:
+    """Hang: do nothing until somebody ends this process, or the one that started it is gone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()

@@ -21,9 +21,9 @@ from backend.engine.mailbox import Mailbox
 from backend.engine.messages import Cancel, Failed, Finished, FromEngine, Ready, Running, Shutdown, Submit
 from backend.engine.options import EngineOptions
 from label_config.answer import FieldValue, render_answer
+from tests.backend.engine.fake_process import until_the_tests_end
 
 TURN_S = 0.005
-BUSY_S = 60.0
 CAPTION = "一件白色连衣裙，平铺在浅色背景上，整体干净清爽。"
 ANSWER: dict[str, FieldValue] = {
     "caption": CAPTION,
@@ -34,11 +34,10 @@ ANSWER: dict[str, FieldValue] = {
 
 def main(connection: Connection, options: EngineOptions) -> None:
     """Entry point of the process, in place of `process.main`."""
-    setattr(process, "load", _load)  # noqa: B010  in this process only
-    process.main(connection, options)
+    process.main(connection, options, _make_loop)
 
 
-def _load(options: EngineOptions, mailbox: Mailbox, send: Callable[[FromEngine], None]) -> Any:
+def _make_loop(options: EngineOptions, mailbox: Mailbox, send: Callable[[FromEngine], None]) -> _Script:
     assert options.quantised_dir
     send(Ready("garments", "nf4", "cpu", 0.1, 0.0, max_slots=options.max_slots))
     return _Script(options.quantised_dir, mailbox, send)
@@ -76,7 +75,7 @@ class _Script:
             if self._is_told("garbled"):
                 self._send(cast(FromEngine, Garbled()))
             if self._is_told("bug"):
-                threading.Thread(target=time.sleep, args=(BUSY_S,)).start()
+                threading.Thread(target=until_the_tests_end).start()
                 raise RuntimeError("a bug in the scheduler")
             self._answer(self._num_allowed())
             time.sleep(TURN_S)

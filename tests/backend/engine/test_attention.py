@@ -11,6 +11,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from backend.engine import attention
 from backend.engine.attention import Ranges, Span, attend_to_slots, find_ranges, plan_attention
+from tests.limits import examples
 
 HEAD_DIM = 8
 
@@ -93,7 +94,7 @@ def layouts(draw: st.DrawFn) -> tuple[list[Span], int]:
     return list(spans), end + draw(st.sampled_from([0, 0, 1, 20]))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=examples(30, 500), deadline=None, derandomize=True)
 @given(layout=layouts(), heads_per_key=st.integers(1, 3))
 def test_each_token_sees_its_own_slot_for_any_layout(layout: tuple[list[Span], int], heads_per_key: int) -> None:
     check(*layout, heads_per_key=heads_per_key)
@@ -119,7 +120,7 @@ def test_slots_are_read_in_place_only_where_they_lie_evenly(
     assert find_ranges(np.array(offsets), longest, num_positions) == expected
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(40, 500), deadline=None, derandomize=True)
 @given(
     offsets=st.lists(st.integers(0, 30), min_size=1, max_size=8, unique=True),
     scale=st.integers(1, 4),

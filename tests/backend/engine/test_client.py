@@ -1,11 +1,12 @@
 """The supervised engine process, with a fake in place of the model: every request ends, deaths are survived."""
 
 import asyncio
-import signal
+import multiprocessing
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from backend.engine.options import EngineLimits, EngineOptions
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed
 from label_config.schema import LabelSchema, RatingField
 from tests.backend.engine import fake_process
+from tests.limits import TEST_S, WAIT_S, eventually
 
 SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
-LIMITS = EngineLimits(load_s=20, request_s=20, close_s=5, max_restarts=2, restart_backoff_s=0.01)
+LIMITS = EngineLimits(
+    load_s=WAIT_S, request_s=WAIT_S, close_s=WAIT_S, hang_s=TEST_S, max_restarts=2, restart_backoff_s=0.01
+)
 
 
 def request(instruction: str) -> GenerateRequest:
@@ -37,13 +41,29 @@ async def running(options: EngineOptions | None = None, limits: EngineLimits = L
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(test())
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """An event loop whose time can be put forward: what waits for a moment of it waits no longer."""
+
+    ahead_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead_s
+
+
+def run_with_clock(test: Callable[[Clock], Coroutine[Any, Any, None]]) -> None:
+    with asyncio.Runner(loop_factory=Clock) as runner:
+        clock = runner.get_loop()
+        assert isinstance(clock, Clock)
+        runner.run(test(clock))
 
 
 def test_a_request_is_answered_once_the_model_is_ready() -> None:
     async def test() -> None:
         async with running() as client:
-            ready = await client.wait_ready(20)
+            ready = await client.wait_ready(WAIT_S)
             finished = await client.generate(request("hello"))
             assert ready.model_name == "fake"
             assert finished.pieces == (b"hello",)
@@ -54,7 +74,7 @@ def test_a_request_is_answered_once_the_model_is_ready() -> None:
 
 def test_a_request_before_the_model_is_ready_is_refused_with_a_time_to_retry() -> None:
     async def test() -> None:
-        async with running(EngineOptions(model="slow"), EngineLimits(close_s=0.1)) as client:
+        async with running(EngineOptions(model="slow"), replace(LIMITS, close_s=0.1)) as client:
             with pytest.raises(EngineNotReady) as refused:
                 await client.generate(request("hello"))
             assert refused.value.retry_after_s > 0
@@ -68,7 +88,7 @@ def test_a_model_that_cannot_load_is_reported_and_not_started_again() -> None:
     async def test() -> None:
         async with running(EngineOptions(model="broken")) as client:
             with pytest.raises(EngineDead, match="no such model: broken"):
-                await client.wait_ready(20)
+                await client.wait_ready(WAIT_S)
             with pytest.raises(EngineDead, match="no such model"):
                 await client.generate(request("hello"))
             assert client.status.state == "failed"
@@ -79,9 +99,9 @@ def test_a_model_that_cannot_load_is_reported_and_not_started_again() -> None:
 
 def test_loading_over_its_limit_ends_the_engine() -> None:
     async def test() -> None:
-        async with running(EngineOptions(model="slow"), EngineLimits(load_s=2, close_s=0.1)) as client:
+        async with running(EngineOptions(model="slow"), replace(LIMITS, load_s=0.1, close_s=0.1)) as client:
             with pytest.raises(EngineDead, match="loading took over"):
-                await client.wait_ready(20)
+                await client.wait_ready(WAIT_S)
 
     run(test)
 
@@ -90,7 +110,7 @@ def test_requests_aboard_a_dying_engine_run_again_after_its_restart(tmp_path: Pa
     async def test() -> None:
         options = EngineOptions(model="fake", quantised_dir=tmp_path / "died")
         async with running(options) as client:
-            await client.wait_ready(20)
+            await client.wait_ready(WAIT_S)
             tasks = [asyncio.create_task(client.generate(request(text))) for text in ("die once", "other")]
             answers = await asyncio.gather(*tasks)
             assert [a.pieces for a in answers] == [(b"True",), (b"other",)], "the one that was aboard runs alone"
@@ -103,10 +123,10 @@ def test_requests_aboard_a_dying_engine_run_again_after_its_restart(tmp_path: Pa
 def test_a_request_that_kills_the_engine_twice_is_failed_and_the_engine_serves_on() -> None:
     async def test() -> None:
         async with running() as client:
-            await client.wait_ready(20)
+            await client.wait_ready(WAIT_S)
             with pytest.raises(EngineDead, match="died 2 times"):
                 await client.generate(request("die"))
-            await client.wait_ready(20)
+            await client.wait_ready(WAIT_S)
             assert (await client.generate(request("after"))).pieces == (b"after",)
 
     run(test)
@@ -115,7 +135,7 @@ def test_a_request_that_kills_the_engine_twice_is_failed_and_the_engine_serves_o
 def test_only_what_was_on_the_device_is_charged_with_a_death() -> None:
     async def test() -> None:
         async with running() as client:
-            await client.wait_ready(20)
+            await client.wait_ready(WAIT_S)
             waiting = asyncio.create_task(client.generate(request("waits")))
             with pytest.raises(EngineDead, match="died 2 times"):
                 await client.generate(request("die"))
@@ -125,39 +145,52 @@ def test_only_what_was_on_the_device_is_charged_with_a_death() -> None:
     run(test)
 
 
+HANG_S = 10 * TEST_S
+HANG = replace(LIMITS, request_s=100 * HANG_S, hang_s=HANG_S)
+
+
 def test_a_silent_engine_with_work_is_ended_and_started_again() -> None:
-    async def test() -> None:
-        limits = EngineLimits(hang_s=0.3, close_s=5, restart_backoff_s=0.01)
-        async with running(limits=limits) as client:
-            await client.wait_ready(20)
-            await asyncio.sleep(0.4)  # silence without work is no hang
-            assert client.status.state == "ready"
+    async def test(clock: Clock) -> None:
+        async with running(limits=HANG) as client:
+            await client.wait_ready(WAIT_S)
+            stuck = asyncio.create_task(client.generate(request("stuck")))
+            for death in (1, 2):
+                await eventually(lambda: client.status.num_running, "the request on the device")
+                clock.ahead_s += HANG_S + 1
+                await eventually(lambda death=death: client.status.num_restarts == death, "the restart")
             with pytest.raises(EngineDead, match="died 2 times"):
-                await client.generate(request("stuck"))
-            await client.wait_ready(20)
-            assert client.status.num_restarts == 2
+                await stuck
+            await client.wait_ready(WAIT_S)
+            assert (await client.generate(request("after"))).pieces == (b"after",)
 
-    run(test)
+    run_with_clock(test)
 
 
-def test_silence_from_before_a_request_does_not_count_against_the_engine() -> None:
-    async def test() -> None:
-        async with running(limits=EngineLimits(hang_s=1.0, close_s=5, restart_backoff_s=0.01)) as client:
-            await client.wait_ready(20)
-            await asyncio.sleep(0.8)
-            assert (await client.generate(request("slowly"))).pieces == (b"slowly",)
+def test_silence_without_work_and_from_before_a_request_does_not_count_against_the_engine() -> None:
+    async def test(clock: Clock) -> None:
+        async with running(limits=HANG) as client:
+            await client.wait_ready(WAIT_S)
+            clock.ahead_s += HANG_S + 1
+            await client.generate(request("hello"))
+            clock.ahead_s += 0.8 * HANG_S
+            waiting = asyncio.create_task(client.generate(request("waits")))
+            await eventually(lambda: client.status.num_queued, "the request in the queue")
+            clock.ahead_s += 0.8 * HANG_S
+            assert (await client.generate(request("hello again"))).pieces == (b"hello again",)
             assert client.status.num_restarts == 0
+            assert not waiting.done()
+            waiting.cancel()
 
-    run(test)
+    run_with_clock(test)
 
 
 def test_a_restart_loads_the_model_that_was_chosen_first() -> None:
     async def test() -> None:
         async with running(EngineOptions(model="auto")) as client:
-            await client.wait_ready(20)
+            await client.wait_ready(WAIT_S)
             with pytest.raises(EngineDead):
                 await client.generate(request("die"))
-            assert (await client.wait_ready(20)).model_name == "chosen-first"
+            assert (await client.wait_ready(WAIT_S)).model_name == "chosen-first"
 
     run(test)
 
@@ -171,24 +204,23 @@ def test_the_interpreter_ends_while_an_engine_that_nobody_closed_waits() -> None
         "async def main():\n"
         "    client = EngineClient(EngineOptions(model='fake'), entry=fake_process.main)\n"
         "    await client.start()\n"
-        "    await client.wait_ready(30)\n"
+        f"    await client.wait_ready({WAIT_S})\n"
         "    print('started')\n"
         "if __name__ == '__main__':\n"
         "    asyncio.run(main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TEST_S, check=False)
     assert done.stdout.strip() == "started", done.stderr
 
 
 def test_an_engine_that_keeps_dying_is_given_up() -> None:
     async def test() -> None:
-        limits = EngineLimits(close_s=5, max_restarts=1, restart_backoff_s=0.01)
-        async with running(limits=limits) as client:
-            await client.wait_ready(20)
+        async with running(limits=replace(LIMITS, max_restarts=1)) as client:
+            await client.wait_ready(WAIT_S)
             with pytest.raises(EngineDead):
                 await client.generate(request("die"))
             with pytest.raises(EngineDead):
-                await client.wait_ready(20)
+                await client.wait_ready(WAIT_S)
             assert client.status.state == "failed"
 
     run(test)
@@ -197,7 +229,7 @@ def test_an_engine_that_keeps_dying_is_given_up() -> None:
 def test_a_failure_names_its_kind_and_leaves_the_neighbours_alone() -> None:
     async def test() -> None:
         async with running() as client:
-            await client.wait_ready(20)
+            await client.wait_ready(WAIT_S)
             good = asyncio.create_task(client.generate(request("good")))
             with pytest.raises(GenerationFailed, match="out_of_memory: too big"):
                 await client.generate(request("fail"))
@@ -209,7 +241,7 @@ def test_a_failure_names_its_kind_and_leaves_the_neighbours_alone() -> None:
 def test_a_full_queue_refuses_at_once() -> None:
     async def test() -> None:
         async with running(EngineOptions(model="fake", max_queue=2)) as client:
-            await client.wait_ready(20)
+            await client.wait_ready(WAIT_S)
             hanging = [asyncio.create_task(client.generate(request("hang"))) for _ in range(2)]
             await asyncio.sleep(0)
             with pytest.raises(EngineBusy):
@@ -224,8 +256,8 @@ def test_a_full_queue_refuses_at_once() -> None:
 
 def test_a_request_over_its_time_limit_fails() -> None:
     async def test() -> None:
-        async with running(limits=EngineLimits(request_s=0.2, close_s=5)) as client:
-            await client.wait_ready(20)
+        async with running(limits=replace(LIMITS, request_s=0.2)) as client:
+            await client.wait_ready(WAIT_S)
             with pytest.raises(GenerationFailed, match="no answer within"):
                 await client.generate(request("hang"))
 
@@ -235,9 +267,9 @@ def test_a_request_over_its_time_limit_fails() -> None:
 def test_closing_ends_the_process_and_fails_what_still_waits() -> None:
     async def test() -> None:
         async with running() as client:
-            await client.wait_ready(20)
+            await client.wait_ready(WAIT_S)
             waiting = asyncio.create_task(client.generate(request("hang")))
-            await asyncio.sleep(0.05)
+            await eventually(lambda: client.status.num_running, "the request on the device")
             await client.close()
             with pytest.raises(EngineDead):
                 await waiting
@@ -248,16 +280,14 @@ def test_closing_ends_the_process_and_fails_what_still_waits() -> None:
 
 def test_a_close_that_is_given_up_leaves_no_process_behind() -> None:
     async def test() -> None:
-        client = EngineClient(EngineOptions(model="slow"), EngineLimits(close_s=50), fake_process.main)
+        client = EngineClient(EngineOptions(model="slow"), replace(LIMITS, close_s=10 * TEST_S), fake_process.main)
         await client.start()
-        while client.status.stage != "reading":
-            await asyncio.sleep(0.01)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await client.close()
-        async with asyncio.timeout(20):
-            while client._process.exitcode is None:  # the thread that ends it may be the one that sees its end
-                await asyncio.sleep(0.01)
-        assert client._process.exitcode == -signal.SIGKILL
+        await eventually(lambda: client.status.stage == "reading", "the beginning of loading")
+        closing = asyncio.create_task(client.close())
+        await eventually(lambda: client.status.state == "stopped", "the beginning of the end")
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        await eventually(lambda: not multiprocessing.active_children(), "the end of the process")
 
     run(test)

@@ -12,7 +12,7 @@ from backend.engine.mailbox import Mailbox
 from backend.engine.messages import Cancel, Failed, Finished, Picture, Running, Sampling, Shutdown, Stats, Submit
 from backend.engine.preparation import Preparation
 from backend.engine.prompts import PromptTooLong
-from backend.engine.scheduler import SchedulerLimits
+from backend.engine.scheduler import Scheduler, SchedulerLimits
 from label_config.schema import LabelSchema, RatingField
 
 SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
@@ -85,13 +85,21 @@ class FakeRunner:
 
 
 class Harness:
-    def __init__(self, runner: FakeRunner | None = None, max_slots: int = 4) -> None:
+    def __init__(self, runner: FakeRunner | None = None, max_slots: int = 4, **options: float) -> None:
         self.sent: list[Any] = []
         self.mailbox = Mailbox()
         self.runner = runner or FakeRunner()
         limits = SchedulerLimits(max_slots, 1000, reserved_slots=1, reserved_tokens=100, max_prefill_tokens=1000)
-        preparation = Preparation(self.runner.to_patches, None, 1)  # type: ignore[arg-type]
-        self.loop = EngineLoop(self.runner, self.mailbox, self.sent.append, limits, preparation)  # type: ignore[arg-type]
+        self.scheduler = Scheduler(limits)
+        self.preparation = Preparation(self.runner.to_patches, None, 1)  # type: ignore[arg-type]
+        self.loop = EngineLoop(
+            self.runner,  # type: ignore[arg-type]
+            self.mailbox,
+            self.sent.append,
+            self.scheduler,
+            self.preparation,
+            **options,
+        )
 
     def put(self, *messages: Any) -> None:
         for message in messages:
@@ -113,8 +121,7 @@ class Harness:
                 break
             self.loop.turn()
         assert wanted <= self.answers.keys(), "a request was never answered"
-        self.loop._scheduler.check_integrity()
-        assert self.loop._scheduler.num_running == len(self.loop._jobs) - self.loop._scheduler.num_waiting
+        self.scheduler.check_integrity()
         return self.answers
 
 
@@ -125,8 +132,7 @@ def test_every_request_is_answered_once_and_announced_before() -> None:
     for request_id in range(10):
         running = [m for m in harness.sent if isinstance(m, Running) and request_id in m.request_ids]
         assert harness.sent.index(running[0]) < harness.sent.index(answers[request_id])
-    assert not harness.loop._jobs
-    assert len(harness.loop._preparation) == 0
+    assert (harness.scheduler.num_waiting, harness.scheduler.num_running, len(harness.preparation)) == (0, 0, 0)
 
 
 def test_a_request_joins_while_others_are_in_the_middle_of_theirs() -> None:
@@ -180,7 +186,7 @@ def test_a_cancelled_request_frees_its_slot_at_the_next_step() -> None:
     harness = Harness(max_slots=2)
     harness.put(submit(1, "endless"))
     harness.loop.turn()
-    assert harness.loop._scheduler.num_running == 1
+    assert harness.scheduler.num_running == 1
     harness.put(Cancel(1), submit(2))
     harness.run(submit(3))
     answers = harness.answers
@@ -216,9 +222,9 @@ def test_out_of_memory_in_a_decode_step_never_makes_prefills_larger() -> None:
             raise torch.OutOfMemoryError
 
     harness = Harness(FakeRunner(fault), max_slots=9)
-    harness.loop._scheduler.limit_prefill(20)
+    harness.scheduler.limit_prefill(20)
     harness.run(*(submit(i) for i in range(8)))
-    assert harness.loop._scheduler.max_prefill_tokens == 20
+    assert harness.scheduler.max_prefill_tokens == 20
 
 
 @pytest.mark.parametrize(
@@ -314,9 +320,8 @@ def test_a_shutdown_ends_the_loop() -> None:
     assert harness.loop.turn() is False
 
 
-def test_the_loop_tells_how_it_is_doing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.engine.loop.STATS_S", 0.0)
-    harness = Harness()
+def test_the_loop_tells_how_it_is_doing() -> None:
+    harness = Harness(stats_s=0.0)
     harness.run(submit(1), submit(2))
     last = [m for m in harness.sent if isinstance(m, Stats)][-1]
     assert last.num_running == 2

@@ -6,6 +6,7 @@ import threading
 
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import Cancel, Shutdown, ToEngine
+from tests.limits import WAIT_S
 
 
 def test_nothing_has_arrived_in_an_empty_mailbox() -> None:
@@ -26,7 +27,7 @@ def test_a_waiting_take_wakes_when_a_message_arrives() -> None:
     waiter = threading.Thread(target=lambda: taken.extend(mailbox.take(wait=True)))
     waiter.start()
     mailbox.put(Cancel(7))
-    waiter.join(10)
+    waiter.join(WAIT_S)
     assert not waiter.is_alive()
     assert taken == [Cancel(7)]
 
@@ -38,5 +39,5 @@ def test_no_message_is_lost_between_a_writer_and_a_reader() -> None:
     taken: list[ToEngine] = []
     while len(taken) < count:
         taken += mailbox.take(wait=True)
-    writer.join(10)
+    writer.join(WAIT_S)
     assert taken == [Cancel(i) for i in range(count)]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from backend.engine.prefixes import PrefixArea
+from tests.limits import examples
 
 
 def prefix(name: int, length: int) -> tuple[int, ...]:
@@ -114,5 +115,7 @@ class Ring(RuleBasedStateMachine):
         assert all(left[1] <= right[0] for left, right in itertools.pairwise(ranges))
 
 
-Ring.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, derandomize=True)
+Ring.TestCase.settings = settings(
+    max_examples=examples(20, 300), stateful_step_count=30, deadline=None, derandomize=True
+)
 TestAnySequenceOfPrefixes = Ring.TestCase

@@ -9,16 +9,15 @@ from typing import Any
 
 import pytest
 
-from backend.engine import preparation
 from backend.engine.image_sizes import Grid
 from backend.engine.messages import Picture, Submit
 from backend.engine.preparation import MAX_PICTURES_AT_ONCE, Preparation
 from backend.engine.prompts import Prompt
 from label_config.schema import LabelSchema, RatingField
+from tests.limits import WAIT_S
 
 SCHEMA = LabelSchema((RatingField("stars", "pic"),), "pic", "photo")
 PROMPT = Prompt((1,), (2, 3), Grid(1, 2))
-WAIT_S = 10.0
 
 
 def request(request_id: int, *, interactive: bool = False) -> Submit:
@@ -225,11 +224,10 @@ def test_discarding_at_random_moments_loses_no_other_picture(make: Make) -> None
 
 
 @BOTH
-def test_waiting_has_a_limit(make: Make, bench: Bench, monkeypatch: pytest.MonkeyPatch, *, encode: bool) -> None:
-    monkeypatch.setattr(preparation, "TAKE_LIMIT_S", 0.01)
+def test_waiting_has_a_limit(make: Make, bench: Bench, *, encode: bool) -> None:
     prepared = make(encode=encode, held=True)
     prepared.start(request(1), PROMPT)
     assert bench.reading.wait(WAIT_S)
     with pytest.raises(TimeoutError):
-        prepared.take(1)
+        prepared.take(1, 0.01)
     assert len(prepared) == 0

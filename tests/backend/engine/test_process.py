@@ -1,6 +1,13 @@
 """The engine's process: what ends it, and that the built-in model answers through it as it was sized."""
 
-import os
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,29 +16,44 @@ from backend.engine import process
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import Failed, Finished, Loading, Ready, Shutdown
 from backend.engine.options import EngineOptions
+from tests.backend.engine import scripted_process
 from tests.backend.engine.requests import CLOTHES, submit
+from tests.limits import WAIT_S
 
 
-def test_an_unreadable_message_ends_the_process_instead_of_losing_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Garbage:
-        def recv(self) -> None:
-            raise ValueError("not a message")
+@contextmanager
+def scripted(folder: Path) -> Iterator[tuple[BaseProcess, Connection]]:
+    """A process that has said it is ready, and our end of its pipe."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    options = EngineOptions(model="garments", quantised_dir=folder)
+    started = context.Process(target=scripted_process.main, args=(theirs, options), daemon=True)
+    started.start()
+    theirs.close()
+    try:
+        assert ours.poll(WAIT_S)
+        assert isinstance(ours.recv(), Ready)
+        yield started, ours
+    finally:
+        ours.close()
+        started.kill()
+        started.join()
 
-    codes: list[int] = []
-    monkeypatch.setattr(os, "_exit", codes.append)
-    process._read(Garbage(), Mailbox())  # type: ignore[arg-type]
-    assert codes == [process.EXIT_READER]
 
-
-def test_a_closed_pipe_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Closed:
-        def recv(self) -> None:
-            raise EOFError
-
-    codes: list[int] = []
-    monkeypatch.setattr(os, "_exit", codes.append)
-    process._read(Closed(), Mailbox())  # type: ignore[arg-type]
-    assert codes == [0]
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        pytest.param(lambda pipe: pipe.send_bytes(b"no message"), process.EXIT_READER, id="an unreadable message"),
+        pytest.param(lambda pipe: pipe.close(), 0, id="a closed pipe"),
+    ],
+)
+def test_what_makes_the_pipe_useless_ends_the_process_instead_of_losing_requests(
+    end: Callable[[Connection], None], code: int, tmp_path: Path
+) -> None:
+    with scripted(tmp_path) as (started, pipe):
+        end(pipe)
+        started.join(WAIT_S)
+        assert started.exitcode == code
 
 
 def test_the_built_in_model_answers_through_the_real_loop() -> None:
@@ -43,9 +65,9 @@ def test_the_built_in_model_answers_through_the_real_loop() -> None:
     assert isinstance(ready, Ready)
     assert (ready.max_slots, ready.quantisation) == (4, "nf4")
     assert ready.kv_tokens >= 4096
-    for request_id in range(6):
+    for request_id in range(3):
         mailbox.put(submit(request_id, CLOTHES))
-    while sum(isinstance(m, Finished | Failed) for m in sent) < 6:
+    while sum(isinstance(m, Finished | Failed) for m in sent) < 3:
         assert loop.turn()
     assert all(m.finish_reason in ("stop", "length") for m in sent if isinstance(m, Finished))
     assert not [m for m in sent if isinstance(m, Failed)]

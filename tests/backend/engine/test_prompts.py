@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from backend.engine import prompts
 from backend.engine.image_sizes import Grid, choose_grid
 from backend.engine.messages import Picture, Sampling, Submit
-from backend.engine.prompts import Prompt, PromptEncoder, PromptTooLong
+from backend.engine.prompts import MAX_CACHED_PROMPTS, Prompt, PromptEncoder, PromptTooLong
 from label_config.schema import LabelSchema, RatingField
 from model_loader.chat import encode_prompt
 from tests.tiny_model import tiny_model
@@ -107,23 +106,12 @@ def test_a_prompt_over_the_context_is_refused_with_its_numbers() -> None:
     )
 
 
-def test_the_last_prompts_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoded: list[str] = []
-
-    def counting(tokenizer: object, instruction: str, num_image_tokens: int) -> object:
-        encoded.append(instruction)
-        return encode_prompt(tokenizer, instruction, num_image_tokens)
-
-    monkeypatch.setattr(prompts, "encode_prompt", counting)
+def test_the_last_prompts_are_remembered_and_no_more() -> None:
     prompts_of = encoder()
-    most = prompts.MAX_CACHED_PROMPTS
-    for i in range(most):
-        prompts_of.encode(request(f"number {i}"))
-    prompts_of.encode(request("number 0"))  # used again, so number 1 is the oldest now
-    assert len(encoded) == most
+    made = [prompts_of.encode(request(f"number {i}")) for i in range(MAX_CACHED_PROMPTS)]
+    assert prompts_of.encode(request("number 0")) is made[0]  # used again, so number 1 is the oldest now
     prompts_of.encode(request("one more"))
-    prompts_of.encode(request("number 0"))
-    assert len(encoded) == most + 1
-    prompts_of.encode(request("number 1"))
-    assert encoded[-1] == "number 1"
-    assert len(prompts_of._cached) == most
+    assert prompts_of.encode(request("number 0")) is made[0]
+    again = prompts_of.encode(request("number 1"))
+    assert again == made[1]
+    assert again is not made[1]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from backend.engine.scheduler import Decode, KvTooSmall, Prefill, Scheduler, SchedulerLimits, Slot, Turn, Work
+from tests.limits import examples
 
 BLOCK = 16
 MAX_STEPS = 4
@@ -253,11 +254,11 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.device.run_until_idle()
 
 
-SchedulerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+SchedulerMachine.TestCase.settings = settings(max_examples=examples(20, 500), stateful_step_count=25, deadline=None)
 TestScheduler = SchedulerMachine.TestCase
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(25, 500), deadline=None)
 @given(st.data(), scheduler_limits(), st.integers(1, 40))
 def test_requests_are_admitted_in_the_order_foretold(data: st.DataObject, limits: SchedulerLimits, count: int) -> None:
     """But for interactive requests that pass inside their reserve, so here there is none."""
@@ -271,7 +272,7 @@ def test_requests_are_admitted_in_the_order_foretold(data: st.DataObject, limits
     assert device.admitted == order
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(25, 500), deadline=None)
 @given(scheduler_limits(), st.lists(st.integers(1, 30), min_size=2, max_size=5))
 def test_a_small_project_is_served_beside_large_ones(limits: SchedulerLimits, sizes: list[int]) -> None:
     """While two groups wait, neither gets more than one admission ahead of the other."""

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
-from backend.engine import sequence as sequences
 from backend.engine.messages import Picture, Sampling, Submit
 from backend.engine.sequence import GrammarCache, GrammarError, Sequence
 from label_config.answer import parse_answer
@@ -179,9 +178,9 @@ TEXT_BEGINS = [
 @pytest.mark.parametrize(("fields", "key"), TEXT_BEGINS)
 @pytest.mark.parametrize("choose", [0, 1, -1, 7])
 def test_sampling_begins_exactly_at_the_first_text(fields: tuple[Field, ...], key: str, choose: int) -> None:
-    sequence = start(*fields)
+    sequence, answer = start(*fields), b""
     while not sequence.finished:
-        answer = b"".join(sequence._pieces)
+        answer += b"".join(grammars().piece(token) for token in sequence.pending)
         has_begun = _outside_strings(answer, key.encode())
         assert sequence.in_text == has_begun
         tokens = allowed(sequence)
@@ -204,16 +203,14 @@ def test_labels_alone_are_never_sampled() -> None:
     assert not sequence.in_text
 
 
-def test_grammars_are_kept_up_to_a_limit_and_each_request_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grammars_are_kept_up_to_a_limit_and_each_request_has_its_own() -> None:
     compiled: list[str] = []
 
     def counting(schema: LabelSchema, *, text_max_chars: int) -> str:
         compiled.append(schema.fields[0].name)
         return 'start: "a" | "b"\n'
 
-    monkeypatch.setattr(sequences, "answer_grammar", counting)
-    monkeypatch.setattr(sequences, "MAX_CACHED_GRAMMARS", 2)
-    cache = GrammarCache(grammars().tokenizer)
+    cache = GrammarCache(grammars().tokenizer, counting, max_cached=2)
     fields = [RatingField(name, "pic") for name in ("one", "two", "three")]
     first = cache.matcher(schema_of(fields[0]), 20)
     again = cache.matcher(schema_of(fields[0]), 20)
@@ -228,6 +225,20 @@ def test_grammars_are_kept_up_to_a_limit_and_each_request_has_its_own(monkeypatc
     assert compiled[-1] == "two"
     cache.matcher(schema_of(fields[1]), 21)
     assert compiled[-2:] == ["two", "two"]
+
+
+def test_a_refused_grammar_is_remembered_and_says_why() -> None:
+    written: list[str] = []
+
+    def broken(schema: LabelSchema, *, text_max_chars: int) -> str:
+        written.append(schema.fingerprint)
+        return "this is no grammar"
+
+    cache = GrammarCache(grammars().tokenizer, broken)
+    for _ in range(2):
+        with pytest.raises(GrammarError, match="cannot be made into a grammar"):
+            cache.matcher(schema_of(STYLE), 20)
+    assert len(written) == 1
 
 
 def test_one_request_does_not_move_the_grammar_of_another() -> None:

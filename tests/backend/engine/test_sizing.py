@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.engine import sizing
 from backend.engine.cache import kv_bytes_per_position
 from backend.engine.options import EngineOptions
 from backend.engine.packing import Row
 from backend.engine.runner import Runner
 from backend.engine.scheduler import Scheduler, Work
-from backend.engine.sizing import MARGIN, Sizes, kv_tokens_within, make_runner, scheduler_limits, warm_up
+from backend.engine.sizing import (
+    MARGIN,
+    Sizes,
+    budget_bytes,
+    fit,
+    kv_tokens_within,
+    make_runner,
+    scheduler_limits,
+    warm_up,
+)
 from model_loader.errors import ModelTooLarge
+from tests.limits import examples
 from tests.tiny_model import tiny_model
 
 GIB = 2**30
@@ -30,7 +37,7 @@ def positions(kv_tokens: int, context_tokens: int) -> int:
     return kv_tokens + min(context_tokens, kv_tokens // 8)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(50, 1000), deadline=None, derandomize=True)
 @given(
     budget=st.integers(1, 80 * GIB),
     peak=st.integers(0, 80 * GIB),
@@ -69,11 +76,10 @@ def test_limits_are_accepted_and_keep_room_for_people(max_slots: int, kv_tokens:
 @pytest.mark.parametrize("context_tokens", [1000, 1001, 1024], ids="{} tokens".format)
 @pytest.mark.parametrize("cpu_kv_bytes", [0, 256 * 2**20], ids=["little memory", "the usual memory"])
 def test_a_request_as_long_as_the_context_always_has_room_on_a_cpu(
-    max_slots: int, context_tokens: int, cpu_kv_bytes: int, monkeypatch: pytest.MonkeyPatch
+    max_slots: int, context_tokens: int, cpu_kv_bytes: int
 ) -> None:
-    monkeypatch.setattr(sizing, "CPU_KV_BYTES", cpu_kv_bytes)
     options = EngineOptions(max_slots=max_slots, context_tokens=context_tokens)
-    runner, sizes = make_runner(tiny_model(), options)
+    runner, sizes = make_runner(tiny_model(), options, cpu_kv_bytes)
     runner.close()
     assert sizes.kv_tokens * POSITION_BYTES <= max(cpu_kv_bytes, 1024 * POSITION_BYTES)
     assert sizes.kv_tokens <= max_slots * 1024
@@ -121,66 +127,70 @@ def test_the_warm_up_runs_the_heaviest_prefill_inside_the_pool(runner: Watched, 
     assert all(prompt.num_image_tokens >= 16 for _, prompt in runner.prefilled)
 
 
-@pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A card of 1 GiB that is not there; `peak(sizes)` says what a warm-up takes of it."""
-    found = SimpleNamespace(tried=[], peak=lambda sizes: GIB // 2)
+class Warmups:
+    """Stands for the card: `peak(sizes)` says what a warm-up takes of it."""
 
-    def measure(loaded: object, options: object, sizes: Sizes) -> int:
-        found.tried.append(sizes.max_prefill_tokens)
-        return int(found.peak(sizes))
+    def __init__(self, peak: Callable[[Sizes], int]) -> None:
+        self.peak = peak
+        self.tried: list[int] = []
 
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=GIB))
-    monkeypatch.setattr(sizing, "_peak_of_warm_up", measure)
-    monkeypatch.setattr(sizing, "_obtainable_bytes", lambda device: GIB)
-    return found
+    def __call__(self, sizes: Sizes) -> int:
+        self.tried.append(sizes.max_prefill_tokens)
+        return self.peak(sizes)
 
 
-def measured(**options: float | int) -> tuple[int, int]:
-    loaded = replace(tiny_model(), device="cuda")
-    return sizing._measure(loaded, replace(EngineOptions(context_tokens=1024), **options), POSITION_BYTES)
+OPTIONS = EngineOptions(context_tokens=1024)
 
 
-def test_a_card_gives_what_its_warm_up_leaves(card: SimpleNamespace) -> None:
+def out_of_memory(sizes: Sizes) -> int:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    ("obtainable", "vram_gib", "expected"),
+    [
+        pytest.param(GIB, None, GIB, id="a whole card"),
+        pytest.param(GIB, 0.75, 3 * GIB // 4, id="a part of the card"),
+        pytest.param(GIB, 99.0, GIB, id="more than the card has"),
+        pytest.param(3 * GIB // 4, None, 3 * GIB // 4, id="other programs hold a part"),
+        pytest.param(3 * GIB // 4, 0.5, GIB // 2, id="less than others leave"),
+    ],
+)
+def test_the_budget_is_what_was_given_and_is_there(obtainable: int, vram_gib: float | None, expected: int) -> None:
+    assert budget_bytes(GIB, obtainable, vram_gib) == expected
+
+
+def test_a_card_gives_what_its_warm_up_leaves() -> None:
+    warmups = Warmups(lambda sizes: GIB // 2)
     expected = kv_tokens_within(GIB, GIB // 2, 2 * 4096 + 1024, POSITION_BYTES)
-    assert measured() == (expected, 4096)
-    assert card.tried == [4096]
+    assert fit(OPTIONS, POSITION_BYTES, GIB, warmups) == (expected, 4096)
+    assert warmups.tried == [4096]
 
 
-def test_less_of_the_card_gives_less(card: SimpleNamespace) -> None:
-    assert measured(vram_gib=0.75)[0] < measured()[0]
-    assert measured(vram_gib=99.0) == measured()
+def test_a_smaller_budget_gives_less() -> None:
+    warmups = Warmups(lambda sizes: GIB // 2)
+    whole, part = (fit(OPTIONS, POSITION_BYTES, budget, warmups) for budget in (GIB, 3 * GIB // 4))
+    assert part[0] < whole[0]
 
 
-def test_memory_that_other_programs_hold_is_not_counted(card: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, _ = measured()
-    monkeypatch.setattr(sizing, "_obtainable_bytes", lambda device: 3 * GIB // 4)
-    assert measured()[0] == measured(vram_gib=0.75)[0] < whole
-
-
-def test_a_prefill_that_takes_too_much_is_halved(card: SimpleNamespace) -> None:
+def test_a_prefill_that_takes_too_much_is_halved() -> None:
     def peak(sizes: Sizes) -> int:
         if sizes.max_prefill_tokens == 4096:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            return out_of_memory(sizes)
         return GIB if sizes.max_prefill_tokens == 2048 else GIB // 2
 
-    card.peak = peak
-    assert measured()[1] == 1024
-    assert card.tried == [4096, 2048, 1024]
+    warmups = Warmups(peak)
+    assert fit(OPTIONS, POSITION_BYTES, GIB, warmups)[1] == 1024
+    assert warmups.tried == [4096, 2048, 1024]
 
 
-@pytest.mark.parametrize("vram_gib", [None, 0.02], ids=["a whole card", "a small part"])
-def test_a_warm_up_that_never_fits_refuses_the_model(card: SimpleNamespace, vram_gib: float | None) -> None:
-    def peak(sizes: Sizes) -> int:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    card.peak = peak
+def test_a_warm_up_that_never_fits_refuses_the_model() -> None:
+    warmups = Warmups(out_of_memory)
     with pytest.raises(ModelTooLarge, match="leaves no room for a request of 1024 tokens"):
-        measured(**({} if vram_gib is None else {"vram_gib": vram_gib}))
-    assert card.tried == [4096, 2048, 1024, 512, 256]
+        fit(OPTIONS, POSITION_BYTES, GIB, warmups)
+    assert warmups.tried == [4096, 2048, 1024, 512, 256]
 
 
-def test_a_model_that_fills_the_card_is_refused_with_the_numbers(card: SimpleNamespace) -> None:
-    card.peak = lambda sizes: 2 * GIB
+def test_a_model_that_fills_the_card_is_refused_with_the_numbers() -> None:
     with pytest.raises(ModelTooLarge, match=r"in 1\.0 GiB: use fewer image tokens or a larger card"):
-        measured()
+        fit(OPTIONS, POSITION_BYTES, GIB, Warmups(lambda sizes: 2 * GIB))

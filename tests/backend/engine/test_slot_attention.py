@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.engine.slot_attention import slot_attention
+from tests.limits import examples
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # bfloat16: the interpreter cuts off instead of rounding
 POOL = 900
@@ -66,7 +67,7 @@ def test_output_equals_float64_arithmetic(
     check(lengths, heads, kv_heads, head_dim, dtype=dtype, parts=parts)
 
 
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=examples(3, 30), deadline=None, derandomize=True)
 @given(data=st.data())
 def test_output_equals_float64_arithmetic_for_any_shape(data: st.DataObject) -> None:
     kv_heads = data.draw(st.integers(1, 3), label="kv_heads")

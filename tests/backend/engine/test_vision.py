@@ -25,7 +25,7 @@ def patches_of(number: int, grid: Grid) -> torch.Tensor:
 def stock(patches: torch.Tensor, grid: Grid) -> VisualTokens:
     """One picture through transformers' own tower, eager attention."""
     visual = tiny_model(role="stock").model.model.visual
-    visual.config._attn_implementation = "eager"
+    visual.set_attn_implementation("eager")
     output = visual(patches, grid_thw=torch.tensor([[1, 2 * grid.rows, 2 * grid.columns]]))
     return VisualTokens(output.pooler_output, tuple(output.deepstack_features))
 
