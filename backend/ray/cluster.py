@@ -91,15 +91,15 @@ _leaving = threading.Lock()
 @contextlib.contextmanager
 def connected(address: str | None, num_workers: int | None) -> Iterator[None]:
     """In the cluster at `address` ("HOST:PORT" or "auto"), or in one of our own that ends with the block."""
-    require_ray()
-    import ray
-
     if address is not None and "://" in address:
         raise UsageError(
             f"--ray-address {address}: run this command on a machine of the cluster, with --ray-address auto."
         )
     if address is not None and address != "auto":
         _knock(address)
+    require_ray()
+    import ray
+
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "prelabel"}
     try:
         if address is None:
