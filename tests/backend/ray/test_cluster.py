@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backend.errors import UsageError
-from backend.ray.cluster import Node, WorkerPlan, connected, on_any_machine, plan_workers, require_ray
+from backend.ray.cluster import Node, WorkerPlan, check_free, connected, on_any_machine, plan_workers, require_ray
 from backend.settings import load_settings
 
 
@@ -80,3 +80,22 @@ def test_an_address_where_nobody_listens_is_refused_without_waiting_for_ray() ->
 def test_an_address_of_another_kind_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="machine"), connected(address, 1):
         pass
+
+
+@pytest.mark.parametrize(
+    ("plan", "free", "message"),
+    [
+        (WorkerPlan(2, 2, 0), {"memory": 1e9}, "each worker needs 2 CPU, and 0 are free in the cluster"),
+        (WorkerPlan(2, 1, 1), {"CPU": 8.0, "GPU": 0.5}, "each worker needs 1 GPU, and 0.5 are free in the cluster"),
+    ],
+    ids=["CPUs", "GPUs"],
+)
+def test_a_cluster_that_others_hold_is_told_of(plan: WorkerPlan, free: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=f"{message}: other programs hold the rest"):
+        check_free(plan, lambda: free, patience_s=0)
+
+
+def test_what_others_are_just_giving_back_is_waited_for() -> None:
+    free = [{"CPU": 2.0}, {"CPU": 0.0}]
+    check_free(WorkerPlan(2, 2, 0), lambda: free.pop())
+    assert not free
