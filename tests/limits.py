@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "1"))
 SOAK = os.environ.get("TEST_SOAK", "") == "1"
@@ -43,6 +44,12 @@ async def eventually(condition: Callable[[], object], what: str = "it") -> None:
 def examples(few: int, many: int) -> int:
     """How many examples a test of random ones tries."""
     return many if SOAK else few
+
+
+settings.register_profile(
+    "tests", deadline=None, max_examples=examples(30, 300), suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")  # of every test with random examples that says nothing else
 
 
 def seeds(few: int, many: int) -> list[object]:

@@ -8,16 +8,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
+from tests.limits import WAIT_S, until
+
 PICTURES = Path(__file__).parents[1] / "model_loader" / "garments" / "pictures"
 NUM_CPUS = 4
-START_S = 120.0
 CLEAN = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_", "RAY_")
 
 
@@ -28,6 +28,21 @@ class Cluster:
         self.address = address
         self.environment = environment
         self._process = process
+
+    @contextmanager
+    def annotate(self, *arguments: str | Path, slots: int = 64) -> Iterator[subprocess.Popen[bytes]]:
+        """`prelabel annotate` with the built-in model, killed at the end of the block."""
+        command = [sys.executable, "-c", "from backend.cli import main; main()", "annotate", *map(str, arguments)]
+        with subprocess.Popen(
+            command,
+            env=self.environment | {"PRELABEL_MODEL": "garments", "PRELABEL_MAX_SLOTS": str(slots)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def workers(self, name: str) -> list[psutil.Process]:
         """The processes that run actors of this name."""
@@ -54,16 +69,13 @@ def ray_cluster(settings: Mapping[str, str]) -> Iterator[Cluster]:
         env=environment | dict(settings), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
     )  # fmt: skip
     try:
-        until = time.monotonic() + START_S
-        while b"Ray runtime started" not in (folder / "log").read_bytes():
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < until, (folder / "log").read_text()
-            time.sleep(0.1)
+        until(lambda: b"Ray runtime started" in (folder / "log").read_bytes() or process.poll() is not None, "a Ray")
+        assert process.poll() is None, (folder / "log").read_text()
         yield Cluster(address, environment, process)
     finally:
         everything = _below(process.pid)
         process.kill()
-        process.wait(20)
+        process.wait()
         end(everything)
         log.close()
         shutil.rmtree(folder, ignore_errors=True)
@@ -76,7 +88,7 @@ def end(processes: list[psutil.Process]) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(processes, timeout=20)
+    psutil.wait_procs(processes, timeout=WAIT_S)
 
 
 def free_port() -> int:

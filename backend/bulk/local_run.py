@@ -57,10 +57,14 @@ class Loaded:
 
 @contextlib.asynccontextmanager
 async def loaded_model(
-    settings: Settings, config: LabelConfig | None, console: Console, stop: asyncio.Event
+    settings: Settings,
+    config: LabelConfig | None,
+    console: Console,
+    stop: asyncio.Event,
+    engine: Engine | None = None,
 ) -> AsyncIterator[Loaded]:
     """The engine, for as long as the block runs. Without `config` it is the one that goes with the model."""
-    images, engine, began = build_images(settings), build_engine(settings), time.monotonic()
+    images, engine, began = build_images(settings), engine or build_engine(settings), time.monotonic()
     await engine.start()
     try:
         ready = await wait_with_progress(engine, console, stop)

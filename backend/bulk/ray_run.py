@@ -12,6 +12,8 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 from rich.console import Console
 
@@ -24,23 +26,64 @@ from backend.errors import EngineDead, UsageError
 from backend.ray.cluster import check_free, connected, leave, nodes, plan_workers, require_ray
 from backend.settings import Settings
 
-NOTHING_S = 2 * BATCH_S
-"""The longest wait for the next reply of any worker: a model from a slow mirror, and a batch that is tried again."""
-TICK_S = 0.25
-SYNC_S = 5.0
 MAX_WAITING = 256
-GRACE_S = 5.0
-"""How long the next reply is waited for, so that the thread ends in order."""
-CLOSE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class RayRunLimits:
+    """`nothing_s`: the longest wait for the next reply of any worker, with a model from a slow mirror and a batch that
+    is tried again. `grace_s`: how long the next reply is waited for, so that the thread ends in order."""
+
+    nothing_s: float = 2 * BATCH_S
+    tick_s: float = 0.25
+    sync_s: float = 5.0
+    grace_s: float = 5.0
+    close_s: float = 30.0
+
+
+class Workers(Protocol):
+    """Who does the work: those of a Ray cluster, below."""
+
+    def replies(self, job: Job, config: LabelConfig | None) -> Iterator[Reply]:
+        """Blocking; closed by the thread that reads it."""
+        ...
+
+    def leave(self) -> None:
+        """From any thread: whoever reads `replies` gets an error. Safe to call again."""
+        ...
+
+
+class RayWorkers:
+    """Raises UsageError if Ray is not installed."""
+
+    def __init__(self, settings: Settings) -> None:
+        require_ray()
+        self._settings = settings
+
+    def replies(self, job: Job, config: LabelConfig | None) -> Iterator[Reply]:
+        options = job.options
+        with connected(options.ray_address, options.num_workers):
+            plan = plan_workers(nodes(), options.num_workers, self._settings)
+            check_free(plan)
+            yield from replies(self._settings, config, job.items(), job.figures.num_to_do or 0, plan)
+
+    def leave(self) -> None:
+        leave()
 
 
 async def run_ray(
-    settings: Settings, job: Job, config: LabelConfig | None, console: Console, stop: asyncio.Event
+    settings: Settings,
+    job: Job,
+    config: LabelConfig | None,
+    console: Console,
+    stop: asyncio.Event,
+    *,
+    workers: Workers | None = None,
+    limits: RayRunLimits | None = None,
 ) -> LabelConfig:
     """Do what `job` has to do, until it is done or `stop` is set. Returns the label config that was used."""
-    require_ray()
-    began = time.monotonic()
-    pump = _Pump(lambda: _replies(settings, job, config), asyncio.get_running_loop())
+    workers, limits, began = workers or RayWorkers(settings), limits or RayRunLimits(), time.monotonic()
+    pump = _Pump(workers, job, config, limits)
     pump.start()
     try:
         with console.status("Starting Ray; each worker loads the model"):
@@ -51,22 +94,14 @@ async def run_ray(
         if first.model_version:
             job.begin(config.schema, first.model_version, time.monotonic() - began - first.seconds)
         with job.running():
-            await _take_all(first, pump, job, stop)
+            await _take_all(first, pump, job, stop, limits.sync_s)
         job.seconds += first.seconds
         return config
     finally:
         await asyncio.to_thread(pump.close)
 
 
-def _replies(settings: Settings, job: Job, config: LabelConfig | None) -> Iterator[Reply]:
-    options = job.options
-    with connected(options.ray_address, options.num_workers):
-        plan = plan_workers(nodes(), options.num_workers, settings)
-        check_free(plan)
-        yield from replies(settings, config, job.items(), job.figures.num_to_do or 0, plan)
-
-
-async def _take_all(first: Reply, pump: _Pump, job: Job, stop: asyncio.Event) -> None:
+async def _take_all(first: Reply, pump: _Pump, job: Job, stop: asyncio.Event, sync_s: float) -> None:
     synced_at = time.monotonic()
     reply: Reply | None = first
     while reply is not None:
@@ -79,7 +114,7 @@ async def _take_all(first: Reply, pump: _Pump, job: Job, stop: asyncio.Event) ->
             job.collector.take(outcome)
         if reply.error:
             raise EngineDead(f"a worker cannot go on ({reply.worker}): {reply.error}")
-        if time.monotonic() - synced_at > SYNC_S:
+        if time.monotonic() - synced_at > sync_s:
             await asyncio.to_thread(job.ledger.sync)
             synced_at = time.monotonic()
         job.progress.tick()
@@ -87,19 +122,22 @@ async def _take_all(first: Reply, pump: _Pump, job: Job, stop: asyncio.Event) ->
 
 
 class _Pump(threading.Thread):
-    """Reads an iterator that blocks, and hands over what it yields, or what it raises."""
+    """Reads the workers' replies, and hands them over to the running loop, or what was raised."""
 
-    def __init__(self, make: Callable[[], Iterator[Reply]], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, workers: Workers, job: Job, config: LabelConfig | None, limits: RayRunLimits) -> None:
         super().__init__(name="ray-driver", daemon=True)
-        self._make = make
-        self._loop = loop
+        self._workers = workers
+        self._job = job
+        self._config = config
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Reply | BaseException | None] = asyncio.Queue(MAX_WAITING)
         self._closed = threading.Event()
         self._has_spoken = False
 
     def run(self) -> None:
         end: BaseException | None = None
-        iterator = self._make()
+        iterator = self._workers.replies(self._job, self._config)
         try:
             for reply in iterator:
                 if not self._put(reply):
@@ -117,22 +155,23 @@ class _Pump(threading.Thread):
         putting = asyncio.run_coroutine_threadsafe(self._queue.put(item), self._loop)
         while not self._closed.is_set():
             with contextlib.suppress(TimeoutError):
-                putting.result(TICK_S)
+                putting.result(self._limits.tick_s)
                 return True
         putting.cancel()
         return False
 
     async def take(self, stop: asyncio.Event, tick: Callable[[], None]) -> Reply | None:
         """The next reply; None after the last one, and when `stop` is set. Raises what the iterator raised."""
-        until = time.monotonic() + NOTHING_S
+        nothing_s = self._limits.nothing_s
+        until = time.monotonic() + nothing_s
         while not stop.is_set():
             try:
-                async with asyncio.timeout(TICK_S):
+                async with asyncio.timeout(self._limits.tick_s):
                     item = await self._queue.get()
             except TimeoutError:
                 tick()
                 if time.monotonic() > until:
-                    raise EngineDead(f"no worker has said anything for {NOTHING_S / 3600:.0f} hours") from None
+                    raise EngineDead(f"no worker has said anything for {nothing_s / 3600:.0f} hours") from None
                 continue
             if isinstance(item, BaseException):
                 raise item
@@ -144,8 +183,8 @@ class _Pump(threading.Thread):
         """Have the thread leave the cluster, or else leave under its feet."""
         self._closed.set()
         if self._has_spoken:
-            self.join(GRACE_S)
-        until = time.monotonic() + CLOSE_S
+            self.join(self._limits.grace_s)
+        until = time.monotonic() + self._limits.close_s
         while self.is_alive() and time.monotonic() < until:
-            leave()  # again, in case it was still joining
+            self._workers.leave()  # again, in case it was still joining
             self.join(1.0)

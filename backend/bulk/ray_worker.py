@@ -27,6 +27,7 @@ from backend.bulk.label_configs import LabelConfig
 from backend.bulk.local import FETCH_S, READY_S, LocalAnnotator
 from backend.bulk.local_run import Loaded, loaded_model
 from backend.bulk.outcomes import Failure, Outcome, Record
+from backend.engine.api import Engine
 from backend.errors import EngineDead, PrelabelError, one_line
 from backend.logs import configure_logging
 from backend.settings import Settings
@@ -58,7 +59,8 @@ class Reply:
 class BulkWorker:
     """The class that Ray Data's `map_batches` makes one actor of for each worker. Made when its model is loaded."""
 
-    def __init__(self, settings: Settings, config: LabelConfig | None) -> None:
+    def __init__(self, settings: Settings, config: LabelConfig | None, engine: Engine | None = None) -> None:
+        """`engine`: in place of the one that `settings` ask for."""
         configure_logging(settings.log_level)
         self._name = f"{socket.gethostname()}, process {os.getpid()}"
         self._loop = asyncio.new_event_loop()
@@ -66,7 +68,7 @@ class BulkWorker:
         self._open = contextlib.AsyncExitStack()
         self._error = ""
         try:
-            self._loaded, self._annotator = self._call(self._load(settings, config))
+            self._loaded, self._annotator = self._call(self._load(settings, config, engine))
         except PrelabelError as error:
             self._error = str(error)
 
@@ -75,9 +77,11 @@ class BulkWorker:
         reply = self._call(self._reply(items)) if not self._error else Reply(self._name, error=self._error)
         return {COLUMN: [pickle.dumps(reply)]}
 
-    async def _load(self, settings: Settings, config: LabelConfig | None) -> tuple[Loaded, LocalAnnotator]:
+    async def _load(
+        self, settings: Settings, config: LabelConfig | None, engine: Engine | None
+    ) -> tuple[Loaded, LocalAnnotator]:
         quiet = Console(quiet=True)
-        loaded = await self._open.enter_async_context(loaded_model(settings, config, quiet, asyncio.Event()))
+        loaded = await self._open.enter_async_context(loaded_model(settings, config, quiet, asyncio.Event(), engine))
         return loaded, loaded.annotator(Answers(None))
 
     async def _reply(self, items: list[Item]) -> Reply:

@@ -36,10 +36,17 @@ class _Waiting:
 class FileReader:
     """Uses up to `num_threads` of `threads` at once."""
 
-    def __init__(self, threads: Executor, num_threads: int, read: Callable[[Path], FetchedImage]) -> None:
+    def __init__(
+        self,
+        threads: Executor,
+        num_threads: int,
+        read: Callable[[Path], FetchedImage],
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self._threads = threads
         self._num_threads = num_threads
         self._read = read
+        self._patience_s = patience_s
         self._queue: deque[_Waiting] = deque()
         self._done: deque[_Waiting] = deque()
         self._num_running = 0
@@ -64,7 +71,7 @@ class FileReader:
         while self._num_running < min(self._num_threads, -(-len(self._queue) // MAX_AT_ONCE)):
             self._use_one_more()
         if self._num_running and self._helper is None:
-            self._helper = asyncio.get_running_loop().call_later(PATIENCE_S, self._help)
+            self._helper = asyncio.get_running_loop().call_later(self._patience_s, self._help)
 
     def _help(self) -> None:
         """A thread is busy for long: perhaps with one file."""

@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,15 +91,15 @@ _leaving = threading.Lock()
 @contextlib.contextmanager
 def connected(address: str | None, num_workers: int | None) -> Iterator[None]:
     """In the cluster at `address` ("HOST:PORT" or "auto"), or in one of our own that ends with the block."""
-    require_ray()
-    import ray
-
     if address is not None and "://" in address:
         raise UsageError(
             f"--ray-address {address}: run this command on a machine of the cluster, with --ray-address auto."
         )
     if address is not None and address != "auto":
         _knock(address)
+    require_ray()
+    import ray
+
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "prelabel"}
     try:
         if address is None:
@@ -156,10 +156,19 @@ def nodes() -> list[Node]:
     return [Node(int(lent.get("CPU", 0)), int(lent.get("GPU", 0))) for lent in alive]
 
 
-def check_free(plan: WorkerPlan) -> None:
-    """Raises UsageError if others use so much of the cluster that not one worker of `plan` can start within FREE_S."""
-    until = time.monotonic() + FREE_S
-    while lacking := _lacking(plan):
+def free_resources() -> dict[str, float]:
+    """What nobody uses of the cluster that was joined, as Ray names it."""
+    import ray
+
+    return dict(ray.available_resources())  # type: ignore[no-untyped-call]
+
+
+def check_free(
+    plan: WorkerPlan, free: Callable[[], Mapping[str, float]] = free_resources, patience_s: float = FREE_S
+) -> None:
+    """Raises UsageError if others use so much of the cluster that not one worker of `plan` can start in that time."""
+    until = time.monotonic() + patience_s
+    while lacking := _lacking(plan, free()):
         if time.monotonic() > until:
             raise UsageError(
                 f"{lacking} in the cluster: other programs hold the rest (`ray status` shows how much; a backend under "
@@ -168,10 +177,7 @@ def check_free(plan: WorkerPlan) -> None:
         time.sleep(KNOCK_EVERY_S)
 
 
-def _lacking(plan: WorkerPlan) -> str:
-    import ray
-
-    free = ray.available_resources()  # type: ignore[no-untyped-call]
+def _lacking(plan: WorkerPlan, free: Mapping[str, float]) -> str:
     for name, needed in (("GPU", plan.num_gpus), ("CPU", plan.num_cpus)):
         if needed > free.get(name, 0):
             return f"each worker needs {needed} {name}, and {free.get(name, 0):g} are free"

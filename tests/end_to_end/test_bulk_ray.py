@@ -1,4 +1,4 @@
-"""`prelabel annotate --engine ray` with real Rays, the built-in model and two workers on CPUs."""
+"""`prelabel annotate --engine ray` with a real Ray, the built-in model and workers on CPUs."""
 
 from __future__ import annotations
 
@@ -6,50 +6,34 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from PIL import Image
 
 from tests.backend.bulk.given import lines
+from tests.limits import TEST_S, WAIT_S, until
 from tests.ray_cluster import PICTURES, Cluster, end
 
-RUN_S = 150.0
 SLOTS = 4
 """Few, so that a run has many batches."""
 
 
-def start(cluster: Cluster, *arguments: str | Path, slots: int = 64) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", "from backend.cli import main; main()", "annotate", *map(str, arguments)],
-        env=cluster.environment | {"PRELABEL_MODEL": "garments", "PRELABEL_MAX_SLOTS": str(slots)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     """Exit code, and everything it said."""
-    try:
-        shown, errors = process.communicate(timeout=RUN_S)
-    finally:
-        process.kill()
-        process.wait()
-    return process.returncode, shown + errors
+    said, _ = process.communicate(timeout=TEST_S)
+    return process.returncode, said.decode()
 
 
-def wait_for_lines(path: Path, num_lines: int, process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + RUN_S
-    while process.poll() is None and time.monotonic() < until:
-        if path.exists() and path.read_bytes().count(b"\n") >= num_lines:
-            return
-        time.sleep(0.01)
+def wait_for_lines(path: Path, num_lines: int, process: subprocess.Popen[bytes]) -> None:
+    def is_there() -> bool:
+        return path.exists() and path.read_bytes().count(b"\n") >= num_lines
+
+    until(lambda: is_there() or process.poll() is not None, f"that it wrote {num_lines} records")
     assert process.poll() is None, process.communicate()
-    raise AssertionError("it wrote too little in time")
 
 
 def garments(folder: Path, num: int) -> Path:
@@ -69,70 +53,68 @@ def by_image(path: Path) -> dict[str, Any]:
     return {line["image"]: line for line in found}
 
 
-def test_a_killed_run_is_taken_up_by_a_cluster_that_loses_a_worker_and_all_is_as_from_one_engine(
-    cluster: Cluster, tmp_path: Path
-) -> None:
-    folder, output, local = garments(tmp_path / "pictures", 48), tmp_path / "out.jsonl", tmp_path / "local.jsonl"
+def test_a_run_that_loses_a_worker_ends_as_one_with_one_engine(cluster: Cluster, tmp_path: Path) -> None:
+    folder, output, local = garments(tmp_path / "pictures", 60), tmp_path / "out.jsonl", tmp_path / "local.jsonl"
     (folder / "broken.png").write_bytes(b"no picture")
-    spread = [folder, "-o", output, "--engine", "ray", "--data-dir", tmp_path / "a"]
-
-    process = start(cluster, *spread, slots=SLOTS)
-    its_ray: list[psutil.Process] = []
-    try:
+    options = ("--engine", "ray", "--ray-address", cluster.address, "--workers", "2", "--data-dir", tmp_path / "a")
+    with cluster.annotate(folder, "-o", output, *options, slots=SLOTS) as process:
         wait_for_lines(output, 3, process)
-        its_ray = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.communicate(timeout=30)
-        _, alive = psutil.wait_procs([found for found in its_ray if not found.name().endswith("Agent")], timeout=60)
-        assert not alive, "engines and workers end with the run; two agents of Ray's take a minute"
-    finally:
-        process.kill()
-        end(its_ray)
-    written = lines(output)
-    assert 3 <= len(written) < 48
-
-    process = start(cluster, *spread, "--ray-address", cluster.address, "--workers", "2", slots=SLOTS)
-    try:
-        wait_for_lines(output, len(written) + 3, process)
         workers = cluster.workers("MapWorker")
         assert len(workers) == 2
         workers[0].kill()
         code, said = finish(process)
-    finally:
-        process.kill()
     assert code == 1, said
     assert re.search(r"Failed +1\b", said), said
-    assert lines(output)[: len(written)] == written
     assert not (tmp_path / "a" / "prelabel.db").exists()
 
-    code, said = finish(start(cluster, folder, "-o", local, "--data-dir", tmp_path / "b"))
+    with cluster.annotate(folder, "-o", local, "--data-dir", tmp_path / "b") as process:
+        code, said = finish(process)
     assert code == 1, said
     assert by_image(output) == by_image(local)
-    assert len(by_image(output)) == 48
+    assert len(by_image(output)) == 60
     assert by_image(tmp_path / "out.failed.jsonl") == by_image(tmp_path / "local.failed.jsonl")
 
 
 def test_an_interrupted_run_ends_in_order_and_says_how_to_go_on(cluster: Cluster, tmp_path: Path) -> None:
-    folder, output = garments(tmp_path / "pictures", 48), tmp_path / "out.jsonl"
-    process = start(
-        cluster, folder, "-o", output, "--engine", "ray", "--ray-address", cluster.address, "--workers", "1",
-        "--data-dir", tmp_path, slots=SLOTS,
-    )  # fmt: skip
-    try:
-        wait_for_lines(output, 3, process)
+    folder, output = garments(tmp_path / "pictures", 300), tmp_path / "out.jsonl"
+    options = ("--engine", "ray", "--ray-address", cluster.address, "--workers", "1", "--data-dir", tmp_path)
+    with cluster.annotate(folder, "-o", output, *options, slots=SLOTS) as process:
+        wait_for_lines(output, 1, process)
         process.send_signal(signal.SIGINT)
         code, said = finish(process)
-    finally:
-        process.kill()
     assert code == 130, said
     assert "the pictures that workers have are left to the next run" in said
     assert "The same command again goes on from there" in said
     assert "Traceback" not in said
-    assert 3 <= len(by_image(output)) < 48
+    assert 1 <= len(by_image(output)) < 300
+
+
+@pytest.mark.soak
+def test_a_killed_run_takes_its_own_ray_along_and_a_cluster_goes_on_from_there(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    folder, output = garments(tmp_path / "pictures", 60), tmp_path / "out.jsonl"
+    spread = (folder, "-o", output, "--engine", "ray", "--data-dir", tmp_path)
+    with cluster.annotate(*spread, slots=SLOTS) as process:
+        wait_for_lines(output, 3, process)
+        its_ray = psutil.Process(process.pid).children(recursive=True)
+        try:
+            process.kill()
+            _, alive = psutil.wait_procs([one for one in its_ray if not one.name().endswith("Agent")], timeout=WAIT_S)
+            assert not alive, "engines and workers end with the run; two agents of Ray's take a minute"
+        finally:
+            end(its_ray)
+    written = lines(output)
+    assert 3 <= len(written) < 60
+    with cluster.annotate(*spread, "--ray-address", cluster.address, slots=SLOTS) as process:
+        code, said = finish(process)
+    assert code == 0, said
+    assert lines(output)[: len(written)] == written
+    assert len(by_image(output)) == 60
 
 
 HOLDER = """
-import ray, sys, time
+import ray, sys
 ray.init(sys.argv[1], log_to_driver=False)
 @ray.remote(num_cpus=4)
 class Holder:
@@ -140,21 +122,20 @@ class Holder:
 holder = Holder.remote()
 ray.get(holder.ready.remote())
 print("holding", flush=True)
-time.sleep(300)
+sys.stdin.read()
 """
 
 
-def test_a_cluster_whose_cpus_others_hold_is_told_of_at_once(cluster: Cluster, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLDER, cluster.address]
-    with subprocess.Popen(command, env=cluster.environment, stdout=subprocess.PIPE, text=True) as holder:
+@pytest.mark.soak
+def test_a_cluster_whose_cpus_others_hold_is_told_of(cluster: Cluster, tmp_path: Path) -> None:
+    command, pipe = [sys.executable, "-c", HOLDER, cluster.address], subprocess.PIPE
+    options = ("--engine", "ray", "--ray-address", cluster.address, "--workers", "2", "--data-dir", tmp_path)
+    with subprocess.Popen(command, env=cluster.environment, stdin=pipe, stdout=pipe, text=True) as holder:
         try:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "holding\n"
-            process = start(
-                cluster, garments(tmp_path / "pictures", 2), "-o", tmp_path / "out.jsonl", "--engine", "ray",
-                "--ray-address", cluster.address, "--workers", "2", "--data-dir", tmp_path,
-            )  # fmt: skip
-            code, said = finish(process)
+            with cluster.annotate(garments(tmp_path / "p", 2), "-o", tmp_path / "out.jsonl", *options) as process:
+                code, said = finish(process)
         finally:
             holder.kill()
     assert code == 2, said

@@ -57,7 +57,6 @@ HOSTILE = {
 }
 
 
-@pytest.mark.timeout(10)
 @pytest.mark.parametrize("xml", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_config_is_refused_and_opens_nothing(xml: str) -> None:
     with opened() as events, pytest.raises(UnsupportedConfig):

@@ -28,7 +28,6 @@ def test_the_fingerprint_is_the_same_in_another_process() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
         env={"PYTHONHASHSEED": "7"},
     )
     assert done.stdout.strip() == SCHEMA.fingerprint

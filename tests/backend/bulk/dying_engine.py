@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from backend.engine.messages import Finished, Ready, Running, Shutdown, Submit
 from backend.engine.options import EngineOptions
 from label_config.answer import render_answer
-from tests.backend.serving import ANSWER
+from tests.backend.bulk.answer import ANSWER
 
 DEADLY = 13
 """Red of the first pixel."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +29,20 @@ VERSION = "garments-nf4-0123456789ab"
 FINDING = Finding("low_confidence", "season", "季节：置信度 40%，低于 50%", "season has a confidence of 40%, below 50%")
 
 CHILD = """
-import os, sys, asyncio
-from backend.bulk import local_run
-from tests.backend.serving import ANSWER
-from tests.fakes import FakeEngine
+import asyncio, sys
 from backend import cli
+from backend.bulk import local_run
+from tests.backend.bulk.answer import ANSWER
+from tests.fakes import FakeEngine
 
 class Engine(FakeEngine):
     async def generate(self, request):
-        open(os.environ["ASKED"] + ".begun", "ab").close()
-        finished = await super().generate(request)
-        with open(os.environ["ASKED"], "ab") as file:
-            file.write(b".")
-        return finished
+        if len(self.requests) >= num_answers:
+            await asyncio.Event().wait()
+        return await super().generate(request)
 
-local_run.build_engine = lambda settings: Engine(ANSWER, delay_s=float(os.environ.get("DELAY_S", "0")))
+num_answers = int(sys.argv.pop(1))
+local_run.build_engine = lambda settings: Engine(ANSWER)
 cli.main()
 """
 
@@ -114,43 +113,16 @@ class Here:
         return int(ended.value.code or 0), shown.out, shown.err
 
 
-class Command:
-    """`prelabel annotate` in a process of its own, with a fake engine that counts what it is asked."""
-
-    def __init__(self, folder: Path, *, delay_s: float = 0.0) -> None:
-        self.folder = folder
-        self.config = folder / "config.xml"
-        self.config.write_text(CONFIG, encoding="utf-8")
-        self.asked = folder / "asked"
-        self.delay_s = delay_s
-
-    @property
-    def has_begun(self) -> bool:
-        """The engine has been asked something."""
-        return Path(f"{self.asked}.begun").exists()
-
-    @property
-    def num_asked(self) -> int:
-        return self.asked.stat().st_size if self.asked.exists() else 0
-
-    def start(self, *arguments: str | Path, preexec: Any = None, workers: int = 4) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", CHILD, "annotate", *map(str, arguments)]
-        command += ["--label-config", str(self.config), "--data-dir", str(self.folder / "data")]
-        environment = {**os.environ, "ASKED": str(self.asked), "DELAY_S": str(self.delay_s), "COLUMNS": "120"}
-        return subprocess.Popen(
-            [*command, "--workers", str(workers)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-            preexec_fn=preexec,
-        )
-
-    def run(self, *arguments: str | Path, preexec: Any = None, workers: int = 4) -> tuple[int, str, str]:
-        """Exit code, stdout, stderr."""
-        process = self.start(*arguments, preexec=preexec, workers=workers)
+@contextmanager
+def running(folder: Path, *arguments: str | Path, num_answers: int) -> Iterator[subprocess.Popen[bytes]]:
+    """`prelabel annotate` in a process of its own, whose engine gives so many answers and then none, so that it never
+    ends by itself; killed at the end of the block. What it says is in `folder`/said."""
+    config = folder / "config.xml"
+    config.write_text(CONFIG, encoding="utf-8")
+    command = [sys.executable, "-c", CHILD, str(num_answers), "annotate", *map(str, arguments)]
+    command += ["--label-config", str(config), "--data-dir", str(folder / "data"), "--workers", "4"]
+    with (folder / "said").open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
         try:
-            output, errors = process.communicate(timeout=60)
+            yield process
         finally:
             process.kill()
-        return process.returncode, output, errors

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import sys
@@ -15,7 +17,7 @@ from backend.engine.client import EngineClient
 from backend.engine.options import EngineLimits, EngineOptions
 from backend.errors import GenerationFailed
 from tests.backend.bulk import dying_engine
-from tests.backend.bulk.given import Command, Here, failure, lines, many_pictures, pictures, write_lines
+from tests.backend.bulk.given import Here, failure, lines, many_pictures, pictures, write_lines
 from tests.backend.images.pictures import png
 from tests.backend.serving import ANSWER, CAPTION
 from tests.fakes import FakeEngine
@@ -102,12 +104,15 @@ def test_with_nothing_to_do_no_model_is_loaded_and_the_exports_are_made(here: He
     assert (code, "Give the --label-config" in errors) == (2, True)
 
 
-def test_a_terminal_that_has_no_yuan_sign_gets_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONIOENCODING", "gbk")
+def test_a_terminal_that_has_no_yuan_sign_gets_its_code(here: Here, tmp_path: Path) -> None:
     folder, output = pictures(tmp_path / "pictures", ["a.png"]), tmp_path / "out.jsonl"
-    code, shown, errors = Command(tmp_path).run(folder, "--output", output, "--price-per-minute", "2")
-    assert code == 0, errors
-    assert "\\xa5" in shown
+    shown = io.BytesIO()
+    with io.TextIOWrapper(shown, encoding="gbk") as terminal:
+        with contextlib.redirect_stdout(terminal):
+            code, _, errors = here.run(folder, "--output", output, "--price-per-minute", "2")
+        assert code == 0, errors
+        terminal.flush()
+        assert b"\\xa5" in shown.getvalue()
 
 
 class NeverStarted(FakeEngine):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from backend.bulk.ledger import Ledger
 from backend.errors import OutputError
-from tests.backend.bulk.given import VERSION, Command, Here, lines, many_pictures, record
+from tests.backend.bulk.given import VERSION, Here, lines, many_pictures, record
 
 
 def _ledger(path: Path) -> Ledger:
@@ -41,9 +42,15 @@ def test_a_write_that_fails_leaves_the_lines_before_it(tmp_path: Path, monkeypat
     assert [line["image_id"] for line in lines(output)] == ["a", "c"]
 
 
-def _limit_file_sizes() -> None:
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+@contextmanager
+def no_file_above(num_bytes: int) -> Iterator[None]:
+    """Of this process: to write more fails, as on a full disk. Python ignores the signal that goes with it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_run_on_a_disk_that_fills_up_ends_with_whole_lines_and_goes_on_later(
@@ -51,14 +58,16 @@ def test_a_run_on_a_disk_that_fills_up_ends_with_whole_lines_and_goes_on_later(
 ) -> None:
     output = tmp_path / "out.jsonl"
     pictures = many_pictures(tmp_path / "pictures", 60)
-    code, _, errors = Command(tmp_path).run(pictures, "--output", output, preexec=_limit_file_sizes)
+    here = Here(tmp_path, capsys)
+    with no_file_above(20_000):
+        code, _, errors = here.run(pictures, "--output", output, "--workers", "4")
     assert code == 1
     assert "The same command again goes on from there" in errors
     assert "Traceback" not in errors
     written = lines(output)
     assert 10 < len(written) < 60
     assert output.read_bytes().endswith(b"}\n")
-    code, _, errors = Here(tmp_path, capsys).run(pictures, "--output", output)
+    code, _, errors = here.run(pictures, "--output", output)
     assert code == 0, errors
     assert lines(output)[: len(written)] == written
     assert sorted(line["image_id"] for line in lines(output)) == [f"{number:04}" for number in range(60)]

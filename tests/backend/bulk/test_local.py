@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +18,11 @@ from backend.bulk.local import LocalAnnotator
 from backend.bulk.outcomes import Failure, Outcome, Record
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
-from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed, StoreBusy
+from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed
 from backend.images import ImageFetcher, ImagePolicy
 from backend.keeping import FILE_NAME, open_store
 from backend.projects import ProjectOptions
 from backend.recipe import recipe_of
-from backend.store import Store
 from tests.backend.bulk.given import SCHEMA, many_pictures, pictures
 from tests.backend.serving import ANSWER
 from tests.fakes import READY, FakeEngine
@@ -197,16 +196,21 @@ def test_a_store_that_cannot_be_used_is_left_alone_and_the_run_goes_on(tmp_path:
     assert [path.name for path in data.iterdir()] == [FILE_NAME]
 
 
+def _answered(key: str) -> Answered:
+    return Answered(key, "content", None, needs_review=False)
+
+
 def test_the_same_picture_a_thousand_pictures_later_is_taken_from_the_store(tmp_path: Path) -> None:
     async def go() -> None:
+        earlier = Answers.open(tmp_path, "v1")
+        earlier.start()
+        assert not earlier.note(_answered("aa:v1"))
+        await earlier.aclose()
         answers = Answers.open(tmp_path, "v1")
-        first = Answered("aa:v1", "content", None, needs_review=False)
-        assert not answers.note(first)
-        await answers._save()
         for number in range(MAX_REMEMBERED):
-            answers._remember(f"{number}:v1", "other")
+            answers.note(_answered(f"{number}:v1"))
         assert await answers.find("aa:v1") == "content"
-        assert answers.note(first)
+        assert answers.note(_answered("aa:v1"))
         await answers.aclose()
 
     asyncio.run(go())
@@ -221,26 +225,33 @@ def test_what_may_be_known_is_never_taken_for_unknown(added: set[str], others: s
     assert sum(key in known for key in others - added) <= 1, "and hardly ever the other way round"
 
 
-def test_a_store_that_cannot_be_read_is_closed_and_the_run_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def busy(self: Store, suffix: str) -> Iterator[str]:
-        raise StoreBusy("another program holds it")
-        yield
+def test_a_store_that_cannot_be_read_is_closed_and_the_run_goes_on(tmp_path: Path) -> None:
+    async def note(key: str) -> str | None:
+        answers = Answers.open(tmp_path, "v1")
+        answers.start()
+        found = await answers.find(key)
+        answers.note(_answered(key))
+        assert await answers.find(key) == "content"
+        await answers.aclose()
+        return found
 
-    monkeypatch.setattr(Store, "answer_keys", busy)
-    answers = Answers.open(tmp_path, "v1")
-    assert answers._store is None
-    Store.beside(tmp_path / FILE_NAME, 1.0).close()
+    asyncio.run(note("a:v1"))
+    store = tmp_path / FILE_NAME
+    whole = store.read_bytes()
+    page = int.from_bytes(whole[16:18], "big")
+    store.write_bytes(whole[:page] + b"\xff" * (len(whole) - page))
+    assert asyncio.run(note("b:v1")) is None
+    store.write_bytes(whole)
+    assert asyncio.run(note("a:v1")) == "content"
+    assert asyncio.run(note("b:v1")) is None, "it was not kept"
 
 
-def test_no_more_answers_are_held_than_a_limit(tmp_path: Path) -> None:
+def test_no_more_answers_are_held_than_a_limit() -> None:
     async def go() -> None:
         answers = Answers(None)
-        for number in range(2 * MAX_REMEMBERED):
-            answers._remember(str(number), "content")
-        assert await answers.find(str(2 * MAX_REMEMBERED - 1)) == "content"
+        for number in range(MAX_REMEMBERED + 1):
+            answers.note(_answered(str(number)))
+        assert await answers.find(str(MAX_REMEMBERED)) == await answers.find("1") == "content"
         assert await answers.find("0") is None
-        assert len(answers._recent) == MAX_REMEMBERED
 
     asyncio.run(go())

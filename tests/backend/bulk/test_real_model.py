@@ -47,7 +47,6 @@ def _annotate(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PRELABEL_DEVICE": "cpu", "PYTHONPATH": str(Path(__file__).parents[3]), "COLUMNS": "120"},
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )
 

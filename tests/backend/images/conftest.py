@@ -10,9 +10,13 @@ import pytest
 from backend.errors import ImageError
 from backend.images import FetchedImage, ImageFetcher, ImagePolicy, Limits
 from tests.backend.images.site import Site
+from tests.limits import WAIT_S
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
-QUICK = Limits(connect_s=0.5, first_byte_s=0.5, total_s=3.0, queue_s=5.0, retry_wait_s=0.01)
+PATIENT = Limits(
+    connect_s=WAIT_S, first_byte_s=WAIT_S, total_s=2 * WAIT_S, queue_s=WAIT_S, num_retries=2, retry_wait_s=0.01
+)
+"""No limit of time strikes: a test shortens the one it is about."""
 
 
 @pytest.fixture
@@ -34,8 +38,8 @@ def everything_is_loopback(host: str, port: int) -> Sequence[str]:
 
 
 def policy(**changes: object) -> ImagePolicy:
-    """A policy that lets loopback in, with short limits."""
-    return ImagePolicy(**{"allowed_networks": LOOPBACK, "limits": QUICK, **changes})  # type: ignore[arg-type]
+    """A policy that lets loopback in."""
+    return ImagePolicy(**{"allowed_networks": LOOPBACK, "limits": PATIENT, **changes})  # type: ignore[arg-type]
 
 
 def fetch(

@@ -7,9 +7,10 @@ import socket
 import socketserver
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from tests.limits import WAIT_S
 
 CRLF = b"\r\n"
 
@@ -121,7 +122,7 @@ class Site:
         self._server.server_close()
 
     def _serve(self, peer: socket.socket) -> None:
-        peer.settimeout(10)
+        peer.settimeout(WAIT_S)
         if self.tls:
             peer = self.tls.wrap_socket(peer, server_side=True)
         with peer:
@@ -150,10 +151,3 @@ def _read(peer: socket.socket) -> Request | None:
         body += peer.recv(65536)
     method, path, _ = first.split(" ", 2)
     return Request(method, path, headers, body)
-
-
-def wait_until(condition: Callable[[], bool], within_s: float = 5.0) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.005)

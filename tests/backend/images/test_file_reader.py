@@ -13,7 +13,8 @@ import pytest
 from backend.engine.messages import Picture
 from backend.errors import ImageError
 from backend.images.decode import FetchedImage
-from backend.images.file_reader import MAX_AT_ONCE, FileReader
+from backend.images.file_reader import MAX_AT_ONCE, PATIENCE_S, FileReader
+from tests.limits import WAIT_S, eventually
 
 NAMES = [f"{number}.png" for number in range(5 * MAX_AT_ONCE + 3)]
 
@@ -24,34 +25,51 @@ class Disk:
     def __init__(self) -> None:
         self.go_on = threading.Event()
         self.read: list[str] = []
-        self.threads: set[int] = set()
+        self.most_at_once = 0
+        self._num_at_once = 0
+        self._lock = threading.Lock()
 
     def __call__(self, path: Path) -> FetchedImage:
-        self.threads.add(threading.get_ident())
-        self.read.append(path.name)
-        if "bad" in path.name:
-            raise ImageError("corrupt", f"{path.name} is no picture.")
-        if "hang" in path.name:
-            self.go_on.wait(10)
-        return FetchedImage(Picture(1, 1, b"abc"), path.name, "PNG", 3, 1)
+        with self._lock:
+            self._num_at_once += 1
+            self.most_at_once = max(self.most_at_once, self._num_at_once)
+            self.read.append(path.name)
+        try:
+            if "bad" in path.name:
+                raise ImageError("corrupt", f"{path.name} is no picture.")
+            if "hang" in path.name:
+                self.go_on.wait(WAIT_S)
+            return FetchedImage(Picture(1, 1, b"abc"), path.name, "PNG", 3, 1)
+        finally:
+            with self._lock:
+                self._num_at_once -= 1
 
 
-def run(disk: Disk, test: Callable[[FileReader], Awaitable[None]], num_threads: int = 2) -> None:
+def run(
+    disk: Disk,
+    test: Callable[[FileReader], Awaitable[None]],
+    num_threads: int = 2,
+    patience_s: float = PATIENCE_S,
+) -> None:
     async def go() -> None:
         with ThreadPoolExecutor(num_threads) as threads:
             try:
-                await test(FileReader(threads, num_threads, disk))
+                await test(FileReader(threads, num_threads, disk, patience_s))
             finally:
                 disk.go_on.set()
 
     asyncio.run(go())
 
 
+async def read_all(reader: FileReader, names: list[str]) -> list[str]:
+    found = await asyncio.gather(*(reader.read(Path(name), WAIT_S) for name in names))
+    return [picture.sha256 for picture in found]
+
+
 @pytest.mark.parametrize("num", [1, 2, MAX_AT_ONCE, MAX_AT_ONCE + 1, len(NAMES)])
 def test_each_file_gets_its_own_picture(num: int) -> None:
     async def test(reader: FileReader) -> None:
-        found = await asyncio.gather(*(reader.read(Path(name), 10) for name in NAMES[:num]))
-        assert [picture.sha256 for picture in found] == NAMES[:num]
+        assert await read_all(reader, NAMES[:num]) == NAMES[:num]
 
     run(Disk(), test)
 
@@ -59,39 +77,31 @@ def test_each_file_gets_its_own_picture(num: int) -> None:
 def test_a_file_that_is_no_picture_fails_alone() -> None:
     async def test(reader: FileReader) -> None:
         names = ["a", "bad 1", "b", "bad 2", "c"]
-        found = await asyncio.gather(*(reader.read(Path(name), 10) for name in names), return_exceptions=True)
+        found = await asyncio.gather(*(reader.read(Path(name), WAIT_S) for name in names), return_exceptions=True)
         assert [type(result) for result in found] == [FetchedImage, ImageError, FetchedImage, ImageError, FetchedImage]
         assert "bad 2" in str(found[3])
 
     run(Disk(), test)
 
 
-def test_a_file_that_hangs_holds_up_only_itself() -> None:
+@pytest.mark.parametrize("num", [1, len(NAMES)], ids=["a few", "many"])
+def test_a_file_that_hangs_holds_up_only_itself(num: int) -> None:
+    disk = Disk()
+
     async def test(reader: FileReader) -> None:
-        names = ["hang", *NAMES]
-        found = await asyncio.gather(*(reader.read(Path(name), 0.5) for name in names), return_exceptions=True)
-        assert isinstance(found[0], TimeoutError)
-        assert [result.sha256 for result in found[1:] if isinstance(result, FetchedImage)] == NAMES
-
-    run(Disk(), test)
-
-
-def test_a_few_files_do_not_wait_for_one_that_hangs() -> None:
-    async def test(reader: FileReader) -> None:
-        hanging = asyncio.create_task(reader.read(Path("hang"), 5))
-        await asyncio.sleep(0.05)
-        async with asyncio.timeout(3):
-            assert (await reader.read(Path("a"), 5)).sha256 == "a"
+        hanging = asyncio.create_task(reader.read(Path("hang"), WAIT_S))
+        await eventually(lambda: disk.read == ["hang"])
+        assert await read_all(reader, NAMES[:num]) == NAMES[:num]
+        assert not hanging.done()
         hanging.cancel()
 
-    run(Disk(), test)
+    run(disk, test)
 
 
 def test_what_a_thread_has_done_before_it_hangs_is_there_for_those_who_wait() -> None:
     async def test(reader: FileReader) -> None:
-        first, second, hanging = (asyncio.create_task(reader.read(Path(name), 10)) for name in ("a", "b", "hang"))
-        async with asyncio.timeout(5):
-            assert [(await first).sha256, (await second).sha256] == ["a", "b"]
+        first, second, hanging = (asyncio.create_task(reader.read(Path(name), WAIT_S)) for name in ("a", "b", "hang"))
+        assert [(await first).sha256, (await second).sha256] == ["a", "b"]
         assert not hanging.done()
         hanging.cancel()
 
@@ -111,15 +121,15 @@ def test_a_file_that_nobody_waits_for_any_more_is_not_read() -> None:
     disk = Disk()
 
     async def test(reader: FileReader) -> None:
-        hanging = asyncio.create_task(reader.read(Path("hang"), 10))
-        await asyncio.sleep(0.05)
-        given_up = asyncio.create_task(reader.read(Path("a"), 10))
+        hanging = asyncio.create_task(reader.read(Path("hang"), WAIT_S))
+        await eventually(lambda: disk.read == ["hang"])
+        given_up = asyncio.create_task(reader.read(Path("a"), WAIT_S))
         await asyncio.sleep(0)
         given_up.cancel()
         await asyncio.gather(given_up, return_exceptions=True)
         disk.go_on.set()
         await hanging
-        await reader.read(Path("b"), 10)
+        await reader.read(Path("b"), WAIT_S)
         assert disk.read == ["hang", "b"]
 
     run(disk, test, num_threads=1)
@@ -128,35 +138,32 @@ def test_a_file_that_nobody_waits_for_any_more_is_not_read() -> None:
 def test_several_threads_are_used_only_for_many_files() -> None:
     few, many = Disk(), Disk()
 
-    async def read_all(reader: FileReader, names: list[str]) -> None:
-        await asyncio.gather(*(reader.read(Path(name), 10) for name in names))
+    async def read_few(reader: FileReader) -> None:
+        await read_all(reader, NAMES[:MAX_AT_ONCE])
 
-    run(few, lambda reader: read_all(reader, NAMES[:MAX_AT_ONCE]))
-    assert len(few.threads) == 1
+    run(few, read_few, patience_s=WAIT_S)
+    assert few.most_at_once == 1
     many_names = ["hang", *NAMES]
 
-    async def test(reader: FileReader) -> None:
+    async def read_many(reader: FileReader) -> None:
         reading = asyncio.create_task(read_all(reader, many_names))
-        async with asyncio.timeout(10):
-            while len(many.read) < len(many_names):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(many.read) == len(many_names))
         many.go_on.set()
         await reading
 
-    run(many, test)
-    assert len(many.threads) == 2
+    run(many, read_many)
+    assert many.most_at_once == 2
 
 
 def test_threads_that_end_leave_nobody_waiting() -> None:
     async def go() -> None:
         disk, threads = Disk(), ThreadPoolExecutor(1)
         reader = FileReader(threads, 1, disk)
-        reading = [asyncio.create_task(reader.read(Path(name), 10)) for name in ("hang", "a")]
-        while not disk.read:
-            await asyncio.sleep(0.01)
+        reading = [asyncio.create_task(reader.read(Path(name), WAIT_S)) for name in ("hang", "a")]
+        await eventually(lambda: disk.read == ["hang"])
         other = FileReader(threads, 1, disk)
-        waiting = asyncio.create_task(other.read(Path("b"), 10))
-        await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(other.read(Path("b"), WAIT_S))
+        await asyncio.sleep(0)
         threads.shutdown(wait=False, cancel_futures=True)
         with pytest.raises(asyncio.CancelledError):
             await waiting

@@ -11,7 +11,7 @@ import pytest
 
 from backend.errors import SettingsError
 from backend.images import ImageFetcher, ImagePolicy
-from tests.backend.images.conftest import QUICK, everything_is_loopback, fetch, policy, refusal
+from tests.backend.images.conftest import PATIENT, everything_is_loopback, fetch, policy, refusal
 from tests.backend.images.pictures import png
 from tests.backend.images.site import Answer, Site, in_turn, redirect, reply
 
@@ -26,7 +26,7 @@ def jwt(lifetime_s: float = 3600, token_type: str = "refresh", mark: str = "") -
 
 def rules(site: Site, api_key: str = LEGACY, base: str = "") -> ImagePolicy:
     """Label Studio is on loopback and nothing else may be."""
-    return ImagePolicy(label_studio_url=site.url(base), api_key=api_key, limits=QUICK)
+    return ImagePolicy(label_studio_url=site.url(base), api_key=api_key, limits=PATIENT)
 
 
 def granted(token: str) -> Answer:

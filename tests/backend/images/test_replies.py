@@ -5,15 +5,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
+from dataclasses import replace
 
 import pytest
 
-from backend.images import Limits
-from tests.backend.images.conftest import QUICK, fetch, policy, refusal
+from tests.backend.images.conftest import PATIENT, fetch, policy, refusal
 from tests.backend.images.pictures import RED, noise, pixel, png, saved
 from tests.backend.images.site import Answer, Site, in_turn, raw, redirect, reply
 
-KILOBYTE = Limits(connect_s=0.5, first_byte_s=0.5, total_s=3.0, retry_wait_s=0.01, max_bytes=1000)
+KILOBYTE = replace(PATIENT, max_bytes=1000)
 
 
 def test_a_picture_is_fetched_with_its_facts(site: Site) -> None:
@@ -71,7 +71,7 @@ def test_a_wrong_length_is_tried_again_once(site: Site) -> None:
 
 
 def test_a_retry_after_beyond_the_time_limit_ends_at_once(site: Site) -> None:
-    site.routes["/a.png"] = reply(status=429, Retry_After="3600")
+    site.routes["/a.png"] = reply(status=429, Retry_After="3600000")
     assert refusal(site.url("/a.png")).retryable
     assert len(site.requests) == 1
 
@@ -138,7 +138,7 @@ class TestRedirects:
     def test_a_loop_ends(self, site: Site) -> None:
         site.routes["/1"] = redirect("/1")
         error = refusal(site.url("/1"))
-        assert (error.kind, len(site.requests)) == ("unreachable", QUICK.max_redirects + 1)
+        assert (error.kind, len(site.requests)) == ("unreachable", PATIENT.max_redirects + 1)
 
     @pytest.mark.parametrize(
         "location",

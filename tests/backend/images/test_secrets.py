@@ -9,9 +9,10 @@ import pytest
 
 from backend.errors import ImageError
 from backend.images import ImageFetcher, ImagePolicy
-from tests.backend.images.conftest import QUICK, fetch, policy, refusal
+from tests.backend.images.conftest import PATIENT, fetch, policy, refusal
 from tests.backend.images.pictures import png
 from tests.backend.images.site import Answer, Site, raw, redirect, reply
+from tests.limits import WAIT_S
 
 KEY = "canarytoken0123456789"
 SIGNATURE = "canarysignature"
@@ -44,7 +45,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 )
 def test_nothing_secret_is_shown(site: Site, answer: Answer, logged: pytest.LogCaptureFixture) -> None:
     site.routes["/data/upload/1/a"] = answer
-    rules = ImagePolicy(label_studio_url=site.url(), api_key=KEY, limits=QUICK)
+    rules = ImagePolicy(label_studio_url=site.url(), api_key=KEY, limits=PATIENT)
     url = f"/data/upload/1/a?X-Signature={SIGNATURE}"
     shown = ""
     try:
@@ -87,7 +88,7 @@ def test_a_slow_debugging_event_loop_does_not_show_the_address(site: Site, logge
         fetcher = ImageFetcher(policy())
         await fetcher.fetch(site.url(f"/a?X-Signature={SIGNATURE}"))
         with pytest.raises(ImageError):
-            await fetcher.fetch(f"data:image/png;base64,{BODY}", timeout_s=5)
+            await fetcher.fetch(f"data:image/png;base64,{BODY}", timeout_s=WAIT_S)
         await fetcher.aclose()
 
     asyncio.run(run())

@@ -11,16 +11,13 @@ from backend.errors import ImageError
 from backend.images import FetchedImage, ImageFetcher
 from tests.backend.images.conftest import everything_is_loopback, policy
 from tests.backend.images.pictures import png
-from tests.backend.images.site import Answer, Site, reply, silence, wait_until
+from tests.backend.images.site import Answer, Site, reply, silence
+from tests.limits import WAIT_S, eventually
 
 
 def held(gate: threading.Event) -> Answer:
     """Answers with a picture once `gate` opens."""
-    return lambda peer, request: (gate.wait(5), reply(png())(peer, request))[1]
-
-
-async def until(condition: object) -> None:
-    await asyncio.to_thread(wait_until, condition)  # type: ignore[arg-type]
+    return lambda peer, request: (gate.wait(WAIT_S), reply(png())(peer, request))[1]
 
 
 def test_tasks_that_share_a_picture_fetch_it_once(site: Site) -> None:
@@ -30,7 +27,7 @@ def test_tasks_that_share_a_picture_fetch_it_once(site: Site) -> None:
     async def run() -> list[FetchedImage]:
         fetcher = ImageFetcher(policy(), resolver=everything_is_loopback)
         waiting = [asyncio.create_task(fetcher.fetch(site.url("/a.png"))) for _ in range(20)]
-        await until(lambda: len(site.requests) == 1)
+        await eventually(lambda: len(site.requests) == 1)
         gate.set()
         fetched = await asyncio.gather(*waiting)
         await fetcher.aclose()
@@ -60,7 +57,7 @@ def test_one_caller_leaving_does_not_disturb_the_others(site: Site) -> None:
     async def run() -> None:
         fetcher = ImageFetcher(policy(), resolver=everything_is_loopback)
         leaving, staying = (asyncio.create_task(fetcher.fetch(site.url("/a.png"))) for _ in range(2))
-        await until(lambda: len(site.requests) == 1)
+        await eventually(lambda: len(site.requests) == 1)
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
@@ -78,7 +75,7 @@ def test_the_transfer_ends_when_the_last_caller_leaves(site: Site) -> None:
     async def run() -> None:
         fetcher = ImageFetcher(policy(), resolver=everything_is_loopback)
         task = asyncio.create_task(fetcher.fetch(site.url("/a.png")))
-        await until(lambda: len(site.requests) == 1)
+        await eventually(lambda: len(site.requests) == 1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -106,7 +103,7 @@ def test_closing_ends_what_is_under_way_and_refuses_what_comes_later(site: Site)
     async def run() -> None:
         fetcher = ImageFetcher(policy(), resolver=everything_is_loopback)
         task = asyncio.create_task(fetcher.fetch(site.url("/a.png")))
-        await until(lambda: len(site.requests) == 1)
+        await eventually(lambda: len(site.requests) == 1)
         await fetcher.aclose()
         for late in (task, fetcher.fetch(site.url("/a.png"))):
             with pytest.raises(ImageError, match="stopping") as caught:

@@ -19,10 +19,11 @@ from backend.ray.engine import RayEngine, RayLimits
 from backend.ray.wire import Refusal, Report
 from tests.backend.bulk.given import SCHEMA
 from tests.fakes import READY
+from tests.limits import WAIT_S, eventually
 
 REQUEST = GenerateRequest(SCHEMA, "what is it?", Picture(1, 1, b"123"))
 FINISHED = Finished(0, (b"{}",), (1.0,), "stop", 10, 4)
-LIMITS = RayLimits(request_s=5.0, pause_s=0.001, poll_s=0.01)
+LIMITS = RayLimits(request_s=WAIT_S, pause_s=0.001, poll_s=0.01)
 IS_READY = EngineStatus("ready", ready=READY)
 FAILED = EngineStatus("failed", message="no card")
 
@@ -36,7 +37,7 @@ class Response:
         return self._wait().__await__()
 
     async def _wait(self) -> Any:
-        await asyncio.sleep(30 if self._reply is None else 0)
+        await (asyncio.Event().wait() if self._reply is None else asyncio.sleep(0))
         if isinstance(self._reply, BaseException):
             raise self._reply
         return self._reply
@@ -183,7 +184,7 @@ def test_cancelling_the_request_cancels_it_in_its_replica() -> None:
 
     async def test(engine: RayEngine) -> None:
         asking = asyncio.create_task(engine.generate(REQUEST))
-        await asyncio.sleep(0.05)
+        await eventually(lambda: replicas.responses)
         assert engine.status.num_queued == 1
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -206,16 +207,18 @@ def test_a_replica_that_never_answers_is_not_waited_for_without_end() -> None:
 
 
 def test_more_requests_than_fit_are_refused() -> None:
+    replicas = Replicas(None)
+
     async def test(engine: RayEngine) -> None:
         asking = [asyncio.create_task(engine.generate(REQUEST)) for _ in range(4)]
-        await asyncio.sleep(0.05)
+        await eventually(lambda: len(replicas.responses) == 4)
         with pytest.raises(EngineBusy, match="4 requests are waiting"):
             await engine.generate(REQUEST)
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
 
-    run(Replicas(None), test)
+    run(replicas, test)
 
 
 @pytest.mark.parametrize(
@@ -238,8 +241,9 @@ def test_without_a_ready_replica_nothing_is_asked(status: EngineStatus | None, k
 
 def test_waiting_ends_when_the_first_replica_is_ready() -> None:
     async def test(engine: RayEngine) -> None:
-        waiting = asyncio.create_task(engine.wait_ready(5))
-        await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(engine.wait_ready(WAIT_S))
+        await asyncio.sleep(0)
+        assert not waiting.done()
         engine.note(Report("a", "here", IS_READY))
         assert await waiting == READY
 
