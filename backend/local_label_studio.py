@@ -21,6 +21,7 @@ from backend.errors import PrelabelError
 from backend.label_studio_database import keep_empty_database, kept_for, place_empty_database
 
 START_S = 600.0  # ends only what will never answer; on a busy small machine a start takes minutes
+PATIENCE_S = "60"
 USERNAME = "prelabel@example.com"
 _DATA = "label-studio"
 _DATABASE = "label_studio.sqlite3"
@@ -64,6 +65,10 @@ class LocalLabelStudio:
             # Both are needed before Label Studio talks to a backend on a private address.
             "USE_DEFAULT_BANNED_SUBNETS": "false",
             "ML_BLOCK_LOCAL_IP": "false",
+            # Of its own accord it takes a backend for dead that a busy machine holds up for a second.
+            "ML_CONNECTION_TIMEOUT": PATIENCE_S,
+            "ML_TIMEOUT_HEALTH": PATIENCE_S,
+            "ML_TIMEOUT_SETUP": PATIENCE_S,
         }
 
 
