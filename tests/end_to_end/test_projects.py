@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -15,7 +11,7 @@ from backend.errors import LabelStudioError
 from backend.local_backend import LocalBackend, model_state, running_backend
 from label_config.parse import parse_label_config
 from tests.end_to_end.site import Site, read_answer
-from tests.limits import WAIT_S, until
+from tests.limits import WAIT_S
 
 MATERIALS = """
 <View>
@@ -98,43 +94,40 @@ def test_opening_a_task_fills_it_without_batch_predictions(
 def test_a_backend_is_connected_with_its_password_while_its_model_still_loads(
     site: Site, pictures: list[Path], tmp_path: Path
 ) -> None:
-    with running_backend(tmp_path, site.access | {"BASIC_AUTH_PASS": "geheim-123"}) as locked:
+    gate = Gate(tmp_path)
+    settings = site.access | {"BASIC_AUTH_PASS": "geheim-123"} | gate.settings
+    with running_backend(tmp_path, settings) as locked:
         locked.wait_until_answers()
-        with held_up(locked):
-            assert state_of(locked) == "loading"
-            with pytest.raises(LabelStudioError, match="BASIC_AUTH_PASS"):
-                site.connected(locked, "No password")
-            project = site.connected(locked, "Password", password="geheim-123")
-            [known] = site.client.backends(project.id)
-            assert known.state == "CO"
-            assert state_of(locked) == "loading"
+        with pytest.raises(LabelStudioError, match="BASIC_AUTH_PASS"):
+            site.connected(locked, "No password")
+        project = site.connected(locked, "Password", password="geheim-123")
+        [known] = site.client.backends(project.id)
+        assert known.state == "CO"
+        health = httpx.get(f"{locked.url}/health", auth=locked.auth, timeout=WAIT_S, trust_env=False)
+        assert model_state(health)[0] == "loading"
+        gate.open()
         locked.wait_until_ready()
         site.client.upload_files(project.id, pictures[:2])
         assert len(site.retrieve(project, 2)) == 2
     assert "geheim-123" not in locked.process.log_path.read_text("utf-8")
 
 
-def state_of(backend: LocalBackend) -> str:
-    return model_state(httpx.get(f"{backend.url}/health", auth=backend.auth, timeout=WAIT_S))[0]
+class Gate:
+    """Holds up the processes that a backend spawns, its engine's above all, at their very start until it is opened."""
 
+    def __init__(self, folder: Path) -> None:
+        self._opened = folder / "opened"
+        self._module = folder / "gate" / "sitecustomize.py"
+        self._module.parent.mkdir()
+        self._module.write_text(
+            "import os, sys, time\n"
+            "while '--multiprocessing-fork' in sys.orig_argv and not os.path.exists(os.environ['GATE']):\n"
+            "    time.sleep(0.01)\n"
+        )
 
-@contextmanager
-def held_up(backend: LocalBackend) -> Iterator[None]:
-    """Stop the backend's child processes, the engine among them, for the time of the block."""
-    until(lambda: child_pids(backend.process.pid), "the start of the engine's process")
-    children = child_pids(backend.process.pid)
-    for pid in children:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in children:
-            os.kill(pid, signal.SIGCONT)
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"PYTHONPATH": str(self._module.parent), "GATE": str(self._opened)}
 
-
-def child_pids(pid: int) -> list[int]:
-    """The direct children, whichever thread started them."""
-    found = []
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(child) for child in (thread / "children").read_text().split()]
-    return found
+    def open(self) -> None:
+        self._opened.touch()
