@@ -25,7 +25,7 @@ import httpx
 from backend.errors import PrelabelError
 
 STOP_S = 25.0  # `prelabel serve` allows itself 20 s to end
-KILL_S = 5.0
+KILL_S = 60.0  # after SIGKILL; only a busy machine takes more than a moment
 POLL_S = 0.2
 _LOG_TAIL_LINES = 15
 _PR_SET_PDEATHSIG = 1
@@ -88,6 +88,15 @@ class BackgroundProcess:
                         return
                 time.sleep(POLL_S)
         raise self.failed(f"did not answer within {timeout_s:.0f} s")
+
+    def wait_until_ended(self, timeout_s: float) -> None:
+        """Raises ProcessFailed when it has not ended after `timeout_s`, or with another exit code than 0."""
+        try:
+            code = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise self.failed(f"did not end within {timeout_s:.0f} s") from None
+        if code:
+            raise self.failed(f"ended with exit code {code}")
 
     def failed(self, what: str) -> ProcessFailed:
         """The error for `what`, with the end of the log."""

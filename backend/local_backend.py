@@ -17,7 +17,7 @@ import httpx
 
 from backend.background_process import BackgroundProcess, free_port
 
-LOAD_S = 240.0
+LOAD_S = 600.0  # ends only what will never answer; a model that cannot be loaded says so
 _OURS = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_")
 
 

@@ -18,9 +18,13 @@ from typing import Self
 
 from backend.background_process import BackgroundProcess, free_port
 from backend.errors import PrelabelError
+from backend.label_studio_database import keep_empty_database, kept_for, place_empty_database
 
-START_S = 240.0  # the first start migrates the database: 15 s on a desktop, minutes on a busy small machine
+START_S = 600.0  # ends only what will never answer; on a busy small machine a start takes minutes
+PATIENCE_S = "60"
 USERNAME = "prelabel@example.com"
+_DATA = "label-studio"
+_DATABASE = "label_studio.sqlite3"
 
 
 class LabelStudioMissing(PrelabelError):
@@ -51,11 +55,7 @@ class LocalLabelStudio:
         return self.data_dir / "label-studio.log"
 
     def environment(self, program: Path) -> dict[str, str]:
-        return {
-            "PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-            "HOME": str(self.data_dir),  # Label Studio makes folders in its user's home, whatever its data folder is
-            "LANG": "C.UTF-8",
-            "LABEL_STUDIO_BASE_DATA_DIR": str(self.data_dir / "label-studio"),
+        return _environment(program, self.data_dir) | {
             "LABEL_STUDIO_HOST": self.url,
             # In the environment, not on the command line, which every user of the machine can read.
             "LABEL_STUDIO_USERNAME": self.username,
@@ -65,11 +65,25 @@ class LocalLabelStudio:
             # Both are needed before Label Studio talks to a backend on a private address.
             "USE_DEFAULT_BANNED_SUBNETS": "false",
             "ML_BLOCK_LOCAL_IP": "false",
-            "COLLECT_ANALYTICS": "false",
-            "LATEST_VERSION_CHECK": "false",
-            "SENTRY_DSN": "",
-            "FRONTEND_SENTRY_DSN": "",
+            # Of its own accord it takes a backend for dead that a busy machine holds up for a second.
+            "ML_CONNECTION_TIMEOUT": PATIENCE_S,
+            "ML_TIMEOUT_HEALTH": PATIENCE_S,
+            "ML_TIMEOUT_SETUP": PATIENCE_S,
         }
+
+
+def _environment(program: Path, folder: Path) -> dict[str, str]:
+    """For a Label Studio that keeps what it writes in `folder`, and tells nobody of itself."""
+    return {
+        "PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "HOME": str(folder),  # Label Studio makes folders in its user's home, whatever its data folder is
+        "LANG": "C.UTF-8",
+        "LABEL_STUDIO_BASE_DATA_DIR": str(folder / _DATA),
+        "COLLECT_ANALYTICS": "false",
+        "LATEST_VERSION_CHECK": "false",
+        "SENTRY_DSN": "",
+        "FRONTEND_SENTRY_DSN": "",
+    }
 
 
 def find_label_studio(given: Path | None = None) -> Path:
@@ -93,7 +107,23 @@ def find_label_studio(given: Path | None = None) -> Path:
 def running_label_studio(program: Path, planned: LocalLabelStudio) -> Iterator[BackgroundProcess]:
     """Start it, yield once it answers, and end it afterwards."""
     planned.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    place_empty_database(program, lambda folder: _build(program, folder), planned.data_dir / _DATA / _DATABASE)
     command = [str(program), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(planned.port)]
     with BackgroundProcess("Label Studio", command, planned.environment(program), planned.log_path) as process:
         process.wait_until_answers(f"{planned.url}/health", START_S, lambda reply: reply.status_code == 200)
         yield process
+
+
+def make_first_start_quick(program: Path) -> None:
+    """What the first start of this `program` would do otherwise: build an empty database, for all starts to come."""
+    kept = kept_for(program)
+    if kept:
+        keep_empty_database(kept, lambda folder: _build(program, folder))
+
+
+def _build(program: Path, folder: Path) -> Path:
+    """Have `program` build its tables: asked for its version, it builds them first, and makes no user."""
+    env = _environment(program, folder)
+    with BackgroundProcess("Label Studio", [str(program), "version"], env, folder / "version.log") as process:
+        process.wait_until_ended(START_S)
+    return folder / _DATA / _DATABASE

@@ -16,7 +16,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from benchmarks.load_scenes import health, interactive, overload, projects, stor
 from benchmarks.load_scenes.figures import SceneReport, load_average
 from benchmarks.report import hardware, write_json
 
-SCENES: dict[str, Callable[[Path, bool], SceneReport]] = {
+Scene = Callable[[Path, bool], SceneReport]
+SCENES: dict[str, Scene] = {
     "health": health.run,
     "interactive": interactive.run,
     "projects": projects.run,
@@ -34,26 +35,26 @@ SCENES: dict[str, Callable[[Path, bool], SceneReport]] = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, scenes: Mapping[str, Scene] = SCENES) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scene", nargs="+", choices=list(SCENES), default=list(SCENES), help="only these")
+    parser.add_argument("--scene", nargs="+", choices=list(scenes), default=list(scenes), help="only these")
     parser.add_argument("--quick", action="store_true", help="little of everything: to see that it works")
     parser.add_argument("--check", action="store_true", help="exit 1 if a limit does not hold")
     parser.add_argument("--json", type=Path, help="also write the figures here, into those that are there")
     args = parser.parse_args(arguments)
     print(hardware(), flush=True)
-    reports = [measure(name, quick=args.quick) for name in args.scene]
+    reports = [measure(scenes[name], quick=args.quick) for name in args.scene]
     if args.json:
-        scenes = {**_scenes_in(args.json, quick=args.quick), **{r.name: r.document() for r in reports}}
-        write_json(args.json, {"quick": args.quick, "scenes": scenes})
+        measured = {**_scenes_in(args.json, quick=args.quick), **{r.name: r.document() for r in reports}}
+        write_json(args.json, {"quick": args.quick, "scenes": measured})
     return 1 if args.check and not all(report.holds for report in reports) else 0
 
 
-def measure(name: str, *, quick: bool) -> SceneReport:
+def measure(scene: Scene, *, quick: bool) -> SceneReport:
     """Run one scene in a folder of its own and print its table."""
     before = load_average()
     with tempfile.TemporaryDirectory() as folder:
-        report = SCENES[name](Path(folder), quick)
+        report = scene(Path(folder), quick)
     report = replace(report, load_average=(before, load_average()))
     report.print()
     return report

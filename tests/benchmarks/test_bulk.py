@@ -17,6 +17,7 @@ from label_config.parse import parse_label_config
 from label_config.ready_made import ready_made
 from model_loader.garments.variants import shipped_schema
 from model_loader.loader import load_model
+from tests.limits import examples
 
 SCHEMA = shipped_schema("zh")
 SHIRT: dict[str, Any] = {
@@ -28,16 +29,15 @@ SHIRT: dict[str, Any] = {
 }
 
 
-def test_a_quick_run_of_the_command_prints_and_writes_its_figures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_of_the_command_prints_and_writes_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "figures.json"
     path.write_text(json.dumps({"resume": {"lines": 7}, "whole": {"pictures": 1}}), encoding="utf-8")
-    bulk.main(["--quick", "--only", "whole", "--json", str(path)])
+    num = examples(16, 200)
+    bulk.main(["--only", "whole", "--pictures", str(num), "--json", str(path)])
     figures = json.loads(path.read_text(encoding="utf-8"))
     assert figures["resume"] == {"lines": 7}  # of another part: kept
     found = figures["whole"]
-    assert found["pictures"] == bulk.QUICK["pictures"]
+    assert found["pictures"] == num
     assert found["images_per_s"] > 0
     assert found["yuan_for_10000"] == pytest.approx(10_000 / found["images_per_s"] / 60 * 0.06)
     assert found["accuracy"].keys() == {"category", "style", "season", "scene"}
@@ -50,13 +50,13 @@ def test_a_quick_run_of_the_command_prints_and_writes_its_figures(
 
 
 def test_free_output_of_four_threads_is_that_of_one_and_can_be_parsed(tmp_path: Path) -> None:
-    classes = bulk.write_pictures(tmp_path, 3)
+    classes = bulk.write_pictures(tmp_path, 2)
     pictures = sorted(tmp_path.glob("*.png"))
     loaded = load_model("garments", device="cpu")
-    assert same_in_threads(loaded, SCHEMA, 256, pictures) == 3
+    assert same_in_threads(loaded, SCHEMA, 256, pictures) == 2
     free = run(FreeOutput(loaded, SCHEMA, 256, Sampling(temperature=0.0)), pictures)
     found = quality(SCHEMA, [parse_free(text) for text in free.texts], classes.tolist())
-    assert found == Quality(3, {}, {"category": 1.0, "style": 1.0, "season": 1.0, "scene": 1.0})
+    assert found == Quality(2, {}, {"category": 1.0, "style": 1.0, "season": 1.0, "scene": 1.0})
 
 
 @pytest.mark.parametrize(

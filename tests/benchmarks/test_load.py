@@ -1,4 +1,7 @@
-"""`benchmarks.load` on little load: every scene runs, counts what it sent, and says what its limits are."""
+"""`benchmarks.load` on little load: a scene runs, counts what it sent, and says what its limits are.
+
+Those that need a whole backend, a minute each, run by `make soak`.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ def returning(report: SceneReport) -> Callable[[Path, bool], SceneReport]:
     return lambda folder, quick: report
 
 
+@pytest.mark.soak
 def test_health_is_polled_beside_three_kinds_of_load(tmp_path: Path) -> None:
     figures = figures_of("health", tmp_path)
     for call in ("idle /health", "/health", "/setup", "/webhook"):
@@ -45,6 +49,7 @@ def test_health_is_polled_beside_three_kinds_of_load(tmp_path: Path) -> None:
     assert value(figures, "/predict of 10 dead hosts: predicted") == 0
 
 
+@pytest.mark.soak
 def test_one_task_is_asked_for_alone_and_beside_a_bulk(tmp_path: Path) -> None:
     figures = figures_of("interactive", tmp_path)
     assert value(figures, "alone: times") == value(figures, "beside the bulk: times") == 5
@@ -54,6 +59,7 @@ def test_one_task_is_asked_for_alone_and_beside_a_bulk(tmp_path: Path) -> None:
     assert value(figures, "bulk: predicted in its reply") > 0
 
 
+@pytest.mark.soak
 def test_projects_with_their_own_labels_do_not_mix(tmp_path: Path) -> None:
     figures = figures_of("projects", tmp_path)
     assert value(figures, "tasks") == 60
@@ -63,6 +69,7 @@ def test_projects_with_their_own_labels_do_not_mix(tmp_path: Path) -> None:
     assert value(figures, "the last against the mean") >= 1
 
 
+@pytest.mark.soak
 def test_what_is_too_much_gets_a_503_with_retry_after(tmp_path: Path) -> None:
     figures = figures_of("overload", tmp_path)
     assert value(figures, "all places held: 503") == 40
@@ -78,28 +85,26 @@ def test_the_store_is_filled_and_worked_on(tmp_path: Path) -> None:
     assert value(figures, "of 6 daily queries, those without an index") == 0
 
 
-def test_scenes_measured_again_replace_those_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scenes_measured_again_replace_those_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "load.json"
     for name in ("store", "health", "store"):
         value = 1.0 if name == "health" else float(path.exists())
         report = SceneReport(name, "one figure", (Figure("seconds", value, "s"),))
-        monkeypatch.setitem(load.SCENES, name, returning(report))
-        assert load.main(["--quick", "--scene", name, "--json", str(path)]) == 0
+        assert load.main(["--quick", "--json", str(path)], {name: returning(report)}) == 0
     scenes = json.loads(path.read_text(encoding="utf-8"))["scenes"]
     assert {name: scene["figures"]["seconds"]["value"] for name, scene in scenes.items()} == {"store": 1, "health": 1}
-    assert load.main(["--scene", "store", "--json", str(path)]) == 0
+    assert load.main(["--json", str(path)], {"store": returning(report)}) == 0
     assert list(json.loads(path.read_text(encoding="utf-8"))["scenes"]) == ["store"], "the others were of a quick run"
 
 
-def test_check_turns_a_broken_limit_into_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    def report(value: float) -> SceneReport:
-        return SceneReport("store", "one figure", (Figure("seconds", value, "s", 1.0), Figure("rows", 9)))
+def test_check_turns_a_broken_limit_into_the_exit_code() -> None:
+    def scene(value: float) -> dict[str, load.Scene]:
+        figures = (Figure("seconds", value, "s", 1.0), Figure("rows", 9))
+        return {"store": returning(SceneReport("store", "one figure", figures))}
 
-    monkeypatch.setitem(load.SCENES, "store", returning(report(2.0)))
-    assert load.main(["--scene", "store"]) == 0
-    assert load.main(["--scene", "store", "--check"]) == 1
-    monkeypatch.setitem(load.SCENES, "store", returning(report(1.0)))
-    assert load.main(["--scene", "store", "--check"]) == 0
+    assert load.main([], scene(2.0)) == 0
+    assert load.main(["--check"], scene(2.0)) == 1
+    assert load.main(["--check"], scene(1.0)) == 0
 
 
 @pytest.mark.parametrize(

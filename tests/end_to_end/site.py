@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from backend.commands.connect import connect
 from backend.config_source import parse_or_refuse
@@ -13,8 +15,7 @@ from backend.local_backend import LocalBackend
 from backend.local_label_studio import LocalLabelStudio
 from label_config.answer import Answer
 from label_config.regions import regions_to_answer
-
-RETRIEVE_TRIES = 5
+from tests.limits import WAIT_S, until
 
 
 @dataclass(frozen=True)
@@ -46,24 +47,23 @@ class Site:
         [project] = self.client.projects_titled(title)
         return project
 
-    def retrieve_until(self, project: Project, num_wanted: int) -> dict[int, TaskRegions]:
-        """Predictions by task, once `num_wanted` tasks have one. A slow machine may need several rounds."""
+    def retrieve(self, project: Project, num_wanted: int) -> dict[int, TaskRegions]:
+        """Predictions by task, once `num_wanted` tasks have one: from the click's reply, or delivered after it."""
         found: dict[int, TaskRegions] = {}
-        for _ in range(RETRIEVE_TRIES):
-            self.client.retrieve_predictions(project.id)
-            found = {prediction.task_id: prediction for prediction in self.client.predictions(project.id)}
-            if len(found) >= num_wanted:
-                break
+
+        def all_there() -> bool:
+            found.update({prediction.task_id: prediction for prediction in self.client.predictions(project.id)})
+            return len(found) >= num_wanted
+
+        self.client.retrieve_predictions(project.id)
+        until(all_there, f"{num_wanted} predictions")
         return found
 
-    def annotation_of(self, task_id: int, timeout_s: float = 30) -> TaskRegions:
-        """The first annotation of the task, once there is one."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            if found := self.client.annotations(task_id):
-                return found[0]
-            time.sleep(0.3)
-        raise AssertionError(f"task {task_id} has no annotation after {timeout_s:.0f} s")
+    def call(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """What a program of the user's asks Label Studio."""
+        headers = {"Authorization": f"Token {self.server.api_key}"}
+        with httpx.Client(headers=headers, timeout=WAIT_S, trust_env=False) as http:
+            return http.request(method, f"{self.server.url}{path}", **request).raise_for_status()
 
 
 def read_answer(project: Project, regions: TaskRegions) -> Answer:

@@ -30,10 +30,6 @@ def new_project(site: Site, title: str) -> tuple[Project, list[int]]:
     return project, list(site.client.tasks(project.id))
 
 
-def delete_task(site: Site, task_id: int) -> None:
-    site.client._sdk.tasks.delete(str(task_id))
-
-
 def deliver(store: MemoryStore, client: PredictionsClient, rounds: int = 1) -> Delivery:
     delivery = Delivery(store, lambda: client, make_prediction)
 
@@ -54,9 +50,8 @@ def test_thirty_tasks_of_which_one_is_deleted_and_one_predicted(site: Site, kind
     project, tasks = new_project(site, f"Delivery with a {kind}")
     store = MemoryStore()
     store.recipes["r1"] = Recipe(project.label_config)
-    with PredictionsClient(
-        site.server.url, site.personal_token if "personal" in kind else site.server.api_key
-    ) as client:
+    token = site.personal_token if "personal" in kind else site.server.api_key
+    with PredictionsClient(site.server.url, token) as client:
         client.check_token()
         current = client.current_project(project.id)
         assert current is not None
@@ -66,8 +61,8 @@ def test_thirty_tasks_of_which_one_is_deleted_and_one_predicted(site: Site, kind
         saved = make_prediction(store.works[1], "")
         assert client.import_predictions(project.id, [{"task": in_reply, **saved}]) == 1
         annotation = {"from_name": "caption", "to_name": "image", "type": "textarea", "value": {"text": ["人工"]}}
-        site.client._sdk.annotations.create(id=tasks[6], result=[annotation])
-        delete_task(site, deleted)
+        site.call("POST", f"/api/tasks/{tasks[6]}/annotations", json={"result": [annotation]})
+        site.call("DELETE", f"/api/tasks/{deleted}")
 
         delivery = deliver(store, client)
 
@@ -111,15 +106,14 @@ def test_what_does_not_fit_and_what_is_gone_is_told_apart(site: Site) -> None:
         assert states[1] == "project_deleted"
         assert stored(site, project) == {task: 1 for task in tasks[:10] if task != misfit}
 
-        site.client._sdk.projects.delete(project.id)
+        site.call("DELETE", f"/api/projects/{project.id}")
         assert client.current_project(project.id) is None
         with pytest.raises(CallFailed) as caught:
             client.import_predictions(project.id, [{"task": tasks[0], **make_prediction(store.works[1], "")}])
         assert caught.value.kind == "not_found"
 
 
-def test_a_wrong_token_is_told_from_a_server_that_is_away(site: Site) -> None:
-    with PredictionsClient(site.server.url, "b" * 40) as client:
-        with pytest.raises(CallFailed) as caught:
-            client.check_token()
-        assert caught.value.kind == "unauthorized"
+def test_a_wrong_token_is_refused_as_such(site: Site) -> None:
+    with PredictionsClient(site.server.url, "b" * 40) as client, pytest.raises(CallFailed) as caught:
+        client.check_token()
+    assert caught.value.kind == "unauthorized"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import httpx
+import pytest
+
+from tests import left_behind
+from tests.limits import WAIT_S, until
+
 DEMO = [sys.executable, "-c", "from backend.cli import main; main()", "demo"]
-DEMO_S = 400
 
 
 def running_below(folder: Path) -> list[str]:
@@ -26,31 +31,49 @@ def running_below(folder: Path) -> list[str]:
     return found
 
 
-def test_the_check_fills_every_task_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    environment = os.environ | {"TMPDIR": str(tmp_path), "PRELABEL_PORT": "1"}  # our settings must not reach it
-    done = subprocess.run([*DEMO, "--check"], env=environment, capture_output=True, text=True, timeout=DEMO_S)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "30 of 30 tasks pre-filled in every field" in done.stdout
-    assert "30 of 30 answered" in done.stdout
-    assert "30 predictions are in Label Studio" in done.stdout
-    assert "/status?lang=en" in done.stdout
-    assert "password" in done.stdout
-    assert not list(tmp_path.glob("prelabel-*"))
+def logged_in_as(url: str, username: str, password: str) -> str:
+    """Log in on Label Studio's own page; returns the address of the user it then knows."""
+    with httpx.Client(base_url=url, timeout=WAIT_S, trust_env=False, follow_redirects=True) as http:
+        http.get("/user/login/")
+        form = {"email": username, "password": password, "csrfmiddlewaretoken": http.cookies["csrftoken"]}
+        http.post("/user/login/", data=form, headers={"Referer": url}).raise_for_status()
+        return str(http.get("/api/current-user/whoami").raise_for_status().json()["email"])
 
 
-def test_it_serves_until_it_is_told_to_stop_and_ends_both_servers(tmp_path: Path) -> None:
-    output = tmp_path / "output.txt"
+def test_it_fills_every_task_serves_until_it_is_told_to_stop_and_leaves_nothing(tmp_path: Path) -> None:
+    output, folder = tmp_path / "output.txt", tmp_path / "tmp"
+    folder.mkdir()
+    environment = os.environ | {"TMPDIR": str(folder), "PRELABEL_PORT": "1"}  # our settings must not reach it
     with output.open("w") as file:
-        demo = subprocess.Popen([*DEMO, "--data-dir", str(tmp_path / "kept")], stdout=file, stderr=file)
+        demo = subprocess.Popen(DEMO, env=environment, stdout=file, stderr=file)
     try:
-        deadline = time.monotonic() + DEMO_S
-        while "Ctrl-C ends the demo" not in output.read_text() and time.monotonic() < deadline and demo.poll() is None:
-            time.sleep(0.5)
-        assert running_below(tmp_path / "kept")
+        until(lambda: "Ctrl-C ends the demo" in output.read_text() or demo.poll() is not None, "a demo that serves")
+        printed = output.read_text()
+        assert "30 of 30 tasks pre-filled in every field" in printed
+        assert "30 of 30 answered" in printed
+        assert "30 predictions are in Label Studio" in printed
+        [(url, project)] = re.findall(r"Open +(http://127\.0\.0\.1:\d+)(/projects/\d+/data)", printed)
+        [(username, password)] = re.findall(r"Login +(\S+) +password +(\S+)", printed)
+        [status] = re.findall(r"Status +(http://\S+/status\?lang=en)", printed)
+        assert logged_in_as(url, username, password) == username
+        assert "prelabel demo" in httpx.get(status, timeout=WAIT_S, trust_env=False).text
+        assert httpx.get(url + project, timeout=WAIT_S, trust_env=False).is_redirect  # to the log-in
+        assert running_below(folder)
         demo.send_signal(signal.SIGTERM)
-        assert demo.wait(60) == 0, output.read_text()
+        assert demo.wait(WAIT_S) == 0, output.read_text()
     finally:
-        demo.kill()
-    assert running_below(tmp_path / "kept") == []
-    [kept] = (tmp_path / "kept").iterdir()
+        left_behind.end({demo.pid})
+        demo.wait(WAIT_S)
+    until(lambda: running_below(folder) == [], "the end of everything it started")
+    assert list(folder.glob("prelabel-*")) == []
+
+
+@pytest.mark.soak
+def test_the_check_ends_by_itself_and_keeps_its_files_where_it_is_told(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*DEMO, "--check", "--data-dir", str(tmp_path)], capture_output=True, text=True, timeout=WAIT_S
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert running_below(tmp_path) == []
+    [kept] = tmp_path.iterdir()
     assert {"label-studio.log", "prelabel.log"} <= {entry.name for entry in kept.iterdir()}

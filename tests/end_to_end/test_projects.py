@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -16,6 +11,7 @@ from backend.errors import LabelStudioError
 from backend.local_backend import LocalBackend, model_state, running_backend
 from label_config.parse import parse_label_config
 from tests.end_to_end.site import Site, read_answer
+from tests.limits import WAIT_S
 
 MATERIALS = """
 <View>
@@ -33,7 +29,7 @@ def test_every_field_of_every_uploaded_picture_is_filled_with_legal_labels(
 ) -> None:
     project = site.connected(backend, "All pictures")
     site.client.upload_files(project.id, pictures[::4])
-    found = site.retrieve_until(project, len(pictures[::4]))
+    found = site.retrieve(project, len(pictures[::4]))
     assert set(found) == set(site.client.tasks(project.id))
     schema = parse_label_config(project.label_config)
     paths = {tuple(node.value for node in path) for path in schema.field("category").paths()}  # type: ignore[union-attr]
@@ -48,7 +44,7 @@ def test_every_field_of_every_uploaded_picture_is_filled_with_legal_labels(
 def test_a_second_retrieval_predicts_nothing_anew(site: Site, backend: LocalBackend, pictures: list[Path]) -> None:
     project = site.connected(backend, "Twice")
     site.client.upload_files(project.id, pictures[:2])
-    site.retrieve_until(project, 2)
+    site.retrieve(project, 2)
     site.client.retrieve_predictions(project.id)
     assert len(site.client.predictions(project.id)) == 2
 
@@ -63,8 +59,8 @@ def test_two_projects_with_different_configs_are_not_mixed(
     for project in (garments, materials):
         site.client.upload_files(project.id, pictures[:2])
     # Materials first, and Garments again after it: the backend must not stay with the config it saw last.
-    by_material = site.retrieve_until(materials, 2)
-    by_garment = site.retrieve_until(garments, 2)
+    by_material = site.retrieve(materials, 2)
+    by_garment = site.retrieve(garments, 2)
     for prediction in by_material.values():
         assert {region["from_name"] for region in prediction.regions} <= {"material", "quality"}
         chosen = [label for region in prediction.regions for label in region["value"].get("choices", [])]
@@ -79,7 +75,7 @@ def test_a_missing_picture_costs_only_its_own_task(site: Site, backend: LocalBac
     project = site.connected(backend, "One missing")
     site.client.import_tasks(project.id, [{"image": "/data/upload/1/00000000-gone.png"}])
     site.client.upload_files(project.id, pictures[:3])
-    found = site.retrieve_until(project, 3)
+    found = site.retrieve(project, 3)
     tasks = site.client.tasks(project.id)
     [missing] = [task_id for task_id, data in tasks.items() if "gone" in data["image"]]
     assert set(found) == set(tasks) - {missing}
@@ -91,57 +87,47 @@ def test_opening_a_task_fills_it_without_batch_predictions(
     project = site.connected(backend, "Opened")
     site.client.upload_files(project.id, pictures[:1])
     [task_id] = site.client.tasks(project.id)
-    headers = {"Authorization": f"Token {site.server.api_key}"}
-    opened = httpx.get(f"{site.server.url}/api/tasks/{task_id}", headers=headers, timeout=120)
+    opened = site.call("GET", f"/api/tasks/{task_id}")
     assert len(opened.json()["predictions"]) == 1
 
 
-def test_a_project_is_connected_while_the_model_still_loads(site: Site, pictures: list[Path], tmp_path: Path) -> None:
-    with running_backend(tmp_path, site.access) as slow:
-        slow.wait_until_answers()
-        with held_up(slow) as health:
-            assert health["state"] == "loading"
-            # Label Studio allows /health 1 s and /setup 3 s, and refuses the backend otherwise.
-            project = site.connected(slow, "Loading")
-            [known] = site.client.backends(project.id)
-            assert known.state == "CO"
-            assert model_state(httpx.get(f"{slow.url}/health", timeout=1))[0] == "loading"
-        slow.wait_until_ready()
-        site.client.upload_files(project.id, pictures[:2])
-        assert len(site.retrieve_until(project, 2)) == 2
-
-
-def test_a_backend_with_a_password_is_used_with_it_and_refused_without(
+def test_a_backend_is_connected_with_its_password_while_its_model_still_loads(
     site: Site, pictures: list[Path], tmp_path: Path
 ) -> None:
-    with running_backend(tmp_path, site.access | {"BASIC_AUTH_PASS": "geheim-123"}) as locked:
-        locked.wait_until_ready()
+    gate = Gate(tmp_path)
+    settings = site.access | {"BASIC_AUTH_PASS": "geheim-123"} | gate.settings
+    with running_backend(tmp_path, settings) as locked:
+        locked.wait_until_answers()
         with pytest.raises(LabelStudioError, match="BASIC_AUTH_PASS"):
             site.connected(locked, "No password")
         project = site.connected(locked, "Password", password="geheim-123")
-        site.client.upload_files(project.id, pictures[:1])
-        assert len(site.retrieve_until(project, 1)) == 1
+        [known] = site.client.backends(project.id)
+        assert known.state == "CO"
+        health = httpx.get(f"{locked.url}/health", auth=locked.auth, timeout=WAIT_S, trust_env=False)
+        assert model_state(health)[0] == "loading"
+        gate.open()
+        locked.wait_until_ready()
+        site.client.upload_files(project.id, pictures[:2])
+        assert len(site.retrieve(project, 2)) == 2
     assert "geheim-123" not in locked.process.log_path.read_text("utf-8")
 
 
-@contextmanager
-def held_up(backend: LocalBackend) -> Iterator[dict[str, str]]:
-    """Stop the backend's child processes, the engine among them, for the time of the block; yield the model's state."""
-    deadline = time.monotonic() + 60
-    while not (children := child_pids(backend.process.pid)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    for pid in children:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield httpx.get(f"{backend.url}/health", timeout=5).json()["model"]
-    finally:
-        for pid in children:
-            os.kill(pid, signal.SIGCONT)
+class Gate:
+    """Holds up the processes that a backend spawns, its engine's above all, at their very start until it is opened."""
 
+    def __init__(self, folder: Path) -> None:
+        self._opened = folder / "opened"
+        self._module = folder / "gate" / "sitecustomize.py"
+        self._module.parent.mkdir()
+        self._module.write_text(
+            "import os, sys, time\n"
+            "while '--multiprocessing-fork' in sys.orig_argv and not os.path.exists(os.environ['GATE']):\n"
+            "    time.sleep(0.01)\n"
+        )
 
-def child_pids(pid: int) -> list[int]:
-    """The direct children, whichever thread started them."""
-    found = []
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(child) for child in (thread / "children").read_text().split()]
-    return found
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"PYTHONPATH": str(self._module.parent), "GATE": str(self._opened)}
+
+    def open(self) -> None:
+        self._opened.touch()

@@ -1,4 +1,4 @@
-"""A headless Chromium logged in to Label Studio, and the few things an annotator or manager does there.
+"""A headless Chromium, and the few things an annotator or manager does in Label Studio with it.
 
 Locators follow Label Studio 1.23: accessible names and test ids where it has them, else its class names.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
-from backend.label_studio import RETRIEVE_S
 from backend.local_label_studio import LocalLabelStudio
+from tests.limits import WAIT_S
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -25,22 +26,36 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE_MS = 90_000
+WAIT_MS = 1000 * WAIT_S
 
 
 @contextmanager
-def logged_in(server: LocalLabelStudio) -> Iterator[Page]:
+def chromium() -> Iterator[Browser]:
+    """Every wait for something in it ends by the limit of all tests."""
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(PATIENCE_MS)
-        page.goto(f"{server.url}/user/login/")
-        page.fill("input[name=email]", server.username)
-        page.fill("input[name=password]", server.password)
-        page.get_by_role("button", name="Log in").click()
-        page.wait_for_url(lambda url: "login" not in url, wait_until="commit")
-        yield page
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=WAIT_MS)
+        yield browser
         browser.close()
+
+
+def new_page(browser: Browser, width: int, height: int, **context: Any) -> Page:
+    """In a context of its own: nothing is kept or known from other pages."""
+    page = browser.new_page(viewport=ViewportSize(width=width, height=height), **context)
+    page.set_default_timeout(WAIT_MS)
+    return page
+
+
+def log_in(page: Page, server: LocalLabelStudio) -> None:
+    page.goto(f"{server.url}/user/login/")
+    page.fill("input[name=email]", server.username)
+    page.fill("input[name=password]", server.password)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url(lambda url: "login" not in url, wait_until="commit")
+
+
+def sideways_scroll(page: Page) -> int:
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
 def open_data_manager(page: Page, server: LocalLabelStudio, project_id: int, num_tasks: int) -> None:
@@ -53,9 +68,7 @@ def retrieve_predictions_of_all(page: Page) -> None:
     page.get_by_label("Select all rows").check(force=True)
     page.get_by_role("button", name="Tasks Actions").click()
     page.get_by_label("Retrieve Predictions").click()
-    with page.expect_response(
-        lambda reply: "id=retrieve_tasks_predictions" in reply.url, timeout=RETRIEVE_S * 1000
-    ) as answer:
+    with page.expect_response(lambda reply: "id=retrieve_tasks_predictions" in reply.url) as answer:
         page.get_by_test_id("dialog-ok-button").click()
     assert answer.value.status == 200
 

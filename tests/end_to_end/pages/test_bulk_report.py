@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, FloatRect, Page, expect, sync_playwright
+from playwright.sync_api import FloatRect, Page, expect
 
 from backend.bulk.report import write_report
 from model_loader.garments.dataset import DEFAULT_FOLDER, enlarge, read_split
 from tests.backend.bulk.report_rig import SCHEMA, SUMMARY, failure, lines, record
-from tests.end_to_end.browser import ARGUMENTS, CHROMIUM
+from tests.end_to_end.pages.browser import sideways_scroll
+from tests.end_to_end.pages.bulk_run import Annotated, annotate
 
-SCREENSHOTS = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
-PATIENCE_MS = 20_000
 HOSTILE = "<img src=https://evil.example/x onerror=alert(1)>"
 LONG = "很长的名字" * 30 + "x" * 200
 
 Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -53,34 +41,27 @@ def written(tmp_path_factory: pytest.TempPathFactory, pictures: list[Path]) -> P
 
 
 @pytest.fixture
-def opened(browser: Browser) -> Iterator[Open]:
+def report(opened: Open) -> Iterator[Open]:
     """Open a report; at the end nothing may have been asked for or complained about."""
     asked: list[str] = []
     complaints: list[str] = []
-    pages: list[Page] = []
+    reports: list[Path] = []
 
-    def open_report(path: Path, width: int = 1280, height: int = 900, **context: object) -> Page:
-        page = browser.new_page(viewport={"width": width, "height": height}, locale="zh-CN", **context)  # type: ignore[arg-type]
-        page.set_default_timeout(PATIENCE_MS)
+    def open_report(path: Path, width: int = 1280, height: int = 900) -> Page:
+        page = opened(width, height)
         page.context.set_offline(True)
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda said: complaints.append(said.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
         page.goto(path.as_uri())
-        pages.append(page)
+        reports.append(path)
         return page
 
     yield open_report
-    for page in pages:
-        page.close()
     assert complaints == []
     assert [url for url in asked if not url.startswith(("file:///", "data:"))] == []
-    assert len([url for url in asked if url.startswith("file:///")]) == len(pages)
-
-
-def sideways_scroll(page: Page) -> int:
-    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+    assert len([url for url in asked if url.startswith("file:///")]) == len(reports)
 
 
 def cut_off(page: Page) -> list[str]:
@@ -92,8 +73,8 @@ def cut_off(page: Page) -> list[str]:
     return found
 
 
-def test_it_opens_from_the_disk_with_everything_in_it(written: Path, opened: Open) -> None:
-    page = opened(written)
+def test_it_opens_from_the_disk_with_everything_in_it(written: Path, report: Open) -> None:
+    page = report(written)
     expect(page.get_by_role("heading", name="预标注报告")).to_be_visible()
     assert page.locator("#tile-done").inner_text() == "142"
     assert page.locator("#tile-failed").inner_text() == "2"
@@ -102,8 +83,8 @@ def test_it_opens_from_the_disk_with_everything_in_it(written: Path, opened: Ope
     assert cut_off(page) == []
 
 
-def test_thumbnails_are_shown_and_what_has_none_is_a_neutral_box(written: Path, opened: Open) -> None:
-    page = opened(written)
+def test_thumbnails_are_shown_and_what_has_none_is_a_neutral_box(written: Path, report: Open) -> None:
+    page = report(written)
     cards = page.locator("article")
     assert cards.count() == 60
     expect(cards.nth(0).get_by_text("无缩略图")).to_be_visible()
@@ -115,8 +96,8 @@ def test_thumbnails_are_shown_and_what_has_none_is_a_neutral_box(written: Path, 
     expect(cards.nth(59)).to_be_visible()
 
 
-def test_bars_are_as_long_as_what_they_count(written: Path, opened: Open) -> None:
-    page = opened(written)
+def test_bars_are_as_long_as_what_they_count(written: Path, report: Open) -> None:
+    page = report(written)
     lengths, counts = page.evaluate(
         """(() => {const rows = [...document.querySelectorAll('section')].find(s => s.innerText.startsWith('品类'))
              .querySelectorAll('tbody tr:not(.rest)');
@@ -129,63 +110,55 @@ def test_bars_are_as_long_as_what_they_count(written: Path, opened: Open) -> Non
         assert abs(length / lengths[0] - max(count / counts[0], 0.008)) < 0.01
 
 
-@pytest.mark.parametrize("width", [320, 375, 768, 1280, 1920])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_can_be_read_at_every_width(written: Path, opened: Open, width: int, scheme: str) -> None:
-    page = opened(written, width, 800, color_scheme=scheme)
+def test_it_can_be_read_at_every_width_by_day_and_at_night(written: Path, report: Open) -> None:
+    page = report(written)
     page.get_by_text("再显示").click()
-    assert sideways_scroll(page) == 0
-    assert cut_off(page) == []
-    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert ground == {"light": "rgb(245, 246, 248)", "dark": "rgb(20, 23, 27)"}[scheme]
+    for width in (320, 375, 768, 1280, 1920):
+        page.set_viewport_size({"width": width, "height": 800})
+        for scheme, colour in (("light", "rgb(245, 246, 248)"), ("dark", "rgb(20, 23, 27)")):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            expect(page.locator("body")).to_have_css("background-color", colour)
+            assert (sideways_scroll(page), cut_off(page)) == (0, []), (width, scheme)
 
 
-def test_a_part_is_one_click_away(written: Path, opened: Open) -> None:
-    page = opened(written, 375, 700)
+def test_a_part_is_one_click_away(written: Path, report: Open) -> None:
+    page = report(written, 375, 700)
     page.locator("nav").get_by_text("失败").click()
     expect(page.locator("#failures")).to_be_in_viewport()
     expect(page.get_by_text("图片已损坏")).to_be_visible()
 
 
-def test_it_prints(written: Path, opened: Open) -> None:
-    assert opened(written).pdf().startswith(b"%PDF")
+def test_it_prints(written: Path, report: Open) -> None:
+    assert report(written).pdf().startswith(b"%PDF")
 
 
 def test_a_run_of_the_command_ends_in_such_a_report(
-    opened: Open, tmp_path: Path, request: pytest.FixtureRequest
+    report: Open,
+    annotated: Annotated,
+    tmp_path: Path,
+    keep_screenshot: Callable[..., None],
+    request: pytest.FixtureRequest,
 ) -> None:
-    """The embedded model's answers about Fashion-MNIST: no figure of the screenshot is made up."""
-    saving = request.config.getoption("--update-screenshots")
-    num_pictures = 2_000 if saving else 32
-    folder = tmp_path / "服饰"
-    folder.mkdir()
-    for number, pixels in enumerate(read_split(DEFAULT_FOLDER, "t10k")[0][:num_pictures]):
-        enlarge(pixels).save(folder / f"{number:05}.png")
-    for number in range(num_pictures // 200):
-        (folder / f"cut-{number}.png").write_bytes((folder / f"{number:05}.png").read_bytes()[:2_000])
-    (folder / "notes.jpg").write_text("no picture")
-    page = opened(annotated(folder, tmp_path))
-    num_failed = num_pictures // 200 + 1
-    assert page.locator("#tile-done").inner_text() == f"{num_pictures:,}"
-    assert page.locator("#tile-failed").inner_text() == str(num_failed)
-    assert page.locator("article img").count() == min(60, num_pictures)
+    page = report(annotated.report)
+    expect(page.locator("#tile-done")).to_have_text("8")
+    expect(page.locator("#tile-failed")).to_have_text("1")
+    expect(page.locator("article img")).to_have_count(8)
     expect(page.get_by_text("文件不是图片")).to_be_visible()
-    if saving:
+    if request.config.getoption("--update-screenshots"):
+        page = report(annotate(fashion(tmp_path), "--price-per-minute", "0.06", exit_code=1).report)
         last = page.locator("article").nth(2).bounding_box()
         assert last is not None
         clip = FloatRect(x=0, y=0, width=1280, height=last["y"] + last["height"] + 24)
-        page.screenshot(path=SCREENSHOTS / "bulk-report.png", full_page=True, clip=clip)
+        keep_screenshot(page, "bulk-report", full_page=True, clip=clip)
 
 
-def annotated(folder: Path, out: Path) -> Path:
-    """The report of `prelabel annotate folder`."""
-    command = [sys.executable, "-c", "from backend.cli import main; main()", "annotate", folder.name]
-    options = {"model": "garments", "data-dir": "data", "output": "out.jsonl", "report": "report.html"}
-    command += [f"--{name}={value}" for name, value in options.items()]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    ended = subprocess.run(
-        [*command, "--language=zh", "--price-per-minute=0.06"],
-        cwd=out, env=env, capture_output=True, text=True, timeout=400,
-    )  # fmt: skip
-    assert ended.returncode == 1, ended.stderr
-    return out / "report.html"
+def fashion(folder: Path) -> Path:
+    """2,000 pictures of Fashion-MNIST, so that no figure of the screenshot is made up, and some that are broken."""
+    made = folder / "服饰"
+    made.mkdir()
+    for number, pixels in enumerate(read_split(DEFAULT_FOLDER, "t10k")[0][:2_000]):
+        enlarge(pixels).save(made / f"{number:05}.png")
+    for number in range(10):
+        (made / f"cut-{number}.png").write_bytes((made / f"{number:05}.png").read_bytes()[:2_000])
+    (made / "notes.jpg").write_text("no picture")
+    return made
