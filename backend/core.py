@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 
 from backend.answering import Answerer, Find, Images
 from backend.config_check import CHECK_S
-from backend.delivery.client import PredictionsClient
 from backend.delivery.loop import Delivery
 from backend.delivery.pace import DeliveryLimits
 from backend.durable import MAX_IN_REPLY, Ask, DurableService
@@ -25,6 +24,7 @@ from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.http.requests import TaskInput
 from backend.keeping import open_store, prediction_for, recipe_in
+from backend.label_studio.predictions import PredictionsClient
 from backend.metrics import Metrics
 from backend.projects import ProjectBook, default_options
 from backend.recipe import ModelNames, Recipe, recipe_of

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from backend.label_studio import LabelStudioClient
+from backend.label_studio.client import LabelStudioClient
 from backend.local_label_studio import find_label_studio, running_label_studio
 from benchmarks.pictures import picture_server
 from benchmarks.report import hardware, print_table, write_json

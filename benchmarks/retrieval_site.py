@@ -21,7 +21,7 @@ from typing import Self
 import httpx
 
 from backend.background_process import BackgroundProcess
-from backend.label_studio import LabelStudioClient, Project, TaskRegions
+from backend.label_studio.client import LabelStudioClient, Project, TaskRegions
 from backend.local_label_studio import LocalLabelStudio
 from label_config.ready_made import ready_made
 

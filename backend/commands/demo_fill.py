@@ -12,7 +12,7 @@ from rich.console import Console
 
 from backend.commands.connect import done
 from backend.errors import PrelabelError
-from backend.label_studio import LabelStudioClient, Project
+from backend.label_studio.client import LabelStudioClient, Project
 from backend.local_backend import LocalBackend
 from backend.status.reading import StatusReader
 from backend.status.texts import Words, number

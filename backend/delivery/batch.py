@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from backend.delivery.client import CallFailed, PredictionsClient
 from backend.delivery.plan import (
     Drop,
     DropReason,
@@ -24,6 +23,7 @@ from backend.delivery.plan import (
     work_ids,
 )
 from backend.delivery.store import MakePrediction, Store, Work, WorkId
+from backend.label_studio.predictions import CallFailed, PredictionsClient
 
 log = logging.getLogger(__name__)
 

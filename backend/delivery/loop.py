@@ -16,11 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from backend.delivery.batch import Batch, Interrupted
-from backend.delivery.client import CallFailed, PredictionsClient
 from backend.delivery.pace import DeliveryLimits, Lane
 from backend.delivery.store import MakePrediction, Store, WorkId
 from backend.delivery.threads import in_thread
 from backend.errors import PrelabelError
+from backend.label_studio.predictions import CallFailed, PredictionsClient
 from backend.logs import one_line, redact
 
 log = logging.getLogger(__name__)

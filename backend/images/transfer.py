@@ -22,13 +22,13 @@ import httpcore
 from backend.errors import ImageError
 from backend.images import replies
 from backend.images.addresses import GuardedNetwork, Resolver
-from backend.images.auth import Credentials
 from backend.images.inflate import Collector, InflateError, TooLong
 from backend.images.policy import ImagePolicy, Network
 from backend.images.replies import Retry
 from backend.images.sources import may_send_token
 from backend.images.urls import Target, join_location
-from backend.tls import tls_context
+from backend.label_studio.tls import tls_context
+from backend.label_studio.tokens import Credentials
 
 _HEADERS: dict[bytes | str, bytes | str] = {
     "User-Agent": "prelabel",

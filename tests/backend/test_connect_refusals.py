@@ -9,8 +9,8 @@ import pytest
 
 from backend.commands.connect import connect
 from backend.errors import LabelStudioError
-from backend.label_studio import LabelStudioClient
-from backend.label_studio_errors import detail
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.errors import detail
 from tests.backend.fake_label_studio import ACCESS_KEY, LEGACY_KEY, FakeLabelStudio, fake_label_studio
 
 # label-studio-sdk 2.1.2 exchanges a personal access token through a deprecated method of pydantic

@@ -9,8 +9,8 @@ import pytest
 import trustme
 
 from backend.errors import LabelStudioError, SettingsError
-from backend.label_studio import LabelStudioClient
-from backend.tls import tls_context
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.tls import tls_context
 from tests.backend.fake_label_studio import LEGACY_KEY, fake_label_studio
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from backend.label_studio import TaskRegions
+from backend.label_studio.client import TaskRegions
 from benchmarks.retrieval_rounds import Blow, plan
 from benchmarks.retrieval_site import MeasuringFailed, count
 

@@ -10,7 +10,7 @@ import httpx
 
 from backend.commands.connect import connect
 from backend.config_source import parse_or_refuse
-from backend.label_studio import LabelStudioClient, Project, TaskRegions
+from backend.label_studio.client import LabelStudioClient, Project, TaskRegions
 from backend.local_backend import LocalBackend
 from backend.local_label_studio import LocalLabelStudio
 from label_config.answer import Answer

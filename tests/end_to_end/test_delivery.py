@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from backend.delivery.client import CallFailed, PredictionsClient
 from backend.delivery.loop import Delivery
-from backend.label_studio import Project
+from backend.label_studio.client import Project
+from backend.label_studio.predictions import CallFailed, PredictionsClient
 from label_config.ready_made import ready_made
 from tests.backend.delivery.rig import VERSION, MemoryStore, Recipe
 from tests.end_to_end.site import Site

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from backend.delivery.client import PredictionsClient
 from backend.delivery.loop import Delivery
 from backend.delivery.pace import DeliveryLimits
+from backend.label_studio.predictions import PredictionsClient
 from tests.backend.delivery.fake_server import CONFIG, FakeServer
 from tests.backend.fake_label_studio import LEGACY_KEY
 from tests.limits import WAIT_S

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jwt
 import pytest
 
-from backend.delivery.client import CallFailed, PredictionsClient
 from backend.delivery.pace import DeliveryLimits, Lane
+from backend.label_studio.predictions import CallFailed, PredictionsClient
 from tests.backend.delivery.fake_server import FakeServer
 from tests.backend.delivery.rig import SHORT_S, VERSION, Rig
 from tests.backend.fake_label_studio import LEGACY_KEY, PERSONAL_KEY

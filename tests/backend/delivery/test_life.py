@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from backend.delivery.client import PredictionsClient
 from backend.delivery.loop import Delivery
 from backend.errors import PrelabelError
+from backend.label_studio.predictions import PredictionsClient
 from tests.backend.delivery.fake_server import FakeServer
 from tests.backend.delivery.rig import Rig
 from tests.limits import WAIT_S, eventually

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from backend.delivery.client import PredictionsClient
 from backend.delivery.loop import Delivery
 from backend.delivery.store import Store as DeliveryStore
 from backend.errors import StoreFull
+from backend.label_studio.predictions import PredictionsClient
 from backend.store.store import Store
 from backend.store.types import NewWork, RecipeRecord, StoredAnswer
 from tests.backend.delivery.fake_server import CONFIG, CREATED, FakeServer

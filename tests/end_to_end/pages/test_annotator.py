@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from backend.label_studio import DOUBT_TAB
+from backend.label_studio.client import DOUBT_TAB
 from backend.local_backend import LocalBackend
 from tests.end_to_end.pages.browser import (
     choose,

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from backend.label_studio import Project, TaskRegions
+from backend.label_studio.client import Project, TaskRegions
 from label_config import ready_made
 from tests.end_to_end.pages.browser import open_data_manager, open_task, read_form
 from tests.end_to_end.pages.bulk_run import BOOT, CONFIG, DOUBTED, Annotated, annotate

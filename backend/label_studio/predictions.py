@@ -19,8 +19,8 @@ from typing import Any, Literal
 import httpx
 
 from backend.errors import LabelStudioError
-from backend.label_studio import LabelStudioClient
-from backend.label_studio_errors import explain, not_label_studio, unreachable
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.errors import explain, not_label_studio, unreachable
 
 FailureKind = Literal["unsent", "busy", "in_doubt", "unauthorized", "not_found", "too_large", "refused"]
 """unsent: it never got there. busy: it was turned away, waiting helps. in_doubt: it may or may not have been done."""

@@ -19,8 +19,8 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from backend.label_studio_errors import explain, not_label_studio, unreachable
-from backend.tls import tls_context
+from backend.label_studio.errors import explain, not_label_studio, unreachable
+from backend.label_studio.tls import tls_context
 
 T = TypeVar("T")
 CALL_S = 30.0
