@@ -35,8 +35,8 @@ from backend.http.requests import PredictBody, read_predict, read_setup, read_we
 from backend.project_model import ProjectModel
 from backend.service import TaskResult
 from backend.settings import Settings
-from backend.state import prepare_data_dir
 from backend.status.routes import Action, StatusPages
+from backend.store.state_file import prepare_data_dir
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

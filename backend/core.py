@@ -23,16 +23,16 @@ from backend.durable import MAX_IN_REPLY, Ask, DurableService
 from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.http.requests import TaskInput
-from backend.keeping import open_store, prediction_for, recipe_in
 from backend.label_studio.predictions import PredictionsClient
 from backend.metrics import Metrics
 from backend.projects import ProjectBook, default_options
 from backend.recipe import ModelNames, Recipe, recipe_of
 from backend.service import PredictionService, ServiceLimits, TaskResult
 from backend.settings import Settings
-from backend.state import StateFile
 from backend.store import Store
-from backend.store_calls import StoreCalls
+from backend.store.calls import StoreCalls
+from backend.store.serving import open_store, prediction_for, recipe_in
+from backend.store.state_file import StateFile
 from backend.worker import Worker, WorkerLimits
 from label_config.schema import LabelSchema
 

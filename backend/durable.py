@@ -24,8 +24,8 @@ from backend.errors import EngineBusy, StoreBusy, StoreError
 from backend.http.requests import TaskInput
 from backend.recipe import Recipe
 from backend.service import LATE, PredictionService, TaskResult
+from backend.store.calls import StoreCalls
 from backend.store.types import MAX_TASK_ID, NewWork, RecipeRecord, StoredAnswer
-from backend.store_calls import StoreCalls
 from backend.worker import Worker
 
 log = logging.getLogger(__name__)

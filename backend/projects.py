@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from backend.logs import one_line
 from backend.settings import Settings
-from backend.state import StateFile
+from backend.store.state_file import StateFile
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest, Picture, Ready, Sampling
 from backend.projects import ProjectOptions
-from backend.state import StateFile
+from backend.store.state_file import StateFile
 from label_config.answer import Answer, parse_answer
 from label_config.grammar import MAX_TEXT_CHARS
 from label_config.prompt import PromptOptions, build_instruction

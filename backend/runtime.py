@@ -20,7 +20,7 @@ from backend.http.requests import TaskInput
 from backend.project_model import ProjectModel
 from backend.service import TaskResult
 from backend.settings import Settings, load_settings
-from backend.state import prepare_data_dir
+from backend.store.state_file import prepare_data_dir
 
 T = TypeVar("T")
 CALL_S = 10.0

@@ -22,8 +22,8 @@ from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, ImageError, StoreError
 from backend.recipe import Recipe
 from backend.service import REASONS
+from backend.store.calls import StoreCalls
 from backend.store.types import StoredAnswer, Work, WorkState
-from backend.store_calls import StoreCalls
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

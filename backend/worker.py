@@ -21,8 +21,8 @@ from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.metrics import Metrics
 from backend.recipe import Recipe
+from backend.store.calls import StoreCalls
 from backend.store.types import NewWork, ProjectSummary, Work, WorkState
-from backend.store_calls import StoreCalls
 from backend.task_jobs import JobLimits, JobStore, TaskJobs
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from backend.answering import Answered
 from backend.errors import PrelabelError, StoreError
-from backend.keeping import FILE_NAME
-from backend.state import prepare_data_dir
 from backend.store import Store, StoredAnswer
+from backend.store.serving import FILE_NAME
+from backend.store.state_file import prepare_data_dir
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from backend.delivery.batch import Batch, Interrupted
 from backend.delivery.pace import DeliveryLimits, Lane
 from backend.delivery.store import MakePrediction, Store, WorkId
-from backend.delivery.threads import in_thread
 from backend.errors import PrelabelError
 from backend.label_studio.predictions import CallFailed, PredictionsClient
 from backend.logs import one_line, redact
+from backend.store.threads import in_thread
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from backend.ray.engine import RayEngine
 from backend.ray.replica import API, EngineReplica
 from backend.ray.wire import Report
 from backend.settings import Settings, load_settings
-from backend.state import prepare_data_dir
+from backend.store.state_file import prepare_data_dir
 
 LOCK_S = 120.0
 """How long an API replica waits for the one before it to leave the data folder."""

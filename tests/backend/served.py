@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import psutil
 
-from backend.keeping import FILE_NAME
+from backend.store.serving import FILE_NAME
 from tests.backend.serving import predict_body
 from tests.limits import WAIT_S, until
 

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from backend.keeping import FILE_NAME
+from backend.store.serving import FILE_NAME
 from tests.backend.gate import GateEngine
 from tests.backend.serving import predict_body, serving, task
 from tests.limits import until

@@ -17,10 +17,10 @@ import pytest
 
 from backend.core import KEEP_S, PRUNE_EVERY_S, DurableCore, Timing
 from backend.http.requests import TaskInput
-from backend.keeping import FILE_NAME, open_store
 from backend.project_model import ProjectModel
 from backend.settings import load_settings
 from backend.store import Store, WorkState
+from backend.store.serving import FILE_NAME, open_store
 from label_config import parse_label_config
 from tests.backend.fake_label_studio import LEGACY_KEY
 from tests.backend.gate import GateEngine

@@ -13,7 +13,7 @@ import pytest
 from backend.durable import can_be_kept
 from backend.errors import StoreError
 from backend.http.requests import TaskInput
-from backend.keeping import FILE_NAME
+from backend.store.serving import FILE_NAME
 from tests.backend.gate import GateEngine
 from tests.backend.served import states
 from tests.backend.serving import ANSWER, Server, predict_body, serving, setup_body, task

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from backend.engine.api import EngineStatus
-from backend.keeping import FILE_NAME
+from backend.store.serving import FILE_NAME
 from tests.backend.delivery.fake_server import FakeServer, fake_server
 from tests.backend.fake_label_studio import LEGACY_KEY
 from tests.backend.gate import GateEngine

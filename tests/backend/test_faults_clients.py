@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backend.keeping import FILE_NAME
+from backend.store.serving import FILE_NAME
 from tests.backend.delivery.fake_server import fake_server
 from tests.backend.fake_label_studio import LEGACY_KEY
 from tests.backend.gate import GateEngine

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backend.projects import ProjectBook, ProjectOptions, read_options
-from backend.state import StateFile
+from backend.store.state_file import StateFile
 
 DEFAULTS = ProjectOptions()
 

@@ -17,7 +17,7 @@ from backend.engine.api import EngineStatus
 from backend.engine.messages import Picture
 from backend.projects import ProjectOptions
 from backend.recipe import ModelNames, recipe_of
-from backend.state import StateFile
+from backend.store.state_file import StateFile
 from label_config import answer_grammar, parse_label_config
 from tests.backend.serving import CONFIG
 from tests.fakes import READY

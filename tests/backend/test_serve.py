@@ -13,8 +13,8 @@ import pytest
 
 from backend.commands import serve
 from backend.errors import SettingsError, StoreUnusable
-from backend.keeping import open_store
 from backend.settings import load_settings
+from backend.store.serving import open_store
 from tests.backend.served import Running, address, run_program
 from tests.backend.serving import predict_body, serving, task
 from tests.limits import WAIT_S

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backend.errors import SettingsError
-from backend.state import StateFile, prepare_data_dir
+from backend.store.state_file import StateFile, prepare_data_dir
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:

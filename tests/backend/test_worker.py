@@ -16,13 +16,13 @@ from backend.batches import Batch, Outcome
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, StoreBusy, StoreFull
-from backend.keeping import recipe_in
 from backend.metrics import Metrics
 from backend.projects import ProjectOptions
 from backend.recipe import recipe_of
 from backend.store import NewWork, RecipeRecord, Store, WorkState
+from backend.store.calls import StoreCalls
+from backend.store.serving import recipe_in
 from backend.store.types import ProjectSummary
-from backend.store_calls import StoreCalls
 from backend.task_jobs import JobLimits
 from backend.worker import Worker, WorkerLimits
 from label_config import parse_label_config

@@ -20,9 +20,9 @@ from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed
 from backend.images import ImageFetcher, ImagePolicy
-from backend.keeping import FILE_NAME, open_store
 from backend.projects import ProjectOptions
 from backend.recipe import recipe_of
+from backend.store.serving import FILE_NAME, open_store
 from tests.backend.bulk.given import SCHEMA, many_pictures, pictures
 from tests.backend.serving import ANSWER
 from tests.fakes import READY, FakeEngine

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from backend.delivery.threads import in_thread
+from backend.store.threads import in_thread
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
