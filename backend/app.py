@@ -22,8 +22,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from backend import logs
-from backend.answering import Images
-from backend.config_check import config_warnings
 from backend.core import DurableCore, Timing
 from backend.engine.api import Engine
 from backend.errors import EngineBusy
@@ -32,6 +30,8 @@ from backend.http.errors import RawJSON, StrictJSON, refusal, to_json
 from backend.http.middleware import Credentials, Edge
 from backend.http.parser import BodyParser
 from backend.http.requests import PredictBody, read_predict, read_setup, read_webhook
+from backend.predict.config_check import config_warnings
+from backend.predict.predictor import Images
 from backend.project_model import ProjectModel
 from backend.service import TaskResult
 from backend.settings import Settings

@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from backend.answering import Answerer, Find, Images
-from backend.config_check import CHECK_S
 from backend.delivery.loop import Delivery
 from backend.delivery.pace import DeliveryLimits
 from backend.durable import MAX_IN_REPLY, Ask, DurableService
@@ -25,8 +23,10 @@ from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.http.requests import TaskInput
 from backend.label_studio.predictions import PredictionsClient
 from backend.metrics import Metrics
-from backend.projects import ProjectBook, default_options
-from backend.recipe import ModelNames, Recipe, recipe_of
+from backend.predict.config_check import CHECK_S
+from backend.predict.options import ProjectBook, default_options
+from backend.predict.predictor import Answerer, Find, Images
+from backend.predict.spec import ModelNames, Recipe, recipe_of
 from backend.service import PredictionService, ServiceLimits, TaskResult
 from backend.settings import Settings
 from backend.store import Store

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from backend.addresses import for_disk, is_too_large
-from backend.answering import prediction_of
 from backend.batches import Batch, Outcome
 from backend.engine.api import Engine
 from backend.engine.messages import Ready
 from backend.errors import EngineBusy, StoreBusy, StoreError
 from backend.http.requests import TaskInput
-from backend.recipe import Recipe
+from backend.predict.predictor import prediction_of
+from backend.predict.spec import Recipe
 from backend.service import LATE, PredictionService, TaskResult
 from backend.store.calls import StoreCalls
 from backend.store.types import MAX_TASK_ID, NewWork, RecipeRecord, StoredAnswer

@@ -14,7 +14,7 @@ from backend.core import Core
 from backend.durable import Ask
 from backend.errors import ConfigRefused
 from backend.http.requests import TaskInput, schema_of
-from backend.recipe import Recipe
+from backend.predict.spec import Recipe
 from backend.service import TaskResult
 from label_config.schema import LabelSchema
 

@@ -12,11 +12,11 @@ import threading
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
-from backend.answering import Images
-from backend.building import build_engine, build_images
 from backend.core import Core
 from backend.engine.api import Engine
 from backend.http.requests import TaskInput
+from backend.predict.build import build_engine, build_images
+from backend.predict.predictor import Images
 from backend.project_model import ProjectModel
 from backend.service import TaskResult
 from backend.settings import Settings, load_settings

@@ -16,11 +16,11 @@ from typing import Protocol, TypeVar
 
 from backend import logs
 from backend.addresses import HeldAddresses, is_withheld
-from backend.answering import Answered, Answerer
 from backend.batches import ANSWERED, Outcome
 from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, ImageError, StoreError
-from backend.recipe import Recipe
+from backend.predict.predictor import Answered, Answerer
+from backend.predict.spec import Recipe
 from backend.service import REASONS
 from backend.store.calls import StoreCalls
 from backend.store.types import StoredAnswer, Work, WorkState

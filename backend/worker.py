@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from backend.answering import Answerer
 from backend.batches import Batch, Waiting
 from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.metrics import Metrics
-from backend.recipe import Recipe
+from backend.predict.predictor import Answerer
+from backend.predict.spec import Recipe
 from backend.store.calls import StoreCalls
 from backend.store.types import NewWork, ProjectSummary, Work, WorkState
 from backend.task_jobs import JobLimits, JobStore, TaskJobs

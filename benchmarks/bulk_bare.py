@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from backend.building import build_engine, build_images
 from backend.bulk.label_configs import label_config_for
 from backend.engine.messages import Finished, GenerateRequest
-from backend.projects import default_options
-from backend.recipe import read_answer, recipe_of
+from backend.predict.build import build_engine, build_images
+from backend.predict.options import default_options
+from backend.predict.spec import read_answer, recipe_of
 from backend.settings import Settings, load_settings
 from benchmarks.bulk_command import cpu_s_per_picture, watched
 

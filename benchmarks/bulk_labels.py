@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from backend.records import PATH_SEPARATOR
+from backend.predict.record import PATH_SEPARATOR
 from label_config.schema import ChoicesField, Field, LabelSchema, TaxonomyField
 from model_loader.garments.rules import LABELS, Labels
 

@@ -15,8 +15,8 @@ import zlib
 from collections import OrderedDict
 from pathlib import Path
 
-from backend.answering import Answered
 from backend.errors import PrelabelError, StoreError
+from backend.predict.predictor import Answered
 from backend.store import Store, StoredAnswer
 from backend.store.serving import FILE_NAME
 from backend.store.state_file import prepare_data_dir

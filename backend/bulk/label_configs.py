@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backend.config_source import default_label_config, parse_or_refuse, read_label_config
 from backend.errors import ConfigRefused, UsageError
+from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
 from label_config.schema import LabelSchema
 
 _BUILT_IN = "garments"

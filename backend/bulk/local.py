@@ -11,7 +11,6 @@ import asyncio
 import logging
 from pathlib import Path
 
-from backend.answering import Answered, Answerer, FetchedImage, answer_of
 from backend.bulk.answers import Answers
 from backend.bulk.items import Item
 from backend.bulk.outcomes import Failure, Outcome, Record
@@ -19,8 +18,9 @@ from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, ImageError
 from backend.images import ImageFetcher
 from backend.metrics import Metrics
-from backend.recipe import Recipe
-from backend.records import make_record
+from backend.predict.predictor import Answered, Answerer, FetchedImage, answer_of
+from backend.predict.record import make_record
+from backend.predict.spec import Recipe
 from backend.service import REASONS
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from backend.building import build_engine, build_images
 from backend.bulk.answers import Answers
 from backend.bulk.job import Job
 from backend.bulk.label_configs import LabelConfig, label_config_for
@@ -24,8 +23,9 @@ from backend.bulk.run import BulkRun
 from backend.engine.api import Engine
 from backend.engine.messages import Ready
 from backend.images import ImageFetcher
-from backend.projects import default_options
-from backend.recipe import Recipe, recipe_of
+from backend.predict.build import build_engine, build_images
+from backend.predict.options import default_options
+from backend.predict.spec import Recipe, recipe_of
 from backend.settings import Settings
 
 MAX_WORKERS = 512

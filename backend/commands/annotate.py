@@ -14,16 +14,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from backend.building import build_engine, build_images
 from backend.bulk.loading import wait_with_progress
-from backend.config_source import default_label_config, parse_or_refuse, read_label_config
 from backend.engine.messages import Finished, Ready
 from backend.errors import GenerationFailed
 from backend.images import FetchedImage, ImageFetcher
 from backend.logs import configure_logging
-from backend.projects import default_options
-from backend.recipe import Recipe, read_answer, recipe_of
-from backend.records import make_record
+from backend.predict.build import build_engine, build_images
+from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
+from backend.predict.options import default_options
+from backend.predict.record import make_record
+from backend.predict.spec import Recipe, read_answer, recipe_of
 from backend.settings import Settings
 from label_config.errors import MalformedAnswer
 from label_config.schema import LabelSchema

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.markup import escape
 
-from backend.config_source import parse_or_refuse, read_label_config
 from backend.errors import ConfigRefused, LabelStudioError, SettingsError
 from backend.label_studio.client import DOUBT_TAB, Backend, Credentials, LabelStudioClient, Project
+from backend.predict.label_configs import parse_or_refuse, read_label_config
 from label_config.ready_made import ready_made_names
 from label_config.schema import LabelSchema
 

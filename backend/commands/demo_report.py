@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from backend.config_source import parse_or_refuse
 from backend.label_studio.client import LabelStudioClient, Project
+from backend.predict.label_configs import parse_or_refuse
 from label_config.answer import Answer, FieldValue
 from label_config.regions import regions_to_answer
 from label_config.schema import LabelSchema, TextField

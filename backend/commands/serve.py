@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from backend.answering import Images
 from backend.app import GRACE_SHARE, Backend, create_app
-from backend.building import build_engine, build_images
 from backend.engine.api import Engine
 from backend.errors import PrelabelError, SettingsError
 from backend.logs import configure_logging, redact
+from backend.predict.build import build_engine, build_images
+from backend.predict.predictor import Images
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ray import serve
 
 from backend.app import Backend, create_app
-from backend.building import build_images, engine_options
 from backend.errors import SettingsError
 from backend.logs import configure_logging
+from backend.predict.build import build_images, engine_options
 from backend.ray.cluster import nodes, on_any_machine
 from backend.ray.engine import RayEngine
 from backend.ray.replica import API, EngineReplica

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from backend.answering import prediction_of
 from backend.errors import ConfigRefused, StoreUnusable
 from backend.http.requests import schema_of
-from backend.projects import ProjectOptions
-from backend.recipe import Recipe, recipe_of
+from backend.predict.options import ProjectOptions
+from backend.predict.predictor import prediction_of
+from backend.predict.spec import Recipe, recipe_of
 from backend.store import RecipeRecord, Store
 
 log = logging.getLogger(__name__)

@@ -9,13 +9,13 @@ from dataclasses import astuple, replace
 
 import pytest
 
-from backend.answering import Answered, Answerer, answer_of, prediction_of
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
 from backend.errors import EngineNotReady, GenerationFailed, ImageError
 from backend.metrics import Metrics
-from backend.projects import ProjectOptions
-from backend.recipe import read_answer, recipe_of
+from backend.predict.options import ProjectOptions
+from backend.predict.predictor import Answered, Answerer, answer_of, prediction_of
+from backend.predict.spec import read_answer, recipe_of
 from label_config import parse_label_config
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, CONFIG

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backend.projects import ProjectBook, ProjectOptions, read_options
+from backend.predict.options import ProjectBook, ProjectOptions, read_options
 from backend.store.state_file import StateFile
 
 DEFAULTS = ProjectOptions()

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Picture
-from backend.projects import ProjectOptions
-from backend.recipe import ModelNames, recipe_of
+from backend.predict.options import ProjectOptions
+from backend.predict.spec import ModelNames, recipe_of
 from backend.store.state_file import StateFile
 from label_config import answer_grammar, parse_label_config
 from tests.backend.serving import CONFIG
@@ -59,8 +59,8 @@ def test_the_schema_and_the_picture_size_are_part_of_the_fingerprint() -> None:
 def test_the_fingerprint_is_the_same_in_every_process() -> None:
     code = """
 import sys
-from backend.projects import ProjectOptions
-from backend.recipe import recipe_of
+from backend.predict.options import ProjectOptions
+from backend.predict.spec import recipe_of
 from label_config import answer_grammar, parse_label_config
 print(recipe_of(parse_label_config(sys.argv[1]), ProjectOptions(), 256).fingerprint)
 """

@@ -1,6 +1,6 @@
 """The flat record of one picture."""
 
-from backend.records import make_record
+from backend.predict.record import make_record
 from label_config.answer import Answer, FieldAnswer
 from label_config.review import review
 from label_config.schema import (

@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from backend.answering import Answerer
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest, Ready
 from backend.errors import EngineDead, EngineNotReady
 from backend.http.requests import TaskInput
 from backend.metrics import Metrics
-from backend.projects import ProjectOptions
-from backend.recipe import recipe_of
+from backend.predict.options import ProjectOptions
+from backend.predict.predictor import Answerer
+from backend.predict.spec import recipe_of
 from backend.service import PredictionService, ServiceLimits, TaskResult
 from label_config import parse_label_config
 from tests.backend.serving import ANSWER, CONFIG

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from backend.answering import Answerer
 from backend.batches import Batch, Outcome
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, StoreBusy, StoreFull
 from backend.metrics import Metrics
-from backend.projects import ProjectOptions
-from backend.recipe import recipe_of
+from backend.predict.options import ProjectOptions
+from backend.predict.predictor import Answerer
+from backend.predict.spec import recipe_of
 from backend.store import NewWork, RecipeRecord, Store, WorkState
 from backend.store.calls import StoreCalls
 from backend.store.serving import recipe_in

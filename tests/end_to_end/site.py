@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 
 from backend.commands.connect import connect
-from backend.config_source import parse_or_refuse
 from backend.label_studio.client import LabelStudioClient, Project, TaskRegions
 from backend.local_backend import LocalBackend
 from backend.local_label_studio import LocalLabelStudio
+from backend.predict.label_configs import parse_or_refuse
 from label_config.answer import Answer
 from label_config.regions import regions_to_answer
 from tests.limits import WAIT_S, until

@@ -13,7 +13,7 @@ from typing import Any
 from backend.bulk.files import json_line, replaced
 from backend.bulk.lines import read_lines
 from backend.errors import UsageError
-from backend.records import PATH_SEPARATOR
+from backend.predict.record import PATH_SEPARATOR
 from label_config.answer import Answer, FieldAnswer, FieldValue
 from label_config.review import Finding
 from label_config.schema import ChoicesField, Field, LabelSchema, NumberField, RatingField, TaxonomyField, TextField
@@ -109,7 +109,7 @@ def holds_list(column: Column) -> bool:
 
 
 def answer_in(record: dict[str, Any], schema: LabelSchema) -> tuple[Answer, tuple[Finding, ...]]:
-    """What `backend.records.make_record` was given, but for rounding. A finding has its text only."""
+    """What `backend.predict.record.make_record` was given, but for rounding. A finding has its text only."""
     fields: dict[str, FieldAnswer] = {}
     for field in schema.fields:
         value = _value(field, record["fields"].get(field.name))

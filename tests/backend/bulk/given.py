@@ -16,7 +16,7 @@ from backend import cli
 from backend.bulk import local_run
 from backend.bulk.items import Found, Item
 from backend.engine.api import Engine
-from backend.records import make_record
+from backend.predict.record import make_record
 from backend.settings import Settings
 from label_config import Answer, FieldAnswer, Finding, LabelSchema, parse_label_config
 from label_config.answer import FieldValue

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.answering import Answered
 from backend.bulk.answers import MAX_REMEMBERED, Answers, MaybeKnown
 from backend.bulk.items import Found, Item
 from backend.bulk.local import LocalAnnotator
@@ -20,8 +19,9 @@ from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed
 from backend.images import ImageFetcher, ImagePolicy
-from backend.projects import ProjectOptions
-from backend.recipe import recipe_of
+from backend.predict.options import ProjectOptions
+from backend.predict.predictor import Answered
+from backend.predict.spec import recipe_of
 from backend.store.serving import FILE_NAME, open_store
 from tests.backend.bulk.given import SCHEMA, many_pictures, pictures
 from tests.backend.serving import ANSWER

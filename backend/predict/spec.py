@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest, Picture, Ready, Sampling
-from backend.projects import ProjectOptions
+from backend.predict.options import ProjectOptions
 from backend.store.state_file import StateFile
 from label_config.answer import Answer, parse_answer
 from label_config.grammar import MAX_TEXT_CHARS
