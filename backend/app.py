@@ -22,7 +22,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from backend import logs
-from backend.core import DurableCore, Timing
 from backend.engine.api import Engine
 from backend.errors import EngineBusy
 from backend.http.bodies import BodyLimits, BodyReader, ClientGone
@@ -33,7 +32,8 @@ from backend.http.requests import PredictBody, read_predict, read_setup, read_we
 from backend.predict.config_check import config_warnings
 from backend.predict.predictor import Images
 from backend.project_model import ProjectModel
-from backend.service import TaskResult
+from backend.queue.in_memory import TaskResult
+from backend.queue.service import DurableCore, Timing
 from backend.settings import Settings
 from backend.status.routes import Action, StatusPages
 from backend.store.state_file import prepare_data_dir
@@ -91,7 +91,7 @@ def create_app(
     credentials = Credentials(settings.basic_auth_user, password) if password else None
     for secret in (password, settings.label_studio_api_key.get_secret_value()):
         logs.hide(secret)
-    app.add_middleware(Edge, metrics=backend.core.metrics, credentials=credentials, routes=frozenset(routes))
+    app.add_middleware(Edge, metrics=backend.queue.service.metrics, credentials=credentials, routes=frozenset(routes))
     app.router.redirect_slashes = False
     app.state.backend = backend
     return app

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from backend.core import Core
-from backend.durable import Ask
 from backend.errors import ConfigRefused
 from backend.http.requests import TaskInput, schema_of
 from backend.predict.spec import Recipe
-from backend.service import TaskResult
+from backend.queue.in_memory import TaskResult
+from backend.queue.replies import Ask
+from backend.queue.service import Core
 from label_config.schema import LabelSchema
 
 

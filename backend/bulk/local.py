@@ -21,7 +21,7 @@ from backend.metrics import Metrics
 from backend.predict.predictor import Answered, Answerer, FetchedImage, answer_of
 from backend.predict.record import make_record
 from backend.predict.spec import Recipe
-from backend.service import REASONS
+from backend.queue.in_memory import REASONS
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import json
 import time
 from pathlib import Path
 
-from backend.durable import LATE_S
 from backend.local_backend import LocalBackend, running_backend
+from backend.queue.replies import LATE_S
 from benchmarks.load_scenes import traffic
 from benchmarks.load_scenes.figures import Figure, SceneReport, latencies
 from benchmarks.load_scenes.traffic import NOTE, Reply

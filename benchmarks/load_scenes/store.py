@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from backend.queue.worker import ACCEPT_CHUNK
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, Work, outbox, overview, work
-from backend.worker import ACCEPT_CHUNK
 from benchmarks.load_scenes.figures import MEBIBYTE, Figure, SceneReport, latencies
 
 NUM_PROJECTS = 20

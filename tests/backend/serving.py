@@ -16,9 +16,9 @@ import httpx
 import uvicorn
 
 from backend.app import create_app
-from backend.core import Timing
 from backend.delivery.pace import DeliveryLimits
 from backend.http.bodies import BodyLimits
+from backend.queue.service import Timing
 from backend.settings import Settings, load_settings
 from tests.backend.steered import SteeredTime
 from tests.fakes import FakeEngine, FakeImages

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.addresses import HeldAddresses, for_disk, is_withheld
+from backend.queue.held_addresses import HeldAddresses, for_disk, is_withheld
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, serving, task
 from tests.fakes import FakeEngine

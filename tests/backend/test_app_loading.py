@@ -11,10 +11,10 @@ from typing import Literal
 
 import pytest
 
-from backend.core import WATCH_S
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest, Ready, Stats
 from backend.errors import EngineBusy, EngineDead
+from backend.queue.service import WATCH_S
 from tests.backend.gate import GateEngine
 from tests.backend.served import states
 from tests.backend.serving import ANSWER, predict_body, serving, setup_body, task

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from backend.core import KEEP_S, PRUNE_EVERY_S, DurableCore, Timing
 from backend.http.requests import TaskInput
 from backend.project_model import ProjectModel
+from backend.queue.service import KEEP_S, PRUNE_EVERY_S, DurableCore, Timing
 from backend.settings import load_settings
 from backend.store import Store, WorkState
 from backend.store.serving import FILE_NAME, open_store

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from backend.durable import can_be_kept
 from backend.errors import StoreError
 from backend.http.requests import TaskInput
+from backend.queue.replies import can_be_kept
 from backend.store.serving import FILE_NAME
 from tests.backend.gate import GateEngine
 from tests.backend.served import states

@@ -9,7 +9,7 @@ import pytest
 
 HEAVY = ("torch", "transformers", "bitsandbytes", "ray", "pandas", "label_studio_sdk", "label_studio_ml")
 API = (
-    "backend.app", "backend.service", "backend.settings", "backend.predict.options", "backend.runtime",
+    "backend.app", "backend.queue.in_memory", "backend.settings", "backend.predict.options", "backend.runtime",
     "backend.commands.serve", "backend.cli", "backend.images", "backend.engine.client", "backend.label_studio.client",
     "backend.status.routes", "backend.commands.status", "backend.commands.annotate_many", "backend.commands.connect",
 )  # fmt: skip

@@ -14,7 +14,7 @@ from backend.metrics import Metrics
 from backend.predict.options import ProjectOptions
 from backend.predict.predictor import Answerer
 from backend.predict.spec import recipe_of
-from backend.service import PredictionService, ServiceLimits, TaskResult
+from backend.queue.in_memory import PredictionService, ServiceLimits, TaskResult
 from label_config import parse_label_config
 from tests.backend.serving import ANSWER, CONFIG
 from tests.fakes import FakeEngine, FakeImages

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from backend.batches import Batch, Outcome
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, StoreBusy, StoreFull
@@ -19,12 +18,13 @@ from backend.metrics import Metrics
 from backend.predict.options import ProjectOptions
 from backend.predict.predictor import Answerer
 from backend.predict.spec import recipe_of
+from backend.queue.task_jobs import JobLimits
+from backend.queue.waiting import Batch, Outcome
+from backend.queue.worker import Worker, WorkerLimits
 from backend.store import NewWork, RecipeRecord, Store, WorkState
 from backend.store.calls import StoreCalls
 from backend.store.serving import recipe_in
 from backend.store.types import ProjectSummary
-from backend.task_jobs import JobLimits
-from backend.worker import Worker, WorkerLimits
 from label_config import parse_label_config
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, CONFIG

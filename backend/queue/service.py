@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 
 from backend.delivery.loop import Delivery
 from backend.delivery.pace import DeliveryLimits
-from backend.durable import MAX_IN_REPLY, Ask, DurableService
 from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.http.requests import TaskInput
@@ -27,13 +26,14 @@ from backend.predict.config_check import CHECK_S
 from backend.predict.options import ProjectBook, default_options
 from backend.predict.predictor import Answerer, Find, Images
 from backend.predict.spec import ModelNames, Recipe, recipe_of
-from backend.service import PredictionService, ServiceLimits, TaskResult
+from backend.queue.in_memory import PredictionService, ServiceLimits, TaskResult
+from backend.queue.replies import MAX_IN_REPLY, Ask, DurableService
+from backend.queue.worker import Worker, WorkerLimits
 from backend.settings import Settings
 from backend.store import Store
 from backend.store.calls import StoreCalls
 from backend.store.serving import open_store, prediction_for, recipe_in
 from backend.store.state_file import StateFile
-from backend.worker import Worker, WorkerLimits
 from label_config.schema import LabelSchema
 
 log = logging.getLogger(__name__)

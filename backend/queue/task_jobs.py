@@ -15,13 +15,13 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from backend import logs
-from backend.addresses import HeldAddresses, is_withheld
-from backend.batches import ANSWERED, Outcome
 from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, ImageError, StoreError
 from backend.predict.predictor import Answered, Answerer
 from backend.predict.spec import Recipe
-from backend.service import REASONS
+from backend.queue.held_addresses import HeldAddresses, is_withheld
+from backend.queue.in_memory import REASONS
+from backend.queue.waiting import ANSWERED, Outcome
 from backend.store.calls import StoreCalls
 from backend.store.types import StoredAnswer, Work, WorkState
 

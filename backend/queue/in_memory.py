@@ -1,4 +1,4 @@
-"""Tasks in, predictions out, in memory alone: for requests whose tasks the store cannot keep (`backend.durable` has
+"""Tasks in, predictions out, in memory alone: for requests whose tasks the store cannot keep (`backend.queue.replies` has
 the others), and for label-studio-ml's own servers.
 
 Every task ends in exactly one TaskResult: a prediction, or a reason. One task's failure never touches its neighbours.

@@ -2,7 +2,7 @@
 before the reply is sent. What a reply cannot hold is pushed to Label Studio, or returned when it asks again.
 
 Tasks that the store cannot keep (an id that is no number, a picture inside the address) go the way of
-`backend.service`, in memory. So does a person's single task while the disk is full.
+`backend.queue.in_memory`, in memory. So does a person's single task while the disk is full.
 Raises EngineBusy, EngineNotReady, EngineDead and StoreError when nothing could be done.
 """
 
@@ -15,18 +15,18 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from backend.addresses import for_disk, is_too_large
-from backend.batches import Batch, Outcome
 from backend.engine.api import Engine
 from backend.engine.messages import Ready
 from backend.errors import EngineBusy, StoreBusy, StoreError
 from backend.http.requests import TaskInput
 from backend.predict.predictor import prediction_of
 from backend.predict.spec import Recipe
-from backend.service import LATE, PredictionService, TaskResult
+from backend.queue.held_addresses import for_disk, is_too_large
+from backend.queue.in_memory import LATE, PredictionService, TaskResult
+from backend.queue.waiting import Batch, Outcome
+from backend.queue.worker import Worker
 from backend.store.calls import StoreCalls
 from backend.store.types import MAX_TASK_ID, NewWork, RecipeRecord, StoredAnswer
-from backend.worker import Worker
 
 log = logging.getLogger(__name__)
 

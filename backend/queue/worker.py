@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from backend.batches import Batch, Waiting
 from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.metrics import Metrics
 from backend.predict.predictor import Answerer
 from backend.predict.spec import Recipe
+from backend.queue.task_jobs import JobLimits, JobStore, TaskJobs
+from backend.queue.waiting import Batch, Waiting
 from backend.store.calls import StoreCalls
 from backend.store.types import NewWork, ProjectSummary, Work, WorkState
-from backend.task_jobs import JobLimits, JobStore, TaskJobs
 
 log = logging.getLogger(__name__)
 
