@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from backend.app import GRACE_SHARE, Backend, create_app
+from backend.api.app import GRACE_SHARE, Backend, create_app
 from backend.engine.api import Engine
 from backend.errors import PrelabelError, SettingsError
 from backend.logs import configure_logging, redact

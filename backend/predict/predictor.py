@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
+from backend.api.requests import TaskId
 from backend.engine.api import Engine
 from backend.engine.messages import Picture, Ready
 from backend.errors import EngineNotReady, ImageError
-from backend.http.requests import TaskId
 from backend.metrics import Metrics
 from backend.predict.spec import Recipe, read_answer
 from label_config.answer import Answer, FieldAnswer

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backend.api.requests import TaskId, TaskInput
 from backend.engine.api import Engine
 from backend.engine.messages import Ready
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, ImageError
-from backend.http.requests import TaskId, TaskInput
 from backend.metrics import Metrics
 from backend.predict.predictor import Answerer
 from backend.predict.spec import Recipe

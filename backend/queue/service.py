@@ -1,6 +1,6 @@
 """What lasts between requests: the engine, the pictures, what projects asked for, and the model's name.
 
-One `Core` a process, on one event loop. `backend.app` and the plug-in of `backend.model` are two doors to it. Knows no
+One `Core` a process, on one event loop. `backend.api.app` and the plug-in of `backend.api.plugin` are two doors to it. Knows no
 HTTP and imports no torch. `prepare_data_dir` must have run: the state files lie in `settings.data_dir`.
 `DurableCore` also has the store: `prelabel serve` runs it, one process a data folder. label-studio-ml's own servers run
 as many processes as they like, so theirs is without.
@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from backend.api.requests import TaskInput
 from backend.delivery.loop import Delivery
 from backend.delivery.pace import DeliveryLimits
 from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
-from backend.http.requests import TaskInput
 from backend.label_studio.predictions import PredictionsClient
 from backend.metrics import Metrics
 from backend.predict.config_check import CHECK_S

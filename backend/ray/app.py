@@ -19,7 +19,7 @@ import ray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ray import serve
 
-from backend.app import Backend, create_app
+from backend.api.app import Backend, create_app
 from backend.errors import SettingsError
 from backend.logs import configure_logging
 from backend.predict.build import build_images, engine_options

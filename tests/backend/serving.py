@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import uvicorn
 
-from backend.app import create_app
+from backend.api.app import create_app
+from backend.api.bodies import BodyLimits
 from backend.delivery.pace import DeliveryLimits
-from backend.http.bodies import BodyLimits
 from backend.queue.service import Timing
 from backend.settings import Settings, load_settings
 from tests.backend.steered import SteeredTime

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from backend.http.bodies import BodyLimits
+from backend.api.bodies import BodyLimits
 from tests.backend.serving import Server, predict_body, read_all, serving, task
 from tests.limits import TEST_S, WAIT_S, until
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from backend.api.requests import TaskInput
 from backend.errors import StoreError
-from backend.http.requests import TaskInput
 from backend.queue.replies import can_be_kept
 from backend.store.serving import FILE_NAME
 from tests.backend.gate import GateEngine
@@ -205,7 +205,7 @@ def test_setup_says_how_the_rest_gets_to_label_studio(tmp_path: Path, caplog: py
 
 
 def test_a_second_prelabel_on_the_same_folder_is_refused(tmp_path: Path) -> None:
-    from backend.app import create_app
+    from backend.api.app import create_app
 
     with serving(tmp_path) as server, pytest.raises(StoreError, match="is served by another prelabel"):
         create_app(server.settings, FakeEngine(ANSWER), server.images)

@@ -9,9 +9,9 @@ import pytest
 
 HEAVY = ("torch", "transformers", "bitsandbytes", "ray", "pandas", "label_studio_sdk", "label_studio_ml")
 API = (
-    "backend.app", "backend.queue.in_memory", "backend.settings", "backend.predict.options", "backend.runtime",
+    "backend.api.app", "backend.queue.in_memory", "backend.settings", "backend.predict.options", "backend.api.plugin_runtime",
     "backend.commands.serve", "backend.cli", "backend.images", "backend.engine.client", "backend.label_studio.client",
-    "backend.status.routes", "backend.commands.status", "backend.commands.annotate_many", "backend.commands.connect",
+    "backend.api.status_pages", "backend.commands.status", "backend.commands.annotate_many", "backend.commands.connect",
 )  # fmt: skip
 TORCH = ("torch", "transformers", "bitsandbytes")
 SERVER = ("fastapi", "httpx", "pydantic", "prometheus_client", "PIL", "llguidance", "numpy")
@@ -21,7 +21,7 @@ SERVER = ("fastapi", "httpx", "pydantic", "prometheus_client", "PIL", "llguidanc
     ("modules", "forbidden"),
     [
         pytest.param(API, HEAVY, id="the API process: no model, no SDK"),
-        pytest.param(("backend.model",), TORCH, id="label-studio-ml's plug-in: no model"),
+        pytest.param(("backend.api.plugin",), TORCH, id="label-studio-ml's plug-in: no model"),
         pytest.param(("backend.cli",), (*HEAVY, *SERVER), id="prelabel --help: no server"),
         pytest.param(("backend.commands.status",), (*HEAVY, "fastapi", "PIL", "llguidance"), id="prelabel status"),
     ],

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from backend.api.parser import MAX_PLAIN_BYTES, BodyParser
+from backend.api.requests import PredictBody, read_predict
 from backend.errors import BadRequest, EngineBusy
-from backend.http.parser import MAX_PLAIN_BYTES, BodyParser
-from backend.http.requests import PredictBody, read_predict
 from tests.backend.serving import predict_body, serving, strict_json, task
 from tests.limits import WAIT_S
 
@@ -79,7 +79,7 @@ def test_a_parser_process_that_dies_fails_its_request_and_is_replaced() -> None:
 
 
 def test_the_parser_process_ends_with_a_parent_that_was_killed() -> None:
-    code = f"import asyncio, os; from backend.http.parser import *; asyncio.run(BodyParser().run({LARGE}, int));"
+    code = f"import asyncio, os; from backend.api.parser import *; asyncio.run(BodyParser().run({LARGE}, int));"
     command = [sys.executable, "-c", code + "os.kill(os.getpid(), 9)"]
     # The pipe for the output is open until the last process that holds it has ended.
     assert subprocess.run(command, stdout=subprocess.PIPE, timeout=WAIT_S).returncode == -9

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-import backend.model
-import backend.runtime
+import backend.api.plugin
+import backend.api.plugin_runtime
+from backend.api.plugin_runtime import Runtime, share_runtime
 from backend.errors import BadRequest, ConfigRefused
-from backend.runtime import Runtime, share_runtime
 from backend.settings import load_settings
 from tests.backend import label_studio_ml_2x
 from tests.backend.serving import ANSWER, CONFIG, predict_body, setup_body, task
@@ -40,9 +40,9 @@ def second_generation(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setitem(sys.modules, "label_studio_ml", package)
     monkeypatch.setitem(sys.modules, "label_studio_ml.model", module)
     label_studio_ml_2x.CACHE.clear()
-    yield importlib.reload(backend.model).PrelabelModel
+    yield importlib.reload(backend.api.plugin).PrelabelModel
     monkeypatch.undo()
-    importlib.reload(backend.model)
+    importlib.reload(backend.api.plugin)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def first_generation_server(runtime: Runtime, tmp_path: Path) -> Any:
     from label_studio_ml.api import init_app
 
     model_dir = tmp_path / "models"
-    return init_app(model_class=backend.model.PrelabelModel, model_dir=str(model_dir)).test_client()
+    return init_app(model_class=backend.api.plugin.PrelabelModel, model_dir=str(model_dir)).test_client()
 
 
 def test_the_first_generations_server_serves_the_plug_in(first_generation_server: Any) -> None:
@@ -66,7 +66,7 @@ def test_the_first_generations_server_serves_the_plug_in(first_generation_server
 
 
 def test_the_first_generations_constructor_is_honoured(runtime: Runtime) -> None:
-    model = backend.model.PrelabelModel(
+    model = backend.api.plugin.PrelabelModel(
         label_config=CONFIG, train_output={"a": 1}, hostname="http://h", access_token="t"
     )
     assert model.hostname == "http://h"
@@ -75,7 +75,7 @@ def test_the_first_generations_constructor_is_honoured(runtime: Runtime) -> None
 
 
 def test_a_first_generation_webhook_trains_nothing(runtime: Runtime) -> None:
-    model = backend.model.PrelabelModel(label_config=CONFIG)
+    model = backend.api.plugin.PrelabelModel(label_config=CONFIG)
     assert model.process_event("ANNOTATION_CREATED", {"project": {}}, "7", {"workdir": None}) == {}
 
 
@@ -116,7 +116,7 @@ def test_while_the_model_loads_no_task_gets_an_empty_prediction(tmp_path: Path) 
     loading = Runtime(settings, FakeEngine(ANSWER, ready=False), FakeImages())
     share_runtime(loading)
     try:
-        assert backend.model.PrelabelModel(label_config=CONFIG).predict([task(1), task(2)]) == [[], []]
+        assert backend.api.plugin.PrelabelModel(label_config=CONFIG).predict([task(1), task(2)]) == [[], []]
     finally:
         share_runtime(None)
         loading.close()
@@ -124,18 +124,18 @@ def test_while_the_model_loads_no_task_gets_an_empty_prediction(tmp_path: Path) 
 
 def test_malformed_input_is_refused(runtime: Runtime) -> None:
     with pytest.raises(ConfigRefused):
-        backend.model.PrelabelModel().predict([task()])
+        backend.api.plugin.PrelabelModel().predict([task()])
     with pytest.raises(BadRequest, match="id"):
-        backend.model.PrelabelModel(label_config=CONFIG).predict([{"data": {}}])
+        backend.api.plugin.PrelabelModel(label_config=CONFIG).predict([{"data": {}}])
 
 
 def test_the_shared_runtime_is_built_once_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRELABEL_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(backend.runtime, "build_engine", lambda settings: FakeEngine(ANSWER))
+    monkeypatch.setattr(backend.api.plugin_runtime, "build_engine", lambda settings: FakeEngine(ANSWER))
     share_runtime(None)
-    shared = backend.runtime.shared_runtime()
+    shared = backend.api.plugin_runtime.shared_runtime()
     try:
-        assert backend.runtime.shared_runtime() is shared
+        assert backend.api.plugin_runtime.shared_runtime() is shared
     finally:
         share_runtime(None)
         shared.close()

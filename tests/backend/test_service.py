@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
+from backend.api.requests import TaskInput
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest, Ready
 from backend.errors import EngineDead, EngineNotReady
-from backend.http.requests import TaskInput
 from backend.metrics import Metrics
 from backend.predict.options import ProjectOptions
 from backend.predict.predictor import Answerer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.datastructures import Headers
 
-from backend.http.origin import site_of
+from backend.api.origin import site_of
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from backend.api.status_pages import StatusPages, chosen_language
 from backend.delivery.loop import DeliveryStatus
 from backend.engine.api import EngineStatus
 from backend.metrics import Metrics
-from backend.status.routes import StatusPages, chosen_language
 from backend.store import WorkState
 from tests.backend.status.rig import HOSTILE, NOW, BusyStore, Site, finished, queued, status_site
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from backend.api.responses import StrictJSON
 from backend.delivery.loop import DeliveryStatus
 from backend.engine.api import EngineStatus
-from backend.http.errors import StrictJSON
 from backend.settings import Settings, load_settings
 from backend.status.view import StatusView, label_studio_address, make_view
 from backend.store import Store

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from backend.api.bodies import BodyLimits, BodyReader
+from backend.api.forms import MAX_FORM_BYTES, FormGuard, check_origin, read_form
+from backend.api.responses import StrictJSON
 from backend.engine.api import EngineStatus
 from backend.errors import StoreError
-from backend.http.bodies import BodyLimits, BodyReader
-from backend.http.errors import StrictJSON
 from backend.settings import Settings
-from backend.status.forms import MAX_FORM_BYTES, FormGuard, check_origin, read_form
 from backend.status.page import render, render_live, security_headers
 from backend.status.texts import Language
 from backend.status.view import RATE_WINDOW_S, StatusView, make_view

@@ -2,7 +2,7 @@
 
 Works under both generations of the base class: 1.0.9 (PyPI), `LabelStudioMLBase(label_config, train_output, **kwargs)`,
 and 2.x (GitHub), `LabelStudioMLBase(project_id, label_config)` with `setup`, `get` and `set`. Both servers build an
-object per project or even per request, so everything that lasts is in the process's `backend.runtime`.
+object per project or even per request, so everything that lasts is in the process's `backend.api.plugin_runtime`.
 
 `predict` raises nothing for a task that fails: its entry is [], which stores nothing and leaves the task eligible.
 """
@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from backend.api.plugin_runtime import shared_runtime
+from backend.api.project_model import ProjectModel
+from backend.api.requests import TaskInput, read_tasks
 from backend.errors import EngineBusy, EngineDead
-from backend.http.requests import TaskInput, read_tasks
-from backend.project_model import ProjectModel
-from backend.runtime import shared_runtime
 
 log = logging.getLogger(__name__)
 

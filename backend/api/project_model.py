@@ -1,6 +1,6 @@
 """One project's model for one request: its label config joined with its options, and the `Core` that answers.
 
-Both doors use it, `backend.app` and the plug-in of `backend.model`. Knows no HTTP and no label-studio-ml.
+Both doors use it, `backend.api.app` and the plug-in of `backend.api.plugin`. Knows no HTTP and no label-studio-ml.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from backend.api.requests import TaskInput, schema_of
 from backend.errors import ConfigRefused
-from backend.http.requests import TaskInput, schema_of
 from backend.predict.spec import Recipe
 from backend.queue.in_memory import TaskResult
 from backend.queue.replies import Ask

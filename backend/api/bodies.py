@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.types import Receive
 
+from backend.api.parser import MAX_PLAIN_BYTES, PARSE_S
 from backend.errors import BadRequest, BodyTimeout, EngineBusy, PayloadTooLarge, UnsupportedBody
-from backend.http.parser import MAX_PLAIN_BYTES, PARSE_S
 
 
 class ClientGone(Exception):

@@ -22,20 +22,20 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from backend import logs
+from backend.api.bodies import BodyLimits, BodyReader, ClientGone
+from backend.api.middleware import Credentials, Edge
+from backend.api.parser import BodyParser
+from backend.api.project_model import ProjectModel
+from backend.api.requests import PredictBody, read_predict, read_setup, read_webhook
+from backend.api.responses import RawJSON, StrictJSON, refusal, to_json
+from backend.api.status_pages import Action, StatusPages
 from backend.engine.api import Engine
 from backend.errors import EngineBusy
-from backend.http.bodies import BodyLimits, BodyReader, ClientGone
-from backend.http.errors import RawJSON, StrictJSON, refusal, to_json
-from backend.http.middleware import Credentials, Edge
-from backend.http.parser import BodyParser
-from backend.http.requests import PredictBody, read_predict, read_setup, read_webhook
 from backend.predict.config_check import config_warnings
 from backend.predict.predictor import Images
-from backend.project_model import ProjectModel
 from backend.queue.in_memory import TaskResult
 from backend.queue.service import DurableCore, Timing
 from backend.settings import Settings
-from backend.status.routes import Action, StatusPages
 from backend.store.state_file import prepare_data_dir
 
 log = logging.getLogger(__name__)

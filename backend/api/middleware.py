@@ -20,10 +20,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend import logs
+from backend.api.bodies import ClientGone
+from backend.api.origin import site_of
+from backend.api.responses import error_response, refusal
 from backend.errors import EngineBusy, Forbidden, HeadersTooLarge, PrelabelError, Unauthorized
-from backend.http.bodies import ClientGone
-from backend.http.errors import error_response, refusal
-from backend.http.origin import site_of
 from backend.metrics import Metrics
 
 log = logging.getLogger("backend.http")

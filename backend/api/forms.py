@@ -14,8 +14,8 @@ from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 
+from backend.api.origin import site_of
 from backend.errors import BadRequest, Forbidden, UnsupportedBody
-from backend.http.origin import site_of
 
 MAX_FORM_BYTES = 4096
 _FIELDS = ("project", "token", "lang")
