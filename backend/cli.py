@@ -190,7 +190,7 @@ def demo(
     data_dir: DataDir = None,
 ) -> None:
     """Start Label Studio and the backend, import the bundled pictures, and show what was pre-filled."""
-    from backend.commands.demo import demo as run
+    from backend.commands.demo.run import demo as run
 
     raise typer.Exit(run(check=check, data_dir=data_dir))
 

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from backend.background_process import ProcessFailed
+from backend.commands.demo.background_process import ProcessFailed
 
 log = logging.getLogger(__name__)
 

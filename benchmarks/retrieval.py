@@ -21,8 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from backend.commands.demo.local_label_studio import find_label_studio, running_label_studio
 from backend.label_studio.client import LabelStudioClient
-from backend.local_label_studio import find_label_studio, running_label_studio
 from benchmarks.pictures import picture_server
 from benchmarks.report import hardware, print_table, write_json
 from benchmarks.retrieval_rounds import Bench, plan, prelabel_round, stock_round

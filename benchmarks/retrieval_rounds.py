@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from backend.background_process import BackgroundProcess, free_port
 from backend.commands.connect import connect_project
-from backend.local_backend import running_backend
+from backend.commands.demo.background_process import BackgroundProcess, free_port
+from backend.commands.demo.local_backend import running_backend
 from benchmarks.retrieval_site import Click, Server, Site, count, wait_for
 
 AFTER_CLICK_S = 600.0  # Label Studio stores a reply one by one, 10 to 30 a second

@@ -20,9 +20,9 @@ from typing import Self
 
 import httpx
 
-from backend.background_process import BackgroundProcess
+from backend.commands.demo.background_process import BackgroundProcess
+from backend.commands.demo.local_label_studio import LocalLabelStudio
 from backend.label_studio.client import LabelStudioClient, Project, TaskRegions
-from backend.local_label_studio import LocalLabelStudio
 from label_config.ready_made import ready_made
 
 UNTIL_S = 900.0

@@ -10,7 +10,7 @@ import json
 import time
 from pathlib import Path
 
-from backend.local_backend import LocalBackend, running_backend
+from backend.commands.demo.local_backend import LocalBackend, running_backend
 from backend.queue.replies import LATE_S
 from benchmarks.load_scenes import traffic
 from benchmarks.load_scenes.figures import Figure, SceneReport, latencies

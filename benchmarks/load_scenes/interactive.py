@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from backend.local_backend import running_backend
+from backend.commands.demo.local_backend import running_backend
 from benchmarks.load_scenes import traffic
 from benchmarks.load_scenes.figures import Figure, SceneReport, latencies
 from benchmarks.load_scenes.traffic import NOTE, Reply

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.local_backend import LocalBackend, running_backend
+from backend.commands.demo.local_backend import LocalBackend, running_backend
 from backend.settings import Settings
 from benchmarks.load_scenes import traffic
 from benchmarks.load_scenes.figures import MEBIBYTE, Figure, SceneReport, latencies

@@ -7,8 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from backend.commands.demo.local_backend import running_backend
 from backend.engine.sequence import MAX_CACHED_GRAMMARS
-from backend.local_backend import running_backend
 from benchmarks.load_scenes import traffic
 from benchmarks.load_scenes.figures import MEBIBYTE, Figure, SceneReport
 from benchmarks.load_scenes.traffic import Reply

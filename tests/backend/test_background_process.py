@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from backend.background_process import BackgroundProcess, ProcessFailed, free_port
+from backend.commands.demo.background_process import BackgroundProcess, ProcessFailed, free_port
 from tests.limits import WAIT_S, until
 
 SERVER = """
@@ -24,7 +24,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRe
 PARENT = """
 import sys, time
 from pathlib import Path
-from backend.background_process import BackgroundProcess
+from backend.commands.demo.background_process import BackgroundProcess
 child = BackgroundProcess("It", [sys.executable, "-c", "import time; time.sleep(600)"], {}, Path(sys.argv[1]))
 print(child.pid, flush=True)
 time.sleep(600)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backend.commands.demo_fill import progress_line
+from backend.commands.demo.fill import progress_line
 from backend.status.reading import StatusReader
 from tests.backend.status.rig import NOW, finished, queued, status_site
 

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from backend.commands.demo_report import FilledTask, report
+from backend.commands.demo.report import FilledTask, report
 from label_config.answer import Answer, FieldAnswer, FieldValue
 from label_config.parse import parse_label_config
 from label_config.ready_made import ready_made

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from backend.local_backend import LocalBackend, running_backend
+from backend.commands.demo.local_backend import LocalBackend, running_backend
 from label_config import ready_made
 from tests.backend.served import descendants, states
 from tests.backend.serving import predict_body, task

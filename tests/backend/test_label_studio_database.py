@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.background_process import ProcessFailed
+from backend.commands.demo.background_process import ProcessFailed
 from backend.label_studio_database import kept_for, place_empty_database
 
 

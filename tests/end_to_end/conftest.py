@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from backend.commands.demo import PICTURES
+from backend.commands.demo.local_backend import LocalBackend, running_backend
+from backend.commands.demo.local_label_studio import LocalLabelStudio, find_label_studio, running_label_studio
+from backend.commands.demo.run import PICTURES
 from backend.label_studio.client import LabelStudioClient
-from backend.local_backend import LocalBackend, running_backend
-from backend.local_label_studio import LocalLabelStudio, find_label_studio, running_label_studio
 from tests.end_to_end.site import Site
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 
 from backend.commands.connect import connect
+from backend.commands.demo.local_backend import LocalBackend
+from backend.commands.demo.local_label_studio import LocalLabelStudio
 from backend.label_studio.client import LabelStudioClient, Project, TaskRegions
-from backend.local_backend import LocalBackend
-from backend.local_label_studio import LocalLabelStudio
 from backend.predict.label_configs import parse_or_refuse
 from label_config.answer import Answer
 from label_config.regions import regions_to_answer

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from backend.commands.demo.local_backend import LocalBackend, model_state, running_backend
 from backend.errors import LabelStudioError
-from backend.local_backend import LocalBackend, model_state, running_backend
 from label_config.parse import parse_label_config
 from tests.end_to_end.site import Site, read_answer
 from tests.limits import WAIT_S

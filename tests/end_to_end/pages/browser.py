@@ -12,7 +12,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
-from backend.local_label_studio import LocalLabelStudio
+from backend.commands.demo.local_label_studio import LocalLabelStudio
 from tests.limits import WAIT_S
 
 CHROMIUM = "/usr/bin/chromium"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from backend.commands.demo.local_backend import LocalBackend
 from backend.label_studio.client import DOUBT_TAB
-from backend.local_backend import LocalBackend
 from tests.end_to_end.pages.browser import (
     choose,
     open_data_manager,

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from rich.console import Console
 
 from backend.commands.connect import done
+from backend.commands.demo.local_backend import LocalBackend
 from backend.errors import PrelabelError
 from backend.label_studio.client import LabelStudioClient, Project
-from backend.local_backend import LocalBackend
 from backend.status.reading import StatusReader
 from backend.status.texts import Words, number
 from backend.status.view import ProjectView, StatusView

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from backend.background_process import BackgroundProcess, free_port
+from backend.commands.demo.background_process import BackgroundProcess, free_port
 
 LOAD_S = 600.0  # ends only what will never answer; a model that cannot be loaded says so
 _OURS = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_")

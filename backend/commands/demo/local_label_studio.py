@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from backend.background_process import BackgroundProcess, free_port
+from backend.commands.demo.background_process import BackgroundProcess, free_port
 from backend.errors import PrelabelError
 from backend.label_studio_database import keep_empty_database, kept_for, place_empty_database
 

@@ -20,13 +20,13 @@ from types import FrameType
 
 from rich.console import Console
 
-from backend.background_process import BackgroundProcess
 from backend.commands.connect import connect_project, done
-from backend.commands.demo_fill import DEADLINE_S, fill
-from backend.commands.demo_report import read_filled_tasks, report
+from backend.commands.demo.background_process import BackgroundProcess
+from backend.commands.demo.fill import DEADLINE_S, fill
+from backend.commands.demo.local_backend import LocalBackend, running_backend
+from backend.commands.demo.local_label_studio import LocalLabelStudio, find_label_studio, running_label_studio
+from backend.commands.demo.report import read_filled_tasks, report
 from backend.label_studio.client import LabelStudioClient
-from backend.local_backend import LocalBackend, running_backend
-from backend.local_label_studio import LocalLabelStudio, find_label_studio, running_label_studio
 from backend.predict.label_configs import parse_or_refuse, read_label_config
 from model_loader.garments.rules import LABELS
 
