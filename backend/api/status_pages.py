@@ -23,9 +23,9 @@ from backend.api.forms import MAX_FORM_BYTES, FormGuard, check_origin, read_form
 from backend.api.responses import StrictJSON
 from backend.engine.api import EngineStatus
 from backend.errors import StoreError
+from backend.pages.words import Language
 from backend.settings import Settings
 from backend.status.page import render, render_live, security_headers
-from backend.status.texts import Language
 from backend.status.view import RATE_WINDOW_S, StatusView, make_view
 from backend.store.types import ProjectSummary, Work
 

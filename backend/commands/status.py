@@ -18,8 +18,8 @@ from rich.text import Text
 
 from backend.errors import PrelabelError
 from backend.logs import one_line
+from backend.pages.words import Words, number
 from backend.status.reading import TIMEOUT_S, StatusReader
-from backend.status.texts import Words, number
 from backend.status.view import ProjectView, StatusView
 
 PERIOD_S = 2.0

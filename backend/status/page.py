@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from backend.status.assets import SCRIPT, STYLE
-from backend.status.markup import Markup, join, tag
+from backend.pages.assets import SCRIPT, STYLE
+from backend.pages.markup import Markup, join, tag
+from backend.pages.words import Language, Words, number
 from backend.status.project import bar, project_card
-from backend.status.texts import Language, Words, number
 from backend.status.view import CostView, DeliveryView, ModelView, SpeedView, StatusView
 
 Sign = Callable[[str, str], str]

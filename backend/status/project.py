@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from backend.logs import one_line
-from backend.status.markup import Markup, tag
-from backend.status.texts import Words, number
+from backend.pages.markup import Markup, tag
+from backend.pages.words import Words, number
 from backend.status.view import DeliveryView, FailedTask, ProjectView
 
 

@@ -10,7 +10,7 @@ from backend.bulk.report.rows import read_failures, read_rows
 from backend.bulk.report.tally import Tally
 from backend.bulk.report.thumbnails import Thumbnails, local_thumbnail
 from backend.bulk.summary import Summary
-from backend.status.texts import Language
+from backend.pages.words import Language
 from label_config.schema import LabelSchema
 
 __all__ = ["Thumbnails", "local_thumbnail", "write_report"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from backend.status.assets import STYLE as STATUS_STYLE
-from backend.status.markup import Markup
+from backend.pages.assets import STYLE as STATUS_STYLE
+from backend.pages.markup import Markup
 
 _REPORT_STYLE = """
 html{scroll-behavior:smooth;scroll-padding-top:12px}

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from backend.bulk.report.numbers import Bin
 from backend.bulk.report.texts import percent
-from backend.status.markup import Markup, tag
-from backend.status.texts import number
+from backend.pages.markup import Markup, tag
+from backend.pages.words import number
 
 _LEAST_PCT = 0.8
 """One picture in 50,000 is still a line one can see."""

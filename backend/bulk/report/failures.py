@@ -6,8 +6,8 @@ from backend.bulk.report.rows import FailureRow
 from backend.bulk.report.tally import FailureTally, Tally
 from backend.bulk.report.texts import ReportWords
 from backend.bulk.report.visible import shown_source
-from backend.status.markup import Markup, tag
-from backend.status.texts import number
+from backend.pages.markup import Markup, tag
+from backend.pages.words import number
 
 MAX_FILES = 100
 """Of all reasons together, shared out evenly, but for `_LEAST_FILES` of each."""

@@ -10,9 +10,9 @@ from backend.bulk.report.rows import Value
 from backend.bulk.report.tally import LabelTally, ShareTally, Tally
 from backend.bulk.report.texts import ReportWords, percent, plain
 from backend.bulk.report.visible import shown
+from backend.pages.markup import Markup, join, tag
+from backend.pages.words import number
 from backend.predict.record import PATH_SEPARATOR
-from backend.status.markup import Markup, join, tag
-from backend.status.texts import number
 from label_config.schema import ChoicesField, Field, NumberField, RatingField, TaxonomyField, TextField
 
 MAX_BARS = 30

@@ -9,8 +9,8 @@ from backend.bulk.report.rows import Row
 from backend.bulk.report.texts import ReportWords, percent
 from backend.bulk.report.thumbnails import Thumbnails, data_address
 from backend.bulk.report.visible import shown, shown_source
-from backend.status.markup import Markup, join, tag
-from backend.status.texts import number
+from backend.pages.markup import Markup, join, tag
+from backend.pages.words import number
 from label_config.schema import Field, LabelSchema, TextField
 
 NUM_OPEN = 24

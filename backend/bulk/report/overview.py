@@ -10,8 +10,8 @@ from backend.bulk.report.tally import Tally
 from backend.bulk.report.texts import ReportWords, percent
 from backend.bulk.report.visible import shown_source
 from backend.bulk.summary import Summary
-from backend.status.markup import Markup, tag
-from backend.status.texts import number
+from backend.pages.markup import Markup, tag
+from backend.pages.words import number
 
 _MAX_PROBLEMS = 5
 _PROBLEM_CHARS = 300

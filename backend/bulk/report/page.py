@@ -20,8 +20,8 @@ from backend.bulk.report.texts import ReportWords
 from backend.bulk.report.thumbnails import Thumbnails
 from backend.bulk.report.visible import shown, shown_source
 from backend.bulk.summary import Summary
-from backend.status.markup import Markup, join, tag
-from backend.status.texts import Language, number
+from backend.pages.markup import Markup, join, tag
+from backend.pages.words import Language, number
 from label_config.schema import LabelSchema
 
 _MAX_REASONS = 20

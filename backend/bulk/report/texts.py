@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from backend.bulk.report.reasons import Reason
-from backend.status.texts import Language, Words, number
+from backend.pages.words import Language, Words, number
 
 TEXTS: dict[str, tuple[str, str]] = {
     "report": ("预标注报告", "Pre-annotation report"),

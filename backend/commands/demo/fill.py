@@ -14,8 +14,8 @@ from backend.commands.connect import done
 from backend.commands.demo.local_backend import LocalBackend
 from backend.errors import PrelabelError
 from backend.label_studio.client import LabelStudioClient, Project
+from backend.pages.words import Words, number
 from backend.status.reading import StatusReader
-from backend.status.texts import Words, number
 from backend.status.view import ProjectView, StatusView
 
 DEADLINE_S = 1.0

@@ -14,8 +14,8 @@ from PIL import Image
 
 from backend.bulk.report import Thumbnails, write_report
 from backend.bulk.summary import Summary
+from backend.pages.words import Language
 from backend.predict.record import make_record
-from backend.status.texts import Language
 from label_config.answer import Answer, FieldAnswer
 from label_config.review import review
 from label_config.schema import (

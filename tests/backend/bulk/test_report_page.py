@@ -10,7 +10,7 @@ import pytest
 
 from backend.bulk.report import write_report
 from backend.bulk.report.texts import TEXTS
-from backend.status.texts import Language
+from backend.pages.words import Language
 from tests.backend.bulk.report_rig import LANGUAGES, SCHEMA, SUMMARY, Seen, failure, jpeg, lines, record, report
 from tests.limits import examples
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backend.status.texts import Language
+from backend.pages.words import Language
 from tests.backend.bulk.report_rig import LANGUAGES, SCHEMA, Seen, failure, jpeg, record, report
 
 HOSTILE = "\" onmouseover='alert(1)' x=\"&lt;</title></script></style><img src=//evil.example onerror=alert(2)>\u202e"

@@ -15,10 +15,10 @@ from backend.delivery.loop import DeliveryStatus
 from backend.delivery.plan import DropReason
 from backend.engine.api import EngineState
 from backend.errors import ImageErrorKind
+from backend.pages.markup import Markup, join, tag
+from backend.pages.words import REASONS, STAGES, TEXTS, Language, Words
 from backend.queue.in_memory import REASONS as WORK_REASONS
-from backend.status.markup import Markup, join, tag
 from backend.status.page import render, render_live, security_headers
-from backend.status.texts import REASONS, STAGES, TEXTS, Language, Words
 from backend.status.view import StatusView, make_view
 from backend.store import Store
 from tests.backend.status.rig import HOSTILE, NOW, READY, finished, queued

@@ -6,7 +6,7 @@ selected or opened stays. It stands still while a confirmation is open: nothing 
 
 from __future__ import annotations
 
-from backend.status.markup import Markup
+from backend.pages.markup import Markup
 
 STYLE = Markup("""
 :root{color-scheme:light dark;--ground:#f5f6f8;--card:#fff;--line:#e3e6ea;--text:#1c2127;--soft:#616b77;
