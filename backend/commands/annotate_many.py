@@ -26,10 +26,10 @@ from backend.bulk.label_configs import LabelConfig, label_config_called, label_c
 from backend.bulk.loading import Stopped
 from backend.bulk.local_run import run_local
 from backend.bulk.options import BulkOptions, check_options
-from backend.bulk.ray_run import run_ray
 from backend.bulk.summary import RunState, Summary, summary_table
 from backend.errors import OutputError, PrelabelError, UsageError
 from backend.logs import configure_logging, one_line, shown_error
+from backend.ray.bulk.run import run_ray
 from backend.settings import Settings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -17,10 +17,10 @@ from backend.bulk.label_configs import LabelConfig
 from backend.bulk.loading import Stopped
 from backend.bulk.options import BulkOptions, check_options
 from backend.bulk.outcomes import Record
-from backend.bulk.ray_data import batch_sizes
-from backend.bulk.ray_run import RayRunLimits, run_ray
-from backend.bulk.ray_worker import Reply
 from backend.errors import EngineDead, UsageError
+from backend.ray.bulk.data import batch_sizes
+from backend.ray.bulk.run import RayRunLimits, run_ray
+from backend.ray.bulk.worker import Reply
 from backend.settings import load_settings
 from tests.backend.bulk.given import SCHEMA, VERSION, lines, pictures, record
 from tests.backend.serving import CONFIG

@@ -12,8 +12,8 @@ import pytest
 from backend.bulk.items import Found, Item
 from backend.bulk.label_configs import LabelConfig
 from backend.bulk.outcomes import Failure, Record
-from backend.bulk.ray_worker import COLUMN, BulkWorker, Reply
 from backend.errors import EngineDead
+from backend.ray.bulk.worker import COLUMN, BulkWorker, Reply
 from backend.settings import load_settings
 from tests.backend.bulk.given import SCHEMA, item, many_pictures
 from tests.backend.gate import GateEngine

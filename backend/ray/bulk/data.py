@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from backend.bulk.items import Item
 from backend.bulk.label_configs import LabelConfig
-from backend.bulk.ray_worker import COLUMN, BulkWorker, Reply
 from backend.errors import EngineDead
+from backend.ray.bulk.worker import COLUMN, BulkWorker, Reply
 from backend.ray.cluster import WorkerPlan, on_any_machine
 from backend.settings import Settings
 

@@ -2,7 +2,7 @@
 
 Only this process writes. Ray is spoken to by one thread (`_Pump`), whose replies the event loop takes from a short
 queue. After `stop` nothing more is taken: the pictures under way are done by a later run.
-Raises what `backend.bulk.ray_data` and the ledger raise, Stopped, and UsageError when the workers' models differ.
+Raises what `backend.ray.bulk.data` and the ledger raise, Stopped, and UsageError when the workers' models differ.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from rich.console import Console
 from backend.bulk.job import Job
 from backend.bulk.label_configs import LabelConfig, label_config_for
 from backend.bulk.loading import Stopped
-from backend.bulk.ray_data import replies
-from backend.bulk.ray_worker import BATCH_S, Reply
 from backend.errors import EngineDead, UsageError
+from backend.ray.bulk.data import replies
+from backend.ray.bulk.worker import BATCH_S, Reply
 from backend.ray.cluster import check_free, connected, leave, nodes, plan_workers, require_ray
 from backend.settings import Settings
 

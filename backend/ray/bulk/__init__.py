@@ -1,0 +1,1 @@
+"""A bulk run on the engines of a Ray cluster."""
