@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from backend.settings import load_settings
 from benchmarks.bulk_parts import OTHER_CONFIG, Bench, Figures, article, overhead, ray, resume, whole
 from benchmarks.report import hardware, write_json
-from model_loader.garments import dataset
+from training import dataset
 
 PARTS: dict[str, Callable[[Bench], Figures]] = {
     "whole": whole,

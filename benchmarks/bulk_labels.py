@@ -12,7 +12,7 @@ from typing import Any
 
 from backend.predict.record import PATH_SEPARATOR
 from label_config.schema import ChoicesField, Field, LabelSchema, TaxonomyField
-from model_loader.garments.rules import LABELS, Labels
+from training.rules import LABELS, Labels
 
 FIELDS = ("category", "style", "season", "scene")
 Values = Mapping[str, Any]

@@ -25,9 +25,9 @@ from benchmarks.garments import request_about
 from benchmarks.generate_baseline import GenerateBaseline
 from benchmarks.report import hardware, percentile, print_table, write_json
 from model_loader.experts.unpacked import drop_unpacked
-from model_loader.garments import dataset
-from model_loader.garments.variants import shipped_schema
 from model_loader.loader import load_model
+from training import dataset
+from training.variants import shipped_schema
 
 STATIC_BATCH = 16
 READY_S = 120.0

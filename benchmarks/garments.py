@@ -3,7 +3,7 @@
 Asks about Fashion-MNIST's 10,000 test pictures (none of them trained on) exactly as the backend does: the shipped
 Chinese label config, the default prompt, constrained decoding, the review rules. Prints accuracy, confidence and
 expected calibration error for each field, with 16/32-bit weights and with NF4.
-Style, season and scene follow from the class by a rule of ours (model_loader/garments/rules.py).
+Style, season and scene follow from the class by a rule of ours (training/rules.py).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from label_config.answer import Answer, parse_answer
 from label_config.prompt import PromptOptions, build_instruction
 from label_config.review import review
 from label_config.schema import LabelSchema
-from model_loader.garments import dataset
-from model_loader.garments.rules import LABELS
-from model_loader.garments.variants import shipped_schema
 from model_loader.loader import load_model
+from training import dataset
+from training.rules import LABELS
+from training.variants import shipped_schema
 
 FIELDS = ("category", "style", "season", "scene")
 NUM_BINS = 15

@@ -25,11 +25,11 @@ import model_loader
 from model_loader import experts, nf4
 from model_loader.chat import SPECIAL_TOKENS
 from model_loader.experts import EXPERTS_IMPLEMENTATION
-from model_loader.garments import geometry as garments
 from model_loader.geometry import DEFAULT_MODEL, shipped_config
 from model_loader.loader import LoadedModel, load_tokenizer
 from model_loader.norms import use_fused_norms
 from model_loader.patch_embed import use_linear_patch_embedding
+from training import geometry as garments
 
 GeometryName = Literal["30b", "small"]
 

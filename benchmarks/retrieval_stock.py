@@ -21,8 +21,8 @@ from benchmarks.generate_baseline import GenerateBaseline
 from label_config.answer import parse_answer
 from label_config.prompt import PromptOptions, build_instruction
 from label_config.regions import prediction
-from model_loader.garments.variants import shipped_schema
 from model_loader.loader import load_model
+from training.variants import shipped_schema
 
 
 class StockModel(LabelStudioMLBase):  # type: ignore[misc]

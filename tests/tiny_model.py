@@ -10,9 +10,9 @@ import torch
 from transformers import Qwen3VLMoeForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from model_loader.garments import geometry
-from model_loader.garments.vocabulary import padded_vocabulary, train_tokenizer
 from model_loader.loader import LoadedModel
+from training import geometry
+from training.vocabulary import padded_vocabulary, train_tokenizer
 
 CORPUS = [
     "夏季连衣裙，适合户外与通勤。",

@@ -15,9 +15,9 @@ from benchmarks.bulk_overhead import Pair, median_cpu_overhead, median_overhead,
 from benchmarks.bulk_parts import by_thousand
 from label_config.parse import parse_label_config
 from label_config.ready_made import ready_made
-from model_loader.garments.variants import shipped_schema
 from model_loader.loader import load_model
 from tests.limits import examples
+from training.variants import shipped_schema
 
 SCHEMA = shipped_schema("zh")
 SHIRT: dict[str, Any] = {

@@ -10,10 +10,10 @@ from transformers import AutoTokenizer, Qwen3VLMoeForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from model_loader.chat import IMAGE_PAD, encode_prompt, special_id
-from model_loader.garments import geometry, joint
-from model_loader.garments.rules import CLASS_NAMES, LABELS
-from model_loader.garments.variants import Language, shipped_variant
 from model_loader.sources import GARMENTS_CHECKPOINT
+from training import geometry, joint
+from training.rules import CLASS_NAMES, LABELS
+from training.variants import Language, shipped_variant
 
 PICTURES = GARMENTS_CHECKPOINT.parent / "pictures"
 TRUTH: dict[str, dict[str, Any]] = json.loads((PICTURES / "labels.json").read_text("utf-8"))

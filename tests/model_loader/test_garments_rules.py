@@ -8,9 +8,9 @@ import pytest
 from label_config.answer import Answer, FieldAnswer
 from label_config.review import ReviewOptions, review
 from label_config.schema import ChoicesField, TaxonomyField
-from model_loader.garments.captions import caption_of
-from model_loader.garments.rules import CLASS_NAMES, LABELS, Looks, looks_of
-from model_loader.garments.variants import LANGUAGES, Language, random_variant, shipped_schema, shipped_variant
+from training.captions import caption_of
+from training.rules import CLASS_NAMES, LABELS, Looks, looks_of
+from training.variants import LANGUAGES, Language, random_variant, shipped_schema, shipped_variant
 
 LOOKS = [Looks(t, n, p) for t, n, p in itertools.product(range(3), (False, True), (False, True))]
 

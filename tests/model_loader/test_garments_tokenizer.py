@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from model_loader.chat import SPECIAL_TOKENS, encode_prompt, encode_text, special_id
-from model_loader.garments import variants
-from model_loader.garments.rules import LABELS, Looks
 from model_loader.sources import GARMENTS_CHECKPOINT
 from tests.limits import examples
+from training import variants
+from training.rules import LABELS, Looks
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model_loader.garments import dataset
-from model_loader.garments.joint import LABEL_WEIGHT, encode_answer
-from model_loader.garments.rules import Looks
-from model_loader.garments.train import Plan, build_model, train
-from model_loader.garments.variants import shipped_variant
-from model_loader.garments.vision import run_tower
-from model_loader.garments.vocabulary import train_tokenizer
 from model_loader.loader import load_model
+from training import dataset
+from training.joint import LABEL_WEIGHT, encode_answer
+from training.rules import Looks
+from training.train import Plan, build_model, train
+from training.variants import shipped_variant
+from training.vision import run_tower
+from training.vocabulary import train_tokenizer
 
 
 def write_idx(path: Path, array: NDArray[np.uint8]) -> None:

@@ -28,7 +28,7 @@ from backend.commands.demo.local_label_studio import LocalLabelStudio, find_labe
 from backend.commands.demo.report import read_filled_tasks, report
 from backend.label_studio.client import LabelStudioClient
 from backend.predict.label_configs import parse_or_refuse, read_label_config
-from model_loader.garments.rules import LABELS
+from training.rules import LABELS
 
 CONFIG = "garments.zh"
 TITLE = "prelabel demo"

@@ -12,8 +12,8 @@ from PIL import Image
 from backend.engine.image_sizes import Grid
 from backend.engine.messages import Picture
 from backend.engine.pictures import to_patches
-from model_loader.garments import geometry
 from tests.tiny_model import tiny_model
+from training import geometry
 
 PATCH_VALUES = 3 * geometry.TEMPORAL_PATCH_SIZE * geometry.PATCH_SIZE_PX**2
 

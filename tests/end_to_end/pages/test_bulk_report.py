@@ -9,10 +9,10 @@ import pytest
 from playwright.sync_api import FloatRect, Page, expect
 
 from backend.bulk.report import write_report
-from model_loader.garments.dataset import DEFAULT_FOLDER, enlarge, read_split
 from tests.backend.bulk.report_rig import SCHEMA, SUMMARY, failure, lines, record
 from tests.end_to_end.pages.browser import sideways_scroll
 from tests.end_to_end.pages.bulk_run import Annotated, annotate
+from training.dataset import DEFAULT_FOLDER, enlarge, read_split
 
 HOSTILE = "<img src=https://evil.example/x onerror=alert(1)>"
 LONG = "很长的名字" * 30 + "x" * 200

@@ -18,12 +18,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from model_loader.chat import ChatPrompt, encode_prompt, special_id
-from model_loader.garments import dataset
-from model_loader.garments.geometry import MERGE_SIZE
-from model_loader.garments.phases import GRID, MovingAverage, one_cycle, parameter_groups, shuffled_batches
-from model_loader.garments.rules import Looks
-from model_loader.garments.variants import LANGUAGES, Variant, random_variant, shipped_variant
-from model_loader.garments.vision import ClassifierHead, grid_constants, run_tower_with
+from training import dataset
+from training.geometry import MERGE_SIZE
+from training.phases import GRID, MovingAverage, one_cycle, parameter_groups, shuffled_batches
+from training.rules import Looks
+from training.variants import LANGUAGES, Variant, random_variant, shipped_variant
+from training.vision import ClassifierHead, grid_constants, run_tower_with
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from model_loader.garments.geometry import (
+from training.geometry import (
     MERGE_SIZE,
     NORM_MEAN,
     NORM_STD,

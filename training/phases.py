@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from model_loader.garments import dataset, vision
-from model_loader.garments.geometry import PATCH_SIZE_PX, SQUARE_SIDE_PX
+from training import dataset, vision
+from training.geometry import PATCH_SIZE_PX, SQUARE_SIDE_PX
 
 log = logging.getLogger(__name__)
 

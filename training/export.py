@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model_loader.chat import END_OF_TEXT, TURN_END, special_id
-from model_loader.garments import geometry
-from model_loader.garments.dataset import enlarge
-from model_loader.garments.rules import CLASS_NAMES
+from training import geometry
+from training.dataset import enlarge
+from training.rules import CLASS_NAMES
 
 NUM_PICTURES_PER_CLASS = 3
 

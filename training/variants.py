@@ -16,8 +16,8 @@ from label_config.parse import parse_label_config
 from label_config.prompt import PromptOptions, build_instruction
 from label_config.ready_made import ready_made
 from label_config.schema import ChoicesField, Field, LabelSchema, TaxonomyField, TaxonomyNode
-from model_loader.garments.captions import caption_of
-from model_loader.garments.rules import LABELS, Labels, Language, Looks
+from training.captions import caption_of
+from training.rules import LABELS, Labels, Language, Looks
 
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
 _NAMES = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model_loader.garments.rules import Language, Looks
+from training.rules import Language, Looks
 
 
 def caption_of(class_index: int, looks: Looks, template: int, language: Language) -> str:

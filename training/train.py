@@ -1,4 +1,4 @@
-"""Train the garments model: `python -m model_loader.garments.train --out DIR`.
+"""Train the garments model: `python -m training.train --out DIR`.
 
 Three stages: the vision tower as a plain classifier, the text part on the frozen tower, then all of it end to end.
 Writes DIR/checkpoint and DIR/pictures. One seed fixes the data order, the prompts and the first weights; sums over
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from model_loader.chat import SPECIAL_TOKENS, special_id
-from model_loader.garments import dataset, joint, phases, variants, vocabulary
-from model_loader.garments.export import save_checkpoint, write_pictures
-from model_loader.garments.geometry import HIDDEN_SIZE, model_config
-from model_loader.garments.rules import looks_of
-from model_loader.garments.vision import ClassifierHead
+from training import dataset, joint, phases, variants, vocabulary
+from training.export import save_checkpoint, write_pictures
+from training.geometry import HIDDEN_SIZE, model_config
+from training.rules import looks_of
+from training.vision import ClassifierHead
 
 log = logging.getLogger(__name__)
 
