@@ -91,7 +91,7 @@ def create_app(
     credentials = Credentials(settings.basic_auth_user, password) if password else None
     for secret in (password, settings.label_studio_api_key.get_secret_value()):
         logs.hide(secret)
-    app.add_middleware(Edge, metrics=backend.queue.service.metrics, credentials=credentials, routes=frozenset(routes))
+    app.add_middleware(Edge, metrics=backend.core.metrics, credentials=credentials, routes=frozenset(routes))
     app.router.redirect_slashes = False
     app.state.backend = backend
     return app
