@@ -19,8 +19,9 @@ from typing import Any
 
 from backend.api.plugin_runtime import shared_runtime
 from backend.api.project_model import ProjectModel
-from backend.api.requests import TaskInput, read_tasks
+from backend.api.requests import read_tasks
 from backend.errors import EngineBusy, EngineDead
+from backend.predict.task import TaskInput
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from backend.api.project_model import ProjectModel
-from backend.api.requests import TaskInput
 from backend.engine.api import Engine
 from backend.predict.build import build_engine, build_images
 from backend.predict.predictor import Images
+from backend.predict.task import TaskInput
 from backend.queue.in_memory import TaskResult
 from backend.queue.service import Core
 from backend.settings import Settings, load_settings

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from backend.api.requests import TaskInput, schema_of
 from backend.errors import ConfigRefused
+from backend.predict.label_configs import schema_of
 from backend.predict.spec import Recipe
+from backend.predict.task import TaskInput
 from backend.queue.in_memory import TaskResult
 from backend.queue.replies import Ask
 from backend.queue.service import Core

@@ -9,29 +9,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from backend.errors import BadRequest, ConfigRefused, PayloadTooLarge, UnsupportedBody
-from label_config.errors import UnsupportedConfig
-from label_config.parse import parse_label_config
+from backend.predict.label_configs import schema_of
+from backend.predict.task import TaskId, TaskInput
 from label_config.schema import LabelSchema
 
 MAX_CONFIG_CHARS = 256 * 1024
 MAX_PROJECT_CHARS = 64
-MAX_SCHEMAS = 64
-
-TaskId = int | str
-
-
-class TaskInput(NamedTuple):
-    """A tuple, because a hundred thousand of them come back from the parser process.
-
-    `image_url` is None when the task's data has no string under the key its label config shows.
-    """
-
-    id: TaskId
-    image_url: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +119,6 @@ def read_schema(document: dict[str, Any], field: str) -> LabelSchema:
         raise PayloadTooLarge(f'"{field}" is longer than {MAX_CONFIG_CHARS:,} characters.')
     _require_text(config, field)
     return schema_of(config)
-
-
-@lru_cache(maxsize=MAX_SCHEMAS)
-def schema_of(config: str) -> LabelSchema:
-    """Parse a label config, or remember having done so. Raises ConfigRefused."""
-    try:
-        return parse_label_config(config)
-    except UnsupportedConfig as error:
-        raise ConfigRefused(str(error)) from None
 
 
 def read_tasks(tasks: list[Any], image_key: str) -> tuple[TaskInput, ...]:

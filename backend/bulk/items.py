@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from backend.api.requests import TaskId
+from backend.predict.task import TaskId
 
 _DIGEST_BYTES = 16
 

@@ -16,10 +16,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import ijson
 
-from backend.api.requests import TaskId
 from backend.bulk.csv_lists import KEYS, is_there, is_url, picture_cells
 from backend.bulk.items import Found
 from backend.errors import UsageError
+from backend.predict.task import TaskId
 
 _BOM = b"\xef\xbb\xbf"
 _FALLBACK_STEM = "image"

@@ -1,10 +1,12 @@
-"""`--label-config` of the command line: the name of a ready-made label config, or a file. Raises ConfigRefused.
+"""Label configs: the text of one becomes a schema; on the command line a ready-made name, or a file. Raises
+ConfigRefused.
 
 Knows no Label Studio; `default_label_config` is what a command uses when nobody names one.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from backend.errors import ConfigRefused
@@ -14,6 +16,7 @@ from label_config.ready_made import ready_made, ready_made_names
 from label_config.schema import LabelSchema
 
 MAX_FILE_BYTES = 256 * 1024
+MAX_SCHEMAS = 64
 
 
 def read_label_config(name_or_path: str) -> str:
@@ -47,3 +50,12 @@ def parse_or_refuse(xml: str) -> LabelSchema:
         return parse_label_config(xml)
     except UnsupportedConfig as error:
         raise ConfigRefused(f"The label config cannot be pre-filled: {error}") from None
+
+
+@lru_cache(maxsize=MAX_SCHEMAS)
+def schema_of(xml: str) -> LabelSchema:
+    """Parse a project's label config, or remember having done so. Raises ConfigRefused."""
+    try:
+        return parse_label_config(xml)
+    except UnsupportedConfig as error:
+        raise ConfigRefused(str(error)) from None

@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
-from backend.api.requests import TaskId
 from backend.engine.api import Engine
 from backend.engine.messages import Picture, Ready
 from backend.errors import EngineNotReady, ImageError
 from backend.metrics import Metrics
 from backend.predict.spec import Recipe, read_answer
+from backend.predict.task import TaskId
 from label_config.answer import Answer, FieldAnswer
 from label_config.regions import prediction, regions_to_answer, with_ids, without_ids
 from label_config.review import Finding, review

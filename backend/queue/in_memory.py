@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backend.api.requests import TaskId, TaskInput
 from backend.engine.api import Engine
 from backend.engine.messages import Ready
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, ImageError
 from backend.metrics import Metrics
 from backend.predict.predictor import Answerer
 from backend.predict.spec import Recipe
+from backend.predict.task import TaskId, TaskInput
 from label_config.errors import MalformedAnswer
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from backend.api.requests import TaskInput
 from backend.delivery.loop import Delivery
 from backend.delivery.pace import DeliveryLimits
 from backend.engine.api import Engine
@@ -26,6 +25,7 @@ from backend.predict.config_check import CHECK_S
 from backend.predict.options import ProjectBook, default_options
 from backend.predict.predictor import Answerer, Find, Images
 from backend.predict.spec import ModelNames, Recipe, recipe_of
+from backend.predict.task import TaskInput
 from backend.queue.in_memory import PredictionService, ServiceLimits, TaskResult
 from backend.queue.replies import MAX_IN_REPLY, Ask, DurableService
 from backend.queue.worker import Worker, WorkerLimits

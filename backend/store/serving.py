@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from backend.api.requests import schema_of
 from backend.errors import ConfigRefused, StoreUnusable
+from backend.predict.label_configs import schema_of
 from backend.predict.options import ProjectOptions
 from backend.predict.predictor import prediction_of
 from backend.predict.spec import Recipe, recipe_of

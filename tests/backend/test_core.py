@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from backend.api.project_model import ProjectModel
-from backend.api.requests import TaskInput
+from backend.predict.task import TaskInput
 from backend.queue.service import KEEP_S, PRUNE_EVERY_S, DurableCore, Timing
 from backend.settings import load_settings
 from backend.store import Store, WorkState

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from backend.api.requests import TaskInput
 from backend.errors import StoreError
+from backend.predict.task import TaskInput
 from backend.queue.replies import can_be_kept
 from backend.store.serving import FILE_NAME
 from tests.backend.gate import GateEngine

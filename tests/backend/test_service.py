@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from backend.api.requests import TaskInput
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest, Ready
 from backend.errors import EngineDead, EngineNotReady
@@ -14,6 +13,7 @@ from backend.metrics import Metrics
 from backend.predict.options import ProjectOptions
 from backend.predict.predictor import Answerer
 from backend.predict.spec import recipe_of
+from backend.predict.task import TaskInput
 from backend.queue.in_memory import PredictionService, ServiceLimits, TaskResult
 from label_config import parse_label_config
 from tests.backend.serving import ANSWER, CONFIG
