@@ -1,8 +1,8 @@
 """The Label Studio ML protocol over HTTP: /health /setup /predict /webhook /versions; and /status, /metrics, /livez.
 
 Imports no torch: the model lives in the engine's own process, so /health answers at once whatever the model does.
-Handlers raise errors of `backend.errors`; `http.middleware` turns them into answers and logs. Everything slow or large
-is bounded by `Settings` and `http.bodies.BodyLimits`.
+Handlers raise errors of `backend.errors`; `api.middleware` turns them into answers and logs. Everything slow or large
+is bounded by `Settings` and `api.bodies.BodyLimits`.
 
 /webhook is only a hint that something changed: nothing in its body is believed. Label Studio sends it without
 credentials, and `prelabel connect` gives the webhook none, because every member of an organisation may see a webhook's

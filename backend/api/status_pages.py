@@ -1,8 +1,7 @@
 """GET /status and /status.json, POST /status/retry and /status/cancel.
 
-Takes what it needs through `Source`, which `backend.queue.service.Core` fits. The store is asked in a thread. Raises
-what the
-store raises, and Forbidden for a button that was not pressed on our own page; `http.middleware` answers those.
+Takes what it needs through `Source`, which `queue.service.Core` fits. The store is asked in a thread. Raises what the
+store raises, and Forbidden for a button that was not pressed on our own page; `api.middleware` answers those.
 """
 
 from __future__ import annotations

@@ -1,16 +1,12 @@
-"""What a project may change, and what each project has changed.
+"""What a project may change of how it is answered: its extra params.
 
-Label Studio sends the model settings' "extra params" to /setup only, so they are remembered per project, on disk too.
-A label config is never remembered: each /predict brings its own. An unknown key or a bad value is a warning, never an
-error, because a person typed it into a form that shows no errors.
+An unknown key or a bad value is a warning, never an error, because a person typed it into a form that shows no errors.
 """
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import json
-import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -18,11 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from backend.logs import one_line
 from backend.settings import Settings
-from backend.store.state_file import StateFile
-
-log = logging.getLogger(__name__)
-
-MAX_PROJECTS = 1_000
 
 
 class ProjectOptions(BaseModel):
@@ -108,55 +99,3 @@ def _unknown(key: str) -> str:
     close = difflib.get_close_matches(key, ProjectOptions.model_fields, n=1)
     hint = f"did you mean {close[0]}?" if close else "known are " + ", ".join(ProjectOptions.model_fields)
     return f"{one_line(key[:64])}: there is no such extra param; {hint}"
-
-
-class ProjectBook:
-    """Options by project, the least recently used forgotten beyond `max_projects`. Use it from one event loop."""
-
-    def __init__(self, file: StateFile, defaults: ProjectOptions, max_projects: int = MAX_PROJECTS) -> None:
-        self._file = file
-        self._max_projects = max_projects
-        self._defaults = defaults
-        self._changes: dict[str, dict[str, Any]] = {}
-        self._versions: dict[str, str] = {}
-        self._saving = asyncio.Lock()
-        for project, changes in file.load().items():
-            if isinstance(changes, dict):
-                self._changes[project] = changes
-
-    def options(self, project: str) -> ProjectOptions:
-        """What applies to `project`; the defaults if /setup never spoke of it."""
-        return read_options(self._changes.get(project), self._defaults)[0]
-
-    async def remember(self, project: str, extra_params: object) -> list[str]:
-        """Keep the extra params of `project`, on disk if they changed. Returns warnings about them."""
-        options, warnings = read_options(extra_params, self._defaults)
-        for warning in warnings:
-            log.warning("project %s: %s", project, warning)
-        changes = {k: v for k, v in options.model_dump().items() if v != getattr(self._defaults, k)}
-        before = self._changes.pop(project, {})
-        if changes:
-            self._changes[project] = changes
-            while len(self._changes) > self._max_projects:
-                del self._changes[next(iter(self._changes))]
-        if changes != before:
-            await self._save()
-        return warnings
-
-    def note_version(self, project: str, model_version: str) -> None:
-        self._versions.pop(project, None)
-        self._versions[project] = model_version
-        while len(self._versions) > self._max_projects:
-            del self._versions[next(iter(self._versions))]
-
-    def versions(self, project: str | None = None) -> list[str]:
-        """The model versions given out since the start, newest first; of one project if it is named."""
-        chosen = [v for p, v in self._versions.items() if project in (None, "", p, p.partition(".")[0])]
-        return list(dict.fromkeys(reversed(chosen)))
-
-    async def _save(self) -> None:
-        async with self._saving:
-            try:
-                await asyncio.to_thread(self._file.save, dict(self._changes))
-            except OSError as error:
-                log.warning("the projects' extra params could not be saved: %s", error.strerror)

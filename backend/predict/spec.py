@@ -13,10 +13,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest, Picture, Ready, Sampling
 from backend.predict.options import ProjectOptions
-from backend.store.state_file import StateFile
 from label_config.answer import Answer, parse_answer
 from label_config.grammar import MAX_TEXT_CHARS
 from label_config.prompt import PromptOptions, build_instruction
@@ -81,37 +79,6 @@ def read_answer(recipe: Recipe, finished: Finished) -> tuple[Answer, tuple[Findi
     truncated = finished.finish_reason == "length"
     answer = parse_answer(recipe.schema, finished.pieces, finished.probabilities, truncated=truncated)
     return answer, review(recipe.schema, answer, recipe.review_options)
-
-
-class ModelNames:
-    """The loaded model's name, also while it loads: then it is the one that the same settings loaded last time.
-
-    Label Studio compares the version of /setup with those of stored predictions, so it should not change because
-    prelabel was started again.
-    """
-
-    def __init__(self, file: StateFile, model: str, revision: str) -> None:
-        self._file = file
-        self._key = f"{model}@{revision}"
-        self._known: Ready | None = None
-        document = file.load()
-        known = [document.get(key) for key in ("name", "quantisation", "weights_id")]
-        if document.get("settings") == self._key and all(isinstance(value, str) for value in known):
-            self._known = Ready(str(known[0]), str(known[1]), "", 0.0, 0.0, weights_id=str(known[2]))
-        self._fallback = Ready(model.rstrip("/").rpartition("/")[2], "loading", "", 0.0, 0.0)
-
-    def of(self, status: EngineStatus) -> Ready:
-        return status.ready or self._known or self._fallback
-
-    def known(self, status: EngineStatus) -> Ready | None:
-        """As `of`, None before these settings have ever loaded a model."""
-        return status.ready or self._known
-
-    def remember(self, ready: Ready) -> None:
-        """Keep the name for the next start. Raises OSError; call it in a thread."""
-        content = {"name": ready.model_name, "quantisation": ready.quantisation, "weights_id": ready.weights_id}
-        self._known = ready
-        self._file.save({"settings": self._key, **content})
 
 
 def text_max_chars(options: ProjectOptions) -> int:

@@ -1,5 +1,5 @@
-"""Tasks in, predictions out, in memory alone: for requests whose tasks the store cannot keep (`backend.queue.replies` has
-the others), and for label-studio-ml's own servers.
+"""Tasks in, predictions out, in memory alone: for requests whose tasks the store cannot keep (`queue.replies` has the
+others), and for label-studio-ml's own servers.
 
 Every task ends in exactly one TaskResult: a prediction, or a reason. One task's failure never touches its neighbours.
 Work in progress is bounded (`ServiceLimits`); what is unfinished at the deadline is cancelled and says so.

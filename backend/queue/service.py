@@ -1,7 +1,7 @@
 """What lasts between requests: the engine, the pictures, what projects asked for, and the model's name.
 
-One `Core` a process, on one event loop. `backend.api.app` and the plug-in of `backend.api.plugin` are two doors to it. Knows no
-HTTP and imports no torch. `prepare_data_dir` must have run: the state files lie in `settings.data_dir`.
+One `Core` a process, on one event loop. `api.app` and the plug-in, `api.plugin`, are two doors to it. Knows no HTTP and
+imports no torch. `prepare_data_dir` must have run: the state files lie in `settings.data_dir`.
 `DurableCore` also has the store: `prelabel serve` runs it, one process a data folder. label-studio-ml's own servers run
 as many processes as they like, so theirs is without.
 """
@@ -22,11 +22,13 @@ from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.label_studio.predictions import PredictionsClient
 from backend.metrics import Metrics
 from backend.predict.config_check import CHECK_S
-from backend.predict.options import ProjectBook, default_options
+from backend.predict.options import default_options
 from backend.predict.predictor import Answerer, Find, Images
-from backend.predict.spec import ModelNames, Recipe, recipe_of
+from backend.predict.spec import Recipe, recipe_of
 from backend.predict.task import TaskInput
 from backend.queue.in_memory import PredictionService, ServiceLimits, TaskResult
+from backend.queue.model_name import ModelNames
+from backend.queue.projects import ProjectBook
 from backend.queue.replies import MAX_IN_REPLY, Ask, DurableService
 from backend.queue.worker import Worker, WorkerLimits
 from backend.settings import Settings

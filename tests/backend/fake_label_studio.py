@@ -1,4 +1,4 @@
-"""A Label Studio over real HTTP that knows the calls of `backend.label_studio.client`, one user and any number of projects.
+"""A Label Studio over real HTTP that knows the calls of `label_studio.client`, one user and any number of projects.
 
 `refusals` maps (method, path prefix) to the (status, body) to answer instead; `calls` lists what was asked.
 """

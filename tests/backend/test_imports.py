@@ -9,7 +9,7 @@ import pytest
 
 HEAVY = ("torch", "transformers", "bitsandbytes", "ray", "pandas", "label_studio_sdk", "label_studio_ml")
 API = (
-    "backend.api.app", "backend.queue.in_memory", "backend.settings", "backend.predict.options", "backend.api.plugin_runtime",
+    "backend.api.app", "backend.api.plugin_runtime", "backend.queue.service", "backend.predict.options",
     "backend.commands.serve", "backend.cli", "backend.images", "backend.engine.client", "backend.label_studio.client",
     "backend.api.status_pages", "backend.commands.status", "backend.commands.annotate_many", "backend.commands.connect",
 )  # fmt: skip

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from backend.predict.options import ProjectBook, ProjectOptions, read_options
+from backend.predict.options import ProjectOptions, read_options
+from backend.queue.projects import ProjectBook
 from backend.store.state_file import StateFile
 
 DEFAULTS = ProjectOptions()

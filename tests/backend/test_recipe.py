@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Picture
 from backend.predict.options import ProjectOptions
-from backend.predict.spec import ModelNames, recipe_of
+from backend.predict.spec import recipe_of
+from backend.queue.model_name import ModelNames
 from backend.store.state_file import StateFile
 from label_config import answer_grammar, parse_label_config
 from tests.backend.serving import CONFIG
