@@ -1,19 +1,11 @@
-"""What prelabel counts, in Prometheus' terms. One `Metrics` an app, with its own registry.
+"""What prelabel counts, in Prometheus' terms. One `Metrics` an app, with its own registry; `status.gauges` renders it.
 
-Labels have few values (routes, statuses, reasons, states): never a task, a project, an address or a text.
-Nothing here raises.
+Labels have few values (routes, statuses, reasons): never a task, a project, an address or a text. Nothing here raises.
 """
 
 from __future__ import annotations
 
-import math
-from typing import get_args
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-
-from backend.engine.api import EngineState, EngineStatus
-from backend.status.view import StatusView
-from backend.store.types import WorkState
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 PREDICT_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 45.0, 95.0)
 
@@ -33,52 +25,3 @@ class Metrics:
         )
         self.tokens = Counter("prelabel_tokens", "Tokens by kind", ["kind"], registry=self.registry)
         self.webhooks = Counter("prelabel_webhooks", "Webhook calls", ["action"], registry=self.registry)
-        self._queued = Gauge("prelabel_engine_queued", "Requests that wait in the engine", registry=self.registry)
-        self._running = Gauge("prelabel_engine_running", "Requests the engine works on", registry=self.registry)
-        self._restarts = Gauge("prelabel_engine_restarts", "Times the engine was restarted", registry=self.registry)
-        self._steps = Gauge("prelabel_engine_steps", "Decode steps since the model was loaded", registry=self.registry)
-        self._prefills = Gauge(
-            "prelabel_engine_prefills", "Prefills since the model was loaded", registry=self.registry
-        )
-        self._device_s = Gauge(
-            "prelabel_engine_device_seconds", "Time of the device by phase", ["phase"], registry=self.registry
-        )
-        self._memory = Gauge("prelabel_engine_memory_gib", "Peak memory of the device", registry=self.registry)
-        self._state = Gauge("prelabel_engine_state", "1 for the present state", ["state"], registry=self.registry)
-        self._work = Gauge(
-            "prelabel_work", "Tasks in the store by state, over all projects", ["state"], registry=self.registry
-        )
-        self._needs_review = Gauge("prelabel_work_needs_review", "Answers marked for review", registry=self.registry)
-        self._rate = Gauge("prelabel_images_per_second", "Tasks ended in the last minute", registry=self.registry)
-        self._delivered = Gauge("prelabel_delivered", "Predictions that are in Label Studio", registry=self.registry)
-        self._dropped = Gauge(
-            "prelabel_delivery_failures", "Answers Label Studio can never take, since the start", registry=self.registry
-        )
-        self._paused = Gauge(
-            "prelabel_delivery_paused", "1 while Label Studio refuses the API key", registry=self.registry
-        )
-
-    def render(self, status: EngineStatus, view: StatusView | None = None) -> bytes:
-        """The text Prometheus scrapes. Without a `view` (the store cannot be read), its gauges are NaN, not stale."""
-        self._set_view(view)
-        self._queued.set(status.num_queued)
-        self._running.set(status.num_running)
-        self._restarts.set(status.num_restarts)
-        self._steps.set(status.stats.num_steps)
-        self._prefills.set(status.stats.num_prefills)
-        self._device_s.labels("prefill").set(status.stats.prefill_s)
-        self._device_s.labels("decode").set(status.stats.decode_s)
-        self._memory.set(status.stats.memory_gib)
-        for state in get_args(EngineState):
-            self._state.labels(state).set(1 if state == status.state else 0)
-        return generate_latest(self.registry)
-
-    def _set_view(self, view: StatusView | None) -> None:
-        nan = math.nan
-        for state in WorkState:
-            self._work.labels(state.value).set(view.totals.work[state.value] if view else nan)
-        self._needs_review.set(view.totals.num_needs_review if view else nan)
-        self._delivered.set(view.totals.num_delivered if view else nan)
-        self._rate.set(view.speed.images_per_s if view else nan)
-        self._dropped.set(view.delivery.num_dropped if view else nan)
-        self._paused.set((view.delivery.paused_until is not None) if view else nan)

@@ -36,6 +36,7 @@ from backend.predict.predictor import Images
 from backend.queue.in_memory import TaskResult
 from backend.queue.service import DurableCore, Timing
 from backend.settings import Settings
+from backend.status.gauges import Gauges
 from backend.store.state_file import prepare_data_dir
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class Backend:
         self.core = core
         self.parser = BodyParser(body_limits.parse_s)
         self.status = StatusPages(core, changed=self._changed, titles=lambda: core.delivery.titles, clock=core.clock)
+        self._gauges = Gauges(core.metrics.registry)
         self._reader = BodyReader(body_limits)
         self._num_predicts = 0
 
@@ -129,7 +131,7 @@ class Backend:
 
     async def metrics_text(self, request: Request) -> Response:
         view = await self.status.view_or_none()
-        text = await asyncio.to_thread(self.core.metrics.render, self.core.engine.status, view)
+        text = await asyncio.to_thread(self._gauges.render, self.core.engine.status, view)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def versions(self, request: Request) -> Response:

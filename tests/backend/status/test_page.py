@@ -17,7 +17,7 @@ from backend.engine.api import EngineState
 from backend.errors import ImageErrorKind
 from backend.pages.markup import Markup, join, tag
 from backend.pages.words import REASONS, STAGES, TEXTS, Language, Words
-from backend.queue.in_memory import REASONS as WORK_REASONS
+from backend.predict.predict_one import REASONS as WORK_REASONS
 from backend.status.page import render, render_live, security_headers
 from backend.status.view import StatusView, make_view
 from backend.store import Store
@@ -119,6 +119,14 @@ def test_every_reason_and_state_has_words() -> None:
     )
     assert known | {"crashed", "internal", "deadline", "model_changed"} <= set(REASONS)
     assert {f"state.{state}" for state in get_args(EngineState)} <= set(TEXTS)
+
+
+def test_every_text_is_used() -> None:
+    backend = Path(__file__).parents[3] / "backend"
+    rooms = ("pages", "status", "api", "commands")
+    code = "".join(path.read_text("utf-8") for room in rooms for path in (backend / room).glob("*.py"))
+    unused = {key for key in TEXTS if code.count(f'"{key}"') < 2 and not key.startswith("state.")}
+    assert not unused
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from backend.api.status_pages import StatusPages, chosen_language
 from backend.delivery.loop import DeliveryStatus
 from backend.engine.api import EngineStatus
 from backend.metrics import Metrics
+from backend.status.gauges import Gauges
 from backend.store import WorkState
 from tests.backend.status.rig import HOSTILE, NOW, BusyStore, Site, finished, queued, status_site
 
@@ -184,7 +185,7 @@ def test_the_language_is_asked_for_or_preferred(asked: str | None, accept: str, 
 
 
 async def _rendered(pages: StatusPages, status: EngineStatus) -> str:
-    return Metrics().render(status, await pages.view_or_none()).decode()
+    return Gauges(Metrics().registry).render(status, await pages.view_or_none()).decode()
 
 
 def test_the_gauges_tell_all_projects_together(site: Site) -> None:
