@@ -14,27 +14,30 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from backend.delivery.loop import Delivery
 from backend.delivery.pace import DeliveryLimits
+from backend.delivery.store import Work
 from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.label_studio.predictions import PredictionsClient
 from backend.metrics import Metrics
 from backend.predict.config_check import CHECK_S
 from backend.predict.options import default_options
-from backend.predict.predictor import Answerer, Find, Images
+from backend.predict.predictor import Answerer, Find, Images, prediction_of
 from backend.predict.spec import Recipe, recipe_of
 from backend.predict.task import TaskInput
 from backend.queue.in_memory import PredictionService, ServiceLimits, TaskResult
 from backend.queue.model_name import ModelNames
 from backend.queue.projects import ProjectBook
+from backend.queue.recipes import recipe_in
 from backend.queue.replies import MAX_IN_REPLY, Ask, DurableService
 from backend.queue.worker import Worker, WorkerLimits
 from backend.settings import Settings
 from backend.store import Store
 from backend.store.calls import StoreCalls
-from backend.store.serving import open_store, prediction_for, recipe_in
+from backend.store.serving import open_store
 from backend.store.state_file import StateFile
 from label_config.schema import LabelSchema
 
@@ -134,7 +137,7 @@ class DurableCore(Core):
             return PredictionsClient(url, key, extra_ca_file=settings.extra_ca_file)
 
         self.delivery = Delivery(
-            self.store, connect if url and key else None, prediction_for, limits=self.timing.delivery, clock=self.clock
+            self.store, connect if url and key else None, _prediction, limits=self.timing.delivery, clock=self.clock
         )
         self.worker = Worker(
             self.store,
@@ -220,3 +223,8 @@ class DurableCore(Core):
             except Exception:  # a job's border: without it the file would grow for ever
                 log.exception("old work could not be forgotten")
             await asyncio.sleep(PRUNE_EVERY_S)
+
+
+def _prediction(work: Work, content: str) -> dict[str, Any]:
+    """What the delivery sends: the same, to the region ids, as a reply would have held. Raises ValueError."""
+    return prediction_of(content, work.task_id)

@@ -1,4 +1,4 @@
-"""What goes into the store, read back: the store itself at the start, recipes, and predictions for the delivery.
+"""The store of the one process that serves a data folder: opened, locked, and what was under way queued again.
 
 Blocking. Raises StoreError.
 """
@@ -9,16 +9,9 @@ import fcntl
 import logging
 import os
 from pathlib import Path
-from typing import Any, Protocol
 
-from pydantic import ValidationError
-
-from backend.errors import ConfigRefused, StoreUnusable
-from backend.predict.label_configs import schema_of
-from backend.predict.options import ProjectOptions
-from backend.predict.predictor import prediction_of
-from backend.predict.spec import Recipe, recipe_of
-from backend.store import RecipeRecord, Store
+from backend.errors import StoreUnusable
+from backend.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -71,29 +64,3 @@ def _lock(data_dir: Path) -> int:
             f"{data_dir} is served by another prelabel. Stop that one, or set PRELABEL_DATA_DIR to another folder."
         ) from None
     return lock
-
-
-class Recipes(Protocol):
-    def recipe(self, fingerprint: str) -> RecipeRecord | None: ...
-
-
-def recipe_in(store: Recipes, fingerprint: str, image_tokens: int) -> Recipe | None:
-    """The recipe as this version of prelabel understands it; None if it is not known or not understood any more."""
-    record = store.recipe(fingerprint)
-    if record is None:
-        return None
-    try:
-        options = ProjectOptions.model_validate_json(record.options)
-        return recipe_of(schema_of(record.label_config), options, image_tokens)
-    except (ValidationError, ConfigRefused):
-        return None
-
-
-class Deliverable(Protocol):
-    @property
-    def task_id(self) -> int | str: ...
-
-
-def prediction_for(work: Deliverable, content: str) -> dict[str, Any]:
-    """The prediction the delivery sends: the same, to the region ids, as a reply would have held. Raises ValueError."""
-    return prediction_of(content, work.task_id)

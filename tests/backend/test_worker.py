@@ -18,12 +18,12 @@ from backend.metrics import Metrics
 from backend.predict.options import ProjectOptions
 from backend.predict.predictor import Answerer
 from backend.predict.spec import recipe_of
+from backend.queue.recipes import recipe_in
 from backend.queue.task_jobs import JobLimits
 from backend.queue.waiting import Batch, Outcome
 from backend.queue.worker import Worker, WorkerLimits
 from backend.store import NewWork, RecipeRecord, Store, WorkState
 from backend.store.calls import StoreCalls
-from backend.store.serving import recipe_in
 from backend.store.types import ProjectSummary
 from label_config import parse_label_config
 from tests.backend.gate import GateEngine
