@@ -13,7 +13,6 @@ from backend.bulk.ledger import failed_path
 from backend.bulk.lists import is_url
 from backend.bulk.sources import check_sources, is_list
 from backend.errors import UsageError
-from backend.ray.cluster import require_ray
 
 EngineKind = Literal["local", "ray"]
 
@@ -84,10 +83,8 @@ def check_options(options: BulkOptions) -> None:
         raise UsageError("--image-root-url is for --label-studio-tasks, which is not given.")
     if options.ray_address is not None and options.engine != "ray":
         raise UsageError("--ray-address is for --engine ray, which is not given.")
-    if options.engine == "ray":
-        if options.dry_run or options.output is None:
-            raise UsageError("--dry-run measures this machine's own engine: leave out --engine ray.")
-        require_ray()
+    if options.engine == "ray" and (options.dry_run or options.output is None):
+        raise UsageError("--dry-run measures this machine's own engine: leave out --engine ray.")
     if exports.parquet is not None:
         require_pyarrow()
     _check_files(options)

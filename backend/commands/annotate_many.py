@@ -30,6 +30,7 @@ from backend.bulk.summary import RunState, Summary, summary_table
 from backend.errors import OutputError, PrelabelError, UsageError
 from backend.logs import configure_logging, one_line, shown_error
 from backend.ray.bulk.run import run_ray
+from backend.ray.cluster import require_ray
 from backend.settings import Settings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -43,6 +44,8 @@ def annotate_many(settings: Settings, options: BulkOptions) -> int:
         settings = settings.model_copy(update={"log_level": "WARNING"})
     configure_logging(settings.log_level)
     check_options(options)
+    if options.engine == "ray":
+        require_ray()
     config = label_config_called(options.label_config) if options.label_config else None
     for warning in config.schema.warnings if config else ():
         _say(warning)
