@@ -15,13 +15,14 @@ from backend.bulk.answers import Answers
 from backend.bulk.items import Item
 from backend.bulk.outcomes import Failure, Outcome, Record
 from backend.engine.api import Engine
-from backend.errors import EngineBusy, EngineDead, EngineNotReady, ImageError
+from backend.errors import EngineNotReady
 from backend.images import ImageFetcher
 from backend.metrics import Metrics
+from backend.predict import predict_one as predict
+from backend.predict.predict_one import predict_one
 from backend.predict.predictor import Answered, Answerer, FetchedImage, answer_of
 from backend.predict.record import make_record
 from backend.predict.spec import Recipe
-from backend.queue.in_memory import REASONS
 
 log = logging.getLogger(__name__)
 
@@ -51,21 +52,25 @@ class LocalAnnotator:
         self._downloads = asyncio.Semaphore(MAX_DOWNLOADS)
 
     async def annotate(self, item: Item) -> Outcome:
+        made: Answered | predict.Failure
         try:
-            fetched = await self._fetch(item)
-            answered = await self._answer(fetched)
-            return self._record(item, answered)
-        except ImageError as error:
-            return Failure.of(item, f"image_{error.kind}", str(error))
-        except EngineDead as error:
-            if self._engine.status.state in ("failed", "stopped"):
-                raise
-            return Failure.of(item, REASONS[EngineDead], str(error))
-        except tuple(REASONS) as error:
-            return Failure.of(item, REASONS[type(error)], str(error))
-        except Exception:  # a job's border: this picture fails, its neighbours go on
-            log.exception("%s failed", item.found.image)
-            return Failure.of(item, "internal", "a fault in prelabel; its log says more")
+            made = await predict_one(
+                self._answerer,
+                self._recipe,
+                lambda: self._fetch(item),
+                self._ready,
+                name=item.found.image,
+                busy_s=BUSY_WAIT_S,
+            )
+        except EngineNotReady as error:
+            made = predict.Failure(predict.REASONS[EngineNotReady], str(error))
+        if isinstance(made, Answered):
+            try:
+                return self._record(item, made)
+            except Exception:
+                log.exception("no record could be made of %s", item.found.image)
+                made = predict.INTERNAL
+        return Failure.of(item, made.reason, made.message)
 
     async def _fetch(self, item: Item) -> FetchedImage:
         found = item.found
@@ -77,14 +82,9 @@ class LocalAnnotator:
                 return await self._images.fetch(found.location, timeout_s=FETCH_S)
             return await self._answerer.fetch(self._recipe, found.location or None, found.task_id, FETCH_S)
 
-    async def _answer(self, fetched: FetchedImage) -> Answered:
-        while True:
-            try:
-                return await self._answerer.answer(self._recipe, fetched, interactive=False)
-            except EngineNotReady:
-                await self._engine.wait_ready(READY_S)  # it is being started again
-            except EngineBusy:
-                await asyncio.sleep(BUSY_WAIT_S)
+    async def _ready(self) -> None:
+        if self._engine.status.ready is None:  # it is being started again
+            await self._engine.wait_ready(READY_S)
 
     def _record(self, item: Item, answered: Answered) -> Record:
         recipe = self._recipe

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
-from backend.engine.api import Engine
+from backend.engine.api import Engine, EngineStatus
 from backend.engine.messages import Picture, Ready
 from backend.errors import EngineNotReady, ImageError
 from backend.metrics import Metrics
@@ -135,6 +135,10 @@ class Answerer:
         self._find = find or _find_nothing
         self._flights: dict[str, _Flight] = {}
         self._recent: OrderedDict[str, Answered] = OrderedDict()
+
+    @property
+    def engine_status(self) -> EngineStatus:
+        return self._engine.status
 
     async def fetch(
         self, recipe: Recipe, url: str | None, task_id: TaskId, timeout_s: float, *, interactive: bool = False

@@ -11,23 +11,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from backend.engine.api import Engine
 from backend.engine.messages import Ready
-from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, ImageError
+from backend.errors import EngineDead, EngineNotReady, StoreError
 from backend.metrics import Metrics
-from backend.predict.predictor import Answerer
+from backend.predict.predict_one import INTERNAL, REASONS, Failure, predict_one
+from backend.predict.predictor import Answered, Answerer, FetchedImage
 from backend.predict.spec import Recipe
 from backend.predict.task import TaskId, TaskInput
-from label_config.errors import MalformedAnswer
 
 log = logging.getLogger(__name__)
 
 MAX_LOGGED_FAILURES = 50
-BUSY_WAIT_S = 0.2
 LATE = "prelabel answered before this task's turn; ask again for the rest"
 
 
@@ -113,27 +112,29 @@ class PredictionService:
                 results[index] = await self._answer(task, recipe, deadline, interactive)
 
     async def _answer(self, task: TaskInput, recipe: Recipe, deadline: float, interactive: bool) -> TaskResult:
-        try:
-            made = await self._predict_one(task, recipe, deadline, interactive)
-            return TaskResult(task.id, made)
-        except ImageError as error:
-            return TaskResult(task.id, None, f"image_{error.kind}", str(error))
-        except (EngineBusy, EngineDead, GenerationFailed, Cancelled, MalformedAnswer) as error:
-            return TaskResult(task.id, None, REASONS[type(error)], str(error))
-        except Exception:  # a job's border: this task fails, its neighbours go on
-            log.exception("task %s failed", task.id)
-            return TaskResult(task.id, None, "internal", "a fault in prelabel; its log says more")
+        def fetch() -> Awaitable[FetchedImage]:
+            left_s = self._left_s(deadline)
+            return self._answerer.fetch(recipe, task.image_url, task.id, left_s, interactive=interactive)
 
-    async def _predict_one(self, task: TaskInput, recipe: Recipe, deadline: float, interactive: bool) -> dict[str, Any]:
-        await self.wait_ready(deadline)  # no picture is fetched for an engine that may never ask for it
-        left_s = self._left_s(deadline)
-        fetched = await self._answerer.fetch(recipe, task.image_url, task.id, left_s, interactive=interactive)
-        while True:  # the engine may be busy or restarting; the deadline cancels this
-            await self.wait_ready(deadline)
+        made: Answered | Failure
+        try:
+            made = await predict_one(
+                self._answerer,
+                recipe,
+                fetch,
+                lambda: self.wait_ready(deadline),
+                name=f"task {task.id}",
+                interactive=interactive,
+            )
+        except (EngineNotReady, EngineDead, StoreError) as error:
+            made = Failure(REASONS.get(type(error), "store"), str(error))
+        if isinstance(made, Answered):
             try:
-                return (await self._answerer.answer(recipe, fetched, interactive=interactive)).prediction(task.id)
-            except EngineBusy:
-                await asyncio.sleep(BUSY_WAIT_S)
+                return TaskResult(task.id, made.prediction(task.id))
+            except ValueError:
+                log.exception("the answer stored for task %s cannot be read", task.id)
+                made = INTERNAL
+        return TaskResult(task.id, None, made.reason, made.message)
 
     async def wait_ready(self, deadline: float) -> Ready:
         """Wait for the model until the deadline; only briefly while it is downloaded, which takes longer anyway."""
@@ -162,13 +163,3 @@ class PredictionService:
 
     def _left_s(self, deadline: float) -> float:
         return max(0.001, deadline - asyncio.get_running_loop().time())
-
-
-REASONS: dict[type[Exception], str] = {
-    EngineBusy: "engine_busy",
-    EngineNotReady: "engine_not_ready",
-    EngineDead: "engine_dead",
-    GenerationFailed: "generation_failed",
-    Cancelled: "cancelled",
-    MalformedAnswer: "malformed_answer",
-}

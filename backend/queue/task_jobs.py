@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
 from backend import logs
 from backend.engine.api import Engine
-from backend.errors import EngineBusy, EngineDead, EngineNotReady, ImageError, StoreError
-from backend.predict.predictor import Answered, Answerer
+from backend.engine.messages import Ready
+from backend.errors import EngineDead, EngineNotReady, StoreError
+from backend.predict.predict_one import INTERNAL, Failure, predict_one
+from backend.predict.predictor import Answered, Answerer, FetchedImage
 from backend.predict.spec import Recipe
 from backend.queue.held_addresses import HeldAddresses, is_withheld
-from backend.queue.in_memory import REASONS
 from backend.queue.waiting import ANSWERED, Outcome
 from backend.store.calls import StoreCalls
 from backend.store.types import StoredAnswer, Work, WorkState
@@ -59,12 +60,6 @@ class JobLimits:
     busy_s: float = 0.2
     retry_s: float = 0.5
     max_retry_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    reason: str
-    message: str
 
 
 class _TryAgain(Exception):
@@ -107,49 +102,49 @@ class TaskJobs:
             self.addresses.forget(work.id)
         return outcome
 
-    async def _result(self, work: Work) -> Answered | _Failure:
+    async def _result(self, work: Work) -> Answered | Failure:
         """Raises _TryAgain."""
         try:
             return await self._answer(work)
-        except ImageError as error:
-            return _Failure(f"image_{error.kind}", str(error))
-        except (EngineNotReady, StoreError) as error:
+        except (EngineNotReady, EngineDead, StoreError) as error:
             raise _TryAgain from error
-        except EngineDead as error:
-            if self._engine.status.state in ("failed", "stopped"):
-                raise _TryAgain from error  # it died, but not of this task alone
-            return _Failure("engine_dead", str(error))
-        except tuple(REASONS) as error:
-            return _Failure(REASONS[type(error)], str(error))
-        except Exception:  # a job's border: this task fails, its neighbours go on
+        except Exception:
             log.exception("task %s failed", work.task_id)
-            return _Failure("internal", "a fault in prelabel; its log says more")
+            return INTERNAL
 
-    async def _answer(self, work: Work) -> Answered | _Failure:
+    async def _answer(self, work: Work) -> Answered | Failure:
         recipe = await self._calls.run(lambda: self._recipe_of(work.recipe))
+        ready = await self._ready()
+        if recipe is None or recipe.version(ready) != work.model_version:
+            return Failure("model_changed", "ask again: the model or its settings changed since this was asked for")
+        url = self.addresses.whole(work.id, work.image_url)
+        if is_withheld(url):
+            return Failure("address_withheld", NOT_ON_DISK)
+
+        def fetch() -> Awaitable[FetchedImage]:
+            return self._answerer.fetch(recipe, url, work.task_id, self._limits.fetch_s, interactive=work.interactive)
+
+        return await predict_one(
+            self._answerer,
+            recipe,
+            fetch,
+            self._ready,
+            name=f"task {work.task_id}",
+            interactive=work.interactive,
+            busy_s=self._limits.busy_s,
+        )
+
+    async def _ready(self) -> Ready:
+        """A row of work waits in the store, not here: raises EngineNotReady at once."""
         ready = self._engine.status.ready
         if ready is None:
             raise EngineNotReady("the model is not ready yet")
-        if recipe is None or recipe.version(ready) != work.model_version:
-            return _Failure("model_changed", "ask again: the model or its settings changed since this was asked for")
-        url = self.addresses.whole(work.id, work.image_url)
-        if is_withheld(url):
-            return _Failure("address_withheld", NOT_ON_DISK)
-        fetched = await self._answerer.fetch(
-            recipe, url, work.task_id, self._limits.fetch_s, interactive=work.interactive
-        )
-        while True:
-            try:
-                return await self._answerer.answer(recipe, fetched, interactive=work.interactive)
-            except EngineNotReady:
-                raise
-            except EngineBusy:
-                await asyncio.sleep(self._limits.busy_s)
+        return ready
 
-    async def _settle(self, work: Work, result: Answered | _Failure) -> Outcome | None:
+    async def _settle(self, work: Work, result: Answered | Failure) -> Outcome | None:
         """None: the task has another picture by now, and waits for its turn with that one."""
         image = work.image_hash
-        if isinstance(result, _Failure):
+        if isinstance(result, Failure):
             message = logs.one_line(logs.redact(result.message))
             failed = await self._write(
                 lambda: self._store.fail(work.id, result.reason, message, self._clock(), image_hash=image)

@@ -1,0 +1,87 @@
+"""One picture to an answer, or to a failure with a reason: fetch it, wait for the engine, ask, name what went wrong.
+
+Written once, for the queue, for requests in memory and for bulk runs; they differ in how they fetch and how they wait.
+A failure belongs to its picture and never touches its neighbours. Raised is only what concerns every picture:
+EngineNotReady where `wait_ready` gives up, EngineDead when there will be no engine any more, StoreError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from backend.engine.api import EngineStatus
+from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, ImageError, StoreError
+from backend.predict.predictor import Answered, Answerer, FetchedImage
+from backend.predict.spec import Recipe
+from label_config.errors import MalformedAnswer
+
+log = logging.getLogger(__name__)
+
+BUSY_WAIT_S = 0.2
+REASONS: dict[type[Exception], str] = {
+    EngineBusy: "engine_busy",
+    EngineNotReady: "engine_not_ready",
+    EngineDead: "engine_dead",
+    GenerationFailed: "generation_failed",
+    Cancelled: "cancelled",
+    MalformedAnswer: "malformed_answer",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`reason` is a short word, `message` a sentence, safe to show but for the secrets an address may hold."""
+
+    reason: str
+    message: str
+
+
+INTERNAL = Failure("internal", "a fault in prelabel; its log says more")
+"""For a job's border: this picture fails, its neighbours go on. The log has the exception."""
+
+
+async def predict_one(
+    answerer: Answerer,
+    recipe: Recipe,
+    fetch: Callable[[], Awaitable[FetchedImage]],
+    wait_ready: Callable[[], Awaitable[object]],
+    *,
+    name: str,
+    interactive: bool = False,
+    busy_s: float = BUSY_WAIT_S,
+) -> Answered | Failure:
+    """`wait_ready` returns when the engine can be asked; no picture is fetched before. `name` is for the log.
+
+    Cancelled, it cancels what it waits for.
+    """
+    try:
+        await wait_ready()
+        fetched = await fetch()
+        while True:
+            try:
+                return await answerer.answer(recipe, fetched, interactive=interactive)
+            except EngineNotReady:  # it is being started again
+                await wait_ready()
+            except EngineBusy:
+                await asyncio.sleep(busy_s)
+    except ImageError as error:
+        return Failure(f"image_{error.kind}", str(error))
+    except (EngineNotReady, StoreError):
+        raise
+    except EngineDead as error:
+        if is_gone(answerer.engine_status):
+            raise  # it died, but not of this picture alone
+        return Failure(REASONS[EngineDead], str(error))
+    except tuple(REASONS) as error:
+        return Failure(REASONS[type(error)], str(error))
+    except Exception:
+        log.exception("%s failed", name)
+        return INTERNAL
+
+
+def is_gone(status: EngineStatus) -> bool:
+    """There will be no engine any more."""
+    return status.state in ("failed", "stopped")
