@@ -22,7 +22,8 @@ from backend.bulk.exports.records import answer_in, read_records
 from backend.bulk.files import json_line, replaced
 from backend.bulk.items import digest, identity_of
 from backend.bulk.lists import found_in_task, is_url, read_tasks
-from backend.errors import OutputError, UsageError
+from backend.errors import UsageError
+from backend.label_studio.validation import prediction_check
 from label_config.prompt import Language
 from label_config.regions import prediction
 from label_config.schema import LabelSchema
@@ -158,9 +159,7 @@ def _predictions(
     schema: LabelSchema, label_config: str, language: Language
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """What it makes is what Label Studio takes, or it raises OutputError."""
-    from label_studio_sdk.label_interface.interface import LabelInterface  # takes a second
-
-    interface = LabelInterface(label_config)
+    check = prediction_check(label_config)
 
     def made(record: dict[str, Any]) -> dict[str, Any]:
         answer, findings = answer_in(record, schema)
@@ -168,8 +167,7 @@ def _predictions(
         task = f"{record['task_id']}:" if "task_id" in record else ""
         seed = f"{task}{record['image']}:{version}"
         result = prediction(schema, answer, findings, version, seed, language=language)
-        if errors := interface.validate_prediction(result, return_errors=True):  # type: ignore[no-untyped-call]
-            raise OutputError(f"The record {record['image_id']} does not fit the label config: {errors[0]}")
+        check(result, record["image_id"])
         return result
 
     return made
