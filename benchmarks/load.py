@@ -6,6 +6,7 @@ interactive  one task alone, and beside a bulk of 10,000
 projects     20 projects with different label configs at once
 overload     500 predicts at once: who gets a 503, how soon, and what it leaves behind
 store        the SQLite store with a million rows
+throughput   tasks through HTTP and the store with an engine that answers at once
 
 Each prints its figures beside their limits. With --check the command exits 1 if one does not hold.
 """
@@ -21,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load_scenes import health, interactive, overload, projects, store
+from benchmarks.load_scenes import health, interactive, overload, projects, store, throughput
 from benchmarks.load_scenes.figures import SceneReport, load_average
 from benchmarks.report import hardware, write_json
 
@@ -32,6 +33,7 @@ SCENES: dict[str, Scene] = {
     "projects": projects.run,
     "overload": overload.run,
     "store": store.run,
+    "throughput": throughput.run,
 }
 
 
