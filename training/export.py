@@ -18,7 +18,7 @@ from torch import Tensor
 from model_loader.chat import END_OF_TEXT, TURN_END, special_id
 from training import geometry
 from training.dataset import enlarge
-from training.rules import CLASS_NAMES
+from training.rules import CLASS_NAMES, LABELS
 
 NUM_PICTURES_PER_CLASS = 3
 
@@ -62,7 +62,7 @@ def save_checkpoint(model: Any, tokenizer: Any, weights: dict[str, Tensor], fold
 
 
 def write_pictures(pictures: NDArray[np.uint8], classes: NDArray[np.int64], folder: Path) -> None:
-    """Write the first three test pictures of each class as 224x224 PNGs, and labels.json with their classes.
+    """Write the first three test pictures of each class as 224x224 PNGs, and labels.json: class and category of each.
 
     A rule that looks at no prediction, so that the pictures show what the model gets wrong too.
     """
@@ -73,5 +73,6 @@ def write_pictures(pictures: NDArray[np.uint8], classes: NDArray[np.int64], fold
             slug = class_name.lower().replace("/", "-").replace(" ", "-")
             name = f"{slug}-{index:05d}.png"
             enlarge(pictures[index]).save(folder / name, optimize=True)
-            truth[name] = {"class": class_index, "name": class_name, "test_index": index}
-    (folder / "labels.json").write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8")
+            category = LABELS["zh"][class_index].category[-1]
+            truth[name] = {"class": class_index, "name": class_name, "test_index": index, "category": category}
+    (folder / "labels.json").write_text(json.dumps(truth, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -28,7 +28,6 @@ from backend.commands.demo.local_label_studio import LocalLabelStudio, find_labe
 from backend.commands.demo.report import read_filled_tasks, report
 from backend.label_studio.client import LabelStudioClient
 from backend.predict.label_configs import parse_or_refuse, read_label_config
-from training.rules import LABELS
 
 CONFIG = "garments.zh"
 TITLE = "prelabel demo"
@@ -95,7 +94,7 @@ def _run(
 def _true_categories() -> dict[str, str]:
     """The leaf of each bundled picture's category: what Fashion-MNIST says it shows, in the words of the config."""
     known = json.loads((PICTURES / "labels.json").read_text(encoding="utf-8"))
-    return {file: LABELS["zh"][entry["class"]].category[-1] for file, entry in known.items()}
+    return {file: entry["category"] for file, entry in known.items()}
 
 
 def _watch(processes: tuple[BackgroundProcess, ...]) -> None:
