@@ -130,7 +130,7 @@ class DurableCore(Core):
         self.timing = timing or Timing()
         self.clock = self.timing.clock
         self.store: Store = open_store(settings.data_dir, self.clock())
-        self._calls = StoreCalls()
+        self._calls = StoreCalls(self.store)
         url, key = settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
 
         def connect() -> PredictionsClient:
@@ -206,7 +206,7 @@ class DurableCore(Core):
 
     async def _find(self, key: str) -> str | None:
         try:
-            found = await self._calls.run(lambda: self.store.answer(key))
+            found = await self._calls.short(lambda: self.store.answer(key))
         except StoreError as error:
             self._calls.complain(error)
             return None

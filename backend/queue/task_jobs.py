@@ -169,7 +169,7 @@ class TaskJobs:
         wait_s = self._limits.retry_s
         while True:
             try:
-                return await self._calls.run(call)
+                return await self._calls.short(call)
             except StoreError as error:
                 self._calls.complain(error)
             await asyncio.sleep(wait_s)

@@ -221,7 +221,7 @@ class Worker:
         room = max(room, min(len(urgent), limits.max_running + limits.max_urgent - len(self._jobs)))
         if room <= 0 or self._stopping:
             return
-        for work in await self._calls.run(lambda: self._store.claim(room, self._clock())):
+        for work in await self._calls.short(lambda: self._store.claim(room, self._clock())):
             urgent.discard(work.id)
             job = asyncio.create_task(self._job(work))
             self._jobs[work.id] = job, work

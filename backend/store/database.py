@@ -1,7 +1,8 @@
 """Connections to one SQLite file in WAL mode: one that writes, under a lock, and a few that read beside it.
 
-Every write is one short BEGIN IMMEDIATE transaction: it happened as a whole or not at all. A commit is on disk when it
-returns (synchronous=FULL), because what Label Studio was told must not be forgotten in a power cut. Knows no table.
+Every write is one short BEGIN IMMEDIATE transaction, or a savepoint in one that several writes share: it happened as a
+whole or not at all. A commit is on disk when it returns (synchronous=FULL), because what Label Studio was told must not
+be forgotten in a power cut. Knows no table.
 Raises StoreBusy, StoreFull, StoreUnusable (damaged) or StoreError; a bug in a statement stays a sqlite3 error.
 Not covered: network file systems, where WAL does not work.
 """
@@ -78,6 +79,15 @@ def translated(path: Path) -> Iterator[None]:
         raise
 
 
+class _Shared(threading.local):
+    """What one thread's writes share: see `Database.together`."""
+
+    is_open = False
+    begun = False
+    num_writes = 0
+    error: Exception | None = None
+
+
 class Database:
     """Thread-safe. Making one raises sqlite3.Error; `read` and `write` raise StoreError."""
 
@@ -89,6 +99,7 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._idle_lock = threading.Lock()
         self._places = threading.BoundedSemaphore(MAX_READERS)
+        self._shared = _Shared()
         self._writer = self._connect()
 
     def _connect(self) -> sqlite3.Connection:
@@ -114,6 +125,10 @@ class Database:
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction: committed at the end of the block, rolled back whole if anything is raised."""
+        if self._shared.is_open:
+            with self._sharing():
+                yield self._writer
+            return
         with self._writing():
             with translated(self.path):
                 self._writer.execute("BEGIN IMMEDIATE")
@@ -127,15 +142,78 @@ class Database:
             faults.hit("after_commit")
 
     @contextlib.contextmanager
+    def together(self) -> Iterator[Callable[[], int]]:
+        """What this thread writes in the block becomes one transaction, begun by its first write.
+
+        A write that raises is rolled back alone. What is yielded tells how many writes there were so far. The end of
+        the block raises StoreError when nothing of them could be committed.
+        """
+        shared = self._shared
+        shared.is_open, shared.begun, shared.num_writes, shared.error = True, False, 0, None
+        try:
+            yield lambda: shared.num_writes
+            if shared.error is not None:
+                raise shared.error
+            if shared.begun:
+                with translated(self.path):
+                    faults.hit("before_commit")
+                    self._writer.execute("COMMIT")
+        except BaseException:
+            if shared.begun:
+                self._roll_back()
+            raise
+        finally:
+            shared.is_open = False
+            if shared.begun:
+                self._lock.release()
+        if shared.begun:
+            faults.hit("after_commit")
+
+    @contextlib.contextmanager
+    def _sharing(self) -> Iterator[None]:
+        """One of the writes of `together`. Once one has lost the whole transaction, or could not begin it, so have the
+        others: they raise the same error at once."""
+        shared = self._shared
+        shared.num_writes += 1
+        if shared.error is not None:
+            raise shared.error
+        try:
+            with translated(self.path):
+                if not shared.begun:
+                    self._take_lock()
+                    shared.begun = True
+                    self._writer.execute("BEGIN IMMEDIATE")
+                self._writer.execute("SAVEPOINT one")
+                try:
+                    yield
+                except BaseException:
+                    if self._writer.in_transaction:
+                        self._writer.execute("ROLLBACK TO one")
+                        self._writer.execute("RELEASE one")
+                    raise
+                self._writer.execute("RELEASE one")
+        except Exception as error:
+            if not self._writer.in_transaction:
+                shared.error = error
+            raise
+
+    @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
+        self._take_lock()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _take_lock(self) -> None:
         wait_s = 2 * self._options.busy_timeout_s
         if not self._lock.acquire(timeout=wait_s):
             raise StoreBusy(f"{self.path} has had a long write for {wait_s:g} s. Try again.")
         try:
             self._require_open()
-            yield
-        finally:
+        except BaseException:
             self._lock.release()
+            raise
 
     def give_back_pages(self) -> None:
         """Return pages that hold nothing to the file system, a few thousand at a time."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,14 @@ from backend.store.opening import open_beside, open_database
 from backend.store.types import NewWork, ProjectSummary, RecipeRecord, StoredAnswer, Work
 
 MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a call ended: with a result, or with what it raised."""
+
+    result: object = None
+    error: Exception | None = None
 
 
 class Store:
@@ -49,6 +58,27 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def together(self, calls: Sequence[Callable[[], object]]) -> list[Ended]:
+        """Run `calls` of this store, one after the other; what they write is one transaction. How each ended, in order.
+
+        A call that raises has changed nothing and costs the others nothing. Where the transaction as a whole is lost,
+        all those that wrote end with its error.
+        """
+        ended: list[Ended] = []
+        wrote: list[bool] = []
+        try:
+            with self._database.together() as num_writes:
+                for call in calls:
+                    before = num_writes()
+                    try:
+                        ended.append(Ended(call()))
+                    except Exception as error:
+                        ended.append(Ended(error=error))
+                    wrote.append(num_writes() > before)
+        except Exception as error:
+            return [Ended(error=error) if was_write else one for one, was_write in zip(ended, wrote, strict=True)]
+        return ended
 
     def save_recipe(self, record: RecipeRecord, now: float) -> None:
         with self._database.write() as connection:

@@ -82,7 +82,7 @@ class Rig:
         self.store: Any = store if isinstance(store, Watched) else Watched(store)
         self.engine = engine
         self.images = FakeImages()
-        self.calls = StoreCalls()
+        self.calls = StoreCalls(store)
         metrics = Metrics()
         answerer = Answerer(engine, self.images, metrics, self._find)
         self.worker = Worker(
