@@ -1,1 +1,1 @@
-"""What the status page and the report are made of: words, markup, style. Knows no data types."""
+"""What the status page and the report are made of: templates, style, script and words. Knows no data types."""

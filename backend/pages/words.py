@@ -213,3 +213,12 @@ class Words:
 
 def number(value: float, decimals: int = 0) -> str:
     return f"{value:,.{decimals}f}"
+
+
+def percent(share: float) -> str:
+    """`12.3%`; a share that is not nothing never reads 0.0%, one that is not all never 100.0%."""
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= share < 1:
+        return ">99.9%"
+    return "100%" if share == 1 else "0%" if share == 0 else f"{share:.1%}"

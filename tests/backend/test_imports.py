@@ -14,7 +14,7 @@ API = (
     "backend.api.status_pages", "backend.commands.status", "backend.commands.annotate_many", "backend.commands.connect",
 )  # fmt: skip
 TORCH = ("torch", "transformers", "bitsandbytes")
-SERVER = ("fastapi", "httpx", "pydantic", "prometheus_client", "PIL", "llguidance", "numpy")
+SERVER = ("fastapi", "httpx", "pydantic", "prometheus_client", "PIL", "llguidance", "numpy", "jinja2")
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,9 @@ SERVER = ("fastapi", "httpx", "pydantic", "prometheus_client", "PIL", "llguidanc
         pytest.param(API, HEAVY, id="the API process: no model, no SDK"),
         pytest.param(("backend.api.plugin",), TORCH, id="label-studio-ml's plug-in: no model"),
         pytest.param(("backend.cli",), (*HEAVY, *SERVER), id="prelabel --help: no server"),
-        pytest.param(("backend.commands.status",), (*HEAVY, "fastapi", "PIL", "llguidance"), id="prelabel status"),
+        pytest.param(
+            ("backend.commands.status",), (*HEAVY, "fastapi", "PIL", "llguidance", "jinja2"), id="prelabel status"
+        ),
     ],
 )
 def test_a_process_imports_only_what_it_needs(modules: tuple[str, ...], forbidden: tuple[str, ...]) -> None:

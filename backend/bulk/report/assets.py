@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backend.pages.assets import STYLE as STATUS_STYLE
+from backend.pages.html import asset
 from backend.pages.markup import Markup
 
 _REPORT_STYLE = """
@@ -82,4 +82,4 @@ padding:0}
 svg rect,i[class^=d-]{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
 
-STYLE = Markup(STATUS_STYLE + _REPORT_STYLE)
+STYLE = Markup(asset("style.css") + _REPORT_STYLE)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import string
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -15,17 +15,22 @@ from backend.delivery.loop import DeliveryStatus
 from backend.delivery.plan import DropReason
 from backend.engine.api import EngineState
 from backend.errors import ImageErrorKind
-from backend.pages.markup import Markup, join, tag
+from backend.pages.html import TEMPLATES
 from backend.pages.words import REASONS, STAGES, TEXTS, Language, Words
 from backend.predict.predict_one import REASONS as WORK_REASONS
 from backend.status.page import render, render_live, security_headers
-from backend.status.view import StatusView, make_view
+from backend.status.view import DeliveryMode, StatusView, make_view
 from backend.store import Store
 from tests.backend.status.rig import HOSTILE, NOW, READY, finished, queued
 from tests.backend.status.test_view import settings
 from tests.backend.store.given import QUICK
 
 QUOTED = "\" onmouseover='alert(1)' x=\"&lt;</title></script></style>"
+_NAMES = (
+    "html head meta link title style noscript script body div main header footer section h1 h2 h3 h4 p span small a i "
+    "dl dt dd table tbody tr td svg rect form input button details summary"
+)
+ELEMENTS = set(_NAMES.split())
 LANGUAGES = get_args(Language)
 HAN = re.compile("[\u4e00-\u9fff]")
 
@@ -83,6 +88,34 @@ def test_hostile_texts_are_shown_as_they_are(tmp_path: Path, text: str, language
     assert text in seen.values  # the hidden field that names the project
 
 
+def with_texts(value: Any, text: str) -> Any:
+    """`value` with `text` in place of every text in it."""
+    match value:
+        case str():
+            return text
+        case dict():
+            return {text if isinstance(key, str) else key: with_texts(held, text) for key, held in value.items()}
+        case tuple():
+            return tuple(with_texts(held, text) for held in value)
+        case _ if is_dataclass(value):
+            return replace(
+                value, **{field.name: with_texts(getattr(value, field.name), text) for field in fields(value)}
+            )
+    return value
+
+
+@pytest.mark.parametrize("mode", get_args(DeliveryMode))
+@pytest.mark.parametrize("state", ["loading", QUOTED])
+def test_every_text_of_the_view_is_escaped(tmp_path: Path, mode: DeliveryMode, state: str) -> None:
+    view = with_texts(hostile_view(tmp_path, "p"), HOSTILE + QUOTED)
+    view = replace(view, delivery=replace(view.delivery, mode=mode), model=replace(view.model, state=state))
+    page = render(view, "en", nonce=QUOTED, sign=lambda action, project: QUOTED)
+    seen = Seen(page)
+    assert seen.elements <= ELEMENTS
+    assert not {name for name in seen.attributes if name.startswith("on") or name == "style"}
+    assert page.count("<script") == page.count("</script") == page.count("<style") == page.count("</style") == 1
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path, language: Language) -> None:
     page = render(hostile_view(tmp_path, "p"), language, nonce="n", sign=sign)
@@ -124,7 +157,8 @@ def test_every_reason_and_state_has_words() -> None:
 def test_every_text_is_used() -> None:
     backend = Path(__file__).parents[3] / "backend"
     rooms = ("pages", "status", "api", "commands")
-    code = "".join(path.read_text("utf-8") for room in rooms for path in (backend / room).glob("*.py"))
+    paths = [*TEMPLATES.glob("*.html"), *(path for room in rooms for path in (backend / room).glob("*.py"))]
+    code = "".join(path.read_text("utf-8") for path in paths).replace("'", '"')
     unused = {key for key in TEXTS if code.count(f'"{key}"') < 2 and not key.startswith("state.")}
     assert not unused
 
@@ -167,9 +201,3 @@ def test_durations_are_said_in_their_two_largest_units(seconds: float, chinese: 
 @pytest.mark.parametrize(("rate", "said"), [(0.0, "0.0 张/秒"), (5.04, "5.0 张/秒"), (0.05, "3.0 张/分钟")])
 def test_a_slow_speed_is_said_by_the_minute(rate: float, said: str) -> None:
     assert Words("zh").rate(rate) == said
-
-
-def test_markup_escapes_what_is_not_markup() -> None:
-    made = tag("a", "<b>", Markup("<i></i>"), href='"&', class_="c", data_key="k", hidden=True, open=False)
-    assert made == '<a href="&quot;&amp;" class="c" data-key="k" hidden>&lt;b&gt;<i></i></a>'
-    assert join("<", tag("input", name="n")) == '&lt;<input name="n">'
