@@ -12,8 +12,9 @@ import contextlib
 import logging
 import time
 import zlib
-from collections import OrderedDict
 from pathlib import Path
+
+from cachetools import LRUCache
 
 from backend.errors import PrelabelError, StoreError
 from backend.predict.predictor import Answered
@@ -57,7 +58,7 @@ class Answers:
     def __init__(self, store: Store | None) -> None:
         self._store = store
         self._maybe_stored = MaybeKnown()
-        self._recent: OrderedDict[str, str] = OrderedDict()
+        self._recent: LRUCache[str, str] = LRUCache(MAX_REMEMBERED)
         self._unsaved: dict[str, str] = {}
         self._saver: asyncio.Task[None] | None = None
         self._complained = False
@@ -116,9 +117,6 @@ class Answers:
 
     def _remember(self, key: str, content: str) -> None:
         self._recent[key] = content
-        self._recent.move_to_end(key)
-        if len(self._recent) > MAX_REMEMBERED:
-            self._recent.popitem(last=False)
 
     async def _save_now_and_then(self) -> None:
         while True:

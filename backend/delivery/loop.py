@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from cachetools import LRUCache
+
 from backend.delivery.batch import Batch, Interrupted
 from backend.delivery.pace import DeliveryLimits, Lane
 from backend.delivery.store import MakePrediction, Store, WorkId
@@ -76,7 +78,7 @@ class Delivery:
         self._woken = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self.status = DeliveryStatus(connect is not None)
-        self.titles: dict[str, str] = {}
+        self.titles: LRUCache[str, str] = LRUCache(MAX_TITLES)
         """Of the projects that were served lately, as Label Studio has them."""
 
     async def start(self) -> None:
@@ -289,7 +291,4 @@ class Delivery:
 
     def _remember_title(self, project: str, title: str) -> None:
         if title:
-            self.titles.pop(project, None)
             self.titles[project] = title
-            while len(self.titles) > MAX_TITLES:
-                del self.titles[next(iter(self.titles))]

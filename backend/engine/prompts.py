@@ -6,11 +6,11 @@ Knows the tokenizer and the sizes of pictures; no tensor, no model. Raises Promp
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from backend.engine.image_sizes import Grid, choose_grid
@@ -69,7 +69,7 @@ class PromptEncoder:
         pixels = self.token_px**2
         self.max_image_tokens = max(1, min(image_tokens, int(image_processor.size["longest_edge"]) // pixels))
         self.min_image_tokens = min(self.max_image_tokens, max(1, int(image_processor.size["shortest_edge"]) // pixels))
-        self._cached: OrderedDict[tuple[str, Grid], Prompt] = OrderedDict()
+        self._cached: LRUCache[tuple[str, Grid], Prompt] = LRUCache(MAX_CACHED_PROMPTS)
 
     def encode(self, request: Submit) -> Prompt:
         """Return the prompt of `request`. Raises PromptTooLong."""
@@ -82,10 +82,9 @@ class PromptEncoder:
             token_px=self.token_px,
         )
         key = (request.instruction, grid)
-        prompt = self._cached.pop(key, None) or self._encode(request.instruction, grid)
-        self._cached[key] = prompt
-        while len(self._cached) > MAX_CACHED_PROMPTS:
-            self._cached.popitem(last=False)
+        prompt = self._cached.get(key)
+        if prompt is None:
+            prompt = self._cached[key] = self._encode(request.instruction, grid)
         max_new_tokens = request.sampling.max_new_tokens
         if prompt.num_tokens + max_new_tokens > self._context_tokens:
             raise PromptTooLong(

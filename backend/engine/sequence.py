@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from cachetools import LRUCache
 from llguidance import LLMatcher, LLTokenizer
 
 from backend.engine.messages import Finished, FinishReason, Submit
@@ -38,10 +39,10 @@ class GrammarCache:
     ) -> None:
         self.tokenizer = tokenizer
         self._write_grammar = write_grammar
-        self._max_cached = max_cached
         self._pieces: dict[int, bytes] = {}
         self._eos_tokens = frozenset(tokenizer.eos_tokens)
-        self._matchers: dict[tuple[str, int], Any] = {}  # a refused grammar is kept too: compiling is slow
+        # a refused grammar is kept too: compiling is slow
+        self._matchers: LRUCache[tuple[str, int], Any] = LRUCache(max_cached)
 
     def is_end(self, token: int) -> bool:
         return token in self._eos_tokens
@@ -56,12 +57,10 @@ class GrammarCache:
     def matcher(self, schema: LabelSchema, text_max_chars: int) -> Any:
         """Return a fresh `LLMatcher` for `schema`. Raises GrammarError."""
         key = (schema.fingerprint, text_max_chars)
-        compiled = self._matchers.pop(key, None)
+        compiled = self._matchers.get(key)
         if compiled is None:
             compiled = LLMatcher(self.tokenizer, self._write_grammar(schema, text_max_chars=text_max_chars))
-        self._matchers[key] = compiled
-        while len(self._matchers) > self._max_cached:
-            del self._matchers[next(iter(self._matchers))]
+            self._matchers[key] = compiled
         if compiled.is_error():
             raise GrammarError(f"the label config cannot be made into a grammar: {compiled.get_error()}")
         return compiled.deep_copy()

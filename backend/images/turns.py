@@ -7,9 +7,10 @@ Raises ImageError("timeout", retryable) when no turn comes in time.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+
+from cachetools import LRUCache
 
 from backend.errors import ImageError
 from backend.images.policy import Limits
@@ -23,7 +24,7 @@ class Turns:
         self._total = asyncio.Semaphore(limits.max_total)
         self._unproven = asyncio.Semaphore(limits.max_unproven)
         self._hosts: dict[str, tuple[asyncio.Semaphore, int]] = {}
-        self._proven: OrderedDict[str, None] = OrderedDict()
+        self._proven: LRUCache[str, bool] = LRUCache(_MAX_PROVEN_HOSTS)
 
     @asynccontextmanager
     async def take(self, host: str) -> AsyncIterator[None]:
@@ -41,10 +42,7 @@ class Turns:
 
     def mark_proven(self, host: str) -> None:
         """`host` answered."""
-        self._proven[host] = None
-        self._proven.move_to_end(host)
-        if len(self._proven) > _MAX_PROVEN_HOSTS:
-            self._proven.popitem(last=False)
+        self._proven[host] = True
 
     def mark_unproven(self, host: str) -> None:
         """`host` could not be reached or stayed silent."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Protocol
+
+from cachetools import LRUCache
 
 from backend.engine.api import Engine, EngineStatus
 from backend.engine.messages import Picture, Ready
@@ -129,12 +130,11 @@ class Answerer:
         max_recent: int = MAX_RECENT,
     ) -> None:
         self._engine = engine
-        self._max_recent = max_recent
         self._images = images
         self._metrics = metrics
         self._find = find or _find_nothing
         self._flights: dict[str, _Flight] = {}
-        self._recent: OrderedDict[str, Answered] = OrderedDict()
+        self._recent: LRUCache[str, Answered] = LRUCache(max_recent)
 
     @property
     def engine_status(self) -> EngineStatus:
@@ -195,8 +195,6 @@ class Answerer:
         made = prediction(recipe.schema, answer, findings, recipe.version(ready), "", language=recipe.options.language)
         answered = _answered(key, without_ids(made), answer, findings)
         self._recent[key] = answered
-        if len(self._recent) > self._max_recent:
-            self._recent.popitem(last=False)
         return answered
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
+from cachetools import FIFOCache
+
 WITHHELD = "#withheld"
 MAX_URL_CHARS = 8_192
 MAX_HELD = 200_000
@@ -60,13 +62,10 @@ class HeldAddresses:
     """The whole addresses of work that is on disk without them, the newest `max_held` of them."""
 
     def __init__(self, max_held: int = MAX_HELD) -> None:
-        self._max_held = max_held
-        self._by_work: dict[int, str] = {}
+        self._by_work: FIFOCache[int, str] = FIFOCache(max_held)
 
     def hold(self, work_id: int, url: str) -> None:
         self._by_work[work_id] = url
-        while len(self._by_work) > self._max_held:
-            del self._by_work[next(iter(self._by_work))]
 
     def whole(self, work_id: int, stored: str | None) -> str | None:
         """The address to fetch from; `stored` itself if it was withheld and is not known any more."""

@@ -10,6 +10,8 @@ import asyncio
 import logging
 from typing import Any
 
+from cachetools import FIFOCache
+
 from backend.predict.options import ProjectOptions, read_options
 from backend.store.state_file import StateFile
 
@@ -23,10 +25,9 @@ class ProjectBook:
 
     def __init__(self, file: StateFile, defaults: ProjectOptions, max_projects: int = MAX_PROJECTS) -> None:
         self._file = file
-        self._max_projects = max_projects
         self._defaults = defaults
-        self._changes: dict[str, dict[str, Any]] = {}
-        self._versions: dict[str, str] = {}
+        self._changes: FIFOCache[str, dict[str, Any]] = FIFOCache(max_projects)
+        self._versions: FIFOCache[str, str] = FIFOCache(max_projects)
         self._saving = asyncio.Lock()
         for project, changes in file.load().items():
             if isinstance(changes, dict):
@@ -45,8 +46,6 @@ class ProjectBook:
         before = self._changes.pop(project, {})
         if changes:
             self._changes[project] = changes
-            while len(self._changes) > self._max_projects:
-                del self._changes[next(iter(self._changes))]
         if changes != before:
             await self._save()
         return warnings
@@ -54,8 +53,6 @@ class ProjectBook:
     def note_version(self, project: str, model_version: str) -> None:
         self._versions.pop(project, None)
         self._versions[project] = model_version
-        while len(self._versions) > self._max_projects:
-            del self._versions[next(iter(self._versions))]
 
     def versions(self, project: str | None = None) -> list[str]:
         """The model versions given out since the start, newest first; of one project if it is named."""

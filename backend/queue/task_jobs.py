@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
+from cachetools import LRUCache
+
 from backend import logs
 from backend.engine.api import Engine
 from backend.engine.messages import Ready
 from backend.errors import EngineDead, EngineNotReady, StoreError
 from backend.predict.predict_one import INTERNAL, Failure, predict_one
 from backend.predict.predictor import Answered, Answerer, FetchedImage
-from backend.predict.spec import Recipe
+from backend.predict.spec import MAX_RECIPES, Recipe
 from backend.queue.held_addresses import HeldAddresses, is_withheld
 from backend.queue.waiting import ANSWERED, Outcome
 from backend.store.calls import StoreCalls
@@ -85,6 +87,7 @@ class TaskJobs:
         self._engine = engine
         self._answerer = answerer
         self._recipe_of = recipe_of
+        self._recipes: LRUCache[str, Recipe] = LRUCache(MAX_RECIPES)
         self._limits = limits or JobLimits()
         self._clock = clock
         self.addresses = HeldAddresses()
@@ -113,7 +116,11 @@ class TaskJobs:
             return INTERNAL
 
     async def _answer(self, work: Work) -> Answered | Failure:
-        recipe = await self._calls.run(lambda: self._recipe_of(work.recipe))
+        recipe = self._recipes.get(work.recipe)
+        if recipe is None:
+            recipe = await self._calls.run(lambda: self._recipe_of(work.recipe))
+            if recipe is not None:
+                self._recipes[work.recipe] = recipe
         ready = await self._ready()
         if recipe is None or recipe.version(ready) != work.model_version:
             return Failure("model_changed", "ask again: the model or its settings changed since this was asked for")
