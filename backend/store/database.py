@@ -193,7 +193,7 @@ class Database:
                     raise
                 self._writer.execute("RELEASE one")
         except Exception as error:
-            if not self._writer.in_transaction:
+            if not shared.begun or not self._writer.in_transaction:
                 shared.error = error
             raise
 
