@@ -19,7 +19,7 @@ from backend.bulk.label_configs import label_config_for
 from backend.engine.messages import Finished, GenerateRequest
 from backend.predict.build import build_engine, build_images
 from backend.predict.options import default_options
-from backend.predict.spec import read_answer, recipe_of
+from backend.predict.recipe import read_answer, recipe_of
 from backend.settings import Settings, load_settings
 from benchmarks.bulk_command import cpu_s_per_picture, watched
 

@@ -12,7 +12,7 @@ from typing import Self
 
 from backend.errors import ConfigRefused
 from backend.predict.label_configs import schema_of
-from backend.predict.spec import Recipe
+from backend.predict.recipe import Recipe
 from backend.predict.task import TaskInput
 from backend.queue.in_memory import TaskResult
 from backend.queue.replies import Ask

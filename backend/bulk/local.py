@@ -21,8 +21,8 @@ from backend.metrics import Metrics
 from backend.predict import predict_one as predict
 from backend.predict.predict_one import predict_one
 from backend.predict.predictor import Answered, Answerer, FetchedImage, answer_of
+from backend.predict.recipe import Recipe
 from backend.predict.record import make_record
-from backend.predict.spec import Recipe
 
 log = logging.getLogger(__name__)
 

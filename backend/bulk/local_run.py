@@ -25,7 +25,7 @@ from backend.engine.messages import Ready
 from backend.images import ImageFetcher
 from backend.predict.build import build_engine, build_images
 from backend.predict.options import default_options
-from backend.predict.spec import Recipe, recipe_of
+from backend.predict.recipe import Recipe, recipe_of
 from backend.settings import Settings
 
 MAX_WORKERS = 512

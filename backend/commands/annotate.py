@@ -22,8 +22,8 @@ from backend.logs import configure_logging
 from backend.predict.build import build_engine, build_images
 from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
 from backend.predict.options import default_options
+from backend.predict.recipe import Recipe, read_answer, recipe_of
 from backend.predict.record import make_record
-from backend.predict.spec import Recipe, read_answer, recipe_of
 from backend.settings import Settings
 from label_config.errors import MalformedAnswer
 from label_config.schema import LabelSchema

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from llguidance import LLMatcher
 
-from backend.predict.spec import MAX_RECIPES, Recipe, text_max_chars
+from backend.predict.recipe import MAX_RECIPES, Recipe, text_max_chars
 from label_config.errors import UnsupportedConfig
 from label_config.grammar import answer_grammar
 from label_config.prompt import MAX_LISTED_CHARS, PromptOptions, unlisted_fields

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from backend.engine.api import EngineStatus
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, ImageError, StoreError
 from backend.predict.predictor import Answered, Answerer, FetchedImage
-from backend.predict.spec import Recipe
+from backend.predict.recipe import Recipe
 from label_config.errors import MalformedAnswer
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from backend.engine.api import Engine, EngineStatus
 from backend.engine.messages import Picture, Ready
 from backend.errors import EngineNotReady, ImageError
 from backend.metrics import Metrics
-from backend.predict.spec import Recipe, read_answer
+from backend.predict.recipe import Recipe, read_answer
 from backend.predict.task import TaskId
 from label_config.answer import Answer, FieldAnswer
 from label_config.regions import prediction, regions_to_answer, with_ids, without_ids

@@ -21,7 +21,7 @@ from backend.errors import EngineDead, EngineNotReady, StoreError
 from backend.metrics import Metrics
 from backend.predict.predict_one import INTERNAL, REASONS, Failure, predict_one
 from backend.predict.predictor import Answered, Answerer, FetchedImage
-from backend.predict.spec import Recipe
+from backend.predict.recipe import Recipe
 from backend.predict.task import TaskId, TaskInput
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from backend.errors import ConfigRefused
 from backend.predict.label_configs import schema_of
 from backend.predict.options import ProjectOptions
-from backend.predict.spec import Recipe, recipe_of
+from backend.predict.recipe import Recipe, recipe_of
 from backend.store import RecipeRecord
 
 

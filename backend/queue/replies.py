@@ -19,7 +19,7 @@ from backend.engine.api import Engine
 from backend.engine.messages import Ready
 from backend.errors import EngineBusy, StoreBusy, StoreError
 from backend.predict.predictor import prediction_of
-from backend.predict.spec import Recipe
+from backend.predict.recipe import Recipe
 from backend.predict.task import TaskInput
 from backend.queue.held_addresses import for_disk, is_too_large
 from backend.queue.in_memory import LATE, PredictionService, TaskResult

@@ -26,7 +26,7 @@ from backend.metrics import Metrics
 from backend.predict.config_check import CHECK_S
 from backend.predict.options import default_options
 from backend.predict.predictor import Answerer, Find, Images, prediction_of
-from backend.predict.spec import Recipe, recipe_of
+from backend.predict.recipe import Recipe, recipe_of
 from backend.predict.task import TaskInput
 from backend.queue.in_memory import PredictionService, ServiceLimits, TaskResult
 from backend.queue.model_name import ModelNames

@@ -22,7 +22,7 @@ from backend.engine.messages import Ready
 from backend.errors import EngineDead, EngineNotReady, StoreError
 from backend.predict.predict_one import INTERNAL, Failure, predict_one
 from backend.predict.predictor import Answered, Answerer, FetchedImage
-from backend.predict.spec import MAX_RECIPES, Recipe
+from backend.predict.recipe import MAX_RECIPES, Recipe
 from backend.queue.held_addresses import HeldAddresses, is_withheld
 from backend.queue.waiting import ANSWERED, Outcome
 from backend.store.calls import StoreCalls

@@ -19,7 +19,7 @@ from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.metrics import Metrics
 from backend.predict.predictor import Answerer
-from backend.predict.spec import Recipe
+from backend.predict.recipe import Recipe
 from backend.queue.task_jobs import JobLimits, JobStore, TaskJobs
 from backend.queue.waiting import Batch, Waiting
 from backend.store.calls import StoreCalls

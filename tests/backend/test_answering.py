@@ -15,7 +15,7 @@ from backend.errors import EngineNotReady, GenerationFailed, ImageError
 from backend.metrics import Metrics
 from backend.predict.options import ProjectOptions
 from backend.predict.predictor import Answered, Answerer, answer_of, prediction_of
-from backend.predict.spec import read_answer, recipe_of
+from backend.predict.recipe import read_answer, recipe_of
 from label_config import parse_label_config
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, CONFIG

@@ -9,7 +9,7 @@ import pytest
 from backend.predict import config_check
 from backend.predict.config_check import CHECK_S, config_warnings
 from backend.predict.options import ProjectOptions
-from backend.predict.spec import recipe_of
+from backend.predict.recipe import recipe_of
 from label_config import parse_label_config
 from label_config.grammar import MAX_GRAMMAR_CHARS
 from tests.backend.serving import CONFIG, Server, setup_body

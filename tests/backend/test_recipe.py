@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Picture
 from backend.predict.options import ProjectOptions
-from backend.predict.spec import recipe_of
+from backend.predict.recipe import recipe_of
 from backend.queue.model_name import ModelNames
 from backend.store.state_file import StateFile
 from label_config import answer_grammar, parse_label_config
@@ -61,7 +61,7 @@ def test_the_fingerprint_is_the_same_in_every_process() -> None:
     code = """
 import sys
 from backend.predict.options import ProjectOptions
-from backend.predict.spec import recipe_of
+from backend.predict.recipe import recipe_of
 from label_config import answer_grammar, parse_label_config
 print(recipe_of(parse_label_config(sys.argv[1]), ProjectOptions(), 256).fingerprint)
 """

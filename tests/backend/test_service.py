@@ -12,7 +12,7 @@ from backend.errors import EngineDead, EngineNotReady
 from backend.metrics import Metrics
 from backend.predict.options import ProjectOptions
 from backend.predict.predictor import Answerer
-from backend.predict.spec import recipe_of
+from backend.predict.recipe import recipe_of
 from backend.predict.task import TaskInput
 from backend.queue.in_memory import PredictionService, ServiceLimits, TaskResult
 from label_config import parse_label_config

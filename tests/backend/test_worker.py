@@ -17,7 +17,7 @@ from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, Ge
 from backend.metrics import Metrics
 from backend.predict.options import ProjectOptions
 from backend.predict.predictor import Answerer
-from backend.predict.spec import recipe_of
+from backend.predict.recipe import recipe_of
 from backend.queue.recipes import recipe_in
 from backend.queue.task_jobs import JobLimits
 from backend.queue.waiting import Batch, Outcome

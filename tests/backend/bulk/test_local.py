@@ -21,7 +21,7 @@ from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFai
 from backend.images import ImageFetcher, ImagePolicy
 from backend.predict.options import ProjectOptions
 from backend.predict.predictor import Answered
-from backend.predict.spec import recipe_of
+from backend.predict.recipe import recipe_of
 from backend.store.serving import FILE_NAME, open_store
 from tests.backend.bulk.given import SCHEMA, many_pictures, pictures
 from tests.backend.serving import ANSWER
