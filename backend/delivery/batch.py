@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from backend.delivery.plan import (
     Drop,
     DropReason,
+    MakePrediction,
     Parcel,
     config_problem,
     halves,
@@ -22,8 +23,8 @@ from backend.delivery.plan import (
     sort_out,
     work_ids,
 )
-from backend.delivery.store import MakePrediction, Store, Work, WorkId
 from backend.label_studio.predictions import CallFailed, PredictionsClient
+from backend.store import Store, Work
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Batch:
         self.dropped: Counter[str] = Counter()
 
     @property
-    def open_ids(self) -> list[WorkId]:
+    def open_ids(self) -> list[int]:
         return list(self._open)
 
     def run(self) -> None:
@@ -180,7 +181,7 @@ class Batch:
     def _drop_all(self, reason: DropReason, message: str) -> None:
         self._drop(self.open_ids, reason, message)
 
-    def _drop(self, ids: Iterable[WorkId], reason: DropReason, message: str) -> None:
+    def _drop(self, ids: Iterable[int], reason: DropReason, message: str) -> None:
         ids = [work_id for work_id in ids if work_id in self._open]
         if not ids:
             return
@@ -189,6 +190,6 @@ class Batch:
         log.warning("project %s: %d predictions are not delivered: %s: %s", self._project, len(ids), reason, message)
         self._close(ids)
 
-    def _close(self, ids: Iterable[WorkId]) -> None:
+    def _close(self, ids: Iterable[int]) -> None:
         for work_id in ids:
             del self._open[work_id]

@@ -19,10 +19,11 @@ from cachetools import LRUCache
 
 from backend.delivery.batch import Batch, Interrupted
 from backend.delivery.pace import DeliveryLimits, Lane
-from backend.delivery.store import MakePrediction, Store, WorkId
+from backend.delivery.plan import MakePrediction
 from backend.errors import PrelabelError
 from backend.label_studio.predictions import CallFailed, PredictionsClient
 from backend.logs import one_line, redact
+from backend.store import Store
 from backend.store.threads import in_thread
 
 log = logging.getLogger(__name__)
@@ -255,7 +256,7 @@ class Delivery:
     async def _try_later(self, batch: Batch | None, wait_s: float, reason: str, *, sent: bool) -> None:
         if batch is None or not batch.open_ids:
             return
-        ids: list[WorkId] = batch.open_ids
+        ids: list[int] = batch.open_ids
         now = self._clock()
         try:
             await in_thread(lambda: self._store.push_failed(ids, now + wait_s, reason, now, sent=sent))

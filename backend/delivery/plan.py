@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from backend.delivery.store import MakePrediction, RecipeRecord, StoredAnswer, Work, WorkId
+from backend.store import RecipeRecord, StoredAnswer, Work
 from label_config.errors import UnsupportedConfig
 from label_config.parse import parse_label_config
 
 log = logging.getLogger(__name__)
 
+MakePrediction = Callable[[Work, str], dict[str, Any]]
+"""The work and its answer's content to Label Studio's `{"model_version", "score", "result"}`. Raises ValueError."""
 DropReason = Literal[
     "task_deleted", "project_deleted", "config_changed", "rejected", "refused", "too_large", "not_a_task", "unreadable"
 ]
@@ -27,7 +29,7 @@ DropReason = Literal[
 class Parcel:
     """One prediction for one task. `in_doubt`: Label Studio may have it, so look before sending."""
 
-    work_ids: tuple[WorkId, ...]
+    work_ids: tuple[int, ...]
     task_id: int
     model_version: str
     item: Mapping[str, Any]
@@ -36,7 +38,7 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    work_ids: tuple[WorkId, ...]
+    work_ids: tuple[int, ...]
     reason: DropReason
     message: str
 
@@ -123,7 +125,7 @@ def halves(parcels: Sequence[Parcel]) -> tuple[Sequence[Parcel], Sequence[Parcel
     return parcels[:middle], parcels[middle:]
 
 
-def work_ids(parcels: Iterable[Parcel]) -> tuple[WorkId, ...]:
+def work_ids(parcels: Iterable[Parcel]) -> tuple[int, ...]:
     return tuple(work_id for parcel in parcels for work_id in parcel.work_ids)
 
 

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from pydantic import ValidationError
 
 from backend.errors import ConfigRefused
 from backend.predict.label_configs import schema_of
 from backend.predict.options import ProjectOptions
 from backend.predict.recipe import Recipe, recipe_of
-from backend.store import RecipeRecord
+from backend.store import Store
 
 
-class Recipes(Protocol):
-    def recipe(self, fingerprint: str) -> RecipeRecord | None: ...
-
-
-def recipe_in(store: Recipes, fingerprint: str, image_tokens: int) -> Recipe | None:
+def recipe_in(store: Store, fingerprint: str, image_tokens: int) -> Recipe | None:
     """None if it is not known or not understood any more."""
     record = store.recipe(fingerprint)
     if record is None:

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from backend.engine.api import Engine
 from backend.engine.messages import Ready
@@ -25,8 +25,9 @@ from backend.queue.held_addresses import for_disk, is_too_large
 from backend.queue.in_memory import LATE, PredictionService, TaskResult
 from backend.queue.waiting import Batch, Outcome
 from backend.queue.worker import Worker
+from backend.store import Store
 from backend.store.calls import StoreCalls
-from backend.store.types import MAX_TASK_ID, NewWork, RecipeRecord, StoredAnswer
+from backend.store.types import MAX_TASK_ID, NewWork, RecipeRecord
 
 log = logging.getLogger(__name__)
 
@@ -46,23 +47,6 @@ MAX_IN_REPLY = 200
 a busy machine; an import of 200 takes it 2 s. A reply of 2,000 took it seven minutes, longer than a check waits."""
 REPLY_PER_TASK_S = 0.0003
 """To read a stored answer and write it into the reply."""
-
-
-class ReplyStore(Protocol):
-    """What a request needs of `backend.store.Store`."""
-
-    def save_recipe(self, record: RecipeRecord, now: float) -> None: ...
-    def returned(
-        self,
-        work_ids: Sequence[int],
-        check_at: float,
-        now: float,
-        *,
-        chosen_at: float | None = None,
-        told_at: float | None = None,
-    ) -> list[int]: ...
-    def reply_ended(self, work_ids: Sequence[int], now: float) -> None: ...
-    def answers(self, keys: Sequence[str]) -> dict[str, StoredAnswer]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +93,7 @@ class DurableService:
 
     def __init__(
         self,
-        store: ReplyStore,
+        store: Store,
         calls: StoreCalls,
         worker: Worker,
         engine: Engine,

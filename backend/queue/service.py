@@ -18,7 +18,6 @@ from typing import Any
 
 from backend.delivery.loop import Delivery
 from backend.delivery.pace import DeliveryLimits
-from backend.delivery.store import Work
 from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.label_studio.predictions import PredictionsClient
@@ -35,7 +34,7 @@ from backend.queue.recipes import recipe_in
 from backend.queue.replies import MAX_IN_REPLY, Ask, DurableService
 from backend.queue.worker import Worker, WorkerLimits
 from backend.settings import Settings
-from backend.store import Store
+from backend.store import Store, Work
 from backend.store.calls import StoreCalls
 from backend.store.serving import open_store
 from backend.store.state_file import StateFile

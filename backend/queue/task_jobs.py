@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from cachetools import LRUCache
 
@@ -25,6 +25,7 @@ from backend.predict.predictor import Answered, Answerer, FetchedImage
 from backend.predict.recipe import MAX_RECIPES, Recipe
 from backend.queue.held_addresses import HeldAddresses, is_withheld
 from backend.queue.waiting import ANSWERED, Outcome
+from backend.store import Store
 from backend.store.calls import StoreCalls
 from backend.store.types import StoredAnswer, Work, WorkState
 
@@ -34,23 +35,6 @@ T = TypeVar("T")
 NOT_ON_DISK = (
     "the picture's address carries a key, which is not written to disk, and prelabel was restarted since; ask again"
 )
-
-
-class JobStore(Protocol):
-    """What a job needs of `backend.store.Store`."""
-
-    def finish(
-        self,
-        work_id: int,
-        answer: StoredAnswer,
-        score: float | None,
-        needs_review: bool,
-        now: float,
-        *,
-        image_hash: str = "",
-    ) -> Work | None: ...
-    def fail(self, work_id: int, reason: str, message: str, now: float, *, image_hash: str = "") -> Work | None: ...
-    def requeue(self, work_id: int, now: float) -> Work | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +58,7 @@ class TaskJobs:
 
     def __init__(
         self,
-        store: JobStore,
+        store: Store,
         calls: StoreCalls,
         engine: Engine,
         answerer: Answerer,

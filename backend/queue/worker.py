@@ -13,32 +13,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.metrics import Metrics
 from backend.predict.predictor import Answerer
 from backend.predict.recipe import Recipe
-from backend.queue.task_jobs import JobLimits, JobStore, TaskJobs
+from backend.queue.task_jobs import JobLimits, TaskJobs
 from backend.queue.waiting import Batch, Waiting
+from backend.store import Store
 from backend.store.calls import StoreCalls
-from backend.store.types import NewWork, ProjectSummary, Work, WorkState
+from backend.store.types import NewWork, Work, WorkState
 
 log = logging.getLogger(__name__)
 
 ACCEPT_CHUNK = 5_000
 CLOSE_S = 2.0
 """Of a stop: for what it interrupts to end, and again for queueing that."""
-
-
-class WorkStore(JobStore, Protocol):
-    """What the worker needs of `backend.store.Store`."""
-
-    def accept(self, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float) -> list[Work]: ...
-    def claim(self, limit: int, now: float) -> list[Work]: ...
-    def give_back(self, work_ids: Sequence[int], now: float) -> None: ...
-    def summary(self) -> list[ProjectSummary]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +50,7 @@ class Worker:
 
     def __init__(
         self,
-        store: WorkStore,
+        store: Store,
         calls: StoreCalls,
         engine: Engine,
         answerer: Answerer,

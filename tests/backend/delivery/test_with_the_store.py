@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from backend.delivery.loop import Delivery
-from backend.delivery.store import Store as DeliveryStore
 from backend.errors import StoreFull
 from backend.label_studio.predictions import PredictionsClient
 from backend.store.store import Store
@@ -35,7 +34,7 @@ def fill(store: Store, uid: str, task_ids: list[int]) -> list[int]:
     return [work.id for work in works]
 
 
-def delivery_of(store: DeliveryStore, server: FakeServer, now: Callable[[], float]) -> Delivery:
+def delivery_of(store: Store, server: FakeServer, now: Callable[[], float]) -> Delivery:
     def connect() -> PredictionsClient:
         return PredictionsClient(server.url, LEGACY_KEY, read_s=WAIT_S, import_s=WAIT_S)
 
