@@ -6,6 +6,8 @@ Knows no data types. Raises jinja2's errors for a fault of a template: a name no
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -22,7 +24,7 @@ from backend.pages.words import number, percent
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-Template = Literal["status.html", "live.html"]
+Template = Literal["status.html", "live.html", "report.html"]
 
 
 class Layout(Extension):
@@ -41,7 +43,7 @@ def render(template: Template, **values: object) -> str:
 
 
 @cache
-def asset(name: Literal["style.css", "script.js"]) -> Markup:
+def asset(name: Literal["style.css", "report.css", "script.js"]) -> Markup:
     """A file of ours, to stand in a page as it is."""
     return Markup((TEMPLATES / name).read_text("utf-8"))  # noqa: S704
 
@@ -56,10 +58,15 @@ def environment() -> Environment:
         extensions=[Layout],
     )
     environment.filters |= {
-        "number": number, "percent": percent, "one_line": one_line, "width": _width,
+        "number": number, "percent": percent, "one_line": one_line, "sha256": _sha256, "width": _width,
     }  # fmt: skip
     environment.globals["asset"] = asset
     return environment
+
+
+def _sha256(text: str) -> str:
+    """As a content security policy names a style."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
 def _width(share: float) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from backend.bulk.files import plain_text, replaced
 from backend.bulk.report.page import render
+from backend.bulk.report.pictures import Thumbnails, local_thumbnail
 from backend.bulk.report.rows import read_failures, read_rows
 from backend.bulk.report.tally import Tally
-from backend.bulk.report.thumbnails import Thumbnails, local_thumbnail
 from backend.bulk.summary import Summary
 from backend.pages.words import Language
 from label_config.schema import LabelSchema

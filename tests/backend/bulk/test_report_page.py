@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import backend.bulk.report
 from backend.bulk.report import write_report
-from backend.bulk.report.texts import TEXTS
+from backend.bulk.report.words import TEXTS
+from backend.pages.html import TEMPLATES
 from backend.pages.words import Language
 from tests.backend.bulk.report_rig import LANGUAGES, SCHEMA, SUMMARY, Seen, failure, jpeg, lines, record, report
 from tests.limits import examples
@@ -125,6 +127,15 @@ def test_every_text_says_the_same_in_both_languages() -> None:
         names = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in (chinese, english)]
         assert names[0] == names[1], key
         assert not HAN.search(english), key
+
+
+def test_every_text_is_used() -> None:
+    report = Path(backend.bulk.report.__file__).parent
+    paths = [*TEMPLATES.glob("report*.html"), *report.glob("*.py")]
+    code = "".join(path.read_text("utf-8") for path in paths).replace("'", '"')
+    unused = {key for key in TEXTS if code.count(f'"{key}"') < 2}
+    # A run's state is the name of its text; `duration` of the status page asks for the other.
+    assert unused == {"interrupted", "stopped", "interrupted_unknown", "stopped_unknown", "minutes"}
 
 
 def test_the_english_page_holds_chinese_only_where_the_project_does(tmp_path: Path) -> None:

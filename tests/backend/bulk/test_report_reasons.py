@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import pytest
 
 from backend.bulk.report.reasons import CODES, Reason, ReasonReader
-from backend.bulk.report.texts import GROUPS, REASONS, ReportWords
+from backend.bulk.report.words import GROUPS, REASONS, ReportWords
 from label_config.answer import Answer
 from label_config.review import FindingCode, ReviewOptions, review
 from tests.backend.bulk.report_rig import SCHEMA, answer

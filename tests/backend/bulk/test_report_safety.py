@@ -5,12 +5,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backend.pages.words import Language
+from label_config.schema import (
+    Choice,
+    ChoicesField,
+    LabelSchema,
+    NumberField,
+    RatingField,
+    TaxonomyField,
+    TaxonomyNode,
+    TextField,
+)
 from tests.backend.bulk.report_rig import LANGUAGES, SCHEMA, Seen, failure, jpeg, record, report
 
 HOSTILE = "\" onmouseover='alert(1)' x=\"&lt;</title></script></style><img src=//evil.example onerror=alert(2)>\u202e"
@@ -48,6 +59,31 @@ def test_hostile_texts_are_shown_as_texts(tmp_path: Path, language: Language) ->
     assert not [name for _, name, _ in seen.attributes if name.startswith("on") or name == "style"]
     assert seen.text.count(SHOWN) >= 8
     assert not re.search("[\ud800-\udfff\u202e]", page)
+
+
+@pytest.mark.parametrize("kept", ["title", "no title"])
+def test_hostile_names_of_fields_and_labels_are_shown_as_texts(tmp_path: Path, kept: str) -> None:
+    choices = tuple(Choice(f"{HOSTILE}{number}") for number in range(3))
+    nodes = (TaxonomyNode(HOSTILE, children=(TaxonomyNode(HOSTILE),)),)
+    fields = (
+        TextField("1" + HOSTILE, "image"),
+        TextField("2" + HOSTILE, "image"),
+        ChoicesField("3" + HOSTILE, "image", choices, multiple=True),
+        TaxonomyField("4" + HOSTILE, "image", nodes),
+        RatingField("5" + HOSTILE, "image"),
+        NumberField("6" + HOSTILE, "image"),
+    )
+    if kept == "title":
+        fields = tuple(replace(field, title=HOSTILE) for field in fields)
+    values = {field.name: value for field, value in zip(fields, (None, HOSTILE, [], HOSTILE, 5, 7), strict=True)}
+    made = {**record(), "fields": values, "confidence": dict.fromkeys(values, 0.5), "needs_review": True}
+    made["review_reasons"] = [f"{HOSTILE}：缺少标签", f"3{HOSTILE} has no label", HOSTILE]
+    page = report(tmp_path, [made], schema=LabelSchema(fields, "image", "image"))
+    seen = Seen(page)
+    assert seen.elements <= ELEMENTS
+    assert not [name for _, name, _ in seen.attributes if name.startswith("on") or name == "style"]
+    assert seen.text.count(SHOWN) >= 15
+    assert "\u202e" not in page
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from backend.bulk.report.thumbnails import MAX_THUMBNAIL_BYTES, THUMBNAIL_PX, data_address, local_thumbnail
+from backend.bulk.report.pictures import MAX_THUMBNAIL_BYTES, THUMBNAIL_PX, data_address, local_thumbnail
 
 
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (3000, 20), (28, 28), (1, 1)], ids=str)

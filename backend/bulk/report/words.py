@@ -1,4 +1,5 @@
-"""Every text of the report, in Chinese and English; numbers, times and failures are said as on the status page.
+"""Every text of the report, in Chinese and English; numbers, times and failures are said as on the status page. And how
+a text from outside is said: on one line of what a person can see, without secrets, cut at a length.
 
 Knows words only. Nothing here raises.
 """
@@ -6,13 +7,17 @@ Knows words only. Nothing here raises.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from backend.bulk.report.reasons import Reason
+from backend.logs import redact
 from backend.pages.words import Language, Words, number
+from label_config.visible import visible_text
+
+_READ_AHEAD = 4  # hidden characters are dropped before the cut
 
 TEXTS: dict[str, tuple[str, str]] = {
     "report": ("预标注报告", "Pre-annotation report"),
-    "figures": ("总览", "Overview"),
     "confidence": ("置信度", "Confidence"),
     "fields": ("标签分布", "Labels"),
     "gallery": ("置信度最低的图片", "Lowest confidence"),
@@ -139,6 +144,9 @@ class ReportWords(Words):
         singular = {"num_labels": "one_label", "stars": "one_star", "pictures": "one_picture"}[key]
         return self(singular if num == 1 else key, num=number(num))
 
+    def listed(self, labels: Sequence[str]) -> str:
+        return ("、" if self.language == "zh" else ", ").join(labels)
+
     def review_reason(self, reason: Reason, *, group: bool = False) -> str:
         if reason.code not in REASONS:
             return reason.text
@@ -158,16 +166,19 @@ class ReportWords(Words):
         return self("seconds", num=number(seconds, 1)) if 0 < seconds < 10 else self.duration(seconds)
 
 
-def percent(share: float) -> str:
-    """`12.3%`; a share that is not nothing never reads 0.0%, one that is not all never 100.0%."""
-    if 0 < share < 0.0005:
-        return "<0.1%"
-    if 0.9995 <= share < 1:
-        return ">99.9%"
-    return "100%" if share == 1 else "0%" if share == 0 else f"{share:.1%}"
-
-
 def plain(value: float, decimals: int = 2) -> str:
     """A number of any size with at most `decimals` decimals and no more than it needs."""
     text = number(value, decimals)
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def shown(text: str, max_chars: int) -> str:
+    """`text` with "…" where it was cut. Safe to encode as UTF-8."""
+    found = visible_text(text[: max_chars * _READ_AHEAD], max_chars + 1)
+    return found if len(found) <= max_chars else f"{found[:max_chars]}…"
+
+
+def shown_source(text: str, max_chars: int) -> str:
+    """A path or an address: without passwords and the query of a presigned address. The end of a path says most."""
+    found = visible_text(redact(text[:8_192]), 8_192)
+    return found if len(found) <= max_chars else f"…{found[-max_chars:]}"
