@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from backend.commands.demo.fill import progress_line
+from backend.commands.demo.run import PICTURES
 from backend.status.reading import StatusReader
 from tests.backend.status.rig import NOW, finished, queued, status_site
 
@@ -27,3 +28,7 @@ def test_a_line_tells_progress_speed_time_left_and_what_is_delivered(tmp_path: P
         site.store.fail(works[12].id, "image_timeout", "The picture did not arrive.", NOW - 4)
         finished(site.store, works[13:], NOW)
         assert said(site.url) == "  29 of 30 answered, 3.0 img/s, 7 delivered, 2 to review, 1 failed"
+
+
+def test_the_demo_has_its_pictures() -> None:
+    assert (PICTURES / "labels.json").is_file()

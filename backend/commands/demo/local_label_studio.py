@@ -91,7 +91,7 @@ def find_label_studio(given: Path | None = None) -> Path:
 
     Raises LabelStudioMissing.
     """
-    repository = Path(__file__).resolve().parent.parent
+    repository = Path(__file__).resolve().parents[3]
     installed = repository / ".label-studio" / "venv" / "bin" / "label-studio"
     on_path = shutil.which("label-studio")
     for candidate in (given, installed, Path(on_path) if on_path else None):

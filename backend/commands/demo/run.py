@@ -31,7 +31,7 @@ from backend.predict.label_configs import parse_or_refuse, read_label_config
 
 CONFIG = "garments.zh"
 TITLE = "prelabel demo"
-PICTURES = Path(__file__).resolve().parent.parent.parent / "model_loader" / "garments" / "pictures"
+PICTURES = Path(__file__).resolve().parents[3] / "model_loader" / "garments" / "pictures"
 STOPPED = 130
 _TABLE_WIDTH = 150  # where the output is no terminal
 _WATCH_S = 1.0
