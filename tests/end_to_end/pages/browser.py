@@ -5,12 +5,13 @@ Locators follow Label Studio 1.23: accessible names and test ids where it has th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
 from backend.commands.demo.local_label_studio import LocalLabelStudio
 from tests.limits import WAIT_S
@@ -61,6 +62,11 @@ def sideways_scroll(page: Page) -> int:
 def open_data_manager(page: Page, server: LocalLabelStudio, project_id: int, num_tasks: int) -> None:
     page.goto(f"{server.url}/projects/{project_id}/data")
     page.get_by_text(f"Tasks: {num_tasks} / {num_tasks}").wait_for()
+
+
+def scores(page: Page) -> Locator:
+    """Those of the Data Manager's rows in sight, from top to bottom."""
+    return page.get_by_text(re.compile(r"^[01]\.\d+$"))
 
 
 def retrieve_predictions_of_all(page: Page) -> None:

@@ -16,6 +16,7 @@ from tests.end_to_end.pages.browser import (
     open_task,
     read_form,
     retrieve_predictions_of_all,
+    scores,
     submit,
 )
 from tests.end_to_end.site import Site, leaf, read_answer
@@ -43,9 +44,9 @@ def test_predictions_fill_the_form_and_a_correction_is_submitted(
     expect(page.get_by_text(DOUBT_TAB)).to_be_visible()
     retrieve_predictions_of_all(page)
     page.get_by_text(f"Predictions: {len(tasks)}").wait_for()
-    scores = [float(text) for text in page.get_by_text("0.").all_inner_texts() if text.startswith("0.")]
-    assert scores
-    assert scores == sorted(scores)
+    expect(scores(page).first).to_be_visible()
+    shown = [float(text) for text in scores(page).all_inner_texts()]
+    assert shown == sorted(shown)
     keep_screenshot(page, "data-manager")
 
     # An annotator opens a task: every field is filled with what the model said.

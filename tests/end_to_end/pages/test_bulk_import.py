@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from backend.label_studio.client import Project, TaskRegions
 from label_config import ready_made
-from tests.end_to_end.pages.browser import open_data_manager, open_task, read_form
+from tests.end_to_end.pages.browser import open_data_manager, open_task, read_form, scores
 from tests.end_to_end.pages.bulk_run import BOOT, CONFIG, DOUBTED, Annotated, annotate
 from tests.end_to_end.site import Site, leaf, read_answer
 
@@ -74,7 +74,8 @@ def test_a_folder_is_imported_and_its_tasks_open_filled(
     # A manager sees the score of each, the least certain first.
     open_data_manager(page, site.server, project.id, len(tasks))
     page.get_by_text(f"Predictions: {len(tasks)}").wait_for()
-    shown = [float(text) for text in page.get_by_text("0.").all_inner_texts() if text.startswith("0.")]
+    expect(scores(page)).to_have_count(len(tasks))
+    shown = [float(text) for text in scores(page).all_inner_texts()]
     assert shown == pytest.approx(sorted(record["score"] for record in annotated.records), abs=0.001)
 
     # An annotator opens tasks; the last is one of which the model was in doubt.
