@@ -36,6 +36,11 @@ def wait_for_lines(path: Path, num_lines: int, process: subprocess.Popen[bytes])
     assert process.poll() is None, process.communicate()
 
 
+def wait_for_workers(cluster: Cluster, num: int, process: subprocess.Popen[bytes]) -> None:
+    until(lambda: len(cluster.workers("MapWorker")) == num or process.poll() is not None, f"that {num} workers begin")
+    assert process.poll() is None, process.communicate()
+
+
 def garments(folder: Path, num: int) -> Path:
     """Each is another picture of a garment."""
     folder.mkdir()
@@ -58,6 +63,7 @@ def test_a_run_that_loses_a_worker_ends_as_one_with_one_engine(cluster: Cluster,
     (folder / "broken.png").write_bytes(b"no picture")
     options = ("--engine", "ray", "--ray-address", cluster.address, "--workers", "2", "--data-dir", tmp_path / "a")
     with cluster.annotate(folder, "-o", output, *options, slots=SLOTS) as process:
+        wait_for_workers(cluster, 2, process)
         wait_for_lines(output, 3, process)
         workers = cluster.workers("MapWorker")
         assert len(workers) == 2
@@ -79,6 +85,7 @@ def test_an_interrupted_run_ends_in_order_and_says_how_to_go_on(cluster: Cluster
     folder, output = garments(tmp_path / "pictures", 300), tmp_path / "out.jsonl"
     options = ("--engine", "ray", "--ray-address", cluster.address, "--workers", "1", "--data-dir", tmp_path)
     with cluster.annotate(folder, "-o", output, *options, slots=SLOTS) as process:
+        wait_for_workers(cluster, 1, process)
         wait_for_lines(output, 1, process)
         process.send_signal(signal.SIGINT)
         code, said = finish(process)
@@ -116,7 +123,7 @@ def test_a_killed_run_takes_its_own_ray_along_and_a_cluster_goes_on_from_there(
 HOLDER = """
 import ray, sys
 ray.init(sys.argv[1], log_to_driver=False)
-@ray.remote(num_cpus=4)
+@ray.remote(num_cpus=2)
 class Holder:
     def ready(self): pass
 holder = Holder.remote()
@@ -139,5 +146,5 @@ def test_a_cluster_whose_cpus_others_hold_is_told_of(cluster: Cluster, tmp_path:
         finally:
             holder.kill()
     assert code == 2, said
-    assert "each worker needs 2 CPU, and 0 are free in the cluster" in said
+    assert "each worker needs 1 CPU, and 0 are free in the cluster" in said
     assert "Traceback" not in said
