@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from backend.commands.demo.empty_database import is_empty_database, kept_for
 from backend.commands.demo.local_label_studio import find_label_studio
-from backend.label_studio_database import is_empty_database, kept_for
 from tests.end_to_end.site import Site
 
 

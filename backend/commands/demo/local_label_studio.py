@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Self
 
 from backend.commands.demo.background_process import BackgroundProcess, free_port
+from backend.commands.demo.empty_database import keep_empty_database, kept_for, place_empty_database
 from backend.errors import PrelabelError
-from backend.label_studio_database import keep_empty_database, kept_for, place_empty_database
 
 START_S = 600.0  # ends only what will never answer; on a busy small machine a start takes minutes
 PATIENCE_S = "60"

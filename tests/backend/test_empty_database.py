@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backend.commands.demo.background_process import ProcessFailed
-from backend.label_studio_database import kept_for, place_empty_database
+from backend.commands.demo.empty_database import kept_for, place_empty_database
 
 
 @pytest.fixture
