@@ -19,10 +19,20 @@ import pytest
 from backend.api.parser import MAX_PLAIN_BYTES, BodyParser
 from backend.api.requests import PredictBody, read_predict
 from backend.errors import BadRequest, EngineBusy
-from tests.backend.serving import predict_body, serving, strict_json, task
-from tests.limits import WAIT_S
+from tests.backend.serving import Server, predict_body, serving, strict_json, task
+from tests.limits import WAIT_S, until
 
 LARGE = MAX_PLAIN_BYTES + 1
+
+
+@contextmanager
+def stopped(pid: int | None) -> Iterator[None]:
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
@@ -85,19 +95,21 @@ def test_the_parser_process_ends_with_a_parent_that_was_killed() -> None:
     assert subprocess.run(command, stdout=subprocess.PIPE, timeout=WAIT_S).returncode == -9
 
 
+def num_waiting(server: Server) -> int:
+    return int(server.client.get("/health").json()["work"]["waiting"])
+
+
 def test_health_is_answered_while_a_large_list_is_read_and_every_task_is_accounted_for(tmp_path: Path) -> None:
     tasks = [task(n, f"https://a.example/{n}", note="x" * 15_000) for n in range(100)]
     before = set(multiprocessing.active_children())
     with serving(tmp_path) as server, ThreadPoolExecutor(1) as beside:
         assert all(server.predict(*tasks).json()["results"])
         [reader] = set(multiprocessing.active_children()) - before
-        assert reader.pid
-        os.kill(reader.pid, signal.SIGSTOP)
-        bulk = beside.submit(server.predict, *(task(n, note="x" * 15_000) for n in range(100, 200)))
-        for _ in range(20):
-            assert server.client.get("/health").json()["work"]["waiting"] == 0
-        assert not bulk.done()
-        os.kill(reader.pid, signal.SIGCONT)
+        until(lambda: num_waiting(server) == 0, "the end of the first list")
+        with stopped(reader.pid):
+            bulk = beside.submit(server.predict, *(task(n, note="x" * 15_000) for n in range(100, 200)))
+            assert [num_waiting(server) for _ in range(20)] == [0] * 20
+            assert not bulk.done()
         results = strict_json(bulk.result().text)["results"]
         assert len(results) == 100
         assert all(result["result"] for result in results)
