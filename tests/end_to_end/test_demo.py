@@ -56,7 +56,7 @@ def test_it_fills_every_task_serves_until_it_is_told_to_stop_and_leaves_nothing(
         [(username, password)] = re.findall(r"Login +(\S+) +password +(\S+)", printed)
         [status] = re.findall(r"Status +(http://\S+/status\?lang=en)", printed)
         assert logged_in_as(url, username, password) == username
-        assert "prelabel demo" in httpx.get(status, timeout=WAIT_S, trust_env=False).text
+        assert f"{url}{project}" in httpx.get(status, timeout=WAIT_S, trust_env=False).text
         assert httpx.get(url + project, timeout=WAIT_S, trust_env=False).is_redirect  # to the log-in
         assert running_below(folder)
         demo.send_signal(signal.SIGTERM)
