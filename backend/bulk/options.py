@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from backend.bulk.exports.parquet import require_pyarrow
 from backend.bulk.ledger import failed_path
 from backend.bulk.lists import is_url
 from backend.bulk.sources import check_sources, is_list
@@ -85,8 +84,6 @@ def check_options(options: BulkOptions) -> None:
         raise UsageError("--ray-address is for --engine ray, which is not given.")
     if options.engine == "ray" and (options.dry_run or options.output is None):
         raise UsageError("--dry-run measures this machine's own engine: leave out --engine ray.")
-    if exports.parquet is not None:
-        require_pyarrow()
     _check_files(options)
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backend.bulk.dry_run import dry_run, estimate_table
+from backend.bulk.exports.parquet import require_pyarrow
 from backend.bulk.exports.write import write_account, write_exports, write_figures
 from backend.bulk.files import json_line
 from backend.bulk.job import IMAGE_KEY, Job
@@ -46,6 +47,8 @@ def annotate_many(settings: Settings, options: BulkOptions) -> int:
     check_options(options)
     if options.engine == "ray":
         require_ray()
+    if options.exports.parquet is not None:
+        require_pyarrow()
     config = label_config_called(options.label_config) if options.label_config else None
     for warning in config.schema.warnings if config else ():
         _say(warning)

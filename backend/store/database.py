@@ -192,6 +192,7 @@ class Database:
                         self._writer.execute("RELEASE one")
                     raise
                 self._writer.execute("RELEASE one")
+            faults.hit("between_writes")
         except Exception as error:
             if not shared.begun or not self._writer.in_transaction:
                 shared.error = error

@@ -106,16 +106,22 @@ def compute(store: Store, folder: Path, now: float, max_rows: int) -> None:
     log = Ledger(folder / "computed")
     while max_rows > 0 and (rows := store.claim(min(8, max_rows), now)):
         max_rows -= len(rows)
+        calls: list[Callable[[], object]] = []
+        begun: list[str] = []
         for row in rows:
             picture = f"{row.task_id % NUM_PICTURES}:v"
             if row.task_id % 10 == BAD:
-                store.fail(row.id, "image_corrupt", "", now)
-            elif stored := store.answer(picture):
-                store.finish(row.id, stored, 0.5, False, now)
-            else:
+                calls.append(lambda row=row: store.fail(row.id, "image_corrupt", "", now))
+                continue
+            stored = store.answer(picture)
+            if stored is None and picture not in begun:
                 log.add(f"began {picture}")
-                store.finish(row.id, StoredAnswer(picture, "{}"), 0.5, False, now)
-                log.add(f"stored {picture}")
+                begun.append(picture)
+            answer = stored or StoredAnswer(picture, "{}")
+            calls.append(lambda row=row, answer=answer: store.finish(row.id, answer, 0.5, False, now))
+        assert not any(ended.error for ended in store.together(calls[1:]))  # some share a transaction,
+        calls[0]()  # one has its own
+        log.add(*(f"stored {picture}" for picture in begun))
 
 
 def deliver(store: Store, label_studio: Ledger, now: float) -> None:
