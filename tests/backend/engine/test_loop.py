@@ -14,6 +14,7 @@ from backend.engine.preparation import Preparation
 from backend.engine.prompts import PromptTooLong
 from backend.engine.scheduler import Scheduler, SchedulerLimits
 from label_config.schema import LabelSchema, RatingField
+from tests.backend.engine.all_free import assert_all_is_free
 
 SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
 ANSWER_STEPS = 3
@@ -121,7 +122,8 @@ class Harness:
                 break
             self.loop.turn()
         assert wanted <= self.answers.keys(), "a request was never answered"
-        self.scheduler.check_integrity()
+        if not self.scheduler.num_waiting and not self.scheduler.num_running:
+            assert_all_is_free(self.scheduler)
         return self.answers
 
 
