@@ -21,6 +21,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from backend.errors import SettingsError
 
 PREFIX = "PRELABEL_"
+DROPPED = {
+    "PRELABEL_MAX_TASKS": "PRELABEL_MAX_BODY_BYTES limits the tasks as well, one for each KiB of it.",
+}
+"""Settings of earlier versions, with what replaces them."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -59,8 +63,8 @@ class Settings(BaseSettings):
     port: int = Field(9090, ge=0, le=65535, description="Port to listen on")
     predict_deadline_s: float = Field(45.0, gt=0, le=95, description=(
         "Answer /predict within this time with what is done; Label Studio gives up after 100 s, gateways after 60 s"))
-    max_body_bytes: int = Field(128 * 2**20, ge=1024, le=2**30, description="Largest request body")
-    max_tasks: int = Field(100_000, ge=1, le=1_000_000, description="Most tasks in one /predict")
+    max_body_bytes: int = Field(128 * 2**20, ge=1024, le=2**30, description=(
+        "Largest request body; one /predict may hold a task for each KiB of it"))
     stop_s: float = Field(20.0, ge=2, le=600, description=(
         "End within about this time when told to; what is under way then is taken up at the next start"))
     max_requests: int = Field(64, ge=1, le=10_000, description="Most /predict requests at once; more get 503")
@@ -127,6 +131,11 @@ class Settings(BaseSettings):
         return bool(self.basic_auth_pass.get_secret_value())
 
     @property
+    def max_tasks(self) -> int:
+        """Most tasks in one /predict. Label Studio's take about a KiB each, so both limits mean the same there."""
+        return self.max_body_bytes // 1024
+
+    @property
     def quantised_folder(self) -> Path:
         return self.quantised_dir or self.data_dir / "quantised"
 
@@ -177,6 +186,8 @@ def _is_unknown(name: str) -> bool:
 
 
 def _unknown(name: str, known: list[str]) -> str:
+    if told := DROPPED.get(name.upper()):
+        return f"{name}: this setting is gone. {told}"
     close = difflib.get_close_matches(name.upper() if name.isupper() else name, known, n=1, cutoff=0.6)
     hint = f" Did you mean {close[0]}?" if close else " See the table of settings in the README."
     return f"{name}: there is no such setting.{hint}"

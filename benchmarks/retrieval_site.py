@@ -77,7 +77,9 @@ class Site:
     def new_project(self, title: str, pictures: str, num_tasks: int) -> Project:
         """A project with one task for each of the first `num_tasks` pictures."""
         project = self.client.create_project(title, ready_made("garments.zh"))
-        self.client.import_tasks(project.id, [{"image": f"{pictures}/{number}.png"} for number in range(num_tasks)])
+        tasks = [{"data": {"image": f"{pictures}/{number}.png"}} for number in range(num_tasks)]
+        url = f"{self._url}/api/projects/{project.id}/import"
+        httpx.post(url, json=tasks, headers=self._headers, timeout=120, trust_env=False).raise_for_status()
         return project
 
     def num_predictions(self, project_id: int) -> int:

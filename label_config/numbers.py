@@ -2,6 +2,10 @@
 
 A number is written the one way that `json.dumps` writes it back: no exponent, no plus sign, no "-0", no leading and
 no trailing zeros. Knows nothing of fields or grammars. Raises UnsupportedConfig if no number fits.
+
+llguidance's own numbers (`%json {"type": "number", "multipleOf": ...}`, 1.9.1) are not used. They allow other spellings
+of one number ("-0", "1.50", "10.0", exponents) and of a step of 0.25 not "1.5" but "1.50"; a step counts from 0 and
+not from the minimum; and `%json` may not stand in a terminal, so nothing can be intersected with it.
 """
 
 from __future__ import annotations

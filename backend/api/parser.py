@@ -1,7 +1,10 @@
 """Run the readers of `requests` where they cannot stall the event loop.
 
 `json.loads` holds the GIL: 13 MB of tasks would stop /health for 0.4 s, 68 MB for 2.6 s, and Label Studio gives it
-1 s. So a small body is read in a thread and a large one in a process of its own, which is limited in memory.
+1 s. So a small body is read in a thread and a large one in a process of its own, which is limited in memory. A faster
+parser in a thread is not enough: typed decoding by msgspec 0.23 takes a third of the time, but all of it with the GIL.
+Beside 115 MiB on two busy cores the slowest /health then took 1.9 s, beside this process 0.4 s. Nor does it see a key
+that is there twice, or what is not UTF-8 in a field it skips.
 Raises what the readers raise, and EngineBusy when the parser process died or is too slow.
 """
 

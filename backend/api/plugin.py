@@ -13,11 +13,11 @@ import inspect
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
-from backend.api.plugin_runtime import shared_runtime
+from backend.api.plugin_runtime import Runtime, shared_runtime
 from backend.api.project_model import ProjectModel
 from backend.api.requests import read_tasks
 from backend.errors import EngineBusy, EngineDead
@@ -51,6 +51,8 @@ _HAS_PROJECTS = "project_id" in inspect.signature(LabelStudioMLBase.__init__).pa
 class PrelabelModel(LabelStudioMLBase):  # type: ignore[misc]
     """One project's model for one request of label-studio-ml's server; the process's shared runtime does the work."""
 
+    runtime: ClassVar[Callable[[], Runtime]] = shared_runtime
+
     def __init__(self, project_id: str | None = None, label_config: str | None = None, **kwargs: Any) -> None:
         self._project = str(project_id or "")
         self._config = label_config
@@ -66,7 +68,7 @@ class PrelabelModel(LabelStudioMLBase):  # type: ignore[misc]
 
     def set_extra_params(self, extra_params: Any) -> None:
         """2.x hands over the model settings' extra params after `setup`."""
-        shared_runtime().remember(self._project, extra_params)
+        type(self).runtime().remember(self._project, extra_params)
         self.setup()
 
     def predict(self, tasks: list[dict[str, Any]], context: Any = None, **kwargs: Any) -> list[Any]:
@@ -79,7 +81,7 @@ class PrelabelModel(LabelStudioMLBase):  # type: ignore[misc]
         inputs: tuple[TaskInput, ...] = read_tasks(tasks, model.recipe.schema.image_key)
         nothing: Any = {"result": []} if context else []
         try:
-            results = shared_runtime().predict(model, inputs)
+            results = type(self).runtime().predict(model, inputs)
         except (EngineBusy, EngineDead) as error:
             log.warning("no predictions: %s", error)
             return [nothing for _ in inputs]
@@ -92,4 +94,4 @@ class PrelabelModel(LabelStudioMLBase):  # type: ignore[misc]
 
     def _project_model(self) -> ProjectModel:
         """Raises ConfigRefused when there is no label config, or one that cannot be honoured."""
-        return ProjectModel.of_config(shared_runtime().core, self._project, self._config)
+        return ProjectModel.of_config(type(self).runtime().core, self._project, self._config)

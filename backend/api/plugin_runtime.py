@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from backend.api.project_model import ProjectModel
@@ -69,23 +69,26 @@ class Runtime:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
 
 
-_shared: Runtime | None = None
-_lock = threading.Lock()
+class Shared:
+    """One runtime for a whole process, made by the first call. Raises what `make` raises; the next call tries again."""
+
+    def __init__(self, make: Callable[[], Runtime]) -> None:
+        self._make = make
+        self._made: Runtime | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Runtime:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+                atexit.register(self._made.close)
+            return self._made
 
 
-def shared_runtime() -> Runtime:
-    """The process's runtime, built from the environment by the first call. Raises SettingsError."""
-    global _shared
-    with _lock:
-        if _shared is None:
-            settings = load_settings()
-            _shared = Runtime(settings, build_engine(settings), build_images(settings))
-            atexit.register(_shared.close)
-        return _shared
+def _from_environment() -> Runtime:
+    settings = load_settings()
+    return Runtime(settings, build_engine(settings), build_images(settings))
 
 
-def share_runtime(runtime: Runtime | None) -> None:
-    """Make `runtime` the process's; None: build a new one when next used."""
-    global _shared
-    with _lock:
-        _shared = runtime
+shared_runtime = Shared(_from_environment)
+"""The process's runtime. Raises SettingsError."""

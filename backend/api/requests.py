@@ -57,7 +57,7 @@ def read_predict(body: bytes, max_tasks: int) -> PredictBody:
     if len(tasks) > max_tasks:
         raise BadRequest(
             f'"tasks" has {len(tasks):,} items; {max_tasks:,} is the limit. '
-            "Select fewer tasks at once, or raise PRELABEL_MAX_TASKS."
+            "Select fewer tasks at once, or raise PRELABEL_MAX_BODY_BYTES."
         )
     params = document.get("params") or {}
     if not isinstance(params, dict):

@@ -29,14 +29,13 @@ def failed_path(output: Path) -> Path:
 class Past:
     """What an output holds from before. `standing`: the reason of every failure that still stands, by identity.
 
-    `model_version` and `field_names` are those of the records; "" and None if there are none.
+    `model_version` is that of the records, "" if there are none.
     `is_untidy`: there are lines of failures that do not stand.
     """
 
     known: Known = field(default_factory=Known)
     standing: dict[bytes, str] = field(default_factory=dict)
     model_version: str = ""
-    field_names: tuple[str, ...] | None = None
     num_records: int = 0
     is_untidy: bool = False
 
@@ -78,7 +77,7 @@ def _past(
 def _note_record(past: Past, line: Mapping[str, Any], output: Path) -> None:
     version = str(line["model_version"])
     if not past.num_records:
-        past.model_version, past.field_names = version, tuple(line["fields"])
+        past.model_version = version
     elif version != past.model_version:
         raise UsageError(
             f"{output} holds records of {past.model_version} and of {version} together. Choose another --output."

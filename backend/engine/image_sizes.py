@@ -28,12 +28,6 @@ class Grid:
         return self.rows * self.columns
 
 
-def fixed_grids(max_tokens: int, min_tokens: int) -> tuple[Grid, ...]:
-    """Return every grid that `choose_grid` may choose, smallest first."""
-    grids = {grid for budget in _budgets(max_tokens, min_tokens) for grid in _grids_of(budget)}
-    return tuple(sorted(grids, key=lambda grid: (grid.num_tokens, grid)))
-
-
 def choose_grid(width_px: int, height_px: int, *, max_tokens: int, min_tokens: int, token_px: int) -> Grid:
     """Return the grid of a picture: the smallest budget that holds its pixels, then the nearest shape.
 

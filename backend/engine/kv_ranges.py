@@ -51,17 +51,3 @@ class KvRanges:
             self._free[place : place + 2] = [(offset, self._free[place + 1][1])]
         if place > 0 and self._free[place - 1][1] == offset:
             self._free[place - 1 : place + 1] = [(self._free[place - 1][0], self._free[place][1])]
-
-    def broken(self, used: list[tuple[int, int]]) -> str:
-        """Say what is wrong when `used` are the (offset, length) in use, or return an empty text."""
-        ranges = [(start, stop, "free") for start, stop in self._free]
-        ranges += [(offset, offset + length, "used") for offset, length in used]
-        position = 0
-        for start, stop, kind in sorted(ranges):
-            if stop <= start or start % self._block or stop % self._block:
-                return f"the {kind} KV range {start}..{stop} is not made of whole blocks"
-            if start != position:
-                word = "overlaps its neighbour" if start < position else f"leaves {start - position} positions lost"
-                return f"the {kind} KV range {start}..{stop} {word}"
-            position = stop
-        return "" if position == self.num_tokens else f"KV ranges end at {position}, the pool at {self.num_tokens}"

@@ -169,11 +169,7 @@ class EngineLoop:
         self._run(jobs, step)
         for job in jobs:
             job.prepared = None
-        self._count(
-            num_prefills=1,
-            num_prefill_tokens=sum(len(job.prompt.suffix_ids) for job in jobs),
-            prefill_s=time.perf_counter() - started,
-        )
+        self._count(num_prefills=1, prefill_s=time.perf_counter() - started)
 
     def _begin(self, slot: Slot, until: float) -> _Job | None:
         """Give a request its slot, grammar and picture; fail it alone if one of them is no good.
@@ -202,10 +198,8 @@ class EngineLoop:
 
     def _decode(self, jobs: list[_Job]) -> None:
         started = time.perf_counter()
-        num_tokens = -sum(job.row.sequence.num_tokens for job in jobs if job.row)
         self._run(jobs, lambda part: self._runner.decode([job.row for job in part if job.row]))
-        num_tokens += sum(job.row.sequence.num_tokens for job in jobs if job.row)
-        self._count(num_steps=1, num_answer_tokens=num_tokens, decode_s=time.perf_counter() - started)
+        self._count(num_steps=1, decode_s=time.perf_counter() - started)
 
     def _run(self, jobs: list[_Job], step: Callable[[list[_Job]], None]) -> None:
         """Run a step over `jobs`; if it fails, over its halves, down to the requests that fail alone."""

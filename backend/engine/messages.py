@@ -120,8 +120,7 @@ class Running:
 class Stats:
     """What the engine has done since it was loaded. Sent about once a second while it works, so silence is a hang.
 
-    `num_prefill_tokens` and `num_answer_tokens` count what was read and what was written, in `num_prefills` prefills
-    and `num_steps` decode steps; `prefill_s` and `decode_s` are seconds of the device's thread. `memory_gib`: the
+    `num_steps` counts decode steps; `prefill_s` and `decode_s` are seconds of the device's thread. `memory_gib`: the
     device's peak, 0 on a CPU.
     """
 
@@ -129,8 +128,6 @@ class Stats:
     num_running: int = 0
     num_finished: int = 0
     num_prefills: int = 0
-    num_prefill_tokens: int = 0
-    num_answer_tokens: int = 0
     num_steps: int = 0
     prefill_s: float = 0.0
     decode_s: float = 0.0

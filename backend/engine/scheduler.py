@@ -209,26 +209,6 @@ class Scheduler:
             self._prefills = 0
         return Decode(tuple(sorted(slots, key=lambda slot: slot.row)))
 
-    def check_integrity(self) -> None:
-        """Raise RuntimeError naming what is broken: a row or a KV range that is lost or shared, a wrong count."""
-        slots = [slot for _, slot in self._running.values()]
-        works = [work for work, _ in self._running.values()]
-        problem = self._kv.broken([(slot.offset, slot.num_tokens) for slot in slots])
-        if sorted(self._free_rows + [slot.row for slot in slots]) != list(range(self._max_slots)):
-            problem = "a row is lost or shared"
-        elif self._num_interactive != sum(work.interactive for work in works):
-            problem = "running interactive requests are miscounted"
-        elif self._alone_runs != any(work.alone for work in works) or (self._alone_runs and len(works) > 1):
-            problem = "a request that runs alone has neighbours"
-        elif self._waiting.keys() & self._running.keys():
-            problem = "a request both waits and runs"
-        elif sorted(self._waiting) != sorted(
-            [*self._interactive, *(work.request_id for work in self._bulk.in_order())]
-        ):
-            problem = "a waiting request is in no queue or in two"
-        if problem:
-            raise RuntimeError(f"the scheduler is broken: {problem}")
-
     def _admit(self) -> list[Slot]:
         """Start the next waiting requests that may share one prefill; empty if none may start now."""
         if self._alone_runs or (self._running and self._prefills >= MAX_PREFILLS):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import struct
 import threading
 from dataclasses import dataclass
 
@@ -17,7 +18,6 @@ from PIL import Image
 
 from backend.engine.messages import Picture
 from backend.errors import ImageError
-from backend.images.headers import count_gif_frames, count_tiff_pages, exif_orientation
 from backend.images.policy import Limits
 from backend.images.sniff import sniff
 
@@ -35,18 +35,17 @@ _UPRIGHT = {
 # Peak memory of Pillow 13 a pixel, measured; 4 for one copy where not listed. WebP's decoder keeps two canvases beside
 # Pillow's two copies, AVIF's keeps planes, and Pillow turns a TIFF in a second copy.
 _BYTES_PER_PIXEL = {"WEBP": 16, "AVIF": 9, "TIFF": 8}
+_ORIENTATION_TAG = 0x0112
+_SHORT = 3
 _large_picture = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedImage:
-    """`sha256` (hex), `source_format` and `num_bytes` are of the source file; `frames` counts frames or pages."""
+    """`sha256` (hex) is of the source file."""
 
     picture: Picture
     sha256: str
-    source_format: str
-    num_bytes: int
-    frames: int
 
 
 def decode(data: bytes, limits: Limits) -> FetchedImage:
@@ -57,7 +56,7 @@ def decode(data: bytes, limits: Limits) -> FetchedImage:
             "not_an_image", f"It is not a supported image (got {name}). Use JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF."
         )
     try:
-        picture, frames = _decode_first_frame(data, pillow_format, limits)
+        picture = _decode_first_frame(data, pillow_format, limits)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -67,11 +66,10 @@ def decode(data: bytes, limits: Limits) -> FetchedImage:
     except Exception:
         # Decoders of hostile bytes raise nearly anything; their texts hold memory addresses, so none is passed on.
         raise ImageError("corrupt", f"The {name} picture is damaged or cut off.") from None
-    digest = hashlib.sha256(data).hexdigest()
-    return FetchedImage(picture, digest, pillow_format, len(data), frames)
+    return FetchedImage(picture, hashlib.sha256(data).hexdigest())
 
 
-def _decode_first_frame(data: bytes, pillow_format: str, limits: Limits) -> tuple[Picture, int]:
+def _decode_first_frame(data: bytes, pillow_format: str, limits: Limits) -> Picture:
     with Image.open(io.BytesIO(data), formats=[pillow_format]) as image:
         _check_shape(*image.size, pillow_format, limits)
         num_pixels = image.width * image.height
@@ -81,11 +79,10 @@ def _decode_first_frame(data: bytes, pillow_format: str, limits: Limits) -> tupl
         else:
             with _large_picture:
                 rgb = _shrunken_rgb(image, scale)
-        frames = _count_frames(image, data, pillow_format)
-        orientation = 1 if pillow_format == "TIFF" else exif_orientation(_exif(image))  # Pillow turns TIFF itself
+        orientation = 1 if pillow_format == "TIFF" else _orientation(image)  # Pillow turns TIFF itself
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
-    return Picture(rgb.width, rgb.height, rgb.tobytes()), frames
+    return Picture(rgb.width, rgb.height, rgb.tobytes())
 
 
 def _check_shape(width: int, height: int, pillow_format: str, limits: Limits) -> None:
@@ -153,18 +150,26 @@ def _brightness(image: Image.Image) -> float:
     return 1 / 256 if brightest <= 65535 else 255 / brightest
 
 
-def _exif(image: Image.Image) -> bytes:
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8; 1 if there is none, or none that can be read.
+
+    By hand: Pillow takes one from XMP too, which no browser does, and warns on damaged EXIF.
+    """
     exif = image.info.get("exif", b"")
-    return exif if isinstance(exif, bytes) else b""
-
-
-def _count_frames(image: Image.Image, data: bytes, pillow_format: str) -> int:
-    if pillow_format == "GIF":
-        return count_gif_frames(data)
-    if pillow_format == "TIFF":
-        return count_tiff_pages(data)
-    # WebP, PNG and AVIF say it in their headers. A JPEG's second picture is a depth map or a preview.
-    return 1 if pillow_format == "JPEG" else int(getattr(image, "n_frames", 1))
+    exif = exif.removeprefix(b"Exif\x00\x00") if isinstance(exif, bytes) else b""
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
+    try:
+        (directory,) = struct.unpack_from(order + "L", exif, 4)
+        (num_entries,) = struct.unpack_from(order + "H", exif, directory)
+        for entry in range(num_entries):
+            tag, kind, count, value = struct.unpack_from(order + "HHLH", exif, directory + 2 + 12 * entry)
+            if tag == _ORIENTATION_TAG:
+                return int(value) if kind == _SHORT and count == 1 and 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
 
 
 def _max_pixels(pillow_format: str, limits: Limits) -> int:

@@ -1,6 +1,7 @@
 """What a file is, from its first bytes: a format we decode, or the name of what it is instead, for the message.
 
-Never believes a file name or a media type. Cannot fail.
+Never believes a file name or a media type. Cannot fail. By hand because Pillow says the same of a damaged picture and
+of what is no picture, and takes HEIC for AVIF until it has opened it; people need to know which of these it is.
 """
 
 from __future__ import annotations

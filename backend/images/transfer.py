@@ -1,7 +1,8 @@
 """One HTTP exchange: a checked address in, the body or the next address out, within the byte and time limits.
 
 Sends the Label Studio token only where `sources.may_send_token` says so. Follows no redirect and retries nothing
-itself; `fetch` does. Ignores proxies and other environment variables, because a proxy would resolve names for us.
+itself; `fetch` does. We ask for no Content-Encoding; gzip and deflate are undone all the same, and the byte limit
+counts what comes out. Ignores proxies and other environment variables, because a proxy would resolve names for us.
 Raises ImageError, and Retry for what may work a second time.
 """
 
@@ -12,7 +13,8 @@ import json
 import logging
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -22,7 +24,6 @@ import httpcore
 from backend.errors import ImageError
 from backend.images import replies
 from backend.images.addresses import GuardedNetwork, Resolver
-from backend.images.inflate import Collector, InflateError, TooLong
 from backend.images.policy import ImagePolicy, Network
 from backend.images.replies import Retry
 from backend.images.sources import may_send_token
@@ -42,6 +43,7 @@ _EXCHANGE_ERRORS = (
 )  # fmt: skip
 _KEEP_ALIVE_S = 15.0
 _DNS_THREADS = 16
+_PIECE_BYTES = 256 * 1024
 _MAX_TOKEN_REPLY_BYTES = 64 * 1024
 
 
@@ -108,20 +110,20 @@ class Transfer:
         length = _header(reply, "content-length")
         if length.isascii() and length.isdigit() and int(length[:20]) > max_bytes:
             raise _too_large(max_bytes)
-        started, num_received = clock(), 0
-        try:
-            collector = Collector(_header(reply, "content-encoding"), max_bytes)
-            async for chunk in reply.aiter_stream():
-                num_received += len(chunk)
-                collector.feed(chunk)
-                elapsed_s = clock() - started
-                if elapsed_s > self._limits.first_byte_s and num_received < elapsed_s * self._limits.min_bytes_per_s:
-                    raise ImageError("timeout", f"{host} sends the picture too slowly.", retryable=True)
-            return collector.finish()
-        except TooLong:
-            raise _too_large(max_bytes) from None
-        except InflateError as error:
-            raise ImageError("corrupt", f"The reply of {host} cannot be read: {error}.") from None
+        inflater = _inflater(_header(reply, "content-encoding"), host)
+        started, num_received, body = clock(), 0, bytearray()
+        async for chunk in reply.aiter_stream():
+            num_received += len(chunk)
+            for piece in _pieces(chunk, inflater, host):
+                if len(body) + len(piece) > max_bytes:
+                    raise _too_large(max_bytes)
+                body += piece
+            elapsed_s = clock() - started
+            if elapsed_s > self._limits.first_byte_s and num_received < elapsed_s * self._limits.min_bytes_per_s:
+                raise ImageError("timeout", f"{host} sends the picture too slowly.", retryable=True)
+        if inflater is not None and not inflater.eof:
+            raise _unreadable(host, "its compression is cut off")
+        return bytes(body)
 
     def _next(self, target: Target, location: str) -> Target:
         if not location:
@@ -207,3 +209,31 @@ def _header(reply: httpcore.Response, name: str) -> str:
 
 def _too_large(max_bytes: int) -> ImageError:
     return ImageError("too_large", f"The picture's file is larger than the limit of {max_bytes // 2**20} MB.")
+
+
+def _inflater(encoding: str, host: str) -> zlib._Decompress | None:
+    match encoding.strip().lower():
+        case "" | "identity":
+            return None
+        case "gzip" | "x-gzip":
+            return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        case "deflate":
+            return zlib.decompressobj()
+    raise _unreadable(host, "its Content-Encoding was not asked for")
+
+
+def _pieces(data: bytes, inflater: zlib._Decompress | None, host: str) -> Iterator[bytes]:
+    """What `data` inflates to, in pieces so small that a bomb is found out before it is large."""
+    if inflater is None:
+        yield data
+        return
+    try:
+        while data and not inflater.eof:
+            yield inflater.decompress(data, _PIECE_BYTES)
+            data = inflater.unconsumed_tail
+    except zlib.error:
+        raise _unreadable(host, "its compression is broken") from None
+
+
+def _unreadable(host: str, reason: str) -> ImageError:
+    return ImageError("corrupt", f"The reply of {host} cannot be read: {reason}.")

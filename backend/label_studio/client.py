@@ -105,10 +105,6 @@ class LabelStudioClient:
         """Who the token belongs to; the cheapest way to find out that it works."""
         return self._call(lambda: _text(self._sdk.users.whoami().email))
 
-    def new_personal_access_token(self) -> str:
-        """Mint a personal access token for the user of this client."""
-        return self._call(lambda: _text(self._sdk.tokens.create().token))
-
     # Projects
 
     def project(self, project_id: int) -> Project:
@@ -205,10 +201,6 @@ class LabelStudioClient:
         self._post(f"/api/dm/views?project={project_id}", CALL_S, json={"project": project_id, "data": data})
 
     # Tasks
-
-    def import_tasks(self, project_id: int, data: Sequence[dict[str, Any]]) -> None:
-        """Import one task for each item of `data`."""
-        self._post(f"/api/projects/{project_id}/import", UPLOAD_S, json=[{"data": item} for item in data])
 
     def upload_files(self, project_id: int, files: Sequence[Path]) -> None:
         """Import pictures as uploads, one task a file, as dropping them on the import page does."""

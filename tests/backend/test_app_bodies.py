@@ -139,7 +139,7 @@ def test_a_huge_label_config_is_413(server: Server) -> None:
 
 
 def test_too_many_tasks_are_refused_with_the_limit(tmp_path: Path) -> None:
-    with serving(tmp_path, max_tasks=3) as server:
+    with serving(tmp_path, max_body_bytes=3 * 1024) as server:
         assert server.predict(*(task(n) for n in range(3))).status_code == 200
         error = refused(server, "/predict", json.dumps(predict_body(*(task(n) for n in range(4)))).encode())
         assert '"tasks" has 4 items; 3 is the limit' in error["message"]

@@ -182,7 +182,7 @@ def test_no_picture_inside_an_address_is_kept(url: str | None, kept: bool) -> No
 def test_too_much_waiting_work_is_refused_with_a_time_to_come_back(tmp_path: Path) -> None:
     engine = GateEngine()
     with (
-        serving(tmp_path, engine, max_tasks=10, stop_s=2) as server,
+        serving(tmp_path, engine, max_body_bytes=10 * 1024, stop_s=2) as server,
         ThreadPoolExecutor(1) as beside,
         ExitStack() as clients,
     ):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from backend.errors import SettingsError
-from backend.settings import Settings, env_name, load_settings, settings_table
+from backend.settings import DROPPED, Settings, env_name, load_settings, settings_table
 
 
 def test_defaults_listen_on_this_machine_only() -> None:
@@ -78,6 +78,22 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(
     monkeypatch.setenv(wrong, "1")
     with pytest.raises(SettingsError, match=rf"^{wrong}: .*Did you mean {right}\?$"):
         load_settings({})
+
+
+@pytest.mark.parametrize("name", DROPPED)
+def test_a_setting_of_an_earlier_version_is_refused_with_what_replaces_it(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SettingsError, match=rf"^{name}: this setting is gone\. .+\.$") as caught:
+        load_settings({})
+    replacements = [setting for setting in Settings.model_fields if env_name(setting) in str(caught.value)]
+    assert replacements, "it names a setting that there is"
+
+
+def test_one_predict_may_hold_a_task_for_each_kib_of_its_body() -> None:
+    assert load_settings({}).max_tasks == 131_072
+    assert load_settings({"max_body_bytes": 2**30}).max_tasks == 2**20
 
 
 def test_an_unknown_override_is_refused() -> None:

@@ -28,7 +28,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         running_label_studio(find_label_studio(), server),
         LabelStudioClient(server.url, server.api_key) as client,
     ):
-        yield Site(server, client, client.new_personal_access_token())
+        yield Site(server, client)
 
 
 @pytest.fixture(scope="session")

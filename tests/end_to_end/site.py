@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ class Site:
 
     server: LocalLabelStudio
     client: LabelStudioClient
-    personal_token: str
+
+    @cached_property
+    def personal_token(self) -> str:
+        return str(self.call("POST", "/api/token/").json()["token"])
 
     @property
     def access(self) -> dict[str, str]:
@@ -58,6 +62,11 @@ class Site:
         self.client.retrieve_predictions(project.id)
         until(all_there, f"{num_wanted} predictions")
         return found
+
+    def import_tasks(self, project: Project, *addresses: str) -> None:
+        """One task for each address of a picture."""
+        tasks = [{"data": {"image": address}} for address in addresses]
+        self.call("POST", f"/api/projects/{project.id}/import", json=tasks)
 
     def call(self, method: str, path: str, **request: Any) -> httpx.Response:
         """What a program of the user's asks Label Studio."""

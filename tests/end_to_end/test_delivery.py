@@ -26,7 +26,7 @@ def make_prediction(work: Any, content: str) -> dict[str, Any]:
 def new_project(site: Site, title: str) -> tuple[Project, list[int]]:
     config = ready_made("garments.zh")
     project = site.client.create_project(title, config)
-    site.client.import_tasks(project.id, [{"image": f"http://pictures.example/{i}.jpg"} for i in range(NUM_TASKS)])
+    site.import_tasks(project, *(f"http://pictures.example/{i}.jpg" for i in range(NUM_TASKS)))
     return project, list(site.client.tasks(project.id))
 
 

@@ -73,7 +73,7 @@ def test_two_projects_with_different_configs_are_not_mixed(
 
 def test_a_missing_picture_costs_only_its_own_task(site: Site, backend: LocalBackend, pictures: list[Path]) -> None:
     project = site.connected(backend, "One missing")
-    site.client.import_tasks(project.id, [{"image": "/data/upload/1/00000000-gone.png"}])
+    site.import_tasks(project, "/data/upload/1/00000000-gone.png")
     site.client.upload_files(project.id, pictures[:3])
     found = site.retrieve(project, 3)
     tasks = site.client.tasks(project.id)

@@ -7,6 +7,8 @@ import random
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from label_config import UnsupportedConfig
 from label_config.numbers import number_pattern
@@ -37,6 +39,16 @@ def test_a_range_holds_the_numbers_that_counting_finds(step: float | None, decim
 )
 def test_a_number_is_written_in_one_way(text: str, bounds: tuple[float | None, float | None, float | None]) -> None:
     assert not re.fullmatch(number_pattern(*bounds), text)
+
+
+@given(st.integers(0, 3), st.integers(-2_000, 2_000), st.integers(0, 300), st.integers(1, 400))
+def test_a_step_gives_the_minimum_and_every_step_from_there(decimals: int, low: int, width: int, step: int) -> None:
+    """All in units of the last decimal."""
+    scale = 10**decimals
+    pattern = re.compile(number_pattern(low / scale, (low + width) / scale, step / scale))
+    for units in range(low - 3, low + width + 4):
+        wanted = 0 <= units - low <= width and (units - low) % step == 0
+        assert bool(pattern.fullmatch(_written(units, decimals))) == wanted, units
 
 
 def test_a_step_counts_from_the_minimum_as_label_studio_does() -> None:

@@ -8,10 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from backend.bulk.answers import MAX_REMEMBERED, Answers, MaybeKnown
+from backend.bulk.answers import MAX_REMEMBERED, Answers
 from backend.bulk.items import Found, Item
 from backend.bulk.local import LocalAnnotator
 from backend.bulk.outcomes import Failure, Outcome, Record
@@ -214,15 +212,6 @@ def test_the_same_picture_a_thousand_pictures_later_is_taken_from_the_store(tmp_
         await answers.aclose()
 
     asyncio.run(go())
-
-
-@given(st.sets(st.text()), st.sets(st.text()))
-def test_what_may_be_known_is_never_taken_for_unknown(added: set[str], others: set[str]) -> None:
-    known = MaybeKnown()
-    for key in added:
-        known.add(key)
-    assert all(key in known for key in added)
-    assert sum(key in known for key in others - added) <= 1, "and hardly ever the other way round"
 
 
 def test_a_store_that_cannot_be_read_is_closed_and_the_run_goes_on(tmp_path: Path) -> None:

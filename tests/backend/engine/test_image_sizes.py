@@ -7,15 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.engine.image_sizes import BUDGETS, Grid, choose_grid, fixed_grids
+from backend.engine.image_sizes import BUDGETS, Grid, choose_grid
+from tests.limits import examples
 
 SIDES = st.integers(1, 20_000)
 LIMITS = st.tuples(st.integers(1, 2048), st.integers(1, 2048)).map(sorted)
 TOKEN_PX = st.sampled_from([8, 32])
+SHAPES = [4 ** (step / 100) for step in range(-100, 101)]  # from 1:4 to 4:1, each 1.4 % wider than the one before it
 
 
 def choose(width_px: int, height_px: int, max_tokens: int = 1024, min_tokens: int = 16, token_px: int = 32) -> Grid:
     return choose_grid(width_px, height_px, max_tokens=max_tokens, min_tokens=min_tokens, token_px=token_px)
+
+
+def grids_of(budget: int) -> set[Grid]:
+    """What `choose` gives to pictures of many shapes, however large."""
+    return {choose(round(10_000 * shape), 10_000, budget, budget) for shape in SHAPES}
 
 
 def distortion(width_px: int, height_px: int, grid: Grid) -> float:
@@ -70,17 +77,17 @@ def test_a_token_of_fewer_pixels_makes_more_of_the_same_picture() -> None:
     ("max_tokens", "count"), [(16, 7), (64, 18), (144, 29), (256, 40), (576, 51), (1024, 64)], ids=str
 )
 def test_the_grids_are_few(max_tokens: int, count: int) -> None:
-    assert len(fixed_grids(max_tokens, 16)) == count
+    assert len(set().union(*(grids_of(budget) for budget in BUDGETS if budget <= max_tokens))) == count
 
 
 def test_a_single_budget_has_at_most_thirteen_grids() -> None:
-    assert max(len(fixed_grids(budget, budget)) for budget in range(1, 2049)) == 13
+    assert max(len(grids_of(budget)) for budget in range(1, 2049, 23)) == 13
 
 
 @pytest.mark.parametrize("minimum", [0, -1, 257])
 def test_limits_that_contradict_are_refused(minimum: int) -> None:
     with pytest.raises(ValueError, match="min_tokens"):
-        fixed_grids(256, minimum)
+        choose(100, 100, 256, minimum)
 
 
 @pytest.mark.parametrize(("width_px", "height_px", "token_px"), [(0, 5, 32), (5, 0, 32), (5, 5, 0)])
@@ -90,12 +97,9 @@ def test_a_picture_without_a_size_is_refused(width_px: int, height_px: int, toke
 
 
 @given(SIDES, SIDES, LIMITS, TOKEN_PX)
-def test_the_chosen_grid_is_one_of_the_fixed_and_within_the_budget(
-    width_px: int, height_px: int, limits: list[int], token_px: int
-) -> None:
+def test_the_chosen_grid_is_within_the_budget(width_px: int, height_px: int, limits: list[int], token_px: int) -> None:
     minimum, maximum = limits
     grid = choose(width_px, height_px, maximum, minimum, token_px)
-    assert grid in fixed_grids(maximum, minimum)
     assert 1 <= grid.num_tokens <= maximum
     assert min(grid.rows, grid.columns) >= 1
 
@@ -120,8 +124,8 @@ def test_ordinary_shapes_are_hardly_distorted(height_px: int, shape: float, max_
 
 
 def test_the_bounds_on_distortion_hold_for_every_budget() -> None:
-    for budget in range(144, 2049):
-        shapes = sorted(grid.columns / grid.rows for grid in fixed_grids(budget, budget))
+    for budget in sorted({*BUDGETS[2:], *range(144, 2049, examples(23, 1))}):
+        shapes = sorted(grid.columns / grid.rows for grid in grids_of(budget))
         gaps = [math.sqrt(b / a) for a, b in pairwise(shapes) if a * b > 1 / 9 and a * b < 9]
         assert max([*gaps, 3 / shapes[-1]]) < (1.23 if budget in BUDGETS else 1.27)
 

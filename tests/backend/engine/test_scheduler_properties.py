@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from backend.engine.scheduler import Decode, KvTooSmall, Prefill, Scheduler, SchedulerLimits, Slot, Turn, Work
+from tests.backend.engine.all_free import assert_all_is_free
 from tests.limits import examples
 
 BLOCK = 16
@@ -146,7 +147,6 @@ class Device:
         assert len(self.since_all) - num_prefills <= 3 * 9, "a running request is not decoded"
 
     def check(self) -> None:
-        self.planner.check_integrity()
         assert self.planner.num_waiting == len(self.waiting)
         assert self.planner.num_running == len(self.running)
         slots = [slot for _, slot in self.running.values()]
@@ -159,6 +159,7 @@ class Device:
         limit = (len(self.waiting) + len(self.running) + 1) * TURNS_PER_ADMISSION
         for _ in range(limit):
             if self.turn() is None:
+                assert_all_is_free(self.planner)
                 return
             self.check()
         raise AssertionError("requests do not end")

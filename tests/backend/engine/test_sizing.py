@@ -25,6 +25,7 @@ from backend.engine.sizing import (
     warm_up,
 )
 from model_loader.errors import ModelTooLarge
+from tests.backend.engine.all_free import assert_all_is_free
 from tests.limits import examples
 from tests.tiny_model import tiny_model
 
@@ -66,7 +67,7 @@ def test_what_the_peak_leaves_of_the_budget_becomes_positions() -> None:
 @pytest.mark.parametrize("kv_tokens", [1_040, 4_100, 60_000, 300_000])
 def test_limits_are_accepted_and_keep_room_for_people(max_slots: int, kv_tokens: int) -> None:
     limits = scheduler_limits(Sizes(max_slots, kv_tokens, 4096), 4096)
-    Scheduler(limits).check_integrity()
+    assert_all_is_free(Scheduler(limits))
     assert (limits.reserved_slots > 0) == (max_slots > 1)
     assert limits.reserved_slots <= max(1, max_slots // 16)
     assert limits.reserved_tokens <= min(4096, kv_tokens // 8)

@@ -108,7 +108,7 @@ def test_the_host_header_keeps_the_name(site: Site) -> None:
 def test_the_next_address_is_tried_when_one_does_not_answer(site: Site) -> None:
     site.routes["/a.png"] = reply(png())
     fetched = fetch(site.url("/a.png", host="two.example.com"), resolver=lambda host, port: ["127.0.0.2", "127.0.0.1"])
-    assert fetched.source_format == "PNG"
+    assert fetched.picture.rgb
 
 
 def test_an_unknown_name_says_so() -> None:

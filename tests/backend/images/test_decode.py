@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 
 import pytest
@@ -11,8 +10,7 @@ from PIL import Image
 from backend.errors import ImageError
 from backend.images import Limits
 from backend.images.decode import decode
-from backend.images.headers import count_gif_frames, count_tiff_pages, exif_orientation
-from tests.backend.images.pictures import BLUE, GREEN, RED, WHITE, is_near, jpeg, noise, pixel, png, saved
+from tests.backend.images.pictures import BLUE, GREEN, RED, WHITE, is_near, noise, pixel, png, saved
 from tests.limits import examples
 
 LIMITS = Limits()
@@ -27,7 +25,6 @@ def refused(data: bytes, limits: Limits = LIMITS) -> ImageError:
 @pytest.mark.parametrize("picture_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
 def test_every_supported_format_is_decoded(picture_format: str) -> None:
     fetched = decode(saved(Image.new("RGB", (60, 40), RED), picture_format), LIMITS)
-    assert fetched.source_format == picture_format
     assert (fetched.picture.width_px, fetched.picture.height_px) == (60, 40)
     assert is_near(pixel(fetched.picture, 30, 20), RED)
 
@@ -77,10 +74,11 @@ def test_damaged_bytes_are_decoded_or_corrupt_and_nothing_else(picture_format: s
         for value in (0, 255):
             damaged = data[:position] + bytes([value]) + data[position + 1 :]
             try:
-                outcome = decode(damaged, LIMITS).source_format
+                decode(damaged, LIMITS)
+                outcome = "decoded"
             except ImageError as error:
                 outcome = error.kind
-            assert outcome in (picture_format, "corrupt", "not_an_image", "too_many_pixels", "bad_shape")
+            assert outcome in ("decoded", "corrupt", "not_an_image", "too_many_pixels", "bad_shape")
 
 
 CORNERS = {  # orientation -> colours of the upright picture: top left, top right, bottom left, bottom right
@@ -158,7 +156,8 @@ def test_an_orientation_that_only_xmp_claims_is_ignored_as_browsers_do() -> None
 
 def test_exif_orientation_of_the_wrong_type_is_ignored() -> None:
     entry = struct.pack("<HHLHH", 0x0112, 2, 1, 6, 0)
-    assert exif_orientation(b"II*\0\x08\0\0\0\x01\0" + entry) == 1
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + bytes(4)
+    assert decode(saved(quarters(), "JPEG", exif=exif), LIMITS).picture.width_px == 64
 
 
 class TestSize:
@@ -195,35 +194,13 @@ class TestSize:
 
 
 class TestFrames:
-    def test_the_first_frame_of_an_animation_is_taken_and_all_are_counted(self) -> None:
+    @pytest.mark.parametrize("picture_format", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
+    def test_the_first_frame_of_an_animation_is_taken(self, picture_format: str) -> None:
         frames = [Image.new("RGB", (20, 20), colour) for colour in (RED, GREEN, BLUE)]
-        for picture_format in ("GIF", "WEBP", "PNG", "TIFF", "AVIF"):
-            fetched = decode(saved(frames[0], picture_format, save_all=True, append_images=frames[1:]), LIMITS)
-            assert is_near(pixel(fetched.picture, 10, 10), RED), picture_format
-            assert fetched.frames == 3, picture_format
+        fetched = decode(saved(frames[0], picture_format, save_all=True, append_images=frames[1:]), LIMITS)
+        assert is_near(pixel(fetched.picture, 10, 10), RED)
 
-    def test_frames_are_counted_up_to_a_limit(self) -> None:
-        frames = [Image.new("L", (4, 4), n % 256) for n in range(1001)]
-        fetched = decode(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), LIMITS)
-        assert fetched.frames == 1000
-
-    def test_a_ring_of_tiff_directories_ends(self) -> None:
-        directory = struct.pack("<HL", 0, 8)
-        assert count_tiff_pages(b"II*\0" + struct.pack("<L", 8) + directory) == 1
-
-    def test_big_tiff_pages_are_counted(self) -> None:
-        assert count_tiff_pages(saved(Image.new("L", (4, 4)), "TIFF", big_tiff=True)) == 1
-
-    @pytest.mark.parametrize("data", [b"GIF89a", b"GIF89a" + b"\xff" * 50, b"GIF89a\1\0\1\0\0\0\0!\xf9" + b"\1" * 999])
-    def test_a_damaged_gif_counts_as_one(self, data: bytes) -> None:
-        assert count_gif_frames(data) == 1
-
-    def test_a_phone_picture_with_a_second_picture_behind_it_is_a_jpeg(self) -> None:
+    def test_a_phone_picture_with_a_second_picture_behind_it_is_the_first(self) -> None:
         image = Image.new("RGB", (3000, 2000), GREEN)
         fetched = decode(saved(image, "MPO", save_all=True, append_images=[Image.new("RGB", (30, 20), RED)]), LIMITS)
-        assert (fetched.source_format, fetched.frames) == ("JPEG", 1)
         assert is_near(pixel(fetched.picture, 5, 5), GREEN)
-
-
-def test_the_claimed_format_is_the_sniffed_one() -> None:
-    assert Image.open(io.BytesIO(jpeg())).format == decode(jpeg(), LIMITS).source_format == "JPEG"

@@ -25,7 +25,7 @@ BODY = base64.b64encode(png()).decode()
     ],
 )
 def test_an_inline_picture_is_decoded(uri: str) -> None:
-    assert fetch(uri).source_format == "PNG"
+    assert fetch(uri).picture.rgb
 
 
 @pytest.mark.parametrize(

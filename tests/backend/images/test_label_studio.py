@@ -61,7 +61,7 @@ def test_cloud_storage_goes_through_the_presign_address(site: Site, other_site: 
     other_site.routes["/signed.png"] = reply(png())
     site.routes["/tasks/7/presign/"] = redirect(other_site.url("/signed.png?X-Signature=secret"), 303)
     with_bucket = policy(label_studio_url=site.url(), api_key=LEGACY)
-    assert fetch(uri, with_bucket, task_id=7).source_format == "PNG"
+    assert fetch(uri, with_bucket, task_id=7).picture.rgb
     encoded = site.requests[0].path.partition("fileuri=")[2]
     assert base64.urlsafe_b64decode(encoded).decode() == uri
     assert site.requests[0].headers["authorization"] == f"Token {LEGACY}"

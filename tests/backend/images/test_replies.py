@@ -23,7 +23,6 @@ def test_a_picture_is_fetched_with_its_facts(site: Site) -> None:
     assert (fetched.picture.width_px, fetched.picture.height_px, len(fetched.picture.rgb)) == (64, 48, 64 * 48 * 3)
     assert pixel(fetched.picture, 5, 5) == RED
     assert fetched.sha256 == hashlib.sha256(data).hexdigest()
-    assert (fetched.source_format, fetched.num_bytes, fetched.frames) == ("PNG", len(data), 1)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +59,7 @@ def test_a_status_has_its_meaning(site: Site, status: int, kind: str, retryable:
 )
 def test_a_passing_failure_is_tried_again(site: Site, failure: Answer) -> None:
     site.routes["/a.png"] = in_turn(failure, reply(png()))
-    assert fetch(site.url("/a.png")).source_format == "PNG"
+    assert fetch(site.url("/a.png")).picture.rgb
     assert len(site.requests) == 2
 
 
@@ -82,7 +81,7 @@ def test_a_body_without_length_and_a_chunked_body_are_read(site: Site) -> None:
     site.routes["/chunked"] = raw(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
     )
-    assert fetch(site.url("/plain")).num_bytes == fetch(site.url("/chunked")).num_bytes == len(data)
+    assert fetch(site.url("/plain")).sha256 == fetch(site.url("/chunked")).sha256 == hashlib.sha256(data).hexdigest()
 
 
 class TestSize:
@@ -96,9 +95,9 @@ class TestSize:
         assert refusal(site.url("/big"), policy(limits=KILOBYTE)).kind == "too_large"
 
     def test_exactly_the_limit_is_accepted(self, site: Site) -> None:
-        data = png()
-        site.routes["/fits"] = reply(data + b"\0" * (1000 - len(data)))
-        assert fetch(site.url("/fits"), policy(limits=KILOBYTE)).num_bytes == 1000
+        data = png() + b"\0" * (1000 - len(png()))
+        site.routes["/fits"] = reply(data)
+        assert fetch(site.url("/fits"), policy(limits=KILOBYTE)).sha256 == hashlib.sha256(data).hexdigest()
 
     @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
     def test_a_compressed_bomb_is_counted_after_decoding(self, site: Site, encoding: str) -> None:
@@ -114,7 +113,7 @@ class TestSize:
 def test_an_encoding_that_was_not_asked_for_is_undone(site: Site, encoding: str, compress: object) -> None:
     data = saved(noise(), "PNG")
     site.routes["/a.png"] = reply(compress(data), Content_Encoding=encoding)  # type: ignore[operator]
-    assert fetch(site.url("/a.png")).num_bytes == len(data)
+    assert fetch(site.url("/a.png")).sha256 == hashlib.sha256(data).hexdigest()
     assert site.requests[0].headers["accept-encoding"] == "identity"
 
 
@@ -132,7 +131,7 @@ class TestRedirects:
     def test_three_are_followed(self, site: Site) -> None:
         site.routes |= {"/1": redirect("/2"), "/2": redirect("3", 307), "/3": redirect(site.url("/4"), 308)}
         site.routes["/4"] = reply(png())
-        assert fetch(site.url("/1")).source_format == "PNG"
+        assert fetch(site.url("/1")).picture.rgb
         assert site.paths() == ["/1", "/2", "/3", "/4"]
 
     def test_a_loop_ends(self, site: Site) -> None:
@@ -156,4 +155,4 @@ class TestRedirects:
     def test_one_to_a_chinese_path_is_followed(self, site: Site) -> None:
         site.routes["/1"] = redirect("/图 片.png")
         site.routes["/%E5%9B%BE%20%E7%89%87.png"] = reply(png())
-        assert fetch(site.url("/1")).source_format == "PNG"
+        assert fetch(site.url("/1")).picture.rgb

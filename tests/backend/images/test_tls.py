@@ -51,7 +51,7 @@ def test_a_certificate_of_a_trusted_authority_is_accepted(
     authority: trustme.CA, trusted: ImagePolicy, serve: Serve
 ) -> None:
     site = serve(authority.issue_cert(HOST))
-    assert fetch(site.url("/a.png", HOST), trusted).source_format == "PNG"
+    assert fetch(site.url("/a.png", HOST), trusted).picture.rgb
 
 
 def test_an_expired_certificate_is_refused(authority: trustme.CA, trusted: ImagePolicy, serve: Serve) -> None:
@@ -112,7 +112,7 @@ def test_a_downgrade_to_http_is_refused(authority: trustme.CA, trusted: ImagePol
 def test_an_upgrade_to_https_is_followed(authority: trustme.CA, trusted: ImagePolicy, serve: Serve, site: Site) -> None:
     secure = serve(authority.issue_cert(HOST))
     site.routes["/1"] = redirect(secure.url("/a.png", HOST))
-    assert fetch(site.url("/1"), trusted).source_format == "PNG"
+    assert fetch(site.url("/1"), trusted).picture.rgb
 
 
 def test_a_file_that_holds_no_authority_refuses_to_start(tmp_path: Path) -> None:
