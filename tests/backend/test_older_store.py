@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
+
+import pytest
 
 from backend.bulk.answers import Answers
 from backend.bulk.items import Found, Item
@@ -15,10 +20,13 @@ from backend.delivery.pace import DeliveryLimits
 from backend.images import ImageFetcher
 from backend.predict.options import ProjectOptions
 from backend.predict.recipe import recipe_of
+from backend.queue.recipes import Recipes
+from backend.store import Store
+from backend.store.serving import FILE_NAME
 from label_config.parse import parse_label_config
 from tests.backend.delivery.fake_server import fake_server
 from tests.backend.fake_label_studio import LEGACY_KEY
-from tests.backend.older_store import VERSION, contents_0_1_0, older_store, prediction_0_1_0
+from tests.backend.older_store import AGO_S, VERSION, contents_0_1_0, older_store, prediction_0_1_0
 from tests.backend.served import states
 from tests.backend.serving import ANSWER, CONFIG, Server, serving, task
 from tests.fakes import FakeEngine, FakeImages
@@ -129,3 +137,40 @@ def test_a_bulk_run_beside_the_server_uses_the_answers(tmp_path: Path) -> None:
     assert doubtful["fields"] == {"caption": "看不清", "category": "服饰 / 女装 / 连衣裙", "season": None}
     assert doubtful["confidence"] == {"category": 0.9695, "season": 0.996}
     assert doubtful["review_reasons"] == ["caption：描述中出现“看不清”", "caption：描述只有 3 字，少于 30 字"]
+
+
+def test_a_bulk_run_beside_a_server_of_then_says_so_and_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    older_store(tmp_path)
+    before = (tmp_path / FILE_NAME).read_bytes()
+    engine = FakeEngine(ANSWER)
+    assert len(records(tmp_path, engine)) == len(engine.requests) == len(ANSWERED)
+    assert "answers are neither looked up nor kept" in caplog.text
+    assert "written by an older prelabel" in caplog.text
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+def test_answers_of_both_forms_stand_side_by_side_and_are_read_after_a_restart(tmp_path: Path) -> None:
+    older_store(tmp_path)
+    with serving(tmp_path, FakeEngine(ANSWER)) as server:
+        first = server.predict(*map(task, (*ANSWERED, WAITING, 7))).json()["results"]
+    idle = FakeEngine(ANSWER)
+    with serving(tmp_path, idle) as server:
+        server.time.put_forward(AGO_S)
+        again = server.predict(*map(task, (*ANSWERED, WAITING, 7))).json()["results"]
+    assert all(result["result"] for result in first)
+    assert json.dumps(again) == json.dumps(first)
+    assert idle.requests == []
+
+
+def test_a_work_whose_recipe_is_not_understood_any_more_has_no_prediction(tmp_path: Path) -> None:
+    older_store(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+        connection.execute("UPDATE recipe SET label_config = '<View/>'")
+    with Store.open(tmp_path / FILE_NAME, 0.0) as store:
+        recipes = Recipes(store, 256)
+        [work] = store.due("12.1700000000", 1, time.time() + AGO_S)
+        assert recipes.of(work.recipe) is None
+        with pytest.raises(ValueError, match="not understood any more"):
+            recipes.prediction(work, contents_0_1_0()[work.task_id])
