@@ -48,7 +48,7 @@ def answer_to_regions(
     regions = []
     for field in schema.fields:
         found = answer.fields.get(field.name)
-        value = None if found is None or found.value is None else _region_value(field, found.value)
+        value = None if found is None else _region_value(field, shown_value(field, found.value))
         if found is None or value is None:
             continue
         region = _region(seed, field.name, field.to_name, _TYPES[type(field)], value)
@@ -58,16 +58,15 @@ def answer_to_regions(
     return regions + list(_review_regions(schema, findings, seed, language))
 
 
-def without_ids(prediction: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a prediction two tasks with the same picture share."""
-    regions = [{key: value for key, value in region.items() if key != "id"} for region in prediction["result"]]
-    return {**prediction, "result": regions}
-
-
-def with_ids(prediction: Mapping[str, Any], seed: str) -> dict[str, Any]:
-    """The inverse of `without_ids`: the ids that `answer_to_regions` gives with this `seed`."""
-    regions = [{"id": region_id(seed, region["from_name"]), **region} for region in prediction["result"]]
-    return {**prediction, "result": regions}
+def shown_value(field: Field, value: FieldValue) -> FieldValue:
+    """What people are shown of `value`: of a text, its visible characters on one line, cut to a limit; of a number,
+    nothing if not every JSON reader takes it."""
+    match field:
+        case TextField() if isinstance(value, str):
+            return visible_text(value, MAX_TEXT_CHARS) or None
+        case NumberField() if not (isinstance(value, int | float) and _is_number(value)):
+            return None
+    return value
 
 
 def region_id(seed: str, name: str) -> str:
@@ -106,8 +105,7 @@ def _region_value(field: Field, value: FieldValue) -> dict[str, Any] | None:
     """`value` as Label Studio stores it; None if there is nothing to store."""
     match field:
         case TextField() if isinstance(value, str):
-            text = visible_text(value, MAX_TEXT_CHARS)
-            return {"text": [text]} if text else None
+            return {"text": [value]}
         case ChoicesField() if isinstance(value, tuple):
             stored = {choice.value: choice.stored for choice in field.choices}
             labels = [stored[label] for label in value if isinstance(label, str) and label in stored]
@@ -118,7 +116,7 @@ def _region_value(field: Field, value: FieldValue) -> dict[str, Any] | None:
             return {"taxonomy": paths} if paths else None
         case RatingField() if isinstance(value, int):
             return {"rating": value}
-        case NumberField() if isinstance(value, int | float) and _is_number(value):
+        case NumberField() if isinstance(value, int | float):
             return {"number": value}
     return None
 

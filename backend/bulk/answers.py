@@ -2,7 +2,7 @@
 
 Beside a running server the store is only read and added to; what the server adds during the run may be computed once
 more. Without a usable store the run goes on and remembers the last MAX_REMEMBERED answers. Use it from one event loop.
-Raises nothing: trouble with the store is logged once.
+Trouble with the store raises nothing: it is logged once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from cachetools import LRUCache
 
 from backend.errors import PrelabelError, StoreError
-from backend.predict.predictor import Answered
+from backend.predict.answered import Answered
+from backend.predict.recipe import Recipe
 from backend.store import Store, StoredAnswer
 from backend.store.serving import FILE_NAME
 from backend.store.state_file import prepare_data_dir
@@ -38,8 +39,8 @@ class Answers:
     def __init__(self, store: Store | None) -> None:
         self._store = store
         self._maybe_stored: set[int] = set()
-        self._recent: LRUCache[str, str] = LRUCache(MAX_REMEMBERED)
-        self._unsaved: dict[str, str] = {}
+        self._recent: LRUCache[str, Answered] = LRUCache(MAX_REMEMBERED)
+        self._unsaved: dict[str, Answered] = {}
         self._saver: asyncio.Task[None] | None = None
         self._complained = False
 
@@ -62,26 +63,27 @@ class Answers:
         if self._store is not None:
             self._saver = asyncio.create_task(self._save_now_and_then())
 
-    async def find(self, key: str) -> str | None:
-        content = self._recent.get(key) or self._unsaved.get(key)
-        if content is None and self._store is not None and hash(key) in self._maybe_stored:
+    async def find(self, recipe: Recipe, key: str) -> Answered | None:
+        """Raises ValueError for a stored answer that cannot be read."""
+        answered = self._recent.get(key) or self._unsaved.get(key)
+        if answered is None and self._store is not None and hash(key) in self._maybe_stored:
             try:
                 # Not in a thread: it reads one row, and nothing else of this process is in a hurry.
                 stored = self._store.answer(key)
             except StoreError as error:
                 self._complain(error)
                 return None
-            content = stored.content if stored else None
-        if content is not None:
-            self._remember(key, content)
-        return content
+            answered = Answered.read(recipe, key, stored.content) if stored else None
+        if answered is not None:
+            self._recent[key] = answered
+        return answered
 
     def note(self, answered: Answered) -> bool:
         """Keep it; say whether it was known, and so cost nothing."""
         is_known = answered.key in self._recent
-        self._remember(answered.key, answered.content)
+        self._recent[answered.key] = answered
         if not is_known and self._store is not None and len(self._unsaved) < MAX_UNSAVED:
-            self._unsaved[answered.key] = answered.content
+            self._unsaved[answered.key] = answered
             self._maybe_stored.add(hash(answered.key))
         return is_known
 
@@ -94,9 +96,6 @@ class Answers:
         if self._store is not None:
             await asyncio.to_thread(self._store.close)
 
-    def _remember(self, key: str, content: str) -> None:
-        self._recent[key] = content
-
     async def _save_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(SAVE_EVERY_S)
@@ -107,7 +106,7 @@ class Answers:
         store, chosen = self._store, dict(self._unsaved)
         if store is None or not chosen:
             return
-        items = [StoredAnswer(key, content) for key, content in chosen.items()]
+        items = [StoredAnswer(key, answered.content) for key, answered in chosen.items()]
         try:
             await asyncio.to_thread(store.save_answers, items, time.time())
         except StoreError as error:

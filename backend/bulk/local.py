@@ -19,8 +19,9 @@ from backend.errors import EngineNotReady
 from backend.images import ImageFetcher
 from backend.metrics import Metrics
 from backend.predict import predict_one as predict
+from backend.predict.answered import Answered
 from backend.predict.predict_one import predict_one
-from backend.predict.predictor import Answered, Answerer, FetchedImage, answer_of
+from backend.predict.predictor import Answerer, FetchedImage
 from backend.predict.recipe import Recipe
 from backend.predict.record import make_record
 
@@ -88,11 +89,10 @@ class LocalAnnotator:
 
     def _record(self, item: Item, answered: Answered) -> Record:
         recipe = self._recipe
-        answer, findings = answer_of(recipe, answered.content)
         made = make_record(
             recipe.schema,
-            answer,
-            findings,
+            answered.answer,
+            answered.findings,
             image_id=item.image_id,
             model_version=self.model_version,
             language=recipe.options.language,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
+from backend.errors import StoreError
 from backend.store import RecipeRecord, StoredAnswer, Work
 from label_config.errors import UnsupportedConfig
 from label_config.parse import parse_label_config
@@ -19,7 +20,8 @@ from label_config.parse import parse_label_config
 log = logging.getLogger(__name__)
 
 MakePrediction = Callable[[Work, str], dict[str, Any]]
-"""The work and its answer's content to Label Studio's `{"model_version", "score", "result"}`. Raises ValueError."""
+"""The work and its answer's content to Label Studio's `{"model_version", "score", "result"}`. Raises ValueError, and
+StoreError where the work's recipe cannot be read now."""
 DropReason = Literal[
     "task_deleted", "project_deleted", "config_changed", "rejected", "refused", "too_large", "not_a_task", "unreadable"
 ]
@@ -84,7 +86,7 @@ def _fingerprint(label_config: str) -> str | None:
 def packed(
     works: Iterable[Work], answers: Mapping[str, StoredAnswer], make_prediction: MakePrediction
 ) -> tuple[list[Parcel], list[Drop]]:
-    """Return what to send, and the work that cannot be sent at all."""
+    """Return what to send, and the work that cannot be sent at all. Raises StoreError."""
     parcels: dict[tuple[int, str], Parcel] = {}
     drops: list[Drop] = []
     for work in works:
@@ -147,6 +149,8 @@ def _item(
         item = {**made, "task": task_id, "model_version": work.model_version}
         json.dumps(item, ensure_ascii=False, allow_nan=False).encode()  # else the whole batch could not be written
         return item
+    except StoreError:  # no fault of the answer: it is tried again
+        raise
     except Exception:  # a job's border: this answer is lost, the others go on
         log.exception("the answer for task %s cannot be read", task_id)
         return None

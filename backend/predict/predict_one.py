@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from backend.engine.api import EngineStatus
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, ImageError, StoreError
-from backend.predict.predictor import Answered, Answerer, FetchedImage
+from backend.predict.answered import Answered
+from backend.predict.predictor import Answerer, FetchedImage
 from backend.predict.recipe import Recipe
 from label_config.errors import MalformedAnswer
 

@@ -1,16 +1,15 @@
 """One picture to one answer: fetch it, look whether it was answered before, else ask the engine, read and review.
 
 A picture under one model version is asked about once at a time, whoever asks; who joins late gets the same answer.
-What comes back belongs to no task yet: `Answered.prediction` makes it one task's. Knows neither HTTP nor SQL.
+What comes back belongs to no task yet (`backend.predict.answered`). Knows neither HTTP nor SQL.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 from cachetools import LRUCache
 
@@ -18,17 +17,16 @@ from backend.engine.api import Engine, EngineStatus
 from backend.engine.messages import Picture, Ready
 from backend.errors import EngineNotReady, ImageError
 from backend.metrics import Metrics
+from backend.predict.answered import Answered
 from backend.predict.recipe import Recipe, read_answer
 from backend.predict.task import TaskId
-from label_config.answer import Answer, FieldAnswer
-from label_config.regions import prediction, regions_to_answer, with_ids, without_ids
-from label_config.review import Finding, review
 
 MAX_RECENT = 1_000
 """Answers kept in memory: more than can be on their way to the store at once."""
 
-Find = Callable[[str], Awaitable[str | None]]
-"""The stored content under a key, None if there is none (or it cannot be looked up now)."""
+Find = Callable[[Recipe, str], Awaitable[Answered | None]]
+"""What is stored under a key, None if there is nothing (or it cannot be looked up now). Raises ValueError if it cannot
+be read."""
 
 
 class FetchedImage(Protocol):
@@ -50,70 +48,13 @@ class Images(Protocol):
     async def aclose(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """`content` is what the store keeps under `key`: a prediction's JSON without region ids, and `_BESIDE` it what no
-    prediction says."""
-
-    key: str
-    content: str
-    score: float | None
-    needs_review: bool
-
-    @classmethod
-    def read(cls, key: str, content: str) -> Answered:
-        """Raises ValueError for what `content` never was."""
-        document = _document(content)
-        score = document.get("score")
-        return cls(key, content, score if isinstance(score, float) else None, bool(document.get("needs_review")))
-
-    def prediction(self, task_id: TaskId) -> dict[str, Any]:
-        return prediction_of(self.content, task_id)
-
-
-_BESIDE = ("needs_review", "findings", "no_region", "truncated")
-"""`findings` and `no_region` (field -> confidence of having no value) only if there are any; `truncated` only if so."""
-
-
-def prediction_of(content: str, task_id: TaskId) -> dict[str, Any]:
-    """Label Studio's dict for one task. Region ids follow from task and version, so that work done twice is
-    recognisably the same. Raises ValueError for what is no stored content."""
-    document = _document(content)
-    for name in _BESIDE:
-        document.pop(name, None)
-    return with_ids(document, f"{task_id}:{document['model_version']}")
-
-
-def answer_of(recipe: Recipe, content: str) -> tuple[Answer, tuple[Finding, ...]]:
-    """The answer that `content` keeps, and why a person should look at it. Raises ValueError for what is no stored
-    content. Texts are as Label Studio shows them: on one line, without hidden characters."""
-    document = _document(content)
-    fields = dict(regions_to_answer(recipe.schema, document["result"]).fields)
-    for name, confidence in document.get("no_region", {}).items():
-        fields.setdefault(name, FieldAnswer(None, confidence))
-    answer = Answer(fields, truncated=bool(document.get("truncated")))
-    if not document.get("needs_review"):
-        return answer, ()
-    findings = tuple(Finding(*finding) for finding in document.get("findings", ()))
-    return answer, findings or review(recipe.schema, answer, recipe.review_options)
-
-
-def _document(content: str) -> dict[str, Any]:
-    document = json.loads(content)
-    if not isinstance(document, dict) or not isinstance(document.get("result"), list):
-        raise ValueError("this is no stored answer")
-    if not isinstance(document.get("model_version"), str):
-        raise ValueError("this is no stored answer")
-    return document
-
-
 @dataclass(slots=True, eq=False)
 class _Flight:
     work: asyncio.Task[Answered]
     num_waiting: int = 0
 
 
-async def _find_nothing(key: str) -> None:
+async def _find_nothing(recipe: Recipe, key: str) -> None:
     return None
 
 
@@ -184,29 +125,14 @@ class Answerer:
     ) -> Answered:
         if key in self._recent:  # the caller before may be storing it just now
             return self._recent[key]
-        stored = await self._find(key)
+        stored = await self._find(recipe, key)
         if stored is not None:
-            return Answered.read(key, stored)
+            return stored
         finished = await self._engine.generate(recipe.request(fetched.picture, fetched.sha256, interactive=interactive))
         self._metrics.tokens.labels("prompt").inc(finished.num_prompt_tokens)
         self._metrics.tokens.labels("image").inc(finished.num_image_tokens)
         self._metrics.tokens.labels("answer").inc(len(finished.pieces))
         answer, findings = read_answer(recipe, finished)
-        made = prediction(recipe.schema, answer, findings, recipe.version(ready), "", language=recipe.options.language)
-        answered = _answered(key, without_ids(made), answer, findings)
+        answered = Answered(key, recipe.version(ready), answer, findings)
         self._recent[key] = answered
         return answered
-
-
-def _answered(key: str, made: Mapping[str, Any], answer: Answer, findings: Sequence[Finding]) -> Answered:
-    document = {**made, "needs_review": bool(findings)}
-    if findings:
-        document["findings"] = [astuple(finding) for finding in findings]
-    with_region = {region["from_name"] for region in made["result"]}
-    if no_region := {name: f.confidence for name, f in answer.fields.items() if name not in with_region}:
-        document["no_region"] = no_region
-    if answer.truncated:
-        document["truncated"] = True
-    # One number that is none would make Label Studio refuse the whole batch: ValueError.
-    content = json.dumps(document, ensure_ascii=False, allow_nan=False)
-    return Answered(key, content, made.get("score"), bool(findings))

@@ -11,6 +11,7 @@ from typing import Any
 
 from label_config.answer import Answer, FieldValue
 from label_config.prompt import Language
+from label_config.regions import shown_value
 from label_config.review import Finding
 from label_config.schema import ChoicesField, Field, LabelSchema, TaxonomyField, TextField
 
@@ -30,9 +31,10 @@ def make_record(
 
     `language` is that of the review reasons.
     """
-    values = {field.name: found.value for field in schema.fields if (found := answer.fields.get(field.name))}
+    found = {field.name: answer.fields[field.name] for field in schema.fields if field.name in answer.fields}
+    values = {field.name: shown_value(field, found[field.name].value) for field in schema.fields if field.name in found}
     texts = [field for field in schema.fields if isinstance(field, TextField)]
-    confidences = {name: round(f.confidence, 4) for name, f in answer.fields.items() if f.confidence is not None}
+    confidences = {name: round(f.confidence, 4) for name, f in found.items() if f.confidence is not None}
     return {
         "image_id": image_id,
         "caption": values.get(texts[0].name) if texts else None,

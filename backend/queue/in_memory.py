@@ -19,8 +19,9 @@ from backend.engine.api import Engine
 from backend.engine.messages import Ready
 from backend.errors import EngineDead, EngineNotReady, StoreError
 from backend.metrics import Metrics
-from backend.predict.predict_one import INTERNAL, REASONS, Failure, predict_one
-from backend.predict.predictor import Answered, Answerer, FetchedImage
+from backend.predict.answered import Answered
+from backend.predict.predict_one import REASONS, Failure, predict_one
+from backend.predict.predictor import Answerer, FetchedImage
 from backend.predict.recipe import Recipe
 from backend.predict.task import TaskId, TaskInput
 
@@ -129,11 +130,7 @@ class PredictionService:
         except (EngineNotReady, EngineDead, StoreError) as error:
             made = Failure(REASONS.get(type(error), "store"), str(error))
         if isinstance(made, Answered):
-            try:
-                return TaskResult(task.id, made.prediction(task.id))
-            except ValueError:
-                log.exception("the answer stored for task %s cannot be read", task.id)
-                made = INTERNAL
+            return TaskResult(task.id, made.prediction(recipe, task.id))
         return TaskResult(task.id, None, made.reason, made.message)
 
     async def wait_ready(self, deadline: float) -> Ready:

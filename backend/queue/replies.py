@@ -18,7 +18,7 @@ from typing import Any
 from backend.engine.api import Engine
 from backend.engine.messages import Ready
 from backend.errors import EngineBusy, StoreBusy, StoreError
-from backend.predict.predictor import prediction_of
+from backend.predict.answered import Answered
 from backend.predict.recipe import Recipe
 from backend.predict.task import TaskInput
 from backend.queue.held_addresses import for_disk, is_too_large
@@ -214,7 +214,9 @@ class DurableService:
                 outcome = outcomes.get(work_id)
                 if outcome is not None and outcome.answer_key in contents:
                     try:
-                        made[work_id] = prediction_of(contents[outcome.answer_key].content, task_id)
+                        stored = contents[outcome.answer_key]
+                        answered = Answered.read(ask.recipe, stored.key, stored.content)
+                        made[work_id] = answered.prediction(ask.recipe, task_id)
                     except ValueError:
                         log.exception("the answer stored for task %s cannot be read", task_id)
             now, num = self._clock(), len(made)

@@ -14,7 +14,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from backend.delivery.loop import Delivery
 from backend.delivery.pace import DeliveryLimits
@@ -22,19 +21,20 @@ from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.label_studio.predictions import PredictionsClient
 from backend.metrics import Metrics
+from backend.predict.answered import Answered
 from backend.predict.config_check import CHECK_S
 from backend.predict.options import default_options
-from backend.predict.predictor import Answerer, Find, Images, prediction_of
+from backend.predict.predictor import Answerer, Find, Images
 from backend.predict.recipe import Recipe, recipe_of
 from backend.predict.task import TaskInput
 from backend.queue.in_memory import PredictionService, ServiceLimits, TaskResult
 from backend.queue.model_name import ModelNames
 from backend.queue.projects import ProjectBook
-from backend.queue.recipes import recipe_in
+from backend.queue.recipes import Recipes
 from backend.queue.replies import MAX_IN_REPLY, Ask, DurableService
 from backend.queue.worker import Worker, WorkerLimits
 from backend.settings import Settings
-from backend.store import Store, Work
+from backend.store import Store
 from backend.store.calls import StoreCalls
 from backend.store.serving import open_store
 from backend.store.state_file import StateFile
@@ -130,13 +130,18 @@ class DurableCore(Core):
         self.clock = self.timing.clock
         self.store: Store = open_store(settings.data_dir, self.clock())
         self._calls = StoreCalls(self.store)
+        recipes = Recipes(self.store, settings.image_tokens)
         url, key = settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
 
         def connect() -> PredictionsClient:
             return PredictionsClient(url, key, extra_ca_file=settings.extra_ca_file)
 
         self.delivery = Delivery(
-            self.store, connect if url and key else None, _prediction, limits=self.timing.delivery, clock=self.clock
+            self.store,
+            connect if url and key else None,
+            recipes.prediction,
+            limits=self.timing.delivery,
+            clock=self.clock,
         )
         self.worker = Worker(
             self.store,
@@ -144,7 +149,7 @@ class DurableCore(Core):
             engine,
             self.answerer,
             self.metrics,
-            lambda fingerprint: recipe_in(self.store, fingerprint, settings.image_tokens),
+            recipes.of,
             WorkerLimits(max_running=2 * settings.max_slots),
             clock=self.clock,
             wake_delivery=self.delivery.wake,
@@ -203,13 +208,13 @@ class DurableCore(Core):
         """As `Core.predict`; what is not done by the deadline goes on. Raises StoreError, too."""
         return await self._durable.predict(ask, tasks, deadline)
 
-    async def _find(self, key: str) -> str | None:
+    async def _find(self, recipe: Recipe, key: str) -> Answered | None:
         try:
             found = await self._calls.short(lambda: self.store.answer(key))
         except StoreError as error:
             self._calls.complain(error)
             return None
-        return found.content if found else None
+        return Answered.read(recipe, key, found.content) if found else None
 
     async def _prune(self) -> None:
         while True:
@@ -222,8 +227,3 @@ class DurableCore(Core):
             except Exception:  # a job's border: without it the file would grow for ever
                 log.exception("old work could not be forgotten")
             await asyncio.sleep(PRUNE_EVERY_S)
-
-
-def _prediction(work: Work, content: str) -> dict[str, Any]:
-    """What the delivery sends: the same, to the region ids, as a reply would have held. Raises ValueError."""
-    return prediction_of(content, work.task_id)

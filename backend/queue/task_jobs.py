@@ -20,8 +20,9 @@ from backend import logs
 from backend.engine.api import Engine
 from backend.engine.messages import Ready
 from backend.errors import EngineDead, EngineNotReady, StoreError
+from backend.predict.answered import Answered
 from backend.predict.predict_one import INTERNAL, Failure, predict_one
-from backend.predict.predictor import Answered, Answerer, FetchedImage
+from backend.predict.predictor import Answerer, FetchedImage
 from backend.predict.recipe import MAX_RECIPES, Recipe
 from backend.queue.held_addresses import HeldAddresses, is_withheld
 from backend.queue.waiting import ANSWERED, Outcome

@@ -56,7 +56,10 @@ def open_beside(path: Path, now: float, options: Options) -> Database:
             open_database(path, now, options)[0].close()
         with contextlib.closing(_connect(path, options)) as connection:
             if not is_current(connection):
-                raise StoreUnusable(f"{path} was written by another version of prelabel.")
+                raise StoreUnusable(
+                    f"{path} was written by an older prelabel. Stop that one where it still runs, and start "
+                    "`prelabel serve` of this version once: it brings the file up to date."
+                )
         with translated(path):
             return Database(path, replace(options, cache_kib=BESIDE_CACHE_KIB))
     except (OSError, sqlite3.Error) as error:

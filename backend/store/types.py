@@ -88,7 +88,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """`content` is the JSON of a prediction without what belongs to one task; `key` stands for picture and version."""
+    """`content` is the JSON of an answer, of no task yet; `key` stands for picture and model version."""
 
     key: str
     content: str

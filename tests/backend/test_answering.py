@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 import pytest
 
@@ -13,9 +12,10 @@ from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
 from backend.errors import EngineNotReady, GenerationFailed, ImageError
 from backend.metrics import Metrics
+from backend.predict.answered import Answered
 from backend.predict.options import ProjectOptions
-from backend.predict.predictor import Answered, Answerer, answer_of, prediction_of
-from backend.predict.recipe import read_answer, recipe_of
+from backend.predict.predictor import Answerer
+from backend.predict.recipe import Recipe, read_answer, recipe_of
 from label_config import parse_label_config
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, CONFIG
@@ -69,7 +69,7 @@ def test_one_who_leaves_takes_nothing_from_the_others_and_the_last_one_cancels()
         await asyncio.wait([second])
         await eventually(lambda: engine.num_cancelled == 1)
         engine.open()
-        assert (await _ask(answerer)).content
+        assert (await _ask(answerer)).answer.fields
 
     _run(engine, test)
 
@@ -82,7 +82,7 @@ def test_a_failure_is_told_to_all_and_not_remembered() -> None:
         results = await asyncio.gather(*(_ask(answerer) for _ in range(3)), return_exceptions=True)
         assert [type(result) for result in results] == [GenerationFailed] * 3
         engine.failure = None
-        assert (await _ask(answerer)).content
+        assert (await _ask(answerer)).answer.fields
 
     _run(engine, test)
 
@@ -91,12 +91,13 @@ def test_what_is_stored_is_not_asked_again() -> None:
     engine = FakeEngine(ANSWER)
     stored: dict[str, str] = {}
 
-    async def find(key: str) -> str | None:
-        return stored.get(key)
+    async def find(recipe: Recipe, key: str) -> Answered | None:
+        return Answered.read(recipe, key, stored[key]) if key in stored else None
 
     async def go() -> None:
         answerer = Answerer(engine, FakeImages(), Metrics(), find)
         first = await _ask(answerer)
+        assert (first.answer, first.findings) == read_answer(RECIPE, await engine.generate(engine.requests.pop()))
         stored[first.key] = first.content
         started_again = Answerer(engine, FakeImages(), Metrics(), find)
         assert await _ask(started_again) == first
@@ -127,40 +128,6 @@ def test_no_more_answers_are_kept_in_memory_than_stated() -> None:
     assert len(engine.requests) == 4
 
 
-def test_two_tasks_get_the_same_values_under_different_ids() -> None:
-    async def test(answerer: Answerer) -> None:
-        answer = await _ask(answerer)
-        one, other = answer.prediction(1), prediction_of(answer.content, 2)
-        assert "needs_review" not in one
-        assert one["score"] == answer.score
-        for left, right in zip(one["result"], other["result"], strict=True):
-            assert left["id"] != right["id"]
-            assert left["value"] == right["value"]
-
-    _run(FakeEngine(ANSWER), test)
-
-
-OPTIONAL = parse_label_config(CONFIG.replace("</View>", """<Rating name="stars" toName="image"/></View>"""))
-DOUBTFUL = recipe_of(OPTIONAL, ProjectOptions(review_threshold=1.0), 256)
-
-
-def test_an_answer_comes_back_from_the_store_as_it_was_given() -> None:
-    engine = FakeEngine({**ANSWER, "caption": "看不清", "stars": None})
-
-    async def go() -> None:
-        answerer = Answerer(engine, FakeImages(), Metrics())
-        stored = await answerer.answer(DOUBTFUL, await _fetched(), interactive=False)
-        answer, findings = answer_of(DOUBTFUL, stored.content)
-        asked = await engine.generate(engine.requests[0])
-        assert (answer, findings) == read_answer(DOUBTFUL, asked)
-        assert answer.fields["stars"].value is None
-        assert answer.score == stored.score
-        assert {finding.code for finding in findings} >= {"uncertain_words", "too_short", "low_confidence"}
-        assert not {"findings", "no_region", "needs_review"} & set(stored.prediction(1))
-
-    asyncio.run(go())
-
-
 def test_a_cut_answer_is_known_as_cut() -> None:
     class Cut(FakeEngine):
         async def generate(self, request: GenerateRequest) -> Finished:
@@ -169,30 +136,11 @@ def test_a_cut_answer_is_known_as_cut() -> None:
                            finish_reason="length")  # fmt: skip
 
     async def test(answerer: Answerer) -> None:
-        answer, findings = answer_of(RECIPE, (await _ask(answerer)).content)
-        assert answer.truncated
-        assert findings[0].code == "truncated"
+        answered = await _ask(answerer)
+        assert answered.answer.truncated
+        assert answered.findings[0].code == "truncated"
 
     _run(Cut(ANSWER), test)
-
-
-def test_reasons_that_an_older_store_did_not_keep_are_found_again() -> None:
-    async def go() -> None:
-        stored = await Answerer(FakeEngine(ANSWER), FakeImages(), Metrics()).answer(
-            DOUBTFUL, await _fetched(), interactive=False
-        )
-        document = json.loads(stored.content)
-        findings = document.pop("findings")
-        found = answer_of(DOUBTFUL, json.dumps(document))[1]
-        assert [astuple(finding) for finding in found] == [tuple(finding) for finding in findings]
-
-    asyncio.run(go())
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"result": {}}', '{"result": []}', "null"])
-def test_what_never_was_an_answer_is_refused(content: str) -> None:
-    with pytest.raises(ValueError, match=r"stored answer|Expecting value"):
-        prediction_of(content, 1)
 
 
 def test_a_task_without_an_address_is_named_by_the_key_it_lacks() -> None:

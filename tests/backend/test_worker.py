@@ -15,10 +15,11 @@ from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, StoreBusy, StoreFull
 from backend.metrics import Metrics
+from backend.predict.answered import Answered
 from backend.predict.options import ProjectOptions
 from backend.predict.predictor import Answerer
-from backend.predict.recipe import recipe_of
-from backend.queue.recipes import recipe_in
+from backend.predict.recipe import Recipe, recipe_of
+from backend.queue.recipes import Recipes
 from backend.queue.task_jobs import JobLimits
 from backend.queue.waiting import Batch, Outcome
 from backend.queue.worker import Worker, WorkerLimits
@@ -85,13 +86,11 @@ class Rig:
         self.calls = StoreCalls(store)
         metrics = Metrics()
         answerer = Answerer(engine, self.images, metrics, self._find)
-        self.worker = Worker(
-            self.store, self.calls, engine, answerer, metrics, lambda name: recipe_in(self.store, name, 256), limits
-        )
+        self.worker = Worker(self.store, self.calls, engine, answerer, metrics, Recipes(self.store, 256).of, limits)
 
-    async def _find(self, key: str) -> str | None:
+    async def _find(self, recipe: Recipe, key: str) -> Answered | None:
         found = self.store.answer(key)
-        return found.content if found else None
+        return Answered.read(recipe, key, found.content) if found else None
 
     async def accept(
         self, *task_ids: int, url: str = "https://shop.example/{}.jpg", version: str = VERSION, **fields: Any

@@ -17,7 +17,6 @@ from label_config import (
     prediction,
     regions_to_answer,
 )
-from label_config.regions import with_ids, without_ids
 from tests.label_config.configs import CAPTION, EVERYTHING, view
 
 SCHEMA = parse_label_config(EVERYTHING)
@@ -80,14 +79,6 @@ def test_ids_follow_from_the_seed_and_differ_within_a_prediction() -> None:
     ids = [region["id"] for region in first + other]
     assert len(set(ids)) == len(ids)
     assert all(len(region_id) == 10 for region_id in ids)
-
-
-def test_a_prediction_without_ids_gets_those_of_any_task() -> None:
-    one, other = (prediction(SCHEMA, ANSWER, FINDINGS, "v1", seed) for seed in ("task 1", "task 2"))
-    assert one != other
-    assert without_ids(one) == without_ids(other)
-    assert all("id" not in region for region in without_ids(one)["result"])
-    assert with_ids(without_ids(one), "task 2") == other
 
 
 def test_an_empty_field_has_no_region_and_an_unlabelled_answer_no_score() -> None:

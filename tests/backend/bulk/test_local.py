@@ -17,10 +17,11 @@ from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed
 from backend.images import ImageFetcher, ImagePolicy
+from backend.predict.answered import Answered
 from backend.predict.options import ProjectOptions
-from backend.predict.predictor import Answered
 from backend.predict.recipe import recipe_of
 from backend.store.serving import FILE_NAME, open_store
+from label_config.answer import Answer, FieldAnswer
 from tests.backend.bulk.given import SCHEMA, many_pictures, pictures
 from tests.backend.serving import ANSWER
 from tests.fakes import READY, FakeEngine
@@ -195,7 +196,7 @@ def test_a_store_that_cannot_be_used_is_left_alone_and_the_run_goes_on(tmp_path:
 
 
 def _answered(key: str) -> Answered:
-    return Answered(key, "content", None, needs_review=False)
+    return Answered(key, "v1", Answer({"caption": FieldAnswer("a red coat")}))
 
 
 def test_the_same_picture_a_thousand_pictures_later_is_taken_from_the_store(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_the_same_picture_a_thousand_pictures_later_is_taken_from_the_store(tmp_
         answers = Answers.open(tmp_path, "v1")
         for number in range(MAX_REMEMBERED):
             answers.note(_answered(f"{number}:v1"))
-        assert await answers.find("aa:v1") == "content"
+        assert await answers.find(RECIPE, "aa:v1") == _answered("aa:v1")
         assert answers.note(_answered("aa:v1"))
         await answers.aclose()
 
@@ -215,12 +216,12 @@ def test_the_same_picture_a_thousand_pictures_later_is_taken_from_the_store(tmp_
 
 
 def test_a_store_that_cannot_be_read_is_closed_and_the_run_goes_on(tmp_path: Path) -> None:
-    async def note(key: str) -> str | None:
+    async def note(key: str) -> Answered | None:
         answers = Answers.open(tmp_path, "v1")
         answers.start()
-        found = await answers.find(key)
+        found = await answers.find(RECIPE, key)
         answers.note(_answered(key))
-        assert await answers.find(key) == "content"
+        assert await answers.find(RECIPE, key) == _answered(key)
         await answers.aclose()
         return found
 
@@ -231,7 +232,7 @@ def test_a_store_that_cannot_be_read_is_closed_and_the_run_goes_on(tmp_path: Pat
     store.write_bytes(whole[:page] + b"\xff" * (len(whole) - page))
     assert asyncio.run(note("b:v1")) is None
     store.write_bytes(whole)
-    assert asyncio.run(note("a:v1")) == "content"
+    assert asyncio.run(note("a:v1")) == _answered("a:v1")
     assert asyncio.run(note("b:v1")) is None, "it was not kept"
 
 
@@ -240,7 +241,8 @@ def test_no_more_answers_are_held_than_a_limit() -> None:
         answers = Answers(None)
         for number in range(MAX_REMEMBERED + 1):
             answers.note(_answered(str(number)))
-        assert await answers.find(str(MAX_REMEMBERED)) == await answers.find("1") == "content"
-        assert await answers.find("0") is None
+        for key in (str(MAX_REMEMBERED), "1"):
+            assert await answers.find(RECIPE, key) == _answered(key)
+        assert await answers.find(RECIPE, "0") is None
 
     asyncio.run(go())

@@ -115,7 +115,8 @@ def make_prediction(work: Any, content: str) -> dict[str, Any]:
 
 
 class Rig:
-    """`run` runs rounds of delivery, each after `advance_s` on the clock. `patience_s` is with each call."""
+    """`run` runs rounds of delivery, each after `advance_s` on the clock. `patience_s` is with each call.
+    `make_prediction` may be another."""
 
     def __init__(self, server: FakeServer, **limits: Any) -> None:
         self.server = server
@@ -124,6 +125,7 @@ class Rig:
         self.key = LEGACY_KEY
         self.connects = 0
         self.patience_s = WAIT_S
+        self.make_prediction = make_prediction
         self.monotonic: Callable[[], float] = lambda: self.now
         self.limits = DeliveryLimits(**limits)
         self.delivery = self.new_delivery()
@@ -132,7 +134,7 @@ class Rig:
         self.delivery = Delivery(
             self.store,
             connect or self._connect,
-            make_prediction,
+            lambda work, content: self.make_prediction(work, content),
             limits=self.limits,
             clock=lambda: self.now,
             monotonic=lambda: self.monotonic(),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from backend.delivery.loop import Delivery
 from backend.delivery.plan import is_same_project, project_number
+from backend.errors import StoreBusy
 from tests.backend.delivery.fake_server import CONFIG, FakeServer
 from tests.backend.delivery.rig import VERSION, Answer, Recipe, Rig, make_prediction
 from tests.backend.fake_label_studio import LEGACY_KEY, PERSONAL_KEY
@@ -245,6 +247,24 @@ def test_an_answer_that_cannot_be_written_is_dropped_alone(rig: Rig, label_studi
     rig.store.add(uid, [1002], answer_key="bad" if content != "{" else "lost")
     rig.run()
     assert rig.store.states() == {1000: "delivered", 1001: "delivered", 1002: "unreadable"}
+
+
+def test_a_store_that_is_busy_while_predictions_are_made_costs_none_of_them(rig: Rig, label_studio: FakeServer) -> None:
+    rig.store.add(label_studio.add_project(1, 3), [1000, 1001, 1002])
+    num_made = 0
+
+    def sometimes(work: Any, content: str) -> dict[str, Any]:
+        nonlocal num_made
+        num_made += 1
+        if num_made == 2:
+            raise StoreBusy("It is locked.")
+        return make_prediction(work, content)
+
+    rig.make_prediction = sometimes
+    rig.run()
+    assert [work.task_id for work in rig.store.open] == [1000, 1001, 1002]
+    rig.run_until_settled()
+    assert label_studio.stored() == {1000: 1, 1001: 1, 1002: 1}
 
 
 def test_without_a_key_nothing_is_asked_and_the_work_is_kept(rig: Rig, label_studio: FakeServer) -> None:

@@ -50,6 +50,17 @@ def _older(path: Path) -> None:
         connection.execute("VACUUM")
 
 
+@pytest.mark.parametrize("released", sorted(Path(__file__).parent.glob("schema_*.sql"))[:-1], ids=lambda p: p.stem)
+def test_beside_an_older_server_it_is_said_what_to_do(tmp_path: Path, released: Path) -> None:
+    path = tmp_path / "prelabel.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(released.read_text(encoding="utf-8"))
+    before = path.read_bytes()
+    with pytest.raises(StoreUnusable, match=r"prelabel.db was written by an older prelabel. .*`prelabel serve`"):
+        Store.beside(path, 1.0)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("make", [_damaged, _newer, _older], ids=["damaged", "newer", "older"])
 def test_a_file_that_only_a_server_may_touch_is_refused_and_left_as_it_is(tmp_path: Path, make: object) -> None:
     path = tmp_path / "prelabel.db"
