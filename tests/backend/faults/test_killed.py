@@ -14,9 +14,9 @@ from PIL import Image
 
 from backend.commands.demo.local_backend import LocalBackend, running_backend
 from label_config import ready_made
+from tests.backend.commands.test_background_process import wait_ended
 from tests.backend.served import descendants, states
 from tests.backend.serving import predict_body, task
-from tests.backend.test_background_process import wait_ended
 from tests.limits import WAIT_S, until
 
 NUM_BEFORE, NUM_AFTER = 2, 6

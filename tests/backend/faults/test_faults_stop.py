@@ -7,9 +7,9 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.backend.commands.test_background_process import wait_ended
 from tests.backend.served import run_program, served, states
 from tests.backend.serving import task
-from tests.backend.test_background_process import wait_ended
 from tests.limits import until
 
 NUM_TASKS = 60
