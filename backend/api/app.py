@@ -33,7 +33,7 @@ from backend.engine.api import Engine
 from backend.errors import EngineBusy
 from backend.predict.config_check import config_warnings
 from backend.predict.predictor import Images
-from backend.queue.in_memory import TaskResult
+from backend.queue.results import TaskResult
 from backend.queue.service import DurableCore, Timing
 from backend.settings import Settings
 from backend.status.gauges import Gauges
@@ -141,7 +141,7 @@ class Backend:
         async with self._reader.read(request) as raw:
             body = await self.parser.run(len(raw), read_setup, raw)
         about_params = await self.core.projects.remember(body.project, body.extra_params)
-        model = ProjectModel(self.core, body.project, body.schema)
+        model = ProjectModel(self.core, body.project, body.schema, body.label_config)
         about_config = [*body.schema.warnings, *await config_warnings(model.recipe, self.core.timing.config_check_s)]
         for warning in about_config:
             log.warning("project %s: %s", body.project, warning)
@@ -173,12 +173,10 @@ class Backend:
         return StrictJSON({"status": "ok"})
 
     async def _predict(self, body: PredictBody, deadline: float, asked_at: float) -> list[TaskResult]:
-        model = ProjectModel(self.core, body.project, body.schema)
+        model = ProjectModel(self.core, body.project, body.schema, body.label_config)
         alone = body.interactive or len(body.tasks) == 1
-        keep_config = None if body.interactive else body.label_config  # what a person drew is of use to nobody later
-        return await model.predict_tasks(
-            body.tasks, deadline, interactive=alone, keep_config=keep_config, asked_at=asked_at
-        )
+        keep = not body.interactive  # what a person drew is of use to nobody later
+        return await model.predict_tasks(body.tasks, deadline, interactive=alone, keep=keep, asked_at=asked_at)
 
     def _changed(self, action: Action, project: str) -> None:
         if action == "cancel":

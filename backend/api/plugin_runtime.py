@@ -1,7 +1,7 @@
 """The engine and the fetcher for a process that is not ours: label-studio-ml's own servers are synchronous.
 
 One runtime a process, on an event loop in a background thread, built from the environment when first used.
-Imports no torch. `Runtime.predict` raises what `PredictionService.predict` raises.
+Imports no torch. `Runtime.predict` raises what `Core.predict` raises.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from backend.engine.api import Engine
 from backend.predict.build import build_engine, build_images
 from backend.predict.predictor import Images
 from backend.predict.task import TaskInput
-from backend.queue.in_memory import TaskResult
+from backend.queue.results import TaskResult
 from backend.queue.service import Core
 from backend.settings import Settings, load_settings
 from backend.store.state_file import prepare_data_dir

@@ -14,26 +14,28 @@ from backend.errors import ConfigRefused
 from backend.predict.label_configs import schema_of
 from backend.predict.recipe import Recipe
 from backend.predict.task import TaskInput
-from backend.queue.in_memory import TaskResult
-from backend.queue.replies import Ask
+from backend.queue.ask import Ask
+from backend.queue.results import TaskResult
 from backend.queue.service import Core
 from label_config.schema import LabelSchema
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectModel:
-    """`project` as Label Studio names it to backends; empty where a server of label-studio-ml's does not say."""
+    """`project` as Label Studio names it to backends; empty where a server of label-studio-ml's does not say.
+    `label_config` is the text the schema was read from."""
 
     core: Core
     project: str
     schema: LabelSchema
+    label_config: str
 
     @classmethod
     def of_config(cls, core: Core, project: str, label_config: str | None) -> Self:
         """Raises ConfigRefused when there is no label config, or one that cannot be honoured."""
         if not label_config:
             raise ConfigRefused("There is no label config yet: save one in the project's settings first.")
-        return cls(core, project, schema_of(label_config))
+        return cls(core, project, schema_of(label_config), label_config)
 
     @property
     def recipe(self) -> Recipe:
@@ -51,21 +53,17 @@ class ProjectModel:
         deadline: float,
         *,
         interactive: bool,
-        keep_config: str | None = None,
+        keep: bool = False,
         asked_at: float | None = None,
     ) -> list[TaskResult]:
         """Return one result a task, in order, by `deadline` (the event loop's clock). `asked_at`: when they were asked
         for (seconds since the epoch), by default now.
 
-        With `keep_config`, the text of the label config, the core may keep the tasks and go on after the deadline.
-        Raises EngineNotReady, EngineDead or StoreError when nothing at all could be done.
+        With `keep`, a core with a store on the disk keeps the tasks and goes on after the deadline.
+        Raises EngineBusy, EngineNotReady, EngineDead or StoreError when nothing at all could be done.
         """
-        if keep_config is None:
-            results = await self.core.service.predict(tasks, self.recipe, deadline, interactive=interactive)
-        else:
-            at = time.time() if asked_at is None else asked_at
-            results = await self.core.predict(
-                Ask(self.project, keep_config, self.recipe, interactive, at), tasks, deadline
-            )
+        at = time.time() if asked_at is None else asked_at
+        ask = Ask(self.project, self.label_config, self.recipe, interactive, at, keep)
+        results = await self.core.predict(ask, tasks, deadline)
         self.note_version()
         return results

@@ -36,9 +36,11 @@ class PredictBody:
 
 @dataclass(frozen=True, slots=True)
 class SetupBody:
-    """`access_token` is not kept: Label Studio's legacy tokens are off by default, and ours is a setting."""
+    """`label_config` is the text `schema` was read from. `access_token` is not kept: Label Studio's legacy tokens are
+    off by default, and ours is a setting."""
 
     project: str
+    label_config: str
     schema: LabelSchema
     extra_params: Any
 
@@ -75,7 +77,8 @@ def read_predict(body: bytes, max_tasks: int) -> PredictBody:
 def read_setup(body: bytes) -> SetupBody:
     document = parse_object(body)
     project = _project(document.get("project"))
-    return SetupBody(project, read_schema(document, "schema"), document.get("extra_params"))
+    schema = read_schema(document, "schema")
+    return SetupBody(project, document["schema"], schema, document.get("extra_params"))
 
 
 def read_webhook(body: bytes) -> WebhookBody:

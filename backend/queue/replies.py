@@ -1,33 +1,29 @@
-"""/predict that loses nothing: each task is in the store before anything is done for it, and its answer is stored
-before the reply is sent. What a reply cannot hold is pushed to Label Studio, or returned when it asks again.
+"""The reply to the tasks of one request, over one store: each is a row of work there before anything is done for it,
+and its answer is stored before the reply goes out.
 
-Tasks that the store cannot keep (an id that is no number, a picture inside the address) go the way of
-`backend.queue.in_memory`, in memory. So does a person's single task while the disk is full.
-Raises EngineBusy, EngineNotReady, EngineDead and StoreError when nothing could be done.
+Raises EngineBusy and StoreError when nothing could be done.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from backend.engine.api import Engine
-from backend.engine.messages import Ready
 from backend.errors import EngineBusy, StoreBusy, StoreError
 from backend.predict.answered import Answered
-from backend.predict.recipe import Recipe
 from backend.predict.task import TaskInput
-from backend.queue.held_addresses import for_disk, is_too_large
-from backend.queue.in_memory import LATE, PredictionService, TaskResult
-from backend.queue.waiting import Batch, Outcome
+from backend.queue.ask import Ask, Request
+from backend.queue.held_tasks import WITHHELD, for_disk
+from backend.queue.results import LATE, TaskResult
+from backend.queue.waiting import Outcome
 from backend.queue.worker import Worker
 from backend.store import Store
 from backend.store.calls import StoreCalls
-from backend.store.types import MAX_TASK_ID, NewWork, RecipeRecord
+from backend.store.types import NewWork
 
 log = logging.getLogger(__name__)
 
@@ -49,215 +45,190 @@ REPLY_PER_TASK_S = 0.0003
 """To read a stored answer and write it into the reply."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Whose tasks they are. `label_config` is the text the recipe's schema was read from; `asked_at`: when the request
-    came (seconds since the epoch)."""
+class Replies:
+    """The replies over one store. Use it from one event loop.
 
-    project: str
-    label_config: str
-    recipe: Recipe
-    interactive: bool
-    asked_at: float
-
-    @property
-    def record(self) -> RecipeRecord:
-        recipe = self.recipe
-        return RecipeRecord(recipe.fingerprint, self.project, self.label_config, recipe.options.model_dump_json())
-
-
-def can_be_kept(task: TaskInput) -> bool:
-    """Whether the store may have it: its id is a number, and its address is not the picture itself."""
-    if not isinstance(task.id, int) or not -MAX_TASK_ID <= task.id <= MAX_TASK_ID:
-        return False
-    return task.image_url is None or not is_too_large(task.image_url)
-
-
-def _divide(tasks: Sequence[TaskInput]) -> tuple[list[TaskInput], list[TaskInput]]:
-    """Those that the store may have, and the others. In a thread: with a hundred thousand tasks it takes over a second,
-    in which the event loop would not answer /health."""
-    kept: list[TaskInput] = []
-    others: list[TaskInput] = []
-    for task in tasks:
-        (kept if can_be_kept(task) else others).append(task)
-    return kept, others
-
-
-def _in_order(tasks: Sequence[TaskInput], results: Sequence[TaskResult]) -> list[TaskResult]:
-    by_task = {result.task_id: result for result in results}
-    return [by_task[task.id] for task in tasks]
-
-
-class DurableService:
-    """Use it from one event loop."""
+    `lasts`: the store is on the disk. One in memory has its rows under numbers of their own, so that ids may be texts
+    and no two requests share a row, has no address in them, and forgets them when their reply is over. The tasks of all
+    requests that it holds meanwhile are at most `max_held_bytes`, but one request always fits.
+    """
 
     def __init__(
         self,
         store: Store,
         calls: StoreCalls,
         worker: Worker,
-        engine: Engine,
-        in_memory: PredictionService,
         *,
+        lasts: bool,
         max_waiting: int,
+        max_held_bytes: int = 0,
         max_in_reply: int | None = None,
-        known_model: Callable[[], Ready | None] = lambda: None,
         clock: Callable[[], float] = time.time,
         wake_delivery: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._calls = calls
         self._worker = worker
-        self._engine = engine
-        self._in_memory = in_memory
+        self._lasts = lasts
         self._max_waiting = max_waiting
+        self._max_held_bytes = max_held_bytes
         self._max_in_reply = max_in_reply
-        self._known_model = known_model
         self._clock = clock
         self._wake_delivery = wake_delivery
+        self._numbers = itertools.count(1)
+        self._held_bytes = 0
         self._ending: set[asyncio.Task[None]] = set()
 
-    async def predict(self, ask: Ask, tasks: Sequence[TaskInput], deadline: float) -> list[TaskResult]:
+    async def answer(self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float) -> list[TaskResult]:
         """Return one result a task, in order, by `deadline` (the event loop's clock).
 
-        While a model whose name is known loads or is started again, tasks are accepted all the same.
+        Raises EngineBusy when there is too much of it already, and StoreError, having done nothing.
         """
-        if not tasks:
-            return []
-        ready = self._known_model()
-        if ready is None or self._engine.status.state in ("failed", "stopped"):
-            ready = await self._in_memory.wait_ready(deadline)
-        kept, others = await asyncio.to_thread(_divide, tasks)
-        beside = asyncio.ensure_future(self._in_memory.run(others, ask.recipe, deadline, interactive=ask.interactive))
+        request = Request(ask, tasks, self._numbered(tasks), version, deadline, self._clock())
+        self._require_room(request)
+        accepting = asyncio.ensure_future(self._accept(request))
+        left_s = deadline - asyncio.get_running_loop().time()
         try:
-            results = await self._kept(ask, kept, ask.recipe.version(ready), deadline) if kept else []
-            results += await beside
+            await asyncio.wait([accepting], timeout=left_s)
+            if accepting.done():
+                accepting.result()
+            elif self._lasts:  # it goes on, and what it stores is computed
+                raise StoreBusy("The store is slow; the tasks are kept as soon as it can.")
+            await request.batch.wait(deadline - min(left_s / 2, REPLY_PER_TASK_S * len(tasks)))
+            return await self._reply(request)
+        except StoreError as error:
+            self._calls.complain(error)
+            if not ask.interactive or not request.batch.ids:
+                raise
+            # it is in the store, which cannot note now that it was answered: the next time it is
+            return [TaskResult(task.id, None, "store", str(error)) for task in tasks]
         finally:
-            beside.cancel()
-        if others:
-            results = await asyncio.to_thread(_in_order, tasks, results)
-        return self._in_memory.conclude(results, accepted=bool(kept))
+            self._spawn(self._end(request, accepting))
 
     async def close(self, limit_s: float) -> None:
         """Let the ends of replies be noted."""
         if self._ending:
             await asyncio.wait(self._ending, timeout=limit_s)
 
-    async def _kept(self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float) -> list[TaskResult]:
-        if self._worker.num_waiting + len(tasks) > self._max_waiting:
-            raise EngineBusy(
-                f"{self._worker.num_waiting:,} tasks are waiting already; try again later", retry_after_s=60
-            )
-        batch, now = Batch(ask.project), self._clock()
-        accepting = asyncio.ensure_future(self._accept(ask, batch, tasks, version, deadline, now))
-        left_s = deadline - asyncio.get_running_loop().time()
-        try:
-            await asyncio.wait([accepting], timeout=left_s)
-            if not accepting.done():  # it goes on, and what it stores is computed
-                raise StoreBusy("The store is slow; the tasks are kept as soon as it can.")
-            accepting.result()
-            await batch.wait(deadline - min(left_s / 2, REPLY_PER_TASK_S * len(tasks)))
-            return await self._reply(ask, batch, tasks)
-        except StoreError as error:
-            self._calls.complain(error)
-            if not ask.interactive:
-                raise
-            if batch.ids:  # it is in the store, which cannot note now that it was answered: the next time it is
-                return [TaskResult(task.id, None, "store", str(error)) for task in tasks]
-            return await self._in_memory.run(tasks, ask.recipe, deadline, interactive=True)
-        finally:
-            self._spawn(self._end(batch, accepting))
+    def _numbered(self, tasks: Sequence[TaskInput]) -> list[int]:
+        return [task.id if self._lasts and isinstance(task.id, int) else next(self._numbers) for task in tasks]
 
-    async def _accept(
-        self, ask: Ask, batch: Batch, tasks: Sequence[TaskInput], version: str, deadline: float, now: float
-    ) -> None:
-        until = now + max(0.0, deadline - asyncio.get_running_loop().time()) + LATE_S
-        fingerprint = ask.recipe.fingerprint
+    def _require_room(self, request: Request) -> None:
+        """Raises EngineBusy."""
+        waiting, num_bytes = self._worker.num_waiting, 0 if self._lasts else request.num_bytes
+        if waiting + len(request.tasks) > self._max_waiting:
+            raise EngineBusy(f"{waiting:,} tasks are waiting already; try again later", retry_after_s=60)
+        if self._held_bytes and self._held_bytes + num_bytes > self._max_held_bytes:
+            raise EngineBusy("other requests hold too many pictures already; try again later", retry_after_s=60)
+        self._held_bytes += num_bytes
+        request.held_bytes = num_bytes
 
-        def prepare() -> tuple[list[NewWork], dict[int, str]]:
-            self._store.save_recipe(ask.record, now)
-            items: list[NewWork] = []
-            withheld: dict[int, str] = {}
-            for task in tasks:
-                if isinstance(task.id, int):
-                    url = None if task.image_url is None else for_disk(task.image_url)
-                    items.append(NewWork(ask.project, task.id, version, fingerprint, url))
-                    if task.image_url is not None and url != task.image_url:
-                        withheld[task.id] = task.image_url
-            return items, withheld
+    async def _accept(self, request: Request) -> None:
+        ask = request.ask
+        until = request.asked_at + max(0.0, request.deadline - asyncio.get_running_loop().time()) + LATE_S
 
-        items, withheld = await self._calls.run(prepare)
+        def prepare() -> None:
+            self._store.save_recipe(ask.record, request.asked_at)
+            for number, task in zip(request.numbers, request.tasks, strict=True):
+                url = WITHHELD if not self._lasts else None if task.image_url is None else for_disk(task.image_url)
+                request.rows.append(NewWork(ask.project, number, request.version, ask.recipe.fingerprint, url))
+                if url != task.image_url:
+                    request.whole[number] = task
+
+        await self._calls.run(prepare)
         await self._worker.accept(
-            batch, items, interactive=ask.interactive, reply_until=until, now=now, addresses=withheld
+            request.batch,
+            request.rows,
+            interactive=ask.interactive,
+            reply_until=until,
+            now=request.asked_at,
+            whole=request.whole,
         )
 
-    async def _reply(self, ask: Ask, batch: Batch, tasks: Sequence[TaskInput]) -> list[TaskResult]:
-        """What may go out, noted as such before it does. In a thread to the last: see `_divide`.
+    async def _reply(self, request: Request) -> list[TaskResult]:
+        """What may go out, noted as such before it does. In a thread to the last: with a hundred thousand tasks it is
+        over a second, in which the loop would not answer /health.
 
         What Label Studio was told, or may still have been storing, when it chose the tasks of this request is left out:
         it would store that twice. What goes beyond `max_in_reply` is left to the delivery.
         """
-        chosen_at = ask.asked_at - (PREPARE_S + PREPARE_PER_TASK_S * len(tasks))
-        outcomes = dict(batch.outcomes)
+        chosen_at = request.ask.asked_at - (PREPARE_S + PREPARE_PER_TASK_S * len(request.tasks))
+        outcomes = dict(request.batch.outcomes)
         if self._max_in_reply is not None:
             answered = [
-                work_id for work_id in batch.ids.values() if work_id in outcomes and outcomes[work_id].answer_key
+                work_id
+                for work_id in request.batch.ids.values()
+                if work_id in outcomes and outcomes[work_id].answer_key
             ]
             for work_id in answered[self._max_in_reply :]:
                 del outcomes[work_id]
 
         def look() -> list[TaskResult]:
-            keys = {outcome.answer_key for outcome in outcomes.values() if outcome.answer_key}
-            contents = self._store.answers(list(keys))
-            made: dict[int, dict[str, Any]] = {}
-            for task_id, work_id in batch.ids.items():
-                outcome = outcomes.get(work_id)
-                if outcome is not None and outcome.answer_key in contents:
-                    try:
-                        stored = contents[outcome.answer_key]
-                        answered = Answered.read(ask.recipe, stored.key, stored.content)
-                        made[work_id] = answered.prediction(ask.recipe, task_id)
-                    except ValueError:
-                        log.exception("the answer stored for task %s cannot be read", task_id)
+            made = self._predictions(request, outcomes)
             now, num = self._clock(), len(made)
             stored_at, check_at = now + STORE_PER_PREDICTION_S * num, now + CHECK_S + CHECK_PER_PREDICTION_S * num
             allowed = (
                 self._store.returned(list(made), check_at, now, chosen_at=chosen_at, told_at=stored_at) if made else []
             )
             told = {work_id: made[work_id] for work_id in allowed}
-            return [self._result(batch, outcomes, told, task) for task in tasks]
+            return [
+                _result(task, request.batch.ids.get(number, -1), outcomes, told)
+                for number, task in zip(request.numbers, request.tasks, strict=True)
+            ]
 
         return await self._calls.run(look)
 
-    def _result(
-        self, batch: Batch, outcomes: dict[int, Outcome], made: dict[int, dict[str, Any]], task: TaskInput
-    ) -> TaskResult:
-        work_id = batch.ids.get(task.id, -1) if isinstance(task.id, int) else -1
-        outcome = outcomes.get(work_id)
-        if outcome is None:
-            return TaskResult(task.id, None, "deadline", LATE)
-        if outcome.answer_key is None:
-            return TaskResult(task.id, None, outcome.reason, outcome.message)
-        if work_id not in made:
-            return TaskResult(task.id, None, "told", "another reply or a push brings it to Label Studio")
-        return TaskResult(task.id, made[work_id])
+    def _predictions(self, request: Request, outcomes: Mapping[int, Outcome]) -> dict[int, dict[str, Any]]:
+        """By row of work, those whose answer is in the store. Blocking."""
+        contents = self._store.answers({outcome.answer_key for outcome in outcomes.values() if outcome.answer_key})
+        recipe = request.ask.recipe
+        made: dict[int, dict[str, Any]] = {}
+        for number, task in zip(request.numbers, request.tasks, strict=True):
+            work_id = request.batch.ids.get(number, -1)
+            outcome = outcomes.get(work_id)
+            if outcome is not None and outcome.answer_key in contents:
+                stored = contents[outcome.answer_key]
+                try:
+                    answered = Answered.read(recipe, stored.key, stored.content)
+                    made[work_id] = answered.prediction(recipe, task.id)
+                except ValueError:
+                    log.exception("the answer stored for task %s cannot be read", task.id)
+        return made
 
-    async def _end(self, batch: Batch, accepting: asyncio.Future[None]) -> None:
+    async def _end(self, request: Request, accepting: asyncio.Future[None]) -> None:
         """The client may have left while the store was still accepting: only then is it known what there is to end."""
         await asyncio.wait([accepting])
         if not accepting.cancelled():
-            accepting.exception()  # `_kept` has raised it, or nobody is there to hear it
-        self._worker.leave(batch)
-        ids = list(batch.ids.values())
-        if not ids:
-            return
+            accepting.exception()  # `answer` has raised it, or nobody is there to hear it
+        self._worker.leave(request.batch)
+        ids = list(request.batch.ids.values())
         try:
-            await self._calls.run(lambda: self._store.reply_ended(ids, self._clock()))
+            if ids and self._lasts:
+                await self._calls.run(lambda: self._store.reply_ended(ids, self._clock()))
+            elif ids:  # one after the other with the worker's claims: what is claimed is known when it is dropped
+                await self._calls.short(lambda: self._store.abandon(ids, self._clock()))
         except StoreError as error:  # the store lets go of them by itself, at `reply_until`
             self._calls.complain(error)
-        self._wake_delivery()
+        if not self._lasts:
+            await self._worker.drop(request.batch, request.rows, request.whole)
+            self._held_bytes -= request.held_bytes
+        if ids:
+            self._wake_delivery()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
+
+
+def _result(
+    task: TaskInput, work_id: int, outcomes: Mapping[int, Outcome], told: Mapping[int, dict[str, Any]]
+) -> TaskResult:
+    outcome = outcomes.get(work_id)
+    if outcome is None:
+        return TaskResult(task.id, None, "deadline", LATE)
+    if outcome.answer_key is None:
+        return TaskResult(task.id, None, outcome.reason, outcome.message)
+    if work_id not in told:
+        return TaskResult(task.id, None, "told", "another reply or a push brings it to Label Studio")
+    return TaskResult(task.id, told[work_id])

@@ -2,8 +2,9 @@
 
 One `Core` a process, on one event loop. `api.app` and the plug-in, `api.plugin`, are two doors to it. Knows no HTTP and
 imports no torch. `prepare_data_dir` must have run: the state files lie in `settings.data_dir`.
-`DurableCore` also has the store: `prelabel serve` runs it, one process a data folder. label-studio-ml's own servers run
-as many processes as they like, so theirs is without.
+Tasks go through one queue over two stores. `Core` has the one in memory. `DurableCore`, of `prelabel serve`, has
+the one on the disk besides, one process a data folder; label-studio-ml's own servers run as many processes as they
+like, so theirs is without.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from backend.delivery.loop import Delivery
 from backend.delivery.pace import DeliveryLimits
@@ -24,18 +26,19 @@ from backend.metrics import Metrics
 from backend.predict.answered import Answered
 from backend.predict.config_check import CHECK_S
 from backend.predict.options import default_options
-from backend.predict.predictor import Answerer, Find, Images
+from backend.predict.predictor import Answerer, Images
 from backend.predict.recipe import Recipe, recipe_of
 from backend.predict.task import TaskInput
-from backend.queue.in_memory import PredictionService, ServiceLimits, TaskResult
+from backend.queue.ask import Ask
 from backend.queue.model_name import ModelNames
 from backend.queue.projects import ProjectBook
 from backend.queue.recipes import Recipes
-from backend.queue.replies import MAX_IN_REPLY, Ask, DurableService
-from backend.queue.worker import Worker, WorkerLimits
+from backend.queue.replies import MAX_IN_REPLY
+from backend.queue.requests import Requests
+from backend.queue.results import TaskResult
+from backend.queue.task_queue import TaskQueue
 from backend.settings import Settings
 from backend.store import Store
-from backend.store.calls import StoreCalls
 from backend.store.serving import open_store
 from backend.store.state_file import StateFile
 from label_config.schema import LabelSchema
@@ -44,8 +47,6 @@ log = logging.getLogger(__name__)
 
 WATCH_S = 5.0
 STOP_S = 14.0
-PRUNE_EVERY_S = 3_600.0
-KEEP_S = 30 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,42 +62,65 @@ class Timing:
 class Core:
     """Build it on the event loop it will be used on."""
 
-    def __init__(self, settings: Settings, engine: Engine, images: Images, find: Find | None = None) -> None:
+    def __init__(self, settings: Settings, engine: Engine, images: Images, timing: Timing | None = None) -> None:
         self.settings = settings
         self.engine = engine
         self.images = images
+        self.timing = timing or Timing()
+        self.clock = self.timing.clock
         self.metrics = Metrics()
-        self.answerer = Answerer(engine, images, self.metrics, find)
-        limits = ServiceLimits(max_bulk=2 * settings.max_slots)
-        self.service = PredictionService(engine, self.answerer, self.metrics, limits)
+        self.answerer = Answerer(engine, images, self.metrics, self._find)
         self.projects = ProjectBook(StateFile(settings.data_dir / "projects.json"), default_options(settings))
         self._names = ModelNames(StateFile(settings.data_dir / "model.json"), settings.model, settings.model_revision)
+        self._memory = self._queue(Store.in_memory(), lasts=False)
+        self._requests = Requests(engine, self.metrics, self._memory.replies)
         self._watcher: asyncio.Task[None] | None = None
+
+    def _queue(self, store: Store, *, lasts: bool, **options: Any) -> TaskQueue:
+        return TaskQueue(
+            store, self.engine, self.answerer, self.metrics, self.settings, lasts=lasts, clock=self.clock, **options
+        )
 
     async def start(self) -> None:
         """Start the engine; it loads in the background."""
         await self.engine.start()
         self._watcher = asyncio.create_task(self._remember_model())
+        self._memory.start()
 
     async def close(self, limit_s: float = STOP_S) -> None:
         """End everything within `limit_s`, whatever hangs."""
+        until = time.monotonic() + limit_s
         if self._watcher is not None:
             self._watcher.cancel()
+        await self._stop(limit_s * 0.7)
+        engine_s = (until - time.monotonic()) * 0.6
         try:
-            async with asyncio.timeout(limit_s * 0.8):
+            async with asyncio.timeout(engine_s):
                 await self.engine.close()
         except TimeoutError:
-            log.warning("the engine did not end within %.1f s; it ends with this process", limit_s * 0.8)
+            log.warning("the engine did not end within %.1f s; it ends with this process", engine_s)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit_s * 0.2):
+            async with asyncio.timeout((until - time.monotonic()) * 0.4):
                 await self.images.aclose()
+        await self._close_stores(until - time.monotonic())
+
+    async def _stop(self, limit_s: float) -> None:
+        await _ended("work in memory", self._memory.stop(limit_s))
+
+    async def _close_stores(self, limit_s: float) -> None:
+        await self._memory.close(limit_s)
 
     async def predict(self, ask: Ask, tasks: Sequence[TaskInput], deadline: float) -> list[TaskResult]:
-        """Return one result a task, in order, by `deadline` (the event loop's clock).
+        """Return one result a task, in order, by `deadline` (the event loop's clock). What is on the disk and not done
+        by then goes on.
 
-        Raises EngineNotReady or EngineDead when nothing at all could be done for want of a model.
+        Raises EngineBusy, EngineNotReady, EngineDead or StoreError when nothing at all could be done.
         """
-        return await self.service.predict(tasks, ask.recipe, deadline, interactive=ask.interactive)
+        return await self._requests.predict(ask, tasks, deadline)
+
+    async def _find(self, recipe: Recipe, key: str) -> Answered | None:
+        """What the disk has: nothing here."""
+        return None
 
     def recipe(self, project: str, schema: LabelSchema) -> Recipe:
         return recipe_of(schema, self.projects.options(project), self.settings.image_tokens)
@@ -122,15 +146,11 @@ class Core:
 
 
 class DurableCore(Core):
-    """With the store, the worker and the delivery. Raises StoreError when the store cannot be opened."""
+    """With the store on the disk and the delivery. Raises StoreError when that store cannot be opened."""
 
     def __init__(self, settings: Settings, engine: Engine, images: Images, timing: Timing | None = None) -> None:
-        super().__init__(settings, engine, images, self._find)
-        self.timing = timing or Timing()
-        self.clock = self.timing.clock
+        super().__init__(settings, engine, images, timing)
         self.store: Store = open_store(settings.data_dir, self.clock())
-        self._calls = StoreCalls(self.store)
-        recipes = Recipes(self.store, settings.image_tokens)
         url, key = settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
 
         def connect() -> PredictionsClient:
@@ -139,34 +159,20 @@ class DurableCore(Core):
         self.delivery = Delivery(
             self.store,
             connect if url and key else None,
-            recipes.prediction,
+            Recipes(self.store, settings.image_tokens).prediction,
             limits=self.timing.delivery,
             clock=self.clock,
         )
-        self.worker = Worker(
+        self._disk = self._queue(
             self.store,
-            self._calls,
-            engine,
-            self.answerer,
-            self.metrics,
-            recipes.of,
-            WorkerLimits(max_running=2 * settings.max_slots),
-            clock=self.clock,
-            wake_delivery=self.delivery.wake,
-        )
-        self._durable = DurableService(
-            self.store,
-            self._calls,
-            self.worker,
-            engine,
-            self.service,
-            max_waiting=10 * settings.max_tasks,
+            lasts=True,
             max_in_reply=MAX_IN_REPLY if url and key else None,
-            known_model=lambda: self._names.known(engine.status),
-            clock=self.clock,
             wake_delivery=self.delivery.wake,
         )
-        self._pruner: asyncio.Task[None] | None = None
+        self.worker = self._disk.worker
+        self._requests = Requests(
+            engine, self.metrics, self._memory.replies, self._disk.replies, lambda: self._names.known(engine.status)
+        )
 
     @property
     def delivery_state(self) -> str:
@@ -180,50 +186,29 @@ class DurableCore(Core):
     async def start(self) -> None:
         await super().start()
         await self.delivery.start()
-        self.worker.start()
-        self._pruner = asyncio.create_task(self._prune())
+        self._disk.start()
 
-    async def close(self, limit_s: float = STOP_S) -> None:
+    async def _stop(self, limit_s: float) -> None:
         """Queue again what is not computed by then, and keep what Label Studio has not been told yet."""
-        until = time.monotonic() + limit_s
-        if self._pruner is not None:
-            self._pruner.cancel()
-        for part, end in (
-            ("worker", self.worker.stop(limit_s * 0.4)),
-            ("replies", self._durable.close(limit_s * 0.1)),
-            ("delivery", self.delivery.stop(limit_s * 0.2)),
-        ):
-            try:
-                await end
-            except Exception:  # what is left must be ended, too
-                log.exception("the %s did not end in order", part)
-        await super().close((until - time.monotonic()) * 0.7)
-        try:
-            async with asyncio.timeout(until - time.monotonic()):
-                await self._calls.run(self.store.close)
-        except TimeoutError:
-            log.warning("the store did not close in time; nothing is lost, and the next start has a little more to do")
+        stops = _ended("work on the disk", self._disk.stop(limit_s * 0.7)), super()._stop(limit_s * 0.7)
+        await asyncio.gather(*stops)
+        await _ended("delivery", self.delivery.stop(limit_s * 0.3))
 
-    async def predict(self, ask: Ask, tasks: Sequence[TaskInput], deadline: float) -> list[TaskResult]:
-        """As `Core.predict`; what is not done by the deadline goes on. Raises StoreError, too."""
-        return await self._durable.predict(ask, tasks, deadline)
+    async def _close_stores(self, limit_s: float) -> None:
+        await asyncio.gather(self._disk.close(limit_s), super()._close_stores(limit_s))
 
     async def _find(self, recipe: Recipe, key: str) -> Answered | None:
+        calls, store = self._disk.calls, self.store
         try:
-            found = await self._calls.short(lambda: self.store.answer(key))
+            found = await calls.short(lambda: store.answer(key))
         except StoreError as error:
-            self._calls.complain(error)
+            calls.complain(error)
             return None
         return Answered.read(recipe, key, found.content) if found else None
 
-    async def _prune(self) -> None:
-        while True:
-            try:
-                num_rows = await self._calls.run(lambda: self.store.prune(self.clock(), KEEP_S))
-                if num_rows:
-                    log.info("%d rows of work older than 30 days are forgotten", num_rows)
-            except StoreError as error:
-                self._calls.complain(error)
-            except Exception:  # a job's border: without it the file would grow for ever
-                log.exception("old work could not be forgotten")
-            await asyncio.sleep(PRUNE_EVERY_S)
+
+async def _ended(part: str, end: Awaitable[None]) -> None:
+    try:
+        await end
+    except Exception:  # what is left must be ended, too
+        log.exception("the %s did not end in order", part)

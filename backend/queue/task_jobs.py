@@ -24,7 +24,8 @@ from backend.predict.answered import Answered
 from backend.predict.predict_one import INTERNAL, Failure, predict_one
 from backend.predict.predictor import Answerer, FetchedImage
 from backend.predict.recipe import MAX_RECIPES, Recipe
-from backend.queue.held_addresses import HeldAddresses, is_withheld
+from backend.predict.task import TaskInput
+from backend.queue.held_tasks import HeldTasks, is_withheld
 from backend.queue.waiting import ANSWERED, Outcome
 from backend.store import Store
 from backend.store.calls import StoreCalls
@@ -55,7 +56,7 @@ class _TryAgain(Exception):
 
 class TaskJobs:
     """Use it from one event loop, for any number of rows at once. `recipe_of` rebuilds a recipe from the store and
-    blocks; it may return None. `addresses` are those of rows that are stored without."""
+    blocks; it may return None. `held` are the tasks of rows that do not have their addresses."""
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class TaskJobs:
         recipe_of: Callable[[str], Recipe | None],
         limits: JobLimits | None = None,
         clock: Callable[[], float] = time.time,
+        held: HeldTasks | None = None,
     ) -> None:
         self._store = store
         self._calls = calls
@@ -75,32 +77,33 @@ class TaskJobs:
         self._recipes: LRUCache[str, Recipe] = LRUCache(MAX_RECIPES)
         self._limits = limits or JobLimits()
         self._clock = clock
-        self.addresses = HeldAddresses()
+        self.held = held or HeldTasks()
 
     async def run(self, work: Work) -> Outcome | None:
         """How it ended. None: it did not; the row is queued again."""
+        task = self.held.whole(work)
         try:
-            result = await self._result(work)
+            result = await self._result(work, task)
         except _TryAgain:
             await asyncio.sleep(self._limits.busy_s)
             await self._write(partial(self._store.requeue, work.id, self._clock()))
             return None
         outcome = await self._settle(work, result)
         if outcome is not None and outcome.answer_key is not None:
-            self.addresses.forget(work.id)
+            self.held.forget([work], {work.task_id: task})
         return outcome
 
-    async def _result(self, work: Work) -> Answered | Failure:
+    async def _result(self, work: Work, task: TaskInput) -> Answered | Failure:
         """Raises _TryAgain."""
         try:
-            return await self._answer(work)
+            return await self._answer(work, task)
         except (EngineNotReady, EngineDead, StoreError) as error:
             raise _TryAgain from error
         except Exception:
-            log.exception("task %s failed", work.task_id)
+            log.exception("task %s failed", task.id)
             return INTERNAL
 
-    async def _answer(self, work: Work) -> Answered | Failure:
+    async def _answer(self, work: Work, task: TaskInput) -> Answered | Failure:
         recipe = self._recipes.get(work.recipe)
         if recipe is None:
             recipe = await self._calls.run(lambda: self._recipe_of(work.recipe))
@@ -109,19 +112,19 @@ class TaskJobs:
         ready = await self._ready()
         if recipe is None or recipe.version(ready) != work.model_version:
             return Failure("model_changed", "ask again: the model or its settings changed since this was asked for")
-        url = self.addresses.whole(work.id, work.image_url)
-        if is_withheld(url):
+        if is_withheld(task.image_url):
             return Failure("address_withheld", NOT_ON_DISK)
 
         def fetch() -> Awaitable[FetchedImage]:
-            return self._answerer.fetch(recipe, url, work.task_id, self._limits.fetch_s, interactive=work.interactive)
+            limit_s = self._limits.fetch_s
+            return self._answerer.fetch(recipe, task.image_url, task.id, limit_s, interactive=work.interactive)
 
         return await predict_one(
             self._answerer,
             recipe,
             fetch,
             self._ready,
-            name=f"task {work.task_id}",
+            name=f"task {task.id}",
             interactive=work.interactive,
             busy_s=self._limits.busy_s,
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from backend.store.types import Work, WorkState
 
+UNFINISHED = (WorkState.QUEUED, WorkState.RUNNING)
 ANSWERED = (WorkState.DONE, WorkState.RETURNED, WorkState.DELIVERED)
 
 

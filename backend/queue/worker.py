@@ -19,11 +19,13 @@ from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.metrics import Metrics
 from backend.predict.predictor import Answerer
 from backend.predict.recipe import Recipe
+from backend.predict.task import TaskInput
+from backend.queue.held_tasks import HeldTasks
 from backend.queue.task_jobs import JobLimits, TaskJobs
-from backend.queue.waiting import Batch, Waiting
+from backend.queue.waiting import UNFINISHED, Batch, Waiting
 from backend.store import Store
 from backend.store.calls import StoreCalls
-from backend.store.types import NewWork, Work, WorkState
+from backend.store.types import NewWork, Work
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +62,14 @@ class Worker:
         *,
         clock: Callable[[], float] = time.time,
         wake_delivery: Callable[[], None] = lambda: None,
+        held: HeldTasks | None = None,
     ) -> None:
         self._store = store
         self._calls = calls
         self._engine = engine
         self._metrics = metrics
         self._limits = limits or WorkerLimits()
-        self._task_jobs = TaskJobs(store, calls, engine, answerer, recipe_of, self._limits.job, clock)
+        self._task_jobs = TaskJobs(store, calls, engine, answerer, recipe_of, self._limits.job, clock, held)
         self._clock = clock
         self._wake_delivery = wake_delivery
         self._waiting = Waiting()
@@ -127,31 +130,27 @@ class Worker:
         interactive: bool,
         reply_until: float,
         now: float,
-        addresses: Mapping[int, str] | None = None,
+        whole: Mapping[int, TaskInput],
     ) -> None:
         """Put `items` into the store and into `batch`, in steps. Raises StoreError; `batch` has what was done.
 
-        `addresses`: by task, those that must not be written to disk; they are kept in memory until there is an answer.
+        `whole`: by the `task_id` of their rows, the tasks whose addresses are not in the rows; they are held until
+        there is an answer.
         """
         self._waiting.begin()
         try:
             for start in range(0, len(items), ACCEPT_CHUNK):
                 chunk = items[start : start + ACCEPT_CHUNK]
+                self._task_jobs.held.hold(chunk, whole)
                 call = partial(self._store.accept, chunk, interactive=interactive, reply_until=reply_until, now=now)
                 works = await self._calls.run(call)
-                if addresses:
-                    self._remember(works, addresses)
+                self._task_jobs.held.forget([work for work in works if work.state not in UNFINISHED], whole)
                 self._waiting.add(batch, works, interactive=interactive)
                 self._num_accepts += 1
                 self._count(works)
                 self._woken.set()
         finally:
             self._waiting.end()
-
-    def _remember(self, works: Sequence[Work], addresses: Mapping[int, str]) -> None:
-        for work in works:
-            if work.state in (WorkState.QUEUED, WorkState.RUNNING) and work.task_id in addresses:
-                self._task_jobs.addresses.hold(work.id, addresses[work.task_id])
 
     def cancelled(self, project: str) -> None:
         """The store has cancelled what `project` still waited for: stop what runs of it, let nobody wait for it."""
@@ -173,6 +172,15 @@ class Worker:
     def leave(self, batch: Batch) -> None:
         """Nobody waits for `batch` any more. Its work goes on."""
         self._waiting.remove(batch)
+
+    async def drop(self, batch: Batch, items: Sequence[NewWork], whole: Mapping[int, TaskInput]) -> None:
+        """The store has forgotten `items`, those of `batch` among them: stop what runs of it, hold nothing of it."""
+        for work_id in self._jobs.keys() & batch.ids.values():
+            self._jobs.pop(work_id)[0].cancel()
+        self._woken.set()
+        for start in range(0, len(items), ACCEPT_CHUNK):
+            self._task_jobs.held.forget(items[start : start + ACCEPT_CHUNK], whole)
+            await asyncio.sleep(0)
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -229,12 +237,11 @@ class Worker:
         if now < self._looked_at + self._limits.poll_s:
             return
         self._looked_at = now
-        states = (WorkState.QUEUED, WorkState.RUNNING)
         num_accepts = self._num_accepts
         summaries = await self._calls.run(self._store.summary)
         if num_accepts != self._num_accepts:
             return  # counted perhaps before what came meanwhile
-        self.num_waiting = sum(summary.states.get(state, 0) for summary in summaries for state in states)
+        self.num_waiting = sum(summary.states.get(state, 0) for summary in summaries for state in UNFINISHED)
 
     async def _job(self, work: Work) -> None:
         outcome = await self._task_jobs.run(work)

@@ -1,4 +1,5 @@
-"""Connections to one SQLite file in WAL mode: one that writes, under a lock, and a few that read beside it.
+"""Connections to one SQLite file in WAL mode: one that writes, under a lock, and a few that read beside it. A database
+in memory has the one connection only, for both.
 
 Every write is one short BEGIN IMMEDIATE transaction, or a savepoint in one that several writes share: it happened as a
 whole or not at all. A commit is on disk when it returns (synchronous=FULL), because what Label Studio was told must not
@@ -41,13 +42,15 @@ class Options:
     """`synchronous`: what a commit waits for; a killed process loses nothing with OFF either, a power cut does.
 
     `checked_bytes`: a larger file is checked only after a crash. `cache_kib`: of each connection; the disk's own cache
-    holds the rest. `connect` makes the connections, with the arguments of `sqlite3.connect`.
+    holds the rest. `alone`: one connection for all, each use of it under the lock. `connect` makes the connections,
+    with the arguments of `sqlite3.connect`.
     """
 
     busy_timeout_s: float = 5.0
     synchronous: Literal["FULL", "OFF"] = "FULL"
     checked_bytes: int = 64 * 1024 * 1024
     cache_kib: int = 16 * 1024
+    alone: bool = False
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
 
@@ -94,7 +97,7 @@ class Database:
     def __init__(self, path: Path, options: Options = DEFAULTS) -> None:
         self.path = path
         self._options = options
-        self._lock = threading.Lock()
+        self._lock = threading.RLock() if options.alone else threading.Lock()
         self._closed = False
         self._idle: list[sqlite3.Connection] = []
         self._idle_lock = threading.Lock()
@@ -229,7 +232,12 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """One snapshot of what is committed; never waits for a writer."""
+        """One snapshot of what is committed; never waits for a writer. `alone`, it does, and in `together` it sees what
+        was written before it."""
+        if self._options.alone:
+            with self._writing(), translated(self.path):
+                yield self._writer
+            return
         if not self._places.acquire(timeout=2 * self._options.busy_timeout_s):
             raise StoreBusy(f"{self.path} is being read by {MAX_READERS} others. Try again.")
         try:

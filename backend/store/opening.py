@@ -1,4 +1,4 @@
-"""Open the store's file: make it, check it, migrate it; keep a damaged one aside and begin anew.
+"""Open the store's file: make it, check it, migrate it; keep a damaged one aside and begin anew. Or open one in memory.
 
 The whole file is checked when it is small, or when its WAL was left behind, which an orderly close removes. Damage that
 this does not find shows at the first read of the page, as StoreUnusable. Nothing is ever deleted.
@@ -22,6 +22,8 @@ from backend.store.migrations import is_current, migrate
 log = logging.getLogger(__name__)
 
 BESIDE_CACHE_KIB = 1024
+IN_MEMORY = Options(busy_timeout_s=600.0, alone=True)
+"""No other program can hold it: whoever waits for it gets it."""
 _WAL = "-wal"
 _PARTS = ("", _WAL, "-shm")
 
@@ -64,6 +66,14 @@ def open_beside(path: Path, now: float, options: Options) -> Database:
             return Database(path, replace(options, cache_kib=BESIDE_CACHE_KIB))
     except (OSError, sqlite3.Error) as error:
         raise StoreUnusable(f"{path} cannot be read ({error}).") from None
+
+
+def open_in_memory() -> Database:
+    """An empty one, which ends with its process. Raises nothing."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    migrate(connection)
+    return Database(Path(":memory:"), replace(IN_MEMORY, connect=lambda *args, **options: connection))
 
 
 def _connect(path: Path, options: Options) -> sqlite3.Connection:

@@ -26,6 +26,13 @@ def prune_answers(connection: sqlite3.Connection, before: float) -> int:
     return connection.execute(f"DELETE FROM answer WHERE id IN ({UNUSED_ANSWERS})", [before, CHUNK]).rowcount  # noqa: S608
 
 
+def forget_unasked(connection: sqlite3.Connection) -> None:
+    """Forget all rows that no open request waits for, and the answers that only they had. The newest row stays, or
+    SQLite would give its id to the next one, of which a job that still ends must not hear."""
+    connection.execute("DELETE FROM work WHERE open_replies = 0 AND id < (SELECT max(id) FROM work)")
+    connection.execute("DELETE FROM answer WHERE NOT EXISTS (SELECT 1 FROM work WHERE answer_id = answer.id)")
+
+
 def prune_rest(connection: sqlite3.Connection, before: float) -> None:
     """Forget recipes and projects without work."""
     connection.execute(

@@ -17,7 +17,7 @@ from typing import Self
 
 from backend.store import accepting, answers, outbox, overview, pruning, work
 from backend.store.database import DEFAULTS, Database, Options
-from backend.store.opening import open_beside, open_database
+from backend.store.opening import open_beside, open_database, open_in_memory
 from backend.store.types import NewWork, ProjectSummary, RecipeRecord, StoredAnswer, Work
 
 MAX_ATTEMPTS = 3
@@ -47,6 +47,11 @@ class Store:
     def beside(cls, path: Path, now: float, options: Options = DEFAULTS) -> Self:
         """Open it beside a process that may serve it, or make it: a file that is there is never moved or migrated."""
         return cls(open_beside(path, now, options), None)
+
+    @classmethod
+    def in_memory(cls) -> Self:
+        """An empty one that lasts as long as its process. End each request of it with `abandon`, or it grows."""
+        return cls(open_in_memory(), None)
 
     def close(self) -> None:
         self._database.close()
@@ -194,6 +199,14 @@ class Store:
         """The request that accepted `work_ids` is over, however it ended; what it did not return is due at once."""
         with self._database.write() as connection:
             outbox.reply_ended(connection, work_ids, now)
+
+    def abandon(self, work_ids: Sequence[int], now: float) -> None:
+        """As `reply_ended`, for a store in memory: nobody can be told later. What is unfinished is CANCELLED, and all
+        that no open request waits for is forgotten, but for the newest row (see `pruning.forget_unasked`)."""
+        with self._database.write() as connection:
+            work.cancel(connection, work_ids, now)
+            outbox.reply_ended(connection, work_ids, now)
+            pruning.forget_unasked(connection)
 
     def due(self, project: str, limit: int, now: float) -> list[Work]:
         """What could be delivered now, oldest first; to look only. `take_due` is for pushing."""

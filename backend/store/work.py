@@ -171,6 +171,11 @@ def _end_attempts(connection: sqlite3.Connection, ids: Iterable[int], max_attemp
 _CANCEL = "UPDATE work SET state = 'cancelled', image_url = NULL, updated_at = ? WHERE id IN "
 
 
+def cancel(connection: sqlite3.Connection, ids: Iterable[int], now: float) -> None:
+    chosen = "(SELECT value FROM json_each(?)) AND state IN ('queued', 'running')"
+    connection.execute(_CANCEL + chosen, [now, rows.id_list(ids)])
+
+
 def cancel_running(connection: sqlite3.Connection, project: str, now: float) -> int:
     chosen = """(SELECT id FROM work WHERE state = 'running'
         AND project_id = (SELECT id FROM project WHERE name = ?))"""

@@ -192,11 +192,11 @@ def test_a_person_who_leaves_cancels_what_the_store_does_not_keep(tmp_path: Path
 
 def test_many_people_who_leave_free_every_place(tmp_path: Path) -> None:
     engine = GateEngine()
-    with serving(tmp_path, engine, max_requests=20) as server:
+    with serving(tmp_path, engine, max_requests=20, max_slots=1) as server:
         with ExitStack() as clients:
             for number in range(60):
                 clients.enter_context(server.asked(predict_body(task(number), context={"result": []})))
-            until(lambda: engine.num_asked == 8)
+            until(lambda: engine.num_asked == 2 + 8)
             until(lambda: server.metric("prelabel_requests_total", route="/predict", status="503") == 40)
         until(lambda: server.num_left == 20)
         assert engine.num_cancelled == engine.num_asked

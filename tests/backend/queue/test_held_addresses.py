@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from backend.queue.held_addresses import HeldAddresses, for_disk, is_withheld
+from backend.predict.task import TaskInput
+from backend.queue.held_tasks import HeldTasks, for_disk, is_withheld
+from backend.store import Store
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, serving, task
+from tests.backend.store.given import RECIPE, accepted
+from tests.backend.store.given import task as row
 from tests.fakes import FakeEngine
 from tests.limits import until
 
@@ -55,14 +59,20 @@ def test_a_key_in_an_address_is_not_stored(url: str, stored: str) -> None:
 
 
 def test_only_the_newest_addresses_are_held() -> None:
-    held = HeldAddresses(max_held=2)
-    for number in range(3):
-        held.hold(number, f"https://x/{number}?key=1")
-    assert held.whole(0, "https://x/0#withheld") == "https://x/0#withheld"
-    assert held.whole(2, "https://x/2#withheld") == "https://x/2?key=1"
-    held.forget(2)
-    assert is_withheld(held.whole(2, "https://x/2#withheld"))
-    assert held.whole(7, "https://x/7") == "https://x/7"
+    held = HeldTasks(max_held=2)
+    with Store.in_memory() as store:
+        store.save_recipe(RECIPE, 0.0)
+        stored = [row(number, url=f"https://x/{number}#withheld") for number in range(3)]
+        works = accepted(store, [*stored, row(7, url="https://x/7")])
+    tasks = {number: TaskInput(number, f"https://x/{number}?key=1") for number in range(3)}
+    held.hold(stored, tasks)
+    assert held.whole(works[0]) == TaskInput(0, "https://x/0#withheld")
+    assert held.whole(works[2]) == tasks[2]
+    held.forget([works[2]], {2: TaskInput(2, "https://x/2?key=1")})
+    assert held.whole(works[2]) == tasks[2], "it was asked for again meanwhile"
+    held.forget([works[2]], tasks)
+    assert is_withheld(held.whole(works[2]).image_url)
+    assert held.whole(works[3]) == TaskInput(7, "https://x/7")
 
 
 def test_a_picture_behind_a_key_is_done_after_the_deadline_and_its_key_stays_off_the_disk(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from backend.errors import StoreError
 from backend.predict.task import TaskInput
-from backend.queue.replies import can_be_kept
+from backend.queue.requests import can_be_kept
 from backend.store.serving import FILE_NAME
 from tests.backend.gate import GateEngine
 from tests.backend.served import states

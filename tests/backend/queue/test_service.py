@@ -17,11 +17,11 @@ import pytest
 
 from backend.api.project_model import ProjectModel
 from backend.predict.task import TaskInput
-from backend.queue.service import KEEP_S, PRUNE_EVERY_S, DurableCore, Timing
+from backend.queue.service import DurableCore, Timing
+from backend.queue.task_queue import KEEP_S, PRUNE_EVERY_S
 from backend.settings import load_settings
 from backend.store import Store, WorkState
 from backend.store.serving import FILE_NAME, open_store
-from label_config import parse_label_config
 from tests.backend.fake_label_studio import LEGACY_KEY
 from tests.backend.gate import GateEngine
 from tests.backend.served import states
@@ -98,10 +98,10 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 async def under_way(running: DurableCore, engine: GateEngine) -> None:
     """Begin five tasks; two are done, two in work."""
-    model = ProjectModel(running, PROJECT, parse_label_config(CONFIG))
+    model = ProjectModel.of_config(running, PROJECT, CONFIG)
     inputs = [TaskInput(number, f"https://shop.example/{number}.jpg") for number in range(5)]
     deadline = asyncio.get_running_loop().time() + TEST_S
-    asking = asyncio.create_task(model.predict_tasks(inputs, deadline, interactive=False, keep_config=CONFIG))
+    asking = asyncio.create_task(model.predict_tasks(inputs, deadline, interactive=False, keep=True))
     await eventually(lambda: engine.num_asked == 4)  # two at a time
     running.worker.answer_now()
     assert sum(bool(result.prediction) for result in await asking) == 2
@@ -150,7 +150,8 @@ def test_after_an_orderly_end_the_next_start_has_nothing_to_repair(tmp_path: Pat
         await under_way(running, engine)
         steered.hold_loop()  # nothing is cut short because the machine is busy
         closing = asyncio.create_task(running.close(WAIT_S))
-        await asyncio.sleep(0)  # it has begun, and waits for what is in work
+        for _ in range(10):
+            await asyncio.sleep(0)  # it has begun, and waits for what is in work
         steered.put_forward(WAIT_S / 2)
         await closing
 

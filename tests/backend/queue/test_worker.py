@@ -19,6 +19,7 @@ from backend.predict.answered import Answered
 from backend.predict.options import ProjectOptions
 from backend.predict.predictor import Answerer
 from backend.predict.recipe import Recipe, recipe_of
+from backend.predict.task import TaskInput
 from backend.queue.recipes import Recipes
 from backend.queue.task_jobs import JobLimits
 from backend.queue.waiting import Batch, Outcome
@@ -30,7 +31,7 @@ from label_config import parse_label_config
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, CONFIG
 from tests.fakes import READY, FakeEngine, FakeImages
-from tests.limits import TEST_S, WAIT_S, eventually
+from tests.limits import TEST_S, WAIT_S, eventually, until
 
 PROJECT = "12.1700000000"
 RECIPE = recipe_of(parse_label_config(CONFIG), ProjectOptions(), 256)
@@ -76,6 +77,15 @@ class OftenLocked(Watched):
         return self.real.claim(limit, now)
 
 
+class SlowToTell(Watched):
+    """The first task's turn is over before its request hears that it was accepted."""
+
+    def accept(self, *args: Any, **kwargs: Any) -> Any:
+        works = self.real.accept(*args, **kwargs)
+        until(lambda: self.real.summary()[0].states.keys() <= {"done", "failed"})
+        return works
+
+
 class Rig:
     """A worker that runs, and what it works with. Use it inside `run`."""
 
@@ -100,7 +110,7 @@ class Rig:
         items = [
             NewWork(PROJECT, number, version, RECIPE.fingerprint, url.format(number) or None) for number in task_ids
         ]
-        wanted = {"interactive": False, "reply_until": now + TEST_S, "now": now} | fields
+        wanted = {"interactive": False, "reply_until": now + TEST_S, "now": now, "whole": {}} | fields
         await self.worker.accept(batch, items, **wanted)
         return batch
 
@@ -202,6 +212,18 @@ def test_a_task_without_its_picture_fails_alone(store: Store, url: str, reason: 
         bad, good = await rig.accept(1, url=url), await rig.accept(2)
         assert [outcome.reason for outcome in await rig.outcomes(bad)] == [reason]
         assert (await rig.outcomes(good))[0].answer_key
+
+    run(rig, test)
+
+
+def test_a_task_whose_turn_comes_at_once_has_its_whole_address(store: Store) -> None:
+    rig = Rig(SlowToTell(store), FakeEngine(ANSWER))
+    whole = TaskInput("text", "https://shop.example/1.jpg?key=1")
+
+    async def test() -> None:
+        batch = await rig.accept(1, url="https://shop.example/1.jpg#withheld", whole={1: whole})
+        assert (await rig.outcomes(batch))[0].answer_key
+        assert rig.images.fetched == [whole.image_url]
 
     run(rig, test)
 

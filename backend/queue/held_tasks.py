@@ -1,16 +1,20 @@
 """Which picture addresses may be written to disk: none that carries a key, and none that is the picture itself.
 
 What is withheld is stored without user name and query, and marked, so that the row says which picture it is about; the
-whole address stays in memory (`HeldAddresses`). Errs on the side of withholding: that costs a task its place only when
-prelabel is restarted before its turn. No I/O; nothing raises.
+task with its whole address stays in memory (`HeldTasks`). Errs on the side of withholding: that costs a task its place
+only when prelabel is restarted before its turn. No I/O; nothing raises.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
 from cachetools import FIFOCache
+
+from backend.predict.task import TaskInput
+from backend.store.types import NewWork, Work
 
 WITHHELD = "#withheld"
 MAX_URL_CHARS = 8_192
@@ -58,18 +62,30 @@ def _is_secret(query: str, *, of_web: bool) -> bool:
     return False
 
 
-class HeldAddresses:
-    """The whole addresses of work that is on disk without them, the newest `max_held` of them."""
+class HeldTasks:
+    """The tasks whose rows have their addresses withheld, whole: the newest `max_held` of them. They are given by the
+    `task_id` of their rows. Hold them before the rows are in the store: their turn may come at once."""
 
-    def __init__(self, max_held: int = MAX_HELD) -> None:
-        self._by_work: FIFOCache[int, str] = FIFOCache(max_held)
+    def __init__(self, max_held: float = MAX_HELD) -> None:
+        self._held: FIFOCache[tuple[str, int, str], TaskInput] = FIFOCache(max_held)
 
-    def hold(self, work_id: int, url: str) -> None:
-        self._by_work[work_id] = url
+    def hold(self, rows: Iterable[NewWork], tasks: Mapping[int, TaskInput]) -> None:
+        for row in rows:
+            if row.task_id in tasks:
+                self._held[_key(row)] = tasks[row.task_id]
 
-    def whole(self, work_id: int, stored: str | None) -> str | None:
-        """The address to fetch from; `stored` itself if it was withheld and is not known any more."""
-        return self._by_work.get(work_id, stored) if is_withheld(stored) else stored
+    def whole(self, work: Work) -> TaskInput:
+        """The task itself; with its address as it is stored if that is whole, or if the whole one is not known any
+        more."""
+        stored = TaskInput(work.task_id, work.image_url)
+        return self._held.get(_key(work), stored) if is_withheld(work.image_url) else stored
 
-    def forget(self, work_id: int) -> None:
-        self._by_work.pop(work_id, None)
+    def forget(self, rows: Iterable[NewWork | Work], tasks: Mapping[int, TaskInput]) -> None:
+        """But for rows that were asked for with another address meanwhile."""
+        for row in rows:
+            if row.task_id in tasks and self._held.get(_key(row)) is tasks[row.task_id]:
+                del self._held[_key(row)]
+
+
+def _key(row: NewWork | Work) -> tuple[str, int, str]:
+    return row.project, row.task_id, row.model_version

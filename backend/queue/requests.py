@@ -1,0 +1,124 @@
+"""A request of /predict, from its tasks to their results: over the store on the disk and the one in memory, as one.
+
+The disk loses nothing: each task is stored before anything is done for it, its answer before the reply is sent, and
+what a reply cannot hold is pushed to Label Studio, or returned when it asks again. What the disk cannot keep (an id
+that is no number, a picture inside the address), and what nobody asks for later, is in memory alone, and cancelled when
+its reply goes out. So is a person's single task while the disk is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from backend.engine.api import Engine
+from backend.engine.messages import Ready
+from backend.errors import EngineNotReady, StoreError
+from backend.metrics import Metrics
+from backend.predict.predict_one import is_gone
+from backend.predict.task import TaskInput
+from backend.queue.ask import Ask
+from backend.queue.held_tasks import is_too_large
+from backend.queue.replies import Replies
+from backend.queue.results import TaskResult, report
+from backend.store.types import MAX_TASK_ID
+
+MAX_DOWNLOAD_WAIT_S = 5.0
+"""A download takes longer than any deadline, so waiting it out would only hold people up."""
+
+
+def can_be_kept(task: TaskInput) -> bool:
+    """Whether the disk may have it: its id is a number, and its address is not the picture itself."""
+    if not isinstance(task.id, int) or not -MAX_TASK_ID <= task.id <= MAX_TASK_ID:
+        return False
+    return task.image_url is None or not is_too_large(task.image_url)
+
+
+def _divide(tasks: Sequence[TaskInput]) -> tuple[list[int], list[int]]:
+    """The places of those that the disk may have, and of the others. In a thread: with a hundred thousand tasks it
+    takes over a second, in which the loop would not answer /health."""
+    kept: list[int] = []
+    others: list[int] = []
+    for place, task in enumerate(tasks):
+        (kept if can_be_kept(task) else others).append(place)
+    return kept, others
+
+
+class Requests:
+    """Use it from one event loop. Without `disk` everything is in memory."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        metrics: Metrics,
+        memory: Replies,
+        disk: Replies | None = None,
+        known_model: Callable[[], Ready | None] = lambda: None,
+    ) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self._memory = memory
+        self._disk = disk
+        self._known_model = known_model
+
+    async def predict(self, ask: Ask, tasks: Sequence[TaskInput], deadline: float) -> list[TaskResult]:
+        """Return one result a task, in order, by `deadline` (the event loop's clock).
+
+        While a model whose name is known loads or is started again, the disk takes tasks all the same.
+        Raises EngineBusy, EngineNotReady, EngineDead and StoreError when nothing could be done.
+        """
+        if not tasks:
+            return []
+        kept, others = await asyncio.to_thread(_divide, tasks) if self._disk and ask.keep else ([], range(len(tasks)))
+        ready = self._known_model() if kept else None
+        if ready is None or is_gone(self._engine.status):
+            ready = await self._wait_ready(deadline)
+        version = ask.recipe.version(ready)
+        asked = [
+            asyncio.ensure_future(self._on_disk(ask, [tasks[place] for place in kept], version, deadline)),
+            asyncio.ensure_future(self._in_memory(ask, [tasks[place] for place in others], version, deadline)),
+        ]
+        try:
+            on_disk, in_memory = await asyncio.gather(*asked)
+        finally:
+            for one in asked:
+                one.cancel()
+        by_place = dict(zip([*kept, *others], [*on_disk, *in_memory], strict=True))
+        results = [by_place[place] for place in range(len(tasks))]
+        report(results, self._metrics)
+        status = self._engine.status
+        if not kept and status.state != "ready" and all(result.reason == "deadline" for result in results):
+            raise EngineNotReady(f"the model is {status.state}; ask again in a minute", retry_after_s=30)
+        return results
+
+    async def _wait_ready(self, deadline: float) -> Ready:
+        """Wait for the model until the deadline; only briefly while it is downloaded, which takes longer anyway."""
+        status = self._engine.status
+        if status.state == "ready" and status.ready:
+            return status.ready
+        left_s = max(0.001, deadline - asyncio.get_running_loop().time())
+        if status.state == "loading" and status.stage == "download":
+            left_s = min(left_s, MAX_DOWNLOAD_WAIT_S)
+        return await self._engine.wait_ready(left_s)
+
+    async def _on_disk(
+        self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float
+    ) -> Sequence[TaskResult]:
+        if self._disk is None or not tasks:
+            return []
+        try:
+            return await self._disk.answer(ask, tasks, version, deadline)
+        except StoreError:
+            if not ask.interactive:
+                raise
+            return await self._in_memory(ask, tasks, version, deadline)
+
+    async def _in_memory(
+        self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float
+    ) -> Sequence[TaskResult]:
+        results = await self._memory.answer(ask, tasks, version, deadline) if tasks else []
+        if not is_gone(self._engine.status):
+            return results
+        dead = "the engine has ended, and is not started again"
+        return [replace(r, reason="engine_dead", message=dead) if r.reason == "deadline" else r for r in results]
