@@ -1,115 +1,168 @@
 """`prelabel annotate` on a folder of pictures, on a CPU: `python -m benchmarks.bulk [--json FILE] [--only PART ...]`.
 
 Fashion-MNIST's test pictures as PNG files of 224x224 through the command in a process of its own, with the built-in
-model. Parts: whole (10,000 pictures: speed, memory, cost, accuracy), overhead (over the bare engine, in turns), resume
-(killed at random moments), ray (two workers beside the engine of this machine) and article (the seed article's way).
-Figures of one part were taken one after the other, and the load of the machine stands beside them. `--quick` is to see
-that it works. With `--only`, other parts' figures that FILE holds are kept.
+model. Parts:
+whole   speed, memory, cost and accuracy of all pictures
+resume  killed (SIGKILL, the whole process group) at random moments and started again: what is lost or there twice
+ray     two workers beside the engine of this machine
+
+Each prints its figures beside their limits; other parts' figures that FILE holds are kept.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from backend.predict.record import PATH_SEPARATOR
+from backend.settings import Settings
+from benchmarks.bulk_command import LineCounter, annotate, kill_group, log_of, records_of, start
+from benchmarks.figures import Figure, Measure, Part, measure_parts
+from benchmarks.pictures import NUM, classes, write_pictures
+from benchmarks.report import use_threads, wait_until
+from training.rules import LABELS
 
-from backend.settings import load_settings
-from benchmarks.bulk_parts import OTHER_CONFIG, Bench, Figures, article, overhead, ray, resume, whole
-from benchmarks.report import hardware, write_json
-from training import dataset
-
-PARTS: dict[str, Callable[[Bench], Figures]] = {
-    "whole": whole,
-    "overhead": overhead,
-    "resume": resume,
-    "ray": ray,
-    "article": article,
-}
-NEEDS = {
-    "whole": ("pictures",),
-    "overhead": ("overhead_pictures",),
-    "resume": ("resume_pictures",),
-    "ray": ("ray_pictures",),
-    "article": ("article_pictures", "other_pictures"),
-}
-QUICK = {
-    "pictures": 200,
-    "overhead_pictures": 40,
-    "pairs": 1,
-    "resume_pictures": 40,
-    "kills": 1,
-    "ray_pictures": 24,
-    "article_pictures": 4,
-    "other_pictures": 2,
-}
+PRICE_PER_MINUTE = 0.06
+THOUSAND = 1000
+FIELDS = ("category", "style", "season", "scene")
+RECORD_KEYS = {"image_id", "caption", "tags", "fields", "image"}
+IN_WORK = 2 * int(Settings.model_fields["max_slots"].default)
+START_S = 300.0
+POLL_S = 0.005
+JITTER_S = 0.2
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=10_000, help="for the whole")
-    parser.add_argument("--overhead-pictures", type=int, default=5_000, help="for all pairs together")
-    parser.add_argument("--pairs", type=int, default=5, help="of a run of the command and one of the bare engine")
-    parser.add_argument("--resume-pictures", type=int, default=1_500)
-    parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--ray-pictures", type=int, default=600)
-    parser.add_argument("--article-pictures", type=int, default=300)
-    parser.add_argument("--other-pictures", type=int, default=60, help=f"under {OTHER_CONFIG}")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads, for all of them")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--quick", action="store_true", help="few pictures: to see that it works")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    args = parser.parse_args(arguments)
-    if args.quick:
-        vars(args).update(QUICK)
-    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # for the processes
-    torch.set_num_threads(args.threads)
-    figures = _kept(args.json) if args.json and args.only != list(PARTS) else {}
-    with tempfile.TemporaryDirectory(prefix="bulk") as folder:
-        bench = _prepare(Path(folder), args)
-        for name in args.only:
-            before = os.getloadavg()[0]
-            print(f"\n## {name}: {PARTS[name].__doc__}\n{hardware()}, torch threads: {args.threads}\n")
-            figures[name] = PARTS[name](bench)
-            figures[name]["load_average"] = {"before": before, "after": os.getloadavg()[0]}
-            print(f"load average {before:.1f} before, {os.getloadavg()[0]:.1f} after", flush=True)
-            if args.json:
-                write_json(args.json, {"torch_threads": args.threads, "model": "garments, nf4", **figures})
+def whole(folder: Path, quick: bool) -> Part:
+    """The whole folder. Memory is told for the second and the last thousand, or half of fewer than two."""
+    pictures = write_pictures(folder, 40 if quick else NUM)
+    ended = annotate(pictures, folder / "out.jsonl")
+    num, size, speed = len(pictures), min(THOUSAND, len(pictures) // 2), ended.summary["images_per_s"]
+    records = records_of(ended.output)
+    if (ended.summary["num_done"], len(records)) != (num, num):
+        raise RuntimeError(f"{num} pictures, but {ended.summary}")
+    minutes = 10_000 / speed / 60
+    figures = [
+        Figure("from the first to the last picture", ended.summary["seconds"], "s"),
+        Figure("speed", speed, "images/s"),
+        Figure("loading", ended.summary["load_s"], "s"),
+        Figure("10,000 pictures", minutes, "minutes"),
+        Figure(f"10,000 pictures at ¥{PRICE_PER_MINUTE} a minute", minutes * PRICE_PER_MINUTE, "¥"),
+        Figure("for review", ended.summary["review_share"], "share"),
+        *(Figure(f"accuracy: {name}", share, "share") for name, share in accuracy(records, pictures).items()),
+        Figure("peak memory of all processes", ended.peak_rss_bytes(-1, num), "bytes"),
+        Figure(f"peak memory until picture {2 * size:,}", ended.peak_rss_bytes(size, 2 * size), "bytes"),
+        Figure(f"peak memory of the last {size:,}", ended.peak_rss_bytes(num - size, num), "bytes"),
+    ]
+    return Part(f"{num:,} pictures, model version {ended.summary['model_version']}", figures)
 
 
-def _prepare(folder: Path, args: argparse.Namespace) -> Bench:
-    """The pictures as files, as many as a part needs."""
-    num = max(getattr(args, name) for part in args.only for name in NEEDS[part])
-    classes = write_pictures(folder / "pictures", num)
-    return Bench(
-        folder,
-        tuple(folder / "pictures" / f"{number:05}.png" for number in range(len(classes))),
-        tuple(classes.tolist()),
-        load_settings({"model": "garments", "data_dir": folder / "data", "log_level": "WARNING"}),
-        args,
-    )
+def accuracy(records: dict[str, Any], pictures: Sequence[Path]) -> dict[str, float]:
+    """Against the rules the model was trained on, as shares of the pictures; each has a record."""
+    right: Counter[str] = Counter()
+    for picture, number in zip(pictures, classes(), strict=False):
+        labels, found = LABELS["zh"][number], records[str(picture)]["fields"]
+        wanted = {name: getattr(labels, name) for name in FIELDS} | {"category": PATH_SEPARATOR.join(labels.category)}
+        right.update(name for name in FIELDS if found.get(name) == wanted[name])
+    return {name: right[name] / len(pictures) for name in FIELDS}
 
 
-def write_pictures(folder: Path, num: int) -> NDArray[np.int64]:
-    """Write the first `num` Fashion-MNIST test pictures as 00000.png, ...; returns their classes."""
-    pictures, classes = dataset.read_split(dataset.DEFAULT_FOLDER, "t10k")
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, picture in enumerate(pictures[:num]):
-        dataset.enlarge(picture).save(folder / f"{number:05}.png")
-    return classes[:num]
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """What stood in the output right after it. `torn_bytes`: of a last line without its end."""
+
+    lines: int
+    invalid_lines: int
+    torn_bytes: int
 
 
-def _kept(path: Path) -> Figures:
-    """Other parts' figures of an earlier run."""
-    figures = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {name: figures[name] for name in PARTS if name in figures}
+def resume(folder: Path, quick: bool) -> Part:
+    """Kill the run over the pictures, each time at a later one, then let it end."""
+    num, num_kills = (40, 1) if quick else (1_500, 5)
+    pictures, output, chance = write_pictures(folder, num), folder / "out.jsonl", random.Random(5)
+    kills: list[Kill] = []
+    for left in range(num_kills, 0, -1):
+        done = kills[-1].lines if kills else 0
+        share = (len(pictures) - done) // (left + 1)
+        kills.append(_killed(pictures, output, done + chance.randint(1, max(1, 3 * share // 2)), chance))
+    annotate(pictures, output)
+    images = Counter(json.loads(line)["image"] for line in output.read_text("utf-8").splitlines())
+    figures = [
+        Figure("records", images.total()),
+        Figure("there twice", images.total() - len(images), "", 0),
+        Figure("lost", len({*map(str, pictures)} - images.keys()), "", 0),
+        Figure("lines that were not valid at a kill", sum(kill.invalid_lines for kill in kills), "", 0),
+        Figure("kills within a line", sum(kill.torn_bytes > 0 for kill in kills)),
+        Figure("asked about twice at most", sum(min(IN_WORK, len(pictures) - kill.lines) for kill in kills)),
+    ]
+    at = ", ".join(f"{kill.lines:,}" for kill in kills)
+    return Part(f"{len(pictures):,} pictures, killed when so many records were there: {at}", figures)
+
+
+def _killed(pictures: Sequence[Path], output: Path, num_lines: int, chance: random.Random) -> Kill:
+    """Start it, and kill it a little after it has so many lines. Raises RuntimeError if it never has."""
+    lines, process = LineCounter(output), start(pictures, output)
+    try:
+        reached = wait_until(lambda: lines() >= num_lines or process.poll() is not None, START_S, POLL_S)
+        if not reached or process.poll() is not None:
+            raise RuntimeError(f"no {num_lines} lines: {log_of(output)}")
+        time.sleep(chance.uniform(0, JITTER_S))
+    finally:
+        kill_group(process)
+    return look(output)
+
+
+def look(output: Path) -> Kill:
+    """What stands in `output` now."""
+    *complete, torn = output.read_bytes().split(b"\n")
+    return Kill(len(complete), sum(not _is_record(line) for line in complete), len(torn))
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and record.keys() >= RECORD_KEYS
+
+
+def ray(folder: Path, quick: bool) -> Part:
+    """The same pictures by one engine and by two workers of Ray."""
+    pictures = write_pictures(folder, 24 if quick else 600)
+    runs = {
+        "one engine": annotate(pictures, folder / "local.jsonl"),
+        "Ray, 2 workers": annotate(pictures, folder / "ray.jsonl", "--engine", "ray", "--workers", "2"),
+    }
+    one, two = (records_of(ended.output) for ended in runs.values())
+    num_same = sum(_said(record) == _said(two.get(image, {})) for image, record in one.items())
+    figures = [Figure("records that are not the same", len(pictures) - num_same, "", 0)]
+    for name, ended in runs.items():
+        figures += [
+            Figure(f"{name}: speed", ended.summary["images_per_s"], "images/s"),
+            Figure(f"{name}: to start and end", ended.wall_s - ended.summary["seconds"], "s"),
+            Figure(f"{name}: peak memory", ended.peak_rss_bytes(-1, len(pictures)), "bytes"),
+        ]
+    return Part(f"{len(pictures):,} pictures", figures)
+
+
+def _said(record: dict[str, Any]) -> dict[str, Any]:
+    """All but the confidences, which float sums of other neighbours in a batch move in the last digits."""
+    return {name: value for name, value in record.items() if name not in ("confidence", "score", "review_reasons")}
+
+
+PARTS: dict[str, Measure] = {"whole": whole, "resume": resume, "ray": ray}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    use_threads(1)
+    return measure_parts(__doc__, PARTS, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,7 @@
 """The real `prelabel annotate` in a process of its own, and what can be seen of it from outside while it runs.
 
-Memory and CPU time are those of all its processes together, read from /proc. Memory is resident memory added up, so
-what processes share (libraries) counts in each of them. Raises RuntimeError when a run does not end as it should.
+Memory is the resident memory of all its processes added up, so what they share (libraries) counts in each of them.
+Raises RuntimeError when a run does not end as it should.
 """
 
 from __future__ import annotations
@@ -13,30 +13,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-WATCH_EVERY_S = 0.2
+import psutil
+
+WATCH_EVERY_S = 0.5
 END_S = 60.0
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look: how many pictures were done by then; memory and CPU time of the processes that lived then.
+    """One look: how many records there were by then, and the memory of the processes that lived then."""
 
-    `own_bytes` of `rss_bytes` are the first process's, which is not the engine's.
-    """
-
-    at_s: float
     done: int
     rss_bytes: int
-    own_bytes: int
-    cpu_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,41 +40,18 @@ class Ended:
     output: Path
     summary: dict[str, Any]
     wall_s: float
-    samples: tuple[Sample, ...]
+    samples: list[Sample]
 
-    @property
-    def seconds(self) -> float:
-        return float(self.summary["seconds"])
-
-    @property
-    def images_per_s(self) -> float:
-        return float(self.summary["images_per_s"])
-
-    @property
-    def peak_rss_bytes(self) -> int:
-        return max(sample.rss_bytes for sample in self.samples)
+    def peak_rss_bytes(self, first: int, until: int) -> int:
+        """While more than `first` and at most `until` records were there (-1 to the last: all the time); 0 if nobody
+        looked then."""
+        return max((sample.rss_bytes for sample in self.samples if first < sample.done <= until), default=0)
 
 
-def list_pictures(path: Path, pictures: Sequence[Path]) -> Path:
-    """A text list as `prelabel annotate` takes it."""
-    path.write_text("".join(f"{picture}\n" for picture in pictures), encoding="utf-8")
-    return path
-
-
-def records_of(output: Path) -> dict[str, dict[str, Any]]:
-    """By image_id, in the order of the file. Raises ValueError if one comes twice."""
-    records: dict[str, dict[str, Any]] = {}
-    with output.open(encoding="utf-8") as file:
-        for line in file:
-            record = json.loads(line)
-            if record["image_id"] in records:
-                raise ValueError(f"{record['image_id']} is there twice")
-            records[record["image_id"]] = record
-    return records
-
-
-def start(source: Path, output: Path, *options: str) -> subprocess.Popen[bytes]:
+def start(pictures: Sequence[Path], output: Path, *options: str) -> subprocess.Popen[bytes]:
     """In a process group of its own. What it prints goes to files beside `output`; answers of its own to none."""
+    source = output.with_suffix(".txt")
+    source.write_text("".join(f"{picture}\n" for picture in pictures), encoding="utf-8")
     command = [sys.executable, "-c", "from backend.cli import main; main()", "annotate", str(source)]
     command += ["--output", str(output), "--model", "garments", "--json", "--data-dir", str(output.with_suffix(""))]
     with output.with_suffix(".log").open("wb") as log, output.with_suffix(".json").open("wb") as summary:
@@ -89,20 +60,28 @@ def start(source: Path, output: Path, *options: str) -> subprocess.Popen[bytes]:
         )
 
 
-def annotate(source: Path, output: Path, *options: str) -> Ended:
+def annotate(pictures: Sequence[Path], output: Path, *options: str) -> Ended:
     """Run it to its end, watched."""
-    began = time.perf_counter()
-    process = start(source, output, *options)
-    lines = LineCounter(output)
+    began, samples, lines = time.perf_counter(), list[Sample](), LineCounter(output)
+    process, over = start(pictures, output, *options), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCH_EVERY_S):
+            rss_bytes = _rss_bytes(process.pid)
+            samples.append(Sample(lines(), rss_bytes))
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
     try:
-        with watched(process.pid, lines) as samples:
-            process.wait()
+        process.wait()
     finally:
+        over.set()
+        watching.join()
         kill_group(process)
     wall_s = time.perf_counter() - began
     if process.returncode != 0:
-        raise RuntimeError(f"exit code {process.returncode}: {output.with_suffix('.log').read_text()[-2000:]}")
-    return Ended(output, json.loads(output.with_suffix(".json").read_text()), wall_s, tuple(samples))
+        raise RuntimeError(f"exit code {process.returncode}: {log_of(output)}")
+    return Ended(output, json.loads(output.with_suffix(".json").read_text("utf-8")), wall_s, samples)
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
@@ -110,6 +89,22 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(END_S)
+
+
+def log_of(output: Path) -> str:
+    """The end of what a run has said."""
+    return output.with_suffix(".log").read_text("utf-8")[-2000:]
+
+
+def records_of(output: Path) -> dict[str, dict[str, Any]]:
+    """By the path of the picture, in the order of the file. Raises ValueError if one comes twice."""
+    records: dict[str, dict[str, Any]] = {}
+    for line in output.read_text("utf-8").splitlines():
+        record = json.loads(line)
+        if record["image"] in records:
+            raise ValueError(f"{record['image']} is there twice")
+        records[record["image"]] = record
+    return records
 
 
 class LineCounter:
@@ -129,45 +124,11 @@ class LineCounter:
         return self._lines
 
 
-@contextmanager
-def watched(pid: int, done: Callable[[], int]) -> Iterator[list[Sample]]:
-    """Look at `pid` and all below it now and then; `done` is asked for the count each time."""
-    samples: list[Sample] = []
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(WATCH_EVERY_S):
-            rss_bytes, cpu_s = _usage(pid)
-            samples.append(Sample(time.perf_counter(), done(), sum(rss_bytes), rss_bytes[0], cpu_s))
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        over.set()
-        thread.join()
-
-
-def cpu_s_per_picture(samples: Sequence[Sample], num: int) -> float | None:
-    """Between the first pictures done and the last look at which some were not; None if that was one look only."""
-    during = [sample for sample in samples if 0 < sample.done < num]
-    if len(during) < 2 or during[-1].done == during[0].done:
-        return None
-    return (during[-1].cpu_s - during[0].cpu_s) / (during[-1].done - during[0].done)
-
-
-def _usage(pid: int) -> tuple[list[int], float]:
-    """Memory in bytes of a process and of each below it, and CPU time in seconds of them all; 0 for what has ended."""
-    rss_bytes, cpu_s, left = [], 0.0, [pid]
-    while left:
-        folder = Path("/proc", str(left.pop()))
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            for task in (folder / "task").iterdir():
-                left += map(int, (task / "children").read_text().split())
-        except (FileNotFoundError, ProcessLookupError):
-            fields = ["0"] * 22
-        cpu_s += (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-        rss_bytes.append(int(fields[21]) * _PAGE_BYTES)
-    return rss_bytes, cpu_s
+def _rss_bytes(pid: int) -> int:
+    """Of a process and all below it."""
+    total = 0
+    with suppress(psutil.NoSuchProcess):
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
+    return total

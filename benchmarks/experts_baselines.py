@@ -8,7 +8,6 @@ model without CUDA graphs; "graph" is our path as the engine runs it. Raises not
 
 from __future__ import annotations
 
-import gc
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -21,12 +20,12 @@ import torch
 from transformers.integrations.moe import _can_use_grouped_mm, grouped_mm_experts_forward
 
 from backend.errors import one_line
-from benchmarks.geometry_engine import synchronize
+from benchmarks.geometry_engine import release_memory, synchronize
 from model_loader.experts import reference
 from model_loader.experts.dispatch import packed_weights
 from model_loader.experts.plan import plan_for
 from model_loader.loader import LoadedModel
-from model_loader.nf4 import fused_experts
+from model_loader.nf4 import BLOCK_SIZE, fused_experts
 
 DECODE_ROWS = 32
 PREFILL_TOKENS = 4096
@@ -57,7 +56,7 @@ class Timing:
 
 def compare(loaded: LoadedModel, token_counts: Sequence[int], *, budget_s: float) -> list[Timing]:
     """Time every way at each number of tokens; all together take about `budget_s` (plus a first run of each)."""
-    modules = list(fused_packed(loaded.model))
+    modules = fused_packed(loaded.model)
     ways: list[tuple[str, Forward | str]] = [*_ours(loaded), *_baselines(loaded)]
     timings: list[Timing] = []
     started = time.perf_counter()
@@ -73,11 +72,11 @@ def compare(loaded: LoadedModel, token_counts: Sequence[int], *, budget_s: float
                 timings.append(Timing(name, tokens, reason="prefills run without graphs"))
             else:
                 timings.append(_time(name, forward, modules, inputs, loaded, share_s))
-                release()
+                _release_scratch()
     return timings
 
 
-def fused_packed(model: Any) -> Sequence[Any]:
+def fused_packed(model: Any) -> list[Any]:
     """Return the experts modules of all layers, which are packed."""
     return [module for module in fused_experts(model).values() if hasattr(module, "gate_up_proj_absmax")]
 
@@ -91,17 +90,13 @@ def make_inputs(loaded: LoadedModel, module: Any, tokens: int) -> Inputs:
     return states, index, (shares / shares.sum(-1, keepdim=True)).to(loaded.dtype)
 
 
-def release() -> None:
-    """Give back the scratch of a way before the next one."""
-    gc.collect()
+def _release_scratch() -> None:
+    """Give back what a way has taken before the next one."""
     if torch.cuda.is_available():
         from model_loader.experts import dequantise
 
         dequantise.release_scratch()
-        torch.cuda.empty_cache()
-
-
-# -- ways ----------------------------------------------------------------------------------------------------------
+    release_memory()
 
 
 def _ours(loaded: LoadedModel) -> list[tuple[str, Forward | str]]:
@@ -158,7 +153,7 @@ class PerExpert:
         def part(packed: torch.Tensor, absmax: torch.Tensor) -> tuple[torch.Tensor, Any]:
             shape = torch.Size((packed.shape[0], 2 * packed.shape[1]))
             state = bnb_functional.QuantState(
-                absmax.reshape(-1), shape=shape, code=code, blocksize=64, quant_type="nf4", dtype=dtype
+                absmax.reshape(-1), shape=shape, code=code, blocksize=BLOCK_SIZE, quant_type="nf4", dtype=dtype
             )
             return packed.reshape(-1, 1), state
 
@@ -170,25 +165,22 @@ class PerExpert:
 
 
 class _Unpacked:
-    """An experts module whose projections are the unpacked ones; everything else is its own."""
+    """An experts module whose projections are unpacked by bitsandbytes; everything else is its own."""
 
     def __init__(self, module: Any, dtype: torch.dtype) -> None:
         gate_up, gate_up_absmax, down, down_absmax = packed_weights(module)
         self._module = module
-        self.gate_up_proj = unpack(gate_up, gate_up_absmax, dtype)
-        self.down_proj = unpack(down, down_absmax, dtype)
+        self.gate_up_proj = self._unpack(gate_up, gate_up_absmax, dtype)
+        self.down_proj = self._unpack(down, down_absmax, dtype)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
 
-
-def unpack(packed: torch.Tensor, absmax: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Unpack [E, N, K/2] to [E, N, K] with bitsandbytes' kernel, one call for the whole stack."""
-    shape = (*packed.shape[:-1], 2 * packed.shape[-1])
-    weight: torch.Tensor = torch.ops.bitsandbytes.dequantize_4bit.default(
-        packed.view(-1, 1), absmax.view(-1), 64, "nf4", shape, dtype
-    )
-    return weight
+    @staticmethod
+    def _unpack(packed: torch.Tensor, absmax: torch.Tensor, dtype: torch.dtype) -> Any:
+        """[E, N, K/2] to [E, N, K], one call for the whole stack."""
+        shape, unpack = (*packed.shape[:-1], 2 * packed.shape[-1]), torch.ops.bitsandbytes.dequantize_4bit.default
+        return unpack(packed.view(-1, 1), absmax.view(-1), BLOCK_SIZE, "nf4", shape, dtype)
 
 
 def dequantised_grouped_mm(
@@ -199,14 +191,11 @@ def dequantised_grouped_mm(
     return result
 
 
-# -- timing --------------------------------------------------------------------------------------------------------
-
-
 @torch.inference_mode()
 def _time(
     name: str, forward: Forward, modules: Sequence[Any], inputs: Inputs, loaded: LoadedModel, budget_s: float
 ) -> Timing:
-    tokens, problem = inputs[0].shape[0], ""
+    tokens = inputs[0].shape[0]
     try:
         few = tuple(tensor[:CHECK_TOKENS] for tensor in inputs)
         expected = reference.nf4_experts_forward(modules[0], *few).float()
@@ -225,8 +214,7 @@ def _time(
         seconds = statistics.median(_seconds(timed, loaded.device) for _ in range(repeats))
         return Timing(name, tokens, seconds * 1e3 * len(modules) / layers, layers, len(modules), repeats, error)
     except Exception as failure:  # a benchmark's border: the others go on
-        problem = one_line(failure)
-    return Timing(name, tokens, num_layers=len(modules), reason=problem)
+        return Timing(name, tokens, num_layers=len(modules), reason=one_line(failure))
 
 
 def _seconds(run: Callable[[], Any], device: str) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from backend.commands.demo.local_backend import running_backend
 from benchmarks.retrieval_site import Click, Server, Site, count, wait_for
 
 AFTER_CLICK_S = 600.0  # Label Studio stores a reply one by one, 10 to 30 a second
-_START_S = 240.0
+START_S = 240.0
+STORED_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,25 @@ class Bench:
 
     site: Site
     label_studio: Server
-    access: Mapping[str, str]
     pictures: str
     folder: Path
     tasks: int
     deadline_s: float
-    patience_s: float
+
+    def click(self, project_id: int) -> Click:
+        return Click(self.site, project_id, self.site.server.patience_s + AFTER_CLICK_S)
+
+    def found(self, project_id: int, click: Click) -> dict[str, Any]:
+        """What Label Studio has in the end, and what it said of the click."""
+        client = self.site.client
+        found = count(client.tasks(project_id), client.predictions(project_id))
+        return {
+            **asdict(found),
+            "exactly_one_each": found.exactly_one_each,
+            "click_s": click.seconds,
+            "click_said": click.said,
+            "there_when_the_click_returned": click.num_there,
+        }
 
 
 def plan(name: str, tasks: int, kills: int, *, quick: bool) -> list[Blow]:
@@ -83,9 +97,8 @@ class Progress:
     def is_over(self) -> bool:
         """Whether the backend has nothing left to do: each task is known to be in Label Studio, or has failed."""
         states = self._states()
-        if sum(states.values()) < self._num_tasks:
-            return False
-        return not any(states[state] for state in ("queued", "running", "done", "returned"))
+        is_whole = sum(states.values()) >= self._num_tasks
+        return is_whole and not any(states[state] for state in ("queued", "running", "done", "returned"))
 
     def _states(self) -> dict[str, int]:
         try:
@@ -98,9 +111,10 @@ class Progress:
 
 def prelabel_round(bench: Bench, name: str, blows: Sequence[Blow]) -> dict[str, Any]:
     """One click on a project of its own, the blows, and what Label Studio has when all is delivered."""
-    folder, port = bench.folder / name, free_port()
+    site, folder, port = bench.site, bench.folder / name, free_port()
     settings = {
-        **bench.access,
+        "LABEL_STUDIO_URL": site.server.url,
+        "LABEL_STUDIO_API_KEY": site.server.api_key,
         "PRELABEL_PREDICT_DEADLINE_S": str(bench.deadline_s),
         "PRELABEL_ALLOWED_NETWORKS": "127.0.0.0/8",
     }
@@ -113,26 +127,24 @@ def prelabel_round(bench: Bench, name: str, blows: Sequence[Blow]) -> dict[str, 
 
     url = f"http://127.0.0.1:{port}"
     with Server("backend", start) as backend:
-        project = bench.site.new_project(f"Retrieval, {name}", bench.pictures, bench.tasks)
-        connect_project(bench.site.client, Console(quiet=True), project, url, None)
-        progress = Progress(bench.site, project.id, bench.tasks, url)
+        project = site.new_project(f"Retrieval, {name}", bench.pictures, bench.tasks)
+        connect_project(site.client, Console(quiet=True), project, url, None)
+        progress = Progress(site, project.id, bench.tasks, url)
         servers = {server.name: server for server in (backend, bench.label_studio)}
-        click = Click(bench.site, project.id, bench.patience_s + AFTER_CLICK_S)
+        click = bench.click(project.id)
         struck = [strike(blow, servers[blow.server], progress, click) for blow in blows]
         wait_for("the last prediction", lambda: progress.of("stored") >= bench.tasks or progress.is_over)
         last_s = click.elapsed_s
-        say(click, f"{progress.of('stored')} predictions are in Label Studio")
+        click.say(f"{progress.of('stored')} predictions are in Label Studio")
         # what may be there or not is looked up, after two minutes
         wait_for("the end of the delivery", lambda: progress.is_over)
-        say(click, "the backend has nothing left to do")
-        click.join(bench.patience_s + AFTER_CLICK_S)
-    return {
-        **figures(bench, project.id, click),
-        "in_reply": _num_in_reply(folder / "prelabel.log"),
-        "last_s": last_s,
-        "images_per_s": bench.tasks / last_s,
-        "kills": struck,
-    }
+        click.say("the backend has nothing left to do")
+        click.wait()
+    # none if it was killed before it replied
+    log = (folder / "prelabel.log").read_text(encoding="utf-8", errors="replace")
+    told = re.search(r"(\d+) of \d+ tasks predicted", log)
+    figures = {"last_s": last_s, "images_per_s": bench.tasks / last_s, "kills": struck}
+    return {**bench.found(project.id, click), "in_reply": int(told[1]) if told else 0, **figures}
 
 
 def strike(blow: Blow, server: Server, progress: Progress, click: Click) -> dict[str, Any]:
@@ -141,16 +153,11 @@ def strike(blow: Blow, server: Server, progress: Progress, click: Click) -> dict
     there = {what: progress.of(what) for what in ("computed", "stored")}
     at_s, within_click = click.elapsed_s, click.is_alive()
     server.kill()
-    say(click, f"{blow.server} killed: {there['computed']} computed, {there['stored']} in Label Studio")
+    click.say(f"{blow.server} killed: {there['computed']} computed, {there['stored']} in Label Studio")
     server.start()
-    say(click, f"{blow.server} is back")
-    return {
-        "server": blow.server,
-        "at_s": at_s,
-        "within_click": within_click,
-        **there,
-        "away_s": click.elapsed_s - at_s,
-    }
+    click.say(f"{blow.server} is back")
+    away_s = click.elapsed_s - at_s
+    return {"server": blow.server, "at_s": at_s, "within_click": within_click, **there, "away_s": away_s}
 
 
 def stock_round(bench: Bench) -> dict[str, Any]:
@@ -158,7 +165,7 @@ def stock_round(bench: Bench) -> dict[str, Any]:
     folder, port = bench.folder / "stock", free_port()
     folder.mkdir()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "benchmarks.retrieval_stock", "--port", str(port), "--folder", str(folder)]
+    command = [sys.executable, "-m", "benchmarks.retrieval_stock", str(port), str(folder)]
     env = {
         "PATH": str(Path(sys.executable).parent),
         "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
@@ -167,34 +174,12 @@ def stock_round(bench: Bench) -> dict[str, Any]:
         "OMP_NUM_THREADS": "1",  # as the backend
     }
     with BackgroundProcess("The stock server", command, env, folder / "stock.log") as process:
-        process.wait_until_answers(f"{url}/health", _START_S, lambda reply: reply.status_code == 200)
+        process.wait_until_answers(f"{url}/health", START_S, lambda reply: reply.status_code == 200)
         project = bench.site.new_project("Retrieval, stock", bench.pictures, bench.tasks)
         bench.site.client.save_backend(project.id, url, "stock", "label-studio-ml", None)
-        click = Click(bench.site, project.id, bench.patience_s + AFTER_CLICK_S)
-        click.join(bench.patience_s + AFTER_CLICK_S)
+        click = bench.click(project.id)
+        click.wait()
         answered = (folder / "stock.log").read_text(encoding="utf-8").count("answered ")
-        say(click, f"the click returned; {answered} pictures were answered")
-        time.sleep(2)
-    return {**figures(bench, project.id, click), "in_reply": 0, "answered": answered}
-
-
-def figures(bench: Bench, project_id: int, click: Click) -> dict[str, Any]:
-    client = bench.site.client
-    found = count(client.tasks(project_id), client.predictions(project_id))
-    return {
-        **asdict(found),
-        "exactly_one_each": found.exactly_one_each,
-        "click_s": click.seconds,
-        "click_said": click.said,
-        "there_when_the_click_returned": click.num_there,
-    }
-
-
-def _num_in_reply(log_path: Path) -> int:
-    """How many predictions the backend's reply held; 0 if it was killed before it replied."""
-    told = re.search(r"(\d+) of \d+ tasks predicted", log_path.read_text(encoding="utf-8", errors="replace"))
-    return int(told[1]) if told else 0
-
-
-def say(click: Click, what: str) -> None:
-    print(f"{click.elapsed_s:7.1f} s  {what}", flush=True)
+        click.say(f"the click returned; {answered} pictures were answered")
+        time.sleep(STORED_S)
+    return {**bench.found(project.id, click), "in_reply": 0, "answered": answered}

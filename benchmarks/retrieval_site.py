@@ -13,16 +13,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
 from backend.commands.demo.background_process import BackgroundProcess
 from backend.commands.demo.local_label_studio import LocalLabelStudio
 from backend.label_studio.client import LabelStudioClient, Project, TaskRegions
+from benchmarks.report import wait_until
 from label_config.ready_made import ready_made
 
 UNTIL_S = 900.0
@@ -37,6 +37,10 @@ class MeasuredLabelStudio(LocalLabelStudio):
     """`patience_s`: how long it waits for a backend's predictions, 100 s unless its operator says otherwise."""
 
     patience_s: float = 100.0
+
+    @classmethod
+    def with_patience(cls, data_dir: Path, patience_s: float) -> Self:
+        return replace(cls.planned(data_dir), patience_s=patience_s)
 
     def environment(self, program: Path) -> dict[str, str]:
         return LocalLabelStudio.environment(self, program) | {"ML_TIMEOUT_PREDICT": str(self.patience_s)}
@@ -62,17 +66,16 @@ class Server:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._running.close()
 
 
 class Site:
     """Label Studio as its API shows it. `client` is of its owner."""
 
-    def __init__(self, server: LocalLabelStudio, client: LabelStudioClient) -> None:
+    def __init__(self, server: MeasuredLabelStudio, client: LabelStudioClient) -> None:
         self.client = client
-        self._url = server.url
-        self._headers = {"Authorization": f"Token {server.api_key}"}
+        self.server = server
 
     def new_project(self, title: str, pictures: str, num_tasks: int) -> Project:
         """A project with one task for each of the first `num_tasks` pictures."""
@@ -86,29 +89,23 @@ class Site:
         """-1 while Label Studio is away."""
         params = {"include": "total_predictions_number"}
         try:
-            reply = httpx.get(
-                f"{self._url}/api/projects/{project_id}",
-                params=params,
-                headers=self._headers,
-                timeout=30,
-                trust_env=False,
-            )
+            reply = self._ask("GET", f"/api/projects/{project_id}", 30.0, params=params)
             return int(reply.raise_for_status().json()["total_predictions_number"])
         except httpx.HTTPError:
             return -1
 
     def click(self, project_id: int, limit_s: float) -> str:
         """Label Studio's action Retrieve Predictions on all tasks; return what the user is told."""
-        reply = httpx.post(
-            f"{self._url}/api/dm/actions",
-            params={"id": "retrieve_tasks_predictions", "project": project_id},
-            json={"selectedItems": {"all": True, "excluded": []}, "filters": {"conjunction": "and", "items": []}},
-            headers=self._headers,
-            timeout=limit_s,
-            trust_env=False,
-        )
+        chosen = {"selectedItems": {"all": True, "excluded": []}, "filters": {"conjunction": "and", "items": []}}
+        params = {"id": "retrieve_tasks_predictions", "project": project_id}
+        reply = self._ask("POST", "/api/dm/actions", limit_s, params=params, json=chosen)
         body = reply.json()
         return f"{reply.status_code}: {body.get('detail', body) if isinstance(body, dict) else body}"
+
+    def _ask(self, method: str, path: str, timeout_s: float, **what: Any) -> httpx.Response:
+        headers = {"Authorization": f"Token {self.server.api_key}"}
+        url = f"{self.server.url}{path}"
+        return httpx.request(method, url, headers=headers, timeout=timeout_s, trust_env=False, **what)
 
 
 class Click(threading.Thread):
@@ -117,18 +114,14 @@ class Click(threading.Thread):
 
     def __init__(self, site: Site, project_id: int, limit_s: float) -> None:
         super().__init__(daemon=True)
-        self._site = site
-        self._project_id = project_id
-        self._limit_s = limit_s
-        self.at = time.monotonic()
-        self.said = ""
-        self.seconds = 0.0
-        self.num_there = 0
+        self._site, self._project_id, self._limit_s = site, project_id, limit_s
+        self._at = time.monotonic()
+        self.said, self.seconds, self.num_there = "", 0.0, 0
         self.start()
 
     @property
     def elapsed_s(self) -> float:
-        return time.monotonic() - self.at
+        return time.monotonic() - self._at
 
     def run(self) -> None:
         try:
@@ -137,6 +130,13 @@ class Click(threading.Thread):
             self.said = f"no reply: {error}"
         self.seconds = self.elapsed_s
         self.num_there = max(0, self._site.num_predictions(self._project_id))
+
+    def wait(self) -> None:
+        self.join(self._limit_s)
+
+    def say(self, what: str) -> None:
+        """Print it with the time since the click."""
+        print(f"{self.elapsed_s:7.1f} s  {what}", flush=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +174,7 @@ def count(task_ids: Iterable[int], predictions: Iterable[TaskRegions]) -> Count:
     )
 
 
-def wait_for(what: str, reached: Callable[[], bool], limit_s: float = UNTIL_S, every_s: float = 0.5) -> None:
+def wait_for(what: str, reached: Callable[[], bool], every_s: float = 0.5) -> None:
     """Raises MeasuringFailed."""
-    until = time.monotonic() + limit_s
-    while not reached():
-        if time.monotonic() > until:
-            raise MeasuringFailed(f"{what} did not come within {limit_s:.0f} s")
-        time.sleep(every_s)
+    if not wait_until(reached, UNTIL_S, every_s):
+        raise MeasuringFailed(f"{what} did not come within {UNTIL_S:.0f} s")

@@ -50,6 +50,14 @@ class Sizes:
     vision_width: int
     patches_per_token: int
 
+    def distinct_experts(self, tokens: float) -> float:
+        """The share of a layer's experts that `tokens` are routed to, if routing is uniform."""
+        return 1.0 - float((1.0 - self.expert_share) ** tokens)
+
+    def weight_bytes(self, tokens: float, absmax_bytes: int) -> float:
+        """NF4 bytes of the experts that `tokens` are routed to, and of attention."""
+        return (self.experts * self.distinct_experts(tokens) + self.attention) * (0.5 + absmax_bytes / 64)
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -106,11 +114,6 @@ def ideal_images_per_s(sizes: Sizes, card: Card, work: Work) -> float:
     return 1 / (vision_s(sizes, card, work) + prefill_s(sizes, card, work) + decode_s(sizes, card, work))
 
 
-def distinct_experts(sizes: Sizes, tokens: float) -> float:
-    """The share of a layer's experts that `tokens` are routed to, if routing is uniform."""
-    return 1.0 - float((1.0 - sizes.expert_share) ** tokens)
-
-
 def vision_s(sizes: Sizes, card: Card, work: Work) -> float:
     """Seconds of the vision tower for one picture."""
     patches = sizes.patches_per_token * work.image_tokens
@@ -126,7 +129,8 @@ def prefill_s(sizes: Sizes, card: Card, work: Work) -> float:
     tokens = together * new
     attention = together * 4 * new * (work.prefix_tokens + new / 2) * sizes.attention_width
     flops = tokens * 2 * sizes.active + together * 2 * sizes.head + attention
-    return max(flops / (card.tflops * 1e12), _weight_bytes(sizes, work, tokens) / (card.bandwidth_gbs * 1e9)) / together
+    num_bytes = sizes.weight_bytes(tokens, work.absmax_bytes)
+    return max(flops / (card.tflops * 1e12), num_bytes / (card.bandwidth_gbs * 1e9)) / together
 
 
 def decode_s(sizes: Sizes, card: Card, work: Work) -> float:
@@ -134,14 +138,8 @@ def decode_s(sizes: Sizes, card: Card, work: Work) -> float:
     steps = work.answer_tokens * (1 - work.forced_share)
     per_step = work.answer_tokens / steps
     context = work.prefix_tokens + work.image_tokens + work.suffix_tokens + work.answer_tokens / 2
-    num_bytes = _weight_bytes(sizes, work, work.slots * per_step) + 2 * (sizes.router + sizes.head)
+    num_bytes = sizes.weight_bytes(work.slots * per_step, work.absmax_bytes) + 2 * (sizes.router + sizes.head)
     num_bytes += work.slots * context * sizes.kv_bytes_per_token
     attention = per_step * 4 * context * sizes.attention_width
     flops = work.slots * (per_step * 2 * sizes.active + 2 * sizes.head + attention)
     return steps * max(num_bytes / (card.bandwidth_gbs * 1e9), flops / (card.tflops * 1e12)) / work.slots
-
-
-def _weight_bytes(sizes: Sizes, work: Work, tokens: float) -> float:
-    """NF4 bytes of the experts that `tokens` are routed to, and of attention."""
-    nf4_bytes = 0.5 + work.absmax_bytes / 64
-    return (sizes.experts * distinct_experts(sizes, tokens) + sizes.attention) * nf4_bytes

@@ -1,1 +1,1 @@
-"""The scenes of `benchmarks.load`: each puts one kind of load on prelabel and returns a `SceneReport`."""
+"""The scenes of `benchmarks.load`: each puts one kind of load on prelabel and returns a `Part`."""

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backend.commands import serve
+from backend.commands.serve import serve
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest, Picture, Ready
 from backend.settings import load_settings
@@ -73,8 +73,7 @@ def main() -> int:
         num_commits += point == "after_commit"
 
     faults.install(count)
-    vars(serve).update(build_engine=lambda settings: InstantEngine(), build_images=lambda settings: InstantImages())
-    code = serve.serve(load_settings())
+    code = serve(load_settings(), lambda settings: InstantEngine(), lambda settings: InstantImages())
     Path(sys.argv[1]).write_text(str(num_commits), encoding="utf-8")
     return code
 

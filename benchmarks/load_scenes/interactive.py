@@ -8,38 +8,30 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from backend.commands.demo.local_backend import running_backend
+from benchmarks.figures import Figure, Part, latencies
 from benchmarks.load_scenes import traffic
-from benchmarks.load_scenes.figures import Figure, SceneReport, latencies
 from benchmarks.load_scenes.traffic import NOTE, Reply
-from benchmarks.pictures import picture_server
-from benchmarks.report import percentile
-from label_config.ready_made import ready_made
+from benchmarks.pictures import NUM
+from benchmarks.report import percentile, wait_until
 
-NUM_PICTURES = 10_000
 PAUSE_S = 0.05
 ALLOWANCE_S = 0.5
 """What a bulk may add to the 95th percentile, beside one of its prefills, which nothing can interrupt."""
 STARTED_S = 60.0
-PROJECT = 1
-CONFIG = ready_made("garments.zh")
 
 
-def run(folder: Path, quick: bool) -> SceneReport:
+def run(folder: Path, quick: bool) -> Part:
     num_bulk, num_single = (300, 5) if quick else (10_000, 100)
-    with picture_server(NUM_PICTURES) as pictures, running_backend(folder, traffic.SETTINGS) as backend:
-        backend.wait_until_ready()
-        url = backend.url
-        first_single = NUM_PICTURES - 2 * num_single
-        bulk = [traffic.task(n, f"{pictures}/{n % first_single}.png", NOTE) for n in range(num_bulk)]
-        alone = _one_by_one(url, pictures, range(first_single, first_single + num_single))
+    first = NUM - 2 * num_single
+    with traffic.serving(folder) as (url, _, pictures):
+        bulk = [traffic.task(n, f"{pictures}/{n % first}.png", NOTE) for n in range(num_bulk)]
+        alone = _one_by_one(url, pictures, range(first, first + num_single))
         before = _prefills(url)
-        bulk_reply = traffic.predict(url, traffic.predict_body(PROJECT, CONFIG, bulk))
-        if not traffic.wait_until(lambda: traffic.metric(url, "prelabel_engine_running") > 1, STARTED_S):
+        bulk_reply = traffic.predict(url, traffic.predict_body(1, bulk))
+        if not wait_until(lambda: traffic.metric(url, "prelabel_engine_running") > 1, STARTED_S):
             raise RuntimeError("the bulk was not begun")
-        beside = _one_by_one(url, pictures, range(first_single + num_single, NUM_PICTURES))
-        after = _prefills(url)
-        num_left = traffic.num_waiting(url)
+        beside = _one_by_one(url, pictures, range(first + num_single, NUM))
+        after, num_left = _prefills(url), traffic.num_waiting(url)
         replied = bulk_reply.result()
     p95 = percentile([reply.seconds for reply in alone], 0.95)
     prefill_s = (after[0] - before[0]) / max(1.0, after[1] - before[1])
@@ -51,7 +43,7 @@ def run(folder: Path, quick: bool) -> SceneReport:
         Figure("bulk: tasks left when the last was answered", num_left),
         Figure("bulk: predicted in its reply", replied.num_predicted()),
     ]
-    return SceneReport("interactive", f"/predict of one task, beside one of {num_bulk:,}", tuple(figures))
+    return Part(f"/predict of one task, beside one of {num_bulk:,}", figures)
 
 
 def _prefills(url: str) -> tuple[float, float]:
@@ -63,7 +55,7 @@ def _prefills(url: str) -> tuple[float, float]:
 def _one_by_one(url: str, pictures: str, numbers: range) -> list[Reply]:
     replies: list[Reply] = []
     for number in numbers:
-        tasks = [traffic.task(NUM_PICTURES + number, f"{pictures}/{number}.png")]
-        replies.append(traffic.call(url, "/predict", traffic.predict_body(PROJECT, CONFIG, tasks), 60.0))
+        tasks = [traffic.task(NUM + number, f"{pictures}/{number}.png")]
+        replies.append(traffic.call(url, "/predict", traffic.predict_body(1, tasks), 60.0))
         time.sleep(PAUSE_S)
     return replies

@@ -7,12 +7,13 @@ claims in a store a hundredth of the size tell what the rows cost; "CPU" leaves 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from backend.queue.worker import ACCEPT_CHUNK
-from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, Work, outbox, overview, work
-from benchmarks.load_scenes.figures import MEBIBYTE, Figure, SceneReport, latencies
+from backend.store import NewWork, RecipeRecord, Store, StoredAnswer
+from benchmarks.figures import MEBIBYTE, Figure, Part, latencies
 
 NUM_PROJECTS = 20
 CLAIM = 16
@@ -21,30 +22,20 @@ LIMIT_ACCEPT_S = 5.0
 LIMIT_SUMMARY_S = 0.05
 LIMIT_WAL_BYTES = 32 * MEBIBYTE
 CONTENT = '{"result": [' + "x" * 1_500 + "]}"
-DAILY_QUERIES: dict[str, tuple[str, list[object]]] = {
-    "whom a person waits for": (work.NEXT_WAITED_FOR, [CLAIM]),
-    "a suspect": (work.NEXT_SUSPECT, []),
-    "projects in turn": (work.NEXT_PROJECTS, [CLAIM]),
-    "next of a project": (work.NEXT_OF_PROJECT, [3, CLAIM]),
-    "due for delivery": (outbox.DUE_IDS, ["p3", 1.0, 100]),
-    "failures": (overview.FAILED_IDS, ["p3", 10]),
-}
 
 
-def run(folder: Path, quick: bool) -> SceneReport:
+def run(folder: Path, quick: bool) -> Part:
     num_rows, num_claims = (10_000, 20) if quick else (1_000_000, 1_000)
+    with FilledStore(folder / "small.db") as filled:
+        filled.fill(num_rows // 100)
+        small = filled.claim_and_finish(num_claims // 10)[0]
     path = folder / "prelabel.db"
-    wal = _WalSize(path)
-    small = _claims_in_small_store(folder / "small.db", num_rows // 100, num_claims // 10)
-    with Store.open(path, 0.0) as store:
-        started = time.perf_counter()
-        fill(store, num_rows, wal)
-        filled_s = time.perf_counter() - started
-        accept_s = _timed(lambda: _accept(store, num_rows + 1, 10_000, wal))
-        claims, cpu, finishes = _work(store, num_claims, wal)
-        summaries = [_timed(store.summary) for _ in range(50)]
-        num_counted = sum(project.num_tasks for project in store.summary())
-        scans = [name for name, (query, given) in DAILY_QUERIES.items() if _reads_the_table(store, query, given)]
+    with FilledStore(path) as filled:
+        filled_s = _timed(partial(filled.fill, num_rows))
+        accept_s = _timed(partial(filled.accept, num_rows + 1, 10_000))
+        claims, cpu, finishes = filled.claim_and_finish(num_claims)
+        summaries = [_timed(filled.store.summary) for _ in range(50)]
+        num_counted = sum(project.num_tasks for project in filled.store.summary())
     figures = [
         Figure("rows", num_counted),
         Figure("rows accepted a second, while it filled", num_rows / filled_s),
@@ -54,26 +45,58 @@ def run(folder: Path, quick: bool) -> SceneReport:
         *latencies(f"claim({CLAIM}) of {num_rows // 100:,} rows", small),
         *latencies("finish", finishes),
         *latencies("summary", summaries, worst=LIMIT_SUMMARY_S),
-        Figure(f"of {len(DAILY_QUERIES)} daily queries, those without an index", len(scans), "", 0),
-        Figure("largest WAL file", wal.largest, "bytes", LIMIT_WAL_BYTES),
+        Figure("largest WAL file", filled.largest_wal, "bytes", LIMIT_WAL_BYTES),
         Figure("size on disk", path.stat().st_size, "bytes"),
     ]
-    about = f"{num_rows:,} rows of {NUM_PROJECTS} projects, {num_claims:,} claims with their finishes between"
-    return SceneReport("store", about, tuple(figures))
+    return Part(f"{num_rows:,} rows of {NUM_PROJECTS} projects, {num_claims:,} claims with their finishes", figures)
 
 
-def fill(store: Store, num_rows: int, wal: _WalSize) -> None:
-    for number in range(NUM_PROJECTS):
-        store.save_recipe(RecipeRecord(f"recipe-{number}", f"p{number}", "<View/>", "{}"), 0.0)
-    _accept(store, 1, num_rows, wal)
+class FilledStore:
+    """A store, and the largest size its write-ahead log was seen at (bytes)."""
 
+    def __init__(self, path: Path) -> None:
+        self.store = Store.open(path, 0.0)
+        self._wal = path.with_name(path.name + "-wal")
+        self.largest_wal = 0
 
-def _accept(store: Store, first: int, num: int, wal: _WalSize) -> None:
-    """As the worker does it: in steps."""
-    for start in range(first, first + num, ACCEPT_CHUNK):
-        numbers = range(start, min(start + ACCEPT_CHUNK, first + num))
-        store.accept([_new(number) for number in numbers], interactive=False, reply_until=0.0, now=1.0)
-        wal.look()
+    def __enter__(self) -> FilledStore:
+        self.store.__enter__()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.store.close()
+
+    def fill(self, num: int) -> None:
+        for number in range(NUM_PROJECTS):
+            self.store.save_recipe(RecipeRecord(f"recipe-{number}", f"p{number}", "<View/>", "{}"), 0.0)
+        self.accept(1, num)
+
+    def accept(self, first: int, num: int) -> None:
+        """As the worker does it: in steps."""
+        for start in range(first, first + num, ACCEPT_CHUNK):
+            numbers = range(start, min(start + ACCEPT_CHUNK, first + num))
+            self.store.accept([_new(number) for number in numbers], interactive=False, reply_until=0.0, now=1.0)
+            self._look()
+
+    def claim_and_finish(self, num_claims: int) -> tuple[list[float], list[float], list[float]]:
+        """In turns. Returns the seconds of each claim, those of the CPU alone, and of each finish."""
+        claims: list[float] = []
+        cpu: list[float] = []
+        finishes: list[float] = []
+        for turn in range(num_claims):
+            started, started_cpu = time.perf_counter(), time.thread_time()
+            taken = self.store.claim(CLAIM, 2.0)
+            claims.append(time.perf_counter() - started)
+            cpu.append(time.thread_time() - started_cpu)
+            for row in taken:
+                answer = StoredAnswer(f"picture-{row.id}:v1", CONTENT)
+                finishes.append(_timed(partial(self.store.finish, row.id, answer, 0.9, False, 3.0 + turn)))
+            self._look()
+        return claims, cpu, finishes
+
+    def _look(self) -> None:
+        if self._wal.exists():
+            self.largest_wal = max(self.largest_wal, self._wal.stat().st_size)
 
 
 def _new(number: int) -> NewWork:
@@ -82,54 +105,7 @@ def _new(number: int) -> NewWork:
     return NewWork(f"p{project}", number, "model-nf4-0123456789ab", f"recipe-{project}", url)
 
 
-def _claims_in_small_store(path: Path, num_rows: int, num_claims: int) -> list[float]:
-    wal = _WalSize(path)
-    with Store.open(path, 0.0) as store:
-        fill(store, num_rows, wal)
-        return _work(store, num_claims, wal)[0]
-
-
-def _work(store: Store, num_claims: int, wal: _WalSize) -> tuple[list[float], list[float], list[float]]:
-    """Claim and finish in turns. Returns the seconds of each claim, those of the CPU alone, and of each finish."""
-    claims: list[float] = []
-    cpu: list[float] = []
-    finishes: list[float] = []
-    for turn in range(num_claims):
-        started, started_cpu = time.perf_counter(), time.thread_time()
-        taken = store.claim(CLAIM, 2.0)
-        claims.append(time.perf_counter() - started)
-        cpu.append(time.thread_time() - started_cpu)
-        finishes += [_timed(finish) for finish in _finishes(store, taken, 3.0 + turn)]
-        wal.look()
-    return claims, cpu, finishes
-
-
-def _finishes(store: Store, taken: list[Work], now: float) -> Iterator[Callable[[], Work]]:
-    for row in taken:
-        answer = StoredAnswer(f"picture-{row.id}:v1", CONTENT)
-        yield lambda row=row, answer=answer: store.finish(row.id, answer, 0.9, False, now)  # type: ignore[misc]
-
-
-def _reads_the_table(store: Store, query: str, given: list[object]) -> bool:
-    """Whether SQLite's plan goes through all rows of work."""
-    with store._database.read() as connection:
-        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", given)]
-    return any(step.startswith("SCAN work") and " INDEX work_" not in step for step in plan)
-
-
 def _timed(do: Callable[[], object]) -> float:
     started = time.perf_counter()
     do()
     return time.perf_counter() - started
-
-
-class _WalSize:
-    """The largest size the write-ahead log was seen at."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path.with_name(path.name + "-wal")
-        self.largest = 0
-
-    def look(self) -> None:
-        if self._path.exists():
-            self.largest = max(self.largest, self._path.stat().st_size)

@@ -13,15 +13,14 @@ from pathlib import Path
 import psutil
 
 from backend.commands.demo.background_process import BackgroundProcess, free_port
+from benchmarks.figures import Figure, Part
 from benchmarks.load_scenes import traffic
-from benchmarks.load_scenes.figures import Figure, SceneReport
-from label_config import ready_made
 
 START_S = 120.0
 REQUEST_S = 300.0
 
 
-def run(folder: Path, quick: bool) -> SceneReport:
+def run(folder: Path, quick: bool) -> Part:
     num_requests, num_tasks, num_single = (1, 50, 10) if quick else (10, 500, 200)
     port, counted = free_port(), folder / "commits"
     env = {name: value for name, value in os.environ.items() if not name.startswith("PRELABEL_")} | {
@@ -31,36 +30,34 @@ def run(folder: Path, quick: bool) -> SceneReport:
         "PRELABEL_PREDICT_DEADLINE_S": "95",
     }
     command = [sys.executable, "-m", "benchmarks.load_scenes.instant_server", str(counted)]
-    url, config = f"http://127.0.0.1:{port}", ready_made("garments.zh")
+    url = f"http://127.0.0.1:{port}"
     with BackgroundProcess("The backend", command, env, folder / "log") as process:
         process.wait_until_answers(f"{url}/health", START_S, lambda reply: reply.status_code == 200)
-        _predict(url, config, 0, 1)
+        _predict(url, 0, 1)
         server = psutil.Process(process.pid)
         cpu_s, started = _cpu_s(server), time.perf_counter()
-        num_filled = sum(_predict(url, config, 1 + n * num_tasks, num_tasks) for n in range(num_requests))
+        num_filled = sum(_predict(url, 1 + n * num_tasks, num_tasks) for n in range(num_requests))
         bulk_s, bulk_cpu_s = time.perf_counter() - started, _cpu_s(server) - cpu_s
         started = time.perf_counter()
-        num_filled += sum(_predict(url, config, 10**6 + n, 1) for n in range(num_single))
+        num_filled += sum(_predict(url, 10**6 + n, 1) for n in range(num_single))
         single_s = time.perf_counter() - started
     num = num_requests * num_tasks
-    figures = (
+    figures = [
         Figure("tasks", num + num_single),
         Figure("without a prediction", num + num_single - num_filled, "", 0),
         Figure("bulk tasks a second", num / bulk_s),
         Figure("CPU of the API process a bulk task", 1e3 * bulk_cpu_s / num, "ms"),
         Figure("single tasks a second", num_single / single_s),
         Figure("transactions a task, all together", int(counted.read_text("utf-8")) / (num + num_single + 1)),
-    )
-    about = (
-        f"{num_requests} requests of {num_tasks} tasks, then {num_single} of one, with an engine that answers at once"
-    )
-    return SceneReport("throughput", about, figures)
+    ]
+    about = f"{num_requests} requests of {num_tasks} tasks, then {num_single} of one; the engine answers at once"
+    return Part(about, figures)
 
 
-def _predict(url: str, config: str, first: int, num: int) -> int:
+def _predict(url: str, first: int, num: int) -> int:
     """How many of `num` tasks got a prediction."""
     tasks = [traffic.task(number, f"https://shop.example/{number}.png") for number in range(first, first + num)]
-    return traffic.call(url, "/predict", traffic.predict_body(1, config, tasks), REQUEST_S).num_predicted()
+    return traffic.call(url, "/predict", traffic.predict_body(1, tasks), REQUEST_S).num_predicted()
 
 
 def _cpu_s(process: psutil.Process) -> float:

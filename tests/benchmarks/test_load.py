@@ -6,24 +6,23 @@ Those that need a whole backend, a minute each, run by `make soak`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import load
-from benchmarks.load_scenes.figures import Figure, SceneReport
+from benchmarks.figures import Figure, Measure, Part
 from benchmarks.load_scenes.projects import config_of, is_legal, labels_of
 
 
 def figures_of(scene: str, tmp_path: Path) -> dict[str, dict[str, Any]]:
     path = tmp_path / "load.json"
-    assert load.main(["--quick", "--scene", scene, "--json", str(path)]) == 0
+    assert load.main(["--quick", "--only", scene, "--json", str(path)]) == 0
     document = json.loads(path.read_text(encoding="utf-8"))
     assert document["quick"] is True
-    assert list(document["scenes"]) == [scene]
-    found: dict[str, dict[str, Any]] = document["scenes"][scene]["figures"]
+    assert list(document["parts"]) == [scene]
+    found: dict[str, dict[str, Any]] = document["parts"][scene]["figures"]
     return found
 
 
@@ -31,8 +30,8 @@ def value(figures: dict[str, dict[str, Any]], name: str) -> float:
     return float(figures[name]["value"])
 
 
-def returning(report: SceneReport) -> Callable[[Path, bool], SceneReport]:
-    return lambda folder, quick: report
+def returning(part: Part) -> Measure:
+    return lambda folder, quick: part
 
 
 @pytest.mark.soak
@@ -65,7 +64,6 @@ def test_projects_with_their_own_labels_do_not_mix(tmp_path: Path) -> None:
     assert value(figures, "tasks") == 60
     for name in ("replies that are not 200", "without a prediction", "not legal under their own config"):
         assert value(figures, name) == 0
-    assert value(figures, "20 more configs: wrong or missing") == 0
     assert value(figures, "the last against the mean") >= 1
 
 
@@ -82,25 +80,30 @@ def test_the_store_is_filled_and_worked_on(tmp_path: Path) -> None:
     figures = figures_of("store", tmp_path)
     assert value(figures, "rows") == 20_000
     assert (value(figures, "claim(16): times"), value(figures, "finish: times")) == (20, 320)
-    assert value(figures, "of 6 daily queries, those without an index") == 0
+
+
+def test_an_engine_that_answers_at_once_leaves_http_and_the_store(tmp_path: Path) -> None:
+    figures = figures_of("throughput", tmp_path)
+    assert (value(figures, "tasks"), value(figures, "without a prediction")) == (60, 0)
+    assert value(figures, "transactions a task, all together") > 1
 
 
 def test_scenes_measured_again_replace_those_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "load.json"
     for name in ("store", "health", "store"):
         value = 1.0 if name == "health" else float(path.exists())
-        report = SceneReport(name, "one figure", (Figure("seconds", value, "s"),))
-        assert load.main(["--quick", "--json", str(path)], {name: returning(report)}) == 0
-    scenes = json.loads(path.read_text(encoding="utf-8"))["scenes"]
+        part = Part("one figure", [Figure("seconds", value, "s")])
+        assert load.main(["--quick", "--json", str(path)], {name: returning(part)}) == 0
+    scenes = json.loads(path.read_text(encoding="utf-8"))["parts"]
     assert {name: scene["figures"]["seconds"]["value"] for name, scene in scenes.items()} == {"store": 1, "health": 1}
-    assert load.main(["--json", str(path)], {"store": returning(report)}) == 0
-    assert list(json.loads(path.read_text(encoding="utf-8"))["scenes"]) == ["store"], "the others were of a quick run"
+    assert load.main(["--json", str(path)], {"store": returning(part)}) == 0
+    assert list(json.loads(path.read_text(encoding="utf-8"))["parts"]) == ["store"], "the others were of a quick run"
 
 
 def test_check_turns_a_broken_limit_into_the_exit_code() -> None:
-    def scene(value: float) -> dict[str, load.Scene]:
+    def scene(value: float) -> dict[str, Measure]:
         figures = (Figure("seconds", value, "s", 1.0), Figure("rows", 9))
-        return {"store": returning(SceneReport("store", "one figure", figures))}
+        return {"store": returning(Part("one figure", figures))}
 
     assert load.main([], scene(2.0)) == 0
     assert load.main(["--check"], scene(2.0)) == 1

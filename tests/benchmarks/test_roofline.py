@@ -3,7 +3,7 @@
 import pytest
 from transformers import Qwen3VLMoeConfig
 
-from benchmarks.roofline import CARDS, Sizes, Work, distinct_experts, find_card, ideal_images_per_s, sizes_of
+from benchmarks.roofline import CARDS, Sizes, Work, find_card, ideal_images_per_s, sizes_of
 from model_loader.geometry import DEFAULT_MODEL, geometry_from_config, shipped_config
 
 
@@ -41,7 +41,7 @@ def test_larger_absmax_and_fewer_forced_tokens_cost_time(sizes: Sizes) -> None:
 
 
 def test_uniform_routing_of_sixteen_rows_hits_two_thirds_of_the_experts(sizes: Sizes) -> None:
-    assert distinct_experts(sizes, 16) == pytest.approx(0.644, abs=0.001)
+    assert sizes.distinct_experts(16) == pytest.approx(0.644, abs=0.001)
 
 
 @pytest.mark.parametrize(
