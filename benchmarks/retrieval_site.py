@@ -81,8 +81,7 @@ class Site:
         """A project with one task for each of the first `num_tasks` pictures."""
         project = self.client.create_project(title, ready_made("garments.zh"))
         tasks = [{"data": {"image": f"{pictures}/{number}.png"}} for number in range(num_tasks)]
-        url = f"{self._url}/api/projects/{project.id}/import"
-        httpx.post(url, json=tasks, headers=self._headers, timeout=120, trust_env=False).raise_for_status()
+        self._ask("POST", f"/api/projects/{project.id}/import", 120.0, json=tasks).raise_for_status()
         return project
 
     def num_predictions(self, project_id: int) -> int:
