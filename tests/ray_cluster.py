@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from backend.commands.demo.background_process import free_port
 from tests.limits import WAIT_S, until
 
 PICTURES = Path(__file__).parents[1] / "model_loader" / "garments" / "pictures"
@@ -116,11 +116,6 @@ def end(processes: list[psutil.Process]) -> None:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(processes, timeout=WAIT_S)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _below(pid: int) -> list[psutil.Process]:

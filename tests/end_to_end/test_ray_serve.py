@@ -17,9 +17,10 @@ import psutil
 import pytest
 import yaml
 
+from backend.commands.demo.background_process import free_port
 from tests.backend.serving import predict_body, task
 from tests.limits import WAIT_S, until
-from tests.ray_cluster import PICTURES, Cluster, free_port
+from tests.ray_cluster import PICTURES, Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "deploy" / "ray-serve.yaml"

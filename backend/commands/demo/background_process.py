@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -29,6 +30,7 @@ KILL_S = 60.0  # after SIGKILL; only a busy machine takes more than a moment
 POLL_S = 0.2
 _LOG_TAIL_LINES = 15
 _PR_SET_PDEATHSIG = 1
+_PORTS = (20_000, 32_000)
 
 
 class ProcessFailed(PrelabelError):
@@ -120,11 +122,16 @@ class BackgroundProcess:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nothing listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on 127.0.0.1 that nothing listens on right now.
+
+    From below those that the system gives to whoever asks for any: else another program could be given it before ours
+    has started, and answer in its place.
+    """
+    while True:
+        port = random.randrange(*_PORTS)  # noqa: S311 - no secret
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def log_tail(path: Path, num_lines: int = _LOG_TAIL_LINES) -> str:
