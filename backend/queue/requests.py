@@ -27,6 +27,9 @@ from backend.store.types import MAX_TASK_ID
 MAX_DOWNLOAD_WAIT_S = 5.0
 """A download takes longer than any deadline, so waiting it out would only hold people up."""
 
+MAX_AT_ONCE = 1_000
+"""Tasks that are divided on the loop: some milliseconds."""
+
 
 def can_be_kept(task: TaskInput) -> bool:
     """Whether the disk may have it: its id is a number, and its address is not the picture itself."""
@@ -36,8 +39,8 @@ def can_be_kept(task: TaskInput) -> bool:
 
 
 def _divide(tasks: Sequence[TaskInput]) -> tuple[list[int], list[int]]:
-    """The places of those that the disk may have, and of the others. In a thread: with a hundred thousand tasks it
-    takes over a second, in which the loop would not answer /health."""
+    """The places of those that the disk may have, and of the others. With a hundred thousand tasks it takes over
+    a second."""
     kept: list[int] = []
     others: list[int] = []
     for place, task in enumerate(tasks):
@@ -70,7 +73,7 @@ class Requests:
         """
         if not tasks:
             return []
-        kept, others = await asyncio.to_thread(_divide, tasks) if self._disk and ask.keep else ([], range(len(tasks)))
+        kept, others = await self._divided(ask, tasks)
         ready = self._known_model() if kept else None
         if ready is None or is_gone(self._engine.status):
             ready = await self._wait_ready(deadline)
@@ -91,6 +94,13 @@ class Requests:
         if not kept and status.state != "ready" and all(result.reason == "deadline" for result in results):
             raise EngineNotReady(f"the model is {status.state}; ask again in a minute", retry_after_s=30)
         return results
+
+    async def _divided(self, ask: Ask, tasks: Sequence[TaskInput]) -> tuple[Sequence[int], Sequence[int]]:
+        if self._disk is None or not ask.keep:
+            return [], range(len(tasks))
+        if len(tasks) <= MAX_AT_ONCE:
+            return _divide(tasks)
+        return await asyncio.to_thread(_divide, tasks)
 
     async def _wait_ready(self, deadline: float) -> Ready:
         """Wait for the model until the deadline; only briefly while it is downloaded, which takes longer anyway."""
