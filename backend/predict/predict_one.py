@@ -1,6 +1,6 @@
 """One picture to an answer, or to a failure with a reason: fetch it, wait for the engine, ask, name what went wrong.
 
-Written once, for the queue, for requests in memory and for bulk runs; they differ in how they fetch and how they wait.
+Written once, for the queue and for bulk runs; they differ in how they fetch and how they wait.
 A failure belongs to its picture and never touches its neighbours. Raised is only what concerns every picture:
 EngineNotReady where `wait_ready` gives up, EngineDead when there will be no engine any more, StoreError.
 """

@@ -99,7 +99,7 @@ class TaskQueue:
             try:
                 num_rows = await self.calls.run(lambda: self.store.prune(self._clock(), self._keep_s))
                 if num_rows:
-                    log.info("%d rows of work older than 30 days are forgotten", num_rows)
+                    log.info("%d rows of work older than %g days are forgotten", num_rows, self._keep_s / 86_400)
             except StoreError as error:
                 self.calls.complain(error)
             except Exception:  # a job's border: without it the file would grow for ever
