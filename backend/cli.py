@@ -44,7 +44,7 @@ def serve(
     language: Language = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
 ) -> None:
-    """Serve the Label Studio ML backend. All other settings come from the environment (see README)."""
+    """Serve the Label Studio ML backend. All other settings come from the environment (docs/settings.md)."""
     settings = _settings(locals())
     from backend.commands.serve import serve as run
 

@@ -157,7 +157,7 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
 
 
 def settings_table() -> str:
-    """Return the settings as a Markdown table, for the README."""
+    """Return the settings as a Markdown table, for docs/settings.md."""
     rows = ["| Environment variable | Default | Meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = field.default
@@ -189,7 +189,7 @@ def _unknown(name: str, known: list[str]) -> str:
     if told := DROPPED.get(name.upper()):
         return f"{name}: this setting is gone. {told}"
     close = difflib.get_close_matches(name.upper() if name.isupper() else name, known, n=1, cutoff=0.6)
-    hint = f" Did you mean {close[0]}?" if close else " See the table of settings in the README."
+    hint = f" Did you mean {close[0]}?" if close else " The settings are listed in docs/settings.md."
     return f"{name}: there is no such setting.{hint}"
 
 

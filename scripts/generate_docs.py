@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write the generated parts of README.md: the settings table and the table of control tags.
+"""Write the parts of the documentation that are made from the code: the settings, and the control tags.
 
-Each part stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`. `--check` only says whether README is current.
+Each part stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`. `--check` only says whether all are current.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from backend.settings import settings_table
 from label_config import supported_tags
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 
 
 def tags_table() -> str:
@@ -22,32 +22,36 @@ def tags_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-PARTS = {"settings": settings_table, "tags": tags_table}
+# file, name of the part, what makes it
+PARTS = (
+    ("docs/settings.md", "settings", settings_table),
+    ("docs/label-configs.md", "tags", tags_table),
+)
 
 
-def generated(text: str) -> str:
-    """Return `text` with every part written anew. Raises ValueError when a part's markers are missing."""
-    for name, make in PARTS.items():
-        begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
-        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-        if len(pattern.findall(text)) != 1:
-            raise ValueError(f"README.md needs {begin.strip()} and {end} once")
-        part = begin + make() + end
-        text = pattern.sub(lambda _, part=part: part, text)
-    if left := re.findall(r"^[A-Z]+_[A-Z]+$", text, re.MULTILINE):
-        raise ValueError(f"README.md was never given its {left[0]}")
-    return text
+def replaced(text: str, name: str, part: str) -> str:
+    """`text` with `part` between the markers of that name. Raises ValueError where they are not there once."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    if len(pattern.findall(text)) != 1:
+        raise ValueError(f"{begin.strip()} and {end} must stand there once")
+    return pattern.sub(lambda _: begin + part + end, text)
 
 
 def main() -> int:
-    text = README.read_text(encoding="utf-8")
-    current = generated(text)
-    if "--check" in sys.argv:
-        if text != current:
-            print("README.md is out of date: run .venv/bin/python scripts/generate_docs.py", file=sys.stderr)
-        return int(text != current)
-    README.write_text(current, encoding="utf-8")
-    return 0
+    code = 0
+    for file, name, make in PARTS:
+        path = ROOT / file
+        text = path.read_text(encoding="utf-8")
+        current = replaced(text, name, make())
+        if text == current:
+            continue
+        if "--check" in sys.argv:
+            print(f"{file} is out of date: run .venv/bin/python scripts/generate_docs.py", file=sys.stderr)
+            code = 1
+        else:
+            path.write_text(current, encoding="utf-8")
+    return code
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ class Groups(LoadScopeScheduling):
         return END_TO_END if nodeid.startswith(END_TO_END) else nodeid.partition("::")[0]
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest runs without xdist, too
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
     return Groups(config, log)
 
