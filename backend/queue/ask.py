@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from backend.predict.recipe import Recipe
 from backend.predict.task import TaskInput
-from backend.queue.waiting import Batch
+from backend.queue.waiting import Waiter
 from backend.store.types import NewWork, RecipeRecord
 
 BYTES_PER_TASK = 1_000
@@ -43,13 +43,13 @@ class Request:
     version: str
     deadline: float
     asked_at: float
-    batch: Batch = field(init=False)
+    waiter: Waiter = field(init=False)
     rows: list[NewWork] = field(default_factory=list)
     whole: dict[int, TaskInput] = field(default_factory=dict)
     held_bytes: int = 0
 
     def __post_init__(self) -> None:
-        self.batch = Batch(self.ask.project)
+        self.waiter = Waiter(self.ask.project)
 
     @property
     def num_bytes(self) -> int:

@@ -94,11 +94,11 @@ class Replies:
                 accepting.result()
             elif self._lasts:  # it goes on, and what it stores is computed
                 raise StoreBusy("The store is slow; the tasks are kept as soon as it can.")
-            await request.batch.wait(deadline - min(left_s / 2, REPLY_PER_TASK_S * len(tasks)))
+            await request.waiter.wait(deadline - min(left_s / 2, REPLY_PER_TASK_S * len(tasks)))
             return await self._reply(request)
         except StoreError as error:
             self._calls.complain(error)
-            if not ask.interactive or not request.batch.ids:
+            if not ask.interactive or not request.waiter.ids:
                 raise
             # it is in the store, which cannot note now that it was answered: the next time it is
             return [TaskResult(task.id, None, "store", str(error)) for task in tasks]
@@ -137,7 +137,7 @@ class Replies:
 
         await self._calls.run(prepare)
         await self._worker.accept(
-            request.batch,
+            request.waiter,
             request.rows,
             interactive=ask.interactive,
             reply_until=until,
@@ -153,11 +153,11 @@ class Replies:
         it would store that twice. What goes beyond `max_in_reply` is left to the delivery.
         """
         chosen_at = request.ask.asked_at - (PREPARE_S + PREPARE_PER_TASK_S * len(request.tasks))
-        outcomes = dict(request.batch.outcomes)
+        outcomes = dict(request.waiter.outcomes)
         if self._max_in_reply is not None:
             answered = [
                 work_id
-                for work_id in request.batch.ids.values()
+                for work_id in request.waiter.ids.values()
                 if work_id in outcomes and outcomes[work_id].answer_key
             ]
             for work_id in answered[self._max_in_reply :]:
@@ -172,7 +172,7 @@ class Replies:
             )
             told = {work_id: made[work_id] for work_id in allowed}
             return [
-                _result(task, request.batch.ids.get(number, -1), outcomes, told)
+                _result(task, request.waiter.ids.get(number, -1), outcomes, told)
                 for number, task in zip(request.numbers, request.tasks, strict=True)
             ]
 
@@ -184,7 +184,7 @@ class Replies:
         recipe = request.ask.recipe
         made: dict[int, dict[str, Any]] = {}
         for number, task in zip(request.numbers, request.tasks, strict=True):
-            work_id = request.batch.ids.get(number, -1)
+            work_id = request.waiter.ids.get(number, -1)
             outcome = outcomes.get(work_id)
             if outcome is not None and outcome.answer_key in contents:
                 stored = contents[outcome.answer_key]
@@ -200,8 +200,8 @@ class Replies:
         await asyncio.wait([accepting])
         if not accepting.cancelled():
             accepting.exception()  # `answer` has raised it, or nobody is there to hear it
-        self._worker.leave(request.batch)
-        ids = list(request.batch.ids.values())
+        self._worker.leave(request.waiter)
+        ids = list(request.waiter.ids.values())
         try:
             if ids and self._lasts:
                 await self._calls.run(lambda: self._store.reply_ended(ids, self._clock()))
@@ -210,7 +210,7 @@ class Replies:
         except StoreError as error:  # the store lets go of them by itself, at `reply_until`
             self._calls.complain(error)
         if not self._lasts:
-            await self._worker.drop(request.batch, request.rows, request.whole)
+            await self._worker.drop(request.waiter, request.rows, request.whole)
             self._held_bytes -= request.held_bytes
         if ids:
             self._wake_delivery()

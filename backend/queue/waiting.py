@@ -23,8 +23,8 @@ class Outcome:
 
 
 @dataclass(slots=True, eq=False)
-class Batch:
-    """The work one request of `project` waits for: `ids` by task, `outcomes` of what is over."""
+class Waiter:
+    """One request of `project`, and the work it waits for: `ids` by task, `outcomes` of what is over."""
 
     project: str = ""
     ids: dict[int, int] = field(default_factory=dict)
@@ -56,11 +56,11 @@ class Batch:
 
 
 class Waiting:
-    """All batches. An answer may come between the moment the store took the work and the moment we hear of it, so
+    """All waiters. An answer may come between the moment the store took the work and the moment we hear of it, so
     while anything is `accepting`, answers are remembered."""
 
     def __init__(self) -> None:
-        self._batches: dict[int, set[Batch]] = defaultdict(set)
+        self._waiters: dict[int, set[Waiter]] = defaultdict(set)
         self._num_accepting = 0
         self._recent: dict[int, Outcome] = {}
         self.urgent: set[int] = set()
@@ -74,48 +74,46 @@ class Waiting:
         if not self._num_accepting:
             self._recent.clear()
 
-    def add(self, batch: Batch, works: Iterable[Work], *, interactive: bool) -> None:
+    def add(self, waiter: Waiter, works: Iterable[Work], *, interactive: bool) -> None:
         for work in works:
-            batch.ids[work.task_id] = work.id
+            waiter.ids[work.task_id] = work.id
             outcome = Outcome(work.answer_key) if work.state in ANSWERED else self._recent.get(work.id)
             if outcome is not None:
-                batch.outcomes[work.id] = outcome
+                waiter.outcomes[work.id] = outcome
                 continue
-            batch._expect(work.id)
-            self._batches[work.id].add(batch)
+            waiter._expect(work.id)
+            self._waiters[work.id].add(waiter)
             if interactive and work.state is WorkState.QUEUED:
                 self.urgent.add(work.id)
 
-    def remove(self, batch: Batch) -> None:
-        for work_id in batch.ids.values():
+    def remove(self, waiter: Waiter) -> None:
+        for work_id in waiter.ids.values():
             self.urgent.discard(work_id)
-            batches = self._batches.get(work_id)
-            if batches is not None:
-                batches.discard(batch)
-                if not batches:
-                    del self._batches[work_id]
+            waiters = self._waiters.get(work_id)
+            if waiters is not None:
+                waiters.discard(waiter)
+                if not waiters:
+                    del self._waiters[work_id]
 
     def tell(self, work_id: int, outcome: Outcome) -> bool:
         """Return whether anybody heard it."""
         self.urgent.discard(work_id)
         if self._num_accepting and outcome.answer_key is not None:
             self._recent[work_id] = outcome
-        batches = self._batches.pop(work_id, set())
-        for batch in batches:
-            batch._tell(work_id, outcome)
-        return bool(batches)
+        waiters = self._waiters.pop(work_id, set())
+        for waiter in waiters:
+            waiter._tell(work_id, outcome)
+        return bool(waiters)
 
     def cancel(self, project: str) -> None:
         """What `project` waits for will not come."""
         cancelled = Outcome(None, "cancelled", "it was cancelled on the status page")
-        ids = [
-            work_id for work_id, batches in self._batches.items() if any(batch.project == project for batch in batches)
-        ]
+        ids = [work_id for work_id, waiters in self._waiters.items() if any(w.project == project for w in waiters)]
         for work_id in ids:
             self.tell(work_id, cancelled)
 
     def give_up(self) -> None:
         """Nothing more will be done in the near future: let nobody wait in vain."""
-        for batches in list(self._batches.values()):
-            for batch in batches:
-                batch.give_up()
+        for waiters in list(self._waiters.values()):
+            for waiter in waiters:
+                waiter.give_up()

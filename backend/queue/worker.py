@@ -22,7 +22,7 @@ from backend.predict.recipe import Recipe
 from backend.predict.task import TaskInput
 from backend.queue.held_tasks import HeldTasks
 from backend.queue.task_jobs import JobLimits, TaskJobs
-from backend.queue.waiting import UNFINISHED, Batch, Waiting
+from backend.queue.waiting import UNFINISHED, Waiter, Waiting
 from backend.store import Store
 from backend.store.calls import StoreCalls
 from backend.store.types import NewWork, Work
@@ -124,7 +124,7 @@ class Worker:
 
     async def accept(
         self,
-        batch: Batch,
+        waiter: Waiter,
         items: Sequence[NewWork],
         *,
         interactive: bool,
@@ -132,7 +132,8 @@ class Worker:
         now: float,
         whole: Mapping[int, TaskInput],
     ) -> None:
-        """Put `items` into the store and into `batch`, in steps. Raises StoreError; `batch` has what was done.
+        """Put `items` into the store, and let `waiter` wait for them, in steps. Raises StoreError; `waiter` knows
+        what was done.
 
         `whole`: by the `task_id` of their rows, the tasks whose addresses are not in the rows; they are held until
         there is an answer.
@@ -145,7 +146,7 @@ class Worker:
                 call = partial(self._store.accept, chunk, interactive=interactive, reply_until=reply_until, now=now)
                 works = await self._calls.run(call)
                 self._task_jobs.held.forget([work for work in works if work.state not in UNFINISHED], whole)
-                self._waiting.add(batch, works, interactive=interactive)
+                self._waiting.add(waiter, works, interactive=interactive)
                 self._num_accepts += 1
                 self._count(works)
                 self._woken.set()
@@ -169,13 +170,13 @@ class Worker:
         """Let no request wait any longer: each gets what is done. Work goes on."""
         self._waiting.give_up()
 
-    def leave(self, batch: Batch) -> None:
-        """Nobody waits for `batch` any more. Its work goes on."""
-        self._waiting.remove(batch)
+    def leave(self, waiter: Waiter) -> None:
+        """`waiter` waits no more. Its work goes on."""
+        self._waiting.remove(waiter)
 
-    async def drop(self, batch: Batch, items: Sequence[NewWork], whole: Mapping[int, TaskInput]) -> None:
-        """The store has forgotten `items`, those of `batch` among them: stop what runs of it, hold nothing of it."""
-        for work_id in self._jobs.keys() & batch.ids.values():
+    async def drop(self, waiter: Waiter, items: Sequence[NewWork], whole: Mapping[int, TaskInput]) -> None:
+        """The store has forgotten `items`, those of `waiter` among them: stop what runs of it, hold nothing of it."""
+        for work_id in self._jobs.keys() & waiter.ids.values():
             self._jobs.pop(work_id)[0].cancel()
         self._woken.set()
         for start in range(0, len(items), ACCEPT_CHUNK):

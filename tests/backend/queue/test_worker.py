@@ -22,7 +22,7 @@ from backend.predict.recipe import Recipe, recipe_of
 from backend.predict.task import TaskInput
 from backend.queue.recipes import Recipes
 from backend.queue.task_jobs import JobLimits
-from backend.queue.waiting import Batch, Outcome
+from backend.queue.waiting import Outcome, Waiter
 from backend.queue.worker import Worker, WorkerLimits
 from backend.store import NewWork, RecipeRecord, Store, WorkState
 from backend.store.calls import StoreCalls
@@ -104,19 +104,19 @@ class Rig:
 
     async def accept(
         self, *task_ids: int, url: str = "https://shop.example/{}.jpg", version: str = VERSION, **fields: Any
-    ) -> Batch:
-        batch, now = Batch(), time.time()
+    ) -> Waiter:
+        waiter, now = Waiter(), time.time()
         self.store.save_recipe(RecipeRecord(RECIPE.fingerprint, PROJECT, CONFIG, "{}"), now)
         items = [
             NewWork(PROJECT, number, version, RECIPE.fingerprint, url.format(number) or None) for number in task_ids
         ]
         wanted = {"interactive": False, "reply_until": now + TEST_S, "now": now, "whole": {}} | fields
-        await self.worker.accept(batch, items, **wanted)
-        return batch
+        await self.worker.accept(waiter, items, **wanted)
+        return waiter
 
-    async def outcomes(self, batch: Batch) -> list[Outcome]:
-        await batch.wait(asyncio.get_running_loop().time() + WAIT_S)
-        return [batch.outcomes[work_id] for work_id in batch.ids.values()]
+    async def outcomes(self, waiter: Waiter) -> list[Outcome]:
+        await waiter.wait(asyncio.get_running_loop().time() + WAIT_S)
+        return [waiter.outcomes[work_id] for work_id in waiter.ids.values()]
 
     async def rounds(self, number: int) -> None:
         """Let the worker go through so many of its rounds."""
@@ -148,8 +148,8 @@ def test_accepted_work_is_answered_and_stored(store: Store) -> None:
     rig = Rig(store, FakeEngine(ANSWER))
 
     async def test() -> None:
-        batch = await rig.accept(1, 2, 3)
-        keys = [outcome.answer_key for outcome in await rig.outcomes(batch)]
+        waiter = await rig.accept(1, 2, 3)
+        keys = [outcome.answer_key for outcome in await rig.outcomes(waiter)]
         assert len(rig.store.answers([key for key in keys if key])) == 3
         assert rig.states() == {"done": 3}
 
@@ -190,8 +190,8 @@ def test_a_task_the_engine_cannot_answer_fails_with_the_reason(store: Store, err
     rig = Rig(store, engine)
 
     async def test() -> None:
-        batch = await rig.accept(1)
-        [outcome] = await rig.outcomes(batch)
+        waiter = await rig.accept(1)
+        [outcome] = await rig.outcomes(waiter)
         assert (outcome.answer_key, outcome.reason) == (None, reason)
         [failed] = rig.store.failures(PROJECT, 10)
         assert failed.reason == reason
@@ -221,8 +221,8 @@ def test_a_task_whose_turn_comes_at_once_has_its_whole_address(store: Store) -> 
     whole = TaskInput("text", "https://shop.example/1.jpg?key=1")
 
     async def test() -> None:
-        batch = await rig.accept(1, url="https://shop.example/1.jpg#withheld", whole={1: whole})
-        assert (await rig.outcomes(batch))[0].answer_key
+        waiter = await rig.accept(1, url="https://shop.example/1.jpg#withheld", whole={1: whole})
+        assert (await rig.outcomes(waiter))[0].answer_key
         assert rig.images.fetched == [whole.image_url]
 
     run(rig, test)
@@ -247,10 +247,10 @@ def test_a_busy_engine_is_asked_again_and_nothing_counts_as_an_attempt(store: St
     rig = Rig(store, engine)
 
     async def test() -> None:
-        batch = await rig.accept(1, 2)
+        waiter = await rig.accept(1, 2)
         await eventually(lambda: len(engine.requests) > 12)
         engine.failure = None
-        assert all(outcome.answer_key for outcome in await rig.outcomes(batch))
+        assert all(outcome.answer_key for outcome in await rig.outcomes(waiter))
 
     run(rig, test)
 
@@ -262,11 +262,11 @@ def test_nothing_is_taken_while_the_engine_is_not_ready(store: Store, state: Any
     rig = Rig(store, engine)
 
     async def test() -> None:
-        batch = await rig.accept(1)
+        waiter = await rig.accept(1)
         await rig.rounds(2)
         assert rig.states() == {"queued": 1}
         engine.status = EngineStatus("ready", "ready", 1.0, READY)
-        assert (await rig.outcomes(batch))[0].answer_key
+        assert (await rig.outcomes(waiter))[0].answer_key
 
     run(rig, test)
 
@@ -281,9 +281,9 @@ def test_when_the_engine_is_given_up_its_work_is_queued_and_nobody_waits_in_vain
     rig = Rig(store, Dies(ANSWER))
 
     async def test() -> None:
-        batch = await rig.accept(1, 2, 3)
-        await batch.wait(asyncio.get_running_loop().time() + 10**9)
-        assert batch.outcomes == {}
+        waiter = await rig.accept(1, 2, 3)
+        await waiter.wait(asyncio.get_running_loop().time() + 10**9)
+        assert waiter.outcomes == {}
         await eventually(lambda: rig.states() == {"queued": 3})
 
     run(rig, test)
@@ -296,14 +296,14 @@ def test_a_full_disk_throws_no_answer_away_and_stops_the_worker(store: Store, ca
     rig = Rig(disk, engine)
 
     async def test() -> None:
-        batch = await rig.accept(*range(10))
+        waiter = await rig.accept(*range(10))
         await eventually(lambda: len(engine.requests) == 4)
         tried = disk.num_tries
         await eventually(lambda: disk.num_tries >= tried + 8)
         await rig.rounds(2)
         assert len(engine.requests) == 4, "it goes on computing what it cannot store"
         disk.is_full = False
-        assert all(outcome.answer_key for outcome in await rig.outcomes(batch))
+        assert all(outcome.answer_key for outcome in await rig.outcomes(waiter))
         assert len(engine.requests) == 10
 
     with caplog.at_level(logging.WARNING):
@@ -338,11 +338,11 @@ def test_cancelled_work_that_is_under_way_says_so(store: Store) -> None:
     rig = Rig(store, engine)
 
     async def test() -> None:
-        batch = await rig.accept(1)
+        waiter = await rig.accept(1)
         await eventually(lambda: engine.num_asked == 1)
         store.cancel_project(PROJECT, time.time())
         engine.open()
-        assert [outcome.reason for outcome in await rig.outcomes(batch)] == ["cancelled"]
+        assert [outcome.reason for outcome in await rig.outcomes(waiter)] == ["cancelled"]
         assert rig.states() == {str(WorkState.CANCELLED): 1}
 
     run(rig, test)
