@@ -41,7 +41,7 @@ class _Flight:
     num_waiting: int = 0
 
 
-class _Lane:
+class _Callers:
     """One kind of caller, bulk work or a person: its turns, its decoding threads, the downloads under way for it."""
 
     def __init__(self, turns: Turns, num_threads: int) -> None:
@@ -79,11 +79,11 @@ class ImageFetcher:
         self._policy = policy
         self._limits = policy.limits
         self._transfer = Transfer(policy, resolver, network or httpcore.AnyIOBackend())
-        self._bulk = _Lane(Turns(policy.limits), policy.limits.decode_threads)
+        self._bulk = _Callers(Turns(policy.limits), policy.limits.decode_threads)
         few = replace(
             policy.limits, max_total=policy.limits.max_interactive, max_unproven=policy.limits.max_interactive
         )
-        self._interactive = _Lane(Turns(few), 1)
+        self._interactive = _Callers(Turns(few), 1)
         limits = policy.limits
         self._files = FileReader(
             self._bulk.threads,
@@ -126,21 +126,21 @@ class ImageFetcher:
         """Cancel what is under way and close every connection."""
         self._closed = True
         self._files.close()
-        lanes = (self._bulk, self._interactive)
-        flights = [flight.work for lane in lanes for flight in lane.flights.values()]
+        both = (self._bulk, self._interactive)
+        flights = [flight.work for callers in both for flight in callers.flights.values()]
         for work in flights:
             work.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
         await self._transfer.aclose()
-        for lane in lanes:
-            lane.threads.shutdown(wait=False, cancel_futures=True)
+        for callers in both:
+            callers.threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _join_flight(self, source: Source, lane: _Lane) -> FetchedImage:
-        flight = lane.flights.get(source)
+    async def _join_flight(self, source: Source, callers: _Callers) -> FetchedImage:
+        flight = callers.flights.get(source)
         if flight is None:
-            flight = _Flight(asyncio.create_task(self._load(source, lane)))
-            lane.flights[source] = flight
-            flight.work.add_done_callback(lambda work: self._forget(source, lane, work))
+            flight = _Flight(asyncio.create_task(self._load(source, callers)))
+            callers.flights[source] = flight
+            flight.work.add_done_callback(lambda work: self._forget(source, callers, work))
         flight.num_waiting += 1
         try:
             return await asyncio.shield(flight.work)
@@ -151,24 +151,24 @@ class ImageFetcher:
         finally:
             flight.num_waiting -= 1
             if flight.num_waiting == 0 and not flight.work.done():
-                self._forget(source, lane, flight.work)
+                self._forget(source, callers, flight.work)
                 flight.work.cancel()
 
-    def _forget(self, source: Source, lane: _Lane, work: asyncio.Task[FetchedImage]) -> None:
-        flight = lane.flights.get(source)
+    def _forget(self, source: Source, callers: _Callers, work: asyncio.Task[FetchedImage]) -> None:
+        flight = callers.flights.get(source)
         if flight is not None and flight.work is work:
-            del lane.flights[source]
+            del callers.flights[source]
 
-    async def _load(self, source: Source, lane: _Lane) -> FetchedImage:
+    async def _load(self, source: Source, callers: _Callers) -> FetchedImage:
         limits = self._limits
         if isinstance(source, LocalSource):
             root, path = self._policy.local_files_root, source.relative_path
             assert root is not None
-            return await self._in_thread(lane, lambda: decode(read_below(root, path, limits.max_bytes), limits))
+            return await self._in_thread(callers, lambda: decode(read_below(root, path, limits.max_bytes), limits))
         if isinstance(source, InlineSource):
-            return await self._in_thread(lane, lambda: decode(read_data_uri(source.uri, limits.max_bytes), limits))
-        data = await self._download(source, lane.turns)
-        return await self._in_thread(lane, lambda: decode(data, limits))
+            return await self._in_thread(callers, lambda: decode(read_data_uri(source.uri, limits.max_bytes), limits))
+        data = await self._download(source, callers.turns)
+        return await self._in_thread(callers, lambda: decode(data, limits))
 
     async def _download(self, source: WebSource, turns: Turns) -> bytes:
         target, deadline = source.target, _Deadline(self._limits.total_s)
@@ -203,10 +203,10 @@ class ImageFetcher:
             _log.info("%s: attempt %d failed, again in %.1f s", host, attempt, wait_s)
             await asyncio.sleep(wait_s)
 
-    async def _in_thread(self, lane: _Lane, work: Callable[[], FetchedImage]) -> FetchedImage:
+    async def _in_thread(self, callers: _Callers, work: Callable[[], FetchedImage]) -> FetchedImage:
         try:
             async with asyncio.timeout(self._limits.queue_s):
-                return await asyncio.get_running_loop().run_in_executor(lane.threads, work)
+                return await asyncio.get_running_loop().run_in_executor(callers.threads, work)
         except TimeoutError:
             raise _too_many() from None
 
