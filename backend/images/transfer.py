@@ -29,7 +29,7 @@ from backend.images.replies import Retry
 from backend.images.sources import may_send_token
 from backend.images.urls import Target, join_location
 from backend.label_studio.tls import tls_context
-from backend.label_studio.tokens import Credentials
+from backend.label_studio.tokens import ApiKey
 
 _HEADERS: dict[bytes | str, bytes | str] = {
     "User-Agent": "prelabel",
@@ -66,12 +66,12 @@ class Transfer:
         self._public = pool(policy.allowed_networks)
         # Its own pool, so that "any address" holds for Label Studio's exact origin and nothing else.
         self._label_studio = pool(None)
-        self._credentials = Credentials(policy.api_key, self._new_access_token)
+        self._api_key = ApiKey(policy.api_key, self._new_access_token)
         _hide_reply_headers()
 
     async def get(self, target: Target) -> bytes | Target:
         """Return the body, or where the reply redirects to."""
-        authorization = await self._credentials.header() if may_send_token(target, self._policy) else None
+        authorization = await self._api_key.header() if may_send_token(target, self._policy) else None
         headers = {**_HEADERS, "Authorization": authorization} if authorization else _HEADERS
         async with self._exchange("GET", target, headers) as reply:
             if reply.status in replies.SUCCESS:
@@ -140,8 +140,8 @@ class Transfer:
         if label_studio and reply.status == 401:
             if authorization is None:
                 return replies.label_studio_key_missing()
-            if self._credentials.can_refresh:
-                self._credentials.forget(authorization)
+            if self._api_key.can_refresh:
+                self._api_key.forget(authorization)
                 return Retry(replies.label_studio_refusal(401), times=1)
             return replies.label_studio_refusal(401)
         if label_studio and reply.status == 403:

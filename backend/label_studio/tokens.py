@@ -21,7 +21,7 @@ _SPARE_S = 30.0
 _UNKNOWN_LIFETIME_S = 60.0
 
 
-class Credentials:
+class ApiKey:
     def __init__(self, api_key: str, refresh: Refresh) -> None:
         self._api_key = api_key
         self._claims = jwt_claims(api_key)
