@@ -1,8 +1,8 @@
 """The annotator of this process: fetch a picture, ask the same Answerer as the server does, make the record.
 
-Every picture ends in exactly one Record or Failure, under the server's reasons. An engine that dies is started again by
-its client and the picture runs once more; one that two engines died of fails by name. Raises EngineDead when the engine
-is gone for good, and nothing else.
+Every picture ends in exactly one Record or FailedItem, under the server's reasons. An engine that dies is started again
+by its client and the picture runs once more; one that two engines died of fails by name. Raises EngineDead when the
+engine is gone for good, and nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from backend.bulk.answers import Answers
 from backend.bulk.items import Item
-from backend.bulk.outcomes import Failure, Outcome, Record
+from backend.bulk.outcomes import FailedItem, Outcome, Record
 from backend.engine.api import Engine
 from backend.errors import EngineNotReady
 from backend.images import ImageFetcher
@@ -71,7 +71,7 @@ class LocalAnnotator:
             except Exception:
                 log.exception("no record could be made of %s", item.found.image)
                 made = predict.INTERNAL
-        return Failure.of(item, made.reason, made.message)
+        return FailedItem.of(item, made.reason, made.message)
 
     async def _fetch(self, item: Item) -> FetchedImage:
         found = item.found

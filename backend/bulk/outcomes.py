@@ -28,7 +28,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailedItem:
     """`reason` is one of the server's short words."""
 
     line: Mapping[str, Any]
@@ -38,14 +38,14 @@ class Failure:
         return str(self.line["reason"])
 
     @classmethod
-    def of(cls, item: Item, reason: str, message: str) -> Failure:
+    def of(cls, item: Item, reason: str, message: str) -> FailedItem:
         document = item.document()
         said = one_line(redact(message))[:MAX_MESSAGE_CHARS]
         line = {"image_id": item.image_id, "image": document.pop("image"), "reason": reason, "message": said}
         return cls({**line, **document})
 
 
-Outcome = Record | Failure
+Outcome = Record | FailedItem
 
 
 class Annotator(Protocol):

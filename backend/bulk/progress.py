@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from backend.bulk.outcomes import Failure, Outcome
+from backend.bulk.outcomes import FailedItem, Outcome
 from backend.bulk.summary import duration
 
 LINE_EVERY_S = 10.0
@@ -38,7 +38,7 @@ class Figures:
     failures: Counter[str] = field(default_factory=Counter)
 
     def add(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Failure):
+        if isinstance(outcome, FailedItem):
             self.failures[outcome.reason] += 1
             return
         self.num_done += 1

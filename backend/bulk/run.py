@@ -15,7 +15,7 @@ from itertools import islice
 
 from backend.bulk.items import Item
 from backend.bulk.ledger import Ledger
-from backend.bulk.outcomes import Annotator, Failure, Outcome
+from backend.bulk.outcomes import Annotator, FailedItem, Outcome
 from backend.bulk.progress import Figures
 
 
@@ -38,7 +38,7 @@ class Collector:
 
     def take(self, outcome: Outcome) -> None:
         """Raises OutputError."""
-        if isinstance(outcome, Failure):
+        if isinstance(outcome, FailedItem):
             self._ledger.add_failure(outcome.line)
         else:
             self._ledger.add_record(outcome.line)

@@ -26,7 +26,7 @@ from backend.bulk.items import Item
 from backend.bulk.label_configs import LabelConfig
 from backend.bulk.local import FETCH_S, READY_S, LocalAnnotator
 from backend.bulk.local_run import Loaded, loaded_model
-from backend.bulk.outcomes import Failure, Outcome, Record
+from backend.bulk.outcomes import FailedItem, Outcome, Record
 from backend.engine.api import Engine
 from backend.errors import EngineDead, PrelabelError, one_line
 from backend.logs import configure_logging
@@ -91,7 +91,7 @@ class BulkWorker:
         loaded = self._loaded
         return Reply(
             self._name,
-            tuple(result for result in results if isinstance(result, Record | Failure)),
+            tuple(result for result in results if isinstance(result, Record | FailedItem)),
             loaded.ready.model_name,
             loaded.model_version,
             time.monotonic() - began,

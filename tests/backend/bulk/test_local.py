@@ -12,7 +12,7 @@ import pytest
 from backend.bulk.answers import MAX_REMEMBERED, Answers
 from backend.bulk.items import Found, Item
 from backend.bulk.local import LocalAnnotator
-from backend.bulk.outcomes import Failure, Outcome, Record
+from backend.bulk.outcomes import FailedItem, Outcome, Record
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed
@@ -87,7 +87,7 @@ def test_one_picture_s_trouble_is_its_own(tmp_path: Path, error: Exception, reas
 
     async def test(annotator: LocalAnnotator) -> None:
         first = await annotator.annotate(_item(folder / "0000.png"))
-        assert isinstance(first, Failure)
+        assert isinstance(first, FailedItem)
         assert first.reason == reason
         assert isinstance(await annotator.annotate(_item(folder / "0001.png")), Record)
 
@@ -130,7 +130,7 @@ def test_an_engine_that_fails_while_it_is_waited_for_ends_the_wait(tmp_path: Pat
 def test_a_task_without_a_picture_fails_as_it_does_on_the_server() -> None:
     async def test(annotator: LocalAnnotator) -> None:
         outcome = await annotator.annotate(Item("task-3", Found("", "task-3", is_file=False, task_id=3)))
-        assert outcome == Failure(
+        assert outcome == FailedItem(
             {
                 "image_id": "task-3",
                 "image": "",
@@ -146,7 +146,7 @@ def test_a_task_without_a_picture_fails_as_it_does_on_the_server() -> None:
 def test_an_address_of_a_private_network_is_refused_as_on_the_server() -> None:
     async def test(annotator: LocalAnnotator) -> None:
         outcome = await annotator.annotate(Item("x", Found("http://127.0.0.1:1/x.png", "x", is_file=False)))
-        assert isinstance(outcome, Failure)
+        assert isinstance(outcome, FailedItem)
         assert outcome.reason == "image_blocked"
 
     _run(FakeEngine(ANSWER), test)

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from backend.bulk.dry_run import rate
-from backend.bulk.outcomes import Failure, Record
+from backend.bulk.outcomes import FailedItem, Record
 from backend.bulk.progress import Figures, Progress
 from backend.bulk.summary import Summary, duration, summary_table, write_summary
 from tests.backend.bulk.given import failure, record
@@ -79,7 +79,7 @@ def test_a_terminal_gets_a_bar() -> None:
     progress, file = _shown(figures, clock, terminal=True)
     with progress:
         _done(figures, 4)
-        figures.add(Failure(failure("b")))
+        figures.add(FailedItem(failure("b")))
         clock.now += 2
         progress.tick()
         assert "━" in file.getvalue()

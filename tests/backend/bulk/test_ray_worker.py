@@ -11,7 +11,7 @@ import pytest
 
 from backend.bulk.items import Found, Item
 from backend.bulk.label_configs import LabelConfig
-from backend.bulk.outcomes import Failure, Record
+from backend.bulk.outcomes import FailedItem, Record
 from backend.errors import EngineDead
 from backend.ray.bulk.worker import COLUMN, BulkWorker, Reply
 from backend.settings import load_settings
@@ -40,7 +40,7 @@ def _ask(worker: BulkWorker, *items: Item) -> Reply:
 
 def test_a_worker_answers_each_item_of_a_batch_and_keeps_no_file(tmp_path: Path) -> None:
     reply = _ask(_worker(tmp_path, FakeEngine(ANSWER)), *_items(tmp_path, 2), item("missing"))
-    assert [type(outcome) for outcome in reply.outcomes] == [Record, Record, Failure]
+    assert [type(outcome) for outcome in reply.outcomes] == [Record, Record, FailedItem]
     assert reply.outcomes[2].line["reason"] == "image_not_found"
     assert reply.model_version == reply.outcomes[0].line["model_version"]
     assert (reply.model_name, reply.error) == ("garments", "")
