@@ -11,6 +11,7 @@ import difflib
 import ipaddress
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -31,6 +32,17 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 def _customary(env_name: str) -> AliasChoices:
     """A setting that Label Studio's own backends read under `env_name`, without our prefix."""
     return AliasChoices(env_name, env_name.lower())
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What Label Studio must send to this backend."""
+
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "Credentials(***)"
 
 
 class Settings(BaseSettings):
@@ -128,7 +140,13 @@ class Settings(BaseSettings):
 
     @property
     def auth_required(self) -> bool:
-        return bool(self.basic_auth_pass.get_secret_value())
+        return self.credentials is not None
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """None: nobody needs a password."""
+        password = self.basic_auth_pass.get_secret_value()
+        return Credentials(self.basic_auth_user, password) if password else None
 
     @property
     def max_tasks(self) -> int:

@@ -23,7 +23,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from backend import logs
 from backend.api.bodies import BodyLimits, BodyReader, ClientGone
-from backend.api.middleware import Credentials, Edge
+from backend.api.middleware import Edge
 from backend.api.parser import BodyParser
 from backend.api.project_model import ProjectModel
 from backend.api.requests import PredictBody, read_predict, read_setup, read_webhook
@@ -88,11 +88,9 @@ def create_app(
     for path, (methods, handler) in routes.items():
         app.add_route(path, handler, methods=methods)
     app.add_exception_handler(HTTPException, _http_error)
-    password = settings.basic_auth_pass.get_secret_value()
-    credentials = Credentials(settings.basic_auth_user, password) if password else None
-    for secret in (password, settings.label_studio_api_key.get_secret_value()):
-        logs.hide(secret)
-    app.add_middleware(Edge, metrics=backend.core.metrics, credentials=credentials, routes=frozenset(routes))
+    for secret in (settings.basic_auth_pass, settings.label_studio_api_key):
+        logs.hide(secret.get_secret_value())
+    app.add_middleware(Edge, metrics=backend.core.metrics, credentials=settings.credentials, routes=frozenset(routes))
     app.router.redirect_slashes = False
     app.state.backend = backend
     return app

@@ -14,7 +14,6 @@ import hmac
 import logging
 import secrets
 import time
-from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +24,7 @@ from backend.api.origin import site_of
 from backend.api.responses import error_response, refusal
 from backend.errors import EngineBusy, Forbidden, HeadersTooLarge, PrelabelError, Unauthorized
 from backend.metrics import Metrics
+from backend.settings import Credentials
 
 log = logging.getLogger("backend.http")
 
@@ -38,25 +38,6 @@ MAX_DRAINED_BYTES = 64 * 1024
 DRAIN_S = 0.5
 _SLOW_S = 1.0
 _QUIET_PATHS = frozenset({"/health", "/livez", "/metrics", "/status", "/status.json"})
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    user: str
-    password: str
-
-    def __repr__(self) -> str:
-        return "Credentials(***)"
-
-    def check(self, header: bytes | None) -> None:
-        """Raise Unauthorized unless `header` is the Basic authorization of this user."""
-        given = _basic_pair(header)
-        expected = f"{self.user}:{self.password}"
-        # Label Studio's HTTP client sends Latin-1 where it can; others send UTF-8.
-        right = hmac.compare_digest(given, expected.encode("utf-8"))
-        right |= hmac.compare_digest(given, expected.encode("latin-1", "backslashreplace"))
-        if not right:
-            raise Unauthorized("Enter the user name and password of this backend in Label Studio's model settings.")
 
 
 class Edge:
@@ -84,7 +65,7 @@ class Edge:
         try:
             _check_size(scope)
             if self._credentials and scope["path"] not in OPEN_PATHS:
-                self._credentials.check(_header(scope, b"authorization"))
+                _check_credentials(self._credentials, _header(scope, b"authorization"))
             _check_site(scope)
             await self._app(scope, exchange.receive, exchange.send)
         except ClientGone:
@@ -155,6 +136,17 @@ class _Exchange:
         else:
             response = error_response(error)
         await response(scope, self.receive, self.send)
+
+
+def _check_credentials(expected: Credentials, header: bytes | None) -> None:
+    """Raise Unauthorized unless `header` is their Basic authorization."""
+    given = _basic_pair(header)
+    pair = f"{expected.user}:{expected.password}"
+    # Label Studio's HTTP client sends Latin-1 where it can; others send UTF-8.
+    right = hmac.compare_digest(given, pair.encode("utf-8"))
+    right |= hmac.compare_digest(given, pair.encode("latin-1", "backslashreplace"))
+    if not right:
+        raise Unauthorized("Enter the user name and password of this backend in Label Studio's model settings.")
 
 
 def _check_size(scope: Scope) -> None:

@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from backend.errors import ConfigRefused, LabelStudioError, SettingsError
-from backend.label_studio.client import DOUBT_TAB, Backend, Credentials, LabelStudioClient, Project
+from backend.label_studio.client import DOUBT_TAB, Backend, LabelStudioClient, Project
 from backend.predict.label_configs import parse_or_refuse, read_label_config
+from backend.settings import Credentials
 from label_config.ready_made import ready_made_names
 from label_config.schema import LabelSchema
 

@@ -12,7 +12,7 @@ import ipaddress
 import mimetypes
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -21,6 +21,7 @@ import httpx
 
 from backend.label_studio.errors import explain, not_label_studio, unreachable
 from backend.label_studio.tls import tls_context
+from backend.settings import Credentials
 
 T = TypeVar("T")
 CALL_S = 30.0
@@ -56,14 +57,6 @@ class Backend:
     state: str
     model_version: str
     extra_params: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What Label Studio must send to the backend; no password means no authentication."""
-
-    user: str
-    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

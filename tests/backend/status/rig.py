@@ -17,14 +17,14 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from backend.api.middleware import Credentials, Edge
+from backend.api.middleware import Edge
 from backend.api.status_pages import StatusPages
 from backend.delivery.loop import DeliveryStatus
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Ready, Stats
 from backend.errors import StoreBusy
 from backend.metrics import Metrics
-from backend.settings import Settings, load_settings
+from backend.settings import Credentials, Settings, load_settings
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, Work
 from tests.backend.store.given import QUICK
 from tests.fakes import FakeEngine
