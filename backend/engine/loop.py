@@ -24,7 +24,7 @@ from backend.engine.packing import Row
 from backend.engine.preparation import Preparation
 from backend.engine.prompts import Prompt, PromptTooLong
 from backend.engine.runner import Runner
-from backend.engine.scheduler import KvTooSmall, Prefill, Scheduler, Slot, Work
+from backend.engine.scheduler import KvTooSmall, Prefill, Scheduler, Slot, SlotRequest
 from backend.errors import one_line
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class EngineLoop:
     def _submit(self, request: Submit) -> None:
         try:
             prompt = self._runner.prompts.encode(request)
-            work = Work(
+            wanted = SlotRequest(
                 request_id=request.request_id,
                 group=request.group,
                 num_tokens=prompt.num_tokens + request.sampling.max_new_tokens,
@@ -115,7 +115,7 @@ class EngineLoop:
                 interactive=request.interactive,
                 alone=request.alone,
             )
-            self._scheduler.submit(work)
+            self._scheduler.submit(wanted)
         except (PromptTooLong, KvTooSmall) as error:
             self._send(Failed(request.request_id, "too_long", str(error)))
         except Exception as error:

@@ -32,7 +32,7 @@ class KvTooSmall(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class SlotRequest:
     """One request as the scheduler sees it.
 
     `num_tokens`: KV positions it may need in all (prompt, image, longest answer). `num_prefill`: tokens its prefill
@@ -112,10 +112,10 @@ class Scheduler:
         bulk_tokens = limits.kv_tokens - limits.reserved_tokens
         self._bulk_end = bulk_tokens - bulk_tokens % limits.block_tokens
         self._free_rows = list(range(limits.max_slots))  # a heap
-        self._waiting: dict[int, Work] = {}
-        self._interactive: OrderedDict[int, Work] = OrderedDict()
+        self._waiting: dict[int, SlotRequest] = {}
+        self._interactive: OrderedDict[int, SlotRequest] = OrderedDict()
         self._bulk = _BulkQueue()
-        self._running: dict[int, tuple[Work, Slot]] = {}
+        self._running: dict[int, tuple[SlotRequest, Slot]] = {}
         self._num_interactive = 0  # running ones
         self._alone_runs = False
         self._interactive_in_a_row = 0  # admitted since the last bulk request, or since bulk waits
@@ -143,39 +143,39 @@ class Scheduler:
     def is_running(self, request_id: int) -> bool:
         return request_id in self._running
 
-    def submit(self, work: Work) -> None:
+    def submit(self, request: SlotRequest) -> None:
         """Queue a request. Raises KvTooSmall, or ValueError on an id it already has or a size below 1."""
-        if work.request_id in self._waiting or work.request_id in self._running:
-            raise ValueError(f"request {work.request_id} was submitted already")
-        if min(work.num_tokens, work.num_prefill) < 1:
-            raise ValueError(f"request {work.request_id} has a size below 1")
-        if self._length(work) > self._kv.num_tokens:
-            raise KvTooSmall(f"{work.num_tokens} tokens do not fit in the KV cache of {self._kv.num_tokens}")
-        self._waiting[work.request_id] = work
-        if work.interactive:
-            self._interactive[work.request_id] = work
+        if request.request_id in self._waiting or request.request_id in self._running:
+            raise ValueError(f"request {request.request_id} was submitted already")
+        if min(request.num_tokens, request.num_prefill) < 1:
+            raise ValueError(f"request {request.request_id} has a size below 1")
+        if self._length(request) > self._kv.num_tokens:
+            raise KvTooSmall(f"{request.num_tokens} tokens do not fit in the KV cache of {self._kv.num_tokens}")
+        self._waiting[request.request_id] = request
+        if request.interactive:
+            self._interactive[request.request_id] = request
             return
         if not self._bulk.num_waiting:
             self._interactive_in_a_row = 0
-        self._bulk.add(work)
+        self._bulk.add(request)
 
     def cancel(self, request_id: int) -> bool:
         """Forget a waiting request and return True; return False if it is running or unknown."""
-        work = self._waiting.get(request_id)
-        if work is None:
+        request = self._waiting.get(request_id)
+        if request is None:
             return False
-        self._remove_waiting(work)
+        self._remove_waiting(request)
         return True
 
     def finish(self, request_id: int) -> None:
         """A running request ended: free its row and its range. Raises ValueError if it does not run."""
         if request_id not in self._running:
             raise ValueError(f"request {request_id} is not running")
-        work, slot = self._running.pop(request_id)
+        request, slot = self._running.pop(request_id)
         heapq.heappush(self._free_rows, slot.row)
         self._kv.release(slot.offset, slot.num_tokens)
-        self._num_interactive -= work.interactive
-        if work.alone:
+        self._num_interactive -= request.interactive
+        if request.alone:
             self._alone_runs = False
 
     def limit_prefill(self, tokens: int) -> None:
@@ -188,11 +188,11 @@ class Scheduler:
         in_a_row, order = self._interactive_in_a_row, list[int]()
         while len(order) < count:
             due = in_a_row >= MAX_INTERACTIVE_IN_A_ROW
-            work = (next(bulk, None) if due else None) or next(interactive, None) or next(bulk, None)
-            if work is None:
+            request = (next(bulk, None) if due else None) or next(interactive, None) or next(bulk, None)
+            if request is None:
                 break
-            in_a_row = in_a_row + 1 if work.interactive else 0
-            order.append(work.request_id)
+            in_a_row = in_a_row + 1 if request.interactive else 0
+            order.append(request.request_id)
         return order
 
     def next_turn(self) -> Turn | None:
@@ -203,7 +203,7 @@ class Scheduler:
         if not self._running:
             return None
         everybody = not self._num_interactive or self._is_bulk_turn() or self._prefills >= MAX_PREFILLS
-        slots = [slot for work, slot in self._running.values() if everybody or work.interactive]
+        slots = [slot for request, slot in self._running.values() if everybody or request.interactive]
         self._decodes = 0 if everybody else self._decodes + 1
         if len(slots) == len(self._running):
             self._prefills = 0
@@ -228,7 +228,7 @@ class Scheduler:
             return []
         return self._fill(
             self._next_interactive,
-            lambda work: self._find_interactive(work, self._bulk_end),
+            lambda request: self._find_interactive(request, self._bulk_end),
             most=self._reserved_slots - self._num_interactive,
         )
 
@@ -244,57 +244,57 @@ class Scheduler:
         return self._decodes >= BULK_EVERY - 1
 
     def _fill(
-        self, head: Callable[[], Work | None], find: Callable[[Work], int | None], most: int | None = None
+        self, head: Callable[[], SlotRequest | None], find: Callable[[SlotRequest], int | None], most: int | None = None
     ) -> list[Slot]:
         """Start requests from `head` on while `find` has a KV offset for them, at most `most` of them."""
         slots: list[Slot] = []
         num_tokens = 0
-        while (most is None or len(slots) < most) and (work := head()) is not None:
-            num_tokens += work.num_prefill
-            offset = find(work)
+        while (most is None or len(slots) < most) and (request := head()) is not None:
+            num_tokens += request.num_prefill
+            offset = find(request)
             if offset is None or (slots and num_tokens > self._max_prefill_tokens):
                 break
-            slots.append(self._start(work, offset))
+            slots.append(self._start(request, offset))
         return slots
 
-    def _next_interactive(self) -> Work | None:
+    def _next_interactive(self) -> SlotRequest | None:
         return next(iter(self._interactive.values()), None)
 
-    def _find_interactive(self, work: Work, start: int = 0) -> int | None:
-        return self._kv.highest(self._length(work), start) if self._has_row(work) else None
+    def _find_interactive(self, request: SlotRequest, start: int = 0) -> int | None:
+        return self._kv.highest(self._length(request), start) if self._has_row(request) else None
 
-    def _find_bulk(self, work: Work) -> int | None:
-        if not self._has_row(work) or len(self._running) - self._num_interactive >= self._bulk_slots:
+    def _find_bulk(self, request: SlotRequest) -> int | None:
+        if not self._has_row(request) or len(self._running) - self._num_interactive >= self._bulk_slots:
             return None
-        length = self._length(work)
+        length = self._length(request)
         return self._kv.lowest(length, self._bulk_end if length <= self._bulk_end else self._kv.num_tokens)
 
-    def _has_row(self, work: Work) -> bool:
-        return bool(self._free_rows) and not self._alone_runs and not (work.alone and self._running)
+    def _has_row(self, request: SlotRequest) -> bool:
+        return bool(self._free_rows) and not self._alone_runs and not (request.alone and self._running)
 
-    def _start(self, work: Work, offset: int) -> Slot:
-        if work.interactive:
+    def _start(self, request: SlotRequest, offset: int) -> Slot:
+        if request.interactive:
             self._interactive_in_a_row += 1
         else:
-            self._bulk.end_turn(work.group)
+            self._bulk.end_turn(request.group)
             self._interactive_in_a_row = self._decodes = 0
-        self._remove_waiting(work)
-        slot = Slot(work.request_id, heapq.heappop(self._free_rows), offset, self._length(work))
+        self._remove_waiting(request)
+        slot = Slot(request.request_id, heapq.heappop(self._free_rows), offset, self._length(request))
         self._kv.take(offset, slot.num_tokens)
-        self._running[work.request_id] = (work, slot)
-        self._num_interactive += work.interactive
-        self._alone_runs = work.alone
+        self._running[request.request_id] = (request, slot)
+        self._num_interactive += request.interactive
+        self._alone_runs = request.alone
         return slot
 
-    def _remove_waiting(self, work: Work) -> None:
-        del self._waiting[work.request_id]
-        if work.interactive:
-            del self._interactive[work.request_id]
+    def _remove_waiting(self, request: SlotRequest) -> None:
+        del self._waiting[request.request_id]
+        if request.interactive:
+            del self._interactive[request.request_id]
         else:
-            self._bulk.remove(work)
+            self._bulk.remove(request)
 
-    def _length(self, work: Work) -> int:
-        return self._kv.rounded(work.num_tokens)
+    def _length(self, request: SlotRequest) -> int:
+        return self._kv.rounded(request.num_tokens)
 
 
 class _BulkQueue:
@@ -302,34 +302,34 @@ class _BulkQueue:
 
     def __init__(self) -> None:
         self.num_waiting = 0
-        self._groups: OrderedDict[str, OrderedDict[int, Work]] = OrderedDict()
+        self._groups: OrderedDict[str, OrderedDict[int, SlotRequest]] = OrderedDict()
 
-    def add(self, work: Work) -> None:
-        self._groups.setdefault(work.group, OrderedDict())[work.request_id] = work
+    def add(self, request: SlotRequest) -> None:
+        self._groups.setdefault(request.group, OrderedDict())[request.request_id] = request
         self.num_waiting += 1
 
-    def remove(self, work: Work) -> None:
-        group = self._groups[work.group]
-        del group[work.request_id]
+    def remove(self, request: SlotRequest) -> None:
+        group = self._groups[request.group]
+        del group[request.request_id]
         if not group:
-            del self._groups[work.group]
+            del self._groups[request.group]
         self.num_waiting -= 1
 
     def end_turn(self, group: str) -> None:
         self._groups.move_to_end(group)
 
-    def head(self) -> Work | None:
+    def head(self) -> SlotRequest | None:
         return next(self.in_order(), None)
 
-    def in_order(self) -> Iterator[Work]:
+    def in_order(self) -> Iterator[SlotRequest]:
         """Yield all in the order of their turns. Lazy: the first n cost O(n)."""
-        turns: deque[Iterator[Work]] = deque()
+        turns: deque[Iterator[SlotRequest]] = deque()
         for group in self._groups.values():
-            works = iter(group.values())
-            yield next(works)
-            turns.append(works)
+            requests = iter(group.values())
+            yield next(requests)
+            turns.append(requests)
         while turns:
-            works = turns.popleft()
-            if (work := next(works, None)) is not None:
-                yield work
-                turns.append(works)
+            requests = turns.popleft()
+            if (request := next(requests, None)) is not None:
+                yield request
+                turns.append(requests)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backend.engine.scheduler import Prefill, Scheduler, Slot, Work
+from backend.engine.scheduler import Prefill, Scheduler, Slot, SlotRequest
 
 
 def assert_all_is_free(scheduler: Scheduler) -> None:
@@ -20,7 +20,7 @@ def assert_all_is_free(scheduler: Scheduler) -> None:
 def _started(scheduler: Scheduler, sizes: list[int]) -> list[Slot]:
     """The slots of interactive requests of these sizes, once all run; then they end."""
     for number, num_tokens in enumerate(sizes, 1):
-        scheduler.submit(Work(-number, "", num_tokens, 1, interactive=True))
+        scheduler.submit(SlotRequest(-number, "", num_tokens, 1, interactive=True))
     slots: list[Slot] = []
     for _ in range(3 * len(sizes)):  # after a few prefills comes a decode
         turn = scheduler.next_turn()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from backend.engine.scheduler import Decode, KvTooSmall, Prefill, Scheduler, SchedulerLimits, Slot, Work
+from backend.engine.scheduler import Decode, KvTooSmall, Prefill, Scheduler, SchedulerLimits, Slot, SlotRequest
 
 
 def scheduler(
@@ -17,17 +17,17 @@ def scheduler(
     return Scheduler(SchedulerLimits(max_slots, kv_tokens, reserved_slots, reserved_tokens, max_prefill_tokens))
 
 
-def bulk(request_id: int, group: str = "p", tokens: int = 64, prefill: int = 10, alone: bool = False) -> Work:
-    return Work(request_id, group, tokens, prefill, alone=alone)
+def bulk(request_id: int, group: str = "p", tokens: int = 64, prefill: int = 10, alone: bool = False) -> SlotRequest:
+    return SlotRequest(request_id, group, tokens, prefill, alone=alone)
 
 
-def person(request_id: int, tokens: int = 64, prefill: int = 10, alone: bool = False) -> Work:
-    return Work(request_id, "p", tokens, prefill, interactive=True, alone=alone)
+def person(request_id: int, tokens: int = 64, prefill: int = 10, alone: bool = False) -> SlotRequest:
+    return SlotRequest(request_id, "p", tokens, prefill, interactive=True, alone=alone)
 
 
-def submit(planner: Scheduler, works: Iterable[Work]) -> None:
-    for work in works:
-        planner.submit(work)
+def submit(planner: Scheduler, requests: Iterable[SlotRequest]) -> None:
+    for request in requests:
+        planner.submit(request)
 
 
 def turn(planner: Scheduler) -> tuple[str, list[int]]:
@@ -104,10 +104,10 @@ class TestLifeOfARequest:
         planner.submit(bulk(1, tokens=1024))
         assert turn(planner) == ("prefill", [1])
 
-    @pytest.mark.parametrize("work", [bulk(1, tokens=0), bulk(1, prefill=0)], ids=["no tokens", "no prefill"])
-    def test_a_request_without_a_size_is_refused(self, work: Work) -> None:
+    @pytest.mark.parametrize("wanted", [bulk(1, tokens=0), bulk(1, prefill=0)], ids=["no tokens", "no prefill"])
+    def test_a_request_without_a_size_is_refused(self, wanted: SlotRequest) -> None:
         with pytest.raises(ValueError, match="below 1"):
-            scheduler().submit(work)
+            scheduler().submit(wanted)
 
     def test_only_a_waiting_request_is_cancelled(self) -> None:
         planner = scheduler(max_slots=2)
@@ -364,7 +364,9 @@ class TestDecodeTurns:
 
 class TestAlone:
     @pytest.mark.parametrize("make", [bulk, person], ids=["bulk", "interactive"])
-    def test_it_waits_until_nothing_runs_and_then_runs_without_neighbours(self, make: Callable[..., Work]) -> None:
+    def test_it_waits_until_nothing_runs_and_then_runs_without_neighbours(
+        self, make: Callable[..., SlotRequest]
+    ) -> None:
         planner = scheduler()
         submit(planner, [make(1), make(2, alone=True), make(3)])
         assert turns(planner, 2) == [("prefill", [1]), ("decode", [1])]

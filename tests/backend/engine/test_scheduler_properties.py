@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from backend.engine.scheduler import Decode, KvTooSmall, Prefill, Scheduler, SchedulerLimits, Slot, Turn, Work
+from backend.engine.scheduler import Decode, KvTooSmall, Prefill, Scheduler, SchedulerLimits, Slot, SlotRequest, Turn
 from tests.backend.engine.all_free import assert_all_is_free
 from tests.limits import examples
 
@@ -45,19 +45,19 @@ class Device:
         self.planner = Scheduler(limits)
         self.max_prefill_tokens = limits.max_prefill_tokens
         self.bulk_end = (limits.kv_tokens - limits.reserved_tokens) // BLOCK * BLOCK
-        self.waiting: dict[int, Work] = {}
-        self.running: dict[int, tuple[Work, Slot]] = {}
+        self.waiting: dict[int, SlotRequest] = {}
+        self.running: dict[int, tuple[SlotRequest, Slot]] = {}
         self.steps: dict[int, int] = {}
         self.admitted: list[int] = []
         self.in_a_row = 0  # interactive admissions while bulk waits and could go on
         self.since_all: deque[Turn] = deque(maxlen=1000)  # turns since the last decode of all
 
-    def submit(self, work: Work, steps: int) -> None:
+    def submit(self, request: SlotRequest, steps: int) -> None:
         if not any(not other.interactive for other in self.waiting.values()):
             self.in_a_row = 0
-        self.planner.submit(work)
-        self.waiting[work.request_id] = work
-        self.steps[work.request_id] = steps
+        self.planner.submit(request)
+        self.waiting[request.request_id] = request
+        self.steps[request.request_id] = steps
 
     def cancel(self, request_id: int) -> None:
         assert self.planner.cancel(request_id) == (request_id in self.waiting)
@@ -86,36 +86,36 @@ class Device:
 
     def _prefill(self, slots: tuple[Slot, ...]) -> None:
         assert slots
-        works = [self.waiting.pop(slot.request_id) for slot in slots]
-        assert len({work.interactive for work in works}) == 1, "interactive and bulk share a prefill"
-        assert len(works) == 1 or sum(work.num_prefill for work in works) <= self.max_prefill_tokens
-        self._check_order(works, slots)
-        for work, slot in zip(works, slots, strict=True):
-            self._check_place(work, slot)
-            self.running[work.request_id] = (work, slot)
-            self.admitted.append(work.request_id)
-        alone = [work for work, _ in self.running.values() if work.alone]
+        requests = [self.waiting.pop(slot.request_id) for slot in slots]
+        assert len({request.interactive for request in requests}) == 1, "interactive and bulk share a prefill"
+        assert len(requests) == 1 or sum(request.num_prefill for request in requests) <= self.max_prefill_tokens
+        self._check_order(requests, slots)
+        for request, slot in zip(requests, slots, strict=True):
+            self._check_place(request, slot)
+            self.running[request.request_id] = (request, slot)
+            self.admitted.append(request.request_id)
+        alone = [request for request, _ in self.running.values() if request.alone]
         assert not alone or len(self.running) == 1, "a request that runs alone has neighbours"
         self._end_those_done(slots)
 
-    def _check_order(self, works: list[Work], slots: tuple[Slot, ...]) -> None:
-        bulk_waits = any(not work.interactive for work in self.waiting.values())
-        if works[0].interactive:
-            self.in_a_row = self.in_a_row + len(works) if bulk_waits else 0
-            num_interactive = sum(work.interactive for work, _ in self.running.values()) + len(works)
+    def _check_order(self, requests: list[SlotRequest], slots: tuple[Slot, ...]) -> None:
+        bulk_waits = any(not request.interactive for request in self.waiting.values())
+        if requests[0].interactive:
+            self.in_a_row = self.in_a_row + len(requests) if bulk_waits else 0
+            num_interactive = sum(request.interactive for request, _ in self.running.values()) + len(requests)
             if self.in_a_row > 8:
                 assert num_interactive <= self.limits.reserved_slots, "bulk gets no turn"
                 assert min(slot.offset for slot in slots) >= self.bulk_end, "bulk loses its region"
             return
-        if any(work.interactive for work in self.waiting.values()):
+        if any(request.interactive for request in self.waiting.values()):
             assert self.in_a_row >= 8, "bulk overtakes an interactive request"
-            assert len(works) == 1
+            assert len(requests) == 1
         self.in_a_row = 0
 
-    def _check_place(self, work: Work, slot: Slot) -> None:
-        assert slot.num_tokens == -(-work.num_tokens // BLOCK) * BLOCK
+    def _check_place(self, request: SlotRequest, slot: Slot) -> None:
+        assert slot.num_tokens == -(-request.num_tokens // BLOCK) * BLOCK
         assert 0 <= slot.offset <= slot.offset + slot.num_tokens <= self.limits.kv_tokens
-        if work.interactive:
+        if request.interactive:
             return
         num_bulk = sum(not other.interactive for other, _ in self.running.values())
         assert num_bulk < self.limits.max_slots - self.limits.reserved_slots, "bulk takes a reserved row"
@@ -127,7 +127,7 @@ class Device:
         assert [slot.row for slot in slots] == sorted(slot.row for slot in slots)
         for slot in slots:
             assert self.running[slot.request_id][1] == slot
-        interactive = {number for number, (work, _) in self.running.items() if work.interactive}
+        interactive = {number for number, (request, _) in self.running.items() if request.interactive}
         assert {slot.request_id for slot in slots} in ({*self.running}, interactive)
         self._num_running_before = len(self.running)
         for slot in slots:
@@ -165,11 +165,11 @@ class Device:
         raise AssertionError("requests do not end")
 
 
-def works(limits: SchedulerLimits, request_id: int) -> st.SearchStrategy[Work]:
+def requests(limits: SchedulerLimits, request_id: int) -> st.SearchStrategy[SlotRequest]:
     pool = limits.kv_tokens // BLOCK * BLOCK
     sizes = st.integers(1, max(1, pool // 6)) | st.integers(1, pool)
     return st.builds(
-        Work,
+        SlotRequest,
         request_id=st.just(request_id),
         group=st.sampled_from("abc"),
         num_tokens=sizes,
@@ -187,22 +187,24 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), count=st.integers(1, 12), steps=st.integers(0, MAX_STEPS))
     def submit(self, data: st.DataObject, count: int, steps: int) -> None:
-        pattern = data.draw(works(self.device.limits, 0))
+        pattern = data.draw(requests(self.device.limits, 0))
         for _ in range(count):
-            work = Work(self.next_id, pattern.group, pattern.num_tokens, pattern.num_prefill, pattern.interactive)
-            self.device.submit(work, steps)
+            request = SlotRequest(
+                self.next_id, pattern.group, pattern.num_tokens, pattern.num_prefill, pattern.interactive
+            )
+            self.device.submit(request, steps)
             self.next_id += 1
 
     @rule(data=st.data(), steps=st.integers(0, MAX_STEPS))
     def submit_one(self, data: st.DataObject, steps: int) -> None:
-        self.device.submit(data.draw(works(self.device.limits, self.next_id)), steps)
+        self.device.submit(data.draw(requests(self.device.limits, self.next_id)), steps)
         self.next_id += 1
 
     @rule(interactive=st.booleans(), more=st.integers(1, 1000))
     def submit_too_much(self, interactive: bool, more: int) -> None:
         size = self.device.limits.kv_tokens // BLOCK * BLOCK + more
         try:
-            self.device.planner.submit(Work(self.next_id, "a", size, 1, interactive))
+            self.device.planner.submit(SlotRequest(self.next_id, "a", size, 1, interactive))
         except KvTooSmall:
             return
         raise AssertionError("a request larger than the pool was taken")
@@ -232,7 +234,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         """All that waits now ends, though new requests of one size keep coming: both kinds, any group."""
         device = self.device
         target = set(device.waiting)
-        size = data.draw(works(device.limits, 0)).num_tokens
+        size = data.draw(requests(device.limits, 0)).num_tokens
         steps = data.draw(st.integers(0, MAX_STEPS))
         room = 3 * device.limits.max_slots + len(target)
         for turn in range((len(target) + 1) * TURNS_PER_ADMISSION):
@@ -240,7 +242,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 return
             for every, interactive in ((interactive_every, True), (bulk_every, False)):
                 if turn % every == 0 and len(device.waiting) < room:
-                    device.submit(Work(self.next_id, "abc"[self.next_id % 3], size, 5, interactive), steps)
+                    device.submit(SlotRequest(self.next_id, "abc"[self.next_id % 3], size, 5, interactive), steps)
                     self.next_id += 1
             device.turn()
         raise AssertionError("a waiting request is starved")
@@ -266,7 +268,7 @@ def test_requests_are_admitted_in_the_order_foretold(data: st.DataObject, limits
     limits = SchedulerLimits(limits.max_slots, limits.kv_tokens, 0, limits.reserved_tokens, limits.max_prefill_tokens)
     device = Device(limits)
     for number in range(count):
-        device.submit(data.draw(works(limits, number)), data.draw(st.integers(0, MAX_STEPS)))
+        device.submit(data.draw(requests(limits, number)), data.draw(st.integers(0, MAX_STEPS)))
     order = device.planner.upcoming(count)
     assert sorted(order) == list(range(count))
     device.run_until_idle()
@@ -282,7 +284,7 @@ def test_a_small_project_is_served_beside_large_ones(limits: SchedulerLimits, si
     for group, size in enumerate(sizes):
         for _ in range(size):
             group_of[len(group_of)] = group
-            device.submit(Work(len(group_of) - 1, str(group), 1, 5), 2)
+            device.submit(SlotRequest(len(group_of) - 1, str(group), 1, 5), 2)
     device.run_until_idle()
     served = [0] * len(sizes)
     for request_id in device.admitted:

@@ -13,7 +13,7 @@ from backend.engine.cache import kv_bytes_per_position
 from backend.engine.options import EngineOptions
 from backend.engine.packing import Row
 from backend.engine.runner import Runner
-from backend.engine.scheduler import Scheduler, Work
+from backend.engine.scheduler import Scheduler, SlotRequest
 from backend.engine.sizing import (
     MARGIN,
     Sizes,
@@ -85,7 +85,7 @@ def test_a_request_as_long_as_the_context_always_has_room_on_a_cpu(
     assert sizes.kv_tokens * POSITION_BYTES <= max(cpu_kv_bytes, 1024 * POSITION_BYTES)
     assert sizes.kv_tokens <= max_slots * 1024
     scheduler = Scheduler(scheduler_limits(sizes, context_tokens))
-    scheduler.submit(Work(1, "", num_tokens=context_tokens, num_prefill=context_tokens - 1))
+    scheduler.submit(SlotRequest(1, "", num_tokens=context_tokens, num_prefill=context_tokens - 1))
     assert scheduler.next_turn() is not None
 
 
