@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest, Picture, Ready
 from backend.errors import EngineDead, EngineNotReady, ImageError
+from backend.images import FetchedImage
 from label_config.answer import FieldValue, render_answer
 
 READY = Ready("garments", "nf4", "cpu", 0.1, 0.2)
@@ -55,12 +56,6 @@ class FakeEngine:
         self.status = replace(self.status, state="stopped")
 
 
-@dataclass(frozen=True)
-class FakeFetched:
-    picture: Picture
-    sha256: str
-
-
 class FakeImages:
     """Any address is a grey 4x4 picture whose bytes are its address; one with "missing" in it is not there."""
 
@@ -69,13 +64,15 @@ class FakeImages:
         self.waited_for: list[str] = []
         """Those of them that a person waits for."""
 
-    async def fetch(self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False) -> FakeFetched:
+    async def fetch(
+        self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False
+    ) -> FetchedImage:
         await asyncio.sleep(0)
         self.fetched.append(url)
         if interactive:
             self.waited_for.append(url)
         if "missing" in url:
             raise ImageError("not_found", "The picture is not there (HTTP 404).")
-        return FakeFetched(Picture(4, 4, b"\x80" * 48), hashlib.sha256(url.encode()).hexdigest())
+        return FetchedImage(Picture(4, 4, b"\x80" * 48), hashlib.sha256(url.encode()).hexdigest())
 
     async def aclose(self) -> None: ...

@@ -17,11 +17,12 @@ from backend.bulk.outcomes import FailedItem, Outcome, Record
 from backend.engine.api import Engine
 from backend.errors import EngineNotReady
 from backend.images import ImageFetcher
+from backend.images.decode import FetchedImage
 from backend.metrics import Metrics
 from backend.predict import predict_one as predict
 from backend.predict.answered import Answered
 from backend.predict.predict_one import predict_one
-from backend.predict.predictor import Answerer, FetchedImage
+from backend.predict.predictor import Answerer
 from backend.predict.recipe import Recipe
 from backend.predict.record import make_record
 

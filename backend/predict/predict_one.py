@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from backend.engine.api import EngineStatus
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, ImageError, StoreError
+from backend.images.decode import FetchedImage
 from backend.predict.answered import Answered
-from backend.predict.predictor import Answerer, FetchedImage
+from backend.predict.predictor import Answerer
 from backend.predict.recipe import Recipe
 from label_config.errors import MalformedAnswer
 

@@ -14,8 +14,9 @@ from typing import Protocol
 from cachetools import LRUCache
 
 from backend.engine.api import Engine, EngineStatus
-from backend.engine.messages import Picture, Ready
+from backend.engine.messages import Ready
 from backend.errors import EngineNotReady, ImageError
+from backend.images.decode import FetchedImage
 from backend.metrics import Metrics
 from backend.predict.answered import Answered
 from backend.predict.recipe import Recipe, read_answer
@@ -27,15 +28,6 @@ MAX_RECENT = 1_000
 Find = Callable[[Recipe, str], Awaitable[Answered | None]]
 """What is stored under a key, None if there is nothing (or it cannot be looked up now). Raises ValueError if it cannot
 be read."""
-
-
-class FetchedImage(Protocol):
-    """`sha256` is the hex digest of the source's bytes."""
-
-    @property
-    def picture(self) -> Picture: ...
-    @property
-    def sha256(self) -> str: ...
 
 
 class Images(Protocol):

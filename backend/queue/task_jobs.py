@@ -20,9 +20,10 @@ from backend import logs
 from backend.engine.api import Engine
 from backend.engine.messages import Ready
 from backend.errors import EngineDead, EngineNotReady, StoreError
+from backend.images.decode import FetchedImage
 from backend.predict.answered import Answered
 from backend.predict.predict_one import INTERNAL, Failure, predict_one
-from backend.predict.predictor import Answerer, FetchedImage
+from backend.predict.predictor import Answerer
 from backend.predict.recipe import MAX_RECIPES, Recipe
 from backend.predict.task import TaskInput
 from backend.queue.held_tasks import HeldTasks, is_withheld

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from backend.commands.serve import serve
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest, Picture, Ready
+from backend.images import FetchedImage
 from backend.settings import load_settings
 from backend.store import faults
 from label_config.answer import FieldValue, render_answer
@@ -47,20 +48,14 @@ class InstantEngine:
         self.status = replace(self.status, state="stopped")
 
 
-@dataclass(frozen=True)
-class InstantFetched:
-    picture: Picture
-    sha256: str
-
-
 class InstantImages:
     """Any address is a grey picture whose bytes are its address."""
 
     async def fetch(
         self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False
-    ) -> InstantFetched:
+    ) -> FetchedImage:
         await asyncio.sleep(0)
-        return InstantFetched(Picture(4, 4, b"\x80" * 48), hashlib.sha256(url.encode()).hexdigest())
+        return FetchedImage(Picture(4, 4, b"\x80" * 48), hashlib.sha256(url.encode()).hexdigest())
 
     async def aclose(self) -> None: ...
 

@@ -12,8 +12,9 @@ import pytest
 
 from backend import logs
 from backend.errors import ImageError
+from backend.images import FetchedImage
 from tests.backend.serving import Server, predict_body, serving, setup_body, task
-from tests.fakes import FakeFetched, FakeImages
+from tests.fakes import FakeImages
 
 CANARY = "c4n4ry"
 PASSWORD = f"{CANARY}-password"
@@ -22,7 +23,9 @@ PASSWORD = f"{CANARY}-password"
 class TalkativeImages(FakeImages):
     """Fails with a text that repeats the address, as a careless library would."""
 
-    async def fetch(self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False) -> FakeFetched:
+    async def fetch(
+        self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False
+    ) -> FetchedImage:
         logging.getLogger("httpx").debug("GET %s", url)
         raise ImageError("unreachable", f"cannot reach {url}")
 

@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from backend.images import FetchedImage
 from tests.backend.delivery.fake_server import fake_server
 from tests.backend.fake_label_studio import LEGACY_KEY
 from tests.backend.gate import GateEngine
 from tests.backend.serving import CONFIG, Server, predict_body, serving, task
-from tests.fakes import FakeFetched, FakeImages
+from tests.fakes import FakeImages
 from tests.limits import until
 
 
@@ -20,7 +21,9 @@ class Images(FakeImages):
 
     away = True
 
-    async def fetch(self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False) -> FakeFetched:
+    async def fetch(
+        self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False
+    ) -> FetchedImage:
         return await super().fetch("missing" if self.away else url, task_id=task_id, timeout_s=timeout_s)
 
 

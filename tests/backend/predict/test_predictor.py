@@ -11,6 +11,7 @@ import pytest
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest
 from backend.errors import EngineNotReady, GenerationFailed, ImageError
+from backend.images import FetchedImage
 from backend.metrics import Metrics
 from backend.predict.answered import Answered
 from backend.predict.options import ProjectOptions
@@ -19,14 +20,14 @@ from backend.predict.recipe import Recipe, read_answer, recipe_of
 from label_config import parse_label_config
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, CONFIG
-from tests.fakes import FakeEngine, FakeFetched, FakeImages
+from tests.fakes import FakeEngine, FakeImages
 from tests.limits import eventually
 
 RECIPE = recipe_of(parse_label_config(CONFIG), ProjectOptions(), 256)
 URL = "https://shop.example/1.jpg"
 
 
-async def _fetched(url: str = URL) -> FakeFetched:
+async def _fetched(url: str = URL) -> FetchedImage:
     return await FakeImages().fetch(url, task_id=1, timeout_s=1)
 
 
