@@ -1,6 +1,6 @@
 """The recipes of stored work, rebuilt as this version of prelabel understands them; the latest are kept in memory.
 
-Blocking, and for any thread. Raises StoreError.
+For any thread. Blocking, but for `known`. Raises StoreError.
 """
 
 from __future__ import annotations
@@ -26,10 +26,14 @@ class Recipes:
         self._known: LRUCache[str, Recipe] = LRUCache(MAX_RECIPES)
         self._lock = threading.Lock()
 
-    def of(self, fingerprint: str) -> Recipe | None:
-        """None if it is not known or not understood any more."""
+    def known(self, fingerprint: str) -> Recipe | None:
+        """None if it is not in memory."""
         with self._lock:
-            recipe = self._known.get(fingerprint)
+            return self._known.get(fingerprint)
+
+    def of(self, fingerprint: str) -> Recipe | None:
+        """None if it is not in the store, or not understood any more."""
+        recipe = self.known(fingerprint)
         if recipe is None:
             recipe = self._stored(fingerprint)
             if recipe is not None:

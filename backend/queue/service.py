@@ -32,7 +32,6 @@ from backend.predict.task import TaskInput
 from backend.queue.ask import Ask
 from backend.queue.model_name import ModelNames
 from backend.queue.projects import ProjectBook
-from backend.queue.recipes import Recipes
 from backend.queue.replies import MAX_IN_REPLY
 from backend.queue.requests import Requests
 from backend.queue.results import TaskResult
@@ -156,18 +155,18 @@ class DurableCore(Core):
         def connect() -> PredictionsClient:
             return PredictionsClient(url, key, extra_ca_file=settings.extra_ca_file)
 
-        self.delivery = Delivery(
-            self.store,
-            connect if url and key else None,
-            Recipes(self.store, settings.image_tokens).prediction,
-            limits=self.timing.delivery,
-            clock=self.clock,
-        )
         self._disk = self._queue(
             self.store,
             lasts=True,
             max_in_reply=MAX_IN_REPLY if url and key else None,
-            wake_delivery=self.delivery.wake,
+            wake_delivery=lambda: self.delivery.wake(),
+        )
+        self.delivery: Delivery = Delivery(
+            self.store,
+            connect if url and key else None,
+            self._disk.recipes.prediction,
+            limits=self.timing.delivery,
+            clock=self.clock,
         )
         self.worker = self._disk.worker
         self._requests = Requests(

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from cachetools import LRUCache
-
 from backend import logs
 from backend.engine.api import Engine
 from backend.engine.messages import Ready
@@ -24,9 +22,9 @@ from backend.images.decode import FetchedImage
 from backend.predict.answered import Answered
 from backend.predict.predict_one import INTERNAL, Failure, predict_one
 from backend.predict.predictor import Answerer
-from backend.predict.recipe import MAX_RECIPES, Recipe
 from backend.predict.task import TaskInput
 from backend.queue.held_tasks import HeldTasks, is_withheld
+from backend.queue.recipes import Recipes
 from backend.queue.waiting import ANSWERED, Outcome
 from backend.store import Store
 from backend.store.calls import StoreCalls
@@ -56,8 +54,8 @@ class _TryAgain(Exception):
 
 
 class TaskJobs:
-    """Use it from one event loop, for any number of rows at once. `recipe_of` rebuilds a recipe from the store and
-    blocks; it may return None. `held` are the tasks of rows that do not have their addresses."""
+    """Use it from one event loop, for any number of rows at once. `held` are the tasks of rows that do not have their
+    addresses."""
 
     def __init__(
         self,
@@ -65,7 +63,7 @@ class TaskJobs:
         calls: StoreCalls,
         engine: Engine,
         answerer: Answerer,
-        recipe_of: Callable[[str], Recipe | None],
+        recipes: Recipes,
         limits: JobLimits | None = None,
         clock: Callable[[], float] = time.time,
         held: HeldTasks | None = None,
@@ -74,8 +72,7 @@ class TaskJobs:
         self._calls = calls
         self._engine = engine
         self._answerer = answerer
-        self._recipe_of = recipe_of
-        self._recipes: LRUCache[str, Recipe] = LRUCache(MAX_RECIPES)
+        self._recipes = recipes
         self._limits = limits or JobLimits()
         self._clock = clock
         self.held = held or HeldTasks()
@@ -105,11 +102,7 @@ class TaskJobs:
             return INTERNAL
 
     async def _answer(self, work: Work, task: TaskInput) -> Answered | Failure:
-        recipe = self._recipes.get(work.recipe)
-        if recipe is None:
-            recipe = await self._calls.run(lambda: self._recipe_of(work.recipe))
-            if recipe is not None:
-                self._recipes[work.recipe] = recipe
+        recipe = self._recipes.known(work.recipe) or await self._calls.run(lambda: self._recipes.of(work.recipe))
         ready = await self._ready()
         if recipe is None or recipe.version(ready) != work.model_version:
             return Failure("model_changed", "ask again: the model or its settings changed since this was asked for")

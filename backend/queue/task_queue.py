@@ -55,7 +55,7 @@ class TaskQueue:
             engine,
             answerer,
             metrics,
-            self.recipes.of,
+            self.recipes,
             WorkerLimits(max_running=2 * settings.max_slots),
             clock=clock,
             wake_delivery=wake_delivery,

@@ -18,9 +18,9 @@ from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.metrics import Metrics
 from backend.predict.predictor import Answerer
-from backend.predict.recipe import Recipe
 from backend.predict.task import TaskInput
 from backend.queue.held_tasks import HeldTasks
+from backend.queue.recipes import Recipes
 from backend.queue.task_jobs import JobLimits, TaskJobs
 from backend.queue.waiting import UNFINISHED, Waiter, Waiting
 from backend.store import Store
@@ -48,7 +48,7 @@ class WorkerLimits:
 
 
 class Worker:
-    """Use it from one event loop. `recipe_of` rebuilds a recipe from the store and blocks; it may return None."""
+    """Use it from one event loop."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Worker:
         engine: Engine,
         answerer: Answerer,
         metrics: Metrics,
-        recipe_of: Callable[[str], Recipe | None],
+        recipes: Recipes,
         limits: WorkerLimits | None = None,
         *,
         clock: Callable[[], float] = time.time,
@@ -69,7 +69,7 @@ class Worker:
         self._engine = engine
         self._metrics = metrics
         self._limits = limits or WorkerLimits()
-        self._task_jobs = TaskJobs(store, calls, engine, answerer, recipe_of, self._limits.job, clock, held)
+        self._task_jobs = TaskJobs(store, calls, engine, answerer, recipes, self._limits.job, clock, held)
         self._clock = clock
         self._wake_delivery = wake_delivery
         self._waiting = Waiting()

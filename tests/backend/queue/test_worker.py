@@ -96,7 +96,7 @@ class Rig:
         self.calls = StoreCalls(store)
         metrics = Metrics()
         answerer = Answerer(engine, self.images, metrics, self._find)
-        self.worker = Worker(self.store, self.calls, engine, answerer, metrics, Recipes(self.store, 256).of, limits)
+        self.worker = Worker(self.store, self.calls, engine, answerer, metrics, Recipes(self.store, 256), limits)
 
     async def _find(self, recipe: Recipe, key: str) -> Answered | None:
         found = self.store.answer(key)
