@@ -20,6 +20,8 @@ SOAK = os.environ.get("TEST_SOAK", "") == "1"
 
 WAIT_S = 240.0 * PATIENCE
 """For one event: a process that starts, ends or answers, a line in a file, a number on a page."""
+RUN_S = 2 * WAIT_S
+"""For a command that is run from its start to its end."""
 TEST_S = 4 * WAIT_S
 """For a whole test with all its waits; pytest-timeout ends the run then, which tells where it hung."""
 POLL_S = 0.005

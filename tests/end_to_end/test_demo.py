@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests import left_behind
-from tests.limits import WAIT_S, until
+from tests.limits import RUN_S, WAIT_S, until
 
 DEMO = [sys.executable, "-c", "from backend.cli import main; main()", "demo"]
 
@@ -71,7 +71,7 @@ def test_it_fills_every_task_serves_until_it_is_told_to_stop_and_leaves_nothing(
 @pytest.mark.soak
 def test_the_check_ends_by_itself_and_keeps_its_files_where_it_is_told(tmp_path: Path) -> None:
     done = subprocess.run(
-        [*DEMO, "--check", "--data-dir", str(tmp_path)], capture_output=True, text=True, timeout=WAIT_S
+        [*DEMO, "--check", "--data-dir", str(tmp_path)], capture_output=True, text=True, timeout=RUN_S
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert running_below(tmp_path) == []

@@ -16,7 +16,7 @@ import pytest
 from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
 from model_loader.errors import DownloadFailed, ModelError
 from model_loader.sources import resolve
-from tests.limits import WAIT_S
+from tests.limits import RUN_S
 from tests.model_loader.checkpoints import rewrite_json
 from tests.model_loader.fake_hub import COMMIT, REPO, FakeHub, serve
 
@@ -36,7 +36,7 @@ def resolve_in_child(hub: FakeHub, tmp_path: Path) -> Resolve:
     def run(source: str = REPO, revision: str | None = None, **environment: str) -> dict[str, Any]:
         variables = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), **environment}
         command = [sys.executable, "-m", "tests.model_loader.hub_child", source, *([revision] if revision else [])]
-        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=WAIT_S, check=True)
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=RUN_S, check=True)
         result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return result
 

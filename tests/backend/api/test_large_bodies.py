@@ -20,7 +20,7 @@ from backend.api.parser import MAX_PLAIN_BYTES, BodyParser
 from backend.api.requests import PredictBody, read_predict
 from backend.errors import BadRequest, EngineBusy
 from tests.backend.serving import Server, predict_body, serving, strict_json, task
-from tests.limits import WAIT_S, until
+from tests.limits import RUN_S, WAIT_S, until
 
 LARGE = MAX_PLAIN_BYTES + 1
 
@@ -92,7 +92,7 @@ def test_the_parser_process_ends_with_a_parent_that_was_killed() -> None:
     code = f"import asyncio, os; from backend.api.parser import *; asyncio.run(BodyParser().run({LARGE}, int));"
     command = [sys.executable, "-c", code + "os.kill(os.getpid(), 9)"]
     # The pipe for the output is open until the last process that holds it has ended.
-    assert subprocess.run(command, stdout=subprocess.PIPE, timeout=WAIT_S).returncode == -9
+    assert subprocess.run(command, stdout=subprocess.PIPE, timeout=RUN_S).returncode == -9
 
 
 def num_waiting(server: Server) -> int:

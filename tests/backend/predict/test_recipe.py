@@ -22,7 +22,7 @@ from backend.store.state_file import StateFile
 from label_config import answer_grammar, parse_label_config
 from tests.backend.serving import CONFIG
 from tests.fakes import READY
-from tests.limits import WAIT_S
+from tests.limits import RUN_S
 
 SCHEMA = parse_label_config(CONFIG)
 OPTIONS = ProjectOptions()
@@ -66,7 +66,7 @@ from label_config import answer_grammar, parse_label_config
 print(recipe_of(parse_label_config(sys.argv[1]), ProjectOptions(), 256).fingerprint)
 """
     command = [sys.executable, "-c", code, CONFIG]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S, check=True)
     assert done.stdout.strip() == recipe_of(SCHEMA, OPTIONS, 256).fingerprint
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backend.store import WorkState
 from tests.backend.store.given import accepted, opened, states, tasks
-from tests.limits import WAIT_S
+from tests.limits import RUN_S
 
 WORKER = """
 import sys
@@ -51,7 +51,7 @@ def test_two_processes_on_one_file_share_the_work_and_do_each_task_once(path: Pa
             process.stdin.write("go\n")
             process.stdin.flush()
         for process in (first, second):
-            output, errors = process.communicate(timeout=WAIT_S)
+            output, errors = process.communicate(timeout=RUN_S)
             assert process.returncode == 0, errors
             claimed += [int(line) for line in output.split()]
     assert sorted(claimed) == list(range(1, 101))

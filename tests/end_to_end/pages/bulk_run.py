@@ -11,7 +11,7 @@ from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from tests.limits import WAIT_S
+from tests.limits import RUN_S
 
 CONFIG = "garments.zh"
 BOOT, BAG = "新品/靴子 1 #热卖 100%.png", "新品/包 👜.png"
@@ -60,7 +60,7 @@ def annotate(source: Path, *options: str, exit_code: int = 0, **environment: str
     command += ["--label-config", CONFIG, "--model", "garments", "--data-dir", "data", "--language", "zh", *options]
     env = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     ended = subprocess.run(
-        command, cwd=beside, env={**os.environ, **env, **environment}, capture_output=True, text=True, timeout=WAIT_S
+        command, cwd=beside, env={**os.environ, **env, **environment}, capture_output=True, text=True, timeout=RUN_S
     )
     assert ended.returncode == exit_code, ended.stderr
     records = [json.loads(line) for line in (beside / "out.jsonl").read_text(encoding="utf-8").splitlines()]
