@@ -41,6 +41,12 @@ _BACKEND_LOCKED = (
     "Label Studio reached the backend, which refused its user name or password. Give the ones the backend was started "
     "with: BASIC_AUTH_USER and BASIC_AUTH_PASS."
 )
+_IN_USE = (
+    "Label Studio keeps its label config, because people's annotations use what the new one leaves out: {what}. "
+    "Nothing was changed. Either keep these in the new label config; or delete those annotations and drafts in Label "
+    "Studio's Data Manager (Actions > Delete Annotations; their work is lost); or make a new "
+    "project for the new label config."
+)
 _BACKEND_REFUSED = "Label Studio reached the backend, which refused the project's label config or is no ML backend."
 
 
@@ -49,6 +55,8 @@ def explain(url: str, status: int | None, body: Any) -> LabelStudioError:
     said = detail(body)
     text = said.lower()
     retryable = status in _RETRYABLE_STATUS
+    if what := _in_use(said):
+        return LabelStudioError(_IN_USE.format(what=what))
     if "reserved network address" in text or "ssrf" in text:
         return LabelStudioError(PRIVATE_ADDRESS)
     if "legacy token" in text:
@@ -70,6 +78,37 @@ def explain(url: str, status: int | None, body: Any) -> LabelStudioError:
     if status is not None and status < 400:
         return LabelStudioError(f"{url} redirects elsewhere. Use the address that the browser shows in the end.")
     return LabelStudioError(f"Label Studio answered {status}: {said}", retryable=retryable)
+
+
+# Label Studio's own sentences for a label config that annotations stand against (projects/models.py, validate_config).
+_REMOVED_LABELS = re.compile(
+    r"These labels still exist in annotations or drafts: ?(?P<labels>.*) ?"
+    r"Please add labels to tag with name=\"(?P<tag>[^\"]*)\""
+)
+_REMOVED_TAG = re.compile(r"There are (?P<num>\d+) annotation\(s\) created with tag \"(?P<tag>[^\"]*)\"")
+_CHANGED_TAGS = re.compile(
+    r"Created annotations are incompatible with provided labeling schema, we found: ?(?P<tags>.*)"
+)
+_ONE_TAG = re.compile(r"(?P<num>\d+) with from_name=(?P<tag>\S+), to_name=(?P<to>\S+), type=(?P<kind>\w+)")
+
+
+def _in_use(said: str) -> str:
+    """What of a label config annotations use, and how many; "" if Label Studio said something else."""
+    if found := _REMOVED_LABELS.search(said):
+        return f"the field {found['tag']} has the labels {found['labels'].strip()}"
+    if found := _REMOVED_TAG.search(said):
+        return f"{_annotations(found['num'])} the field {found['tag']}"
+    if found := _CHANGED_TAGS.search(said):
+        tags = [
+            f"{_annotations(one['num'])} the field {one['tag']} (<{one['kind']}> of {one['to']})"
+            for one in _ONE_TAG.finditer(found["tags"])
+        ]
+        return "; ".join(tags) or found["tags"].strip()
+    return ""
+
+
+def _annotations(num: str) -> str:
+    return "1 annotation uses" if num == "1" else f"{num} annotations use"
 
 
 def not_label_studio(url: str) -> LabelStudioError:
