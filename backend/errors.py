@@ -16,7 +16,7 @@ PrelabelError
 ├── EngineBusy            503  the queue is full; carries `retry_after_s`
 ├── EngineNotReady        503  the model is still loading, or its process is being restarted
 ├── EngineDead            503  the engine process ended while it worked on this request
-├── GenerationFailed           the engine could not answer this one request
+├── GenerationFailed           the engine could not answer this one request: `reason` says why
 ├── Cancelled                  the request was cancelled
 ├── StoreError            503  the store could not do it, and nothing was changed
 │   ├── StoreBusy         503  another program holds the file; the same call may work later
@@ -29,11 +29,13 @@ The text of each is safe to show: it never holds a secret, a memory address or a
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
+
+from backend.reasons import Reason
 
 ImageErrorKind = Literal[
-    "missing", "blocked", "not_found", "forbidden", "unreachable", "timeout", "too_large", "not_an_image",
-    "corrupt", "too_many_pixels", "bad_shape", "unsupported_source", "label_studio_auth",
+    "missing", "blocked", "private_address", "not_found", "forbidden", "unreachable", "timeout", "too_large",
+    "not_an_image", "corrupt", "too_many_pixels", "bad_shape", "unsupported_source", "label_studio_auth",
 ]  # fmt: skip
 
 
@@ -95,6 +97,10 @@ class ImageError(PrelabelError):
         self.kind: ImageErrorKind = kind
         self.retryable = retryable
 
+    @property
+    def reason(self) -> Reason:
+        return cast(Reason, f"image_{self.kind}")
+
 
 class EngineBusy(PrelabelError):
     http_status = 503
@@ -113,7 +119,9 @@ class EngineDead(PrelabelError):
 
 
 class GenerationFailed(PrelabelError):
-    pass
+    def __init__(self, message: str, reason: Reason = "generation_failed") -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
 
 
 class Cancelled(PrelabelError):

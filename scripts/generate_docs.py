@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Write the parts of the documentation that are made from the code: the settings, and the control tags.
+"""Write the parts of the documentation that are made from the code: the settings, the control tags, and what
+to do about each reason of a failure.
 
 Each part stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`. `--check` only says whether all are current.
 """
@@ -8,8 +9,11 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
+from backend.reasons import SECTIONS
 from backend.settings import settings_table
 from label_config import supported_tags
 
@@ -22,10 +26,29 @@ def tags_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def reasons_tables(language: Literal["zh", "en"]) -> str:
+    is_chinese = language == "zh"
+    head = "| 原因 | 意思 | 怎么办 |" if is_chinese else "| reason | means | what to do |"
+    parts = []
+    for in_chinese, in_english, rows in SECTIONS:
+        parts.append(f"\n## {in_chinese if is_chinese else in_english}\n\n{head}\n|---|---|---|\n")
+        for row in rows:
+            means, do = (row.means_zh, row.do_zh) if is_chinese else (row.means_en, row.do_en)
+            parts.append(f"| `{row.reason}` | {_cell(means)} | {_cell(do)} |\n")
+    return "".join(parts) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Names in capitals and tags as code; a bar is no border."""
+    return re.sub(r"\b[A-Z]+(?:_[A-Z]+)+\b|<\w+>", r"`\g<0>`", text).replace("|", "\\|")
+
+
 # file, name of the part, what makes it
 PARTS = (
     ("docs/settings.md", "settings", settings_table),
     ("docs/label-configs.md", "tags", tags_table),
+    ("docs/troubleshooting.md", "reasons", partial(reasons_tables, "en")),
+    ("docs/troubleshooting.zh.md", "reasons", partial(reasons_tables, "zh")),
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from backend.bulk.items import Item
 from backend.logs import one_line, redact
+from backend.reasons import Reason
 
 MAX_MESSAGE_CHARS = 500
 
@@ -29,7 +30,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class FailedItem:
-    """`reason` is one of the server's short words."""
+    """`reason` is one of `backend.reasons`."""
 
     line: Mapping[str, Any]
 
@@ -38,7 +39,7 @@ class FailedItem:
         return str(self.line["reason"])
 
     @classmethod
-    def of(cls, item: Item, reason: str, message: str) -> FailedItem:
+    def of(cls, item: Item, reason: Reason, message: str) -> FailedItem:
         document = item.document()
         said = one_line(redact(message))[:MAX_MESSAGE_CHARS]
         line = {"image_id": item.image_id, "image": document.pop("image"), "reason": reason, "message": said}

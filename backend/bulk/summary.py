@@ -18,6 +18,7 @@ from rich.text import Text
 from backend.bulk.csv_lists import is_url
 from backend.bulk.files import json_line, replaced
 from backend.logs import HIDDEN, one_line, redact
+from backend.reasons import explained, known, sentence
 
 RunState = Literal["finished", "interrupted", "stopped"]
 """interrupted: by a person (Ctrl-C). stopped: it could not go on (the disk is full, the model is gone)."""
@@ -128,15 +129,17 @@ def _lines(s: Summary) -> Iterator[tuple[str, str, str]]:
     before = f"{s.num_failed_before:,} of them in an earlier run" if s.num_failed_before else ""
     yield "Failed", f"{s.num_failed + s.num_failed_before:,}", before
     for reason, count in sorted(s.failures.items(), key=lambda item: (-item[1], item[0])):
-        yield "", f"{count:,}", reason
+        yield "", f"{count:,}", f"{reason}: {sentence(reason)}" if known(reason) else reason
     if s.num_left:
         yield "Not reached", f"{s.num_left:,}", {"interrupted": "interrupted"}.get(s.state, "")
     yield "Time", duration(s.seconds), f"{s.images_per_s:.1f} images/s; the model took {duration(s.load_s)} to load"
     if s.cost_yuan is not None:
         yield "Cost", f"¥{s.cost_yuan:,.2f}", f"at ¥{s.price_per_minute:g} a minute"
     yield "Model", "", s.model_version
-    for problem in (*s.problems, *([s.error] if s.error else [])):
-        yield "Problem", "", problem
+    for problem in s.problems:
+        yield "Problem", "", f"{problem}. {explained('folder_unreadable').do_en}"
+    if s.error:
+        yield "Problem", "", s.error
 
 
 def duration(seconds: float) -> str:

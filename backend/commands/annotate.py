@@ -69,7 +69,7 @@ def _record(recipe: Recipe, ready: Ready, finished: Finished, image_id: str) -> 
     try:
         answer, findings = read_answer(recipe, finished)
     except MalformedAnswer as error:
-        raise GenerationFailed(f"the model's answer cannot be used: {error}") from None
+        raise GenerationFailed(f"the model's answer cannot be used: {error}", "malformed_answer") from None
     return make_record(
         recipe.schema,
         answer,

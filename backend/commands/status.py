@@ -52,7 +52,7 @@ def shown(view: StatusView) -> RenderableType:
     parts: list[RenderableType] = [_overview(view)]
     if view.projects:
         parts.append(_projects(view))
-        parts += [_failures(project) for project in view.projects if project.failures]
+        parts += [part for project in view.projects if project.failures for part in _failures(project)]
     else:
         parts.append(Text(f"{_words('empty_title')}. {_words('empty_text')}"))
     if view.num_more_projects:
@@ -82,7 +82,7 @@ def _lines(view: StatusView) -> Iterator[tuple[str, str]]:
     eta = _words("eta_unknown").lower() if speed.eta_s is None else _words.duration(speed.eta_s)
     yield "Queue", f"{number(speed.num_waiting)} waiting, {number(speed.num_running)} running"
     yield "Speed", f"{_words.rate(speed.images_per_s)}; time left: {eta if left else _words('eta_done').lower()}"
-    yield "GPU busy", f"{_words.duration(cost.busy_s)} {_words('since_loaded')}"
+    yield _words.busy(model.device), f"{_words.duration(cost.busy_s)} {_words('since_loaded')}"
     if cost.busy_yuan is not None:
         rest = f"; the rest will cost {_words.yuan(cost.rest_yuan)}" if cost.rest_yuan is not None else ""
         bulk = f"; {_words('bulk_cost', yuan=_words.yuan(cost.bulk_yuan))}" if cost.bulk_yuan is not None else ""
@@ -94,6 +94,8 @@ def _lines(view: StatusView) -> Iterator[tuple[str, str]]:
     if delivery.last_error and delivery.last_error_at is not None:
         age = _words.age(delivery.last_error_at, view.now)
         yield "", _words("delivery.error", age=age, message=delivery.last_error)
+        if (remedy := _words.remedy(delivery.last_reason)) and delivery.paused_until is None:
+            yield "", remedy
     if view.set_aside:
         yield "Data file", _words("set_aside", path=view.set_aside)
 
@@ -114,7 +116,8 @@ def _projects(view: StatusView) -> Table:
     return table
 
 
-def _failures(project: ProjectView) -> Table:
+def _failures(project: ProjectView) -> Iterator[RenderableType]:
+    """What failed, and below it what to do about each reason, which needs the whole width."""
     table = Table(title=Text(f"Failed in {_name(project)}"), title_justify="left")
     table.add_column("tasks", justify="right")
     table.add_column("why")
@@ -123,7 +126,10 @@ def _failures(project: ProjectView) -> Table:
         example = next((task for task in project.failed_tasks if task.reason == reason), None)
         where = one_line(example.url or f"task {example.task_id}") if example else ""
         table.add_row(number(count), Text(one_line(_words.reason(reason))), Text(where))
-    return table
+    yield table
+    for reason in project.failures:
+        if remedy := _words.remedy(reason):
+            yield Text.assemble((f"{_words.reason(reason)}: ", "bold"), remedy)
 
 
 def _name(project: ProjectView) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 from backend.delivery.plan import (
     Drop,
-    DropReason,
     MakePrediction,
     Parcel,
     config_problem,
@@ -24,6 +23,7 @@ from backend.delivery.plan import (
     work_ids,
 )
 from backend.label_studio.predictions import CallFailed, PredictionsClient
+from backend.reasons import Reason, explained
 from backend.store import Store, Work
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class Batch:
         if len(left) < len(parcels):
             self._import(left)  # a task was deleted meanwhile
         elif len(left) == 1:
-            reason: DropReason = "too_large" if error.kind == "too_large" else "refused"
+            reason: Reason = "too_large" if error.kind == "too_large" else "refused"
             self._refused.append(Drop(left[0].work_ids, reason, str(error)))
         else:
             for half in halves(left):
@@ -178,16 +178,23 @@ class Batch:
             self.num_delivered += len(ids)
         self._close(ids)
 
-    def _drop_all(self, reason: DropReason, message: str) -> None:
+    def _drop_all(self, reason: Reason, message: str) -> None:
         self._drop(self.open_ids, reason, message)
 
-    def _drop(self, ids: Iterable[int], reason: DropReason, message: str) -> None:
+    def _drop(self, ids: Iterable[int], reason: Reason, message: str) -> None:
         ids = [work_id for work_id in ids if work_id in self._open]
         if not ids:
             return
         self._store.drop(ids, reason, message, self._clock())
         self.dropped[reason] += len(ids)
-        log.warning("project %s: %d predictions are not delivered: %s: %s", self._project, len(ids), reason, message)
+        log.warning(
+            "project %s: %d predictions are not delivered: %s: %s. %s",
+            self._project,
+            len(ids),
+            reason,
+            message.rstrip("."),
+            explained(reason).do_en,
+        )
         self._close(ids)
 
     def _close(self, ids: Iterable[int]) -> None:

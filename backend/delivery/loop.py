@@ -14,15 +14,17 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from cachetools import LRUCache
 
 from backend.delivery.batch import Batch, Interrupted
 from backend.delivery.pace import DeliveryLimits, Lane
 from backend.delivery.plan import MakePrediction
-from backend.errors import PrelabelError
+from backend.errors import PrelabelError, StoreError
 from backend.label_studio.predictions import CallFailed, PredictionsClient
 from backend.logs import one_line, redact
+from backend.reasons import Reason
 from backend.store import Store
 from backend.store.threads import in_thread
 
@@ -36,7 +38,8 @@ NO_KEY = "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY are not set, so predictions 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryStatus:
-    """Times are seconds since the epoch. `last_error` is one line without secrets; `paused_until`: the token is
+    """Times are seconds since the epoch. `last_error` is one line without secrets,
+    `last_reason` what is known of it; `paused_until`: the token is
     refused, and is tried again then."""
 
     configured: bool
@@ -45,6 +48,7 @@ class DeliveryStatus:
     last_success_at: float | None = None
     last_error_at: float | None = None
     last_error: str = ""
+    last_reason: Reason | Literal[""] = ""
     paused_until: float | None = None
 
 
@@ -117,7 +121,7 @@ class Delivery:
                 await self._begin_due()
             except Exception:  # a job's border: without the loop nothing would be delivered any more
                 log.exception("a round of delivery failed")
-                self._say("a fault in prelabel; its log says more")
+                self._say("a fault in prelabel; its log says more", "internal")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), self._limits.poll_s)
         await self._end_running()
@@ -137,7 +141,7 @@ class Delivery:
         try:
             projects = await in_thread(lambda: self._store.projects_due(self._clock()))
         except PrelabelError as error:
-            self._say(str(error))
+            self._say(str(error), "store" if isinstance(error, StoreError) else "")
             return
         self._lanes = {p: lane for p, lane in self._lanes.items() if p in projects or not lane.is_idle}
         now = self._monotonic()
@@ -164,7 +168,7 @@ class Delivery:
         except PrelabelError as error:
             if (isinstance(error, CallFailed) and error.kind == "unauthorized") or self._probe_at is not None:
                 self._pause()
-            self._say(str(error))
+            self._say(str(error), error.kind if isinstance(error, CallFailed) else "")
             return False
         if self._probe_at is not None:
             log.info("Label Studio accepts the token again; delivery goes on")
@@ -216,7 +220,10 @@ class Delivery:
                 project,
                 exc_info=not known,
             )
-            self._say(str(error) if known else "a fault in prelabel; its log says more")
+            if known:
+                self._say(str(error), "store" if isinstance(error, StoreError) else "")
+            else:
+                self._say("a fault in prelabel; its log says more", "internal")
             await self._try_later(batch, lane.failed(self._monotonic(), self._jitter()), "internal", sent=True)
         else:
             more = num_taken == lane.size
@@ -230,7 +237,7 @@ class Delivery:
     async def _call_failed(self, client: PredictionsClient, lane: Lane, batch: Batch | None, error: CallFailed) -> None:
         if error.kind == "unauthorized" and not await self._is_only_this_project(client):
             self._pause()
-            self._say(str(error))
+            self._say(str(error), error.kind)
             await self._try_later(batch, 0.0, error.kind, sent=False)
             return
         sent = batch is not None and batch.may_be_there
@@ -242,7 +249,7 @@ class Delivery:
         if alone:  # perhaps this one breaks Label Studio: let those behind it pass
             lane.not_before = self._monotonic() + at_least_s
             wait_s = max(wait_s, self._limits.max_backoff_s)
-        self._say(str(error))
+        self._say(str(error), error.kind)
         await self._try_later(batch, wait_s, error.kind, sent=sent)
 
     async def _is_only_this_project(self, client: PredictionsClient) -> bool:
@@ -253,7 +260,7 @@ class Delivery:
             return error.kind != "unauthorized"
         return True
 
-    async def _try_later(self, batch: Batch | None, wait_s: float, reason: str, *, sent: bool) -> None:
+    async def _try_later(self, batch: Batch | None, wait_s: float, reason: Reason, *, sent: bool) -> None:
         if batch is None or not batch.open_ids:
             return
         ids: list[int] = batch.open_ids
@@ -261,7 +268,7 @@ class Delivery:
         try:
             await in_thread(lambda: self._store.push_failed(ids, now + wait_s, reason, now, sent=sent))
         except PrelabelError as error:  # the store lets go of them by itself, as perhaps delivered
-            self._say(str(error))
+            self._say(str(error), "store" if isinstance(error, StoreError) else "")
 
     def _pause(self) -> None:
         self._probe_at = self._monotonic() + self._limits.probe_s
@@ -269,11 +276,11 @@ class Delivery:
             log.warning("delivery pauses; the predictions are kept until Label Studio accepts the token")
         self.status = replace(self.status, paused_until=self._clock() + self._limits.probe_s)
 
-    def _say(self, error: str) -> None:
+    def _say(self, error: str, reason: Reason | Literal[""]) -> None:
         line = one_line(redact(" ".join(error.split())))[:MAX_ERROR_CHARS]
         if line != self.status.last_error or self.status.paused_until is None:
             log.warning("delivery: %s", line)
-        self.status = replace(self.status, last_error=line, last_error_at=self._clock())
+        self.status = replace(self.status, last_error=line, last_reason=reason, last_error_at=self._clock())
 
     def _count(self, project: str, batch: Batch | None) -> None:
         if batch is None:

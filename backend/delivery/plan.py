@@ -10,9 +10,10 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from backend.errors import StoreError
+from backend.reasons import Reason
 from backend.store import RecipeRecord, StoredAnswer, Work
 from label_config.errors import UnsupportedConfig
 from label_config.parse import parse_label_config
@@ -22,9 +23,6 @@ log = logging.getLogger(__name__)
 MakePrediction = Callable[[Work, str], dict[str, Any]]
 """The work and its answer's content to Label Studio's `{"model_version", "score", "result"}`. Raises ValueError, and
 StoreError where the work's recipe cannot be read now."""
-DropReason = Literal[
-    "task_deleted", "project_deleted", "config_changed", "rejected", "refused", "too_large", "not_a_task", "unreadable"
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Parcel:
 @dataclass(frozen=True, slots=True)
 class Drop:
     work_ids: tuple[int, ...]
-    reason: DropReason
+    reason: Reason
     message: str
 
 

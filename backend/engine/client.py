@@ -38,6 +38,7 @@ from backend.engine.messages import (
 )
 from backend.engine.options import EngineLimits, EngineOptions
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed
+from backend.reasons import Reason
 
 log = logging.getLogger(__name__)
 
@@ -272,7 +273,8 @@ class EngineClient:
         elif message.kind == "cancelled":
             pending.future.set_exception(Cancelled(message.message))
         else:
-            pending.future.set_exception(GenerationFailed(f"{message.kind}: {message.message}"))
+            reason: Reason = "generation_failed" if message.kind == "internal" else message.kind
+            pending.future.set_exception(GenerationFailed(f"{message.kind}: {message.message}", reason))
 
     def _note_death(self) -> None:
         """Charge the death to what was on the device: it runs again without neighbours, or fails the second time."""

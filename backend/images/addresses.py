@@ -141,7 +141,7 @@ def _refused(host: str, port: int, addresses: list[Address]) -> ImageError:
     else:
         reason = f"{host} is not on the public internet"
     return ImageError(
-        "blocked",
+        "private_address",
         f"The picture's address is refused: {reason}. If pictures are meant to come from there, "
         "ask the administrator to add its network to PRELABEL_ALLOWED_NETWORKS.",
     )

@@ -23,7 +23,8 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.errors import explain, not_label_studio, unreachable
 
 FailureKind = Literal["unsent", "busy", "in_doubt", "unauthorized", "not_found", "too_large", "refused"]
-"""unsent: it never got there. busy: it was turned away, waiting helps. in_doubt: it may or may not have been done."""
+"""Each is a `Reason`. unsent: it never got there. busy: it was turned away, waiting helps. in_doubt: it may or may not
+have been done."""
 
 READ_S = 30.0
 IMPORT_S = 90.0  # Label Studio recounts every task of the project at each import: 1.6 s with 5,000 tasks

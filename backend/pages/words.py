@@ -1,11 +1,14 @@
 """Every text of the status page, in Chinese and English, and how numbers and times are said in each.
 
-Knows words only. A reason nobody gave words to is shown as it is. Nothing here raises.
+Knows words only; those of reasons are in `backend.reasons`. One nobody gave words to is shown as it is. Nothing here
+raises.
 """
 
 from __future__ import annotations
 
 from typing import Literal
+
+from backend import reasons
 
 Language = Literal["zh", "en"]
 
@@ -39,7 +42,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "now_running": ("处理中 {num}", "{num} running"),
     "eta_unknown": ("未知", "Unknown"),
     "eta_done": ("无等待", "Nothing waits"),
-    "busy": ("GPU 计算时间", "GPU busy time"),
+    "busy": ("计算时间", "Computing time"),
+    "busy_gpu": ("GPU 计算时间", "GPU busy time"),
+    "busy_cpu": ("CPU 计算时间", "CPU busy time"),
     "since_loaded": ("自模型加载起", "since the model was loaded"),
     "cost": ("计算费用", "Cost of busy time"),
     "cost_note": ("按 {price} 元/分钟", "at ¥{price} a minute"),
@@ -82,6 +87,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "cancelled": ("已取消", "Cancelled"),
     "times": ("开始于 {first}，最近请求 {last}", "Started {first}, last asked for {last}"),
     "last_finished": ("，最近完成 {age}", ", last finished {age}"),
+    "full_stop": ("。", ". "),
     "failed_because": ("失败原因", "Why tasks failed"),
     "task": ("任务 {id}", "Task {id}"),
     "more_tasks": ("另有 {num} 个", "and {num} more"),
@@ -114,44 +120,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "days": ("{num} 天", "{num} d"),
 }
 
-REASONS: dict[str, tuple[str, str]] = {
-    "crashed": ("处理该图片时模型多次异常退出", "The model ended several times while working on it"),
-    "internal": ("prelabel 内部错误，详见日志", "A fault in prelabel; its log says more"),
-    "deadline": ("没有及时完成", "Not finished in time"),
-    "cancelled": ("已取消", "Cancelled"),
-    "engine_busy": ("排队已满", "The queue was full"),
-    "engine_not_ready": ("模型尚未加载", "The model was not loaded"),
-    "address_withheld": (
-        "图片地址含密钥，不写入磁盘；重启后需重新获取预测",
-        "Its address holds a key and was not kept over a restart; ask again",
-    ),
-    "model_changed": ("提交后模型或设置已更改，请重新获取预测", "The model or its settings changed since; ask again"),
-    "engine_dead": ("模型进程已退出", "The model's process ended"),
-    "generation_failed": ("模型未能给出结果", "The model could not answer"),
-    "malformed_answer": ("模型的回答不完整", "The model's answer was incomplete"),
-    "image_missing": ("任务没有图片地址", "The task has no picture"),
-    "image_blocked": ("图片地址不允许访问", "The picture's address is not allowed"),
-    "image_not_found": ("图片不存在", "The picture is not there"),
-    "image_forbidden": ("没有权限访问图片", "No permission for the picture"),
-    "image_unreachable": ("图片服务器无法连接", "The picture's server cannot be reached"),
-    "image_timeout": ("下载图片超时", "The picture came too slowly"),
-    "image_too_large": ("图片文件过大", "The picture's file is too large"),
-    "image_not_an_image": ("文件不是图片", "The file is no picture"),
-    "image_corrupt": ("图片已损坏", "The picture is damaged"),
-    "image_too_many_pixels": ("图片像素过多", "The picture has too many pixels"),
-    "image_bad_shape": ("图片长宽比异常", "The picture is too narrow or too small"),
-    "image_unsupported_source": ("不支持的图片来源", "Pictures from such a source are not supported"),
-    "image_label_studio_auth": ("Label Studio 拒绝提供图片", "Label Studio refused to give the picture"),
-    "task_deleted": ("任务已在 Label Studio 中删除", "The task was deleted in Label Studio"),
-    "project_deleted": ("项目已在 Label Studio 中删除", "The project was deleted in Label Studio"),
-    "config_changed": ("标注配置已更改", "The label config has changed"),
-    "rejected": ("Label Studio 不接受该结果", "Label Studio rejected the result"),
-    "refused": ("Label Studio 拒绝了请求", "Label Studio refused the request"),
-    "too_large": ("结果过大", "The result is too large"),
-    "not_a_task": ("不是 Label Studio 的任务", "Not a task of Label Studio"),
-    "unreadable": ("保存的结果无法读取", "The stored result cannot be read"),
-}
-
 STAGES: dict[str, tuple[str, str]] = {
     "starting": ("启动模型进程", "Starting the model's process"),
     "resolve": ("查找模型", "Finding the model"),
@@ -180,7 +148,18 @@ class Words:
         return self(f"state.{state}") if f"state.{state}" in TEXTS else state
 
     def reason(self, reason: str) -> str:
-        return REASONS[reason][self._column] if reason in REASONS else reason
+        """What it means."""
+        row = reasons.known(reason)
+        return (row.means_zh, row.means_en)[self._column] if row else reason
+
+    def remedy(self, reason: str) -> str:
+        """What a person can do about it, "" if nobody knows."""
+        row = reasons.known(reason)
+        return (row.do_zh, row.do_en)[self._column] if row else ""
+
+    def busy(self, device: str) -> str:
+        """What the engine's own time is called: `device` is where it works, "" if nobody knows yet."""
+        return self("busy_gpu" if device.startswith("cuda") else "busy_cpu" if device.startswith("cpu") else "busy")
 
     def stage(self, stage: str) -> str:
         return STAGES[stage][self._column] if stage in STAGES else stage

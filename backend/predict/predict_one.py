@@ -18,16 +18,16 @@ from backend.images.decode import FetchedImage
 from backend.predict.answered import Answered
 from backend.predict.predictor import Answerer
 from backend.predict.recipe import Recipe
+from backend.reasons import Reason
 from label_config.errors import MalformedAnswer
 
 log = logging.getLogger(__name__)
 
 BUSY_WAIT_S = 0.2
-REASONS: dict[type[Exception], str] = {
+REASONS: dict[type[Exception], Reason] = {
     EngineBusy: "engine_busy",
     EngineNotReady: "engine_not_ready",
     EngineDead: "engine_dead",
-    GenerationFailed: "generation_failed",
     Cancelled: "cancelled",
     MalformedAnswer: "malformed_answer",
 }
@@ -35,9 +35,9 @@ REASONS: dict[type[Exception], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`reason` is a short word, `message` a sentence, safe to show but for the secrets an address may hold."""
+    """`message` is a sentence, safe to show but for the secrets an address may hold."""
 
-    reason: str
+    reason: Reason
     message: str
 
 
@@ -69,8 +69,8 @@ async def predict_one(
                 await wait_ready()
             except EngineBusy:
                 await asyncio.sleep(busy_s)
-    except ImageError as error:
-        return Failure(f"image_{error.kind}", str(error))
+    except (ImageError, GenerationFailed) as error:
+        return Failure(error.reason, str(error))
     except (EngineNotReady, StoreError):
         raise
     except EngineDead as error:

@@ -6,10 +6,11 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from backend.metrics import Metrics
 from backend.predict.task import TaskId
+from backend.reasons import Reason, sentence
 
 log = logging.getLogger(__name__)
 
@@ -19,11 +20,11 @@ LATE = "prelabel answered before this task's turn; ask again for the rest"
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """`prediction` is Label Studio's dict; without one, `reason` is a short word and `message` a sentence."""
+    """`prediction` is Label Studio's dict; without one, there are a `reason` and a sentence."""
 
     task_id: TaskId
     prediction: dict[str, Any] | None = None
-    reason: str = ""
+    reason: Reason | Literal[""] = ""
     message: str = ""
 
 
@@ -37,5 +38,7 @@ def report(results: Sequence[TaskResult], metrics: Metrics) -> None:
         log.warning("task %s has no prediction: %s: %s", result.task_id, result.reason, result.message)
     if len(told) > MAX_LOGGED_FAILURES:
         log.warning("and %d more tasks have no prediction", len(told) - MAX_LOGGED_FAILURES)
+    for reason, count in Counter(result.reason for result in told).most_common():
+        log.warning("%d of these: %s: %s", count, reason, sentence(reason))
     counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
     log.info("%d of %d tasks predicted%s", len(results) - len(failed), len(results), f" ({counts})" if counts else "")

@@ -6,7 +6,9 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
+from backend.reasons import Reason
 from backend.store.types import Work, WorkState
 
 UNFINISHED = (WorkState.QUEUED, WorkState.RUNNING)
@@ -15,10 +17,10 @@ ANSWERED = (WorkState.DONE, WorkState.RETURNED, WorkState.DELIVERED)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a row of work ended: an answer under `answer_key`, or a reason (a short word and a sentence)."""
+    """How a row of work ended: an answer under `answer_key`, or a reason and a sentence."""
 
     answer_key: str | None
-    reason: str = ""
+    reason: Reason | Literal[""] = ""
     message: str = ""
 
 

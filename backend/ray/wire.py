@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, PrelabelError
+from backend.reasons import Reason
 
 _KINDS: dict[str, type[PrelabelError]] = {
     kind.__name__: kind for kind in (Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed)
@@ -25,18 +26,21 @@ class Refusal:
     message: str
     retry_after_s: float = 0.0
     ask_another: bool = False
+    reason: Reason = "generation_failed"
+    """Of a GenerationFailed."""
 
     @classmethod
     def of(cls, error: PrelabelError, status: EngineStatus) -> Refusal:
         is_down = status.state in ("failed", "stopped") and isinstance(error, EngineDead)
         ask_another = is_down or isinstance(error, EngineBusy)
-        return cls(type(error).__name__, str(error), getattr(error, "retry_after_s", 0.0), ask_another)
+        reason: Reason = error.reason if isinstance(error, GenerationFailed) else "generation_failed"
+        return cls(type(error).__name__, str(error), getattr(error, "retry_after_s", 0.0), ask_another, reason)
 
     def error(self) -> PrelabelError:
         kind = _KINDS.get(self.kind, GenerationFailed)
         if issubclass(kind, EngineBusy):
             return kind(self.message, retry_after_s=self.retry_after_s)
-        return kind(self.message)
+        return GenerationFailed(self.message, self.reason) if kind is GenerationFailed else kind(self.message)
 
 
 Reply = Finished | Refusal

@@ -32,10 +32,12 @@ DeliveryMode = Literal["push", "reply"]
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """`state` is the engine's; `stage` and `progress` (0..1) are of loading."""
+    """`state` is the engine's; `stage` and `progress` (0..1) are of loading. `device` is where it works, as torch names
+    it; "" with no model."""
 
     name: str
     quantisation: str
+    device: str
     state: str
     stage: str
     progress: float
@@ -55,7 +57,7 @@ class SpeedView:
 
 @dataclass(frozen=True, slots=True)
 class CostView:
-    """`busy_s`: the GPU's own work (prefill and decode) since the model was loaded; `busy_yuan` is its price.
+    """`busy_s`: the device's own work (prefill and decode) since the model was loaded; `busy_yuan` is its price.
 
     `rest_yuan` and `bulk_yuan` (10,000 pictures) follow from the speed of the last minute. None: not known.
     """
@@ -69,12 +71,14 @@ class CostView:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """`num_dropped`: answers Label Studio can never take, since the start. `paused_until`: its token is refused."""
+    """`num_dropped`: answers Label Studio can never take, since the start. `paused_until`: its token is refused.
+    `last_reason` is what is known of `last_error`: one of `backend.reasons`, or ""."""
 
     mode: DeliveryMode
     url: str
     last_success_at: float | None
     last_error: str
+    last_reason: str
     last_error_at: float | None
     paused_until: float | None
     num_dropped: int
@@ -188,6 +192,7 @@ def _model(engine: EngineStatus) -> ModelView:
     return ModelView(
         name=engine.ready.model_name if engine.ready else "",
         quantisation=engine.ready.quantisation if engine.ready else "",
+        device=engine.ready.device if engine.ready else "",
         state=engine.state,
         stage=engine.stage,
         progress=min(1.0, max(0.0, engine.fraction)),
@@ -225,6 +230,7 @@ def _delivery(status: DeliveryStatus, base: str) -> DeliveryView:
         url=base,
         last_success_at=status.last_success_at,
         last_error=_told(status.last_error),
+        last_reason=status.last_reason,
         last_error_at=status.last_error_at,
         paused_until=status.paused_until,
         num_dropped=status.num_dropped,

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from backend.reasons import Reason
 from backend.store import accepting, answers, outbox, overview, pruning, work
 from backend.store.database import DEFAULTS, Database, Options
 from backend.store.opening import open_beside, open_database, open_in_memory
@@ -129,7 +130,7 @@ class Store:
         with self._database.write() as connection:
             return work.finish(connection, work_id, answer, score, needs_review, now, image_hash)
 
-    def fail(self, work_id: int, reason: str, message: str, now: float, *, image_hash: str = "") -> Work | None:
+    def fail(self, work_id: int, reason: Reason, message: str, now: float, *, image_hash: str = "") -> Work | None:
         """Mark the row FAILED. `image_hash` and what is returned are as for `finish`."""
         with self._database.write() as connection:
             return work.fail(connection, work_id, reason, message, now, image_hash)
@@ -232,13 +233,13 @@ class Store:
             outbox.delivered(connection, work_ids, now)
 
     def push_failed(
-        self, work_ids: Sequence[int], next_try_at: float, reason: str, now: float, *, sent: bool = True
+        self, work_ids: Sequence[int], next_try_at: float, reason: Reason, now: float, *, sent: bool = True
     ) -> None:
         """Try again at `next_try_at`, having looked. `sent=False`: nothing can have arrived, so a DONE row stays so."""
         with self._database.write() as connection:
             outbox.push_failed(connection, work_ids, next_try_at, reason, now, sent=sent)
 
-    def drop(self, work_ids: Sequence[int], reason: str, message: str, now: float) -> None:
+    def drop(self, work_ids: Sequence[int], reason: Reason, message: str, now: float) -> None:
         """They will never fit (the task is gone, the config changed): FAILED."""
         with self._database.write() as connection:
             outbox.drop(connection, work_ids, reason, message, now)

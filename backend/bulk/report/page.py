@@ -74,6 +74,8 @@ def _notes(tally: Tally, summary: Summary, words: ReportWords) -> list[str]:
     told += [shown_source(problem, _PROBLEM_CHARS) for problem in summary.problems[:_MAX_PROBLEMS]]
     if len(summary.problems) > _MAX_PROBLEMS:
         told.append(words("problems", num=number(len(summary.problems) - _MAX_PROBLEMS)))
+    if summary.problems:
+        told.append(words.remedy("folder_unreadable"))
     if tally.num_unreadable:
         told.append(words("unreadable", num=number(tally.num_unreadable)))
     return told
@@ -82,7 +84,7 @@ def _notes(tally: Tally, summary: Summary, words: ReportWords) -> list[str]:
 def _shares(tally: Tally, summary: Summary, words: ReportWords) -> list[tuple[str, int, str]]:
     """(kind, number, name) of what became of all pictures."""
     parts = [
-        ("good", tally.num_done - tally.num_review, words("ready_to_use")),
+        ("unflagged", tally.num_done - tally.num_review, words("unflagged")),
         ("doubt", tally.num_review, words("num_review")),
         ("bad", tally.num_failed, words("num_failed")),
     ]
@@ -105,9 +107,10 @@ def _reasons(tally: Tally, words: ReportWords) -> list[Bar]:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """Those of one reason; `files` are the first of them, with their messages."""
+    """Those of one reason, with what to do about it; `files` are the first of them, with their messages."""
 
     reason: str
+    remedy: str
     num: int
     files: Sequence[tuple[str, str]]
     is_open: bool
@@ -122,6 +125,7 @@ def _failures(tally: Tally, words: ReportWords) -> tuple[list[Failures], int]:
     failures = [
         Failures(
             shown_source(words.reason(reason) if reason else words("other_reasons"), _FAILURE_CHARS),
+            words.remedy(reason),
             found.num,
             _files(found, files_each),
             few,

@@ -26,11 +26,17 @@ TEXTS: dict[str, tuple[str, str]] = {
     "of_pictures": ("共 {num} 张图片", "of {num} pictures"),
     "skipped": ("其中此前已完成 {num} 张", "{num} of them in earlier runs"),
     "num_failed": ("失败", "Failed"),
-    "none_failed": ("全部成功", "every picture worked"),
+    "none_failed": ("每张图片都有结果", "every picture has an answer"),
     "num_review": ("需人工复核", "Needs review"),
     "of_done": ("占已标注的 {share}", "{share} of the annotated"),
     "share_of_all": ("占处理过的 {share}", "{share} of those tried"),
-    "ready_to_use": ("无需复核", "No review needed"),
+    "unflagged": ("未被标记复核", "Not flagged for review"),
+    "unflagged_note": (
+        "“未被标记”不等于“正确”：标记只看模型自己的把握和几条规则，找不出所有错误。要知道正确率，请抽查一部分，"
+        "未被标记的也要抽。",
+        "“Not flagged” does not mean “right”: the flag knows how sure the model is and a few rules, and does not find "
+        "every mistake. To know how many are right, check a sample by hand, some not flagged among them.",
+    ),
     "not_reached": ("未处理", "Not reached"),
     "cost": ("费用", "Cost"),
     "time": ("用时", "Time"),
@@ -61,15 +67,15 @@ TEXTS: dict[str, tuple[str, str]] = {
     "empty": ("没有标注结果", "No picture was annotated"),
     "score": ("整体置信度", "Overall confidence"),
     "score_note": (
-        "每张图片取各标签中最低的置信度",
-        "of each picture, the lowest of its labels",
+        "每张图片取各标签中最低的置信度；置信度是模型自己的把握，不是正确率",
+        "of each picture, the lowest of its labels; it says how sure the model is, not how often it is right",
     ),
     "reasons": ("复核原因", "Why review is needed"),
     "reasons_note": (
         "一张图片可有多个原因；占比按需复核的图片计算",
         "a picture may have several; shares are of the pictures for review",
     ),
-    "no_reasons": ("没有需要复核的图片", "No picture needs review"),
+    "no_reasons": ("没有图片被标记复核", "No picture is flagged for review"),
     "mean": ("平均 {share}", "mean {share}"),
     "no_confidence": ("没有置信度", "no confidence"),
     "num_labels": ("{num} 种标签", "{num} labels"),

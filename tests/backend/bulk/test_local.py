@@ -147,7 +147,7 @@ def test_an_address_of_a_private_network_is_refused_as_on_the_server() -> None:
     async def test(annotator: LocalAnnotator) -> None:
         outcome = await annotator.annotate(Item("x", Found("http://127.0.0.1:1/x.png", "x", is_file=False)))
         assert isinstance(outcome, FailedItem)
-        assert outcome.reason == "image_blocked"
+        assert outcome.reason == "image_private_address"
 
     _run(FakeEngine(ANSWER), test)
 

@@ -12,7 +12,7 @@ import backend.bulk.report
 from backend.bulk.report import write_report
 from backend.bulk.report.words import TEXTS
 from backend.pages.html import TEMPLATES
-from backend.pages.words import Language
+from backend.pages.words import Language, Words
 from tests.backend.bulk.report_rig import LANGUAGES, SCHEMA, SUMMARY, Seen, failure, jpeg, lines, record, report
 from tests.limits import examples
 
@@ -43,6 +43,39 @@ def test_a_run_is_said_in_figures(tmp_path: Path) -> None:
     )
     costs = ("6.0 张/分钟", "¥0.50", "每 1 万张约 ¥1,666.67", "另加载模型 2.0 秒")
     assert [said for said in (*counts, *costs) if said not in text] == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_failure_is_said_with_what_to_do_about_it(tmp_path: Path, language: Language) -> None:
+    problems = ("the folder /a cannot be read (Permission denied)",)
+    page = report(tmp_path, [], [failure("a", "image_private_address")], language=language, problems=problems)
+    text = Seen(page).text
+    assert "PRELABEL_ALLOWED_NETWORKS" in text
+    assert Words(language).remedy("image_private_address") in text
+    assert Words(language).remedy("folder_unreadable") in text
+
+
+@pytest.mark.parametrize(
+    ("language", "named", "noted", "promises"),
+    [
+        ("zh", "未被标记复核66.7%", "“未被标记”不等于“正确”", ("无需复核", "全部成功")),
+        (
+            "en",
+            "Not flagged for review66.7%",
+            "does not find every mistake",
+            ("No review needed", "every picture worked"),
+        ),
+    ],
+)
+def test_what_is_not_flagged_is_not_called_right(
+    tmp_path: Path, language: Language, named: str, noted: str, promises: tuple[str, ...]
+) -> None:
+    page = report(tmp_path, [record("a"), record("b", 0.3), record("c")], language=language)
+    text = Seen(page).text
+    assert named in text
+    assert noted in text
+    assert [promise for promise in promises if promise in text] == []
+    assert 'class="d-good"' not in page
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -91,11 +91,11 @@ class TestTokenStaysHome:
         assert "authorization" not in other_site.requests[0].headers
 
     def test_another_port_of_a_private_label_studio_is_refused(self, site: Site, other_site: Site) -> None:
-        assert refusal(other_site.url("/data/upload/3/a.png"), rules(site)).kind == "blocked"
+        assert refusal(other_site.url("/data/upload/3/a.png"), rules(site)).kind == "private_address"
         assert other_site.num_connections == 0
 
     def test_another_scheme_of_a_private_label_studio_is_refused(self, site: Site) -> None:
-        assert refusal(site.url("/a").replace("http:", "https:"), rules(site)).kind == "blocked"
+        assert refusal(site.url("/a").replace("http:", "https:"), rules(site)).kind == "private_address"
 
     @pytest.mark.parametrize("suffix", [".evil.com", "-evil.com"])
     def test_a_host_that_begins_like_label_studio_gets_no_token(self, site: Site, suffix: str) -> None:
@@ -119,7 +119,7 @@ class TestTokenStaysHome:
 
     def test_a_redirect_to_another_private_host_is_refused(self, site: Site, other_site: Site) -> None:
         site.routes["/data/upload/1/a"] = redirect(other_site.url("/b"))
-        assert refusal("/data/upload/1/a", rules(site)).kind == "blocked"
+        assert refusal("/data/upload/1/a", rules(site)).kind == "private_address"
         assert other_site.num_connections == 0
 
 

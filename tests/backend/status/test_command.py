@@ -56,6 +56,14 @@ def test_it_prints_the_model_the_queue_and_every_project(site: Site, printed: Pr
     assert [cell.strip() for cell in row.split("│")[1:-2]] == ["12", "29", "1,000", "970", "29", "0", "0", "1"]
 
 
+def test_a_reason_is_said_with_what_to_do_about_it(site: Site, printed: Printed) -> None:
+    work = queued(site.store, "13.1", [1])[0]
+    site.store.fail(work.id, "image_private_address", "10.0.0.9 is refused", NOW)
+    text = " ".join(printed(site.url).split())
+    assert "was not allowed: If pictures are meant to come from there, add its network" in text
+    assert "to PRELABEL_ALLOWED_NETWORKS and restart prelabel." in text
+
+
 def test_json_is_what_the_server_says(site: Site, printed: Printed) -> None:
     assert json.loads(printed(site.url, json_output=True)) == site.json()
 

@@ -12,12 +12,9 @@ from typing import Any, get_args
 import pytest
 
 from backend.delivery.loop import DeliveryStatus
-from backend.delivery.plan import DropReason
 from backend.engine.api import EngineState
-from backend.errors import ImageErrorKind
 from backend.pages.html import TEMPLATES
-from backend.pages.words import REASONS, STAGES, TEXTS, Language, Words
-from backend.predict.predict_one import REASONS as WORK_REASONS
+from backend.pages.words import STAGES, TEXTS, Language, Words
 from backend.status.page import render, render_live, security_headers
 from backend.status.view import DeliveryMode, StatusView, make_view
 from backend.store import Store
@@ -134,23 +131,19 @@ def test_the_policy_allows_only_our_own_script_and_style() -> None:
     assert headers["Referrer-Policy"] == "same-origin"
 
 
-@pytest.mark.parametrize("table", [TEXTS, REASONS, STAGES], ids=["texts", "reasons", "stages"])
+@pytest.mark.parametrize("table", [TEXTS, STAGES], ids=["texts", "stages"])
 def test_both_languages_have_every_text_with_the_same_blanks(table: dict[str, tuple[str, str]]) -> None:
     for key, (chinese, english) in table.items():
         blanks = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in (chinese, english)]
         assert blanks[0] == blanks[1], key
         assert chinese.strip(), key
         assert english.strip(), key
-        if key not in ("other_language", "yuan"):
+        if key not in ("other_language", "yuan", "full_stop"):
             assert HAN.search(chinese), key
             assert not HAN.search(english), key
 
 
-def test_every_reason_and_state_has_words() -> None:
-    known = (
-        {f"image_{kind}" for kind in get_args(ImageErrorKind)} | set(get_args(DropReason)) | set(WORK_REASONS.values())
-    )
-    assert known | {"crashed", "internal", "deadline", "model_changed"} <= set(REASONS)
+def test_every_state_has_words() -> None:
     assert {f"state.{state}" for state in get_args(EngineState)} <= set(TEXTS)
 
 
@@ -184,6 +177,42 @@ def test_a_refused_api_key_is_said_with_the_next_try() -> None:
     text = Seen(render_live(view, "en", sign=sign)).text
     assert "Pushed to Label Studio at http://ls" in text
     assert "next try in 1 min 30 s" in text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_reason_is_said_with_what_to_do_about_it(tmp_path: Path, language: Language) -> None:
+    with Store.open(tmp_path / "prelabel.db", NOW - 1000, QUICK) as store:
+        work = queued(store, "12.1", [1])[0]
+        store.fail(work.id, "image_private_address", "10.0.0.9 is refused", NOW)
+        view = make_view(
+            READY,
+            store.summary(),
+            {},
+            0.0,
+            DeliveryStatus(True, last_error="refused", last_error_at=NOW, last_reason="not_found"),
+            settings(label_studio_url="http://ls"),
+            NOW,
+        )
+    text = Seen(render_live(view, language, sign=sign)).text
+    for reason in ("image_private_address", "not_found"):
+        assert Words(language).reason(reason) in text
+        assert Words(language).remedy(reason) in text
+
+
+@pytest.mark.parametrize(
+    ("device", "chinese", "english"),
+    [
+        ("cuda:0", "GPU 计算时间", "GPU busy time"),
+        ("cpu", "CPU 计算时间", "CPU busy time"),
+        ("", "计算时间", "Computing time"),
+    ],
+)
+def test_the_busy_time_is_named_after_the_device(device: str, chinese: str, english: str) -> None:
+    assert (Words("zh").busy(device), Words("en").busy(device)) == (chinese, english)
+    assert READY.ready is not None
+    engine = replace(READY, ready=replace(READY.ready, device=device))
+    view = make_view(engine, [], {}, 0.0, DeliveryStatus(False), settings(), NOW)
+    assert f">{english}<" in render_live(view, "en", sign=sign)
 
 
 @pytest.mark.parametrize(
