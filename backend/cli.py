@@ -197,7 +197,10 @@ def demo(
 
 @app.command()
 def status(
-    url: Annotated[str, typer.Option(help="Where `prelabel serve` listens.")] = "http://127.0.0.1:9090",
+    url: Annotated[
+        str | None,
+        typer.Option(help="Where `prelabel serve` listens; default: as PRELABEL_PORT and PRELABEL_HOST say."),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print what /status.json says.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
     user: Annotated[
@@ -210,6 +213,7 @@ def status(
     """Say how a running backend is doing: the model, the queue, speed, cost, delivery, and every project."""
     from backend.commands.status import status as run
 
+    url = url or _settings({}).own_url
     raise typer.Exit(run(url, user=user, password=password, json_output=json_output, watch=watch))
 
 

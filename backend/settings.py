@@ -149,6 +149,14 @@ class Settings(BaseSettings):
         return Credentials(self.basic_auth_user, password) if password else None
 
     @property
+    def own_url(self) -> str:
+        """Where a program on this machine reaches what listens on `host` and `port`."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104 - every address, ours too
+        return (
+            f"http://[{host}]:{self.port}" if ":" in host and not host.startswith("[") else f"http://{host}:{self.port}"
+        )
+
+    @property
     def max_tasks(self) -> int:
         """Most tasks in one /predict. Label Studio's take about a KiB each, so both limits mean the same there."""
         return self.max_body_bytes // 1024

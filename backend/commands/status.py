@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -51,7 +52,7 @@ def shown(view: StatusView) -> RenderableType:
     """The view as rich draws it."""
     parts: list[RenderableType] = [_overview(view)]
     if view.projects:
-        parts.append(_projects(view))
+        parts += [part for project in view.projects for part in _project(project, view.now)]
         parts += [part for project in view.projects if project.failures for part in _failures(project)]
     else:
         parts.append(Text(f"{_words('empty_title')}. {_words('empty_text')}"))
@@ -62,8 +63,8 @@ def shown(view: StatusView) -> RenderableType:
 
 def _overview(view: StatusView) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in _lines(view):
         table.add_row(name, Text(one_line(value)))
     return table
@@ -100,28 +101,27 @@ def _lines(view: StatusView) -> Iterator[tuple[str, str]]:
         yield "Data file", _words("set_aside", path=view.set_aside)
 
 
-def _projects(view: StatusView) -> Table:
-    table = Table(title="Projects", title_justify="left")
-    table.add_column("project")
-    for name in ("done", "of", "waiting", "to deliver", "in Label Studio", "review", "failed", "last"):
-        table.add_column(name, justify="right")
-    for p in view.projects:
-        left = p.num_queued + p.num_running
-        counts = (
-            p.num_answered, p.num_answered + p.num_failed + left, left, p.num_done + p.num_returned, p.num_delivered,
-            p.num_needs_review, p.num_failed,
-        )  # fmt: skip
-        last = _words.age(max(p.last_accepted_at, p.last_finished_at or 0.0), view.now)
-        table.add_row(Text(_name(p)), *(number(count) for count in counts), last)
-    return table
+def _project(p: ProjectView, now: float) -> Iterator[RenderableType]:
+    """The title on a line of its own: it may be long, and nothing here is cut, however narrow the terminal."""
+    left = p.num_queued + p.num_running
+    last = _words.age(max(p.last_accepted_at, p.last_finished_at or 0.0), now)
+    counts = (
+        ("done", p.num_answered), ("waiting", left), ("failed", p.num_failed),
+        ("to deliver", p.num_done + p.num_returned), ("in Label Studio", p.num_delivered),
+        ("to review", p.num_needs_review),
+    )  # fmt: skip
+    yield Text()
+    yield Text(_name(p), "bold", overflow="fold")
+    shown = ", ".join(f"{number(count)} {name}" for name, count in counts)
+    yield Padding(Text(f"of {number(p.num_answered + p.num_failed + left)}: {shown}; last {last}"), (0, 0, 0, 2))
 
 
 def _failures(project: ProjectView) -> Iterator[RenderableType]:
     """What failed, and below it what to do about each reason, which needs the whole width."""
     table = Table(title=Text(f"Failed in {_name(project)}"), title_justify="left")
-    table.add_column("tasks", justify="right")
-    table.add_column("why")
-    table.add_column("for example")
+    table.add_column("tasks", justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    table.add_column("for example", overflow="fold")
     for reason, count in project.failures.items():
         example = next((task for task in project.failed_tasks if task.reason == reason), None)
         where = one_line(example.url or f"task {example.task_id}") if example else ""

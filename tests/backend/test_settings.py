@@ -151,3 +151,14 @@ def test_the_table_names_every_setting_with_its_meaning() -> None:
         assert f"| `{env_name(name)}` |" in table
         assert field.description
     assert len(table.splitlines()) == len(Settings.model_fields) + 2
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:9191"), ("0.0.0.0", "http://127.0.0.1:9191"), ("::", "http://[::1]:9191"),
+        ("::1", "http://[::1]:9191"), ("backend", "http://backend:9191"),
+    ],
+)  # fmt: skip
+def test_a_program_beside_it_finds_the_backend_where_it_listens(host: str, url: str) -> None:
+    assert load_settings({"host": host, "port": 9191, "allow_no_auth": True}).own_url == url

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from backend import cli
@@ -52,8 +53,9 @@ def test_it_prints_the_model_the_queue_and_every_project(site: Site, printed: Pr
         "The picture came too slowly", "https://labels.example/projects/12/data?task=301",
     ):  # fmt: skip
         assert line in text
-    row = next(line for line in text.splitlines() if line.startswith("│ 12"))
-    assert [cell.strip() for cell in row.split("│")[1:-2]] == ["12", "29", "1,000", "970", "29", "0", "0", "1"]
+    lines = [line.rstrip() for line in text.splitlines()]
+    counts = "29 done, 970 waiting, 1 failed, 29 to deliver, 0 in Label Studio, 0 to review"
+    assert lines[lines.index("12") + 1] == f"  of 1,000: {counts}; last 30 s ago"
 
 
 def test_a_reason_is_said_with_what_to_do_about_it(site: Site, printed: Printed) -> None:
@@ -81,6 +83,38 @@ def test_texts_from_outside_neither_style_nor_steer_the_terminal(site: Site, pri
     assert "[/bold]" in text
     assert "\x1b]" not in text
     assert "\x07" not in text
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "2026 秋冬女装商品图片预标注项目（含外套与配饰），第三批，供华东仓复核" * 2,
+        "Garments " * 20,
+        "x" * 170,
+    ],
+    ids=["Chinese", "English", "one word"],
+)
+@pytest.mark.parametrize("columns", ["80", "40"])
+def test_nothing_is_cut_in_a_narrow_terminal(
+    site: Site, printed: Printed, monkeypatch: pytest.MonkeyPatch, columns: str, title: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    site.titles = {PROJECT: title}
+    text = printed(site.url)
+    assert "…" not in text
+    assert max(cell_len(line) for line in text.splitlines()) <= int(columns)
+    joined = "".join(text.split())
+    assert "".join(title.split()) in joined
+    for words in ("970waiting", "29todeliver", "0inLabelStudio", "last30sago", "data?task=301"):
+        assert words in "".join(char for char in joined if char not in "│┃")
+
+
+def test_without_an_address_it_asks_where_serve_would_listen(site: Site) -> None:
+    port = site.url.rpartition(":")[2]
+    for host in ("127.0.0.1", "0.0.0.0"):
+        env = {"PRELABEL_PORT": port, "PRELABEL_HOST": host, "PRELABEL_ALLOW_NO_AUTH": "true"}
+        done = CliRunner().invoke(cli.app, ["status"], env=env)
+        assert (done.exit_code, "1,000" in done.output) == (0, True), done.output
 
 
 @pytest.mark.parametrize("json_output", [False, True], ids=["as text", "as JSON"])
