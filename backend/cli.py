@@ -135,15 +135,32 @@ def annotate(
 
 @app.command()
 def doctor(
-    model: Annotated[str, typer.Option(help="Hub id, folder or `garments`.")] = "Qwen/Qwen3-VL-30B-A3B-Instruct",
+    model: Model = None,
     vram_gib: VramGib = None,
-    image_tokens: Annotated[int, typer.Option(min=4, max=16384, help="Tokens a picture becomes.")] = 256,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    image_tokens: Annotated[int | None, typer.Option(min=4, max=16384, help="Tokens a picture becomes.")] = None,
+    label_studio: Annotated[
+        str | None, typer.Option(help="Address of Label Studio; default: LABEL_STUDIO_URL.")
+    ] = None,
+    api_key: Annotated[str | None, typer.Option(help="Its access token; default: LABEL_STUDIO_API_KEY.")] = None,
+    data_dir: DataDir = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print plan and checks as JSON.")] = False,
 ) -> None:
-    """Say whether a model fits this machine: memory by part, KV slots, and what is missing. Downloads nothing."""
+    """Say whether prelabel will work here, a line for each check: model, card, disk, port, Label Studio, API key.
+
+    Downloads and starts nothing; exit code 1 if a check fails.
+    """
+    settings = _settings(
+        {
+            "model": model,
+            "vram_gib": vram_gib,
+            "label_studio_url": label_studio,
+            "label_studio_api_key": api_key,
+            "data_dir": data_dir,
+        }
+    )
     from backend.commands.doctor import doctor as run
 
-    raise typer.Exit(run(model, vram_gib, image_tokens, json_output))
+    raise typer.Exit(run(settings, image_tokens=image_tokens, json_output=json_output))
 
 
 @app.command()

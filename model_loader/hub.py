@@ -79,6 +79,18 @@ def cached_config(repo: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
+def cached_bytes(repo: str) -> int:
+    """Bytes of `repo` in the local hub cache, an unfinished download's too. No network."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "blobs"
+    try:
+        return sum(blob.stat().st_size for blob in blobs.iterdir())
+    except OSError:
+        return 0
+
+
 def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
     """Call snapshot_download, its errors turned into ours. Subfolders (other formats of the weights) are left out."""
     from huggingface_hub import errors, snapshot_download

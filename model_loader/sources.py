@@ -102,17 +102,24 @@ def find_config(model: str) -> Mapping[str, Any]:
     return read_config(folder)
 
 
-def choose_model(requested: str, *, vram_gib: float | None = None, device: str | None = None) -> tuple[str, str]:
+def choose_model(
+    requested: str,
+    *,
+    vram_gib: float | None = None,
+    device: str | None = None,
+    look: Callable[[str | None], Card | None] | None = None,
+) -> tuple[str, str]:
     """Return the model to load and, for people, the reason. Anything but "auto" is taken as asked.
 
     "auto" takes Qwen3-VL-30B-A3B-Instruct when a CUDA card holds it by the memory plan (within `vram_gib`, if
-    given), else the built-in garments model. `device` names the card to judge, or "cpu".
+    given), else the built-in garments model. `device` names the card to judge, or "cpu"; `look` finds it, as
+    `find_card` does.
     """
     if requested != AUTO:
         return requested, "as asked"
     if device == "cpu":
         return GARMENTS, "the CPU was asked for, so the small built-in model is used"
-    card = find_card(device)
+    card = (look or find_card)(device)
     if card is None:
         return GARMENTS, "this machine has no CUDA card, so the small built-in model is used"
     room_gib = card.memory_gib if vram_gib is None else min(vram_gib, card.memory_gib)

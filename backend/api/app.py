@@ -36,6 +36,7 @@ from backend.predict.predictor import Images
 from backend.queue.results import TaskResult
 from backend.queue.service import DurableCore, Timing
 from backend.settings import Settings
+from backend.status.check import troubles
 from backend.status.gauges import Gauges
 from backend.store.state_file import prepare_data_dir
 
@@ -102,7 +103,10 @@ class Backend:
     def __init__(self, core: DurableCore, body_limits: BodyLimits) -> None:
         self.core = core
         self.parser = BodyParser(body_limits.parse_s)
-        self.status = StatusPages(core, changed=self._changed, titles=lambda: core.delivery.titles, clock=core.clock)
+        self.status = StatusPages(
+            core, changed=self._changed, titles=lambda: core.delivery.titles, clock=core.clock,
+            checks=lambda: core.watch.checks,
+        )  # fmt: skip
         self._gauges = Gauges(core.metrics.registry)
         self._reader = BodyReader(body_limits)
         self._num_predicts = 0
@@ -120,11 +124,16 @@ class Backend:
         return PlainTextResponse("ok\n")
 
     async def health(self, request: Request) -> Response:
-        """200 while the API can be asked, also while the model loads: else Label Studio calls us disconnected."""
+        """200 while the API can be asked, also while the model loads: else Label Studio calls us disconnected.
+
+        `problems` are the codes of checks that found something, as /status.json has them.
+        """
         status = self.core.engine.status
         up = status.state not in ("failed", "stopped")
         work = {"waiting": self.core.worker.num_waiting, "delivery": self.core.delivery_state}
-        content = {"status": "UP" if up else "DOWN", "model": self._model_state(), "work": work}
+        content: dict[str, Any] = {"status": "UP" if up else "DOWN", "model": self._model_state(), "work": work}
+        if found := troubles(self.core.watch.checks):
+            content["problems"] = [check.code for check in found]
         return StrictJSON(content, 200 if up else 503)
 
     async def metrics_text(self, request: Request) -> Response:

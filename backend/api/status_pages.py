@@ -25,6 +25,7 @@ from backend.engine.api import EngineStatus
 from backend.errors import StoreError
 from backend.pages.words import Language
 from backend.settings import Settings
+from backend.status.check import Check
 from backend.status.page import render, render_live, security_headers
 from backend.status.view import RATE_WINDOW_S, StatusView, make_view
 from backend.store.types import ProjectSummary, Work
@@ -74,7 +75,8 @@ class Source(Protocol):
 
 class StatusPages:
     """The handlers. `changed(action, project)` is called after a button changed the queue, so that the change takes
-    effect at once; `titles()` gives the projects' titles as far as they are known."""
+    effect at once; `titles()` gives the projects' titles as far as they are known, `checks()` what the last checks
+    found."""
 
     def __init__(
         self,
@@ -82,11 +84,13 @@ class StatusPages:
         *,
         changed: Callable[[Action, str], None] = lambda action, project: None,
         titles: Callable[[], Mapping[str, str]] = dict,
+        checks: Callable[[], Sequence[Check]] = tuple,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._source = source
         self._changed = changed
         self._titles = titles
+        self._checks = checks
         self._clock = clock
         self._guard = FormGuard()
         self._reader = BodyReader(BodyLimits(MAX_FORM_BYTES))
@@ -140,6 +144,7 @@ class StatusPages:
             now,
             set_aside=str(source.store.set_aside or ""),
             titles=self._titles(),
+            checks=self._checks(),
             max_projects=MAX_PROJECTS,
         )
 

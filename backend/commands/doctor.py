@@ -1,69 +1,144 @@
-"""`prelabel doctor`: does this model fit this card, and what does this machine have. Downloads nothing.
+"""`prelabel doctor`: will it work here: model, card, disk, port, Label Studio, API key. Downloads and starts nothing.
 
-Prints a table for people, or one JSON object with `--json`. The exit code says the verdict: 0 it fits (or no card was
-named and none was found), 1 it does not fit, 2 the model's numbers cannot be found or read.
+Prints the memory plan and a line for each check, with what to do about it, or one JSON object with `--json`. The exit
+code says the verdict: 0 nothing fails, 1 a check does, 2 the model's numbers cannot be found or read. Raises
+SettingsError, as `prelabel serve` would.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
-import shutil
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import httpx
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from backend.logs import one_line, redact
+from backend.pages.words import Words
+from backend.predict.build import image_policy
+from backend.settings import Settings
+from backend.status.check import Check, Verdict, doubtful, good
+from backend.status.label_studio_checks import label_studio_checks
+from backend.status.machine_checks import (
+    Disk,
+    card_check,
+    data_dir_check,
+    disk_checks,
+    disk_of,
+    driver_version,
+    memory_check,
+    memory_plan,
+    model_check,
+    model_folder,
+    port_check,
+)  # fmt: skip
 from model_loader.errors import ModelError
-from model_loader.geometry import DEFAULT_MODEL, geometry_from_config
-from model_loader.memory import GIB, SIXTEEN_BIT, MemoryPlan, Request, plan_memory
-from model_loader.sources import AUTO, Card, find_card, find_config
+from model_loader.geometry import DEFAULT_MODEL
+from model_loader.memory import GIB, SIXTEEN_BIT, MemoryPlan
+from model_loader.sources import AUTO, Card, choose_model, find_card
 
-EXIT_FITS, EXIT_TOO_LARGE, EXIT_UNKNOWN_MODEL = 0, 1, 2
+EXIT_GOOD, EXIT_FAILED, EXIT_UNKNOWN_MODEL = 0, 1, 2
 PACKAGES = ("torch", "transformers", "bitsandbytes")
+MARKS: dict[Verdict, tuple[str, str]] = {
+    "good": ("✓", "green"), "unused": ("–", "dim"), "doubtful": ("!", "yellow"), "bad": ("✗", "bold red"),
+}  # fmt: skip
+_ASK_S = 2.0
+_words = Words("en")
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What this machine has. `versions` maps a package to its version, or to "" if it is not installed."""
+    """What this machine has. `driver` is NVIDIA's version, "" for none; `downloads` and `copies` may be one disk."""
 
     card: Card | None
-    versions: dict[str, str]
-    disk_free_bytes: int
-    disk_folder: Path
+    driver: str
+    downloads: Disk
+    copies: Disk
 
 
-def doctor(model: str = AUTO, vram_gib: float | None = None, image_tokens: int = 256, json_output: bool = False) -> int:
-    """Print the memory plan of `model` on a card of `vram_gib` GiB and return the exit code."""
-    model = DEFAULT_MODEL if model == AUTO else model
-    machine = inspect_machine()
-    if vram_gib is None and machine.card is not None:
-        vram_gib = machine.card.memory_gib
+def inspect_machine(settings: Settings) -> Machine:
+    """Look at the card, the driver, and the disks the model would go to."""
+    card = None if settings.device == "cpu" else find_card(settings.device if ":" in settings.device else None)
+    return Machine(card, driver_version(), disk_of(model_folder()), disk_of(settings.quantised_folder))
+
+
+def doctor(
+    settings: Settings,
+    *,
+    image_tokens: int | None = None,
+    json_output: bool = False,
+    machine: Callable[[Settings], Machine] = inspect_machine,
+) -> int:
+    """Print the plan and the checks of what `settings` say, and return the exit code."""
+    image_policy(settings)  # its own refusals
+    found = machine(settings)
+    vram_gib = settings.vram_gib or (found.card.memory_gib if found.card else None)
+    model = DEFAULT_MODEL if settings.model == AUTO else settings.model
+    plan, error = None, ""
     try:
-        geometry = geometry_from_config(find_config(model))
-    except ModelError as error:
-        _print_error(str(error), json_output=json_output)
-        return EXIT_UNKNOWN_MODEL
-    plan = plan_memory(geometry, vram_gib=vram_gib, request=Request(image_tokens=image_tokens))
+        plan = memory_plan(model, vram_gib, image_tokens or settings.image_tokens)
+    except ModelError as refused:
+        error = one_line(redact(str(refused)))
+    checks = _checks(settings, found, plan)
+    if plan is None and checks[0].verdict != "bad":
+        checks.insert(1, doubtful("memory", "model_no_numbers", model=model))
     if json_output:
-        print(json.dumps(report(model, plan), indent=2))
+        print(json.dumps(report(model, plan, checks, error), indent=2, ensure_ascii=False))
     else:
-        _print_tables(model, plan, machine)
-    return EXIT_TOO_LARGE if plan.fits is False else EXIT_FITS
+        _print(model, plan, checks)
+    if plan is None:
+        return EXIT_UNKNOWN_MODEL
+    return EXIT_FAILED if any(check.verdict == "bad" for check in checks) else EXIT_GOOD
 
 
-def report(model: str, plan: MemoryPlan) -> dict[str, Any]:
-    """The plan as one JSON-able object: GiB rounded to 1/100, parameters in billions as well as exact."""
+def _checks(settings: Settings, machine: Machine, plan: MemoryPlan | None) -> list[Check]:
+    chosen = _chosen(settings, machine)
+    checks = [good("model", "model_chosen", model=chosen[0], reason=chosen[1])] if chosen else [model_check(settings)]
+    if plan is not None:
+        checks.append(card_check(settings, machine.card, machine.driver))
+        model = chosen[0] if chosen else settings.model
+        checks.append(memory_check(plan))
+        checks += disk_checks(settings, model, plan, machine.downloads, machine.copies)
+    checks.append(data_dir_check(settings.data_dir))
+    checks.append(port_check(settings.host, settings.port, _is_prelabel(settings)))
+    return [*checks, *label_studio_checks(settings)]
+
+
+def _chosen(settings: Settings, machine: Machine) -> tuple[str, str] | None:
+    """What `auto` takes, and why; None for any other model."""
+    if settings.model != AUTO:
+        return None
+    device = "cpu" if settings.device == "cpu" else None
+    return choose_model(AUTO, vram_gib=settings.vram_gib, device=device, look=lambda _: machine.card)
+
+
+def _is_prelabel(settings: Settings) -> bool:
+    """Whether one listens where `settings` say already."""
+    if settings.port == 0:
+        return False
+    try:
+        return httpx.get(f"{settings.own_url}/livez", timeout=_ASK_S, trust_env=False).text == "ok\n"
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
+
+
+def report(model: str, plan: MemoryPlan | None, checks: Sequence[Check], error: str = "") -> dict[str, Any]:
+    """The plan and the checks as one JSON-able object: GiB rounded to 1/100, parameters in billions and exact."""
+    said = {"checks": [{**asdict(check), "text": _text(check)} for check in checks]}
+    if plan is None:
+        return {"model": model, "fits": None, "error": error, **said}
     parts = {part.name: part for part in plan.parts}
     return {
         "model": model,
         "fits": plan.fits,
         "num_params": plan.num_params,
-        "params_billion": round(plan.num_params / 1e9, 2),
-        "experts_params_billion": round(parts["experts"].num_params / 1e9, 2),
+        "params_billion": _billion(plan.num_params),
+        "experts_params_billion": _billion(parts["experts"].num_params),
         "gib": {name: _gib(part.size_bytes) for name, part in parts.items()},
         "weights_gib": _gib(plan.weights_bytes),
         "workspace_gib": _gib(plan.workspace_bytes),
@@ -75,87 +150,70 @@ def report(model: str, plan: MemoryPlan) -> dict[str, Any]:
         "free_for_kv_gib": None if plan.free_bytes is None else _gib(plan.free_bytes),
         "num_slots": plan.num_slots,
         "naive_load_in_4bit_gib": _gib(plan.naive_bytes),
-        "sixteen_bit_gib": _gib(_download_bytes(plan)),
+        "sixteen_bit_gib": _gib(round(plan.num_params * SIXTEEN_BIT)),
+        **said,
     }
 
 
-def inspect_machine() -> Machine:
-    """Look at the card, the installed versions, and the disk the download would go to."""
-    folder = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    return Machine(
-        card=find_card(),
-        versions={name: _version(name) for name in PACKAGES},
-        disk_free_bytes=shutil.disk_usage(existing).free,
-        disk_folder=folder,
-    )
+def _print(model: str, plan: MemoryPlan | None, checks: Sequence[Check]) -> None:
+    console = Console(highlight=False)
+    if plan is not None:
+        console.print(_plan_table(model, plan))
+    table = Table.grid(padding=(0, 1))
+    for check in checks:
+        mark, style = MARKS[check.verdict]
+        table.add_row(Text(mark, style), Text(_words.check_name(check.name), "bold"), Text(_text(check)))
+    console.print(table)
+    console.print(", ".join(f"{name} {_version(name)}" for name in PACKAGES), style="dim")
+
+
+def _text(check: Check) -> str:
+    return one_line(redact(_words.check(check.code, check.values)))
 
 
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-def _print_tables(model: str, plan: MemoryPlan, machine: Machine) -> None:
-    console = Console()
-    console.print(_plan_table(model, plan))
-    console.print(_verdict(plan))
-    console.print(_machine_table(plan, machine))
+        return "(not installed)"
 
 
 def _plan_table(model: str, plan: MemoryPlan) -> Table:
-    table = Table(title=f"{model}: {plan.num_params / 1e9:.2f} B parameters", title_justify="left")
+    title = Text(f"{model}: {count(plan.num_params)} parameters")
+    table = Table(title=title, title_justify="left")
     table.add_column("part")
     table.add_column("parameters", justify="right")
     table.add_column("GiB", justify="right")
     table.add_column("how")
     for part in plan.parts:
-        count = f"{part.num_params / 1e9:.3f} B" if part.num_params else ""
-        table.add_row(part.name.replace("_", " "), count, f"{part.size_bytes / GIB:.2f}", part.note)
+        table.add_row(
+            part.name.replace("_", " "),
+            count(part.num_params) if part.num_params else "",
+            _size(part.size_bytes),
+            part.note,
+        )
     table.add_section()
     slot = f"one request: {plan.request.tokens} tokens, {plan.request.image_tokens} of them the picture"
-    table.add_row("KV cache slot", "", f"{plan.kv_slot_bytes / GIB:.2f}", slot)
-    table.add_row("least needed", "", f"{plan.needed_bytes / GIB:.2f}", "weights, workspace and one slot")
-    table.add_row("naive load_in_4bit", "", f"{plan.naive_bytes / GIB:.2f}", "transformers alone: experts stay 16 bit")
+    table.add_row("KV cache slot", "", _size(plan.kv_slot_bytes), slot)
+    table.add_row("least needed", "", _size(plan.needed_bytes), "weights, workspace and one slot")
+    table.add_row("naive load_in_4bit", "", _size(plan.naive_bytes), "transformers alone: experts stay 16 bit")
     return table
 
 
-def _verdict(plan: MemoryPlan) -> str:
-    if plan.vram_bytes is None:
-        return "No card found; name one with --vram-gib."
-    card = f"{plan.vram_bytes / GIB:.1f} GiB"
-    if plan.fits:
-        free = (plan.free_bytes or 0) / GIB
-        return f"[bold]Fits[/bold] {card}: {free:.2f} GiB left for the KV cache = {plan.num_slots} requests at a time."
-    return f"[bold]Does not fit[/bold] {card}: at least {plan.needed_bytes / GIB:.1f} GiB are needed."
+def count(num: int) -> str:
+    """In billions, millions or thousands: "31.07 billion", "1.30 million"."""
+    for unit, size in (("billion", 10**9), ("million", 10**6), ("thousand", 10**3)):
+        if num >= size:
+            return f"{num / size:.2f} {unit}"
+    return str(num)
 
 
-def _machine_table(plan: MemoryPlan, machine: Machine) -> Table:
-    table = Table(title="This machine", title_justify="left", show_header=False)
-    card = machine.card
-    table.add_row("CUDA card", f"{card.name}, {card.memory_gib:.1f} GiB" if card else "none")
-    for name, version in machine.versions.items():
-        table.add_row(name, version or "not installed")
-    needed, free = _download_bytes(plan), machine.disk_free_bytes
-    room = (
-        f"{free / GIB:.0f} GiB free; a first download needs about {needed / GIB:.0f} GiB, "
-        f"and the 4-bit copy in the data folder {plan.weights_bytes / GIB:.0f} GiB more"
-    )
-    table.add_row(f"disk at {machine.disk_folder}", room + ("" if free > needed else ": too little"))
-    return table
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / GIB:.2f}" if size_bytes >= 0.005 * GIB or not size_bytes else "<0.01"
 
 
-def _print_error(message: str, *, json_output: bool) -> None:
-    if json_output:
-        print(json.dumps({"fits": None, "error": message}))
-    else:
-        Console(stderr=True).print(message, markup=False)
-
-
-def _download_bytes(plan: MemoryPlan) -> int:
-    return round(plan.num_params * SIXTEEN_BIT)
+def _billion(num: int) -> float:
+    return round(num / 1e9, 2 if num >= 10**7 else 6)
 
 
 def _gib(size_bytes: int) -> float:

@@ -23,9 +23,12 @@ from backend.api.app import GRACE_SHARE, Backend, create_app
 from backend.engine.api import Engine
 from backend.errors import PrelabelError, SettingsError
 from backend.logs import configure_logging, redact
+from backend.pages.words import Words
 from backend.predict.build import build_engine, build_images
 from backend.predict.predictor import Images
 from backend.settings import Settings
+from backend.status.machine_checks import listen
+from backend.status.serve_checks import refuse_hopeless
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ def serve(
     """Run until told to stop; return the exit code."""
     configure_logging(settings.log_level)
     log.info("settings: %r", settings)
+    refuse_hopeless(settings)
     return asyncio.run(_serve(settings, make_engine(settings), make_images))
 
 
@@ -149,22 +153,10 @@ async def _announce(engine: Engine, address: str) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     """Open the socket ourselves, to know the port before the first line and to refuse in one clear line."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(512)
-        except OSError:
-            listener.close()
-            raise
+        listener = listen(host, port)
     except OSError as error:
-        raise SettingsError(
-            f"Cannot listen on {host}:{port} ({error.strerror}). "
-            "Choose another PRELABEL_PORT, or stop the program that uses this one."
-        ) from None
+        values = {"address": f"{host}:{port}", "reason": error.strerror or str(error)}
+        raise SettingsError(Words("en").check("port_taken", values)) from None
     listener.setblocking(False)
     return listener
 

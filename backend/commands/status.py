@@ -50,7 +50,7 @@ def status(
 
 def shown(view: StatusView) -> RenderableType:
     """The view as rich draws it."""
-    parts: list[RenderableType] = [_overview(view)]
+    parts: list[RenderableType] = [*_problems(view), _overview(view)]
     if view.projects:
         parts += [part for project in view.projects for part in _project(project, view.now)]
         parts += [part for project in view.projects if project.failures for part in _failures(project)]
@@ -99,6 +99,12 @@ def _lines(view: StatusView) -> Iterator[tuple[str, str]]:
             yield "", remedy
     if view.set_aside:
         yield "Data file", _words("set_aside", path=view.set_aside)
+
+
+def _problems(view: StatusView) -> Iterator[Text]:
+    for problem in view.problems:
+        text = one_line(f"{_words.check_name(problem.name)}: {_words.check(problem.code, problem.values)}")
+        yield Text(f"✗ {text}" if problem.verdict == "bad" else f"! {text}", "red" if problem.verdict == "bad" else "")
 
 
 def _project(p: ProjectView, now: float) -> Iterator[RenderableType]:

@@ -53,7 +53,8 @@ class DeliveryStatus:
 
 
 class Delivery:
-    """Use it from one event loop. `connect` is None where no API key is set; it may raise PrelabelError."""
+    """Use it from one event loop. `connect` is None where no API key is set; it may raise PrelabelError. `refused` is
+    called when Label Studio has refused the token, each time it does."""
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class Delivery:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
+        refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._connect = connect
@@ -73,6 +75,7 @@ class Delivery:
         self._clock = clock
         self._monotonic = monotonic
         self._jitter = jitter
+        self._refused = refused
         self._client: PredictionsClient | None = None
         self._lanes: dict[str, Lane] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -275,6 +278,7 @@ class Delivery:
         if self.status.paused_until is None:
             log.warning("delivery pauses; the predictions are kept until Label Studio accepts the token")
         self.status = replace(self.status, paused_until=self._clock() + self._limits.probe_s)
+        self._refused()
 
     def _say(self, error: str, reason: Reason | Literal[""]) -> None:
         line = one_line(redact(" ".join(error.split())))[:MAX_ERROR_CHARS]

@@ -8,7 +8,6 @@ The SDK is imported by the first client: it brings pandas and more, two seconds 
 
 from __future__ import annotations
 
-import ipaddress
 import mimetypes
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
+from backend.label_studio.address import is_on_this_machine
 from backend.label_studio.errors import explain, not_label_studio, unreachable
 from backend.label_studio.tls import tls_context
 from backend.settings import Credentials
@@ -75,7 +75,7 @@ class LabelStudioClient:
     def __init__(self, url: str, api_key: str, *, extra_ca_file: Path | None = None) -> None:
         self.url = url.rstrip("/")
         # a proxy of the environment cannot reach this machine, and must not see its token
-        trust_env = not _is_on_this_machine(self.url)
+        trust_env = not is_on_this_machine(self.url)
         context = tls_context(extra_ca_file)
         self._http = httpx.Client(timeout=CALL_S, follow_redirects=False, trust_env=trust_env, verify=context)
         from label_studio_sdk.client import LabelStudio
@@ -257,14 +257,6 @@ class LabelStudioClient:
             raise unreachable(self.url, error) from None
         except (ValueError, TypeError):  # not JSON, or JSON of another program
             raise not_label_studio(self.url) from None
-
-
-def _is_on_this_machine(url: str) -> bool:
-    host = httpx.URL(url).host if url.startswith("http") else ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _member(value: Any, name: str) -> Any:

@@ -6,9 +6,11 @@ raises.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from backend import reasons
+from backend.pages.check_words import CHECKS, NAMES
 
 Language = Literal["zh", "en"]
 
@@ -19,6 +21,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "暂时连不上 prelabel，下面是最后一次收到的数据；连上后会自动更新。",
         "prelabel does not answer. What you see is the last it said; it goes on by itself.",
     ),
+    "problems": ("需要处理", "Needs attention"),
     "model": ("模型", "Model"),
     "no_model_name": ("尚未加载", "Not loaded yet"),
     "state.loading": ("加载中", "Loading"),
@@ -160,6 +163,19 @@ class Words:
     def busy(self, device: str) -> str:
         """What the engine's own time is called: `device` is where it works, "" if nobody knows yet."""
         return self("busy_gpu" if device.startswith("cuda") else "busy_cpu" if device.startswith("cpu") else "busy")
+
+    def check_name(self, name: str) -> str:
+        return NAMES[name][self._column] if name in NAMES else name
+
+    def check(self, code: str, values: Mapping[str, str]) -> str:
+        """What a check says. A code nobody gave words to, or whose values are others, is shown as it is."""
+        if code not in CHECKS:
+            return code
+        text = CHECKS[code][self._column]
+        try:
+            return text.format_map(values)
+        except (KeyError, ValueError, IndexError):  # of a backend of another version
+            return text
 
     def stage(self, stage: str) -> str:
         return STAGES[stage][self._column] if stage in STAGES else stage

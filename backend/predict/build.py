@@ -40,15 +40,16 @@ def build_engine(settings: Settings) -> Engine:
 
 def build_images(settings: Settings) -> ImageFetcher:
     """The real fetcher. Raises SettingsError for a contradictory policy."""
-    return ImageFetcher(
-        ImagePolicy(
-            label_studio_url=settings.label_studio_url,
-            api_key=settings.label_studio_api_key.get_secret_value(),
-            local_files_root=settings.local_files_root,
-            allowed_networks=settings.allowed_networks,
-            extra_ca_file=settings.extra_ca_file,
-            limits=Limits(
-                picture_max_pixels=max(Limits().picture_max_pixels, settings.image_tokens * PIXELS_PER_TOKEN)
-            ),
-        )
+    return ImageFetcher(image_policy(settings))
+
+
+def image_policy(settings: Settings) -> ImagePolicy:
+    """Where pictures may come from, with which key. Raises SettingsError for a contradictory policy."""
+    return ImagePolicy(
+        label_studio_url=settings.label_studio_url,
+        api_key=settings.label_studio_api_key.get_secret_value(),
+        local_files_root=settings.local_files_root,
+        allowed_networks=settings.allowed_networks,
+        extra_ca_file=settings.extra_ca_file,
+        limits=Limits(picture_max_pixels=max(Limits().picture_max_pixels, settings.image_tokens * PIXELS_PER_TOKEN)),
     )

@@ -37,6 +37,8 @@ from backend.queue.requests import Requests
 from backend.queue.results import TaskResult
 from backend.queue.task_queue import TaskQueue
 from backend.settings import Settings
+from backend.status.serve_checks import running_checks
+from backend.status.watch import Watch, WatchPace
 from backend.store import Store
 from backend.store.serving import open_store
 from backend.store.state_file import StateFile
@@ -51,11 +53,12 @@ STOP_S = 14.0
 @dataclass(frozen=True, slots=True)
 class Timing:
     """What time it is (`clock`: seconds since the epoch), how long a label config may be checked, and the pace of the
-    delivery. Tests have their own."""
+    delivery and of the checks. Tests have their own."""
 
     clock: Callable[[], float] = time.time
     config_check_s: float = CHECK_S
     delivery: DeliveryLimits = field(default_factory=DeliveryLimits)
+    watch: WatchPace = field(default_factory=WatchPace)
 
 
 class Core:
@@ -155,6 +158,7 @@ class DurableCore(Core):
         def connect() -> PredictionsClient:
             return PredictionsClient(url, key, extra_ca_file=settings.extra_ca_file)
 
+        self.watch = Watch(lambda: running_checks(settings, engine.status), self.timing.watch)
         self._disk = self._queue(
             self.store,
             lasts=True,
@@ -167,6 +171,7 @@ class DurableCore(Core):
             self._disk.recipes.prediction,
             limits=self.timing.delivery,
             clock=self.clock,
+            refused=self.watch.wake,
         )
         self.worker = self._disk.worker
         self._requests = Requests(
@@ -186,9 +191,11 @@ class DurableCore(Core):
         await super().start()
         await self.delivery.start()
         self._disk.start()
+        self.watch.start()
 
     async def _stop(self, limit_s: float) -> None:
         """Queue again what is not computed by then, and keep what Label Studio has not been told yet."""
+        self.watch.stop()
         stops = _ended("work on the disk", self._disk.stop(limit_s * 0.7)), super()._stop(limit_s * 0.7)
         await asyncio.gather(*stops)
         await _ended("delivery", self.delivery.stop(limit_s * 0.3))

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from backend.logs import one_line, redact
+from backend.status.check import Check, troubles
 from backend.store.types import ProjectSummary, Work, WorkState
 
 if TYPE_CHECKING:  # `prelabel status` need not wait for what they bring
@@ -131,7 +132,7 @@ class TotalsView:
 @dataclass(frozen=True, slots=True)
 class StatusView:
     """`set_aside` is the damaged store that was moved away at the start, "" if there was none. `projects`: the one
-    asked for last first; `num_more_projects` were left out."""
+    asked for last first; `num_more_projects` were left out. `problems`: the checks that found something."""
 
     now: float
     model: ModelView
@@ -142,6 +143,7 @@ class StatusView:
     set_aside: str
     projects: tuple[ProjectView, ...]
     num_more_projects: int
+    problems: tuple[Check, ...] = ()
 
 
 def make_view(
@@ -155,6 +157,7 @@ def make_view(
     *,
     set_aside: str = "",
     titles: Mapping[str, str] | None = None,
+    checks: Sequence[Check] = (),
     max_projects: int | None = None,
 ) -> StatusView:
     """`failures` and `titles` are by project, as `summaries` name it; `rate` is rows a second over RATE_WINDOW_S.
@@ -176,6 +179,7 @@ def make_view(
             _project(s, failures.get(s.project, ()), (titles or {}).get(s.project, ""), base) for s in shown
         ),
         num_more_projects=len(summaries) - len(shown),
+        problems=tuple(_problem(check) for check in troubles(checks)),
     )
 
 
@@ -277,6 +281,10 @@ def _project(summary: ProjectSummary, failed: Sequence[Work], title: str, base: 
         last_finished_at=summary.last_finished_at,
         last_delivered_at=summary.last_delivered_at,
     )
+
+
+def _problem(check: Check) -> Check:
+    return replace(check, values={name: _told(value) for name, value in check.values.items()})
 
 
 def _failed(work: Work, url: str) -> FailedTask:

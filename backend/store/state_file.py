@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import SettingsError
+from backend.pages.words import Words
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,5 @@ def prepare_data_dir(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"1")
     except OSError as error:
-        raise SettingsError(
-            f"PRELABEL_DATA_DIR={folder} cannot be written ({error.strerror}). "
-            "Choose another folder, or give this one to the user prelabel runs as."
-        ) from None
+        values = {"folder": str(folder), "reason": error.strerror or str(error)}
+        raise SettingsError(Words("en").check("data_dir_unwritable", values)) from None

@@ -1,6 +1,7 @@
 """A Label Studio over real HTTP that knows the calls of `label_studio.client`, one user and any number of projects.
 
-`refusals` maps (method, path prefix) to the (status, body) to answer instead; `calls` lists what was asked.
+`refusals` maps (method, path prefix) to the (status, body) to answer instead, `redirects` a path to
+where it leads; `calls` lists what was asked.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class FakeLabelStudio:
         self.model_version = "m-1"
         self.calls: list[tuple[str, str]] = []
         self.refusals: dict[tuple[str, str], tuple[int, Any]] = {}
+        self.redirects: dict[str, str] = {}
 
     def add_project(self, title: str, label_config: str) -> int:
         number = len(self.projects) + 1
@@ -57,6 +59,8 @@ class FakeLabelStudio:
         for (wanted, prefix), refusal in self.refusals.items():
             if method == wanted and path.startswith(prefix):
                 return refusal
+        if path == "/api/version":
+            return 200, {"release": "1.23.2"}
         if path == "/api/token/refresh":
             good = body["refresh"] == PERSONAL_KEY
             return (200, {"access": ACCESS_KEY}) if good else (401, {"detail": "Token is invalid"})
@@ -111,7 +115,10 @@ def fake_label_studio(context: ssl.SSLContext | None = None) -> Iterator[FakeLab
             body = json.loads(self.rfile.read(length)) if length else None
             status, answer = fake.answer(self.command, self.path, self.headers.get("Authorization", ""), body)
             raw = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
-            self.send_response(status)
+            location = fake.redirects.get(urlsplit(self.path).path.rstrip("/"))
+            self.send_response(302 if location else status)
+            if location:
+                self.send_header("Location", location)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(0 if status == 204 else len(raw)))
             self.end_headers()

@@ -20,6 +20,7 @@ from backend.api.bodies import BodyLimits
 from backend.delivery.pace import DeliveryLimits
 from backend.queue.service import Timing
 from backend.settings import Settings, load_settings
+from backend.status.watch import WatchPace
 from tests.backend.steered import SteeredTime
 from tests.fakes import FakeEngine, FakeImages
 from tests.limits import TEST_S, WAIT_S, until
@@ -122,16 +123,19 @@ def serving(
     body_limits: BodyLimits | None = None,
     images: Any = None,
     delivery: DeliveryLimits | None = None,
+    watch: WatchPace | None = None,
     **settings: Any,
 ) -> Iterator[Server]:
-    """`prelabel serve` in a thread. A request's deadline is so far away that it strikes only in `post_late`."""
+    """`prelabel serve` in a thread. A request's deadline is so far away that it strikes only in `post_late`, and no
+    check is made without `watch`."""
     before = set(multiprocessing.active_children())
     engine = engine or FakeEngine(ANSWER)
     images = images or FakeImages()
     steered = SteeredTime()
     chosen = load_settings({"data_dir": data_dir, **settings}).model_copy(update={"predict_deadline_s": TEST_S})
     body_limits = body_limits or BodyLimits(chosen.max_body_bytes, read_s=NEVER_S, slot_wait_s=NEVER_S, parse_s=NEVER_S)
-    app = create_app(chosen, engine, images, body_limits, Timing(steered.wall, WAIT_S, delivery or DeliveryLimits()))
+    timing = Timing(steered.wall, WAIT_S, delivery or DeliveryLimits(), watch or WatchPace(first_s=NEVER_S))
+    app = create_app(chosen, engine, images, body_limits, timing)
     config = uvicorn.Config(
         app, http="h11", ws="none", log_config=None, access_log=False, lifespan="on",
         timeout_keep_alive=NEVER_S, timeout_graceful_shutdown=30,

@@ -1,25 +1,56 @@
-"""`prelabel doctor`: the plan for people and for scripts, from files of the package alone."""
+"""`prelabel doctor`: the plan and the checks for people and for scripts, from files of the package alone."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from backend.commands import doctor as command
-from backend.commands.doctor import doctor
+from backend import cli
+from backend.commands.doctor import Machine, count, doctor
+from backend.errors import SettingsError
+from backend.settings import Settings, load_settings
+from backend.status.machine_checks import Disk
 from model_loader.geometry import DEFAULT_MODEL
+from model_loader.memory import GIB
 from model_loader.sources import Card
+from tests.backend.fake_label_studio import LEGACY_KEY, fake_label_studio
 
 
-@pytest.fixture(autouse=True)
-def _no_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "find_card", lambda: None)
+def machine(card: Card | None = None, free_gib: float = 500) -> Callable[[Settings], Machine]:
+    disk = Disk(Path("/disk"), 1, int(free_gib * GIB))
+    return lambda settings: Machine(card, "570.1" if card else "", disk, disk)
 
 
-def test_json_says_that_the_30b_fits_24_gib(capsys: pytest.CaptureFixture[str]) -> None:
-    assert doctor(DEFAULT_MODEL, 24.0, 256, True) == 0
-    said = json.loads(capsys.readouterr().out)
+class Doctor:
+    """Runs it on a machine of its own, at a free port, and keeps what it printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], data_dir: Path) -> None:
+        self._capsys = capsys
+        self._data_dir = data_dir
+
+    def text(self, code: int, model: str = DEFAULT_MODEL, vram_gib: float | None = 24.0, **given: Any) -> str:
+        options = {name: given.pop(name) for name in ("machine", "image_tokens", "json_output") if name in given}
+        settings = load_settings({"model": model, "vram_gib": vram_gib, "data_dir": self._data_dir, "port": 0, **given})
+        assert doctor(settings, **{"machine": machine(), **options}) == code
+        return self._capsys.readouterr().out
+
+    def json(self, code: int, *args: Any, **given: Any) -> Any:
+        return json.loads(self.text(code, *args, json_output=True, **given))
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Doctor:
+    monkeypatch.setenv("COLUMNS", "200")
+    return Doctor(capsys, tmp_path)
+
+
+def test_json_says_that_the_30b_fits_24_gib(run: Doctor) -> None:
+    said = run.json(0)
     assert said["fits"] is True
     assert (said["params_billion"], said["experts_params_billion"]) == (31.07, 28.99)
     assert said["weights_gib"] == pytest.approx(17.85, abs=0.01)
@@ -29,36 +60,81 @@ def test_json_says_that_the_30b_fits_24_gib(capsys: pytest.CaptureFixture[str]) 
     assert set(said["gib"]) >= {"experts", "attention", "vision", "embeddings_and_head", "router_and_norms"}
 
 
-def test_card_that_is_too_small_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert doctor(DEFAULT_MODEL, 16.0, 256, True) == 1
-    assert json.loads(capsys.readouterr().out)["fits"] is False
+def test_card_that_is_too_small_is_exit_code_1(run: Doctor) -> None:
+    assert run.json(1, vram_gib=16.0)["fits"] is False
 
 
-def test_more_image_tokens_leave_room_for_fewer(capsys: pytest.CaptureFixture[str]) -> None:
-    slots = []
-    for image_tokens in (256, 1024):
-        doctor(DEFAULT_MODEL, 24.0, image_tokens, True)
-        slots.append(json.loads(capsys.readouterr().out)["num_slots"])
+def test_more_image_tokens_leave_room_for_fewer(run: Doctor) -> None:
+    slots = [run.json(0, image_tokens=image_tokens)["num_slots"] for image_tokens in (256, 1024)]
     assert slots[0] > slots[1] > 0
 
 
-@pytest.mark.parametrize("json_output", [True, False], ids=["json", "text"])
-def test_unknown_model_is_exit_code_2(capsys: pytest.CaptureFixture[str], json_output: bool) -> None:
-    assert doctor("no/such-model", 24.0, 256, json_output) == 2
-    said = capsys.readouterr()
-    assert "no/such-model" in said.out + said.err
+@pytest.mark.parametrize("model", ["no/such-model", "garment", "/no/such/folder"])
+def test_a_model_without_numbers_is_exit_code_2(run: Doctor, model: str) -> None:
+    said = run.json(2, model)
+    assert (said["fits"], model in said["error"]) == (None, True)
+    assert model in run.text(2, model)
 
 
-def test_table_names_the_card_of_this_machine(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(command, "find_card", lambda: Card("Some Card", 23.6))
-    assert doctor("auto", None, 256, False) == 0
-    text = capsys.readouterr().out
-    for expected in ("31.07 B parameters", "Some Card, 23.6 GiB", "Fits 23.6 GiB", "bitsandbytes", "load_in_4bit"):
+def test_the_table_names_the_card_of_this_machine(run: Doctor) -> None:
+    text = run.text(0, "auto", None, machine=machine(Card("Some Card", 23.6)))
+    for expected in (
+        "31.07 billion parameters", "Some Card, 23.6 GiB", "fits 23.6 GiB", "bitsandbytes", "load_in_4bit",
+        f"auto takes {DEFAULT_MODEL}",
+    ):  # fmt: skip
         assert expected in text
 
 
-def test_without_a_card_there_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
-    assert doctor("auto", None, 256, False) == 0
-    assert "name one with --vram-gib" in capsys.readouterr().out
+def test_without_a_card_there_is_no_verdict_on_memory(run: Doctor) -> None:
+    text = run.text(0, "auto", None)
+    assert "name one with --vram-gib" in text
+    assert "auto takes garments: this machine has no CUDA card" in text
+
+
+def test_the_small_model_is_counted_in_millions(run: Doctor) -> None:
+    text = run.text(0, "garments", None)
+    assert text.startswith("garments: 2.73 million parameters")
+    assert "0.00 B" not in text
+    assert run.json(0, "garments", None)["params_billion"] == pytest.approx(0.002733, abs=1e-6)
+
+
+@pytest.mark.parametrize(("num", "told"), [(31_070_754_032, "31.07 billion"), (2_727_000, "2.73 million"), (12, "12")])
+def test_parameters_are_counted_in_the_unit_that_fits(num: int, told: str) -> None:
+    assert count(num) == told
+
+
+def test_each_check_is_a_line_with_its_mark_and_what_to_do(run: Doctor) -> None:
+    with fake_label_studio() as server:
+        access = {"label_studio_url": server.url, "label_studio_api_key": "b" * 40}
+        lines = run.text(1, "garments", None, machine=machine(free_gib=0.1), **access).splitlines()
+        marks = {line[2:14].strip(): line[0] for line in lines if line[:1] in tuple("✓–!✗")}
+        assert marks == {
+            "Model": "✓", "Card": "–", "Memory": "–", "Disk": "✗", "Data folder": marks["Data folder"], "Port": "✓",
+            "Label Studio": "✓", "API key": "✗", "Networks": "–",
+        }  # fmt: skip
+        text = "\n".join(lines)
+        assert "/disk: 0.1 GiB free, which is too little" in text
+        assert "Account & Settings > Personal Access Token" in text
+
+
+def test_json_says_the_same(run: Doctor) -> None:
+    with fake_label_studio() as server:
+        access = {"label_studio_url": f"{server.url}/projects/1", "label_studio_api_key": LEGACY_KEY}
+        said = run.json(1, "garments", None, **access)
+        checks = {check["name"]: check for check in said["checks"]}
+        assert (checks["address"]["verdict"], checks["address"]["code"]) == ("bad", "address_page")
+        assert checks["address"]["text"].endswith(f"The address of Label Studio is {server.url}")
+        assert checks["model"]["verdict"] == "good"
+
+
+def test_a_key_that_was_pasted_with_a_space_is_refused_as_serve_does(run: Doctor) -> None:
+    with pytest.raises(SettingsError, match="paste it again"):
+        run.text(2, label_studio_url="http://127.0.0.1:1", label_studio_api_key="a b")
+
+
+def test_the_command_takes_label_studios_address_and_key(tmp_path: Path) -> None:
+    with fake_label_studio() as server:
+        options = ["--label-studio", server.url, "--api-key", LEGACY_KEY, "--data-dir", str(tmp_path), "--json"]
+        done = CliRunner().invoke(cli.app, ["doctor", "--model", "garments", *options], env={"PRELABEL_PORT": "0"})
+        checks = {check["name"]: check["text"] for check in json.loads(done.output)["checks"]}
+        assert checks["token"] == "belongs to a@example.com"

@@ -82,8 +82,16 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 def test_a_port_in_use_is_refused_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = load_settings({"data_dir": tmp_path, "port": taken.getsockname()[1]})
-        with pytest.raises(SettingsError, match=r"^Cannot listen on .* Choose another PRELABEL_PORT"):
+        with pytest.raises(SettingsError, match=r"^127.0.0.1:\d+ cannot be .* Choose another PRELABEL_PORT"):
             serve.serve(settings)
+
+
+@pytest.mark.usefixtures("own_logging")
+def test_a_model_that_is_none_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    settings = load_settings({"data_dir": tmp_path / "data", "model": "garment"})
+    with pytest.raises(SettingsError, match=r"^PRELABEL_MODEL=garment .* Did you mean garments\?$"):
+        serve.serve(settings)
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.usefixtures("own_logging")

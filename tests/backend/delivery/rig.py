@@ -116,7 +116,7 @@ def make_prediction(work: Any, content: str) -> dict[str, Any]:
 
 class Rig:
     """`run` runs rounds of delivery, each after `advance_s` on the clock. `patience_s` is with each call.
-    `make_prediction` may be another."""
+    `make_prediction` may be another. `refusals`: when it told that the token was refused."""
 
     def __init__(self, server: FakeServer, **limits: Any) -> None:
         self.server = server
@@ -124,6 +124,7 @@ class Rig:
         self.now = 1_800_000_000.0
         self.key = LEGACY_KEY
         self.connects = 0
+        self.refusals: list[float] = []
         self.patience_s = WAIT_S
         self.make_prediction = make_prediction
         self.monotonic: Callable[[], float] = lambda: self.now
@@ -139,6 +140,7 @@ class Rig:
             clock=lambda: self.now,
             monotonic=lambda: self.monotonic(),
             jitter=lambda: 1.0,
+            refused=lambda: self.refusals.append(self.now),
         )
         return self.delivery
 

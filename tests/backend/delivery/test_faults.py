@@ -139,6 +139,7 @@ def test_a_token_that_expires_pauses_everything_until_it_works_again(
     keys, label_studio.keys = label_studio.keys, set()
     rig.run()
     assert rig.delivery.status.paused_until == rig.now + 60
+    assert set(rig.refusals) == {rig.now}, "so that the checks look at once"
     label_studio.calls.clear()
     for _ in range(5 * 6):
         rig.run(advance_s=10)

@@ -25,6 +25,7 @@ from backend.engine.messages import Ready, Stats
 from backend.errors import StoreBusy
 from backend.metrics import Metrics
 from backend.settings import Credentials, Settings, load_settings
+from backend.status.check import Check
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, Work
 from tests.backend.store.given import QUICK
 from tests.fakes import FakeEngine
@@ -79,6 +80,7 @@ class Site:
     clock: Clock = field(default_factory=Clock)
     delivery: Any = field(default_factory=lambda: SimpleNamespace(status=DeliveryStatus(configured=False)))
     titles: dict[str, str] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     url: str = ""
     client: Any = None
@@ -102,6 +104,7 @@ def status_site(folder: Path, *, password: str = "", **settings: Any) -> Iterato
             site,
             changed=lambda action, project: site.changed.append(project),
             titles=lambda: site.titles,
+            checks=lambda: site.checks,
             clock=site.clock,
         )
         app = Starlette(

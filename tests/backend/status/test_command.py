@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from backend import cli
 from backend.commands.status import status
 from backend.errors import PrelabelError
+from backend.status.check import bad, doubtful, good
 from tests.backend.status.rig import NOW, READY, BusyStore, Site, finished, queued, status_site
 from tests.limits import WAIT_S
 
@@ -107,6 +108,19 @@ def test_nothing_is_cut_in_a_narrow_terminal(
     assert "".join(title.split()) in joined
     for words in ("970waiting", "29todeliver", "0inLabelStudio", "last30sago", "data?task=301"):
         assert words in "".join(char for char in joined if char not in "│┃")
+
+
+def test_what_the_checks_found_stands_first(site: Site, printed: Printed) -> None:
+    site.checks = [
+        bad("token", "token_refused"),
+        doubtful("data_dir", "data_dir_low", folder="/d\x1b[2J", free="0.5"),
+        good("address", "address_good", url="http://a", version="1"),
+    ]
+    lines = printed(site.url).splitlines()
+    assert lines[0].startswith("✗ API key: Label Studio does not accept LABEL_STUDIO_API_KEY. Make a new one")
+    said = " ".join(lines)
+    assert "! Data folder: /d\\x1b[2J has 0.5 GiB left" in said
+    assert "http://a is Label Studio" not in said
 
 
 def test_without_an_address_it_asks_where_serve_would_listen(site: Site) -> None:

@@ -1,0 +1,280 @@
+"""What each check says, in Chinese and English: what is wrong, and what to do about it, with the setting's name.
+
+Knows words only. Every text that names a value takes it as {value}; which a check gives is said where it is made.
+"""
+
+from __future__ import annotations
+
+NAMES: dict[str, tuple[str, str]] = {
+    "model": ("模型", "Model"),
+    "memory": ("显存", "Memory"),
+    "card": ("显卡", "Card"),
+    "disk": ("磁盘", "Disk"),
+    "data_dir": ("数据目录", "Data folder"),
+    "port": ("端口", "Port"),
+    "address": ("Label Studio", "Label Studio"),
+    "token": ("API 密钥", "API key"),
+    "networks": ("图片网络", "Networks"),
+}
+
+_NEW_KEY = (
+    "请在 Label Studio 的 Account & Settings > Personal Access Token 新建密钥，设为 LABEL_STUDIO_API_KEY 后重启 "
+    "prelabel。",
+    "Make a new one in Label Studio (Account & Settings > Personal Access Token), set it as LABEL_STUDIO_API_KEY, "
+    "and "
+    "start prelabel again.",
+)
+
+CHECKS: dict[str, tuple[str, str]] = {
+    # model
+    "model_auto": (
+        "auto：显卡放得下时用 30B，否则用内置的小模型 garments",
+        "auto: the 30B where the card holds it, else the small built-in garments",
+    ),
+    "model_chosen": ("auto 选择 {model}：{reason}", "auto takes {model}: {reason}"),
+    "model_here": ("{model} 在本机", "{model} is on this machine"),
+    "model_cached": (
+        "{model}：本机已有 {gib} GiB，其余会在启动时下载",
+        "{model}: {gib} GiB of it are on this machine, what is missing is downloaded at the start",
+    ),
+    "model_saved": ("{model} 的 4-bit 副本在 {folder}", "the 4-bit copy of {model} is in {folder}"),
+    "model_download": ("{model} 会在首次启动时下载", "{model} is downloaded at the first start"),
+    "model_doubtful": (
+        "{model} 会当作模型中心的编号去下载。您是否想填 {near}？",
+        "{model} is taken for a hub id and will be downloaded. Did you mean {near}?",
+    ),
+    "model_no_folder": (
+        "没有文件夹 {model}，会当作模型中心的编号去下载。若想用文件夹，请改正 PRELABEL_MODEL。",
+        "There is no folder {model}, so it is taken for a hub id and will be downloaded. Correct PRELABEL_MODEL if a "
+        "folder is meant.",
+    ),
+    "model_unknown": (
+        "PRELABEL_MODEL={model} 既不是本机文件夹，也不是模型中心的编号。"
+        "可填 garments、auto、owner/name、modelscope:owner/name 或文件夹。",
+        "PRELABEL_MODEL={model} is neither a folder on this machine nor a hub id. Write garments, auto, owner/name, "
+        "modelscope:owner/name or a folder.",
+    ),
+    "model_unknown_near": (
+        "PRELABEL_MODEL={model} 既不是本机文件夹，也不是模型中心的编号。您是否想填 {near}？",
+        "PRELABEL_MODEL={model} is neither a folder on this machine nor a hub id. Did you mean {near}?",
+    ),
+    "model_refused": ("PRELABEL_MODEL={model} 无法使用：{reason}", "PRELABEL_MODEL={model} cannot be used: {reason}"),
+    "model_no_modelscope": (
+        "PRELABEL_MODEL={model} 需要 modelscope 包：pip install 'prelabel[modelscope]'",
+        "PRELABEL_MODEL={model} needs the package modelscope: pip install 'prelabel[modelscope]'",
+    ),
+    "model_no_numbers": (
+        "{model} 不在本机，无法计算所需显存；请先把它的 config.json 下载到一个文件夹",
+        "the numbers of {model} are not on this machine; download its config.json to a folder to have them judged",
+    ),
+    # memory and card
+    "memory_fits": (
+        "{card} GiB 放得下：留给 KV 缓存 {free} GiB，可同时处理 {slots} 张",
+        "fits {card} GiB: {free} GiB left for the KV cache = {slots} requests at a time",
+    ),
+    "memory_too_small": (
+        "{card} GiB 放不下：至少需要 {needed} GiB。请换更大的显卡，或设 PRELABEL_MODEL=garments。",
+        "does not fit {card} GiB: at least {needed} GiB are needed. Use a larger card, or PRELABEL_MODEL=garments.",
+    ),
+    "memory_unknown": (
+        "没有显卡可比较；可用 --vram-gib 指定",
+        "no card found to compare with; name one with --vram-gib",
+    ),
+    "card_found": ("{card}", "{card}"),
+    "card_not_wanted": ("PRELABEL_DEVICE=cpu：不使用显卡", "PRELABEL_DEVICE=cpu: no card is used"),
+    "card_none": (
+        "没有 CUDA 显卡，用 CPU 运行小模型",
+        "no CUDA card is seen; the small model runs on the CPU",
+    ),
+    "card_none_for_model": (
+        "没有 CUDA 显卡，{model} 在 CPU 上会非常慢。请装 NVIDIA 驱动，容器用 --gpus all 启动。",
+        "no CUDA card is seen, and {model} is very slow on a CPU. Install NVIDIA's driver; start a container with "
+        "--gpus all.",
+    ),
+    "card_missing": (
+        "PRELABEL_DEVICE={device}，但没有找到 CUDA 显卡。请装 NVIDIA 驱动，容器用 --gpus all 启动，或设 "
+        "PRELABEL_DEVICE=auto。",
+        "PRELABEL_DEVICE={device}, but no CUDA card is seen. Install NVIDIA's driver, start a container with --gpus "
+        "all, "
+        "or set PRELABEL_DEVICE=auto.",
+    ),
+    "card_cpu_torch": (
+        "NVIDIA 驱动 {driver} 已装，但 torch {torch} 是 CPU 版。请安装 CUDA 版的 torch。",
+        "NVIDIA's driver {driver} is there, but torch {torch} is built for CPUs. Install a torch built for CUDA.",
+    ),
+    "card_hidden": (
+        "NVIDIA 驱动 {driver} 已装，但 torch {torch} 看不到显卡。请检查 CUDA_VISIBLE_DEVICES、容器的 --gpus all，"
+        "以及驱动版本是否够新。",
+        "NVIDIA's driver {driver} is there, but torch {torch} sees no card. Check CUDA_VISIBLE_DEVICES, --gpus all "
+        "of the "
+        "container, and whether the driver is new enough for this torch.",
+    ),
+    # disk
+    "disk_free": (
+        "{folder}：剩余 {free} GiB，模型不再需要空间",
+        "{folder}: {free} GiB free; the model needs no more",
+    ),
+    "disk_enough": (
+        "{folder}：剩余 {free} GiB；还需要下载 {download} GiB，4-bit 副本 {packed} GiB",
+        "{folder}: {free} GiB free; {download} GiB still to download, {packed} GiB for the 4-bit copy",
+    ),
+    "disk_too_small": (
+        "{folder}：剩余 {free} GiB，不够：还需要下载 {download} GiB，4-bit 副本 {packed} GiB。请腾出空间，"
+        "或用 HF_HOME（下载）、PRELABEL_QUANTISED_DIR（副本）指定更大的磁盘。",
+        "{folder}: {free} GiB free, which is too little: {download} GiB still to download, {packed} GiB for the "
+        "4-bit "
+        "copy. Free some space, or name a larger disk with HF_HOME (downloads) or PRELABEL_QUANTISED_DIR (the copy).",
+    ),
+    "data_dir_good": ("{folder} 可写，剩余 {free} GiB", "{folder} can be written, {free} GiB free"),
+    "data_dir_low": (
+        "{folder} 只剩 {free} GiB；磁盘写满后，任务会等到有空间为止。请腾出空间，或更改 PRELABEL_DATA_DIR。",
+        "{folder} has {free} GiB left; once it is full, work waits until there is space. Free some, or change "
+        "PRELABEL_DATA_DIR.",
+    ),
+    "data_dir_unwritable": (
+        "PRELABEL_DATA_DIR={folder} 无法写入（{reason}）。请换一个文件夹，或把它交给运行 prelabel 的用户。",
+        "PRELABEL_DATA_DIR={folder} cannot be written ({reason}). Choose another folder, or give this one to the "
+        "user "
+        "prelabel runs as.",
+    ),
+    # port
+    "port_free": ("{address} 空闲", "{address} is free"),
+    "port_ours": ("{address}：prelabel 正在运行", "{address}: prelabel is running there"),
+    "port_taken": (
+        "{address} 已被其他程序占用（{reason}）。请更改 PRELABEL_PORT，或停止那个程序。",
+        "{address} cannot be listened on ({reason}). Choose another PRELABEL_PORT, or stop the program that uses "
+        "this "
+        "one.",
+    ),
+    # Label Studio's address
+    "address_unset": (
+        "没有设置 LABEL_STUDIO_URL：无法读取上传到 Label Studio 的图片，也不会主动推送结果",
+        "LABEL_STUDIO_URL is not set: pictures uploaded to Label Studio cannot be fetched, and nothing is pushed there",
+    ),
+    "address_good": ("{url} 是 Label Studio {version}", "{url} is Label Studio {version}"),
+    "address_page": (
+        "{setting}={url} 是一个页面的地址。请填写 {site}",
+        "{setting}={url} is the address of a page. The address of Label Studio is {site}",
+    ),
+    "address_unreadable": (
+        "{setting}={url} 不是有效地址（{reason}）。请填写 http://主机:端口",
+        "{setting}={url} is no address ({reason}). Write it as http://host:port",
+    ),
+    "address_no_host": (
+        "找不到主机 {host}。请检查 LABEL_STUDIO_URL 的拼写，以及本机（或容器）的 DNS。",
+        "There is no host {host}. Check the spelling of LABEL_STUDIO_URL, and the DNS of this machine or container.",
+    ),
+    "address_down": (
+        "{url} 没有程序应答。请启动 Label Studio，或改正 LABEL_STUDIO_URL（容器里的 localhost 是容器自己）。",
+        "Nothing answers at {url}. Start Label Studio, or correct LABEL_STUDIO_URL (inside a container, localhost is "
+        "the "
+        "container itself).",
+    ),
+    "address_slow": (
+        "{url} 在 {limit} 秒内没有应答。请检查 Label Studio 是否正常、防火墙是否放行。",
+        "{url} did not answer within {limit} s. Is Label Studio well, and does a firewall let prelabel through?",
+    ),
+    "address_certificate": (
+        "{url} 的证书不受信任。若由自己的机构签发，请把它的 PEM 文件设为 PRELABEL_EXTRA_CA_FILE。",
+        "The certificate of {url} is not trusted. If an authority of your own signed it, name that authority's PEM "
+        "file "
+        "in PRELABEL_EXTRA_CA_FILE.",
+    ),
+    "address_no_tls": (
+        "{url} 不使用 https。请把 LABEL_STUDIO_URL 改为 {site}",
+        "{url} does not speak https. Set LABEL_STUDIO_URL={site}",
+    ),
+    "address_needs_tls": (
+        "{url} 应该用 https。请把 LABEL_STUDIO_URL 改为 {site}",
+        "{url} wants https. Set LABEL_STUDIO_URL={site}",
+    ),
+    "address_garbled": (
+        "{url} 没有应答就关闭了连接。若它使用 https，请把 LABEL_STUDIO_URL 改为 {site}；否则请看它的日志。",
+        "{url} closed the connection without a reply. If it speaks https, set LABEL_STUDIO_URL={site}; else see its "
+        "log.",
+    ),
+    "address_moved": (
+        "{url} 转到 {site}。请把 LABEL_STUDIO_URL 改为后者。",
+        "{url} redirects to {site}. Set LABEL_STUDIO_URL to that.",
+    ),
+    "address_login": (
+        "{url} 前面有登录页（HTTP {status}）。请让 prelabel 绕过它，或把 LABEL_STUDIO_URL 改为内网地址。",
+        "Another program asks for a login before {url} (HTTP {status}). Let prelabel past it, or set "
+        "LABEL_STUDIO_URL to "
+        "an address behind it.",
+    ),
+    "address_error": (
+        "{url} 应答 HTTP {status}。Label Studio 可能正在启动，或代理连不上它。",
+        "{url} answers HTTP {status}. Label Studio may be starting, or a proxy before it does not reach it.",
+    ),
+    "address_other": (
+        "{url} 应答的不是 Label Studio（{what}）。请把 LABEL_STUDIO_URL 改为浏览器中打开 Label Studio 的地址，不带页"
+        "面路径。",
+        "What answers at {url} is not Label Studio ({what}). Set LABEL_STUDIO_URL to the address that the browser "
+        "shows, "
+        "without the page's path.",
+    ),
+    # token
+    "token_unset": (
+        "没有设置 LABEL_STUDIO_API_KEY：无法读取上传到 Label Studio 的图片，也不会主动推送结果",
+        "LABEL_STUDIO_API_KEY is not set: pictures uploaded to Label Studio cannot be fetched, and nothing is "
+        "pushed there",
+    ),
+    "token_unchecked": (
+        "未检查：先解决 Label Studio 的地址",
+        "not checked: Label Studio's address comes first",
+    ),
+    "token_good": ("属于 {user}", "belongs to {user}"),
+    "token_ends": (
+        "属于 {user}，将在 {days} 天后过期。" + _NEW_KEY[0],
+        "belongs to {user}, and expires in {days} days. " + _NEW_KEY[1],
+    ),
+    "token_refused": (
+        "Label Studio 不接受 LABEL_STUDIO_API_KEY。" + _NEW_KEY[0],
+        "Label Studio does not accept LABEL_STUDIO_API_KEY. " + _NEW_KEY[1],
+    ),
+    "token_expired": (
+        "LABEL_STUDIO_API_KEY 已过期。" + _NEW_KEY[0],
+        "LABEL_STUDIO_API_KEY has expired. " + _NEW_KEY[1],
+    ),
+    "token_short": (
+        "LABEL_STUDIO_API_KEY 是几分钟后就失效的访问令牌。" + _NEW_KEY[0],
+        "LABEL_STUDIO_API_KEY is an access token that lasts for minutes only. " + _NEW_KEY[1],
+    ),
+    "token_legacy": (
+        "LABEL_STUDIO_API_KEY 是旧版令牌（Legacy Token），而该组织关闭了旧版令牌。"
+        "请改用 Personal Access Token（Account & Settings），或由管理员在 Organization > API Tokens Settings 中开启"
+        "。",
+        "LABEL_STUDIO_API_KEY is a legacy token, and legacy tokens are switched off for this organization. Use a "
+        "Personal "
+        "Access Token (Account & Settings), or have an administrator turn legacy tokens on under Organization > API "
+        "Tokens Settings.",
+    ),
+    "token_forbidden": (
+        "Label Studio 拒绝了该密钥的用户（HTTP 403：{said}）。请检查该用户是否仍属于组织。",
+        "Label Studio refuses the user of LABEL_STUDIO_API_KEY (HTTP 403: {said}). Is that user still a member of "
+        "the "
+        "organization?",
+    ),
+    # networks
+    "networks_public": (
+        "Label Studio 上传的图片和公网图片可以读取",
+        "pictures of Label Studio and of the public internet are fetched",
+    ),
+    "networks_listed": (
+        "Label Studio 上传的图片、公网图片，以及 {networks} 的图片可以读取",
+        "pictures of Label Studio, of the public internet and of {networks} are fetched",
+    ),
+    "networks_private": (
+        "{host} 在内网（{ip}）：上传到 Label Studio 的图片可以读取；若任务的图片在内网的其他服务器上，请设 "
+        "PRELABEL_ALLOWED_NETWORKS，例如 {network}",
+        "{host} is on a private address ({ip}): pictures uploaded to Label Studio are fetched; for tasks whose "
+        "pictures "
+        "lie on another server of that network, set PRELABEL_ALLOWED_NETWORKS, for example {network}",
+    ),
+    "networks_refused": (
+        "地址为 {url} 的图片会被拒绝：{host} 在内网（{ip}）。请设 PRELABEL_ALLOWED_NETWORKS={network}",
+        "Pictures whose address begins with {url} are refused: {host} is on a private address ({ip}). Set "
+        "PRELABEL_ALLOWED_NETWORKS={network}",
+    ),
+}

@@ -1,0 +1,118 @@
+"""Label Studio as prelabel is told to reach it: address, API key, and where pictures may come from.
+
+`written_checks` judge what is written alone, `label_studio_checks` ask. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable, Sequence
+
+from backend.errors import ImageError, SettingsError
+from backend.images.addresses import Resolver, is_allowed, is_public, system_resolver
+from backend.images.urls import parse_http_url
+from backend.label_studio.address import site_of
+from backend.label_studio.probe import CALL_S, Probe, Trouble, expiry
+from backend.settings import Settings, env_name
+from backend.status.check import Check, CheckName, bad, doubtful, good, unused
+
+ENDS_SOON_S = 7 * 86_400.0
+
+
+def written_checks(settings: Settings) -> list[Check]:
+    """What is wrong with the addresses as they are written; nothing else."""
+    found: list[Check] = []
+    for field in ("label_studio_url", "label_studio_public_url"):
+        url: str = getattr(settings, field)
+        if not url:
+            continue
+        try:
+            parse_http_url(url)
+        except ImageError as error:
+            reason = str(error).partition(": ")[2].rstrip(".")
+            found.append(bad("address", "address_unreadable", setting=env_name(field), url=url, reason=reason))
+            continue
+        site = site_of(url)
+        if site != url.rstrip("/"):
+            found.append(bad("address", "address_page", setting=env_name(field), url=url, site=site))
+    return found
+
+
+def label_studio_checks(
+    settings: Settings,
+    *,
+    call_s: float = CALL_S,
+    resolve: Resolver = system_resolver,
+    clock: Callable[[], float] = time.time,
+) -> list[Check]:
+    """Address, API key and networks, in this order. Takes as long as three calls and a name look-up at most."""
+    url, api_key = settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
+    if wrong := written_checks(settings):
+        return [*wrong, unused("token", "token_unchecked")]
+    if not url:
+        return [unused("address", "address_unset"), unused("token", "token_unset")]
+    try:
+        with Probe(url, extra_ca_file=settings.extra_ca_file, call_s=call_s) as probe:
+            checks = _asked(probe, api_key, clock)
+    except SettingsError as error:
+        return [bad("address", "address_unreadable", setting="PRELABEL_EXTRA_CA_FILE", url=url, reason=str(error))]
+    return [*checks, *network_checks(settings, resolve)]
+
+
+def _asked(probe: Probe, api_key: str, clock: Callable[[], float]) -> list[Check]:
+    try:
+        address = good("address", "address_good", url=probe.url, version=probe.version())
+    except Trouble as trouble:
+        return [_troubled("address", trouble), unused("token", "token_unchecked")]
+    if not api_key:
+        return [address, unused("token", "token_unset")]
+    try:
+        user = probe.owner(api_key)
+    except Trouble as trouble:
+        if trouble.code.startswith("address"):
+            return [_troubled("address", trouble), unused("token", "token_unchecked")]
+        return [address, _troubled("token", trouble)]
+    expires_at = expiry(api_key)
+    if expires_at is not None and expires_at - clock() < ENDS_SOON_S:
+        days = str(max(0, int((expires_at - clock()) // 86_400)))
+        return [address, doubtful("token", "token_ends", user=user, days=days)]
+    return [address, good("token", "token_good", user=user)]
+
+
+def _troubled(name: CheckName, trouble: Trouble) -> Check:
+    return Check(name, "bad", trouble.code, trouble.values)
+
+
+def network_checks(settings: Settings, resolve: Resolver = system_resolver) -> Sequence[Check]:
+    """Would pictures be fetched: Label Studio's own always, those of its public address only where that is allowed."""
+    public_url, allowed = settings.label_studio_public_url, settings.allowed_networks
+    if public_url and _origin(public_url) != _origin(settings.label_studio_url):
+        host, port = _origin(public_url)[1:]
+        addresses = _addresses(host, port, resolve)
+        refused = next((address for address in addresses if not is_allowed(address, port, allowed)), None)
+        if refused is not None:
+            network = str(ipaddress.ip_network(refused))
+            named = {"url": public_url, "host": host, "ip": str(refused), "network": network}
+            return [doubtful("networks", "networks_refused", **named)]
+    if allowed:
+        return [good("networks", "networks_listed", networks=", ".join(str(network) for network in allowed))]
+    host, port = _origin(settings.label_studio_url)[1:]
+    private = next((a for a in _addresses(host, port, resolve) if not is_public(a)), None)
+    if private is None:
+        return [good("networks", "networks_public")]
+    size = 24 if private.version == 4 else 64
+    network = str(ipaddress.ip_network((private, size), strict=False))
+    return [unused("networks", "networks_private", host=host, ip=str(private), network=network)]
+
+
+def _addresses(host: str, port: int, resolve: Resolver) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    try:
+        return [ipaddress.ip_address(text.partition("%")[0]) for text in resolve(host, port)]
+    except (OSError, ValueError):  # that there is no such host is told of the address
+        return []
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    origin = parse_http_url(url).origin
+    return origin.scheme, origin.host, origin.port

@@ -1,0 +1,121 @@
+"""The checks of a running backend: when they are made again, and that the backend waits for none of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backend.status.check import Check, bad, good
+from backend.status.watch import Watch, WatchPace
+from tests.backend.fake_label_studio import LEGACY_KEY, fake_label_studio
+from tests.backend.serving import serving
+from tests.limits import eventually, until
+
+NEVER_S = 10**9
+GOOD = good("token", "token_good", user="a@example.com")
+REFUSED = bad("token", "token_refused")
+
+
+class Looks:
+    """What each look finds, the last one again and again."""
+
+    def __init__(self, *found: Check | Exception) -> None:
+        self.found = found
+        self.num = 0
+
+    def __call__(self) -> list[Check]:
+        check = self.found[min(self.num, len(self.found) - 1)]
+        self.num += 1
+        if isinstance(check, Exception):
+            raise check
+        return [check]
+
+
+def watching(watch: Watch, condition: Callable[[], object]) -> None:
+    async def run() -> None:
+        watch.start()
+        try:
+            await eventually(condition)
+        finally:
+            watch.stop()
+
+    asyncio.run(run())
+
+
+def test_a_failing_check_is_made_again_soon_and_a_good_one_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    looks = Looks(REFUSED, REFUSED, GOOD)
+    watch = Watch(looks, WatchPace(period_s=NEVER_S, soon_s=0.0))
+    with caplog.at_level(logging.INFO):
+        watching(watch, lambda: watch.checks == (GOOD,))
+    assert looks.num == 3
+    told = [record.getMessage() for record in caplog.records if record.name == "backend.status.watch"]
+    assert len(told) == 2, "what has not changed is told once"
+    assert told[0].startswith("check of API key: Label Studio does not accept LABEL_STUDIO_API_KEY. Make a new one")
+    assert told[1] == "check of API key: right again"
+
+
+def test_it_looks_again_after_its_period_and_when_it_is_woken() -> None:
+    hourly = Looks(GOOD)
+    watching(Watch(hourly, WatchPace(period_s=0.0)), lambda: hourly.num >= 3)
+    woken = Looks(GOOD, REFUSED)
+    watch = Watch(woken, WatchPace(period_s=NEVER_S, soon_s=NEVER_S))
+
+    def refused_after_waking() -> bool:
+        if watch.checks == (GOOD,):
+            watch.wake()
+        return watch.checks == (REFUSED,)
+
+    watching(watch, refused_after_waking)
+
+
+def test_a_look_that_breaks_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
+    looks = Looks(RuntimeError("a fault of ours"), GOOD)
+    watch = Watch(looks, WatchPace(period_s=0.0, soon_s=0.0))
+    watching(watch, lambda: watch.checks == (GOOD,))
+    assert "the checks could not be made" in caplog.text
+
+
+def test_the_backend_starts_and_stops_while_a_look_hangs() -> None:
+    release, begun = threading.Event(), threading.Event()
+
+    def hangs() -> list[Check]:
+        begun.set()
+        release.wait()
+        return []
+
+    watch = Watch(hangs)
+    try:
+        watching(watch, begun.is_set)
+    finally:
+        release.set()
+    assert watch.checks == ()
+
+
+def test_a_refused_key_is_red_on_the_page_in_both_languages_and_in_health_before_its_first_use(tmp_path: Path) -> None:
+    with (
+        fake_label_studio() as server,
+        serving(tmp_path, watch=WatchPace(), label_studio_url=server.url, label_studio_api_key="b" * 40) as backend,
+    ):
+        until(lambda: backend.client.get("/health").json().get("problems") == ["token_refused"])
+        assert backend.client.get("/health").status_code == 200
+        problems = backend.client.get("/status.json").json()["problems"]
+        assert [(p["name"], p["verdict"], p["code"]) for p in problems] == [("token", "bad", "token_refused")]
+        for language, words in (("zh", "Label Studio 不接受 LABEL_STUDIO_API_KEY"), ("en", "does not accept")):
+            page = backend.client.get("/status", params={"lang": language}).text
+            assert words in page
+            assert 'class="note warn"' in page
+
+
+def test_label_studio_may_start_after_the_backend(tmp_path: Path) -> None:
+    with fake_label_studio() as server:
+        server.refusals[("GET", "/api/version")] = (502, "Bad Gateway")
+        access = {"label_studio_url": server.url, "label_studio_api_key": LEGACY_KEY}
+        with serving(tmp_path, watch=WatchPace(period_s=NEVER_S, soon_s=0.1), **access) as backend:
+            until(lambda: backend.client.get("/health").json().get("problems") == ["address_error"])
+            del server.refusals[("GET", "/api/version")]
+            until(lambda: "problems" not in backend.client.get("/health").json())
