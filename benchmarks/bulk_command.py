@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,12 +21,11 @@ from typing import Any
 import psutil
 
 WATCH_EVERY_S = 0.5
-END_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look: how many records there were by then, and the memory of the processes that lived then."""
+    """One look: how many records there were, and the memory of the processes."""
 
     done: int
     rss_bytes: int
@@ -49,7 +47,7 @@ class Ended:
 
 
 def start(pictures: Sequence[Path], output: Path, *options: str) -> subprocess.Popen[bytes]:
-    """In a process group of its own. What it prints goes to files beside `output`; answers of its own to none."""
+    """In a process group of its own. What it prints goes to files beside `output`."""
     source = output.with_suffix(".txt")
     source.write_text("".join(f"{picture}\n" for picture in pictures), encoding="utf-8")
     command = [sys.executable, "-c", "from backend.cli import main; main()", "annotate", str(source)]
@@ -62,21 +60,14 @@ def start(pictures: Sequence[Path], output: Path, *options: str) -> subprocess.P
 
 def annotate(pictures: Sequence[Path], output: Path, *options: str) -> Ended:
     """Run it to its end, watched."""
-    began, samples, lines = time.perf_counter(), list[Sample](), LineCounter(output)
-    process, over = start(pictures, output, *options), threading.Event()
-
-    def watch() -> None:
-        while not over.wait(WATCH_EVERY_S):
-            rss_bytes = _rss_bytes(process.pid)
-            samples.append(Sample(lines(), rss_bytes))
-
-    watching = threading.Thread(target=watch, daemon=True)
-    watching.start()
+    began, samples = time.perf_counter(), list[Sample]()
+    process = start(pictures, output, *options)
     try:
-        process.wait()
+        while process.poll() is None:
+            samples.append(Sample(num_lines(output), _rss_bytes(process.pid)))
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(WATCH_EVERY_S)
     finally:
-        over.set()
-        watching.join()
         kill_group(process)
     wall_s = time.perf_counter() - began
     if process.returncode != 0:
@@ -88,7 +79,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL for it and everything it has started, unless it has ended."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(END_S)
+        process.wait()
 
 
 def log_of(output: Path) -> str:
@@ -96,32 +87,9 @@ def log_of(output: Path) -> str:
     return output.with_suffix(".log").read_text("utf-8")[-2000:]
 
 
-def records_of(output: Path) -> dict[str, dict[str, Any]]:
-    """By the path of the picture, in the order of the file. Raises ValueError if one comes twice."""
-    records: dict[str, dict[str, Any]] = {}
-    for line in output.read_text("utf-8").splitlines():
-        record = json.loads(line)
-        if record["image"] in records:
-            raise ValueError(f"{record['image']} is there twice")
-        records[record["image"]] = record
-    return records
-
-
-class LineCounter:
-    """How many whole lines a growing file has; reads only what is new."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = self._lines = 0
-
-    def __call__(self) -> int:
-        if self._path.exists():
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                new = file.read()
-            self._offset += len(new)
-            self._lines += new.count(b"\n")
-        return self._lines
+def num_lines(output: Path) -> int:
+    """How many whole lines there are by now."""
+    return output.read_bytes().count(b"\n") if output.exists() else 0
 
 
 def _rss_bytes(pid: int) -> int:

@@ -1,25 +1,23 @@
 """The engine at one load: a given number of image tokens and slots, measured while all slots are busy.
 
-`measure` fills the slots, keeps them full, and times the window between the moment the first `slots` answers are done
-and the moment only the last `slots` are not. Every answer has the same number of tokens, because `max_new_tokens` cuts
-it inside its last text. Needs a LoadedModel; knows nothing of where its weights come from. Raises ModelTooLarge,
-torch.OutOfMemoryError, and RuntimeError when a request fails or the time does not suffice for one window.
+Three times as many requests as slots are asked for; the figures are of the time between the first `slots` answers and
+the next `slots`. Every answer has the same number of tokens, because `max_new_tokens` cuts it inside its last text.
+Needs a LoadedModel; knows nothing of where its weights come from. Raises ModelTooLarge, torch.OutOfMemoryError, and
+RuntimeError when a request fails or the time does not suffice.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import statistics
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from backend.engine.image_sizes import Grid
+from backend.engine.cache import kv_bytes_per_position
 from backend.engine.messages import Picture, Sampling, Submit
 from backend.engine.options import EngineOptions
 from backend.engine.process import MAX_PICTURE_THREADS
@@ -27,10 +25,10 @@ from benchmarks.in_process import InProcessEngine
 from label_config.schema import Choice, ChoicesField, LabelSchema, TextField
 from model_loader.chat import encode_prompt
 from model_loader.loader import LoadedModel
+from model_loader.nf4 import fused_experts
 
 LABELS = ("连衣裙", "半身裙", "衬衫", "外套", "运动鞋", "手提包", "毛衣", "长裤")
 TEXT_MAX_CHARS = 24  # short texts with forced keys between them: about two tokens in five are forced
-WINDOWS = 3  # requests are this many times the slots
 NUM_PICTURES = 4
 MIN_RUN_S = 5.0
 
@@ -47,32 +45,26 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the engine did. Times in milliseconds of wall clock, which ends when the device's results have arrived.
+    """What the engine did in `window_s`. Milliseconds of wall clock end when the device's results have arrived.
 
-    `running`: most requests in one decode step. `forced_share`: tokens that the grammar chose without the model.
-    `prefill_ms` is of one prefill of `pictures_per_prefill` (with their vision pass, on a card), `vision_ms` of the
-    vision tower alone, for one picture. `kv_tokens`: the KV cache. `steps_share`: of the window that steps took; the
-    rest is spent on the host. Peaks are 0 on a CPU.
+    `running`: most requests at once. `prefill_ms` is of one prefill of `pictures_per_prefill` (with their vision pass,
+    on a card). `read_gbs`: what decode steps have to read (see `step_gb`) a second. `kv_tokens`: the KV cache.
+    `steps_share`: of the window that steps took; the rest is spent on the host. Peaks are 0 on a CPU.
     """
 
     images_per_s: float
-    tokens_per_s: float
+    running: int
     decode_step_ms: float
     tokens_per_step: float
+    read_gbs: float
     prefill_ms: float
     pictures_per_prefill: float
-    vision_ms: float
+    steps_share: float
     peak_reserved_gib: float
     peak_allocated_gib: float
     kv_tokens: int
-    running: int
-    forced_share: float
-    prompt_tokens: int
-    tokens_per_answer: float
-    answers_in_window: int
+    tokens_per_answer: int
     window_s: float
-    steps_share: float
-    setup_s: float
     graph_error: str
 
 
@@ -81,58 +73,79 @@ def measure(
 ) -> Measured:
     """Run `load` and return what was measured. Requests stop `budget_s` after the call, but have `min_run_s`."""
     started = time.perf_counter()
-    engine = InProcessEngine(loaded, _options(loaded, load, cap_gib), _num_threads())
+    num_threads = min(MAX_PICTURE_THREADS, max(1, len(os.sched_getaffinity(0)) - 1))
+    engine = InProcessEngine(loaded, _options(loaded, load, cap_gib), num_threads)
     try:
-        meter = StepMeter(engine.runner)
-        requests = make_requests(loaded, load, WINDOWS * load.slots)
-        vision_ms = _vision_ms(engine, requests)
-        setup_s = time.perf_counter() - started
+        engine.submit(make_requests(loaded, load, 3 * load.slots))
         deadline = max(started + budget_s, time.perf_counter() + min_run_s)
-        engine.submit(requests)
-        while len(engine.answers) < len(requests) and time.perf_counter() < deadline:
+        while len(engine.answers) < 2 * load.slots and time.perf_counter() < deadline:
             engine.loop.turn()
-        return _summarise(engine, meter, load, vision_ms, setup_s)
+        if len(engine.answers) < 3 * load.slots:
+            engine.loop.turn()  # begins by saying what was done until now
+        return _summarise(engine, loaded, load)
     finally:
         engine.close()
 
 
 def release_memory() -> None:
-    """Give back what a closed engine held. Outside any `except`: a traceback would keep the tensors alive."""
+    """Give back what is held no more, and forget its peak. Outside any `except`: a traceback keeps tensors alive."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One call of the runner. `produced` counts the tokens that the grammar added, too."""
+def _summarise(engine: InProcessEngine, loaded: LoadedModel, load: Load) -> Measured:
+    """From what the engine itself has counted, at the first answer of a whole batch and at the last."""
+    told = [(at_s, stats) for at_s, stats in engine.stats if stats.num_finished >= load.slots]
+    if not told or told[-1][1].num_finished == told[0][1].num_finished:
+        raise RuntimeError(
+            f"the time was up after {len(engine.answers)} answers, too few for a figure: raise --budget-s"
+        )
+    (start, before), (end, after) = told[0], told[-1]
+    finished, steps = after.num_finished - before.num_finished, after.num_steps - before.num_steps
+    prefills, window_s = after.num_prefills - before.num_prefills, end - start
+    decode_s, prefill_s = after.decode_s - before.decode_s, after.prefill_s - before.prefill_s
+    tokens = len(next(iter(engine.answers.values())).pieces)
+    running = max(stats.num_running for _, stats in engine.stats)
+    tokens_per_step = tokens * finished / max(1, steps)
+    context = load.prefix_tokens + load.image_tokens + load.answer_tokens // 2
+    kv_bytes = running * context * kv_bytes_per_position(loaded.model.config.text_config, loaded.dtype)
+    on_card = engine.device.startswith("cuda")
+    return Measured(
+        images_per_s=finished / window_s,
+        running=running,
+        decode_step_ms=1e3 * decode_s / max(1, steps),
+        tokens_per_step=tokens_per_step,
+        read_gbs=step_gb(loaded, tokens_per_step, kv_bytes) * steps / decode_s if steps else 0.0,
+        prefill_ms=1e3 * prefill_s / max(1, prefills),
+        pictures_per_prefill=finished / max(1, prefills),
+        steps_share=(decode_s + prefill_s) / window_s,
+        peak_reserved_gib=torch.cuda.max_memory_reserved() / 2**30 if on_card else 0.0,
+        peak_allocated_gib=torch.cuda.max_memory_allocated() / 2**30 if on_card else 0.0,
+        kv_tokens=engine.sizes.kv_tokens,
+        tokens_per_answer=tokens,
+        window_s=window_s,
+        graph_error=engine.graph_error,
+    )
 
-    kind: str
-    started_s: float
-    seconds: float
-    rows: int
-    produced: int
+
+def step_gb(loaded: LoadedModel, tokens: float, kv_bytes: float) -> float:
+    """GB that a decode step of so many tokens must read: the experts that uniform routing hits, all other weights of
+    the language model but the embeddings, and the keys and values of all that run."""
+    experts = sum(_num_bytes(module) for module in fused_experts(loaded.model).values())
+    language_model = loaded.model.model.language_model
+    others = _num_bytes(language_model) - experts - _num_bytes(language_model.embed_tokens)
+    text = loaded.model.config.text_config
+    hit = 1 - (1 - text.num_experts_per_tok / text.num_experts) ** tokens
+    return float(experts * hit + others + _num_bytes(loaded.model.lm_head) + kv_bytes) / 1e9
 
 
-class StepMeter:
-    """Times every step of a runner. Both kinds end by reading the chosen tokens, so the device has finished then."""
-
-    def __init__(self, runner: Any) -> None:
-        self.steps: list[Step] = []
-        for kind in ("prefill", "decode"):
-            setattr(runner, kind, self._timed(kind, getattr(runner, kind)))
-
-    def _timed(self, kind: str, step: Callable[..., None]) -> Callable[..., None]:
-        def timed(rows: Sequence[Any], *pictures: Any) -> None:
-            # what the grammar forced at the start of an answer is produced by its prefill
-            before = 0 if kind == "prefill" else sum(row.sequence.num_tokens for row in rows)
-            started = time.perf_counter()
-            step(rows, *pictures)
-            seconds = time.perf_counter() - started
-            produced = sum(row.sequence.num_tokens for row in rows) - before
-            self.steps.append(Step(kind, started, seconds, len(rows), produced))
-
-        return timed
+def _num_bytes(module: Any) -> int:
+    """With the absmax of bitsandbytes' linears, which is no parameter."""
+    parameters = list(module.parameters())
+    states = [state for parameter in parameters if (state := getattr(parameter, "quant_state", None))]
+    return sum(int(tensor.nbytes) for tensor in [*parameters, *(state.absmax for state in states)])
 
 
 def make_requests(loaded: LoadedModel, load: Load, count: int) -> list[Submit]:
@@ -186,76 +199,3 @@ def _options(loaded: LoadedModel, load: Load, cap_gib: float | None) -> EngineOp
         image_tokens=load.image_tokens,
         context_tokens=-(-context // 16) * 16,
     )
-
-
-def _num_threads() -> int:
-    return min(MAX_PICTURE_THREADS, max(1, len(os.sched_getaffinity(0)) - 1))
-
-
-def _vision_ms(engine: InProcessEngine, requests: Sequence[Submit]) -> float:
-    """Milliseconds of the vision tower for one picture, in passes as large as a prefill's."""
-    runner = engine.runner
-    prompts = [runner.prompts.encode(request) for request in requests]
-    at_once = max(1, engine.sizes.max_prefill_tokens // len(prompts[0].suffix_ids))
-    chosen = list(zip(requests, prompts, strict=True))[:at_once]
-    # on the device already: the copy there is not the tower's time
-    patches = [runner.to_patches(request, prompt).to(engine.device) for request, prompt in chosen]
-    grids: list[Grid] = [prompt.grid for _, prompt in chosen]
-
-    def run() -> float:
-        synchronize(engine.device)
-        started = time.perf_counter()
-        runner.encode(patches, grids)
-        synchronize(engine.device)
-        return (time.perf_counter() - started) * 1e3
-
-    run()
-    return min(run() for _ in range(3)) / len(chosen)
-
-
-def synchronize(device: str) -> None:
-    """Wait for the card; a CPU has nothing to wait for."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-
-
-def _summarise(engine: InProcessEngine, meter: StepMeter, load: Load, vision_ms: float, setup_s: float) -> Measured:
-    finished = sorted(engine.finished_s.values())
-    running = max((step.rows for step in meter.steps if step.kind == "decode"), default=0)
-    last = min(len(finished), WINDOWS * load.slots - running)
-    if not running or last <= running:
-        raise RuntimeError(f"the time was up after {len(finished)} answers, too few for a figure: raise --budget-s")
-    start, end = finished[running - 1], finished[last - 1]
-    inside = [step for step in meter.steps if start <= step.started_s < end]
-    decodes = [step for step in inside if step.kind == "decode"]
-    prefills = [step for step in inside if step.kind == "prefill"]
-    answers = list(engine.answers.values())
-    produced, chosen = sum(step.produced for step in meter.steps), sum(step.rows for step in meter.steps)
-    images_per_s = (last - running) / (end - start)
-    tokens_per_answer = statistics.mean(len(answer.pieces) for answer in answers)
-    on_card = engine.device.startswith("cuda")
-    return Measured(
-        images_per_s=images_per_s,
-        tokens_per_s=images_per_s * tokens_per_answer,
-        decode_step_ms=_mean([step.seconds * 1e3 for step in decodes]),
-        tokens_per_step=_mean([float(step.produced) for step in decodes]),
-        prefill_ms=_mean([step.seconds * 1e3 for step in prefills]),
-        pictures_per_prefill=_mean([float(step.rows) for step in prefills]),
-        vision_ms=vision_ms,
-        peak_reserved_gib=torch.cuda.max_memory_reserved() / 2**30 if on_card else 0.0,
-        peak_allocated_gib=torch.cuda.max_memory_allocated() / 2**30 if on_card else 0.0,
-        kv_tokens=engine.sizes.kv_tokens,
-        running=running,
-        forced_share=1 - chosen / produced,
-        prompt_tokens=answers[0].num_prompt_tokens,
-        tokens_per_answer=tokens_per_answer,
-        answers_in_window=last - running,
-        window_s=end - start,
-        steps_share=sum(step.seconds for step in inside) / (end - start),
-        setup_s=setup_s,
-        graph_error=engine.graph_error,
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return statistics.mean(values) if values else 0.0

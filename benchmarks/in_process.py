@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from backend.engine.loop import EngineLoop
 from backend.engine.mailbox import Mailbox
-from backend.engine.messages import Failed, Finished, FromEngine, Submit
+from backend.engine.messages import Failed, Finished, FromEngine, Stats, Submit
 from backend.engine.options import EngineOptions
 from backend.engine.preparation import Preparation
 from backend.engine.scheduler import Scheduler
@@ -16,7 +16,8 @@ from model_loader.loader import LoadedModel
 
 
 class InProcessEngine:
-    """Answers requests with `loaded`. `answers` and `finished_s` (seconds, perf_counter) are by request id."""
+    """Answers requests with `loaded`. `answers` are by request id; `stats` is what the engine had counted before each
+    turn, with the time of it (seconds, perf_counter)."""
 
     def __init__(self, loaded: LoadedModel, options: EngineOptions, num_threads: int = 1) -> None:
         on_cpu = not loaded.device.startswith("cuda")
@@ -26,24 +27,19 @@ class InProcessEngine:
         preparation = Preparation(self.runner.to_patches, self.runner.encode if on_cpu else None, num_threads)
         self.mailbox = Mailbox()
         self.answers: dict[int, Finished] = {}
-        self.finished_s: dict[int, float] = {}
+        self.stats: list[tuple[float, Stats]] = []
         scheduler = Scheduler(scheduler_limits(self.sizes, options.context_tokens))
-        self.loop = EngineLoop(self.runner, self.mailbox, self._receive, scheduler, preparation)
+        self.loop = EngineLoop(self.runner, self.mailbox, self._receive, scheduler, preparation, stats_s=0.0)
 
     def submit(self, requests: Iterable[Submit]) -> None:
         for request in requests:
             self.mailbox.put(request)
 
-    def run_until(self, request_ids: Iterable[int]) -> None:
-        """Work until all of these are answered. Raises RuntimeError if one fails."""
-        left = set(request_ids)
-        while left := left - self.answers.keys():
-            self.loop.turn()
-
     def answer(self, requests: list[Submit]) -> list[Finished]:
-        """Answer `requests` and return their answers in the same order."""
+        """Answer `requests` and return their answers in the same order. Raises RuntimeError if one fails."""
         self.submit(requests)
-        self.run_until(request.request_id for request in requests)
+        while any(request.request_id not in self.answers for request in requests):
+            self.loop.turn()
         return [self.answers[request.request_id] for request in requests]
 
     def close(self) -> None:
@@ -53,6 +49,7 @@ class InProcessEngine:
     def _receive(self, message: FromEngine) -> None:
         if isinstance(message, Finished):
             self.answers[message.request_id] = message
-            self.finished_s[message.request_id] = time.perf_counter()
+        elif isinstance(message, Stats):
+            self.stats.append((time.perf_counter(), message))
         elif isinstance(message, Failed):
             raise RuntimeError(f"request {message.request_id} failed: {message.kind}: {message.message}")

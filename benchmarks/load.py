@@ -1,14 +1,14 @@
-"""Load on a real `prelabel serve` with the built-in model: `python -m benchmarks.load [--quick] [--json FILE]`.
+"""Load on a real `prelabel serve` with the built-in model: `python -m benchmarks.load [--small] [--json FILE]`.
 
 Scenes, all of them or those named with --only:
 health       /health, /setup and /webhook beside 10,000 tasks, a body of 50 MB and 100 hosts that never answer
 interactive  one task alone, and beside a bulk of 10,000
 projects     20 projects with different label configs at once
-overload     500 predicts at once: who gets a 503, how soon, and what it leaves behind
+overload     500 predicts while every place is taken: how soon each hears its 503
 store        the SQLite store with a million rows
 throughput   tasks through HTTP and the store with an engine that answers at once
 
-Each prints its figures beside their limits. With --check the command exits 1 if one does not hold.
+Each prints its figures beside their limits. The command exits 1 if one does not hold.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
-from benchmarks.figures import Measure, measure_parts
 from benchmarks.load_scenes import health, interactive, overload, projects, store, throughput
+from benchmarks.report import Measure, measure_parts
 
 SCENES: dict[str, Measure] = {
     scene.__name__.rpartition(".")[2]: scene.run

@@ -16,26 +16,29 @@ from PIL import Image
 from backend.engine.messages import Picture, Sampling, Submit
 from label_config.prompt import PromptOptions, build_instruction
 from training import dataset
+from training.rules import LABELS, Labels
 from training.variants import shipped_schema
 
 NUM = 10_000
+FIELDS = ("category", "style", "season", "scene")
+"""Those of `Labels`."""
 
 
 @cache
-def classes() -> list[int]:
-    found: list[int] = dataset.read_split(dataset.DEFAULT_FOLDER, "t10k")[1].tolist()
-    return found
+def _split() -> Any:
+    """Pixels and classes."""
+    return dataset.read_split(dataset.DEFAULT_FOLDER, "t10k")
 
 
-@cache
-def _pixels() -> Any:
-    return dataset.read_split(dataset.DEFAULT_FOLDER, "t10k")[0]
+def labels_of(number: int) -> Labels:
+    """What is right for test picture `number`, by our rule."""
+    return LABELS["zh"][int(_split()[1][number])]
 
 
 @cache
 def _png(number: int) -> bytes:
     buffer = io.BytesIO()
-    dataset.enlarge(_pixels()[number]).save(buffer, "PNG")
+    dataset.enlarge(_split()[0][number]).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -51,7 +54,7 @@ def write_pictures(folder: Path, num: int) -> list[Path]:
 def request_about(number: int, image: Image.Image | None = None, sampling: Sampling | None = None) -> Submit:
     """Ask as the backend does about test picture `number`, or about `image`; sampled with the number as seed unless
     `sampling` says otherwise."""
-    shown = (image or dataset.enlarge(_pixels()[number])).convert("RGB")
+    shown = (image or dataset.enlarge(_split()[0][number])).convert("RGB")
     schema = shipped_schema("zh")
     return Submit(
         request_id=number,

@@ -5,17 +5,17 @@ What random weights change: nothing in the number of bytes read or products made
 trained one (`experts_hit` measures what it is). What the tokenizer changes: it is the built-in garments one, 2,304
 tokens of the 151,936 that the head has, so grammar masks have the real width but fewer tokens to look at, and cost
 less CPU time than Qwen's; prompts are made as long as wanted. Answers mean nothing.
-16-bit experts are never held: codes and absmax are drawn directly. Raises torch.OutOfMemoryError.
+16-bit experts are held one projection of one layer at a time. Raises torch.OutOfMemoryError.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from pathlib import Path
 from typing import Any, Literal
 
 import bitsandbytes as bnb
-import bitsandbytes.functional as bnb_functional
 import torch
 from torch import nn
 from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
@@ -33,25 +33,24 @@ from training import geometry as garments
 
 GeometryName = Literal["30b", "small"]
 
-ABSMAX = (0.01, 0.03)  # the codes' mean square is 0.3, so weights have a standard deviation of about 0.012
 WEIGHT_STD = 0.02
 EMBEDDING_STD = 1.0  # large, so that tokens stay different and are routed apart through all layers
 PIXELS_30B = {"shortest_edge": 65_536, "longest_edge": 16_777_216}
 PIXELS_SMALL = {"shortest_edge": 64, "longest_edge": 65_536}
 
 
-def build(name: GeometryName, device: str, *, dtype: torch.dtype | None = None, seed: int = 0) -> LoadedModel:
-    """Return the model as `load_model` would: NF4 experts and attention, the rest in `dtype`, eval mode.
+def build(name: GeometryName, device: str) -> LoadedModel:
+    """Return the model as `load_model` would: NF4 experts and attention, the rest in bfloat16 (float32 on a CPU).
 
-    `dtype` is bfloat16 on CUDA and float32 elsewhere by default. The same seed gives the same weights on one device.
+    The weights are the same each time on one device.
     """
     started = time.perf_counter()
-    dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
+    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     tokenizer = load_tokenizer(Path(model_loader.__file__).parent / "garments" / "checkpoint")
     config = model_config(name, tokenizer)
     with torch.device("meta"):
         model = Qwen3VLMoeForConditionalGeneration(config)
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     fill(model, device, dtype)
     use_linear_patch_embedding(model)
     use_fused_norms(model)
@@ -93,11 +92,14 @@ def model_config(name: GeometryName, tokenizer: Any) -> Any:
 
 @torch.no_grad()
 def fill(model: Any, device: str, dtype: torch.dtype) -> None:
-    """Give every module of `model`, which lies on the meta device, its tensors on `device`."""
+    """Give every module of `model`, which lies on the meta device, its tensors on `device`: norms 1, biases 0, the rest
+    normal, packed where `load_model` packs."""
     experts.register()
     for module in nf4.fused_experts(model).values():
         for projection in nf4.PROJECTIONS:
-            _fill_experts(module, projection, device)
+            codes, absmax = nf4.pack_experts(_normal(getattr(module, projection).shape, WEIGHT_STD, device, dtype))
+            setattr(module, projection, nn.Parameter(codes, requires_grad=False))
+            module.register_parameter(projection + "_absmax", nn.Parameter(absmax, requires_grad=False))
     for module in list(model.model.language_model.modules()):
         for child_name, child in list(module.named_children()):
             if type(child) is nn.Linear:
@@ -106,11 +108,12 @@ def fill(model: Any, device: str, dtype: torch.dtype) -> None:
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter.is_meta:
-                std = EMBEDDING_STD if module is embeddings else WEIGHT_STD
-                setattr(module, name, _random_parameter(module, name, parameter, std, device, dtype))
+                value = _normal(parameter.shape, EMBEDDING_STD if module is embeddings else WEIGHT_STD, device, dtype)
+                if parameter.ndim == 1 and "Norm" in type(module).__name__:
+                    value.fill_(float(name != "bias"))
+                setattr(module, name, nn.Parameter(value, requires_grad=False))
         if hasattr(module, "original_inv_freq"):  # rotary frequencies are computed, not random
-            fresh = type(module)(module.config)
-            for name, buffer in fresh.named_buffers():
+            for name, buffer in type(module)(module.config).named_buffers():
                 setattr(module, name, nn.Buffer(buffer.to(device), persistent=False))
     left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
     assert not left, f"still on the meta device: {left}"
@@ -118,85 +121,46 @@ def fill(model: Any, device: str, dtype: torch.dtype) -> None:
     model.set_experts_implementation(EXPERTS_IMPLEMENTATION)
 
 
-def _fill_experts(module: Any, projection: str, device: str) -> None:
-    """Replace a meta [experts, N, K] by uint8 [experts, N, K/2] and float32 absmax [experts, N, K/64]."""
-    num_experts, rows, columns = getattr(module, projection).shape
-    codes = _random_codes((num_experts, rows, columns // 2), device)
-    absmax = torch.empty(num_experts, rows, columns // nf4.BLOCK_SIZE, device=device, dtype=torch.float32)
-    module.register_parameter(projection, nn.Parameter(codes, requires_grad=False))
-    module.register_parameter(projection + "_absmax", nn.Parameter(absmax.uniform_(*ABSMAX), requires_grad=False))
-
-
-def _random_linear(linear: nn.Linear, device: str, dtype: torch.dtype) -> nn.Module:
+def _random_linear(linear: nn.Linear, device: str, dtype: torch.dtype) -> Any:
     """Return what bitsandbytes makes of a linear: NF4 in blocks of 64, float32 absmax, not nested."""
-    rows, columns = linear.out_features, linear.in_features
+    columns, rows, has_bias = linear.in_features, linear.out_features, linear.bias is not None
     with torch.device("meta"):
-        packed: Any = bnb.nn.Linear4bit(columns, rows, linear.bias is not None, compute_dtype=dtype, quant_type="nf4")
-    absmax = torch.empty(rows * columns // nf4.BLOCK_SIZE, device=device, dtype=torch.float32).uniform_(*ABSMAX)
-    state = bnb_functional.QuantState(
-        absmax,
-        shape=torch.Size((rows, columns)),
-        code=bnb_functional.get_4bit_type("nf4", device=device),
-        blocksize=nf4.BLOCK_SIZE,
-        quant_type="nf4",
-        dtype=dtype,
-    )
+        packed: Any = bnb.nn.Linear4bit(columns, rows, has_bias, compute_dtype=dtype, quant_type="nf4")
     packed.weight = bnb.nn.Params4bit(
-        _random_codes((rows * columns // 2, 1), device),
+        _normal(linear.weight.shape, WEIGHT_STD, device, dtype),
         requires_grad=False,
-        quant_state=state,
         blocksize=nf4.BLOCK_SIZE,
         compress_statistics=False,
         quant_type="nf4",
         module=packed,
-        bnb_quantized=True,
-    )
-    packed.quant_state = state
+    ).to(device)  # packs it
     packed.support_avx512bf16_for_cpu = False  # as `nf4` does: no repacking on a CPU
-    module: nn.Module = packed
-    return module
+    return packed
 
 
-def _random_codes(shape: tuple[int, ...], device: str) -> torch.Tensor:
-    return torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
-
-
-def _random_parameter(
-    module: Any, name: str, parameter: torch.Tensor, std: float, device: str, dtype: torch.dtype
-) -> nn.Parameter:
-    """Norm weights are 1, biases 0, the rest normal."""
-    value = torch.empty(parameter.shape, device=device, dtype=dtype)
-    if name == "bias":
-        value.zero_()
-    elif parameter.ndim == 1 and "Norm" in type(module).__name__:
-        value.fill_(1.0)
-    else:
-        value.normal_(0.0, std)
-    return nn.Parameter(value, requires_grad=False)
+def _normal(shape: torch.Size, std: float, device: str, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(shape, device=device, dtype=dtype).normal_(0.0, std)
 
 
 @torch.inference_mode()
-def experts_hit(loaded: LoadedModel, num_rows: int = 32, length: int = 8) -> float:
+def experts_hit(loaded: LoadedModel, num_rows: int, length: int = 8) -> float:
     """Return the mean share of a layer's experts that `num_rows` tokens of different random texts are routed to.
 
     For a model that no `Runner` was made for: a runner switches its attention.
     """
-    model, shares = loaded.model, list[float]()
+    shares: list[float] = []
 
     def count(module: Any, args: Any, output: tuple[torch.Tensor, ...]) -> None:
         last = output[2].view(num_rows, length, -1)[:, -1]
         shares.append(int(torch.bincount(last.flatten()).count_nonzero()) / module.num_experts)
 
-    gates = [m for name, m in model.named_modules() if name.endswith(".mlp.gate")]
+    language_model = loaded.model.model.language_model
+    gates = [module for name, module in language_model.named_modules() if name.endswith(".mlp.gate")]
     hooks = [gate.register_forward_hook(count) for gate in gates]
     try:
         ids = torch.randint(0, len(loaded.tokenizer), (num_rows, length), device=loaded.device)
-        positions = torch.arange(length, device=loaded.device).expand(3, num_rows, length)
-        language_model = model.model.language_model
-        language_model(
-            inputs_embeds=language_model.embed_tokens(ids), position_ids=positions, attention_mask=None, use_cache=False
-        )
+        language_model(input_ids=ids, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
-    return sum(shares) / len(shares)
+    return statistics.mean(shares)

@@ -1,103 +1,123 @@
-"""One click on Retrieve Predictions while servers are killed: `python -m benchmarks.retrieval [--json FILE] [--quick]`.
+"""One click on Retrieve Predictions while servers are killed: `python -m benchmarks.retrieval [--json FILE] [--small]`.
 
 A real Label Studio, a real `prelabel serve` with the built-in model, a project joined as `prelabel connect` joins it,
-every task another picture. Label Studio's own action is clicked once for all tasks. Rounds, each with a project and a
-backend of its own:
-- undisturbed;
-- killed: the backend dies by SIGKILL `--kills` times (first within the click, as soon as it has accepted every task;
-  last while it brings predictions to Label Studio), and Label Studio dies once. Both are started again where they were;
-- reply: Label Studio dies while it stores what the backend's reply held;
-- stock: the same click on label-studio-ml's own server (benchmarks.retrieval_stock).
-In the end Label Studio is asked what it has: each task must have one prediction. The exit code is 1 where one has not.
+every task another picture. Label Studio's own action is clicked once for all tasks. Rounds, each with servers of its
+own:
+undisturbed  nothing happens
+killed       the backend dies by SIGKILL three times (first within the click, as soon as it has accepted every task;
+             last while it brings predictions to Label Studio), Label Studio once; each is started again
+reply        Label Studio dies while it stores what the backend's reply held
+In the end Label Studio is asked what it has: each task must have one prediction, else the command exits 1.
 """
 
 from __future__ import annotations
 
-import argparse
+import re
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from backend.commands.demo.local_label_studio import find_label_studio, running_label_studio
-from backend.label_studio.client import LabelStudioClient
+import httpx
+from rich.console import Console
+
+from backend.commands.connect import connect_project
+from backend.label_studio.client import Project, TaskRegions
 from benchmarks.pictures import picture_server
-from benchmarks.report import hardware, options, print_table, write_json
-from benchmarks.retrieval_rounds import Bench, plan, prelabel_round, stock_round
-from benchmarks.retrieval_site import MeasuredLabelStudio, Server, Site
+from benchmarks.report import Figure, Measure, Part, measure_parts
+from benchmarks.retrieval_servers import Blow, Progress, Server, running_servers, wait_for
+from label_config.ready_made import ready_made
+from tests.end_to_end.site import Site
 
-ROUNDS = ("undisturbed", "killed", "reply", "stock")
-HEADER = (
-    "round", "tasks", "predictions", "without", "duplicates", "kills", "click s", "at click", "in the reply", "pushed",
-    "last after s", "images/s",
-)  # fmt: skip
+CLICK = {"selectedItems": {"all": True, "excluded": []}, "filters": {"conjunction": "and", "items": []}}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    args = _arguments(arguments)
-    with tempfile.TemporaryDirectory() as temporary, picture_server() as pictures:
-        folder, program = Path(temporary), find_label_studio()
-        planned = MeasuredLabelStudio.with_patience(folder / "label-studio", args.patience)
-        with (
-            Server("Label Studio", lambda: running_label_studio(program, planned)) as label_studio,
-            LabelStudioClient(planned.url, planned.api_key) as client,
-        ):
-            bench = Bench(Site(planned, client), label_studio, pictures, folder, args.tasks, args.deadline)
-            rounds: dict[str, Any] = {}
-            for name in args.rounds:
-                print(f"\n{name}:", flush=True)
-                blows = plan(name, args.tasks, args.kills, quick=args.quick)
-                rounds[name] = stock_round(bench) if name == "stock" else prelabel_round(bench, name, blows)
-    print(
-        f"\n{hardware()}; one click for {args.tasks} tasks; Label Studio waits {args.patience:g} s, prelabel answers "
-        f"after {args.deadline:g} s\n"
-    )
-    print_table(HEADER, [_cells(name, found) for name, found in rounds.items()])
-    print("\nkills: of the backend + of Label Studio; at click: predictions in Label Studio when the click returned")
-    for name, found in rounds.items():
-        print(f"{name}: the click returned after {found['click_s']:.1f} s: {found['click_said']}")
-        if "answered" in found:
-            print(f"{name}: {found['answered']} pictures were answered by then, {found['predictions']} are kept")
-    if args.json:
-        conditions = {"tasks": args.tasks, "deadline_s": args.deadline, "patience_s": args.patience}
-        write_json(args.json, {**conditions, "rounds": rounds})
-    return 0 if all(found["exactly_one_each"] for name, found in rounds.items() if name != "stock") else 1
+def plan(name: str, tasks: int, *, small: bool) -> list[Blow]:
+    """The blows of a round, one after the other."""
+    if name == "undisturbed":
+        return []
+    if name == "reply":
+        return [Blow("Label Studio", "stored", 1)]
+    first = Blow("backend", "accepted", tasks)
+    if small:  # a push in doubt is looked up a minute later, which a small run spares itself
+        return [first, Blow("Label Studio", "computed", tasks // 4)]
+    others = [Blow("backend", "computed", tasks // 2), Blow("backend", "stored", tasks // 2)]
+    return [first, Blow("Label Studio", "stored", tasks // 8), *others]
 
 
-def _cells(name: str, found: Mapping[str, Any]) -> list[str]:
-    kills = found.get("kills", ())
-    struck = [kill["server"] for kill in kills]
-    # a Label Studio that dies while it stores a reply keeps part of it: then more than the rest was pushed
-    lost = found["in_reply"] and any(kill["within_click"] and kill["server"] == "Label Studio" for kill in kills)
+def measure(name: str, folder: Path, small: bool) -> Part:
+    """One click, the blows, and what Label Studio has when all is delivered. Raises MeasuringFailed."""
+    num_tasks, deadline_s = (200, 3.0) if small else (2_000, 10.0)
+    with (
+        picture_server() as pictures,
+        running_servers(folder, deadline_s) as (site, url, servers),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        project = site.client.create_project(f"Retrieval, {name}", ready_made("garments.zh"))
+        site.import_tasks(project, *(f"{pictures}/{number}.png" for number in range(num_tasks)))
+        connect_project(site.client, Console(quiet=True), project, url, None)
+        progress, started = Progress(site, project.id, num_tasks, url), time.monotonic()
+        click = pool.submit(click_on, site, project)
+        told = [strike(blow, servers[blow.server], progress, started) for blow in plan(name, num_tasks, small=small)]
+        wait_for("the last prediction", lambda: progress.of("stored") >= num_tasks or progress.is_over)
+        last_s = time.monotonic() - started
+        # what may be there or not is looked up, after two minutes
+        wait_for("the end of the delivery", lambda: progress.is_over)
+        said, click_s = click.result()
+        figures = count(site.client.tasks(project.id), site.client.predictions(project.id))
+    log = (folder / "prelabel.log").read_text(encoding="utf-8", errors="replace")
+    in_reply = re.search(r"(\d+) of \d+ tasks predicted", log)  # none if it was killed before it replied
+    figures += [
+        Figure("the click lasted", click_s, "s"),
+        Figure("in the reply, at most", int(in_reply[1]) if in_reply else 0),
+        Figure("complete after", last_s, "s"),
+    ]
+    return Part(f"{num_tasks:,} tasks; {'; '.join(told) or 'nothing was killed'}; Label Studio said: {said}", figures)
+
+
+def click_on(site: Site, project: Project) -> tuple[str, float]:
+    """Label Studio's action Retrieve Predictions on all tasks: what the user is told, after how many seconds."""
+    started = time.monotonic()
+    try:
+        params = {"id": "retrieve_tasks_predictions", "project": project.id}
+        said = str(site.call("POST", "/api/dm/actions", params=params, json=CLICK).json().get("detail"))
+    except (httpx.HTTPError, ValueError) as error:
+        said = f"no reply: {error}"
+    return said, time.monotonic() - started
+
+
+def strike(blow: Blow, server: Server, progress: Progress, started: float) -> str:
+    """Wait for the moment, kill, start again. Returns what was done."""
+    wait_for(f"the moment to kill the {blow.server}", lambda: progress.of(blow.of) >= blow.num, every_s=0.1)
+    at_s = time.monotonic() - started
+    server.kill()
+    server.start()
+    return f"{blow.server} killed after {at_s:.1f} s, {blow.num:,} {blow.of}"
+
+
+def count(tasks: Collection[int], predictions: Iterable[TaskRegions]) -> list[Figure]:
+    """What Label Studio has of a project's tasks."""
+    found = list(predictions)
+    each = Counter(prediction.task_id for prediction in found)
+    regions = Counter(str(region["id"]) for prediction in found for region in prediction.regions)
     return [
-        name,
-        *(str(found[key]) for key in ("tasks", "predictions", "without", "duplicates")),
-        f"{struck.count('backend')}+{struck.count('Label Studio')}",
-        f"{found['click_s']:.1f}",
-        str(found["there_when_the_click_returned"]),
-        str(found["in_reply"]),
-        f"{max(0, found['predictions'] - found['in_reply'])}{'+' if lost else ''}",
-        *((f"{found[key]:.1f}" if key in found else "-") for key in ("last_s", "images_per_s")),
+        Figure("predictions", len(found)),
+        Figure("tasks without one", len(set(tasks) - each.keys()), "", 0),
+        Figure("tasks with more than one", sum(num > 1 for num in each.values()), "", 0),
+        Figure("predictions of other tasks", len(each.keys() - set(tasks)), "", 0),
+        Figure("region ids that are there twice", sum(num > 1 for num in regions.values()), "", 0),
+        Figure("other model versions than one", abs(len({p.model_version for p in found}) - 1), "", 0),
     ]
 
 
-def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = options(__doc__)
-    parser.add_argument("--tasks", type=int, help="tasks in the project, each another picture, at most 10,000")
-    parser.add_argument("--deadline", type=float, help="seconds that prelabel takes for a reply")
-    parser.add_argument("--patience", type=float, help="seconds that Label Studio waits for a reply")
-    parser.add_argument("--kills", type=int, help="how often the backend is killed")
-    parser.add_argument("--rounds", nargs="+", choices=ROUNDS, help="which to run")
-    parser.add_argument("--quick", action="store_true", help="few tasks, one kill, a hasty Label Studio")
-    usual = {"tasks": 2_000, "deadline": 10.0, "patience": 100.0, "kills": 3, "rounds": list(ROUNDS)}
-    quick = {"tasks": 200, "deadline": 3.0, "patience": 5.0, "kills": 1, "rounds": ["killed", "stock"]}
-    args = parser.parse_args(arguments)
-    given = {name: value for name, value in vars(args).items() if value is not None}
-    args = argparse.Namespace(**({"json": None} | (quick if args.quick else usual) | given))
-    if not 4 <= args.tasks <= 10_000 or args.kills < 0:
-        parser.error("--tasks is 4 to 10000, and --kills is not negative")
-    return args
+PARTS: dict[str, Measure] = {name: partial(measure, name) for name in ("undisturbed", "killed", "reply")}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return measure_parts(__doc__, PARTS, arguments)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from benchmarks.figures import Figure, Part, latencies
 from benchmarks.load_scenes import traffic
 from benchmarks.load_scenes.traffic import NOTE, Reply
 from benchmarks.pictures import NUM
-from benchmarks.report import percentile, wait_until
+from benchmarks.report import Figure, Part, latencies, percentile, wait_until
 
 PAUSE_S = 0.05
 ALLOWANCE_S = 0.5
@@ -20,28 +19,31 @@ ALLOWANCE_S = 0.5
 STARTED_S = 60.0
 
 
-def run(folder: Path, quick: bool) -> Part:
-    num_bulk, num_single = (300, 5) if quick else (10_000, 100)
+def run(folder: Path, small: bool) -> Part:
+    num_bulk, num_single = (300, 5) if small else (10_000, 100)
     first = NUM - 2 * num_single
-    with traffic.serving(folder) as (url, _, pictures):
+    with traffic.serving(folder) as (url, pictures):
+
+        def is_busy() -> bool:
+            return traffic.metric(url, "prelabel_engine_running") > 1
+
         bulk = [traffic.task(n, f"{pictures}/{n % first}.png", NOTE) for n in range(num_bulk)]
         alone = _one_by_one(url, pictures, range(first, first + num_single))
-        before = _prefills(url)
-        bulk_reply = traffic.predict(url, traffic.predict_body(1, bulk))
-        if not wait_until(lambda: traffic.metric(url, "prelabel_engine_running") > 1, STARTED_S):
+        seconds_before, num_before = _prefills(url)
+        traffic.predict(url, traffic.predict_body(1, bulk))
+        if not wait_until(is_busy, STARTED_S):
             raise RuntimeError("the bulk was not begun")
         beside = _one_by_one(url, pictures, range(first + num_single, NUM))
-        after, num_left = _prefills(url), traffic.num_waiting(url)
-        replied = bulk_reply.result()
-    p95 = percentile([reply.seconds for reply in alone], 0.95)
-    prefill_s = (after[0] - before[0]) / max(1.0, after[1] - before[1])
+        if not is_busy():
+            raise RuntimeError("the bulk ended before the single tasks")
+        seconds, num = _prefills(url)
+    prefill_s = (seconds - seconds_before) / max(1.0, num - num_before)
+    limit_s = percentile([reply.seconds for reply in alone], 95) + prefill_s + ALLOWANCE_S
     figures = [
         *latencies("alone", [reply.seconds for reply in alone]),
-        *latencies("beside the bulk", [reply.seconds for reply in beside], p95=p95 + prefill_s + ALLOWANCE_S),
+        *latencies("beside the bulk", [reply.seconds for reply in beside], p95=limit_s),
         Figure("one prefill beside the bulk", prefill_s, "s"),
         Figure("without a prediction", sum(not reply.num_predicted() for reply in [*alone, *beside]), "", 0),
-        Figure("bulk: tasks left when the last was answered", num_left),
-        Figure("bulk: predicted in its reply", replied.num_predicted()),
     ]
     return Part(f"/predict of one task, beside one of {num_bulk:,}", figures)
 

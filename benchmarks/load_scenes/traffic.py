@@ -5,16 +5,15 @@ Each request has a connection of its own, as Label Studio's have. A request that
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from label_config.ready_made import ready_made
 CONFIG = ready_made("garments.zh")
 NOTE = "x" * 1_000
 """What a task carries beside its picture."""
-_POOL = ThreadPoolExecutor(64)
+_POOL = ThreadPoolExecutor(1_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,6 @@ class Reply:
     status: int
     seconds: float
     body: bytes = b""
-    retry_after: str | None = None
 
     def results(self) -> list[Any]:
         """The items of a reply to /predict; none if it is no such reply."""
@@ -46,31 +44,18 @@ class Reply:
         return sum(bool(result) for result in self.results())
 
 
-async def ask(url: str, path: str, body: bytes | None = None, timeout_s: float = 10.0) -> Reply:
-    """GET `path`, or POST `body` to it; by hand, since a client library would take longer than the server."""
-    host, _, port = url.removeprefix("http://").partition(":")
-    head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
-    head += f"Content-Type: application/json\r\nContent-Length: {len(body or b'')}\r\n\r\n"
+def call(url: str, path: str, body: bytes | None = None, timeout_s: float = 10.0) -> Reply:
+    """GET `path`, or POST `body` to it."""
+    headers = {"Content-Type": "application/json", "Connection": "close"}
     started = time.perf_counter()
     try:
-        async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_connection(host, int(port))
-            with contextlib.closing(writer):
-                writer.write(head.encode() + (body or b""))
-                received = await reader.read()
-    except (OSError, TimeoutError):
-        return Reply(0, time.perf_counter() - started)
-    seconds = time.perf_counter() - started
-    header, _, content = received.partition(b"\r\n\r\n")
-    first, *lines = header.decode("latin-1").split("\r\n")
-    fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    status = first.split(" ")[1:2]
-    return Reply(int(status[0]) if status else 0, seconds, content, fields.get("retry-after"))
-
-
-def call(url: str, path: str, body: bytes | None = None, timeout_s: float = 10.0) -> Reply:
-    """As `ask`, without an event loop."""
-    return asyncio.run(ask(url, path, body, timeout_s))
+        with closing(HTTPConnection(url.removeprefix("http://"), timeout=timeout_s)) as connection:
+            connection.request("GET" if body is None else "POST", path, body, headers)
+            response = connection.getresponse()
+            status, content = response.status, response.read()
+    except (OSError, HTTPException):
+        status, content = 0, b""
+    return Reply(status, time.perf_counter() - started, content)
 
 
 def predict(url: str, body: bytes, timeout_s: float = 180.0) -> Future[Reply]:
@@ -79,8 +64,8 @@ def predict(url: str, body: bytes, timeout_s: float = 180.0) -> Future[Reply]:
 
 
 @contextmanager
-def serving(folder: Path, **settings: object) -> Iterator[tuple[str, int, str]]:
-    """A backend whose model is loaded: its address, its process id, and the address of the pictures it may fetch.
+def serving(folder: Path, **settings: object) -> Iterator[tuple[str, str]]:
+    """A backend whose model is loaded: its address, and that of the pictures it may fetch.
 
     `settings` as `prelabel serve` has them, in lower case.
     """
@@ -90,7 +75,7 @@ def serving(folder: Path, **settings: object) -> Iterator[tuple[str, int, str]]:
         running_backend(folder, {"PRELABEL_ALLOWED_NETWORKS": "127.0.0.0/8", **env}) as backend,
     ):
         backend.wait_until_ready()
-        yield backend.url, backend.process.pid, pictures
+        yield backend.url, pictures
 
 
 @contextmanager
@@ -121,11 +106,6 @@ def predict_body(project: int, tasks: Sequence[dict[str, Any]], config: str = CO
     return json.dumps(document).encode()
 
 
-def setup_body(project: int) -> bytes:
-    document = {"project": f"{project}.1700000000", "schema": CONFIG, "hostname": "http://127.0.0.1"}
-    return json.dumps({**document, "access_token": ""}).encode()
-
-
 @contextmanager
 def silent_hosts(num: int) -> Iterator[list[str]]:
     """The addresses of `num` hosts that take a connection and never say a word."""
@@ -138,10 +118,3 @@ def metric(url: str, sample: str) -> float:
     """One sample of /metrics by its full name, 0 if it is not there."""
     found = (line for line in call(url, "/metrics").body.decode().splitlines() if line.startswith(sample + " "))
     return float(next(found, "0").rpartition(" ")[2])
-
-
-def num_waiting(url: str) -> int:
-    """Tasks queued or running in the store, as /health tells them; -1 if it does not."""
-    with contextlib.suppress(ValueError, KeyError):
-        return int(json.loads(call(url, "/health").body)["work"]["waiting"])
-    return -1

@@ -1,4 +1,4 @@
-"""The benchmark of bulk runs: small runs of the real command, and what it counts, on files made for it."""
+"""The benchmark of bulk runs: what it counts on files made for it; small runs of the real command by `make soak`."""
 
 import json
 from pathlib import Path
@@ -6,59 +6,43 @@ from pathlib import Path
 import pytest
 
 from benchmarks import bulk
-from benchmarks.bulk_command import Ended, LineCounter, Sample, records_of
+from benchmarks.bulk_command import Ended, Sample, num_lines
+from benchmarks.pictures import FIELDS, labels_of
 
 
+@pytest.mark.soak
 def test_a_run_of_the_command_prints_and_writes_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "figures.json"
-    path.write_text(json.dumps({"quick": True, "parts": {"overhead": {"pairs": 1}}}), encoding="utf-8")
-    assert bulk.main(["--quick", "--only", "whole", "resume", "--json", str(path)]) == 0
+    path.write_text(json.dumps({"small": True, "parts": {"overhead": {"pairs": 1}}}), encoding="utf-8")
+    assert bulk.main(["--small", "--only", "whole", "resume", "--json", str(path)]) == 0
     parts = json.loads(path.read_text(encoding="utf-8"))["parts"]
     assert parts["overhead"] == {"pairs": 1}, "of another run: kept"
-    assert {"date", "hardware", "torch", "made_by_commit", "load_average"} <= parts["whole"].keys()
     figures = {name: figure["value"] for name, figure in parts["whole"]["figures"].items()}
     assert figures["10,000 pictures"] == pytest.approx(10_000 / figures["speed"] / 60)
     assert figures["10,000 pictures at ¥0.06 a minute"] == pytest.approx(figures["10,000 pictures"] * 0.06)
-    assert min(figures[f"accuracy: {field}"] for field in bulk.FIELDS) > 0.7
+    assert min(figures[f"accuracy: {field}"] for field in FIELDS) > 0.7
     assert parts["resume"]["figures"]["records"]["value"] == 40
-    for name in ("there twice", "lost", "lines that were not valid at a kill"):
+    for name in ("there twice", "lost", "whole lines that were no record at a kill"):
         assert parts["resume"]["figures"][name] == {"value": 0, "unit": "", "limit": 0, "holds": True}
     assert "images/s" in capsys.readouterr().out
 
 
 def test_a_picture_with_other_labels_than_the_rule_is_not_right() -> None:
-    shirt = {"category": "服饰 / 上装 / T恤", "style": "休闲", "season": "夏季", "scene": "日常出行"}
-    number = bulk.classes().index(0)  # T-shirts
-    pictures = [Path(f"{n}.png") for n in range(number + 1)]
-    records = {str(picture): {"fields": {}} for picture in pictures}
-    assert set(bulk.accuracy(records, pictures).values()) == {0.0}
-    records[str(pictures[-1])] = {"fields": {**shirt, "style": "大气"}}
-    right = 1 / len(pictures)
-    assert bulk.accuracy(records, pictures) == {"category": right, "style": 0.0, "season": right, "scene": right}
+    labels = labels_of(0)
+    said = {name: getattr(labels, name) for name in FIELDS} | {"category": " / ".join(labels.category)}
+    pictures = [Path("0.png"), Path("1.png")]
+    assert set(bulk.accuracy({}, pictures).values()) == {0.0}
+    records = {"0.png": {"fields": {**said, "style": "大气"}}}
+    assert bulk.accuracy(records, pictures) == {"category": 0.5, "style": 0.0, "season": 0.5, "scene": 0.5}
 
 
-def test_a_line_without_its_end_and_one_that_is_no_record_are_seen(tmp_path: Path) -> None:
+def test_lines_that_are_no_record_are_seen_and_one_without_its_end_is_none_yet(tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
+    assert num_lines(output) == 0
     record = json.dumps({"image_id": "a", "image": "/a.png", **dict.fromkeys(("caption", "tags", "fields"))})
-    output.write_text(f'{record}\n{{"image_id"\n{record}', encoding="utf-8")
-    assert bulk.look(output) == bulk.Kill(2, 1, len(record))
-
-
-def test_the_lines_of_a_growing_file_are_counted(tmp_path: Path) -> None:
-    path = tmp_path / "out.jsonl"
-    count = LineCounter(path)
-    assert count() == 0
-    path.write_bytes(b"1\n2\n3")
-    assert count() == 2
-    path.write_bytes(b"1\n2\n3\n")
-    assert count() == 3
-
-
-def test_a_picture_with_two_records_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "out.jsonl"
-    path.write_text('{"image": "a"}\n{"image": "a"}\n', encoding="utf-8")
-    with pytest.raises(ValueError, match="a is there twice"):
-        records_of(path)
+    output.write_text(f'{record}\n{{"image_id"\n{record}\n{record}', encoding="utf-8")
+    records, bad = bulk.read_records(output)
+    assert (list(records), bad, num_lines(output)) == (["/a.png"], 1, 3)
 
 
 def test_the_peak_is_that_of_the_pictures_asked_for(tmp_path: Path) -> None:

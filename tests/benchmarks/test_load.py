@@ -12,102 +12,82 @@ from typing import Any
 import pytest
 
 from benchmarks import load
-from benchmarks.figures import Figure, Measure, Part
 from benchmarks.load_scenes.projects import config_of, is_legal, labels_of
+from benchmarks.report import Figure, Measure, Part, latencies
 
 
 def figures_of(scene: str, tmp_path: Path) -> dict[str, dict[str, Any]]:
     path = tmp_path / "load.json"
-    assert load.main(["--quick", "--only", scene, "--json", str(path)]) == 0
+    load.main(["--small", "--only", scene, "--json", str(path)])
     document = json.loads(path.read_text(encoding="utf-8"))
-    assert document["quick"] is True
+    assert document["small"] is True
     assert list(document["parts"]) == [scene]
     found: dict[str, dict[str, Any]] = document["parts"][scene]["figures"]
     return found
 
 
-def value(figures: dict[str, dict[str, Any]], name: str) -> float:
-    return float(figures[name]["value"])
-
-
-def returning(part: Part) -> Measure:
-    return lambda folder, quick: part
+def returning(*figures: Figure) -> Measure:
+    return lambda folder, small: Part("some figures", figures)
 
 
 @pytest.mark.soak
-def test_health_is_polled_beside_three_kinds_of_load(tmp_path: Path) -> None:
-    figures = figures_of("health", tmp_path)
-    for call in ("idle /health", "/health", "/setup", "/webhook"):
-        assert value(figures, f"{call}: times") > 0
-        assert 0 < value(figures, f"{call}: p50") <= value(figures, f"{call}: max")
-    limits = {name: figures[name]["limit"] for name in ("/health: p99", "/health: max", "/setup: max", "/webhook: max")}
-    assert limits == {"/health: p99": 0.2, "/health: max": 1.0, "/setup: max": 3.0, "/webhook: max": 0.5}
-    assert value(figures, "calls that failed") == 0
-    assert value(figures, "/predict: replies that are not 200") == 0
-    assert value(figures, "/predict of 200 tasks: predicted") > 0
-    assert value(figures, "/predict of 10 dead hosts: predicted") == 0
-
-
-@pytest.mark.soak
-def test_one_task_is_asked_for_alone_and_beside_a_bulk(tmp_path: Path) -> None:
-    figures = figures_of("interactive", tmp_path)
-    assert value(figures, "alone: times") == value(figures, "beside the bulk: times") == 5
-    allowed = value(figures, "alone: p95") + value(figures, "one prefill beside the bulk") + 0.5
-    assert figures["beside the bulk: p95"]["limit"] == pytest.approx(allowed)
-    assert value(figures, "without a prediction") == 0
-    assert value(figures, "bulk: predicted in its reply") > 0
-
-
-@pytest.mark.soak
-def test_projects_with_their_own_labels_do_not_mix(tmp_path: Path) -> None:
-    figures = figures_of("projects", tmp_path)
-    assert value(figures, "tasks") == 60
-    for name in ("replies that are not 200", "without a prediction", "not legal under their own config"):
-        assert value(figures, name) == 0
-    assert value(figures, "the last against the mean") >= 1
-
-
-@pytest.mark.soak
-def test_what_is_too_much_gets_a_503_with_retry_after(tmp_path: Path) -> None:
-    figures = figures_of("overload", tmp_path)
-    assert value(figures, "all places held: 503") == 40
-    assert value(figures, "2 bursts: 200") + value(figures, "2 bursts: 503") == 80
-    for name in ("2 bursts: neither", "503 without Retry-After", "work left behind"):
-        assert value(figures, name) == 0
+@pytest.mark.parametrize(
+    ("scene", "counted", "limits"),
+    [
+        (
+            "health",
+            {"replies that are not 200": 0},
+            {"/health: p99": 0.2, "/health: max": 1.0, "/setup: max": 3.0, "/webhook: max": 0.5},
+        ),
+        ("interactive", {"alone: times": 5, "beside the bulk: times": 5, "without a prediction": 0}, {}),
+        (
+            "projects",
+            {"tasks": 60, "without a prediction": 0, "not legal under their own config": 0},
+            {"the last against the mean": 2.0},
+        ),
+        (
+            "overload",
+            {"other replies than 503": 0, "one 503 after the other: times": 5, "503 to 40 at once: times": 40},
+            {"one 503 after the other: p99": 0.05, "503 to 40 at once: p99": 1.0},
+        ),
+        ("throughput", {"tasks": 60, "without a prediction": 0}, {}),
+    ],
+)
+def test_a_scene_counts_what_it_sent_and_says_its_limits(
+    scene: str, counted: dict[str, float], limits: dict[str, float], tmp_path: Path
+) -> None:
+    figures = figures_of(scene, tmp_path)
+    assert {name: figures[name]["value"] for name in counted} == counted
+    assert {name: figures[name]["limit"] for name in limits} == limits
 
 
 def test_the_store_is_filled_and_worked_on(tmp_path: Path) -> None:
     figures = figures_of("store", tmp_path)
-    assert value(figures, "rows") == 20_000
-    assert (value(figures, "claim(16): times"), value(figures, "finish: times")) == (20, 320)
-
-
-def test_an_engine_that_answers_at_once_leaves_http_and_the_store(tmp_path: Path) -> None:
-    figures = figures_of("throughput", tmp_path)
-    assert (value(figures, "tasks"), value(figures, "without a prediction")) == (60, 0)
-    assert value(figures, "transactions a task, all together") > 1
+    assert (figures["rows"]["value"], figures["claim(16): times"]["value"]) == (10_000, 20)
 
 
 def test_scenes_measured_again_replace_those_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "load.json"
-    for name in ("store", "health", "store"):
-        value = 1.0 if name == "health" else float(path.exists())
-        part = Part("one figure", [Figure("seconds", value, "s")])
-        assert load.main(["--quick", "--json", str(path)], {name: returning(part)}) == 0
+    for name, value in (("store", 1.0), ("health", 1.0), ("store", 2.0)):
+        load.main(["--small", "--json", str(path)], {name: returning(Figure("seconds", value, "s"))})
     scenes = json.loads(path.read_text(encoding="utf-8"))["parts"]
-    assert {name: scene["figures"]["seconds"]["value"] for name, scene in scenes.items()} == {"store": 1, "health": 1}
-    assert load.main(["--json", str(path)], {"store": returning(part)}) == 0
-    assert list(json.loads(path.read_text(encoding="utf-8"))["parts"]) == ["store"], "the others were of a quick run"
+    assert {name: scene["figures"]["seconds"]["value"] for name, scene in scenes.items()} == {"store": 2, "health": 1}
+    assert {"date", "hardware", "torch", "made_by_commit", "load_average"} <= scenes["store"].keys()
+    load.main(["--json", str(path)], {"store": returning()})
+    assert list(json.loads(path.read_text(encoding="utf-8"))["parts"]) == ["store"], "the others were of a small run"
 
 
-def test_check_turns_a_broken_limit_into_the_exit_code() -> None:
-    def scene(value: float) -> dict[str, Measure]:
-        figures = (Figure("seconds", value, "s", 1.0), Figure("rows", 9))
-        return {"store": returning(Part("one figure", figures))}
+def test_a_broken_limit_is_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert load.main([], {"store": returning(Figure("seconds", 1.0, "s", 1.0), Figure("rows", 9))}) == 0
+    assert load.main([], {"store": returning(Figure("seconds", 2.0, "s", 1.0))}) == 1
+    assert "NO" in capsys.readouterr().out
 
-    assert load.main([], scene(2.0)) == 0
-    assert load.main(["--check"], scene(2.0)) == 1
-    assert load.main(["--check"], scene(1.0)) == 0
+
+def test_a_percentile_is_one_of_the_measured_times() -> None:
+    figures = {figure.name: figure for figure in latencies("it", [0.4, 0.1, 0.3, 0.2], max=0.3)}
+    assert [figures[f"it: {name}"].value for name in ("times", "p50", "p95", "max")] == [4, 0.2, 0.4, 0.4]
+    assert [name for name, figure in figures.items() if not figure.holds] == ["it: max"]
+    assert [figure.value for figure in latencies("nothing", [])] == [0]
 
 
 @pytest.mark.parametrize(
