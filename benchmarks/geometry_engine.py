@@ -24,8 +24,8 @@ from backend.engine.process import MAX_PICTURE_THREADS
 from benchmarks.in_process import InProcessEngine
 from label_config.schema import Choice, ChoicesField, LabelSchema, TextField
 from model_loader.chat import encode_prompt
+from model_loader.experts.quantizer import fused_experts
 from model_loader.loader import LoadedModel
-from model_loader.nf4 import fused_experts
 
 LABELS = ("连衣裙", "半身裙", "衬衫", "外套", "运动鞋", "手提包", "毛衣", "长裤")
 TEXT_MAX_CHARS = 24  # short texts with forced keys between them: about two tokens in five are forced

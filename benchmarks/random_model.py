@@ -22,9 +22,10 @@ from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 import model_loader
-from model_loader import experts, nf4
+from model_loader import experts
 from model_loader.chat import SPECIAL_TOKENS
-from model_loader.experts import EXPERTS_IMPLEMENTATION
+from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
+from model_loader.experts.reference import BLOCK_SIZE
 from model_loader.geometry import DEFAULT_MODEL, shipped_config
 from model_loader.loader import LoadedModel, load_tokenizer
 from model_loader.norms import use_fused_norms
@@ -95,9 +96,11 @@ def fill(model: Any, device: str, dtype: torch.dtype) -> None:
     """Give every module of `model`, which lies on the meta device, its tensors on `device`: norms 1, biases 0, the rest
     normal, packed where `load_model` packs."""
     experts.register()
-    for module in nf4.fused_experts(model).values():
-        for projection in nf4.PROJECTIONS:
-            codes, absmax = nf4.pack_experts(_normal(getattr(module, projection).shape, WEIGHT_STD, device, dtype))
+    for module in quantizer.fused_experts(model).values():
+        for projection in quantizer.PROJECTIONS:
+            codes, absmax = quantizer.pack_experts(
+                _normal(getattr(module, projection).shape, WEIGHT_STD, device, dtype)
+            )
             setattr(module, projection, nn.Parameter(codes, requires_grad=False))
             module.register_parameter(projection + "_absmax", nn.Parameter(absmax, requires_grad=False))
     for module in list(model.model.language_model.modules()):
@@ -129,12 +132,12 @@ def _random_linear(linear: nn.Linear, device: str, dtype: torch.dtype) -> Any:
     packed.weight = bnb.nn.Params4bit(
         _normal(linear.weight.shape, WEIGHT_STD, device, dtype),
         requires_grad=False,
-        blocksize=nf4.BLOCK_SIZE,
+        blocksize=BLOCK_SIZE,
         compress_statistics=False,
         quant_type="nf4",
         module=packed,
     ).to(device)  # packs it
-    packed.support_avx512bf16_for_cpu = False  # as `nf4` does: no repacking on a CPU
+    packed.support_avx512bf16_for_cpu = False  # as `quantizer` does: no repacking on a CPU
     return packed
 
 

@@ -20,9 +20,9 @@ from model_loader.errors import (
 )
 
 if TYPE_CHECKING:
+    from model_loader.experts.quantizer import register
     from model_loader.loader import LoadedModel, load_model
     from model_loader.memory import MemoryPlan, plan_memory
-    from model_loader.nf4 import register
     from model_loader.sources import choose_model
 
 __all__ = [
@@ -47,11 +47,12 @@ _LAZY = {
     "choose_model": "model_loader.sources",
     "load_model": "model_loader.loader",
     "plan_memory": "model_loader.memory",
-    "register": "model_loader.nf4",
+    "register": "model_loader.experts.quantizer",
 }
 
 
-# On CPUs with AVX512-BF16 bitsandbytes warns at import that an optional kernel is absent. `nf4` turns that path off.
+# On CPUs with AVX512-BF16 bitsandbytes warns at import that an optional kernel is absent. The quantizer turns that path
+# off.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 

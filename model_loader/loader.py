@@ -22,10 +22,9 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, Qwen3VLMoeConfig, Qw
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
-from model_loader import nf4
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.errors import ModelFilesInvalid, ModelTooLarge, UnsupportedModel
-from model_loader.experts import EXPERTS_IMPLEMENTATION
+from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
 from model_loader.experts.unpacked import unpack_small
 from model_loader.geometry import geometry_from_config
 from model_loader.memory import GIB, plan_memory
@@ -176,7 +175,7 @@ def _load_weights(
 ) -> Any:
     options: dict[str, Any] = {}
     if quantisation == "nf4":
-        nf4.register()
+        quantizer.register()
         options["experts_implementation"] = EXPERTS_IMPLEMENTATION
     with _as_invalid_files(resolved.name), _weights_progress(checkpoint, on_fraction):
         config = Qwen3VLMoeConfig.from_pretrained(checkpoint.folder, local_files_only=True)

@@ -13,8 +13,8 @@ from benchmarks import full_geometry
 from benchmarks.geometry_engine import Load, make_instruction, make_requests, measure, step_gb
 from benchmarks.random_model import build, model_config
 from model_loader.chat import encode_prompt
+from model_loader.experts.quantizer import fused_experts
 from model_loader.loader import LoadedModel
-from model_loader.nf4 import fused_experts
 from tests.limits import WAIT_S
 
 LOAD = Load(image_tokens=16, slots=2, answer_tokens=24, prefix_tokens=20)

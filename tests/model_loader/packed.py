@@ -9,7 +9,7 @@ import torch
 from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import Qwen3VLMoeTextExperts
 
 from model_loader import experts
-from model_loader.nf4 import pack_experts
+from model_loader.experts.quantizer import pack_experts
 
 
 def packed_module(num_experts: int, hidden: int, inner: int, device: str = "cpu") -> Any:

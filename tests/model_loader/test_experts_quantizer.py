@@ -13,14 +13,14 @@ import torch
 from transformers import BitsAndBytesConfig, Qwen3Config, Qwen3ForCausalLM, Qwen3VLMoeForConditionalGeneration
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
-from model_loader import nf4
 from model_loader.errors import UnsupportedModel
+from model_loader.experts import quantizer
 from tests.model_loader.checkpoints import image_inputs, rewrite_json, tiny_config, tiny_model, write_checkpoint
 
 
 @pytest.fixture(autouse=True)
 def _registered() -> None:
-    nf4.register()
+    quantizer.register()
 
 
 def load(folder: Path, **options: Any) -> Any:
@@ -43,8 +43,8 @@ def logits(model: Any) -> torch.Tensor:
 
 
 def test_registering_twice_leaves_one_plug_in() -> None:
-    nf4.register()
-    assert AUTO_QUANTIZER_MAPPING["bitsandbytes_4bit"] is nf4.Nf4MoeQuantizer
+    quantizer.register()
+    assert AUTO_QUANTIZER_MAPPING["bitsandbytes_4bit"] is quantizer.Nf4MoeQuantizer
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_experts_are_packed_as_bitsandbytes_packs_them(
     top_k = {"num_experts_per_tok": 1} if num_experts == 1 else {}
     original = tiny_model(tiny_config(hidden=hidden, inner=inner, num_experts=num_experts, **top_k))
     packed = load(write_checkpoint(tmp_path, original))
-    for projection in nf4.PROJECTIONS:
+    for projection in quantizer.PROJECTIONS:
         weight = getattr(experts_of(original), projection).detach().bfloat16()
         codes, state = bnb_functional.quantize_4bit(weight.flatten(0, 1), blocksize=64, quant_type="nf4")
         experts = experts_of(packed)

@@ -27,13 +27,13 @@ from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 from transformers.quantizers.quantizers_utils import get_module_from_name
 
-from model_loader import experts
 from model_loader.errors import UnsupportedModel
+from model_loader.experts import dispatch
+from model_loader.experts.reference import BLOCK_SIZE
 from model_loader.tensor_names import check_tensor_names
 
 log = logging.getLogger(__name__)
 
-BLOCK_SIZE = 64
 PROJECTIONS = ("gate_up_proj", "down_proj")
 EXPERTS_FORMAT = {"format": 1, "block_size": BLOCK_SIZE, "absmax_dtype": "float32"}
 
@@ -41,7 +41,7 @@ EXPERTS_FORMAT = {"format": 1, "block_size": BLOCK_SIZE, "absmax_dtype": "float3
 def register() -> None:
     """Put the plug-in in the place of transformers' 4-bit bitsandbytes quantizer. Calling it again changes nothing."""
     AUTO_QUANTIZER_MAPPING["bitsandbytes_4bit"] = Nf4MoeQuantizer
-    experts.register()
+    dispatch.register()
 
 
 def pack_experts(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -116,8 +116,8 @@ class Nf4MoeQuantizer(Bnb4BitHfQuantizer):  # type: ignore[misc]
             model.config.nf4_experts = dict(EXPERTS_FORMAT)
             model.requires_grad_(False)
             _keep_linears_exact(model)
-            if not str(model.config._experts_implementation).startswith(experts.EXPERTS_IMPLEMENTATION):
-                model.set_experts_implementation(experts.EXPERTS_IMPLEMENTATION)
+            if not str(model.config._experts_implementation).startswith(dispatch.EXPERTS_IMPLEMENTATION):
+                model.set_experts_implementation(dispatch.EXPERTS_IMPLEMENTATION)
         return model
 
     def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> Any:
