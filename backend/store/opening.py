@@ -17,6 +17,7 @@ from pathlib import Path
 
 from backend.errors import StoreError, StoreUnusable
 from backend.store.database import DAMAGED, Database, Options, primary_code, translated
+from backend.store.lock import take_lock
 from backend.store.migrations import is_current, migrate
 
 log = logging.getLogger(__name__)
@@ -49,23 +50,33 @@ def open_database(path: Path, now: float, options: Options) -> tuple[Database, P
 
 
 def open_beside(path: Path, now: float, options: Options) -> Database:
-    """As `open_database`, but a file that is there is taken as it is, or not at all: another process may serve it.
+    """As `open_database`, but a file that is there is never moved, and migrated only where no other process serves it.
 
-    Raises StoreUnusable for one that is damaged, or of another version.
+    Raises StoreUnusable for one that is damaged, of a newer version, or of an older one that is still served.
     """
     try:
         if not path.exists() or not path.stat().st_size:
             open_database(path, now, options)[0].close()
         with contextlib.closing(_connect(path, options)) as connection:
             if not is_current(connection):
-                raise StoreUnusable(
-                    f"{path} was written by an older prelabel. Stop that one where it still runs, and start "
-                    "`prelabel serve` of this version once: it brings the file up to date."
-                )
+                _update(connection, path)
         with translated(path):
             return Database(path, replace(options, cache_kib=BESIDE_CACHE_KIB))
     except (OSError, sqlite3.Error) as error:
         raise StoreUnusable(f"{path} cannot be read ({error}).") from None
+
+
+def _update(connection: sqlite3.Connection, path: Path) -> None:
+    """Migrate the file of an older prelabel. Raises StoreUnusable where that one may still run, and sqlite3.Error."""
+    try:
+        lock = take_lock(path.parent)
+    except StoreUnusable as error:
+        raise StoreUnusable(f"{path} was written by an older prelabel. {error}") from None
+    try:
+        migrate(connection)
+    finally:
+        os.close(lock)
+    log.info("%s was written by an older prelabel; it is brought up to date", path)
 
 
 def open_in_memory() -> Database:

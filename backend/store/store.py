@@ -46,7 +46,8 @@ class Store:
 
     @classmethod
     def beside(cls, path: Path, now: float, options: Options = DEFAULTS) -> Self:
-        """Open it beside a process that may serve it, or make it: a file that is there is never moved or migrated."""
+        """Open it beside a process that may serve it, or make it: a file that is there is never moved, and migrated
+        only where no process serves it."""
         return cls(open_beside(path, now, options), None)
 
     @classmethod

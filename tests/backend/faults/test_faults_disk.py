@@ -12,7 +12,8 @@ import pytest
 
 from backend import cli
 from backend.engine.api import EngineStatus
-from backend.store.serving import FILE_NAME, LOCK_NAME
+from backend.store.lock import LOCK_NAME
+from backend.store.serving import FILE_NAME
 from tests.backend.gate import GateEngine
 from tests.backend.served import served, states
 from tests.backend.serving import ANSWER, asked, predict_body, serving, setup_body, task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 import time
 from contextlib import closing
@@ -22,6 +23,7 @@ from backend.predict.options import ProjectOptions
 from backend.predict.recipe import recipe_of
 from backend.queue.recipes import Recipes
 from backend.store import Store
+from backend.store.lock import take_lock
 from backend.store.serving import FILE_NAME
 from label_config.parse import parse_label_config
 from tests.backend.delivery.fake_server import fake_server
@@ -139,13 +141,24 @@ def test_a_bulk_run_beside_the_server_uses_the_answers(tmp_path: Path) -> None:
     assert doubtful["review_reasons"] == ["caption：描述中出现“看不清”", "caption：描述只有 3 字，少于 30 字"]
 
 
+def test_a_bulk_run_uses_the_answers_though_nobody_has_served_from_them_since(tmp_path: Path) -> None:
+    older_store(tmp_path)
+    idle = FakeEngine(ANSWER)
+    assert [record["task_id"] for record in records(tmp_path, idle)] == list(ANSWERED)
+    assert idle.requests == []
+    engine = FakeEngine(ANSWER)
+    with serving(tmp_path, engine) as server:  # what waited then waits still
+        assert asked_for(engine, server) == [f"https://shop.example/{WAITING}.jpg"]
+
+
 def test_a_bulk_run_beside_a_server_of_then_says_so_and_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     older_store(tmp_path)
     before = (tmp_path / FILE_NAME).read_bytes()
-    engine = FakeEngine(ANSWER)
+    engine, lock = FakeEngine(ANSWER), take_lock(tmp_path)
     assert len(records(tmp_path, engine)) == len(engine.requests) == len(ANSWERED)
+    os.close(lock)
     assert "answers are neither looked up nor kept" in caplog.text
     assert "written by an older prelabel" in caplog.text
     assert (tmp_path / FILE_NAME).read_bytes() == before
