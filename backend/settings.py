@@ -13,9 +13,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -128,16 +128,6 @@ class Settings(BaseSettings):
     def _expand_user(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else value
 
-    @model_validator(mode="after")
-    def _need_password_on_public_address(self) -> Self:
-        if not (self.auth_required or self.allow_no_auth or _is_loopback(self.host)):
-            raise ValueError(
-                f"{PREFIX}HOST={self.host} can be reached from other machines, and there is no password. "
-                "Set BASIC_AUTH_PASS and enter it in Label Studio's model settings, or listen on 127.0.0.1. "
-                f"Inside a private container network {PREFIX}ALLOW_NO_AUTH=true turns this check off."
-            )
-        return self
-
     @property
     def auth_required(self) -> bool:
         return self.credentials is not None
@@ -229,12 +219,3 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "string_pattern_mismatch":  # a regular expression helps nobody
         reason = f"this is not a valid value. Meaning: {Settings.model_fields[name].description}"
     return f"{env_name(name)}: {reason}."
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import ipaddress
 import logging
 import os
 import signal
@@ -43,6 +44,7 @@ def serve(
     make_images: Callable[[Settings], Images] = build_images,
 ) -> int:
     """Run until told to stop; return the exit code."""
+    _need_password_on_public_address(settings)
     configure_logging(settings.log_level)
     log.info("settings: %r", settings)
     refuse_hopeless(settings)
@@ -148,6 +150,25 @@ async def _announce(engine: Engine, address: str) -> None:
                 case "loading":
                     print(f"Loading the model: {status.stage} {status.fraction:.0%}", flush=True)
         await asyncio.sleep(POLL_S)
+
+
+def _need_password_on_public_address(settings: Settings) -> None:
+    """Only here: a command that does not listen needs no password, whatever PRELABEL_HOST says."""
+    if not (settings.auth_required or settings.allow_no_auth or _is_loopback(settings.host)):
+        raise SettingsError(
+            f"PRELABEL_HOST={settings.host} can be reached from other machines, and there is no password. "
+            "Set BASIC_AUTH_PASS and enter it in Label Studio's model settings, or listen on 127.0.0.1. "
+            "Inside a private container network PRELABEL_ALLOW_NO_AUTH=true turns this check off."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -7,13 +7,15 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from backend.commands import serve
+from backend.engine.api import Engine
 from backend.errors import SettingsError, StoreUnusable
-from backend.settings import load_settings
+from backend.settings import Settings, load_settings
 from backend.store.serving import open_store
 from tests.backend.served import Running, address, run_program
 from tests.backend.serving import predict_body, serving, task
@@ -98,3 +100,35 @@ def test_a_model_that_is_none_is_refused_before_anything_starts(tmp_path: Path) 
 def test_a_folder_that_another_prelabel_serves_is_refused_in_one_line(tmp_path: Path) -> None:
     with serving(tmp_path), pytest.raises(StoreUnusable, match="is served by another prelabel"):
         serve.serve(load_settings({"data_dir": tmp_path, "port": 0}))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "gpu-box"])
+def test_listening_on_a_reachable_address_needs_a_password(tmp_path: Path, host: str) -> None:
+    settings = load_settings({"data_dir": tmp_path, "host": host})
+    with pytest.raises(SettingsError, match=f"^PRELABEL_HOST={host} .* Set BASIC_AUTH_PASS"):
+        serve.serve(settings)
+
+
+class Asked(Exception):
+    """Stands for everything after the check."""
+
+
+@pytest.mark.usefixtures("own_logging")
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"host": "127.0.0.1"},
+        {"host": "127.0.0.2"},
+        {"host": "::1"},
+        {"host": "localhost"},
+        {"host": "0.0.0.0", "basic_auth_pass": "correct horse"},
+        {"host": "gpu-box", "allow_no_auth": True},
+    ],
+    ids=["loopback", "another loopback", "loopback of IPv6", "localhost", "a password", "switched off"],
+)
+def test_listening_elsewhere_or_with_a_password_is_allowed(tmp_path: Path, given: dict[str, Any]) -> None:
+    def make_engine(settings: Settings) -> Engine:
+        raise Asked
+
+    with pytest.raises(Asked):
+        serve.serve(load_settings({"data_dir": tmp_path} | given), make_engine)
