@@ -182,6 +182,9 @@ def connect(
     extra_ca_file: Annotated[
         Path | None, typer.Option(envvar="PRELABEL_EXTRA_CA_FILE", help="Certificate authorities to trust as well.")
     ] = None,
+    public_url: Annotated[
+        str, typer.Option(envvar="LABEL_STUDIO_PUBLIC_URL", help="Address of Label Studio in people's browsers.")
+    ] = "",
 ) -> None:
     """Connect a Label Studio project: label config, backend, prelabelling. Safe to run again."""
     from backend.commands.connect import connect as run
@@ -197,6 +200,7 @@ def connect(
             backend_user=backend_user,
             backend_password=backend_password,
             extra_ca_file=extra_ca_file,
+            public_url=public_url,
         )
     )
 

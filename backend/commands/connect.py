@@ -22,12 +22,14 @@ from backend.errors import ConfigRefused, LabelStudioError, SettingsError
 from backend.label_studio.client import DOUBT_TAB, Backend, LabelStudioClient, Project
 from backend.predict.label_configs import parse_or_refuse, read_label_config
 from backend.settings import Credentials
+from backend.status.view import label_studio_address
 from label_config.ready_made import ready_made_names
 from label_config.schema import LabelSchema
 
 OURS = "prelabel"  # the description by which we know our own backends
 LOADING = "-loading-"  # stands in a model version for what is not known before the first load
 DEFAULT_CONFIG = "ecommerce.zh"
+TITLE_CHARS = range(3, 51)  # Label Studio's own rule for the title of a project
 ENGLISH_CONFIGS = frozenset(name for name in ready_made_names() if name.endswith(".en"))
 log = logging.getLogger(__name__)
 
@@ -43,23 +45,31 @@ def connect(
     backend_user: str = "prelabel",
     backend_password: str = "",
     extra_ca_file: Path | None = None,
+    public_url: str = "",
 ) -> int:
-    """Connect project number `project`, or the one titled `create` (made if there is none). Return the exit code."""
+    """Connect project number `project`, or the one titled `create` (made if there is none). Return the exit code.
+
+    `public_url` is where people's browsers reach Label Studio, if not at `label_studio`.
+    """
     console = Console(highlight=False)
     if (project is None) == (create is None):
         raise SettingsError("Say which project: --project NUMBER for one that exists, or --create TITLE.")
+    if create is not None:
+        create = _checked_title(create)
     backend_url = _checked_url(backend_url)
     wanted = read_label_config(label_config) if label_config else None
     if wanted is not None:
         parse_or_refuse(wanted)
     credentials = Credentials(backend_user, backend_password) if backend_password else None
     with LabelStudioClient(label_studio, api_key, extra_ca_file=extra_ca_file) as client:
-        done(console, f"Label Studio at {client.url}, as {client.user_email()}")
+        shown_url = label_studio_address(public_url) or client.url
+        reached = f" (from here {client.url})" if shown_url != client.url else ""
+        done(console, f"Label Studio at {shown_url}{reached}, as {client.user_email()}")
         found = _project(client, console, project, create, wanted)
         schema = parse_or_refuse(found.label_config)
         extra_params = {"language": "en"} if label_config in ENGLISH_CONFIGS else None
         note = connect_project(client, console, found, backend_url, credentials, extra_params)
-        _explain(console, client.url, found, schema, note)
+        _explain(console, shown_url, found, schema, note)
     return 0
 
 
@@ -161,6 +171,17 @@ def _project(
         )
     done(console, f"Project {found.id} “{found.title}”")
     return found
+
+
+def _checked_title(title: str) -> str:
+    """The title as Label Studio keeps it. Its own refusal would come late, and not say which title it means."""
+    kept = title.strip()
+    if len(kept) not in TITLE_CHARS:
+        raise SettingsError(
+            f"--create: Label Studio wants {TITLE_CHARS.start} to {TITLE_CHARS.stop - 1} characters in the title of a "
+            f"project, and “{kept}” has {len(kept)}."
+        )
+    return kept
 
 
 def _checked_url(backend_url: str) -> str:

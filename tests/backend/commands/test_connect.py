@@ -214,3 +214,46 @@ def test_a_label_config_file_that_cannot_be_read_is_named(
     (tmp_path / "large.xml").write_bytes(b" " * (256 * 1024 + 1))
     with pytest.raises(ConfigRefused, match=says):
         run(server, label_config=str(tmp_path / name))
+
+
+@pytest.mark.parametrize("title", ["", "衣", "衣服", " 衣服 ", "A", "鞋" * 51], ids=repr)
+def test_a_title_that_label_studio_refuses_is_named_with_the_rule_before_label_studio_is_asked(
+    server: FakeLabelStudio, title: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"3 to 50 characters .*“{title.strip()}” has {len(title.strip())}"):
+        run(server, create=title)
+    assert server.calls == []
+
+
+@pytest.mark.parametrize("title", ["衣服图", "鞋" * 50, " 衣服图 "], ids=["3 characters", "50 characters", "blanks"])
+def test_a_title_that_label_studio_takes_is_taken(server: FakeLabelStudio, title: str) -> None:
+    assert [run(server, create=title), run(server, create=title)] == [0, 0]
+    assert [p["title"] for p in server.projects.values()] == [title.strip()]
+
+
+@pytest.mark.parametrize(
+    ("public_url", "shown"),
+    [
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("https://shop.example/labels/", "https://shop.example/labels"),
+        ("https://me:geheim@shop.example", "https://shop.example"),
+    ],
+    ids=["another port", "below a path", "with a password"],
+)
+def test_links_are_those_of_peoples_browsers(
+    server: FakeLabelStudio, capsys: pytest.CaptureFixture[str], public_url: str, shown: str
+) -> None:
+    run(server, public_url=public_url)
+    said = capsys.readouterr().out
+    assert f"Label Studio at {shown} (from here {server.url}), as " in said
+    assert f"open {shown}/projects/1/data and" in said
+    assert "geheim" not in said
+
+
+def test_without_a_public_address_links_are_those_that_connect_uses(
+    server: FakeLabelStudio, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(server)
+    said = capsys.readouterr().out
+    assert f"Label Studio at {server.url}, as " in said
+    assert f"open {server.url}/projects/1/data and" in said

@@ -25,7 +25,9 @@ def server() -> Iterator[FakeLabelStudio]:
 
 def refusal(server: FakeLabelStudio, api_key: str = LEGACY_KEY, url: str = "") -> LabelStudioError:
     with pytest.raises(LabelStudioError) as caught:
-        connect(label_studio=url or server.url, api_key=api_key, project=None, create="A", backend_url="http://b.lan")
+        connect(
+            label_studio=url or server.url, api_key=api_key, project=None, create="Shoes", backend_url="http://b.lan"
+        )
     return caught.value
 
 
@@ -121,7 +123,7 @@ def test_an_address_without_scheme_is_explained(server: FakeLabelStudio) -> None
 def test_a_refused_webhook_is_a_note_not_a_failure(server: FakeLabelStudio, capsys: pytest.CaptureFixture[str]) -> None:
     server.refusals[("POST", "/api/webhooks")] = (400, {"validation_errors": {"url": ["Enter a valid URL."]}})
     server.refusals[("GET", "/api/webhooks")] = (200, [])
-    options: dict[str, Any] = {"label_studio": server.url, "api_key": LEGACY_KEY, "project": None, "create": "A"}
+    options: dict[str, Any] = {"label_studio": server.url, "api_key": LEGACY_KEY, "project": None, "create": "Shoes"}
     assert connect(**options, backend_url="http://backend:9090") == 0
     assert "needs a dot" in capsys.readouterr().out
 
