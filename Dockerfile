@@ -1,31 +1,42 @@
-# The backend in one image. torch's own wheels bring CUDA, so the host needs only the NVIDIA driver and its container
-# toolkit; without a GPU (and without --gpus) the same image runs the small built-in model.
-#   docker build -t prelabel .
-#   docker run --gpus all -p 127.0.0.1:9090:9090 -v prelabel-data:/data --env-file prelabel.env prelabel
+# The backend in one image; docs/docker.md says how to build, run and keep it. torch's own wheels bring CUDA, so the host
+# needs only the NVIDIA driver and its container toolkit; without a GPU the same image runs the small built-in model.
 # The root file system may be read-only: everything is written below /data, temporary files to /tmp (give it a tmpfs).
-FROM python:3.11-slim-bookworm AS build
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS uv
 RUN pip install --no-cache-dir uv==0.13.9
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
+
+FROM uv AS requirements
 WORKDIR /src
-RUN uv venv /opt/prelabel
-# The dependencies first: they are gigabytes and change less often than the code.
 COPY pyproject.toml constraints.txt overrides.txt ./
 RUN uv pip compile --quiet --no-header --no-annotate pyproject.toml --extra modelscope -c constraints.txt --overrides overrides.txt \
-        -o /tmp/requirements.txt \
-    && uv pip install --no-cache --python /opt/prelabel/bin/python --no-deps -r /tmp/requirements.txt
-COPY README.md LICENSE ./
+        -o /requirements.txt
+
+# Gigabytes, made anew only when the list of them is another one; the code, some megabytes, is a layer of its own on them.
+FROM uv AS dependencies
+COPY --from=requirements /requirements.txt /requirements.txt
+RUN uv venv /opt/prelabel \
+    && uv pip install --no-cache --python /opt/prelabel/bin/python --no-deps -r /requirements.txt
+
+FROM dependencies AS code
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
 COPY label_config ./label_config
 COPY model_loader ./model_loader
 COPY backend ./backend
-RUN uv pip install --no-cache --python /opt/prelabel/bin/python --no-deps .
+RUN uv pip install --no-cache --python /opt/prelabel/bin/python --no-deps --prefix /opt/code .
 
-FROM python:3.11-slim-bookworm
+FROM ${BASE}
 # Triton compiles a small launcher for its kernels when a GPU is first used, and needs a C compiler for that.
+# /data is made empty: as a home that useradd makes it would hold a shell's files.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --create-home --home-dir /data --shell /usr/sbin/nologin prelabel
-COPY --from=build /opt/prelabel /opt/prelabel
+    && useradd --uid 10001 --no-log-init --no-create-home --home-dir /data --shell /usr/sbin/nologin prelabel \
+    && install --directory --owner prelabel --group prelabel /data
+COPY --from=dependencies /opt/prelabel /opt/prelabel
+COPY --from=code /opt/code /opt/prelabel
 ENV PATH=/opt/prelabel/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PRELABEL_HOST=0.0.0.0 \
@@ -37,6 +48,8 @@ ENV PATH=/opt/prelabel/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER prelabel
 VOLUME /data
+# So that `annotate --output shop.jsonl` has a place to write to, also where the root file system is read-only.
+WORKDIR /data
 EXPOSE 9090
 # /livez, not /health: a model that loads for minutes, or a GPU that failed, is no reason to restart the API process.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \

@@ -1,26 +1,27 @@
-"""docker-compose.yml and Dockerfile, read as files: what a first start depends on is in them, and they fit together.
+"""The compose files and their env examples, read as files: what a first start depends on is in them.
 
-No container is built here.
+No container is started here.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from backend.settings import load_settings
+from backend.settings import Settings, env_name, load_settings
+from scripts.compose import ROOT, read_compose, run_options
+from tests.deployment.dockerfile import last_stage
 
-ROOT = Path(__file__).resolve().parents[2]
+GPU = ("docker-compose.yml",)
+CPU = ("docker-compose.yml", "docker-compose.cpu.yml")
 
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+    found = read_compose(*GPU)
     assert set(found["volumes"]) == {"label-studio-data", "prelabel-data"}
     return dict(found["services"])
 
@@ -33,11 +34,6 @@ def read_example(name: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def example() -> dict[str, str]:
     return read_example("prelabel")
-
-
-@pytest.fixture(scope="module")
-def dockerfile() -> str:
-    return (ROOT / "Dockerfile").read_text("utf-8")
 
 
 def test_label_studio_may_call_a_backend_on_a_private_network(services: dict[str, Any]) -> None:
@@ -54,7 +50,7 @@ def test_label_studio_is_the_version_that_is_tested_here(services: dict[str, Any
 def test_host_names_that_label_studio_calls_have_a_dot(services: dict[str, Any]) -> None:
     [alias] = services["prelabel"]["networks"]["default"]["aliases"]
     assert "." in alias
-    assert f"http://{alias}:9090" in (ROOT / "docker-compose.yml").read_text("utf-8")
+    assert f"http://{alias}:9090" in (ROOT / "docs" / "docker.md").read_text("utf-8")
 
 
 def test_one_gpu_is_reserved(services: dict[str, Any]) -> None:
@@ -84,11 +80,13 @@ def test_each_container_gets_its_own_secrets_from_a_file_that_is_not_committed(
     assert all(example[name] == "" for name in secrets)
 
 
+@pytest.mark.parametrize("files", [GPU, CPU], ids=["GPU", "CPU"])
 def test_prelabel_starts_with_the_settings_of_the_containers(
-    services: dict[str, Any], example: dict[str, str], dockerfile: str, monkeypatch: pytest.MonkeyPatch
+    files: tuple[str, ...], example: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_image = dict(re.findall(r"(PRELABEL_\w+)=(\S+)", dockerfile.partition("ENV PATH=")[2].partition("USER ")[0]))
-    given = in_image | example | services["prelabel"]["environment"] | {"BASIC_AUTH_PASS": "geheim"}
+    [in_image] = [words for name, words in last_stage() if name == "ENV"]
+    environment = read_compose(*files)["services"]["prelabel"]["environment"]
+    given = dict(re.findall(r"(PRELABEL_\w+)=(\S+)", in_image)) | example | environment | {"BASIC_AUTH_PASS": "geheim"}
     for name in [n for n in os.environ if n.startswith(("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_"))]:
         monkeypatch.delenv(name)
     for name, value in given.items():
@@ -96,26 +94,62 @@ def test_prelabel_starts_with_the_settings_of_the_containers(
     settings = load_settings()
     assert (settings.host, str(settings.data_dir)) == ("0.0.0.0", "/data/prelabel")
     assert settings.label_studio_url == "http://label-studio.internal:8080"
+    assert settings.label_studio_public_url == "http://localhost:8080"
+    assert settings.device == ("cpu" if files == CPU else "auto")
 
 
-def test_the_image_runs_as_an_ordinary_user_and_watches_livez(dockerfile: str) -> None:
-    last_stage = dockerfile.rpartition("\nFROM ")[2]
-    assert re.search(r"^USER prelabel$", last_stage, re.MULTILINE)
-    assert "/livez" in last_stage.partition("HEALTHCHECK")[2].partition("\nSTOPSIGNAL")[0]
-    assert re.search(r'^ENTRYPOINT \["prelabel"\]$', last_stage, re.MULTILINE)
+@pytest.mark.parametrize("service", ["label-studio", "prelabel"])
+def test_no_line_of_an_env_file_is_overruled_by_the_compose_file(services: dict[str, Any], service: str) -> None:
+    lines = (ROOT / f"{service}.env.example").read_text("utf-8").splitlines()
+    offered = {found[1] for line in lines if (found := re.match(r"(?:# )?([A-Z][A-Z_]+)=", line))}
+    assert offered
+    assert not offered & set(services[service]["environment"])
 
 
-def test_the_image_holds_every_file_that_the_dockerfile_copies(dockerfile: str) -> None:
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
-    copied = {
-        name.removeprefix("./")
-        for line in re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, re.MULTILINE)
-        for name in line.split()
+def test_every_setting_that_the_env_example_offers_exists() -> None:
+    text = (ROOT / "prelabel.env.example").read_text("utf-8")
+    offered = set(re.findall(r"\b((?:PRELABEL|LABEL_STUDIO|BASIC_AUTH)_[A-Z_]+)\b", text))
+    assert offered <= {env_name(name) for name in Settings.model_fields}
+
+
+def test_without_a_gpu_nothing_but_the_gpu_is_left_out(services: dict[str, Any]) -> None:
+    on_cpu = read_compose(*CPU)["services"]
+    assert on_cpu["label-studio"] == services["label-studio"]
+    [device] = set(on_cpu["prelabel"]["environment"].items()) - set(services["prelabel"]["environment"].items())
+    assert device == ("PRELABEL_DEVICE", "cpu")
+    assert set(services["prelabel"]) - set(on_cpu["prelabel"]) == {"deploy"}
+
+
+def test_a_slow_first_start_of_label_studio_keeps_nothing_from_starting(services: dict[str, Any]) -> None:
+    assert services["label-studio"]["healthcheck"]["start_period"] == "900s"
+    assert [name for name, service in services.items() if "depends_on" in service] == []
+
+
+def test_label_studio_calls_nobody(services: dict[str, Any]) -> None:
+    environment = services["label-studio"]["environment"]
+    silent = {
+        "COLLECT_ANALYTICS": "false",
+        "SENTRY_DSN": "",
+        "FRONTEND_SENTRY_DSN": "",
+        "LATEST_VERSION_CHECK": "false",
     }
-    assert copied <= kept
-    assert all((ROOT / name).exists() for name in copied)
+    assert environment.items() >= silent.items()
 
 
-def test_the_tools_have_one_version(dockerfile: str) -> None:
-    bootstrap = (ROOT / "scripts" / "bootstrap").read_text("utf-8")
-    assert re.search(r"uv==(\S+)", dockerfile)[1] == re.search(r"UV_VERSION=(\S+)", bootstrap)[1]  # type: ignore[index]
+@pytest.mark.parametrize("service", ["label-studio", "prelabel"])
+def test_each_container_has_an_init_and_logs_of_limited_size(services: dict[str, Any], service: str) -> None:
+    assert services[service]["init"] is True
+    assert services[service]["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+def test_prelabel_is_run_without_anything_it_does_not_need() -> None:
+    options = run_options(read_compose(*CPU)["services"]["prelabel"])
+    for option in ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges:true", "--tmpfs=/tmp", "--init"):
+        assert option in options
+    grace = next(option for option in options if option.startswith("--stop-timeout="))
+    assert int(grace.partition("=")[2]) > load_settings().stop_s
+
+
+def test_a_key_that_docker_run_would_not_be_told_of_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not know privileged"):
+        run_options({"image": "prelabel", "privileged": True})

@@ -69,7 +69,8 @@ def test_every_prelabel_command_of_a_page_is_one_with_these_options(
     commands = get_command(app).commands  # type: ignore[attr-defined]
     for line in _commands(page):
         words = shlex.split(line)
-        at = next((i for i, word in enumerate(words) if word == "prelabel" or word.endswith("/prelabel")), None)
+        named = [i for i, word in enumerate(words) if word == "prelabel" or word.endswith("/prelabel")]
+        at = named[-1] if named else None  # after `docker compose exec` the first one is the container's name
         if at is None or (at > 0 and not {"exec", "run"} & set(words[:at])) or not words[at + 1 :]:
             continue
         name, *arguments = words[at + 1 :]

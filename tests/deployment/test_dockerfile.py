@@ -1,0 +1,72 @@
+"""The Dockerfile, read as instructions: what is a layer of its own, and what the image runs."""
+
+from __future__ import annotations
+
+import re
+
+from scripts.compose import ROOT
+from tests.deployment.dockerfile import Instruction, last_stage, stages
+
+CODE = {"backend", "label_config", "model_loader"}
+
+
+def of(stage: list[Instruction], name: str) -> list[str]:
+    return [rest for found, rest in stage if found == name]
+
+
+def copied(stage: list[Instruction]) -> set[str]:
+    """What the stage copies from the repository."""
+    rests = [rest for rest in of(stage, "COPY") if not rest.startswith("--from=")]
+    return {name.removeprefix("./") for rest in rests for name in rest.split()[:-1]}
+
+
+def test_a_change_of_code_or_of_tool_settings_leaves_the_dependencies_as_they_are() -> None:
+    found = stages()
+    assert of(found["dependencies"], "FROM") == ["uv AS dependencies"]
+    assert of(found["dependencies"], "COPY") == ["--from=requirements /requirements.txt /requirements.txt"]
+    assert not copied(found["uv"])
+    assert [name for name, stage in found.items() if copied(stage) & CODE] == ["code"]
+    assert copied(found["code"]) > CODE
+
+
+def test_the_dependencies_are_a_layer_below_the_code_and_nothing_that_changes_lies_under_them() -> None:
+    assert of(last_stage(), "COPY") == [
+        "--from=dependencies /opt/prelabel /opt/prelabel",
+        "--from=code /opt/code /opt/prelabel",
+    ]
+    assert "--prefix /opt/code" in of(stages()["code"], "RUN")[0]
+    names = [name for name, _ in last_stage()]
+    assert "RUN" not in names[names.index("COPY") :], "a layer of its own would come after the code"
+
+
+def test_the_base_can_be_another_and_is_the_same_for_all_stages() -> None:
+    bases = [stage[0][1].partition(" AS ")[0] for stage in stages().values()]
+    assert set(bases) <= {"${BASE}", *stages()}
+
+
+def test_the_image_runs_as_an_ordinary_user_in_data_and_watches_livez() -> None:
+    stage = last_stage()
+    assert of(stage, "USER") == ["prelabel"]
+    assert of(stage, "VOLUME") == of(stage, "WORKDIR") == ["/data"]
+    assert "/livez" in of(stage, "HEALTHCHECK")[0]
+    assert (of(stage, "ENTRYPOINT"), of(stage, "CMD")) == (['["prelabel"]'], ['["serve"]'])
+
+
+def test_data_begins_empty_and_belongs_to_that_user() -> None:
+    [setup] = of(last_stage(), "RUN")
+    assert "useradd --uid 10001" in setup
+    assert "--no-create-home" in setup, "a home that useradd makes holds a shell's files"
+    assert "install --directory --owner prelabel --group prelabel /data" in setup
+
+
+def test_the_image_holds_every_file_that_the_dockerfile_copies() -> None:
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
+    needed = set().union(*(copied(stage) for stage in stages().values()))
+    assert needed == kept
+    assert all((ROOT / name).exists() for name in needed)
+
+
+def test_the_tools_have_one_version() -> None:
+    bootstrap = (ROOT / "scripts" / "bootstrap").read_text("utf-8")
+    [install] = of(stages()["uv"], "RUN")
+    assert re.search(r"uv==(\S+)", install)[1] == re.search(r"UV_VERSION=(\S+)", bootstrap)[1]  # type: ignore[index]
