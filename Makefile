@@ -2,9 +2,10 @@
 # make check  format, lint, types and the unit tests: nothing real is started
 # make test   everything CI runs: make check with a real Label Studio, a real browser and a real Ray
 # make soak   make test with many random kills and examples and long loops, and the benchmarks' own runs
+# make image  builds the Docker image and runs it as the compose files say; needs a Docker engine
 # Needs Python 3.11 with pip; scripts/bootstrap installs the rest into .tools/, .venv/ and .label-studio/.
 # ARGS is handed on: make demo ARGS=--check, make test ARGS='-k connect'
-.PHONY: setup demo check test soak coverage audit clean
+.PHONY: setup demo check test soak image coverage audit clean
 
 setup:
 	scripts/bootstrap test
@@ -27,6 +28,10 @@ soak:
 	scripts/bootstrap test
 	scripts/check
 	scripts/test soak $(ARGS)
+
+image:
+	scripts/bootstrap env
+	.venv/bin/python -m scripts.image
 
 # Branch coverage of what make test runs, child processes included.
 coverage:

@@ -1,6 +1,6 @@
 """The compose files and their env examples, read as files: what a first start depends on is in them.
 
-No container is started here.
+No container is started here; `make image` does that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Dockerfile, read as instructions: what is a layer of its own, and what the image runs."""
+"""The Dockerfile, read as instructions: what is a layer of its own, and what the image runs. `make image` builds it."""
 
 from __future__ import annotations
 
