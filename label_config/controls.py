@@ -20,6 +20,7 @@ from label_config.schema import (
     ChoicesField,
     Field,
     NumberField,
+    PathChoicesField,
     RatingField,
     TaxonomyField,
     TaxonomyNode,
@@ -29,9 +30,13 @@ from label_config.schema import (
 MAX_LABELS = 20_000  # over all of one control
 MAX_USAGES = 20  # paths a model is asked for, however many the control takes
 MAX_STARS = 100
+MAX_LEVELS = 50  # of a path
 
 # Label Studio's editor replaces $name in a label by task data, which no schema knows.
 _FROM_TASK = re.compile(r"\$\w", re.ASCII)
+
+
+_Leaf = tuple[list[str], str]  # a path, and the hint of its last label
 
 
 class LeftOut(Exception):
@@ -154,6 +159,8 @@ def _choices(control: Control) -> Field:
     if not choices:
         raise LeftOut("it has no choices")
     _check_labels(control, choices)
+    if control.attributes.get("pathseparator"):
+        return _path_choices(control, choices, multiple=mode == "multiple")
     return ChoicesField(
         name=control.name,
         to_name=control.to_names[0],
@@ -163,6 +170,47 @@ def _choices(control: Control) -> Field:
         hint=_hint(control.attributes),
         required=_required(control),
     )
+
+
+def _path_choices(control: Control, choices: Iterable[Choice], *, multiple: bool) -> Field:
+    """Labels that are whole paths become the tree they are the leaves of."""
+    if multiple:
+        raise LeftOut('with choice="multiple" pathSeparator cannot be honoured; use a <Taxonomy> for several paths')
+    separator = control.attributes["pathseparator"]
+    leaves: list[_Leaf] = []
+    for choice in choices:
+        path = choice.value.split(separator)
+        if choice.alias:
+            raise LeftOut(f'with pathSeparator its label "{choice.value[:80]}" cannot have an alias')
+        if not all(label.strip() for label in path) or len(path) > MAX_LEVELS:
+            raise UnsupportedConfig(f'{control}: "{choice.value[:80]}" is no path of 1 to {MAX_LEVELS} labels.')
+        leaves.append((path, choice.hint))
+    return PathChoicesField(
+        name=control.name,
+        to_name=control.to_names[0],
+        roots=_grown(control, leaves),
+        leaves_only=True,
+        max_usages=1,
+        title=control.title,
+        hint=_hint(control.attributes),
+        required=_required(control),
+        separator=separator,
+    )
+
+
+def _grown(control: Control, leaves: Iterable[_Leaf]) -> tuple[TaxonomyNode, ...]:
+    """The tree that has these leaves, in their order. Refuses a leaf that others stand below."""
+    below: dict[str, list[_Leaf]] = {}
+    for path, hint in leaves:
+        below.setdefault(path[0], []).append((path[1:], hint))
+    nodes = []
+    for label, rest in below.items():
+        ends = [hint for path, hint in rest if not path]
+        if ends and len(rest) > 1:
+            raise UnsupportedConfig(f'{control}: "{label[:80]}" is a label, and other labels stand below it.')
+        nodes.append(TaxonomyNode(label, hint=ends[0]) if ends else TaxonomyNode(label, children=_grown(control, rest)))
+    _check_labels(control, nodes)
+    return tuple(nodes)
 
 
 def _taxonomy(control: Control) -> Field:
@@ -251,7 +299,11 @@ def supported_tags() -> tuple[SupportedTag, ...]:
     """The control tags the model fills, and the attributes read besides name, toName, title, hint and required."""
     return (
         SupportedTag("TextArea", "a description", ("maxLength",)),
-        SupportedTag("Choices", "one label, or several with choice=multiple", ("choice", "Choice: value, alias, hint")),
+        SupportedTag(
+            "Choices",
+            "one label, or several with choice=multiple; with pathSeparator one leaf of a tree",
+            ("choice", "pathSeparator", "Choice: value, alias, hint"),
+        ),
         SupportedTag(
             "Taxonomy", "one or more paths of the tree", ("leafsOnly", "maxUsages", "Choice: value, alias, hint")
         ),

@@ -15,10 +15,9 @@ from label_config.controls import BUILDERS, Control, LeftOut, Place, build_field
 from label_config.errors import UnsupportedConfig
 from label_config.read_xml import read_tree
 from label_config.schema import ChoicesField, Field, LabelSchema, ReviewControls, TextField
+from label_config.traps import FLAG_NAME, REASON_NAME, traps
 
 MAX_FIELDS = 50
-FLAG_NAME = "needs_review"
-REASON_NAME = "review_reason"
 
 
 def parse_label_config(xml: str | bytes) -> LabelSchema:
@@ -52,6 +51,7 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
         image_key=_image_key(objects[image_name]),
         review=review,
         warnings=tuple(warnings),
+        traps=tuple(trap for control, field in kept for trap in traps(control, field)),
     )
 
 

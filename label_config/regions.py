@@ -14,7 +14,16 @@ from typing import Any
 from label_config.answer import Answer, FieldAnswer, FieldValue
 from label_config.prompt import Language
 from label_config.review import Finding
-from label_config.schema import ChoicesField, Field, LabelSchema, NumberField, RatingField, TaxonomyField, TextField
+from label_config.schema import (
+    ChoicesField,
+    Field,
+    LabelSchema,
+    NumberField,
+    PathChoicesField,
+    RatingField,
+    TaxonomyField,
+    TextField,
+)
 from label_config.visible import visible_text
 
 MAX_TEXT_CHARS = 8_000
@@ -91,6 +100,7 @@ def _review_regions(
 _TYPES: dict[type, str] = {
     TextField: "textarea",
     ChoicesField: "choices",
+    PathChoicesField: "choices",
     TaxonomyField: "taxonomy",
     RatingField: "rating",
     NumberField: "number",
@@ -110,6 +120,9 @@ def _region_value(field: Field, value: FieldValue) -> dict[str, Any] | None:
             stored = {choice.value: choice.stored for choice in field.choices}
             labels = [stored[label] for label in value if isinstance(label, str) and label in stored]
             return {"choices": labels} if labels else None
+        case PathChoicesField() if isinstance(value, tuple):
+            leaves = [field.label(path) for path in value if isinstance(path, tuple) and field.find(path)]
+            return {"choices": leaves[:1]} if leaves else None
         case TaxonomyField() if isinstance(value, tuple):
             nodes = [field.find(path) for path in value if isinstance(path, tuple)]
             paths = [[node.stored for node in path] for path in nodes if path]
@@ -151,6 +164,10 @@ def _field_value(field: Field, value: Mapping[str, Any]) -> FieldValue:
             # What is stored wins over a value that happens to be another choice's alias.
             known = {c.value: c.value for c in field.choices} | {c.stored: c.value for c in field.choices}
             return tuple(dict.fromkeys(known[label] for label in labels if label in known)) or None
+        case PathChoicesField():
+            labels = [content] if isinstance(content, str) else _strings(content)
+            leaves = [tuple(label.split(field.separator)) for label in labels]
+            return tuple(dict.fromkeys(leaf for leaf in leaves if field.find(leaf))) or None
         case TaxonomyField():
             paths = [_strings(path) for path in content] if isinstance(content, list) else []
             found = [field.find(path, stored=True) or field.find(path) for path in paths]

@@ -105,6 +105,21 @@ class TaxonomyField:
 
 
 @dataclass(frozen=True, slots=True)
+class PathChoicesField(TaxonomyField):
+    """A single `<Choices>` with pathSeparator: the leaves of a tree, each written as its whole path in one label.
+
+    For the model it is a taxonomy of which one leaf is asked for; a person picks it in one list, and Label Studio
+    stores the label.
+    """
+
+    separator: str = " / "
+
+    def label(self, path: Sequence[str]) -> str:
+        """`path` as its one label."""
+        return self.separator.join(path)
+
+
+@dataclass(frozen=True, slots=True)
 class RatingField:
     """A `<Rating>` control: a whole number of stars, 1..`max_rating`."""
 
@@ -148,7 +163,8 @@ class LabelSchema:
     """The fields of one project, in the order of its label config.
 
     `image_name` is the name of the `<Image>` tag, `image_key` the task data key it shows (without "$").
-    `warnings` name the tags that were left out and why; they are no part of the fingerprint.
+    `warnings` name the tags that were left out and why, `traps` say where Label Studio's form misleads the people who
+    label; neither is part of the fingerprint.
     """
 
     fields: tuple[Field, ...]
@@ -156,6 +172,7 @@ class LabelSchema:
     image_key: str
     review: ReviewControls | None = None
     warnings: tuple[str, ...] = ()
+    traps: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:

@@ -149,7 +149,8 @@ class Backend:
             body = await self.parser.run(len(raw), read_setup, raw)
         about_params = await self.core.projects.remember(body.project, body.extra_params)
         model = ProjectModel(self.core, body.project, body.schema, body.label_config)
-        about_config = [*body.schema.warnings, *await config_warnings(model.recipe, self.core.timing.config_check_s)]
+        unusual = await config_warnings(model.recipe, self.core.timing.config_check_s)
+        about_config = [*body.schema.warnings, *body.schema.traps, *unusual]
         for warning in about_config:
             log.warning("project %s: %s", body.project, warning)
         log.info("project %s: %s", body.project, _DELIVERY[self.core.delivery_state])

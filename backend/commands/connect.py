@@ -199,6 +199,8 @@ def _explain(console: Console, url: str, project: Project, schema: LabelSchema, 
     console.print(f"  pre-filled: {escape(names)}", soft_wrap=True)
     for warning in schema.warnings:
         console.print(f"  left out:   {escape(warning)}", soft_wrap=True)
+    for trap in schema.traps:
+        console.print(f"  [yellow]form:[/]       {escape(trap)}", soft_wrap=True)
     if note:
         console.print(f"  [yellow]note:[/]       {escape(note)}", soft_wrap=True)
     console.print(

@@ -14,7 +14,6 @@ from backend.predict.options import ProjectOptions
 from backend.predict.recipe import Recipe, recipe_of
 from label_config.answer import Answer, FieldAnswer, FieldValue
 from label_config.parse import parse_label_config
-from label_config.ready_made import ready_made, ready_made_names
 from label_config.review import Finding, review
 from label_config.schema import ChoicesField, Field, LabelSchema, NumberField, RatingField, TaxonomyField
 from tests.backend.serving import CAPTION, CONFIG
@@ -22,6 +21,7 @@ from tests.label_config.configs import CAPTION as TEXT_AREA
 from tests.label_config.configs import EVERYTHING, choice, view
 
 STORED = Path(__file__).parent / "store" / "contents_0_1_0.jsonl"
+READY_MADE = Path(__file__).parent / "store" / "label_configs_0_1_0"  # as projects of then have them
 PATHS = view(
     '<Taxonomy name="where" toName="image" maxUsages="3">',
     choice("shop", alias="s", inner=choice('the "front"', alias="f") + choice("back/室内")),
@@ -30,7 +30,7 @@ PATHS = view(
     '<Number name="height" toName="image"/>',
 )
 CONFIGS = {
-    **{name: (ready_made(name), name.rpartition(".")[2]) for name in ready_made_names()},
+    **{file.stem: (file.read_text(encoding="utf-8"), file.stem[-2:]) for file in sorted(READY_MADE.glob("*.xml"))},
     "everything.zh": (EVERYTHING, "zh"),
     "everything.en": (EVERYTHING, "en"),
     "paths.en": (PATHS, "en"),

@@ -79,9 +79,9 @@ def read_answer(project: Project, regions: TaskRegions) -> Answer:
     return regions_to_answer(parse_or_refuse(project.label_config), regions.regions)
 
 
-def leaf(answer: Answer, name: str) -> str:
-    """The label of a field; the last of its path for a taxonomy."""
+def label(answer: Answer, name: str) -> str:
+    """The one label of a field, as a form shows it; a path with all its levels."""
     value = answer.fields[name].value
     assert isinstance(value, tuple)
-    label = value[0]
-    return label[-1] if isinstance(label, tuple) else label
+    [only] = value
+    return " / ".join(only) if isinstance(only, tuple) else only

@@ -23,7 +23,8 @@ PAGES = sorted(
     ]
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-SHELL = re.compile(r"```(?:sh|shell|bash|console)?\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SHELL = {"", "sh", "shell", "bash", "console"}
 
 
 def _name(page: Path) -> str:
@@ -41,8 +42,8 @@ def _anchors(page: Path) -> set[str]:
 
 def _commands(page: Path) -> Iterator[str]:
     """The lines of the page's shell blocks, continued lines joined, without comments."""
-    for block in SHELL.findall(page.read_text("utf-8")):
-        for line in block.replace("\\\n", " ").splitlines():
+    for language, block in BLOCK.findall(page.read_text("utf-8")):
+        for line in block.replace("\\\n", " ").splitlines() if language in SHELL else ():
             if command := re.sub(r"(^|\s)#.*$", "", line).strip():
                 yield command
 

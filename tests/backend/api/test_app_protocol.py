@@ -10,6 +10,7 @@ import pytest
 
 from backend.engine.messages import GenerateRequest
 from backend.errors import GenerationFailed
+from label_config import parse_label_config
 from tests.backend.serving import ANSWER, CAPTION, CONFIG, Server, predict_body, serving, setup_body, strict_json, task
 from tests.fakes import FakeEngine
 
@@ -112,7 +113,7 @@ def test_extra_params_of_setup_take_effect_and_change_the_version(server: Server
     extra = {"language": "en", "extra_instructions": "Mention the collar.", "temperature": 0.1}
     after = server.client.post("/setup", json=setup_body(extra_params=extra)).json()
     assert after["model_version"] != before["model_version"]
-    assert after["warnings"] == before["warnings"] == []
+    assert after["warnings"] == before["warnings"] == list(parse_label_config(CONFIG).traps)
     (prediction,) = server.predict(task()).json()["results"]
     request = server.engine.requests[-1]
     assert prediction["model_version"] == after["model_version"]

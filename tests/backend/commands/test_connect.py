@@ -257,3 +257,15 @@ def test_without_a_public_address_links_are_those_that_connect_uses(
     said = capsys.readouterr().out
     assert f"Label Studio at {server.url}, as " in said
     assert f"open {server.url}/projects/1/data and" in said
+
+
+def test_a_form_that_misleads_annotators_is_named(
+    server: FakeLabelStudio, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "my.xml"
+    tree = '<Taxonomy name="kind" toName="i" maxUsages="1"><Choice value="a"/></Taxonomy>'
+    file.write_text(f'<View><Image name="i" value="$i"/>{tree}</View>', encoding="utf-8")
+    assert run(server, label_config=str(file)) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  form: ")]
+    assert '<Taxonomy name="kind"> has maxUsages="1"' in line
+    assert 'layout="select" pathSeparator=' in line

@@ -83,25 +83,39 @@ def retrieve_predictions_of_all(page: Page) -> None:
 class Form:
     """What the labelling form shows."""
 
-    category: list[str]
+    category: str
     choices: list[str]
     captions: list[str]
+    doubted: bool
 
 
 def open_task(page: Page, server: LocalLabelStudio, project_id: int, task_id: int) -> None:
     """Open a task beside the Data Manager and wait until its form stands. The list holds only rows in sight."""
     page.goto(f"{server.url}/projects/{project_id}/data?task={task_id}")
     page.get_by_role("button", name="Submit").wait_for()
-    page.locator(".lsf-taxonomy").wait_for()
+    category_list(page).wait_for()
+
+
+def category_list(page: Page) -> Locator:
+    return page.locator(".lsf-choices_layout_select button")
 
 
 def read_form(page: Page) -> Form:
     page.get_by_test_id("htx-textbox-content").first.wait_for()
     return Form(
-        category=page.locator(".lsf-taxonomy .ant-select-selection-item").all_inner_texts(),
+        category=category_list(page).inner_text(),
         choices=[radio.get_attribute("name") or "" for radio in page.locator(".ant-radio-input:checked").all()],
-        captions=page.get_by_test_id("htx-textbox-content").all_inner_texts(),
+        captions=page.get_by_test_id("htx-textbox-content").filter(visible=True).all_inner_texts(),
+        doubted=page.get_by_text("⚠").is_visible(),
     )
+
+
+def choose_category(page: Page, path: str) -> None:
+    """Two clicks: one on the field, one on the label that replaces the one there."""
+    category_list(page).click()
+    page.get_by_test_id(f"select-option-{path}").click()
+    expect(category_list(page)).to_have_text(path)
+    expect(page.get_by_test_id("select-popup")).to_be_hidden()  # it covers what stands below until it has faded
 
 
 def choose(page: Page, label: str) -> None:

@@ -12,9 +12,9 @@ from playwright.sync_api import Page, expect
 
 from backend.label_studio.client import Project, TaskRegions
 from label_config import ready_made
-from tests.end_to_end.pages.browser import open_data_manager, open_task, read_form, scores
+from tests.end_to_end.pages.browser import category_list, open_data_manager, open_task, read_form, scores
 from tests.end_to_end.pages.bulk_run import BOOT, CONFIG, DOUBTED, Annotated, annotate
-from tests.end_to_end.site import Site, leaf, read_answer
+from tests.end_to_end.site import Site, label, read_answer
 
 PICTURE = ".lsf-image img"
 READ_BYTES = "async image => [...new Uint8Array(await (await fetch(image.src)).arrayBuffer())]"
@@ -40,8 +40,8 @@ def expect_filled(page: Page, site: Site, project: Project, found: TaskRegions, 
     said = read_answer(project, found)
     open_task(page, site.server, project.id, found.task_id)
     form = read_form(page)
-    assert form.category == [leaf(said, "category")]
-    assert sorted(form.choices) == sorted(leaf(said, name) for name in ("style", "season", "scene"))
+    assert form.category == label(said, "category")
+    assert sorted(form.choices) == sorted(label(said, name) for name in ("style", "season", "scene"))
     assert said.fields["caption"].value in form.captions
     page.wait_for_function(f"document.querySelector('{PICTURE}')?.naturalWidth > 0")
     assert bytes(page.locator(PICTURE).evaluate(READ_BYTES)) == picture.read_bytes()
@@ -82,10 +82,14 @@ def test_a_folder_is_imported_and_its_tasks_open_filled(
     for name in (BOOT.removesuffix(".png"), DOUBTED):
         [task_id] = [number for number, data in tasks.items() if data["image_id"] == name]
         expect_filled(page, site, project, predictions[task_id], Path(records[name]["image"]))
-    expect(page.locator(".ant-checkbox-input:checked")).to_have_attribute("name", "需人工复核")
     [reason] = records[DOUBTED]["review_reasons"]
-    assert reason in read_form(page).captions
+    form = read_form(page)
+    assert form.doubted
+    assert reason in form.captions
     keep_screenshot(page, "bulk-import")
+    category_list(page).click()
+    keep_screenshot(page, "annotator-category.zh")
+    page.keyboard.press("Escape")
 
 
 def test_an_export_of_uploads_is_annotated_and_imported_into_a_new_project(
