@@ -85,6 +85,7 @@ def create_app(
         "/status.json": (["GET", "HEAD"], backend.status.json),
         "/status/retry": (["POST"], backend.status.retry),
         "/status/cancel": (["POST"], backend.status.cancel),
+        "/status/delete-older": (["POST"], backend.status.delete_older),
     }
     for path, (methods, handler) in routes.items():
         app.add_route(path, handler, methods=methods)
@@ -103,10 +104,7 @@ class Backend:
     def __init__(self, core: DurableCore, body_limits: BodyLimits) -> None:
         self.core = core
         self.parser = BodyParser(body_limits.parse_s)
-        self.status = StatusPages(
-            core, changed=self._changed, titles=lambda: core.delivery.titles, clock=core.clock,
-            checks=lambda: core.watch.checks,
-        )  # fmt: skip
+        self.status = StatusPages(core, changed=self._changed, clock=core.clock, checks=lambda: core.watch.checks)
         self._gauges = Gauges(core.metrics.registry)
         self._reader = BodyReader(body_limits)
         self._num_predicts = 0
@@ -154,6 +152,7 @@ class Backend:
         for warning in about_config:
             log.warning("project %s: %s", body.project, warning)
         log.info("project %s: %s", body.project, _DELIVERY[self.core.delivery_state])
+        self.core.was_set_up(body.project, body.label_config)
         reply = {"model_version": model.note_version(), "warnings": [*about_config, *about_params]}
         return StrictJSON({**reply, "model": self._model_state()})
 

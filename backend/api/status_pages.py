@@ -1,4 +1,4 @@
-"""GET /status and /status.json, POST /status/retry and /status/cancel.
+"""GET /status and /status.json, POST /status/retry, /status/cancel and /status/delete-older.
 
 Takes what it needs through `Source`, which `queue.service.Core` fits. The store is asked in a thread. Raises what the
 store raises, and Forbidden for a button that was not pressed on our own page; `api.middleware` answers those.
@@ -32,10 +32,11 @@ from backend.store.types import ProjectSummary, Work
 
 if TYPE_CHECKING:
     from backend.delivery.loop import DeliveryStatus
+    from backend.delivery.upkeep import Known
 
 log = logging.getLogger(__name__)
 
-Action = Literal["retry", "cancel"]
+Action = Literal["retry", "cancel", "delete-older"]
 
 MAX_PROJECTS = 50
 MAX_FAILED_TASKS = 30
@@ -48,7 +49,6 @@ class StatusStore(Protocol):
     def summary(self) -> Sequence[ProjectSummary]: ...
     def failures(self, project: str, limit: int) -> Sequence[Work]: ...
     def rate(self, now: float, window_s: float) -> float: ...
-    def retry_failed(self, project: str, now: float) -> int: ...
     def cancel_project(self, project: str, now: float) -> int: ...
 
 
@@ -62,6 +62,11 @@ class HasDeliveryStatus(Protocol):
     def status(self) -> DeliveryStatus: ...
 
 
+class HasKnown(Protocol):
+    @property
+    def known(self) -> Mapping[str, Known]: ...
+
+
 class Source(Protocol):
     @property
     def store(self) -> StatusStore: ...
@@ -71,25 +76,28 @@ class Source(Protocol):
     def delivery(self) -> HasDeliveryStatus: ...
     @property
     def settings(self) -> Settings: ...
+    @property
+    def titles(self) -> Mapping[str, str]: ...
+    @property
+    def upkeep(self) -> HasKnown: ...
+    def retry(self, project: str, now: float) -> int: ...
+    def delete_older(self, project: str, now: float) -> int: ...
 
 
 class StatusPages:
     """The handlers. `changed(action, project)` is called after a button changed the queue, so that the change takes
-    effect at once; `titles()` gives the projects' titles as far as they are known, `checks()` what the last checks
-    found."""
+    effect at once; `checks()` gives what the last checks found."""
 
     def __init__(
         self,
         source: Source,
         *,
         changed: Callable[[Action, str], None] = lambda action, project: None,
-        titles: Callable[[], Mapping[str, str]] = dict,
         checks: Callable[[], Sequence[Check]] = tuple,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._source = source
         self._changed = changed
-        self._titles = titles
         self._checks = checks
         self._clock = clock
         self._guard = FormGuard()
@@ -109,10 +117,13 @@ class StatusPages:
         return StrictJSON(asdict(await self.view()), headers={"Cache-Control": "no-store"})
 
     async def retry(self, request: Request) -> Response:
-        return await self._press(request, "retry", self._source.store.retry_failed)
+        return await self._press(request, "retry", self._source.retry)
 
     async def cancel(self, request: Request) -> Response:
         return await self._press(request, "cancel", self._source.store.cancel_project)
+
+    async def delete_older(self, request: Request) -> Response:
+        return await self._press(request, "delete-older", self._source.delete_older)
 
     async def view(self) -> StatusView:
         """How it is going now. Raises StoreError."""
@@ -143,7 +154,8 @@ class StatusPages:
             source.settings,
             now,
             set_aside=str(source.store.set_aside or ""),
-            titles=self._titles(),
+            titles=source.titles,
+            upkeep=dict(source.upkeep.known),
             checks=self._checks(),
             max_projects=MAX_PROJECTS,
         )
@@ -154,8 +166,8 @@ class StatusPages:
             form = read_form(request.headers.get("content-type", ""), raw)
         project = form["project"]
         self._guard.check(action, project, form["token"])
-        num_tasks = await asyncio.to_thread(act, project, self._clock())
-        log.info("project %s: %s of %d tasks, from the status page", project, action, num_tasks)
+        num = await asyncio.to_thread(act, project, self._clock())
+        log.info("project %s: %s of %d, from the status page", project, action, num)
         self._changed(action, project)
         language = chosen_language(form["lang"], request.headers.get("accept-language", ""))
         return RedirectResponse(f"../status?lang={language}", status_code=303)

@@ -54,6 +54,7 @@ def shown(view: StatusView) -> RenderableType:
     if view.projects:
         parts += [part for project in view.projects for part in _project(project, view.now)]
         parts += [part for project in view.projects if project.failures for part in _failures(project)]
+        parts += [Text(line) for project in view.projects for line in _told(project, view.now)]
     else:
         parts.append(Text(f"{_words('empty_title')}. {_words('empty_text')}"))
     if view.num_more_projects:
@@ -136,6 +137,17 @@ def _failures(project: ProjectView) -> Iterator[RenderableType]:
     for reason in project.failures:
         if remedy := _words.remedy(reason):
             yield Text.assemble((f"{_words.reason(reason)}: ", "bold"), remedy)
+
+
+def _told(project: ProjectView, now: float) -> Iterator[str]:
+    """What else there is to know of a project."""
+    if project.num_older:
+        yield f"{_name(project)}: {_words('older')}: {number(project.num_older)}"
+    if project.num_stale:
+        yield f"{_name(project)}: {_words('stale', num=number(project.num_stale))}"
+    if project.note is not None:
+        note = project.note
+        yield f"{_name(project)}: {one_line(_words.note(note.kind, note.text, note.num, _words.age(note.at, now)))}"
 
 
 def _name(project: ProjectView) -> str:

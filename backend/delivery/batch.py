@@ -7,7 +7,6 @@ PrelabelError of the store; what was settled before is marked already. Decides n
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from backend.delivery.plan import (
@@ -32,6 +31,9 @@ _TASK_GONE = "the task is not in the project any more"
 _PROJECT_GONE = "the project is not in Label Studio any more"
 _LEFT_OUT = "Label Studio took the batch without this prediction; Label Studio's log says why"
 
+Renew = Callable[[str, str], str]
+"""(project, its label config now): have what is not delivered answered by that. Returns the model version of it, ""
+where that cannot be done. Raises StoreError."""
 
 MAX_LONELY_TRIES = 3
 
@@ -49,6 +51,7 @@ class Batch:
         client: PredictionsClient,
         store: Store,
         make_prediction: MakePrediction,
+        renew: Renew,
         clock: Callable[[], float],
         may_go_on: Callable[[], bool],
         project: str,
@@ -57,6 +60,7 @@ class Batch:
         self._client = client
         self._store = store
         self._make_prediction = make_prediction
+        self._renew = renew
         self._clock = clock
         self._may_go_on = may_go_on
         self._project = project
@@ -67,7 +71,6 @@ class Batch:
         self.may_be_there = False
         self.title = ""
         self.num_delivered = 0
-        self.dropped: Counter[str] = Counter()
 
     @property
     def open_ids(self) -> list[int]:
@@ -93,11 +96,17 @@ class Batch:
         self._settle_refused()
 
     def _drop_changed(self, current_config: str) -> None:
-        for fingerprint in {work.recipe for work in self._works}:
+        """What was answered for another label config is answered anew where the present one can be pre-filled."""
+        for fingerprint in {work.recipe for work in self._open.values()}:
             problem = config_problem(self._store.recipe(fingerprint), current_config)
             if problem:
-                ids = [work.id for work in self._works if work.recipe == fingerprint]
-                self._drop(ids, "config_changed", problem)
+                self._outdated([work.id for work in self._open.values() if work.recipe == fingerprint], problem)
+                self._renew(self._project, current_config)
+
+    def _outdated(self, ids: Sequence[int], problem: str) -> None:
+        self._store.drop(ids, "config_changed", problem, self._clock())
+        log.warning("project %s: %d answers are not delivered: %s", self._project, len(ids), problem)
+        self._close(ids)
 
     def _look_up(self, parcels: Sequence[Parcel]) -> list[Parcel]:
         """Mark what Label Studio has, drop what lost its task, return the rest."""
@@ -186,7 +195,6 @@ class Batch:
         if not ids:
             return
         self._store.drop(ids, reason, message, self._clock())
-        self.dropped[reason] += len(ids)
         log.warning(
             "project %s: %d predictions are not delivered: %s: %s. %s",
             self._project,

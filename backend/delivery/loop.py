@@ -18,7 +18,7 @@ from typing import Literal
 
 from cachetools import LRUCache
 
-from backend.delivery.batch import Batch, Interrupted
+from backend.delivery.batch import Batch, Interrupted, Renew
 from backend.delivery.pace import DeliveryLimits, Lane
 from backend.delivery.plan import MakePrediction
 from backend.errors import PrelabelError, StoreError
@@ -44,7 +44,6 @@ class DeliveryStatus:
 
     configured: bool
     num_delivered: int = 0
-    num_dropped: int = 0
     last_success_at: float | None = None
     last_error_at: float | None = None
     last_error: str = ""
@@ -53,8 +52,9 @@ class DeliveryStatus:
 
 
 class Delivery:
-    """Use it from one event loop. `connect` is None where no API key is set; it may raise PrelabelError. `refused` is
-    called when Label Studio has refused the token, each time it does."""
+    """Use it from one event loop. `connect` is None where no API key is set; it may raise PrelabelError. `renew` has
+    what is not delivered of a project answered by its present label config. `delivered` is called with a project when
+    Label Studio has got predictions of it, `refused` when Label Studio has refused the token, each time it does."""
 
     def __init__(
         self,
@@ -62,6 +62,8 @@ class Delivery:
         connect: Callable[[], PredictionsClient] | None,
         make_prediction: MakePrediction,
         *,
+        renew: Renew = lambda project, label_config: "",
+        delivered: Callable[[str], None] = lambda project: None,
         limits: DeliveryLimits | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -71,6 +73,8 @@ class Delivery:
         self._store = store
         self._connect = connect
         self._make_prediction = make_prediction
+        self._renew = renew
+        self._delivered = delivered
         self._limits = limits or DeliveryLimits()
         self._clock = clock
         self._monotonic = monotonic
@@ -102,6 +106,11 @@ class Delivery:
     def wake(self) -> None:
         """There may be something to deliver."""
         self._woken.set()
+
+    def is_well(self, project: str) -> bool:
+        """Whether what there is for `project` will be in Label Studio soon, as far as is known."""
+        lane = self._lanes.get(project)
+        return lane is None or lane.failures == 0
 
     async def stop(self, limit_s: float = STOP_S) -> None:
         """End after the calls under way, at most `limit_s` later. What a call left open is looked up at the next
@@ -205,7 +214,9 @@ class Delivery:
         def deliver() -> int:
             nonlocal batch
             works = self._store.take_due(project, lane.size, now + self._limits.hold_s, now)
-            batch = Batch(client, self._store, self._make_prediction, self._clock, may_go_on, project, works)
+            batch = Batch(
+                client, self._store, self._make_prediction, self._renew, self._clock, may_go_on, project, works
+            )
             batch.run()
             return len(works)
 
@@ -290,16 +301,11 @@ class Delivery:
         if batch is None:
             return
         self._remember_title(project, batch.title)
-        if not (batch.num_delivered or batch.dropped):
-            return
         if batch.num_delivered:
             log.info("project %s: %d predictions are in Label Studio", project, batch.num_delivered)
             self.status = replace(self.status, last_success_at=self._clock())
-        self.status = replace(
-            self.status,
-            num_delivered=self.status.num_delivered + batch.num_delivered,
-            num_dropped=self.status.num_dropped + batch.dropped.total(),
-        )
+            self._delivered(project)
+        self.status = replace(self.status, num_delivered=self.status.num_delivered + batch.num_delivered)
 
     def _remember_title(self, project: str, title: str) -> None:
         if title:

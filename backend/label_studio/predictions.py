@@ -155,7 +155,7 @@ class PredictionsClient(LabelStudioClient):
                 break
         raise CallFailed("Label Studio's list of tasks changed while it was read.", "busy")  # half a list would lie
 
-    def _ask(self, method: Literal["GET", "POST"], path: str, **request: Any) -> Any:
+    def _ask(self, method: Literal["GET", "POST", "PATCH", "DELETE"], path: str, **request: Any) -> Any:
         """Make one call and return its JSON. Raises CallFailed; for a GET, being in doubt is no more than busy."""
         try:
             return self._answered(method, path, self._token_headers(), request)
@@ -181,7 +181,7 @@ class PredictionsClient(LabelStudioClient):
         return {**headers, "Content-Type": "application/json", "Connection": "close"}
 
     def _answered(self, method: str, path: str, headers: dict[str, str], request: dict[str, Any]) -> Any:
-        timeout_s = self._import_s if method == "POST" else self._read_s
+        timeout_s = self._read_s if method == "GET" else self._import_s
         deadline = time.monotonic() + timeout_s
         try:
             with self._http.stream(method, self.url + path, headers=headers, timeout=timeout_s, **request) as reply:

@@ -87,6 +87,38 @@ TEXTS: dict[str, tuple[str, str]] = {
     "delivered": ("已在 Label Studio", "In Label Studio"),
     "needs_review": ("需人工复核", "Needs review"),
     "failed": ("失败", "Failed"),
+    "older": ("旧配置的结果（未计入）", "Of earlier configs (not counted)"),
+    "stale": (
+        "Label Studio 中还有 {num} 条 prelabel 以前的配置或模型给出的预测。",
+        "Label Studio still has {num} predictions that prelabel made under earlier configs or models.",
+    ),
+    "delete_older": ("删除旧预测", "Delete earlier predictions"),
+    "delete_older_sure": (
+        "从 Label Studio 中删除这 {num} 条旧预测？当前版本的预测、人工标注和其他来源的预测都会保留。",
+        "Delete these {num} predictions from Label Studio? Those of the present version, people's annotations and "
+        "predictions of other origin stay.",
+    ),
+    "delete_older_yes": ("确认删除", "Yes, delete"),
+    "note.moved": (
+        "{age}：项目在 Label Studio 中选用的模型版本已由“{text}”改为当前版本，ML 后端也改为同名，"
+        "这样表单才会预填，Prediction score 才会显示。",
+        "{age}: the model version chosen in the project's settings in Label Studio was “{text}”; it is the present one "
+        "now, and the ML backend is named so. Only then is the form filled and are scores shown.",
+    ),
+    "note.kept": (
+        "项目在 Label Studio 中选用的是“{text}”的预测，由人选定，未作更改：表单和 Prediction score 显示的是它。"
+        "如要显示 prelabel 的预测，请在 Settings > Annotation 中选择。",
+        "The project shows the predictions of “{text}”, which a person chose, so this was left: they fill the form, "
+        "and theirs are the scores. To see those of prelabel, choose it under Settings > Annotation.",
+    ),
+    "note.deleted": (
+        "{age}：已从 Label Studio 删除 {num} 条旧预测。",
+        "{age}: {num} earlier predictions were deleted in Label Studio.",
+    ),
+    "note.failed": (
+        "{age}：无法检查或修改项目在 Label Studio 中的设置：{text}",
+        "{age}: the project's settings in Label Studio could not be seen to: {text}",
+    ),
     "cancelled": ("已取消", "Cancelled"),
     "times": ("开始于 {first}，最近请求 {last}", "Started {first}, last asked for {last}"),
     "last_finished": ("，最近完成 {age}", ", last finished {age}"),
@@ -146,6 +178,11 @@ class Words:
 
     def __call__(self, key: str, **values: str) -> str:
         return TEXTS[key][self._column].format_map(values)
+
+    def note(self, kind: str, text: str, num: int, age: str) -> str:
+        """What was done in a project's settings in Label Studio; "" of a kind that has no words."""
+        key = f"note.{kind}"
+        return self(key, text=text, num=number(num), age=age) if key in TEXTS else ""
 
     def state(self, state: str) -> str:
         return self(f"state.{state}") if f"state.{state}" in TEXTS else state

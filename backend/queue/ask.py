@@ -35,7 +35,8 @@ class Ask:
 @dataclass(slots=True, eq=False)
 class Request:
     """`numbers`: the ids of `tasks` in the store. `asked_at`: seconds since the epoch. `rows` are what is asked of the
-    store; `whole`, by number, the tasks whose rows have no address."""
+    store; `whole`, by number, the tasks whose rows have no address. `is_left_to_push`: the reply
+    holds nothing, the delivery brings it all."""
 
     ask: Ask
     tasks: Sequence[TaskInput]
@@ -43,13 +44,14 @@ class Request:
     version: str
     deadline: float
     asked_at: float
+    is_left_to_push: bool = False
     waiter: Waiter = field(init=False)
     rows: list[NewWork] = field(default_factory=list)
     whole: dict[int, TaskInput] = field(default_factory=dict)
     held_bytes: int = 0
 
     def __post_init__(self) -> None:
-        self.waiter = Waiter(self.ask.project)
+        self.waiter = Waiter(self.ask.project, self.version)
 
     @property
     def num_bytes(self) -> int:

@@ -64,10 +64,11 @@ def _is_secret(query: str, *, of_web: bool) -> bool:
 
 class HeldTasks:
     """The tasks whose rows have their addresses withheld, whole: the newest `max_held` of them. They are given by the
-    `task_id` of their rows. Hold them before the rows are in the store: their turn may come at once."""
+    `task_id` of their rows, whatever the model version. Hold them before the rows are in the store: their turn may come
+    at once."""
 
     def __init__(self, max_held: float = MAX_HELD) -> None:
-        self._held: FIFOCache[tuple[str, int, str], TaskInput] = FIFOCache(max_held)
+        self._held: FIFOCache[tuple[str, int], TaskInput] = FIFOCache(max_held)
 
     def hold(self, rows: Iterable[NewWork], tasks: Mapping[int, TaskInput]) -> None:
         for row in rows:
@@ -87,5 +88,5 @@ class HeldTasks:
                 del self._held[_key(row)]
 
 
-def _key(row: NewWork | Work) -> tuple[str, int, str]:
-    return row.project, row.task_id, row.model_version
+def _key(row: NewWork | Work) -> tuple[str, int]:
+    return row.project, row.task_id

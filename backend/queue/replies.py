@@ -38,9 +38,11 @@ PREPARE_S = 2.0
 PREPARE_PER_TASK_S = 0.03
 """How old a list of tasks may be when it arrives: Label Studio chooses them, asks /health and /setup, and writes the
 request; measured: 2.6 s for 1,000 tasks, 5.5 s for 1,500."""
-MAX_IN_REPLY = 200
-"""Where the rest is pushed. Label Studio stores a reply one by one, and the click lasts as long: 0.05 s each, 0.2 s on
-a busy machine; an import of 200 takes it 2 s. A reply of 2,000 took it seven minutes, longer than a check waits."""
+MAX_IN_REPLY = 50
+"""A click on more tasks gets an empty reply at once where the delivery brings their predictions. Label Studio stores a
+reply one by one, and the click lasts as long: 0.05 s each, 0.2 s on a busy machine; an import of 200 takes it 2 s."""
+PUSH_AFTER_S = 10.0
+"""There, a click on several tasks waits no longer for answers: proxies cut it at 60 s."""
 REPLY_PER_TASK_S = 0.0003
 """To read a stored answer and write it into the reply."""
 
@@ -50,7 +52,8 @@ class Replies:
 
     `lasts`: the store is on the disk. One in memory has its rows under numbers of their own, so that ids may be texts
     and no two requests share a row, has no address in them, and forgets them when their reply is over. The tasks of all
-    requests that it holds meanwhile are at most `max_held_bytes`, but one request always fits.
+    requests that it holds meanwhile are at most `max_held_bytes`, but one request always fits. `pushes`: whether what a
+    reply to a project does not hold is brought to Label Studio now.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class Replies:
         lasts: bool,
         max_waiting: int,
         max_held_bytes: int = 0,
-        max_in_reply: int | None = None,
+        pushes: Callable[[str], bool] = lambda project: False,
         clock: Callable[[], float] = time.time,
         wake_delivery: Callable[[], None] = lambda: None,
     ) -> None:
@@ -72,7 +75,7 @@ class Replies:
         self._lasts = lasts
         self._max_waiting = max_waiting
         self._max_held_bytes = max_held_bytes
-        self._max_in_reply = max_in_reply
+        self._pushes = pushes
         self._clock = clock
         self._wake_delivery = wake_delivery
         self._numbers = itertools.count(1)
@@ -84,7 +87,11 @@ class Replies:
 
         Raises EngineBusy when there is too much of it already, and StoreError, having done nothing.
         """
-        request = Request(ask, tasks, self._numbered(tasks), version, deadline, self._clock())
+        pushes = len(tasks) > 1 and self._pushes(ask.project)
+        if pushes:
+            deadline = min(deadline, asyncio.get_running_loop().time() + PUSH_AFTER_S)
+        left = pushes and len(tasks) > MAX_IN_REPLY
+        request = Request(ask, tasks, self._numbered(tasks), version, deadline, self._clock(), left)
         self._require_room(request)
         accepting = asyncio.ensure_future(self._accept(request))
         left_s = deadline - asyncio.get_running_loop().time()
@@ -94,7 +101,8 @@ class Replies:
                 accepting.result()
             elif self._lasts:  # it goes on, and what it stores is computed
                 raise StoreBusy("The store is slow; the tasks are kept as soon as it can.")
-            await request.waiter.wait(deadline - min(left_s / 2, REPLY_PER_TASK_S * len(tasks)))
+            if not request.is_left_to_push:
+                await request.waiter.wait(deadline - min(left_s / 2, REPLY_PER_TASK_S * len(tasks)))
             return await self._reply(request)
         except StoreError as error:
             self._calls.complain(error)
@@ -144,26 +152,25 @@ class Replies:
             now=request.asked_at,
             whole=request.whole,
         )
+        if self._lasts:
+            await self._worker.set_present(ask.record, request.version, request.asked_at)
 
     async def _reply(self, request: Request) -> list[TaskResult]:
         """What may go out, noted as such before it does. In a thread to the last: with a hundred thousand tasks it is
         over a second, in which the loop would not answer /health.
 
         What Label Studio was told, or may still have been storing, when it chose the tasks of this request is left out:
-        it would store that twice. What goes beyond `max_in_reply` is left to the delivery.
+        it would store that twice.
         """
         chosen_at = request.ask.asked_at - (PREPARE_S + PREPARE_PER_TASK_S * len(request.tasks))
         outcomes = dict(request.waiter.outcomes)
-        if self._max_in_reply is not None:
-            answered = [
-                work_id
-                for work_id in request.waiter.ids.values()
-                if work_id in outcomes and outcomes[work_id].answer_key
-            ]
-            for work_id in answered[self._max_in_reply :]:
-                del outcomes[work_id]
+        rest: list[int] = []
+        if request.is_left_to_push:
+            rest, outcomes = [work_id for work_id, one in outcomes.items() if one.answer_key], {}
 
         def look() -> list[TaskResult]:
+            if rest:
+                self._store.is_missing(rest, self._clock(), chosen_at=chosen_at)
             made = self._predictions(request, outcomes)
             now, num = self._clock(), len(made)
             stored_at, check_at = now + STORE_PER_PREDICTION_S * num, now + CHECK_S + CHECK_PER_PREDICTION_S * num

@@ -19,12 +19,14 @@ from typing import Any
 
 from backend.delivery.loop import Delivery
 from backend.delivery.pace import DeliveryLimits
+from backend.delivery.upkeep import Upkeep, UpkeepLimits
 from backend.engine.api import Engine
-from backend.errors import EngineBusy, EngineDead, StoreError
-from backend.label_studio.predictions import PredictionsClient
+from backend.errors import ConfigRefused, EngineBusy, EngineDead, StoreError
+from backend.label_studio.model_settings import ModelSettingsClient
 from backend.metrics import Metrics
 from backend.predict.answered import Answered
 from backend.predict.config_check import CHECK_S
+from backend.predict.label_configs import schema_of
 from backend.predict.options import default_options
 from backend.predict.predictor import Answerer, Images
 from backend.predict.recipe import Recipe, recipe_of
@@ -32,7 +34,6 @@ from backend.predict.task import TaskInput
 from backend.queue.ask import Ask
 from backend.queue.model_name import ModelNames
 from backend.queue.projects import ProjectBook
-from backend.queue.replies import MAX_IN_REPLY
 from backend.queue.requests import Requests
 from backend.queue.results import TaskResult
 from backend.queue.task_queue import TaskQueue
@@ -42,10 +43,13 @@ from backend.status.watch import Watch, WatchPace
 from backend.store import Store
 from backend.store.serving import open_store
 from backend.store.state_file import StateFile
+from backend.store.threads import in_thread
+from backend.store.types import RecipeRecord, WorkState
 from label_config.schema import LabelSchema
 
 log = logging.getLogger(__name__)
 
+_OPEN = (WorkState.QUEUED, WorkState.RUNNING, WorkState.DONE, WorkState.FAILED)
 WATCH_S = 5.0
 STOP_S = 14.0
 
@@ -53,12 +57,13 @@ STOP_S = 14.0
 @dataclass(frozen=True, slots=True)
 class Timing:
     """What time it is (`clock`: seconds since the epoch), how long a label config may be checked, and the pace of the
-    delivery and of the checks. Tests have their own."""
+    delivery, the upkeep and the checks. Tests have their own."""
 
     clock: Callable[[], float] = time.time
     config_check_s: float = CHECK_S
     delivery: DeliveryLimits = field(default_factory=DeliveryLimits)
     watch: WatchPace = field(default_factory=WatchPace)
+    upkeep: UpkeepLimits = field(default_factory=UpkeepLimits)
 
 
 class Core:
@@ -131,11 +136,15 @@ class Core:
         """The version of `recipe`'s predictions; while the model loads, the name it had last time."""
         return recipe.version(self._names.of(self.engine.status))
 
+    async def _loaded(self) -> None:
+        """The model is loaded."""
+
     async def _remember_model(self) -> None:
         """Keep the model's name for the next start once it is loaded."""
         while True:
             try:
                 ready = await self.engine.wait_ready(WATCH_S)
+                await self._loaded()
                 await asyncio.to_thread(self._names.remember, ready)
                 return
             except EngineBusy:
@@ -152,23 +161,34 @@ class DurableCore(Core):
 
     def __init__(self, settings: Settings, engine: Engine, images: Images, timing: Timing | None = None) -> None:
         super().__init__(settings, engine, images, timing)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._renewing: set[asyncio.Task[None]] = set()
         self.store: Store = open_store(settings.data_dir, self.clock())
         url, key = settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
 
-        def connect() -> PredictionsClient:
-            return PredictionsClient(url, key, extra_ca_file=settings.extra_ca_file)
+        def connect() -> ModelSettingsClient:
+            return ModelSettingsClient(url, key, extra_ca_file=settings.extra_ca_file)
 
         self.watch = Watch(lambda: running_checks(settings, engine.status), self.timing.watch)
         self._disk = self._queue(
             self.store,
             lasts=True,
-            max_in_reply=MAX_IN_REPLY if url and key else None,
+            pushes=lambda project: self.delivery_state == "push" and self.delivery.is_well(project),
             wake_delivery=lambda: self.delivery.wake(),
+        )
+        self.upkeep = Upkeep(
+            connect if url and key else None,
+            self.store.versions,
+            self.store.forget_older,
+            limits=self.timing.upkeep,
+            clock=self.clock,
         )
         self.delivery: Delivery = Delivery(
             self.store,
             connect if url and key else None,
             self._disk.recipes.prediction,
+            renew=self.renew,
+            delivered=self.upkeep.delivered,
             limits=self.timing.delivery,
             clock=self.clock,
             refused=self.watch.wake,
@@ -187,9 +207,86 @@ class DurableCore(Core):
             return "reply"
         return "push" if status.paused_until is None else "paused"
 
+    def renew(self, project: str, label_config: str = "") -> str:
+        """From now on the tasks of `project` are answered by `label_config` (by default the one it has), its present
+        options and the model that is loaded, and what is not in Label Studio yet is answered so. Blocking.
+
+        Returns the model version of it; "", and nothing is changed, if the config cannot be pre-filled or no model was
+        ever loaded. Raises StoreError.
+        """
+        ready, known = self._names.known(self.engine.status), self.store.present(project)
+        config = label_config or (known[1].label_config if known else "")
+        if ready is None or not config:
+            return ""
+        try:
+            recipe = self.recipe(project, schema_of(config))
+        except ConfigRefused:
+            return ""
+        record = RecipeRecord(recipe.fingerprint, project, config, recipe.options.model_dump_json())
+        version = recipe.version(ready)
+        num_moved = self.store.set_present(record, version, self.clock())
+        if num_moved:
+            log.info("project %s: %d tasks are answered anew, under %s", project, num_moved, version)
+            self._on_loop(lambda: self.worker.superseded(project, version))
+        return version
+
+    def _on_loop(self, call: Callable[[], None]) -> None:
+        """From any thread. Nothing happens before the start, or when the loop has ended: nobody waits then."""
+        with contextlib.suppress(RuntimeError):
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(call)
+
+    def retry(self, project: str, now: float) -> int:
+        """Queue again all that failed, under the present config and model. Blocking. Raises StoreError."""
+        self.renew(project)
+        return self.store.retry_failed(project, now)
+
+    def was_set_up(self, project: str, label_config: str) -> None:
+        """Label Studio told the label config of `project`. It waits three seconds at most, so not for this."""
+        task = asyncio.create_task(self._renewed(project, label_config))
+        self._renewing.add(task)
+        task.add_done_callback(self._renewing.discard)
+
+    async def _renewed(self, project: str, label_config: str = "") -> None:
+        """Nothing is raised: the next request tells it again."""
+        try:
+            version = await in_thread(lambda: self.renew(project, label_config))
+        except StoreError as error:
+            self._disk.calls.complain(error)
+        else:
+            if version:
+                self.upkeep.look(project, version)
+
+    async def _loaded(self) -> None:
+        """What waits was perhaps asked for under another model."""
+        try:
+            summaries = await self._disk.calls.run(self.store.summary)
+        except StoreError as error:
+            return self._disk.calls.complain(error)
+        for summary in summaries:
+            if any(summary.states.get(state) for state in _OPEN):
+                await self._renewed(summary.project)
+
+    def delete_older(self, project: str, now: float) -> int:
+        """Have Label Studio delete the predictions that prelabel made under earlier versions; how many it has of them.
+        Any thread may call it."""
+        self._on_loop(lambda: self.upkeep.delete_older(project))
+        known = self.upkeep.known.get(project)
+        return known.num_stale if known else 0
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Of the projects that Label Studio was asked about lately."""
+        return {
+            **self.delivery.titles,
+            **{project: one.title for project, one in self.upkeep.known.items() if one.title},
+        }
+
     async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().start()
         await self.delivery.start()
+        self.upkeep.start()
         self._disk.start()
         self.watch.start()
 
@@ -198,7 +295,8 @@ class DurableCore(Core):
         self.watch.stop()
         stops = _ended("work on the disk", self._disk.stop(limit_s * 0.7)), super()._stop(limit_s * 0.7)
         await asyncio.gather(*stops)
-        await _ended("delivery", self.delivery.stop(limit_s * 0.3))
+        ends = _ended("delivery", self.delivery.stop(limit_s * 0.3)), _ended("upkeep", self.upkeep.stop(limit_s * 0.3))
+        await asyncio.gather(*ends)
 
     async def _close_stores(self, limit_s: float) -> None:
         await asyncio.gather(self._disk.close(limit_s), super()._close_stores(limit_s))

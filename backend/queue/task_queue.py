@@ -42,7 +42,7 @@ class TaskQueue:
         settings: Settings,
         *,
         lasts: bool,
-        max_in_reply: int | None = None,
+        pushes: Callable[[str], bool] = lambda project: False,
         clock: Callable[[], float] = time.time,
         wake_delivery: Callable[[], None] = lambda: None,
     ) -> None:
@@ -68,7 +68,7 @@ class TaskQueue:
             lasts=lasts,
             max_waiting=10 * settings.max_tasks,
             max_held_bytes=4 * settings.max_body_bytes,
-            max_in_reply=max_in_reply,
+            pushes=pushes,
             clock=clock,
             wake_delivery=wake_delivery,
         )

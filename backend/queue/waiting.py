@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,9 +26,11 @@ class Outcome:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """One request of `project`, and the work it waits for: `ids` by task, `outcomes` of what is over."""
+    """One request of `project`, and the work it waits for under `version`: `ids` by task, `outcomes` of what is
+    over."""
 
     project: str = ""
+    version: str = ""
     ids: dict[int, int] = field(default_factory=dict)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     _left: set[int] = field(default_factory=set)
@@ -109,10 +111,16 @@ class Waiting:
 
     def cancel(self, project: str) -> None:
         """What `project` waits for will not come."""
-        cancelled = Outcome(None, "cancelled", "it was cancelled on the status page")
-        ids = [work_id for work_id, waiters in self._waiters.items() if any(w.project == project for w in waiters)]
-        for work_id in ids:
-            self.tell(work_id, cancelled)
+        self._end(Outcome(None, "cancelled", "it was cancelled on the status page"), lambda one: one.project == project)
+
+    def supersede(self, project: str, version: str) -> None:
+        """What `project` waits for under another version than `version` is answered under that one."""
+        superseded = Outcome(None, "config_changed", "its label config or its options changed; it is answered anew")
+        self._end(superseded, lambda one: one.project == project and one.version != version)
+
+    def _end(self, outcome: Outcome, is_over: Callable[[Waiter], bool]) -> None:
+        for work_id in [work_id for work_id, waiters in self._waiters.items() if any(map(is_over, waiters))]:
+            self.tell(work_id, outcome)
 
     def give_up(self) -> None:
         """Nothing more will be done in the near future: let nobody wait in vain."""

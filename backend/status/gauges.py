@@ -34,9 +34,13 @@ class Gauges:
         )
         self._needs_review = Gauge("prelabel_work_needs_review", "Answers marked for review", registry=self.registry)
         self._rate = Gauge("prelabel_images_per_second", "Tasks ended in the last minute", registry=self.registry)
-        self._delivered = Gauge("prelabel_delivered", "Predictions that are in Label Studio", registry=self.registry)
+        self._delivered = Gauge(
+            "prelabel_delivered",
+            "Present predictions in Label Studio",
+            registry=self.registry,
+        )
         self._dropped = Gauge(
-            "prelabel_delivery_failures", "Answers Label Studio can never take, since the start", registry=self.registry
+            "prelabel_delivery_failures", "Tasks whose answers Label Studio can never take", registry=self.registry
         )
         self._paused = Gauge(
             "prelabel_delivery_paused", "1 while Label Studio refuses the API key", registry=self.registry

@@ -19,11 +19,15 @@ from backend.store.types import ProjectSummary, Work, WorkState
 
 if TYPE_CHECKING:  # `prelabel status` need not wait for what they bring
     from backend.delivery.loop import DeliveryStatus
+    from backend.delivery.upkeep import Known, Note
     from backend.engine.api import EngineStatus
     from backend.settings import Settings
 
 RATE_WINDOW_S = 60.0
 MAX_MESSAGE_CHARS = 300
+_UNDELIVERABLE = (
+    "task_deleted", "project_deleted", "config_changed", "rejected", "refused", "too_large", "not_a_task", "unreadable",
+)  # fmt: skip
 _BULK = 10_000
 """What a price is named for: 10,000 pictures."""
 
@@ -72,8 +76,8 @@ class CostView:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """`num_dropped`: answers Label Studio can never take, since the start. `paused_until`: its token is refused.
-    `last_reason` is what is known of `last_error`: one of `backend.reasons`, or ""."""
+    """`num_dropped`: tasks that failed because Label Studio can never take their answers. `paused_until`: its token is
+    refused. `last_reason` is what is known of `last_error`: one of `backend.reasons`, or ""."""
 
     mode: DeliveryMode
     url: str
@@ -94,9 +98,22 @@ class FailedTask:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectNote:
+    """What prelabel did in the project's settings in Label Studio: see `backend.delivery.upkeep.Note`."""
+
+    kind: str
+    at: float
+    text: str
+    num: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectView:
-    """`num_done` waits for delivery, `num_returned` went out in a reply. `num_delivered` counts what the store has
-    forgotten since, and so does `num_answered`, the sum of the three. `url` is its Data Manager, "" if not known."""
+    """Tasks, each counted once, under the present model version. `num_done` waits for delivery, `num_returned` went out
+    in a reply. `num_delivered` counts what the store has forgotten since, and so does `num_answered`, the sum of the
+    three. `progress`: the share of the tasks that is answered (0..1); what failed is not. `num_older`: tasks that were
+    answered under an earlier label config, options or model; `num_stale`: predictions of those in Label Studio. `url`
+    is its Data Manager, "" if not known."""
 
     project: str
     project_id: str
@@ -111,6 +128,9 @@ class ProjectView:
     num_cancelled: int
     num_failed: int
     num_needs_review: int
+    num_older: int
+    num_stale: int
+    note: ProjectNote | None
     progress: float
     failures: dict[str, int]
     failed_tasks: tuple[FailedTask, ...]
@@ -122,7 +142,8 @@ class ProjectView:
 
 @dataclass(frozen=True, slots=True)
 class TotalsView:
-    """Of all projects, those not shown too. `work`: rows by state, as far as kept; `num_delivered`: ever."""
+    """Of all projects, those not shown too, under their present model versions. `work`: tasks by state, as far as kept;
+    `num_delivered`: ever."""
 
     work: dict[str, int]
     num_delivered: int
@@ -158,9 +179,11 @@ def make_view(
     set_aside: str = "",
     titles: Mapping[str, str] | None = None,
     checks: Sequence[Check] = (),
+    upkeep: Mapping[str, Known] | None = None,
     max_projects: int | None = None,
 ) -> StatusView:
-    """`failures` and `titles` are by project, as `summaries` name it; `rate` is rows a second over RATE_WINDOW_S.
+    """`failures`, `titles` and `upkeep` are by project, as `summaries` name it; `rate` is rows a second over
+    RATE_WINDOW_S.
 
     Only the first `max_projects` are shown; queue, speed and cost are of all.
     """
@@ -172,11 +195,18 @@ def make_view(
         model=_model(engine),
         speed=speed,
         cost=_cost(engine, speed, settings.price_per_minute),
-        delivery=_delivery(delivery, base),
+        delivery=_delivery(delivery, summaries, base),
         totals=_totals(summaries),
         set_aside=one_line(set_aside),
         projects=tuple(
-            _project(s, failures.get(s.project, ()), (titles or {}).get(s.project, ""), base) for s in shown
+            _project(
+                s,
+                failures.get(s.project, ()),
+                (titles or {}).get(s.project, ""),
+                (upkeep or {}).get(s.project),
+                base,
+            )
+            for s in shown
         ),
         num_more_projects=len(summaries) - len(shown),
         problems=tuple(_problem(check) for check in troubles(checks)),
@@ -228,7 +258,7 @@ def _yuan(seconds: float | None, price: float) -> float | None:
     return None if seconds is None else seconds / 60 * price
 
 
-def _delivery(status: DeliveryStatus, base: str) -> DeliveryView:
+def _delivery(status: DeliveryStatus, summaries: Sequence[ProjectSummary], base: str) -> DeliveryView:
     return DeliveryView(
         mode="push" if status.configured else "reply",
         url=base,
@@ -237,7 +267,7 @@ def _delivery(status: DeliveryStatus, base: str) -> DeliveryView:
         last_reason=status.last_reason,
         last_error_at=status.last_error_at,
         paused_until=status.paused_until,
-        num_dropped=status.num_dropped,
+        num_dropped=sum(s.failures.get(reason, 0) for s in summaries for reason in _UNDELIVERABLE),
     )
 
 
@@ -249,7 +279,9 @@ def _totals(summaries: Sequence[ProjectSummary]) -> TotalsView:
     )
 
 
-def _project(summary: ProjectSummary, failed: Sequence[Work], title: str, base: str) -> ProjectView:
+def _project(
+    summary: ProjectSummary, failed: Sequence[Work], title: str, known: Known | None, base: str
+) -> ProjectView:
     def num(state: WorkState) -> int:
         return summary.states.get(state, 0)
 
@@ -258,7 +290,7 @@ def _project(summary: ProjectSummary, failed: Sequence[Work], title: str, base: 
     url = f"{base}/projects/{project_id}/data" if base and project_id else ""
     answered = num(WorkState.DONE) + num(WorkState.RETURNED) + summary.num_delivered
     left = num(WorkState.QUEUED) + num(WorkState.RUNNING)
-    over = answered + num(WorkState.FAILED)
+    total = answered + num(WorkState.FAILED) + left
     return ProjectView(
         project=summary.project,
         project_id=project_id,
@@ -273,7 +305,10 @@ def _project(summary: ProjectSummary, failed: Sequence[Work], title: str, base: 
         num_cancelled=num(WorkState.CANCELLED),
         num_failed=num(WorkState.FAILED),
         num_needs_review=summary.num_needs_review,
-        progress=over / (over + left) if over + left else 0.0,
+        num_older=summary.num_older,
+        num_stale=known.num_stale if known else 0,
+        note=_note(known.note) if known and known.note else None,
+        progress=answered / total if total else 0.0,
         failures={one_line(reason): count for reason, count in summary.failures.items()},
         failed_tasks=tuple(_failed(work, url) for work in failed),
         first_accepted_at=summary.first_accepted_at,
@@ -285,6 +320,10 @@ def _project(summary: ProjectSummary, failed: Sequence[Work], title: str, base: 
 
 def _problem(check: Check) -> Check:
     return replace(check, values={name: _told(value) for name, value in check.values.items()})
+
+
+def _note(note: Note) -> ProjectNote:
+    return ProjectNote(note.kind, note.at, _told(note.text), note.num)
 
 
 def _failed(work: Work, url: str) -> FailedTask:

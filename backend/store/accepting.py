@@ -7,7 +7,6 @@ it before. An empty hash, of schema 1, is any picture.
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from collections.abc import Sequence
 
@@ -30,29 +29,21 @@ _ACCEPT = """INSERT INTO work (project_id, task_id, model_version, recipe, image
 _QUEUE_AGAIN = f"""UPDATE work SET {FRESH}, recipe = ?, image_url = ?, image_hash = ?, interactive = ?, reply_until = ?,
     open_replies = 1, updated_at = ? WHERE id = ?"""  # noqa: S608 - constants
 
-FORGET_OLDER = """DELETE FROM work WHERE project_id = ? AND task_id = ?
-    AND model_version NOT IN (SELECT value FROM json_each(?))
-    AND (state = 'queued' OR (state IN ('failed', 'cancelled') AND open_replies = 0))
-    AND id < (SELECT max(id) FROM work)"""
-"""The label config, the extra params or the model changed: nobody asks for that version of the task any more. An open
-request that waits for what is queued does not get it: it would be computed for nothing. The newest row stays, or
-SQLite would give its id to the next one, of which such a request, or a job that still runs, must not hear."""
-
 
 def accept(
     connection: sqlite3.Connection, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float
 ) -> list[Work]:
     """Raises ValueError for a recipe that was not saved."""
     _require_recipes(connection, {rows.clean(item.recipe) for item in items})
-    projects = {name: _project_id(connection, name, now) for name in dict.fromkeys(i.project for i in items)}
+    projects: dict[str, int] = {}
+    for item in items:
+        if item.project not in projects:
+            projects[item.project] = _project_id(connection, item, now)
     ids: dict[tuple[str, int, str], int] = {}
-    versions = json.dumps(sorted({rows.clean(item.model_version) for item in items}))
     for item in items:
         key = (item.project, item.task_id, item.model_version)
         if key not in ids:  # one request is one open reply, however often it names a task
-            project_id = projects[item.project]
-            ids[key] = _accept_one(connection, project_id, item, interactive, reply_until, now)
-            connection.execute(FORGET_OLDER, [project_id, item.task_id, versions])
+            ids[key] = _accept_one(connection, projects[item.project], item, interactive, reply_until, now)
     return rows.works(connection, [ids[item.project, item.task_id, item.model_version] for item in items])
 
 
@@ -79,12 +70,14 @@ def _require_recipes(connection: sqlite3.Connection, fingerprints: set[str]) -> 
             raise ValueError("a recipe must be saved before work that needs it is accepted")
 
 
-def _project_id(connection: sqlite3.Connection, name: str, now: float) -> int:
-    """A new project is first in turn; not before all that ever were, or it would take all turns until it caught up."""
+def _project_id(connection: sqlite3.Connection, item: NewWork, now: float) -> int:
+    """A new project is first in turn; not before all that ever were, or it would take all turns until it caught up.
+    Its present version is that of its first task; where no project is named, there is none (see `versions`)."""
+    version, recipe = (rows.clean(item.model_version), rows.clean(item.recipe)) if item.project else ("", "")
     row = connection.execute(
-        """INSERT INTO project (name, turn, first_accepted_at, last_accepted_at)
-        VALUES (?, (SELECT coalesce(min(turn), 0) FROM project), ?, ?)
+        """INSERT INTO project (name, turn, first_accepted_at, last_accepted_at, model_version, recipe)
+        VALUES (?, (SELECT coalesce(min(turn), 0) FROM project), ?, ?, ?, ?)
         ON CONFLICT DO UPDATE SET last_accepted_at = excluded.last_accepted_at RETURNING id""",
-        [rows.clean(name), now, now],
+        [rows.clean(item.project), now, now, version, recipe],
     ).fetchone()
     return int(row[0])

@@ -129,7 +129,58 @@ _SCHEMA_2 = (
 # one too): the number keeps versions that cannot read it away from the file, beside a server as well.
 _SCHEMA_3 = ()
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)
+# Of a project, `model_version` and `recipe` are the present ones: those last asked for ('': never, or no project was
+# named). The tally is kept by version, so that what was answered under another can be left out.
+_SCHEMA_4 = (
+    "ALTER TABLE project ADD COLUMN model_version TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE project ADD COLUMN recipe TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE project ADD COLUMN present_since REAL NOT NULL DEFAULT 0",
+    """UPDATE project SET (model_version, recipe) = (SELECT model_version, recipe FROM work
+        WHERE project_id = project.id ORDER BY id DESC LIMIT 1)
+        WHERE name <> '' AND EXISTS (SELECT 1 FROM work WHERE project_id = project.id)""",
+    # what is to be answered under the present version instead
+    """CREATE INDEX work_unsettled ON work (project_id, model_version)
+        WHERE state IN ('queued', 'running', 'done', 'failed')""",
+    "DROP TRIGGER tally_new",
+    "DROP TRIGGER tally_change",
+    "DROP TRIGGER tally_gone",
+    "DROP TABLE tally",
+    """CREATE TABLE tally (
+        project_id INTEGER NOT NULL REFERENCES project (id),
+        model_version TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        needs_review INTEGER NOT NULL,
+        num INTEGER NOT NULL,
+        PRIMARY KEY (project_id, model_version, state, reason, needs_review)
+    ) STRICT, WITHOUT ROWID""",
+    """INSERT INTO tally SELECT project_id, model_version, state, reason, needs_review, count(*) FROM work
+        GROUP BY project_id, model_version, state, reason, needs_review""",
+    """CREATE TRIGGER tally_new AFTER INSERT ON work BEGIN
+        INSERT INTO tally VALUES (NEW.project_id, NEW.model_version, NEW.state, NEW.reason, NEW.needs_review, 1)
+            ON CONFLICT DO UPDATE SET num = num + 1;
+    END""",
+    """CREATE TRIGGER tally_change AFTER UPDATE OF state, reason, needs_review ON work
+    WHEN OLD.state <> NEW.state OR OLD.reason <> NEW.reason OR OLD.needs_review <> NEW.needs_review BEGIN
+        INSERT INTO tally VALUES (NEW.project_id, NEW.model_version, NEW.state, NEW.reason, NEW.needs_review, 1)
+            ON CONFLICT DO UPDATE SET num = num + 1;
+        UPDATE tally SET num = num - 1 WHERE project_id = OLD.project_id AND model_version = OLD.model_version
+            AND state = OLD.state AND reason = OLD.reason AND needs_review = OLD.needs_review;
+        DELETE FROM tally WHERE project_id = OLD.project_id AND model_version = OLD.model_version
+            AND state = OLD.state AND reason = OLD.reason AND needs_review = OLD.needs_review AND num = 0;
+        UPDATE project SET last_delivered_at = NEW.updated_at WHERE id = NEW.project_id AND NEW.state = 'delivered';
+    END""",
+    """CREATE TRIGGER tally_gone AFTER DELETE ON work BEGIN
+        UPDATE tally SET num = num - 1 WHERE project_id = OLD.project_id AND model_version = OLD.model_version
+            AND state = OLD.state AND reason = OLD.reason AND needs_review = OLD.needs_review;
+        DELETE FROM tally WHERE project_id = OLD.project_id AND model_version = OLD.model_version
+            AND state = OLD.state AND reason = OLD.reason AND needs_review = OLD.needs_review AND num = 0;
+        UPDATE project SET num_pruned = num_pruned + 1 WHERE id = OLD.project_id AND OLD.state = 'delivered'
+            AND model_version IN ('', OLD.model_version);
+    END""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3, _SCHEMA_4)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:

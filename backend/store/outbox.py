@@ -48,6 +48,14 @@ def returned(
     return [work_id for work_id in ids if work_id in allowed]
 
 
+def is_missing(connection: sqlite3.Connection, ids: Sequence[int], now: float, chosen_at: float) -> None:
+    connection.execute(
+        f"""UPDATE work SET state = 'returned', check_at = 0, updated_at = ?1
+        WHERE id {rows.IN_IDS.replace("?", "?2")} AND state = 'delivered' AND told_at <= ?3""",  # noqa: S608 - constants
+        [now, rows.id_list(ids), chosen_at],
+    )
+
+
 def reply_ended(connection: sqlite3.Connection, ids: Sequence[int], now: float) -> None:
     connection.execute(
         f"""UPDATE work SET open_replies = open_replies - 1,

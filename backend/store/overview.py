@@ -8,9 +8,11 @@ from collections import Counter, defaultdict
 from backend.store import rows
 from backend.store.types import ProjectSummary, Work, WorkState
 
-_SUMMARY = """SELECT id, name, num_pruned, first_accepted_at, last_accepted_at, last_finished_at, last_delivered_at
-    FROM project ORDER BY last_accepted_at DESC, id DESC"""
+_SUMMARY = """SELECT id, name, model_version, num_pruned, first_accepted_at, last_accepted_at, last_finished_at,
+    last_delivered_at FROM project ORDER BY last_accepted_at DESC, id DESC"""
 MIN_SPAN_S = 1.0
+_UNANSWERED = (WorkState.QUEUED, WorkState.RUNNING)
+_TOLD = (WorkState.RETURNED, WorkState.DELIVERED)
 _ANSWERED = (WorkState.DONE, WorkState.RETURNED, WorkState.DELIVERED)
 FAILED_IDS = """SELECT id FROM work WHERE state = 'failed' AND project_id = (SELECT id FROM project WHERE name = ?)
     ORDER BY id DESC LIMIT ?"""
@@ -22,9 +24,14 @@ def summary(connection: sqlite3.Connection) -> list[ProjectSummary]:
     states: defaultdict[int, Counter[WorkState]] = defaultdict(Counter)
     reasons: defaultdict[int, Counter[str]] = defaultdict(Counter)
     reviews: Counter[int] = Counter()
-    tally = "SELECT project_id, state, reason, needs_review, num FROM tally"
-    for project_id, name, reason, needs_review, num in connection.execute(tally):
+    older: Counter[int] = Counter()
+    tally = """SELECT project_id, state, reason, needs_review, num, p.model_version NOT IN ('', t.model_version)
+        FROM tally t JOIN project p ON p.id = project_id"""
+    for project_id, name, reason, needs_review, num, is_older in connection.execute(tally):
         state = WorkState(name)
+        if is_older and state not in _UNANSWERED:
+            older[project_id] += num if state in _TOLD else 0
+            continue
         states[project_id][state] += num
         if state is WorkState.FAILED:
             reasons[project_id][reason] += num
@@ -33,16 +40,18 @@ def summary(connection: sqlite3.Connection) -> list[ProjectSummary]:
     return [
         ProjectSummary(
             project=name,
+            model_version=version,
             states=dict(states[project_id]),
             failures=dict(reasons[project_id].most_common()),
             num_needs_review=reviews[project_id],
             num_delivered=num_pruned + states[project_id][WorkState.DELIVERED],
+            num_older=older[project_id],
             first_accepted_at=first,
             last_accepted_at=last,
             last_finished_at=finished,
             last_delivered_at=delivered,
         )
-        for project_id, name, num_pruned, first, last, finished, delivered in connection.execute(_SUMMARY)
+        for project_id, name, version, num_pruned, first, last, finished, delivered in connection.execute(_SUMMARY)
     ]
 
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from backend.reasons import Reason
-from backend.store import accepting, answers, outbox, overview, pruning, work
+from backend.store import accepting, answers, outbox, overview, pruning, versions, work
 from backend.store.database import DEFAULTS, Database, Options
 from backend.store.opening import open_beside, open_database, open_in_memory
 from backend.store.types import NewWork, ProjectSummary, RecipeRecord, StoredAnswer, Work
@@ -95,6 +95,35 @@ class Store:
         with self._database.read() as connection:
             return answers.recipe(connection, fingerprint)
 
+    def set_present(self, record: RecipeRecord, model_version: str, now: float) -> int:
+        """From `now` on `record` is how the pictures of its project are answered: what is not in Label Studio yet moves
+        there, in steps, and takes its turn under `model_version`. Returns how many rows moved.
+
+        Answers that were not delivered are made anew; what failed by its picture stays failed. A row that moved is
+        gone: what is under way for it ends in nothing. Where no project is named, nothing moves.
+        """
+        with self._database.write() as connection:
+            versions.set_present(connection, record, model_version, now)
+        return self.move_older(record.project, now)
+
+    def present(self, project: str) -> tuple[str, RecipeRecord] | None:
+        """The present model version of `project` and its recipe; None if it was never asked for."""
+        with self._database.read() as connection:
+            return versions.present(connection, project)
+
+    def versions(self, project: str) -> set[str]:
+        """All model versions under which there is work of `project`, and the present one."""
+        with self._database.read() as connection:
+            return versions.versions(connection, project)
+
+    def move_older(self, project: str | None, now: float) -> int:
+        """What is not in Label Studio yet moves to the present version of `project`, in steps; None: of all."""
+        return self._in_steps(lambda connection: versions.move_older(connection, project, now))
+
+    def forget_older(self, project: str) -> int:
+        """Label Studio has no predictions of earlier versions any more: forget what it was told, in steps."""
+        return self._in_steps(lambda connection: versions.forget_older(connection, project))
+
     # From task to answer
 
     def accept(self, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float) -> list[Work]:
@@ -102,8 +131,7 @@ class Store:
 
         What had failed or was cancelled is queued again, and so is what has another picture now, by its address, in
         whatever state it is; everything else keeps its state. Until `reply_until`, or until
-        `reply_ended`, none of them is due. Call `reply_ended` once for each accept. Raises ValueError. What other
-        versions of a task brought nothing are forgotten, so a row may be gone when its job ends.
+        `reply_ended`, none of them is due. Call `reply_ended` once for each accept. Raises ValueError.
         """
         with self._database.write() as connection:
             return accepting.accept(connection, items, interactive=interactive, reply_until=reply_until, now=now)
@@ -126,7 +154,7 @@ class Store:
         """Save the answer and mark the row DONE. A row that is over (cancelled, say) keeps its state.
 
         `image_hash` is that of the Work which was claimed: if the task has another picture since, the row is QUEUED.
-        None: the row was forgotten meanwhile (see `accept`); the answer is saved nevertheless.
+        None: the row was forgotten meanwhile (see `set_present`); the answer is saved nevertheless.
         """
         with self._database.write() as connection:
             return work.finish(connection, work_id, answer, score, needs_review, now, image_hash)
@@ -156,7 +184,9 @@ class Store:
         What was being pushed is RETURNED, to be looked up; no request is open any more.
         """
         with self._database.write() as connection:
-            return work.recover(connection, now, max_attempts)
+            num_rows = work.recover(connection, now, max_attempts)
+        self.move_older(None, now)  # what a kill left half way
+        return num_rows
 
     def answer(self, key: str) -> StoredAnswer | None:
         return self.answers([key]).get(key)
@@ -196,6 +226,12 @@ class Store:
         with self._database.write() as connection:
             at = now if told_at is None else told_at
             return outbox.returned(connection, work_ids, check_at, now, chosen_at, at)
+
+    def is_missing(self, work_ids: Sequence[int], now: float, *, chosen_at: float) -> None:
+        """Label Studio lacked them when it chose the tasks of a request (`chosen_at`), whose reply has no room for
+        them: what it was told before and has lost is due now, to be looked up. People delete predictions."""
+        with self._database.write() as connection:
+            outbox.is_missing(connection, work_ids, now, chosen_at)
 
     def reply_ended(self, work_ids: Sequence[int], now: float) -> None:
         """The request that accepted `work_ids` is over, however it ended; what it did not return is due at once."""

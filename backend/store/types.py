@@ -96,13 +96,18 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ProjectSummary:
-    """`states` and `failures` (by reason) leave out what is zero. `num_delivered` includes what was pruned since."""
+    """Of the present model version: tasks are counted, not rows. `states` and `failures` (by reason) leave out what is
+    zero; what is still to be answered counts under whatever version. `num_delivered` includes what was pruned since.
+    `num_older`: tasks Label Studio was told of under an earlier version.
+    """
 
     project: str
+    model_version: str
     states: Mapping[WorkState, int]
     failures: Mapping[str, int]
     num_needs_review: int
     num_delivered: int
+    num_older: int
     first_accepted_at: float
     last_accepted_at: float
     last_finished_at: float | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -76,8 +77,12 @@ def test_a_refused_key_is_told_and_delivery_goes_on_when_it_works_again(
     assert label_studio.stored() == dict.fromkeys(label_studio.tasks[12], 1)
 
 
+MORE = CONFIG.replace('<Choice value="夏季"/>', '<Choice value="夏季"/><Choice value="秋季"/>')
+
+
 def config_changes(label_studio: FakeServer) -> None:
-    label_studio.configs[12] = CONFIG.replace("冬季", "秋季")
+    """To one that cannot be pre-filled."""
+    label_studio.configs[12] = '<View><Video name="video" value="$video"/></View>'
 
 
 def tasks_go(label_studio: FakeServer) -> None:
@@ -112,6 +117,53 @@ def test_what_changed_under_the_work_is_not_pushed_and_the_page_says_why(
         assert status(server)["projects"][0]["failed_tasks"][0]["message"]
         assert status(server)["delivery"]["num_dropped"] == 5
     assert label_studio.rows == []
+
+
+def test_a_config_that_changes_in_the_middle_is_answered_by_the_new_one(
+    tmp_path: Path, label_studio: FakeServer
+) -> None:
+    """Label Studio says nothing: the delivery finds it out."""
+    engine = GateEngine()
+    with serving(tmp_path, engine, delivery=IMPATIENT, **access(label_studio.url)) as server:
+        ask(server, label_studio, 12, engine)
+        before = status(server)["projects"][0]
+        label_studio.configs[12] = MORE
+        engine.open()
+        until(lambda: status(server)["projects"][0]["num_delivered"] == 5)
+        after = status(server)["projects"][0]
+        assert (after["num_answered"], after["num_failed"], after["progress"]) == (5, 0, 1.0)
+        assert (before["num_queued"] + before["num_running"], after["num_older"]) == (5, 0)
+    versions = {item["model_version"] for _, item in label_studio.rows}
+    assert len(versions) == 1
+    assert label_studio.stored(*versions) == dict.fromkeys(label_studio.tasks[12], 1)
+
+
+def test_what_failed_for_its_config_is_retried_under_the_present_one(tmp_path: Path, label_studio: FakeServer) -> None:
+    engine = GateEngine()
+    with serving(tmp_path, engine, delivery=IMPATIENT, **access(label_studio.url)) as server:
+        ask(server, label_studio, 12, engine)
+        config_changes(label_studio)
+        engine.open()
+        for _ in range(2):  # retried in vain, the tasks are still five
+            until(lambda: status(server)["projects"][0]["failures"] == {"config_changed": 5})
+            view = status(server)
+            assert (view["delivery"]["num_dropped"], view["projects"][0]["progress"]) == (5, 0.0)
+            press_retry(server)
+        label_studio.configs[12] = MORE
+        until(lambda: press_retry(server) and status(server)["projects"][0]["num_delivered"] == 5)
+        assert status(server)["projects"][0]["num_failed"] == 0
+    assert label_studio.stored() == dict.fromkeys(label_studio.tasks[12], 1)
+
+
+def press_retry(server: Server) -> bool:
+    """If it is there."""
+    page = server.client.get("/status").text
+    form = re.search(r'action="status/retry".*?</form>', page, re.DOTALL)
+    if form:
+        fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form[0]))
+        reply = server.client.post("/status/retry", data=fields, headers={"origin": server.url})
+        assert reply.status_code == 303, reply.text
+    return True
 
 
 def test_one_projects_trouble_and_all_other_trouble_leave_order_and_other_projects_alone(

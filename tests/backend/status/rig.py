@@ -79,11 +79,20 @@ class Site:
     engine: FakeEngine
     clock: Clock = field(default_factory=Clock)
     delivery: Any = field(default_factory=lambda: SimpleNamespace(status=DeliveryStatus(configured=False)))
+    upkeep: Any = field(default_factory=lambda: SimpleNamespace(known={}))
     titles: dict[str, str] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
     url: str = ""
     client: Any = None
+
+    def retry(self, project: str, now: float) -> int:
+        return int(self.store.retry_failed(project, now))
+
+    def delete_older(self, project: str, now: float) -> int:
+        self.deleted.append(project)
+        return 1
 
     def page(self, language: str = "zh") -> str:
         reply = self.client.get("/status", params={"lang": language})
@@ -103,7 +112,6 @@ def status_site(folder: Path, *, password: str = "", **settings: Any) -> Iterato
         pages = StatusPages(
             site,
             changed=lambda action, project: site.changed.append(project),
-            titles=lambda: site.titles,
             checks=lambda: site.checks,
             clock=site.clock,
         )
@@ -113,6 +121,7 @@ def status_site(folder: Path, *, password: str = "", **settings: Any) -> Iterato
                 Route("/status.json", pages.json, methods=["GET", "HEAD"]),
                 Route("/status/retry", pages.retry, methods=["POST"]),
                 Route("/status/cancel", pages.cancel, methods=["POST"]),
+                Route("/status/delete-older", pages.delete_older, methods=["POST"]),
                 Route("/other/status.json", lambda request: JSONResponse({"model": 1})),
             ]
         )

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import pytest
 
 from backend.delivery.loop import DeliveryStatus
+from backend.delivery.upkeep import NoteKind
 from backend.engine.api import EngineState
 from backend.pages.html import TEMPLATES
 from backend.pages.words import STAGES, TEXTS, Language, Words
@@ -145,6 +146,7 @@ def test_both_languages_have_every_text_with_the_same_blanks(table: dict[str, tu
 
 def test_every_state_has_words() -> None:
     assert {f"state.{state}" for state in get_args(EngineState)} <= set(TEXTS)
+    assert {f"note.{kind}" for kind in get_args(NoteKind)} == {key for key in TEXTS if key.startswith("note.")}
 
 
 def test_every_text_is_used() -> None:
@@ -152,7 +154,7 @@ def test_every_text_is_used() -> None:
     rooms = ("pages", "status", "api", "commands")
     paths = [*TEMPLATES.glob("*.html"), *(path for room in rooms for path in (backend / room).glob("*.py"))]
     code = "".join(path.read_text("utf-8") for path in paths).replace("'", '"')
-    unused = {key for key in TEXTS if code.count(f'"{key}"') < 2 and not key.startswith("state.")}
+    unused = {key for key in TEXTS if code.count(f'"{key}"') < 2 and not key.startswith(("state.", "note."))}
     assert not unused
 
 

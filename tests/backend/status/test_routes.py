@@ -12,6 +12,7 @@ import pytest
 
 from backend.api.status_pages import StatusPages, chosen_language
 from backend.delivery.loop import DeliveryStatus
+from backend.delivery.upkeep import Known, Note
 from backend.engine.api import EngineStatus
 from backend.metrics import Metrics
 from backend.status.gauges import Gauges
@@ -32,6 +33,11 @@ def failed_and_queued(site: Site) -> None:
     for work in works[:2]:
         site.store.fail(work.id, "image_timeout", "slow", NOW)
     finished(site.store, works[2:3])
+
+
+@pytest.fixture(autouse=True)
+def _earlier_predictions(site: Site) -> None:
+    site.upkeep.known = {PROJECT: Known(num_stale=3)}
 
 
 def form(site: Site, action: str, **changes: str) -> dict[str, str]:
@@ -91,7 +97,22 @@ def test_cancel_keeps_what_is_done(site: Site) -> None:
     assert states(site) == {"cancelled": 3, "done": 1, "failed": 2}
 
 
-@pytest.mark.parametrize("action", ["retry", "cancel"])
+def test_earlier_predictions_are_deleted_only_by_the_button_that_says_how_many(site: Site) -> None:
+    failed_and_queued(site)
+    site.upkeep.known = {}
+    assert "delete-older" not in site.page("en")
+    note = Note("moved", NOW - 60, "garments-nf4-old")
+    site.upkeep.known = {PROJECT: Known("Summer", 1_200, note)}
+    page = site.page("en")
+    assert "Delete these 1,200 predictions" in page
+    assert "1 min ago: the model version chosen" in page
+    assert "garments-nf4-old" in page
+    assert press(site, "delete-older").status_code == 303
+    assert site.deleted == [PROJECT]
+    assert press(site, "delete-older", token="another").status_code == 403
+
+
+@pytest.mark.parametrize("action", ["retry", "cancel", "delete-older"])
 @pytest.mark.parametrize(
     "headers",
     [
@@ -191,12 +212,12 @@ async def _rendered(pages: StatusPages, status: EngineStatus) -> str:
 def test_the_gauges_tell_all_projects_together(site: Site) -> None:
     failed_and_queued(site)
     queued(site.store, "13.1", range(1, 5))
-    site.delivery.status = DeliveryStatus(True, num_dropped=7, paused_until=NOW + 5)
+    site.delivery.status = DeliveryStatus(True, paused_until=NOW + 5)
     text = asyncio.run(_rendered(StatusPages(site, clock=site.clock), site.engine.status))
     lines = text.splitlines()
     for line in (
         'prelabel_work{state="queued"} 7.0', 'prelabel_work{state="done"} 1.0', 'prelabel_work{state="failed"} 2.0',
-        'prelabel_work{state="delivered"} 0.0', "prelabel_delivery_failures 7.0", "prelabel_delivery_paused 1.0",
+        'prelabel_work{state="delivered"} 0.0', "prelabel_delivery_failures 0.0", "prelabel_delivery_paused 1.0",
         "prelabel_images_per_second 0.05",
     ):  # fmt: skip
         assert line in lines

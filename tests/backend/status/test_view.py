@@ -14,8 +14,8 @@ from backend.delivery.loop import DeliveryStatus
 from backend.engine.api import EngineStatus
 from backend.settings import Settings, load_settings
 from backend.status.view import StatusView, label_studio_address, make_view
-from backend.store import Store
-from tests.backend.status.rig import NOW, READY, finished, queued
+from backend.store import NewWork, Store
+from tests.backend.status.rig import NOW, READY, RECIPE, finished, queued
 from tests.backend.store.given import QUICK
 
 PROJECT = "12.1700000000"
@@ -60,7 +60,33 @@ def test_every_state_is_counted_once(store: Store) -> None:
     assert counts == (5, 3, 4, 1, 4, 3, 2)
     assert project.num_answered == 9
     assert project.failures == {"image_timeout": 2, "crashed": 1}
-    assert project.progress == pytest.approx(12 / 20)
+    assert project.progress == pytest.approx(9 / 20), "what failed is no progress"
+
+
+def test_a_changed_config_leaves_every_task_counted_once_and_what_failed_is_never_all(store: Store) -> None:
+    works = queued(store, PROJECT, range(1, 1_001), NOW - 600)
+    finished(store, works[:200], NOW - 500)
+    store.delivered([work.id for work in works[:200]], NOW - 400)
+    changed = replace(RECIPE, fingerprint="recipe-2")
+    store.set_present(changed, "v2", NOW - 300)
+    for work in store.claim(800, NOW - 200):
+        store.fail(work.id, "crashed", "", NOW - 100)
+    project = view_of(store).projects[0]
+    assert (project.num_answered, project.num_failed, project.num_older, project.progress) == (0, 800, 200, 0.0)
+    items = [NewWork(PROJECT, number, "v2", "recipe-2", "https://pictures/1") for number in range(1, 201)]
+    finished(store, store.accept(items, interactive=False, reply_until=0.0, now=NOW - 90), NOW - 80)
+    project = view_of(store).projects[0]
+    assert (project.num_answered, project.num_failed, project.progress) == (200, 800, 0.2)
+
+
+def test_answers_that_can_never_be_delivered_are_counted_as_the_tasks_they_are(store: Store) -> None:
+    works = queued(store, PROJECT, range(1, 4))
+    finished(store, works)
+    for _ in range(2):
+        store.retry_failed(PROJECT, NOW)
+        store.drop([works[0].id], "task_deleted", "gone", NOW)
+    store.fail(queued(store, PROJECT, [9])[0].id, "crashed", "", NOW)
+    assert view_of(store).delivery.num_dropped == 1
 
 
 def test_cancelled_work_is_not_left_to_do(store: Store) -> None:

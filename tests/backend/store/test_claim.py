@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 from backend.store import Store, WorkState
-from tests.backend.store.given import ANSWER, accepted, states, task, tasks
+from tests.backend.store.given import ANSWER, RECIPE, accepted, states, task, tasks
 
 
 def test_a_claim_counts_as_an_attempt(store: Store) -> None:
@@ -78,14 +78,12 @@ def test_what_a_shutdown_gives_back_is_queued_at_once_and_nothing_counts(store: 
 def test_a_row_that_was_forgotten_while_it_ran_is_no_trouble_for_the_others(store: Store) -> None:
     accepted(store, tasks(3))
     store.claim(3, 2.0)
-    store.cancel_project("12.17", 3.0)
-    accepted(store, tasks(2), 4.0)
-    store.claim(2, 5.0)
-    store.reply_ended([3], 6.0)
-    accepted(store, [task(3, version="v2")], 7.0)
-    store.give_back([3, 1, 2], 8.0)
+    store.set_present(RECIPE, "v2", 3.0)
+    accepted(store, [task(4, version="v2")], 4.0)
+    store.claim(1, 5.0)
+    store.give_back([3, 1, 4, 2], 8.0)
     assert store.requeue(3, 9.0) is None
-    assert states(store) == {WorkState.QUEUED: 3}
+    assert states(store) == {WorkState.QUEUED: 4}
 
 
 def test_a_requeue_of_finished_work_changes_nothing(store: Store) -> None:

@@ -18,7 +18,8 @@ NUM_ROWS = 50_000
 MOST_STEPS = NUM_ROWS / 5
 NOW = 100_000.0
 FILL = f"""
-INSERT INTO project VALUES (1, 'p0', 0, 0, 0, 0, 0, 0), (2, 'p1', 0, 0, 0, 0, 0, 0);
+INSERT INTO project VALUES (1, 'p0', 0, 0, 0, 0, 0, 0, 'v1', '{RECIPE.fingerprint}', 0),
+    (2, 'p1', 0, 0, 0, 0, 0, 0, 'v1', '{RECIPE.fingerprint}', 0);
 CREATE TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {NUM_ROWS}) SELECT i FROM n;
 INSERT INTO answer SELECT i, 'k' || i, '{{}}', {NOW} + i FROM n;
 INSERT INTO work (project_id, task_id, model_version, recipe, state, interactive, attempts, answer_id, reply_until,
@@ -54,6 +55,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "new work": lambda store: accepted(store, [task(NUM_ROWS + i, "p1") for i in range(1, 9)], NOW),
     "work a person waits for": lambda store: accepted(store, [task(24, "p1")], NOW, interactive=True),
     "the same tasks for a new model": lambda store: accepted(store, [task(i, "p1", "v2") for i in (7, 9, 11)], NOW),
+    "the version that is the present one": lambda store: store.set_present(replace(RECIPE, project="p1"), "v1", NOW),
     "a claim with suspects": lambda store: store.claim(8, NOW),
     "a claim after others": lambda store: store.claim(8, NOW),
     "taking what is due": lambda store: store.take_due("p1", 8, NOW + 60.0, 2 * NOW),

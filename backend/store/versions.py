@@ -1,0 +1,110 @@
+"""The present model version of a project: what was last asked for. Each function is part of a transaction.
+
+A project has one label config at a time, so a task has one row that is still to be answered: under the present version.
+When that changes, what is not in Label Studio yet moves to it: the same task, another recipe. What Label Studio was
+told under an earlier version stays as it is, and is not counted in the project's progress.
+
+A row moves as a new row and the old one's end: a job or a reply that began under the earlier version finds its row
+gone, so that an answer never goes out under another version than its own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from backend.store import answers, rows
+from backend.store.accepting import FRESH
+from backend.store.types import RecipeRecord
+
+CHUNK = 5_000
+"""Rows moved in one transaction: there may be a million, and other writes get their turn."""
+PERHAPS_TOLD = 1.0
+"""`told_at` of what moved: Label Studio may have been told that version of the task before, if the row of it was
+forgotten since. So it is looked up before it is pushed; a reply may hold it."""
+
+_SET = """UPDATE project SET model_version = ?1, recipe = ?2, present_since = ?3,
+    num_pruned = iif(model_version IN ('', ?1), num_pruned, 0) WHERE name = ?4 AND name <> '' AND present_since <= ?3"""
+_UNSETTLED = "project_id = ?1 AND state IN ('queued', 'running', 'done', 'failed') AND push_until = 0"
+OLDER = f"""SELECT id FROM work INDEXED BY work_unsettled WHERE {_UNSETTLED} AND model_version < ?2
+    UNION ALL SELECT id FROM work INDEXED BY work_unsettled WHERE {_UNSETTLED} AND model_version > ?2
+    LIMIT ?3"""  # noqa: S608 - constants
+"""A push under way ends first: as delivered, or it moves then."""
+_STAYS_FAILED = """state = 'failed' AND (image_url IS NULL OR reason IN ('task_deleted', 'project_deleted')
+    OR (answer_id IS NULL AND reason <> 'model_changed'))"""
+"""The picture is to blame, or the task is gone; every other failure was the earlier version's."""
+_MOVE = f"""INSERT INTO work (project_id, task_id, model_version, recipe, image_url, image_hash, interactive, attempts,
+        state, reason, message, finished_at, told_at, reply_until, open_replies, updated_at)
+    SELECT project_id, task_id, ?1, ?2, image_url, image_hash, interactive,
+        CASE state WHEN 'queued' THEN attempts WHEN 'running' THEN max(attempts - 1, 0) ELSE 0 END,
+        iif({_STAYS_FAILED}, 'failed', 'queued'), iif({_STAYS_FAILED}, reason, ''), iif({_STAYS_FAILED}, message, ''),
+        iif({_STAYS_FAILED}, finished_at, NULL), {PERHAPS_TOLD}, 0, 0, ?3
+    FROM work WHERE id {rows.IN_IDS.replace("?", "?4")} ORDER BY id
+    ON CONFLICT (project_id, task_id, model_version) DO UPDATE SET {FRESH}, recipe = excluded.recipe,
+        image_url = excluded.image_url, image_hash = excluded.image_hash, updated_at = excluded.updated_at
+    WHERE excluded.state = 'queued'
+        AND (state IN ('failed', 'cancelled') OR image_hash NOT IN ('', excluded.image_hash))"""  # noqa: S608 - constants
+
+
+def set_present(connection: sqlite3.Connection, record: RecipeRecord, model_version: str, now: float) -> None:
+    """Unless something else was set after `now`. A project that was never asked for any task needs none."""
+    answers.save_recipe(connection, record, now)
+    connection.execute(
+        _SET, [rows.clean(model_version), rows.clean(record.fingerprint), now, rows.clean(record.project)]
+    )
+
+
+def present(connection: sqlite3.Connection, project: str) -> tuple[str, RecipeRecord] | None:
+    """The present model version and its recipe; None if there is none."""
+    row = connection.execute(
+        "SELECT model_version, recipe FROM project WHERE name = ?", [rows.clean(project)]
+    ).fetchone()
+    record = answers.recipe(connection, row[1]) if row else None
+    return (str(row[0]), record) if record else None
+
+
+def versions(connection: sqlite3.Connection, project: str) -> set[str]:
+    """Of all its rows, and the present one."""
+    found = connection.execute(
+        """SELECT model_version FROM project WHERE name = ?1 AND model_version <> '' UNION
+        SELECT t.model_version FROM tally t JOIN project p ON p.id = t.project_id WHERE p.name = ?1""",
+        [rows.clean(project)],
+    )
+    return {str(row[0]) for row in found}
+
+
+def move_older(connection: sqlite3.Connection, project: str | None, now: float) -> int:
+    """Move up to CHUNK rows of `project`, None: of any, to its present version; 0 when there are none left."""
+    projects = connection.execute(
+        "SELECT id, model_version, recipe FROM project WHERE model_version <> '' AND (?1 IS NULL OR name = ?1)",
+        [None if project is None else rows.clean(project)],
+    ).fetchall()
+    for project_id, version, recipe in projects:
+        ids = [row[0] for row in connection.execute(OLDER, [project_id, version, CHUNK])]
+        if ids:
+            _move(connection, rows.id_list(ids), version, recipe, now)
+            return len(ids)
+    return 0
+
+
+def _move(connection: sqlite3.Connection, ids: str, version: str, recipe: str, now: float) -> None:
+    connection.execute(_MOVE, [version, recipe, now, ids])
+    # The newest row stays, or SQLite would give its id to the next one, of which a job that still runs must not hear.
+    connection.execute(
+        f"UPDATE work SET state = 'cancelled', image_url = NULL, updated_at = ? WHERE id {rows.IN_IDS}",  # noqa: S608
+        [now, ids],
+    )
+    connection.execute(
+        f"DELETE FROM work WHERE id {rows.IN_IDS} AND id < (SELECT max(id) FROM work)",  # noqa: S608 - constants
+        [ids],
+    )
+
+
+def forget_older(connection: sqlite3.Connection, project: str) -> int:
+    """Forget up to CHUNK rows of earlier versions, which Label Studio has no predictions of any more."""
+    chosen = """SELECT w.id FROM work w JOIN project p ON p.id = w.project_id WHERE p.name = ? AND p.model_version <> ''
+        AND w.model_version <> p.model_version AND w.state IN ('returned', 'delivered') AND w.push_until = 0
+        AND w.id < (SELECT max(id) FROM work) LIMIT ?"""
+    return connection.execute(
+        f"DELETE FROM work WHERE id IN ({chosen})",  # noqa: S608 - constants
+        [rows.clean(project), CHUNK],
+    ).rowcount
