@@ -10,10 +10,12 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticUndefined
@@ -27,6 +29,24 @@ DROPPED = {
 }
 """Settings of earlier versions, with what replaces them."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+_PAGE = re.compile(r"/(?:projects(?:/\d+(?:/.*)?)?|user/(?:login|signup|account)(?:/.*)?|organization|people)/*$")
+
+
+def without_page(url: str) -> str:
+    """The address of Label Studio in `url`, which may be a page of it copied from the browser.
+
+    A folder that Label Studio is served under stays: "https://a.example/labels/projects/1/data?tab=2" is
+    "https://a.example/labels". What is no URL is returned as it is.
+    """
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:
+        return url
+    if not parts.netloc:
+        return url
+    return urlunsplit((parts.scheme, parts.netloc, _PAGE.sub("", parts.path).rstrip("/"), "", ""))
 
 
 def _customary(env_name: str) -> AliasChoices:
@@ -127,6 +147,11 @@ class Settings(BaseSettings):
     @classmethod
     def _expand_user(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else value
+
+    @field_validator("label_studio_url", "label_studio_public_url", mode="after")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return without_page(value)
 
     @model_validator(mode="after")
     def _need_password_on_public_address(self) -> Self:

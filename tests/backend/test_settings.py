@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from backend.errors import SettingsError
-from backend.settings import DROPPED, Settings, env_name, load_settings, settings_table
+from backend.settings import DROPPED, Settings, env_name, load_settings, settings_table, without_page
 
 
 def test_defaults_listen_on_this_machine_only() -> None:
@@ -162,3 +162,27 @@ def test_the_table_names_every_setting_with_its_meaning() -> None:
 )  # fmt: skip
 def test_a_program_beside_it_finds_the_backend_where_it_listens(host: str, url: str) -> None:
     assert load_settings({"host": host, "port": 9191, "allow_no_auth": True}).own_url == url
+
+
+@pytest.mark.parametrize(
+    ("copied", "address"),
+    [
+        ("https://a.example", "https://a.example"),
+        ("https://a.example/", "https://a.example"),
+        ("http://10.0.0.7:8080/projects/1/data?tab=3", "http://10.0.0.7:8080"),
+        ("http://10.0.0.7:8080/projects/", "http://10.0.0.7:8080"),
+        ("http://10.0.0.7:8080/user/account#x", "http://10.0.0.7:8080"),
+        (" https://a.example/labels/organization/?page=1 ", "https://a.example/labels"),
+        ("https://a.example/labels/", "https://a.example/labels"),
+        ("https://a.example/my/projects.old/", "https://a.example/my/projects.old"),
+        ("https://a.example/projects/labels", "https://a.example/projects/labels"),
+        ("https://a.example/ml/data/labels/projects/7/settings/ml", "https://a.example/ml/data/labels"),
+        ("labels.lan:8080", "labels.lan:8080"),
+        ("", ""),
+    ],
+)
+def test_an_address_copied_from_the_browser_becomes_that_of_label_studio(copied: str, address: str) -> None:
+    assert without_page(copied) == address
+    if copied.startswith("http"):
+        settings = load_settings({"label_studio_url": copied, "label_studio_public_url": copied})
+        assert (settings.label_studio_url, settings.label_studio_public_url) == (address, address)
