@@ -1,8 +1,10 @@
 """`prelabel connect`: join a Label Studio project and a running backend. Running it twice changes nothing.
 
-Steps: token, project, label config (checked here before Label Studio is asked to change anything), ML backend,
-"Use predictions to prelabel tasks". Each prints one line. Raises ConfigRefused, SettingsError and LabelStudioError,
-whose texts say what to change; what was done before an error stays, and the next run goes on from there.
+Steps: the backend's health, token, project, label config (checked here before Label Studio is asked to change
+anything), ML backend, "Use predictions to prelabel tasks", what *Label All Tasks* brings first, tabs of the Data
+Manager. Each prints one line. Raises ConfigRefused, SettingsError, LabelStudioError and PrelabelError, whose texts say
+what to change; a project that was made for nothing is removed again, what else was done before an error stays, and the
+next run goes on from there.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,17 +20,20 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.markup import escape
 
-from backend.errors import ConfigRefused, LabelStudioError, SettingsError
-from backend.label_studio.client import DOUBT_TAB, Backend, LabelStudioClient, Project
-from backend.predict.label_configs import parse_or_refuse, read_label_config
-from backend.settings import Credentials
+from backend.commands.backend_health import BackendHealth, backend_health
+from backend.errors import ConfigRefused, LabelStudioError, SettingsError, UsageError
+from backend.label_studio.client import Backend, LabelStudioClient, Project
+from backend.label_studio.tabs import DOUBT_TAB, arrange_tabs, review_title
+from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
+from backend.settings import Credentials, without_page
+from label_config.labels_language import labels_language
+from label_config.prompt import Language
 from label_config.ready_made import ready_made_names
 from label_config.schema import LabelSchema
 
 OURS = "prelabel"  # the description by which we know our own backends
 LOADING = "-loading-"  # stands in a model version for what is not known before the first load
-DEFAULT_CONFIG = "ecommerce.zh"
-ENGLISH_CONFIGS = frozenset(name for name in ready_made_names() if name.endswith(".en"))
+_LANGUAGES: dict[Language | None, str] = {"zh": "Chinese", "en": "English"}
 log = logging.getLogger(__name__)
 
 
@@ -53,14 +58,35 @@ def connect(
     if wanted is not None:
         parse_or_refuse(wanted)
     credentials = Credentials(backend_user, backend_password) if backend_password else None
-    with LabelStudioClient(label_studio, api_key, extra_ca_file=extra_ca_file) as client:
+    health = backend_health(backend_url, credentials, extra_ca_file)
+    _say_health(console, backend_url, health)
+    with LabelStudioClient(without_page(label_studio), api_key, extra_ca_file=extra_ca_file) as client:
         done(console, f"Label Studio at {client.url}, as {client.user_email()}")
-        found = _project(client, console, project, create, wanted)
-        schema = parse_or_refuse(found.label_config)
-        extra_params = {"language": "en"} if label_config in ENGLISH_CONFIGS else None
-        note = connect_project(client, console, found, backend_url, credentials, extra_params)
-        _explain(console, client.url, found, schema, note)
+        found = _existing(client, console, project, create, wanted)
+        if found is None:
+            found = _create(client, console, create or "", wanted, health)
+            with _removed_if_it_fails(client, console, found):
+                _connect(client, console, found, backend_url, credentials, health, replaced=True)
+        else:
+            _connect(client, console, found, backend_url, credentials, health, replaced=wanted is not None)
     return 0
+
+
+def _connect(
+    client: LabelStudioClient,
+    console: Console,
+    project: Project,
+    backend_url: str,
+    credentials: Credentials | None,
+    health: BackendHealth | None,
+    *,
+    replaced: bool,
+) -> None:
+    schema = parse_or_refuse(project.label_config)
+    note = connect_project(
+        client, console, project, backend_url, credentials, health.language if health else None, replaced=replaced
+    )
+    _explain(console, client.url, project, schema, note)
 
 
 def connect_project(
@@ -69,15 +95,32 @@ def connect_project(
     project: Project,
     backend_url: str,
     credentials: Credentials | None,
-    extra_params: dict[str, Any] | None = None,
+    default_language: Language | None = None,
+    *,
+    replaced: bool = True,
 ) -> str:
-    """Join `project` and the backend, and have its predictions fill the form. Return a note for the user, or ""."""
-    backend = join(client, project.id, backend_url, credentials, extra_params)
+    """Join `project` and the backend, and have its predictions fill the form. Return a note for the user, or "".
+
+    `default_language` is the backend's; `replaced`: the label config is this run's, so the language follows it even
+    where another one was typed for an earlier config.
+    """
+    schema = parse_or_refuse(project.label_config)
+    in_labels = labels_language(schema)
+    backend = join(client, project.id, backend_url, credentials, in_labels, replaced=replaced)
     done(console, f"ML backend {backend.url}: {backend.model_version}")
+    _say_language(console, in_labels, _as_object(backend.extra_params).get("language"), default_language)
     client.prelabel_with(project.id, backend.title)
     done(console, "“Use predictions to prelabel tasks” is on")
-    client.add_doubt_tab(project.id)
-    done(console, f"Data Manager tab “{DOUBT_TAB}”, sorted by score")
+    if client.sample_least_certain_first(project.id):
+        done(console, "“Label All Tasks” brings the least certain task first (the project's task sampling)")
+    else:
+        console.print(
+            "  “Label All Tasks” keeps the order that the project was given. For the least certain task first choose "
+            "“Uncertainty sampling” in its settings, or “Label Tasks As Displayed” in the tab "
+            f"“{DOUBT_TAB}”.",
+            soft_wrap=True,
+        )
+    _arrange_tabs(client, console, project, schema)
     note = _events(client, project.id, backend_url)
     if LOADING in backend.model_version:
         note += (
@@ -87,16 +130,60 @@ def connect_project(
     return note
 
 
+def _arrange_tabs(client: LabelStudioClient, console: Console, project: Project, schema: LabelSchema) -> None:
+    title = review_title(schema)
+    tabs = arrange_tabs(client, project.id, title)
+    if tabs.review is not None:
+        address = f"{client.url}/projects/{project.id}/data?tab={tabs.review}"
+        done(console, f"Data Manager tab “{title}”, what needs review and is not submitted: {address}")
+    if tabs.is_sorted:
+        done(console, f"Data Manager tab “{DOUBT_TAB}”, sorted by score")
+    else:
+        done(
+            console,
+            f"Data Manager tab “{DOUBT_TAB}”; `prelabel serve` sorts it by score at the first predictions, since Label "
+            "Studio cannot sort an empty project (without LABEL_STUDIO_API_KEY there, run this command again then)",
+        )
+
+
+def _say_health(console: Console, backend_url: str, health: BackendHealth | None) -> None:
+    if health is None:
+        console.print(
+            f"  {escape(backend_url)} cannot be reached from here; Label Studio is asked to reach it", soft_wrap=True
+        )
+    else:
+        model = health.model or "a model that it is still choosing"
+        done(console, f"Backend {backend_url}: {model}{' is loaded' if health.is_loaded else ', still loading'}")
+
+
+def _say_language(
+    console: Console, in_labels: Language | None, typed: object, default_language: Language | None
+) -> None:
+    language = typed if typed in ("zh", "en") else default_language
+    if language is None:
+        text = "Captions in the language of the backend, PRELABEL_LANGUAGE"
+    elif language == in_labels:
+        text = f"Captions in {_LANGUAGES[language]}, as the labels are"
+    else:
+        why = "says the project" if language == typed else "says the backend's PRELABEL_LANGUAGE"
+        labels = f", although the labels are {_LANGUAGES[in_labels]}" if in_labels else ""
+        text = f"Captions in {_LANGUAGES[language]}, {why}{labels}"
+    done(console, text + '; {"language": "en"} or "zh" in the model settings\' extra params changes it')
+
+
 def join(
     client: LabelStudioClient,
     project_id: int,
     backend_url: str,
     credentials: Credentials | None,
-    extra_params: dict[str, Any] | None = None,
+    in_labels: Language | None = None,
+    *,
+    replaced: bool = True,
 ) -> Backend:
     """Make the backend at `backend_url` the project's prelabel backend: one, however often this runs.
 
-    The same address is the same backend, and keeps the extra params that people typed, but for those given here. One of
+    The same address is the same backend, and keeps the extra params that people typed. Where the labels are English
+    (`in_labels`) so are the captions, unless the project says otherwise and its label config was not `replaced`. One of
     ours at another address has moved; it is removed and added anew, since Label Studio would leave its webhook at the
     old address.
 
@@ -108,8 +195,8 @@ def join(
     same = next((b for b in existing if b.url.rstrip("/") == backend_url), None)
     title = (same.model_version if same else "") or OURS
     number = same.id if same else None
-    if extra_params and same:
-        extra_params = {**_as_object(same.extra_params), **extra_params}
+    typed = _as_object(same.extra_params) if same else {}
+    extra_params = _with_language(typed, in_labels, replaced=replaced)
     saved = client.save_backend(project_id, backend_url, title, OURS, credentials, number, extra_params)
     if saved.model_version not in ("", saved.title):
         saved = client.save_backend(project_id, backend_url, saved.model_version, OURS, credentials, saved.id)
@@ -120,6 +207,15 @@ def join(
                 "the prelabel backend at %s was removed from project %d: it moved here", backend.url, project_id
             )
     return saved
+
+
+def _with_language(typed: dict[str, Any], in_labels: Language | None, *, replaced: bool) -> dict[str, Any] | None:
+    """The extra params to set, None to leave them as they are. Without a word the backend's language holds."""
+    if "language" in typed:
+        changes = replaced and in_labels is not None and typed["language"] != in_labels
+    else:
+        changes = in_labels == "en"
+    return {**typed, "language": in_labels} if changes else None
 
 
 def _as_object(extra_params: object) -> dict[str, Any]:
@@ -142,25 +238,61 @@ def _events(client: LabelStudioClient, project_id: int, backend_url: str) -> str
     return ""
 
 
-def _project(
+def _existing(
     client: LabelStudioClient, console: Console, number: int | None, title: str | None, wanted: str | None
-) -> Project:
+) -> Project | None:
+    """The project as it is to be connected, None if it must be made."""
     found = client.project(number) if number is not None else next(iter(client.projects_titled(title or "")), None)
     if found is None:
-        project = client.create_project(title or "", wanted or read_label_config(DEFAULT_CONFIG))
-        done(console, f"Project {project.id} “{project.title}” created")
-        return project
+        return None
     if wanted is not None and wanted.strip() != found.label_config.strip():
         client.set_label_config(found.id, wanted)
         done(console, f"Project {found.id} “{found.title}”: label config replaced")
         return Project(found.id, found.title, wanted)
     if not found.label_config.strip() or found.label_config.strip() == "<View></View>":
         raise ConfigRefused(
-            f"Project {found.id} has no labeling interface yet. Add --label-config {DEFAULT_CONFIG} (or your file), "
+            f"Project {found.id} has no labeling interface yet. Add --label-config "
+            f"{' or '.join(name for name in ready_made_names() if name.endswith('.zh'))} (or your file), "
             "or set one up in Label Studio under Settings > Labeling Interface."
         )
+    parse_or_refuse(found.label_config)
     done(console, f"Project {found.id} “{found.title}”")
     return found
+
+
+def _create(
+    client: LabelStudioClient, console: Console, title: str, wanted: str | None, health: BackendHealth | None
+) -> Project:
+    if wanted is not None:
+        project = client.create_project(title, wanted)
+        done(console, f"Project {project.id} “{project.title}” created")
+        return project
+    if health is None or not health.model:
+        raise UsageError(
+            "Which label config a new project gets goes by the backend's model, and that cannot be told yet: "
+            + ("the backend cannot be reached from here" if health is None else "it is still loading")
+            + f". Name one with --label-config: {', '.join(ready_made_names())}, or a file of yours."
+        )
+    name = default_label_config(health.model, "zh")
+    project = client.create_project(title, read_label_config(name))
+    done(
+        console,
+        f"Project {project.id} “{project.title}” created, with the label config {name} that goes with {health.model}; "
+        "--label-config names another",
+    )
+    return project
+
+
+@contextlib.contextmanager
+def _removed_if_it_fails(client: LabelStudioClient, console: Console, project: Project) -> Iterator[None]:
+    """Nobody wants a project that is joined with nothing, and the next run makes it again."""
+    try:
+        yield
+    except LabelStudioError:
+        with contextlib.suppress(LabelStudioError):
+            client.remove_project(project.id)
+            console.print(f"  Project {project.id} was removed again, since it could not be connected", soft_wrap=True)
+        raise
 
 
 def _checked_url(backend_url: str) -> str:
