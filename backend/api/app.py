@@ -106,7 +106,7 @@ class Backend:
         self.parser = BodyParser(body_limits.parse_s)
         self.status = StatusPages(
             core, changed=self._changed, titles=lambda: core.delivery.titles, clock=core.clock,
-            checks=lambda: core.watch.checks,
+            checks=lambda: core.watch.checks, review_left=core.tabs.left,
         )  # fmt: skip
         self._gauges = Gauges(core.metrics.registry)
         self._reader = BodyReader(body_limits)

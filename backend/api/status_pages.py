@@ -32,6 +32,7 @@ from backend.store.types import ProjectSummary, Work
 
 if TYPE_CHECKING:
     from backend.delivery.loop import DeliveryStatus
+    from backend.delivery.tabs import ReviewLeft
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Source(Protocol):
 class StatusPages:
     """The handlers. `changed(action, project)` is called after a button changed the queue, so that the change takes
     effect at once; `titles()` gives the projects' titles as far as they are known, `checks()` what the last checks
-    found."""
+    found, `review_left(projects)` what is left to review in them."""
 
     def __init__(
         self,
@@ -85,12 +86,14 @@ class StatusPages:
         changed: Callable[[Action, str], None] = lambda action, project: None,
         titles: Callable[[], Mapping[str, str]] = dict,
         checks: Callable[[], Sequence[Check]] = tuple,
+        review_left: Callable[[Sequence[str]], Mapping[str, ReviewLeft]] = lambda projects: {},
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._source = source
         self._changed = changed
         self._titles = titles
         self._checks = checks
+        self._review_left = review_left
         self._clock = clock
         self._guard = FormGuard()
         self._reader = BodyReader(BodyLimits(MAX_FORM_BYTES))
@@ -145,6 +148,7 @@ class StatusPages:
             set_aside=str(source.store.set_aside or ""),
             titles=self._titles(),
             checks=self._checks(),
+            review_left=self._review_left([s.project for s in summaries[:MAX_PROJECTS] if s.num_needs_review]),
             max_projects=MAX_PROJECTS,
         )
 

@@ -19,6 +19,7 @@ from backend.store.types import ProjectSummary, Work, WorkState
 
 if TYPE_CHECKING:  # `prelabel status` need not wait for what they bring
     from backend.delivery.loop import DeliveryStatus
+    from backend.delivery.tabs import ReviewLeft
     from backend.engine.api import EngineStatus
     from backend.settings import Settings
 
@@ -96,7 +97,10 @@ class FailedTask:
 @dataclass(frozen=True, slots=True)
 class ProjectView:
     """`num_done` waits for delivery, `num_returned` went out in a reply. `num_delivered` counts what the store has
-    forgotten since, and so does `num_answered`, the sum of the three. `url` is its Data Manager, "" if not known."""
+    forgotten since, and so does `num_answered`, the sum of the three. `url` is its Data Manager, "" if not known.
+
+    `num_needs_review` were marked for review, ever; `num_review_left` of them nobody has submitted yet, as Label Studio
+    says, None while that is not known; `review_url` is the tab that shows them, "" if there is none."""
 
     project: str
     project_id: str
@@ -111,6 +115,8 @@ class ProjectView:
     num_cancelled: int
     num_failed: int
     num_needs_review: int
+    num_review_left: int | None
+    review_url: str
     progress: float
     failures: dict[str, int]
     failed_tasks: tuple[FailedTask, ...]
@@ -158,9 +164,11 @@ def make_view(
     set_aside: str = "",
     titles: Mapping[str, str] | None = None,
     checks: Sequence[Check] = (),
+    review_left: Mapping[str, ReviewLeft] | None = None,
     max_projects: int | None = None,
 ) -> StatusView:
-    """`failures` and `titles` are by project, as `summaries` name it; `rate` is rows a second over RATE_WINDOW_S.
+    """`failures`, `titles` and `review_left` are by project, as `summaries` name it; `rate` is rows a second over
+    RATE_WINDOW_S.
 
     Only the first `max_projects` are shown; queue, speed and cost are of all.
     """
@@ -176,7 +184,14 @@ def make_view(
         totals=_totals(summaries),
         set_aside=one_line(set_aside),
         projects=tuple(
-            _project(s, failures.get(s.project, ()), (titles or {}).get(s.project, ""), base) for s in shown
+            _project(
+                s,
+                failures.get(s.project, ()),
+                (titles or {}).get(s.project, ""),
+                (review_left or {}).get(s.project),
+                base,
+            )
+            for s in shown
         ),
         num_more_projects=len(summaries) - len(shown),
         problems=tuple(_problem(check) for check in troubles(checks)),
@@ -249,7 +264,9 @@ def _totals(summaries: Sequence[ProjectSummary]) -> TotalsView:
     )
 
 
-def _project(summary: ProjectSummary, failed: Sequence[Work], title: str, base: str) -> ProjectView:
+def _project(
+    summary: ProjectSummary, failed: Sequence[Work], title: str, left: ReviewLeft | None, base: str
+) -> ProjectView:
     def num(state: WorkState) -> int:
         return summary.states.get(state, 0)
 
@@ -257,7 +274,7 @@ def _project(summary: ProjectSummary, failed: Sequence[Work], title: str, base: 
     project_id = number if re.fullmatch(r"[0-9]{1,18}", number) else ""
     url = f"{base}/projects/{project_id}/data" if base and project_id else ""
     answered = num(WorkState.DONE) + num(WorkState.RETURNED) + summary.num_delivered
-    left = num(WorkState.QUEUED) + num(WorkState.RUNNING)
+    waiting = num(WorkState.QUEUED) + num(WorkState.RUNNING)
     over = answered + num(WorkState.FAILED)
     return ProjectView(
         project=summary.project,
@@ -273,7 +290,9 @@ def _project(summary: ProjectSummary, failed: Sequence[Work], title: str, base: 
         num_cancelled=num(WorkState.CANCELLED),
         num_failed=num(WorkState.FAILED),
         num_needs_review=summary.num_needs_review,
-        progress=over / (over + left) if over + left else 0.0,
+        num_review_left=left.num_tasks if left else None,
+        review_url=f"{url}?tab={left.tab}" if url and left else "",
+        progress=over / (over + waiting) if over + waiting else 0.0,
         failures={one_line(reason): count for reason, count in summary.failures.items()},
         failed_tasks=tuple(_failed(work, url) for work in failed),
         first_accepted_at=summary.first_accepted_at,
