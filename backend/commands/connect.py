@@ -108,12 +108,15 @@ def connect_project(
     client.prelabel_with(project.id, backend.title)
     done(console, "“Use predictions to prelabel tasks” is on")
     if client.sample_least_certain_first(project.id):
-        done(console, "“Label All Tasks” brings the least certain task first (the project's task sampling)")
-    else:
+        done(
+            console,
+            "“Label All Tasks” brings the least certain task first; another task sampling in the settings ends it",
+        )
+    else:  # the settings of Label Studio's Community edition show sampling by uncertainty, and offer it to nobody
         console.print(
-            "  “Label All Tasks” keeps the order that the project was given. For the least certain task first choose "
-            "“Uncertainty sampling” in its settings, or “Label Tasks As Displayed” in the tab "
-            f"“{DOUBT_TAB}”.",
+            "  “Label All Tasks” keeps the task sampling that the project was given. For the least certain task first "
+            "choose “Sequential sampling” in its settings and run this command again, or use “Label Tasks As "
+            f"Displayed” in the tab “{DOUBT_TAB}”.",
             soft_wrap=True,
         )
     _arrange_tabs(client, console, project, schema)

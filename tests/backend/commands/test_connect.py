@@ -128,7 +128,11 @@ def test_a_label_config_without_a_flag_gets_no_tab_for_it(server: FakeLabelStudi
     [
         ("Sequential sampling", "Uncertainty sampling", "“Label All Tasks” brings the least certain task first"),
         ("Uncertainty sampling", "Uncertainty sampling", "“Label All Tasks” brings the least certain task first"),
-        ("Uniform sampling", "Uniform sampling", "choose “Uncertainty sampling” in its settings"),
+        (
+            "Uniform sampling",
+            "Uniform sampling",
+            "choose “Sequential sampling” in its settings and run this command again",
+        ),
     ],
 )
 def test_label_all_tasks_goes_by_doubt_unless_someone_chose_another_way(
