@@ -10,14 +10,12 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit, urlunsplit
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -29,24 +27,6 @@ DROPPED = {
 }
 """Settings of earlier versions, with what replaces them."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-_PAGE = re.compile(r"/(?:projects(?:/\d+(?:/.*)?)?|user/(?:login|signup|account)(?:/.*)?|organization|people)/*$")
-
-
-def without_page(url: str) -> str:
-    """The address of Label Studio in `url`, which may be a page of it copied from the browser.
-
-    A folder that Label Studio is served under stays: "https://a.example/labels/projects/1/data?tab=2" is
-    "https://a.example/labels". What is no URL is returned as it is.
-    """
-    try:
-        parts = urlsplit(url.strip())
-    except ValueError:
-        return url
-    if not parts.netloc:
-        return url
-    return urlunsplit((parts.scheme, parts.netloc, _PAGE.sub("", parts.path).rstrip("/"), "", ""))
 
 
 def _customary(env_name: str) -> AliasChoices:
@@ -112,7 +92,8 @@ class Settings(BaseSettings):
         "Address of Label Studio, `https://labels.example`; only pictures from there are fetched with the API key"),
         validation_alias=_customary("LABEL_STUDIO_URL"))
     label_studio_public_url: str = Field("", pattern=r"^(https?://[^\s/]+(/.*)?)?$", description=(
-        "Address of Label Studio in people's browsers, for the links of the status page; empty: LABEL_STUDIO_URL"),
+        "Address of Label Studio in people's browsers, for the links of `connect` and the status page; "
+        "empty: LABEL_STUDIO_URL"),
         validation_alias=_customary("LABEL_STUDIO_PUBLIC_URL"))
     label_studio_api_key: SecretStr = Field(SecretStr(""), description="Label Studio access token, of either kind",
         validation_alias=_customary("LABEL_STUDIO_API_KEY"))
@@ -147,21 +128,6 @@ class Settings(BaseSettings):
     @classmethod
     def _expand_user(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else value
-
-    @field_validator("label_studio_url", "label_studio_public_url", mode="after")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        return without_page(value)
-
-    @model_validator(mode="after")
-    def _need_password_on_public_address(self) -> Self:
-        if not (self.auth_required or self.allow_no_auth or _is_loopback(self.host)):
-            raise ValueError(
-                f"{PREFIX}HOST={self.host} can be reached from other machines, and there is no password. "
-                "Set BASIC_AUTH_PASS and enter it in Label Studio's model settings, or listen on 127.0.0.1. "
-                f"Inside a private container network {PREFIX}ALLOW_NO_AUTH=true turns this check off."
-            )
-        return self
 
     @property
     def auth_required(self) -> bool:
@@ -254,12 +220,3 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "string_pattern_mismatch":  # a regular expression helps nobody
         reason = f"this is not a valid value. Meaning: {Settings.model_fields[name].description}"
     return f"{env_name(name)}: {reason}."
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -20,10 +20,11 @@ from rich.markup import escape
 from backend.commands.backend_health import BackendHealth, backend_health
 from backend.commands.join import as_object, join, send_events
 from backend.errors import ConfigRefused, LabelStudioError, SettingsError, UsageError
+from backend.label_studio.address import site_of
 from backend.label_studio.client import LabelStudioClient, Project
 from backend.label_studio.tabs import DOUBT_TAB, arrange_tabs, review_title
 from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
-from backend.settings import Credentials, without_page
+from backend.settings import Credentials
 from label_config.labels_language import labels_language
 from label_config.prompt import Language
 from label_config.ready_made import ready_made_names
@@ -56,7 +57,8 @@ def connect(
     credentials = Credentials(backend_user, backend_password) if backend_password else None
     health = backend_health(backend_url, credentials, extra_ca_file)
     _say_health(console, backend_url, health)
-    with LabelStudioClient(without_page(label_studio), api_key, extra_ca_file=extra_ca_file) as client:
+    address = site_of(label_studio.strip()) if "://" in label_studio else label_studio
+    with LabelStudioClient(address, api_key, extra_ca_file=extra_ca_file) as client:
         done(console, f"Label Studio at {client.url}, as {client.user_email()}")
         found = _existing(client, console, project, create, wanted)
         if found is None:
