@@ -252,10 +252,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except SettingsError as error:  # a line for each setting
-        for line in str(error).splitlines():
-            print(f"prelabel: {shown_error(line)}", file=sys.stderr)
-        sys.exit(2)
     except PrelabelError as error:
-        print(f"prelabel: {shown_error(error)}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        for line in str(error).splitlines():  # of ours; what others said in it was put on one line before
+            print(f"prelabel: {shown_error(line)}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, SettingsError | UsageError) else 1)

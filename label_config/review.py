@@ -60,6 +60,10 @@ _MIN_CLAUSE_CHARS = 6
 _MAX_SAME_CLAUSES = 2
 
 
+def has_chinese(text: str) -> bool:
+    return _CJK.search(text) is not None
+
+
 def review(schema: LabelSchema, answer: Answer, options: ReviewOptions | None = None) -> tuple[Finding, ...]:
     """Return what a person should look at, in the order of the fields; empty if nothing."""
     options = options or ReviewOptions()
@@ -115,9 +119,9 @@ def _finding(code: FindingCode, field: Field, reason: str, reason_en: str) -> Fi
 
 
 def _is_wrong_language(text: str, options: ReviewOptions) -> bool:
-    num_cjk = len(_CJK.findall(text))
     if options.language == "en":
-        return num_cjk > 0
+        return has_chinese(text)
+    num_cjk = len(_CJK.findall(text))
     num_letters = sum(map(str.isalpha, text))
     return num_letters > 0 and num_cjk / num_letters < options.min_language_share
 

@@ -4,9 +4,9 @@ Imports no torch: the model lives in the engine's own process, so /health answer
 Handlers raise errors of `backend.errors`; `api.middleware` turns them into answers and logs. Everything slow or large
 is bounded by `Settings` and `api.bodies.BodyLimits`.
 
-/webhook is only a hint that something changed: nothing in its body is believed. Label Studio sends it without
-credentials, and `prelabel connect` gives the webhook none, because every member of an organisation may see a webhook's
-headers: with a password set it gets 401, which Label Studio ignores.
+/webhook is only a hint that something changed: what it names is looked up before anything is done. Label Studio sends
+it without credentials, and `prelabel connect` gives the webhook none, because every member of an organisation may see a
+webhook's headers: with a password set it gets 401, which Label Studio ignores.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from backend.api.responses import RawJSON, StrictJSON, refusal, to_json
 from backend.api.status_pages import Action, StatusPages
 from backend.engine.api import Engine
 from backend.errors import EngineBusy
+from backend.label_studio.tabs import review_title
 from backend.predict.config_check import config_warnings
 from backend.predict.predictor import Images
 from backend.queue.results import TaskResult
@@ -104,7 +105,9 @@ class Backend:
     def __init__(self, core: DurableCore, body_limits: BodyLimits) -> None:
         self.core = core
         self.parser = BodyParser(body_limits.parse_s)
-        self.status = StatusPages(core, changed=self._changed, clock=core.clock, checks=lambda: core.watch.checks)
+        self.status = StatusPages(
+            core, changed=self._changed, clock=core.clock, checks=lambda: core.watch.checks, review_left=core.tabs.left
+        )
         self._gauges = Gauges(core.metrics.registry)
         self._reader = BodyReader(body_limits)
         self._num_predicts = 0
@@ -130,6 +133,7 @@ class Backend:
         up = status.state not in ("failed", "stopped")
         work = {"waiting": self.core.worker.num_waiting, "delivery": self.core.delivery_state}
         content: dict[str, Any] = {"status": "UP" if up else "DOWN", "model": self._model_state(), "work": work}
+        content["language"] = self.core.settings.language
         if found := troubles(self.core.watch.checks):
             content["problems"] = [check.code for check in found]
         return StrictJSON(content, 200 if up else 503)
@@ -177,10 +181,14 @@ class Backend:
             body = await self.parser.run(len(raw), read_webhook, raw)
         self.core.metrics.webhooks.labels(body.action if body.action in KNOWN_WEBHOOKS else "other").inc()
         log.info("webhook %s of project %s", body.action, body.project)
+        if body.action == "TASKS_DELETED":
+            self.core.tabs.tasks_deleted(body.project)
         return StrictJSON({"status": "ok"})
 
     async def _predict(self, body: PredictBody, deadline: float, asked_at: float) -> list[TaskResult]:
         model = ProjectModel(self.core, body.project, body.schema, body.label_config)
+        if not body.interactive:
+            self.core.tabs.asked(body.project, review_title(body.schema))
         alone = body.interactive or len(body.tasks) == 1
         keep = not body.interactive  # what a person drew is of use to nobody later
         return await model.predict_tasks(body.tasks, deadline, interactive=alone, keep=keep, asked_at=asked_at)
@@ -198,8 +206,10 @@ class Backend:
             state["restarts"] = status.num_restarts
         if status.message:
             state["message"] = logs.redact(status.message)
+        if name := self.core.model_name:
+            state["name"] = name
         if status.ready:
-            state |= {"name": status.ready.model_name, "quantisation": status.ready.quantisation}
+            state["quantisation"] = status.ready.quantisation
         return state
 
 

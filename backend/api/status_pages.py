@@ -32,6 +32,7 @@ from backend.store.types import ProjectSummary, Work
 
 if TYPE_CHECKING:
     from backend.delivery.loop import DeliveryStatus
+    from backend.delivery.tabs import ReviewLeft
     from backend.delivery.upkeep import Known
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,8 @@ class Source(Protocol):
 
 class StatusPages:
     """The handlers. `changed(action, project)` is called after a button changed the queue, so that the change takes
-    effect at once; `checks()` gives what the last checks found."""
+    effect at once; `checks()` gives what the last checks found, `review_left(projects)` what is left to review in
+    them."""
 
     def __init__(
         self,
@@ -94,11 +96,13 @@ class StatusPages:
         *,
         changed: Callable[[Action, str], None] = lambda action, project: None,
         checks: Callable[[], Sequence[Check]] = tuple,
+        review_left: Callable[[Sequence[str]], Mapping[str, ReviewLeft]] = lambda projects: {},
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._source = source
         self._changed = changed
         self._checks = checks
+        self._review_left = review_left
         self._clock = clock
         self._guard = FormGuard()
         self._reader = BodyReader(BodyLimits(MAX_FORM_BYTES))
@@ -157,6 +161,7 @@ class StatusPages:
             titles=source.titles,
             upkeep=dict(source.upkeep.known),
             checks=self._checks(),
+            review_left=self._review_left([s.project for s in summaries[:MAX_PROJECTS] if s.num_needs_review]),
             max_projects=MAX_PROJECTS,
         )
 

@@ -1,37 +1,39 @@
 """`prelabel connect`: join a Label Studio project and a running backend. Running it twice changes nothing.
 
-Steps: token, project, label config (checked here before Label Studio is asked to change anything), ML backend,
-"Use predictions to prelabel tasks". Each prints one line. Raises ConfigRefused, SettingsError and LabelStudioError,
-whose texts say what to change; what was done before an error stays, and the next run goes on from there.
+Steps: the backend's health, token, project, label config (checked here before Label Studio is asked to change
+anything), ML backend, "Use predictions to prelabel tasks", what *Label All Tasks* brings first, tabs of the Data
+Manager. Each prints one line. Raises ConfigRefused, SettingsError, LabelStudioError and PrelabelError, whose texts say
+what to change; a project that was made for nothing is removed again, what else was done before an error stays, and the
+next run goes on from there.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.markup import escape
 
-from backend.errors import ConfigRefused, LabelStudioError, SettingsError
-from backend.label_studio.client import DOUBT_TAB, Backend, LabelStudioClient, Project
-from backend.predict.label_configs import parse_or_refuse, read_label_config
+from backend.commands.backend_health import BackendHealth, backend_health
+from backend.commands.join import as_object, join, send_events
+from backend.errors import ConfigRefused, LabelStudioError, SettingsError, UsageError
+from backend.label_studio.address import site_of
+from backend.label_studio.client import LabelStudioClient, Project
+from backend.label_studio.tabs import DOUBT_TAB, arrange_tabs, review_title
+from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
 from backend.settings import Credentials
 from backend.status.view import label_studio_address
+from label_config.labels_language import labels_language
+from label_config.prompt import Language
 from label_config.ready_made import ready_made_names
 from label_config.schema import LabelSchema
 
-OURS = "prelabel"  # the description by which we know our own backends
 LOADING = "-loading-"  # stands in a model version for what is not known before the first load
-DEFAULT_CONFIG = "ecommerce.zh"
 TITLE_CHARS = range(3, 51)  # Label Studio's own rule for the title of a project
-ENGLISH_CONFIGS = frozenset(name for name in ready_made_names() if name.endswith(".en"))
-log = logging.getLogger(__name__)
+_LANGUAGES: dict[Language | None, str] = {"zh": "Chinese", "en": "English"}
 
 
 def connect(
@@ -61,16 +63,41 @@ def connect(
     if wanted is not None:
         parse_or_refuse(wanted)
     credentials = Credentials(backend_user, backend_password) if backend_password else None
-    with LabelStudioClient(label_studio, api_key, extra_ca_file=extra_ca_file) as client:
+    health = backend_health(backend_url, credentials, extra_ca_file)
+    _say_health(console, backend_url, health)
+    address = site_of(label_studio.strip()) if "://" in label_studio else label_studio
+    with LabelStudioClient(address, api_key, extra_ca_file=extra_ca_file) as client:
         shown_url = label_studio_address(public_url) or client.url
         reached = f" (from here {client.url})" if shown_url != client.url else ""
         done(console, f"Label Studio at {shown_url}{reached}, as {client.user_email()}")
-        found = _project(client, console, project, create, wanted)
-        schema = parse_or_refuse(found.label_config)
-        extra_params = {"language": "en"} if label_config in ENGLISH_CONFIGS else None
-        note = connect_project(client, console, found, backend_url, credentials, extra_params)
-        _explain(console, shown_url, found, schema, note)
+        found = _existing(client, console, project, create, wanted)
+        if found is None:
+            found = _create(client, console, create or "", wanted, health)
+            with _removed_if_it_fails(client, console, found):
+                _connect(client, console, found, shown_url, backend_url, credentials, health, replaced=True)
+        else:
+            replaced = wanted is not None
+            _connect(client, console, found, shown_url, backend_url, credentials, health, replaced=replaced)
     return 0
+
+
+def _connect(
+    client: LabelStudioClient,
+    console: Console,
+    project: Project,
+    shown_url: str,
+    backend_url: str,
+    credentials: Credentials | None,
+    health: BackendHealth | None,
+    *,
+    replaced: bool,
+) -> None:
+    schema = parse_or_refuse(project.label_config)
+    language = health.language if health else None
+    note = connect_project(
+        client, console, project, backend_url, credentials, language, replaced=replaced, shown_url=shown_url
+    )
+    _explain(console, shown_url, project, schema, note)
 
 
 def connect_project(
@@ -79,16 +106,37 @@ def connect_project(
     project: Project,
     backend_url: str,
     credentials: Credentials | None,
-    extra_params: dict[str, Any] | None = None,
+    default_language: Language | None = None,
+    *,
+    replaced: bool = True,
+    shown_url: str = "",
 ) -> str:
-    """Join `project` and the backend, and have its predictions fill the form. Return a note for the user, or ""."""
-    backend = join(client, project.id, backend_url, credentials, extra_params)
+    """Join `project` and the backend, and have its predictions fill the form. Return a note for the user, or "".
+
+    `default_language` is the backend's; `replaced`: the label config is this run's, so the language follows it even
+    where another one was typed for an earlier config; `shown_url`: Label Studio's address in links, if it is another.
+    """
+    schema = parse_or_refuse(project.label_config)
+    in_labels = labels_language(schema)
+    backend = join(client, project.id, backend_url, credentials, in_labels, replaced=replaced)
     done(console, f"ML backend {backend.url}: {backend.model_version}")
+    _say_language(console, in_labels, as_object(backend.extra_params).get("language"), default_language)
     client.prelabel_with(project.id, backend.title)
     done(console, "“Use predictions to prelabel tasks” is on")
-    client.add_doubt_tab(project.id)
-    done(console, f"Data Manager tab “{DOUBT_TAB}”, sorted by score")
-    note = _events(client, project.id, backend_url)
+    if client.sample_least_certain_first(project.id):
+        done(
+            console,
+            "“Label All Tasks” brings the least certain task first; another task sampling in the settings ends it",
+        )
+    else:  # the settings of Label Studio's Community edition show sampling by uncertainty, and offer it to nobody
+        console.print(
+            "  “Label All Tasks” keeps the task sampling that the project was given. For the least certain task first "
+            "choose “Sequential sampling” in its settings and run this command again, or use “Label Tasks As "
+            f"Displayed” in the tab “{DOUBT_TAB}”.",
+            soft_wrap=True,
+        )
+    _arrange_tabs(client, console, project, schema, shown_url or client.url)
+    note = send_events(client, project.id, backend_url)
     if LOADING in backend.model_version:
         note += (
             "The model is loading for the first time, so its version is not known yet. Run this command again when it "
@@ -97,78 +145,67 @@ def connect_project(
     return note
 
 
-def join(
-    client: LabelStudioClient,
-    project_id: int,
-    backend_url: str,
-    credentials: Credentials | None,
-    extra_params: dict[str, Any] | None = None,
-) -> Backend:
-    """Make the backend at `backend_url` the project's prelabel backend: one, however often this runs.
-
-    The same address is the same backend, and keeps the extra params that people typed, but for those given here. One of
-    ours at another address has moved; it is removed and added anew, since Label Studio would leave its webhook at the
-    old address.
-
-    The backend's title is its model version. Label Studio pre-fills the form from a backend when the project's
-    model_version is that backend's *title*, and shows and sorts by scores whose *model version* is the project's
-    model_version (data_manager.managers.annotate_predictions_score): only where the two are the same does it do both.
-    """
-    existing = client.backends(project_id)
-    same = next((b for b in existing if b.url.rstrip("/") == backend_url), None)
-    title = (same.model_version if same else "") or OURS
-    number = same.id if same else None
-    if extra_params and same:
-        extra_params = {**_as_object(same.extra_params), **extra_params}
-    saved = client.save_backend(project_id, backend_url, title, OURS, credentials, number, extra_params)
-    if saved.model_version not in ("", saved.title):
-        saved = client.save_backend(project_id, backend_url, saved.model_version, OURS, credentials, saved.id)
-    for backend in existing:
-        if backend.description == OURS and backend.id != saved.id:
-            client.remove_backend(backend.id)
-            log.warning(
-                "the prelabel backend at %s was removed from project %d: it moved here", backend.url, project_id
-            )
-    return saved
-
-
-def _as_object(extra_params: object) -> dict[str, Any]:
-    """What a person typed; nothing if it is no object (prelabel has warned of it then)."""
-    if isinstance(extra_params, str):
-        with contextlib.suppress(ValueError):
-            extra_params = json.loads(extra_params)
-    return dict(extra_params) if isinstance(extra_params, Mapping) else {}
-
-
-def _events(client: LabelStudioClient, project_id: int, backend_url: str) -> str:
-    """Have the project's events sent to the backend; return a note if Label Studio refuses (predictions still work)."""
-    try:
-        client.send_events_to(project_id, f"{backend_url}/webhook")
-    except LabelStudioError as error:
-        return (
-            "Label Studio sends no events to this address; predictions work without them. "
-            f"A host name needs a dot in it, for example prelabel.internal. ({error}) "
+def _arrange_tabs(
+    client: LabelStudioClient, console: Console, project: Project, schema: LabelSchema, shown_url: str
+) -> None:
+    title = review_title(schema)
+    tabs = arrange_tabs(client, project.id, title)
+    if tabs.review is not None:
+        address = f"{shown_url}/projects/{project.id}/data?tab={tabs.review}"
+        done(console, f"Data Manager tab “{title}”, what needs review and is not submitted: {address}")
+    if tabs.is_sorted:
+        done(console, f"Data Manager tab “{DOUBT_TAB}”, sorted by score")
+    else:
+        done(
+            console,
+            f"Data Manager tab “{DOUBT_TAB}”; `prelabel serve` sorts it by score at the first predictions, since Label "
+            "Studio cannot sort an empty project (without LABEL_STUDIO_API_KEY there, run this command again then)",
         )
-    return ""
 
 
-def _project(
+def _say_health(console: Console, backend_url: str, health: BackendHealth | None) -> None:
+    if health is None:
+        console.print(
+            f"  {escape(backend_url)} cannot be reached from here; Label Studio is asked to reach it", soft_wrap=True
+        )
+    else:
+        model = health.model or "a model that it is still choosing"
+        done(console, f"Backend {backend_url}: {model}{' is loaded' if health.is_loaded else ', still loading'}")
+
+
+def _say_language(
+    console: Console, in_labels: Language | None, typed: object, default_language: Language | None
+) -> None:
+    language = typed if typed in ("zh", "en") else default_language
+    if language is None:
+        text = "Captions in the language of the backend, PRELABEL_LANGUAGE"
+    elif language == in_labels:
+        text = f"Captions in {_LANGUAGES[language]}, as the labels are"
+    else:
+        why = "says the project" if language == typed else "says the backend's PRELABEL_LANGUAGE"
+        labels = f", although the labels are {_LANGUAGES[in_labels]}" if in_labels else ""
+        text = f"Captions in {_LANGUAGES[language]}, {why}{labels}"
+    done(console, text + '; {"language": "en"} or "zh" in the model settings\' extra params changes it')
+
+
+def _existing(
     client: LabelStudioClient, console: Console, number: int | None, title: str | None, wanted: str | None
-) -> Project:
+) -> Project | None:
+    """The project as it is to be connected, None if it must be made."""
     found = client.project(number) if number is not None else next(iter(client.projects_titled(title or "")), None)
     if found is None:
-        project = client.create_project(title or "", wanted or read_label_config(DEFAULT_CONFIG))
-        done(console, f"Project {project.id} “{project.title}” created")
-        return project
+        return None
     if wanted is not None and wanted.strip() != found.label_config.strip():
         client.set_label_config(found.id, wanted)
         done(console, f"Project {found.id} “{found.title}”: label config replaced")
         return Project(found.id, found.title, wanted)
     if not found.label_config.strip() or found.label_config.strip() == "<View></View>":
         raise ConfigRefused(
-            f"Project {found.id} has no labeling interface yet. Add --label-config {DEFAULT_CONFIG} (or your file), "
+            f"Project {found.id} has no labeling interface yet. Add --label-config "
+            f"{' or '.join(name for name in ready_made_names() if name.endswith('.zh'))} (or your file), "
             "or set one up in Label Studio under Settings > Labeling Interface."
         )
+    parse_or_refuse(found.label_config)
     done(console, f"Project {found.id} “{found.title}”")
     return found
 
@@ -182,6 +219,41 @@ def _checked_title(title: str) -> str:
             f"project, and “{kept}” has {len(kept)}."
         )
     return kept
+
+
+def _create(
+    client: LabelStudioClient, console: Console, title: str, wanted: str | None, health: BackendHealth | None
+) -> Project:
+    if wanted is not None:
+        project = client.create_project(title, wanted)
+        done(console, f"Project {project.id} “{project.title}” created")
+        return project
+    if health is None or not health.model:
+        raise UsageError(
+            "Which label config a new project gets goes by the backend's model, and that cannot be told yet: "
+            + ("the backend cannot be reached from here" if health is None else "it is still loading")
+            + f". Name one with --label-config: {', '.join(ready_made_names())}, or a file of yours."
+        )
+    name = default_label_config(health.model, "zh")
+    project = client.create_project(title, read_label_config(name))
+    done(
+        console,
+        f"Project {project.id} “{project.title}” created, with the label config {name} that goes with {health.model}; "
+        "--label-config names another",
+    )
+    return project
+
+
+@contextlib.contextmanager
+def _removed_if_it_fails(client: LabelStudioClient, console: Console, project: Project) -> Iterator[None]:
+    """Nobody wants a project that is joined with nothing, and the next run makes it again."""
+    try:
+        yield
+    except LabelStudioError:
+        with contextlib.suppress(LabelStudioError):
+            client.remove_project(project.id)
+            console.print(f"  Project {project.id} was removed again, since it could not be connected", soft_wrap=True)
+        raise
 
 
 def _checked_url(backend_url: str) -> str:

@@ -115,7 +115,7 @@ def _project(p: ProjectView, now: float) -> Iterator[RenderableType]:
     counts = (
         ("done", p.num_answered), ("waiting", left), ("failed", p.num_failed),
         ("to deliver", p.num_done + p.num_returned), ("in Label Studio", p.num_delivered),
-        ("to review", p.num_needs_review),
+        ("to review", p.num_needs_review if p.num_review_left is None else p.num_review_left),
     )  # fmt: skip
     yield Text()
     yield Text(_name(p), "bold", overflow="fold")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 # Pages and calls of Label Studio. One word alone (/projects) may be where somebody has put Label Studio itself.
 _PAGE = re.compile(
     r"(.*?)/(?:projects/\d.*|projects/|user/(?:login|signup|account|user-account)\b.*|organization/.*|api/.*|"
-    r"data/upload/.*|people/.*|ml/.*)",
+    r"data/upload/.*|people/.*)",
     re.DOTALL,
 )
 

@@ -27,12 +27,8 @@ T = TypeVar("T")
 CALL_S = 30.0
 UPLOAD_S = 120.0
 RETRIEVE_S = 130.0  # Label Studio itself gives the backend 100 s
-DOUBT_TAB = "Least certain first"
-_TASK_COLUMNS = (
-    "id", "inner_id", "completed_at", "total_annotations", "cancelled_annotations", "total_predictions", "annotators",
-    "annotations_results", "annotations_ids", "predictions_score", "predictions_model_versions", "predictions_results",
-    "file_upload", "storage_filename", "created_at", "updated_at", "updated_by", "avg_lead_time", "draft_exists",
-)  # fmt: skip
+SEQUENTIAL, UNCERTAINTY = "Sequential sampling", "Uncertainty sampling"
+"""What *Label All Tasks* goes by: the order of import (Label Studio's default), or the lowest score first."""
 _UPLOAD_FILES = 50  # Label Studio takes at most 100 files a request
 
 
@@ -114,6 +110,25 @@ class LabelStudioClient:
     def set_label_config(self, project_id: int, label_config: str) -> None:
         self._call(lambda: self._sdk.projects.update(id=project_id, label_config=label_config))
 
+    def remove_project(self, project_id: int) -> None:
+        """With everything in it."""
+        self._call(lambda: self._sdk.projects.delete(id=project_id))
+
+    def num_tasks(self, project_id: int) -> int:
+        found = self.api("GET", f"/api/projects/{project_id}", params={"include": "id,task_number"})
+        return self.whole_number(found, "task_number")
+
+    def sample_least_certain_first(self, project_id: int) -> bool:
+        """Have *Label All Tasks* bring the lowest score first, where nobody has chosen another way than the default.
+
+        Return whether the project does so now.
+        """
+        found = self.api("GET", f"/api/projects/{project_id}", params={"include": "id,sampling"})
+        sampling = found.get("sampling") if isinstance(found, dict) else None
+        if sampling in (None, SEQUENTIAL):
+            self.api("PATCH", f"/api/projects/{project_id}", json={"sampling": UNCERTAINTY})
+        return sampling in (None, SEQUENTIAL, UNCERTAINTY)
+
     def prelabel_with(self, project_id: int, backend_title: str) -> None:
         """Turn on "Use predictions to prelabel tasks", with the predictions of the backend of that title."""
         self._call(
@@ -172,27 +187,6 @@ class LabelStudioClient:
         elif known.headers:
             self._call(lambda: self._sdk.webhooks.update(int(known.id), url=webhook_url, headers={}))
 
-    # Data Manager
-
-    def add_doubt_tab(self, project_id: int) -> None:
-        """Add a Data Manager tab with the score, least certain tasks first: one, however often this runs."""
-        tabs = self._call(lambda: self._sdk.views.list(project=project_id))
-        if any(tab.data is not None and _member(tab.data, "title") == DOUBT_TAB for tab in tabs):
-            return
-        shown = ("id", "total_annotations", "predictions_score")
-        data = {
-            "title": DOUBT_TAB,
-            "type": "list",
-            "target": "tasks",
-            "ordering": ["tasks:predictions_score"],
-            "filters": {"conjunction": "and", "items": []},
-            "hiddenColumns": {
-                "explore": [f"tasks:{name}" for name in _TASK_COLUMNS if name not in shown],
-                "labeling": [f"tasks:{name}" for name in _TASK_COLUMNS],
-            },
-        }
-        self._post(f"/api/dm/views?project={project_id}", CALL_S, json={"project": project_id, "data": data})
-
     # Tasks
 
     def upload_files(self, project_id: int, files: Sequence[Path]) -> None:
@@ -202,7 +196,7 @@ class LabelStudioClient:
                 (path.name, (path.name, path.read_bytes(), mimetypes.guess_type(path.name)[0]))
                 for path in files[start : start + _UPLOAD_FILES]
             ]
-            self._post(f"/api/projects/{project_id}/import", UPLOAD_S, files=parts)
+            self.api("POST", f"/api/projects/{project_id}/import", UPLOAD_S, files=parts)
 
     def tasks(self, project_id: int) -> dict[int, dict[str, Any]]:
         """The data of every task, by task id, in the order they were imported."""
@@ -211,7 +205,8 @@ class LabelStudioClient:
 
     def retrieve_predictions(self, project_id: int) -> None:
         """Run Label Studio's own *Retrieve Predictions* action on all tasks. Returns when Label Studio is done."""
-        self._post(
+        self.api(
+            "POST",
             f"/api/dm/actions?id=retrieve_tasks_predictions&project={project_id}",
             RETRIEVE_S,
             json={"selectedItems": {"all": True, "excluded": []}, "filters": {"conjunction": "and", "items": []}},
@@ -230,15 +225,26 @@ class LabelStudioClient:
         found = self._call(lambda: self._sdk.annotations.list(id=task_id))
         return [TaskRegions(task_id, _regions(a.result)) for a in found]
 
-    def _post(self, path: str, timeout_s: float, **body: Any) -> None:
-        """POST what the SDK has no call for, with the SDK's own headers (it keeps the short-lived token)."""
+    def api(self, method: str, path: str, timeout_s: float = CALL_S, **request: Any) -> Any:
+        """Call what the SDK has no call for, with the SDK's own headers (it keeps the short-lived token).
+
+        Return the JSON of the reply, None if it is empty.
+        """
         from label_studio_sdk.core.api_error import ApiError
 
         with self._explained():
             headers = self._sdk._client_wrapper.get_headers()
-            reply = self._http.post(self.url + path, headers=headers, timeout=timeout_s, **body)
+            reply = self._http.request(method, self.url + path, headers=headers, timeout=timeout_s, **request)
             if not reply.is_success:
                 raise ApiError(status_code=reply.status_code, body=_json_or_text(reply))
+            return reply.json() if reply.content else None
+
+    def whole_number(self, reply: Any, name: str) -> int:
+        """A member of what `api` returned."""
+        value = reply.get(name) if isinstance(reply, dict) else None
+        if type(value) is not int:
+            raise not_label_studio(self.url)
+        return value
 
     def _call(self, call: Callable[[], T]) -> T:
         with self._explained():
@@ -257,11 +263,6 @@ class LabelStudioClient:
             raise unreachable(self.url, error) from None
         except (ValueError, TypeError):  # not JSON, or JSON of another program
             raise not_label_studio(self.url) from None
-
-
-def _member(value: Any, name: str) -> Any:
-    """A member of what the SDK read: an object where it knows the shape, else a dict."""
-    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
 
 
 def _text(value: object) -> str:

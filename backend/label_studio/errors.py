@@ -71,6 +71,8 @@ def explain(url: str, status: int | None, body: Any) -> LabelStudioError:
         return LabelStudioError(f"{_BACKEND_REFUSED} (It said: {said})")
     if status == 403:
         return LabelStudioError(f"The user of this token may not do that in Label Studio. (It said: {said})")
+    if _is_page(body) and (status is None or status < 500):
+        return not_label_studio(url)
     if status == 404:
         return LabelStudioError(f"Label Studio at {url} has no such project or page. (It said: {said})")
     if status is not None and status < 300:
@@ -113,7 +115,10 @@ def _annotations(num: str) -> str:
 
 def not_label_studio(url: str) -> LabelStudioError:
     """The error for a good reply that is not Label Studio's: a web page, or another program's JSON."""
-    return LabelStudioError(f"{url} does not answer like Label Studio. Use the address you open in the browser.")
+    return LabelStudioError(
+        f"{url} does not answer like Label Studio's API. Its address is what the browser shows before /projects or "
+        "/user, such as http://192.168.1.20:8080 or https://labels.example."
+    )
 
 
 def unreachable(url: str, error: httpx.HTTPError) -> LabelStudioError:
@@ -135,10 +140,19 @@ def unreachable(url: str, error: httpx.HTTPError) -> LabelStudioError:
     )
 
 
+def _is_page(body: Any) -> bool:
+    """A web page: Label Studio's API answers JSON, also where it refuses."""
+    return (
+        isinstance(body, str) and re.match(r"\s*<(?:!doctype|html|head|body|script)\b", body, re.IGNORECASE) is not None
+    )
+
+
 def detail(body: Any) -> str:
     """Label Studio's own words on one line: its detail and validation errors, without tags and tracebacks."""
     parts: list[str] = []
-    if isinstance(body, dict):
+    if _is_page(body):
+        parts = ["a web page"]
+    elif isinstance(body, dict):
         errors = body.get("validation_errors")
         if isinstance(errors, dict):
             parts += [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Ready
 from backend.store.state_file import StateFile
+from model_loader.sources import AUTO
 
 
 class ModelNames:
@@ -22,6 +23,7 @@ class ModelNames:
         known = [document.get(key) for key in ("name", "quantisation", "weights_id")]
         if document.get("settings") == self._key and all(isinstance(value, str) for value in known):
             self._known = Ready(str(known[0]), str(known[1]), "", 0.0, 0.0, weights_id=str(known[2]))
+        self._is_asked_for = model != AUTO
         self._fallback = Ready(model.rstrip("/").rpartition("/")[2], "loading", "", 0.0, 0.0)
 
     def of(self, status: EngineStatus) -> Ready:
@@ -30,6 +32,13 @@ class ModelNames:
     def known(self, status: EngineStatus) -> Ready | None:
         """As `of`, None before these settings have ever loaded a model."""
         return status.ready or self._known
+
+    def name(self, status: EngineStatus) -> str:
+        """Of the model that is loaded or being loaded; "" while nobody knows which one `auto` will take."""
+        known = self.known(status)
+        if known is not None:
+            return known.model_name
+        return self._fallback.model_name if self._is_asked_for else ""
 
     def remember(self, ready: Ready) -> None:
         """Keep the name for the next start. Raises OSError; call it in a thread."""

@@ -135,15 +135,21 @@ class Replies:
         ask = request.ask
         until = request.asked_at + max(0.0, request.deadline - asyncio.get_running_loop().time()) + LATE_S
 
-        def prepare() -> None:
-            self._store.save_recipe(ask.record, request.asked_at)
+        def prepare() -> int:
+            num_moved = 0
+            if self._lasts:
+                num_moved = self._store.set_present(ask.record, request.version, request.asked_at)
+            else:
+                self._store.save_recipe(ask.record, request.asked_at)
             for number, task in zip(request.numbers, request.tasks, strict=True):
                 url = WITHHELD if not self._lasts else None if task.image_url is None else for_disk(task.image_url)
                 request.rows.append(NewWork(ask.project, number, request.version, ask.recipe.fingerprint, url))
                 if url != task.image_url:
                     request.whole[number] = task
+            return num_moved
 
-        await self._calls.run(prepare)
+        if await self._calls.run(prepare):
+            self._worker.superseded(ask.project, request.version)
         await self._worker.accept(
             request.waiter,
             request.rows,
@@ -152,8 +158,6 @@ class Replies:
             now=request.asked_at,
             whole=request.whole,
         )
-        if self._lasts:
-            await self._worker.set_present(ask.record, request.version, request.asked_at)
 
     async def _reply(self, request: Request) -> list[TaskResult]:
         """What may go out, noted as such before it does. In a thread to the last: with a hundred thousand tasks it is

@@ -19,6 +19,7 @@ from typing import Any
 
 from backend.delivery.loop import Delivery
 from backend.delivery.pace import DeliveryLimits
+from backend.delivery.tabs import ProjectTabs
 from backend.delivery.upkeep import Upkeep, UpkeepLimits
 from backend.engine.api import Engine
 from backend.errors import ConfigRefused, EngineBusy, EngineDead, StoreError
@@ -132,6 +133,11 @@ class Core:
     def recipe(self, project: str, schema: LabelSchema) -> Recipe:
         return recipe_of(schema, self.projects.options(project), self.settings.image_tokens)
 
+    @property
+    def model_name(self) -> str:
+        """Of the model that is loaded or being loaded; "" while it is not known which one that will be."""
+        return self._names.name(self.engine.status)
+
     def model_version(self, recipe: Recipe) -> str:
         """The version of `recipe`'s predictions; while the model loads, the name it had last time."""
         return recipe.version(self._names.of(self.engine.status))
@@ -170,6 +176,7 @@ class DurableCore(Core):
             return ModelSettingsClient(url, key, extra_ca_file=settings.extra_ca_file)
 
         self.watch = Watch(lambda: running_checks(settings, engine.status), self.timing.watch)
+        self.tabs = ProjectTabs(connect if url and key else None)
         self._disk = self._queue(
             self.store,
             lasts=True,
@@ -287,12 +294,14 @@ class DurableCore(Core):
         await super().start()
         await self.delivery.start()
         self.upkeep.start()
+        self.tabs.start()
         self._disk.start()
         self.watch.start()
 
     async def _stop(self, limit_s: float) -> None:
         """Queue again what is not computed by then, and keep what Label Studio has not been told yet."""
         self.watch.stop()
+        self.tabs.stop()
         stops = _ended("work on the disk", self._disk.stop(limit_s * 0.7)), super()._stop(limit_s * 0.7)
         await asyncio.gather(*stops)
         ends = _ended("delivery", self.delivery.stop(limit_s * 0.3)), _ended("upkeep", self.upkeep.stop(limit_s * 0.3))

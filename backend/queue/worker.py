@@ -25,7 +25,7 @@ from backend.queue.task_jobs import JobLimits, TaskJobs
 from backend.queue.waiting import UNFINISHED, Waiter, Waiting
 from backend.store import Store
 from backend.store.calls import StoreCalls
-from backend.store.types import NewWork, RecipeRecord, Work
+from backend.store.types import NewWork, Work
 
 log = logging.getLogger(__name__)
 
@@ -160,18 +160,6 @@ class Worker:
                 job.cancel()
         self._waiting.cancel(project)
         self._woken.set()
-
-    async def set_present(self, record: RecipeRecord, model_version: str, now: float) -> None:
-        """As the store's; what is under way for an earlier version ends. Raises StoreError."""
-
-        def change() -> str:
-            moved = self._store.set_present(record, model_version, now)
-            known = self._store.present(record.project) if moved else None
-            return known[0] if known else ""
-
-        version = await self._calls.run(change)
-        if version:
-            self.superseded(record.project, version)
 
     def superseded(self, project: str, version: str) -> None:
         """What `project` still waited for is asked for under `version` now: stop what runs of it under another."""

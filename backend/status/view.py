@@ -19,6 +19,7 @@ from backend.store.types import ProjectSummary, Work, WorkState
 
 if TYPE_CHECKING:  # `prelabel status` need not wait for what they bring
     from backend.delivery.loop import DeliveryStatus
+    from backend.delivery.tabs import ReviewLeft
     from backend.delivery.upkeep import Known, Note
     from backend.engine.api import EngineStatus
     from backend.settings import Settings
@@ -113,7 +114,10 @@ class ProjectView:
     in a reply. `num_delivered` counts what the store has forgotten since, and so does `num_answered`, the sum of the
     three. `progress`: the share of the tasks that is answered (0..1); what failed is not. `num_older`: tasks that were
     answered under an earlier label config, options or model; `num_stale`: predictions of those in Label Studio. `url`
-    is its Data Manager, "" if not known."""
+    is its Data Manager, "" if not known.
+
+    `num_needs_review` were marked for review, ever; `num_review_left` of them nobody has submitted yet, as Label Studio
+    says, None while that is not known; `review_url` is the tab that shows them, "" if there is none."""
 
     project: str
     project_id: str
@@ -131,6 +135,8 @@ class ProjectView:
     num_older: int
     num_stale: int
     note: ProjectNote | None
+    num_review_left: int | None
+    review_url: str
     progress: float
     failures: dict[str, int]
     failed_tasks: tuple[FailedTask, ...]
@@ -180,10 +186,11 @@ def make_view(
     titles: Mapping[str, str] | None = None,
     checks: Sequence[Check] = (),
     upkeep: Mapping[str, Known] | None = None,
+    review_left: Mapping[str, ReviewLeft] | None = None,
     max_projects: int | None = None,
 ) -> StatusView:
-    """`failures`, `titles` and `upkeep` are by project, as `summaries` name it; `rate` is rows a second over
-    RATE_WINDOW_S.
+    """`failures`, `titles`, `upkeep` and `review_left` are by project, as `summaries` name it; `rate` is rows a second
+    over RATE_WINDOW_S.
 
     Only the first `max_projects` are shown; queue, speed and cost are of all.
     """
@@ -204,6 +211,7 @@ def make_view(
                 failures.get(s.project, ()),
                 (titles or {}).get(s.project, ""),
                 (upkeep or {}).get(s.project),
+                (review_left or {}).get(s.project),
                 base,
             )
             for s in shown
@@ -280,7 +288,12 @@ def _totals(summaries: Sequence[ProjectSummary]) -> TotalsView:
 
 
 def _project(
-    summary: ProjectSummary, failed: Sequence[Work], title: str, known: Known | None, base: str
+    summary: ProjectSummary,
+    failed: Sequence[Work],
+    title: str,
+    known: Known | None,
+    left: ReviewLeft | None,
+    base: str,
 ) -> ProjectView:
     def num(state: WorkState) -> int:
         return summary.states.get(state, 0)
@@ -289,8 +302,7 @@ def _project(
     project_id = number if re.fullmatch(r"[0-9]{1,18}", number) else ""
     url = f"{base}/projects/{project_id}/data" if base and project_id else ""
     answered = num(WorkState.DONE) + num(WorkState.RETURNED) + summary.num_delivered
-    left = num(WorkState.QUEUED) + num(WorkState.RUNNING)
-    total = answered + num(WorkState.FAILED) + left
+    total = answered + num(WorkState.FAILED) + num(WorkState.QUEUED) + num(WorkState.RUNNING)
     return ProjectView(
         project=summary.project,
         project_id=project_id,
@@ -309,6 +321,8 @@ def _project(
         num_stale=known.num_stale if known else 0,
         note=_note(known.note) if known and known.note else None,
         progress=answered / total if total else 0.0,
+        num_review_left=left.num_tasks if left else None,
+        review_url=f"{url}?tab={left.tab}" if url and left else "",
         failures={one_line(reason): count for reason, count in summary.failures.items()},
         failed_tasks=tuple(_failed(work, url) for work in failed),
         first_accepted_at=summary.first_accepted_at,

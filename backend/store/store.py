@@ -96,15 +96,15 @@ class Store:
             return answers.recipe(connection, fingerprint)
 
     def set_present(self, record: RecipeRecord, model_version: str, now: float) -> int:
-        """From `now` on `record` is how the pictures of its project are answered: what is not in Label Studio yet moves
-        there, in steps, and takes its turn under `model_version`. Returns how many rows moved.
+        """Save `record`: from `now` on it is how the pictures of its project are answered. What is not in Label Studio
+        yet moves there, in steps, and takes its turn under `model_version`. Returns how many rows moved.
 
         Answers that were not delivered are made anew; what failed by its picture stays failed. A row that moved is
         gone: what is under way for it ends in nothing. Where no project is named, nothing moves.
         """
         with self._database.write() as connection:
-            versions.set_present(connection, record, model_version, now)
-        return self.move_older(record.project, now)
+            is_new = versions.set_present(connection, record, model_version, now)
+        return self.move_older(record.project, now) if is_new else 0
 
     def present(self, project: str) -> tuple[str, RecipeRecord] | None:
         """The present model version of `project` and its recipe; None if it was never asked for."""
@@ -131,10 +131,16 @@ class Store:
 
         What had failed or was cancelled is queued again, and so is what has another picture now, by its address, in
         whatever state it is; everything else keeps its state. Until `reply_until`, or until
-        `reply_ended`, none of them is due. Call `reply_ended` once for each accept. Raises ValueError.
+        `reply_ended`, none of them is due. Call `reply_ended` once for each accept. What is asked for under a version
+        that is no longer the present one is queued and moves there at once. Raises ValueError.
         """
+        asked = {item.project: item.model_version for item in items}
         with self._database.write() as connection:
-            return accepting.accept(connection, items, interactive=interactive, reply_until=reply_until, now=now)
+            found = accepting.accept(connection, items, interactive=interactive, reply_until=reply_until, now=now)
+            late = [name for name, version in asked.items() if versions.is_earlier(connection, name, version)]
+        for project in late:
+            self.move_older(project, now)
+        return found
 
     def claim(self, limit: int, now: float) -> list[Work]:
         """Take up to `limit` rows to work on; `attempts` counts this one already, so that a crash counts."""

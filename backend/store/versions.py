@@ -45,12 +45,20 @@ _MOVE = f"""INSERT INTO work (project_id, task_id, model_version, recipe, image_
         AND (state IN ('failed', 'cancelled') OR image_hash NOT IN ('', excluded.image_hash))"""  # noqa: S608 - constants
 
 
-def set_present(connection: sqlite3.Connection, record: RecipeRecord, model_version: str, now: float) -> None:
-    """Unless something else was set after `now`. A project that was never asked for any task needs none."""
+def set_present(connection: sqlite3.Connection, record: RecipeRecord, model_version: str, now: float) -> bool:
+    """Unless something else was set after `now`. A project that was never asked for any task needs none. Returns
+    whether the version is another one than before."""
     answers.save_recipe(connection, record, now)
-    connection.execute(
-        _SET, [rows.clean(model_version), rows.clean(record.fingerprint), now, rows.clean(record.project)]
-    )
+    project, version = rows.clean(record.project), rows.clean(model_version)
+    before = connection.execute("SELECT model_version FROM project WHERE name = ?", [project]).fetchone()
+    is_set = connection.execute(_SET, [version, rows.clean(record.fingerprint), now, project]).rowcount
+    return bool(is_set) and before[0] != version
+
+
+def is_earlier(connection: sqlite3.Connection, project: str, model_version: str) -> bool:
+    """Whether another version is the present one of `project`."""
+    row = connection.execute("SELECT model_version FROM project WHERE name = ?", [rows.clean(project)]).fetchone()
+    return row is not None and row[0] not in ("", rows.clean(model_version))
 
 
 def present(connection: sqlite3.Connection, project: str) -> tuple[str, RecipeRecord] | None:

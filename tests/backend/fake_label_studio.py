@@ -1,7 +1,7 @@
 """A Label Studio over real HTTP that knows the calls of `label_studio.client`, one user and any number of projects.
 
-`refusals` maps (method, path prefix) to the (status, body) to answer instead, `redirects` a path to
-where it leads; `calls` lists what was asked.
+At the same address it is the backend that /health tells of. `refusals` maps (method, path prefix) to the (status, body)
+to answer instead, `redirects` a path to where it leads; `calls` lists what was asked of Label Studio.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 LEGACY_KEY = "a" * 40
+CREATED_AT = "2023-11-14T22:13:20.987654Z"
+CREATED = 1_700_000_000
 
 
 def _jwt(kind: str) -> str:
@@ -30,6 +32,11 @@ PERSONAL_KEY = _jwt("refresh")
 ACCESS_KEY = _jwt("access")
 
 
+def healthy(model: str, language: str = "zh") -> tuple[int, Any]:
+    """What a backend says whose model is loaded."""
+    return 200, {"status": "UP", "model": {"state": "ready", "name": model}, "language": language}
+
+
 class FakeLabelStudio:
     def __init__(self) -> None:
         self.url = ""
@@ -37,14 +44,19 @@ class FakeLabelStudio:
         self.backends: dict[int, dict[str, Any]] = {}
         self.webhooks: dict[int, dict[str, Any]] = {}
         self.views: dict[int, dict[str, Any]] = {}
+        self.num_in_tab = 0
         self.model_version = "m-1"
+        self.health: tuple[int, Any] = healthy("Qwen3-VL-30B-A3B-Instruct")
         self.calls: list[tuple[str, str]] = []
         self.refusals: dict[tuple[str, str], tuple[int, Any]] = {}
         self.redirects: dict[str, str] = {}
 
     def add_project(self, title: str, label_config: str) -> int:
         number = len(self.projects) + 1
-        self.projects[number] = {"id": number, "title": title, "label_config": label_config}
+        self.projects[number] = {
+            "id": number, "title": title, "label_config": label_config, "task_number": 0,
+            "sampling": "Sequential sampling", "created_at": CREATED_AT,
+        }  # fmt: skip
         return number
 
     @property
@@ -55,6 +67,8 @@ class FakeLabelStudio:
     def answer(self, method: str, url: str, auth: str, body: Any) -> tuple[int, Any]:
         parts = urlsplit(url)
         path = parts.path.rstrip("/")
+        if path == "/health":
+            return self.health
         self.calls.append((method, path))
         for (wanted, prefix), refusal in self.refusals.items():
             if method == wanted and path.startswith(prefix):
@@ -69,6 +83,11 @@ class FakeLabelStudio:
         if path == "/api/current-user/whoami":
             return 200, {"id": 1, "email": "a@example.com"}
         _, _, kind, *rest = path.replace("/dm/", "/").split("/")
+        if kind == "tasks":
+            return 200, {"total": self.num_in_tab, "tasks": []}
+        if rest == ["order"]:
+            self.views = {number: self.views[number] for number in body["ids"]}
+            return 200, None
         number = int(rest[0]) if rest else None
         stores = {"projects": self.projects, "ml": self.backends, "webhooks": self.webhooks, "views": self.views}
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
@@ -92,6 +111,8 @@ class FakeLabelStudio:
         if number is None:
             number = max(rows, default=0) + 1
             rows[number] = {"id": number}
+            if kind == "projects":
+                rows[number] |= {"task_number": 0, "sampling": "Sequential sampling"}
             if kind == "ml":
                 webhook = max(self.webhooks, default=0) + 1
                 url = body["url"].rstrip("/") + "/webhook"

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from backend.commands.demo.local_backend import LocalBackend, model_state, running_backend
-from backend.errors import LabelStudioError
+from backend.errors import PrelabelError
 from label_config.parse import parse_label_config
 from tests.end_to_end.site import Site, read_answer
 from tests.limits import WAIT_S
@@ -98,8 +98,9 @@ def test_a_backend_is_connected_with_its_password_while_its_model_still_loads(
     settings = site.access | {"BASIC_AUTH_PASS": "geheim-123"} | gate.settings
     with running_backend(tmp_path, settings) as locked:
         locked.wait_until_answers()
-        with pytest.raises(LabelStudioError, match="BASIC_AUTH_PASS"):
+        with pytest.raises(PrelabelError, match="BASIC_AUTH_PASS"):
             site.connected(locked, "No password")
+        assert site.client.projects_titled("No password") == []
         project = site.connected(locked, "Password", password="geheim-123")
         [known] = site.client.backends(project.id)
         assert known.state == "CO"

@@ -61,6 +61,7 @@ def test_health_and_setup_answer_while_the_model_loads(tmp_path: Path) -> None:
             "status": "UP",
             "model": {"state": "loading", "stage": "weights", "progress": 0.25},
             "work": {"waiting": 0, "delivery": "reply"},
+            "language": "zh",
         }
         setup = server.client.post("/setup", json=setup_body())
         assert setup.status_code == 200

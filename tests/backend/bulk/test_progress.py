@@ -117,7 +117,7 @@ def test_the_summary_adds_up() -> None:
         "Done before 30",
         "Need review 15 25.0%",
         "Failed 5 1 of them in an earlier run",
-        "3 image_corrupt",
+        "3 image_corrupt: The picture is damaged. Open it yourself; export it or upload it",
         "Not reached 5 interrupted",
         "Time 32.0 s 2.0 images/s; the model took 8.0 s to load",
         "Cost ¥1.60 at ¥3 a minute",

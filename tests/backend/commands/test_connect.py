@@ -10,10 +10,10 @@ import pytest
 
 from backend.commands.connect import connect
 from backend.errors import ConfigRefused, SettingsError
+from backend.label_studio.tabs import DOUBT_TAB
 from label_config.ready_made import ready_made
-from tests.backend.fake_label_studio import LEGACY_KEY, PERSONAL_KEY, FakeLabelStudio, fake_label_studio
+from tests.backend.fake_label_studio import LEGACY_KEY, PERSONAL_KEY, FakeLabelStudio, fake_label_studio, healthy
 
-BACKEND = "http://127.0.0.1:9090"
 ONLY_BOXES = (
     '<View><Image name="i" value="$i"/><RectangleLabels name="b" toName="i"><Label value="x"/></RectangleLabels></View>'
 )
@@ -35,7 +35,7 @@ def run(server: FakeLabelStudio, **changes: Any) -> int:
         "api_key": LEGACY_KEY,
         "project": None,
         "create": "Shoes",
-        "backend_url": BACKEND,
+        "backend_url": server.url,
     }
     return connect(**options | changes)
 
@@ -47,7 +47,7 @@ def test_a_created_project_gets_config_backend_and_prelabelling(server: FakeLabe
     assert project["label_config"] == ready_made("ecommerce.en")
     assert project["show_collab_predictions"] is True
     [backend] = server.backends.values()
-    assert backend["url"] == BACKEND
+    assert backend["url"] == server.url
     # Label Studio pre-fills where the project's model version is the backend's title, and shows the scores of
     # predictions whose model version it is.
     assert project["model_version"] == backend["title"] == backend["model_version"] == "m-1"
@@ -55,7 +55,7 @@ def test_a_created_project_gets_config_backend_and_prelabelling(server: FakeLabe
 
 def test_running_it_twice_leaves_one_project_one_backend_and_one_webhook(server: FakeLabelStudio) -> None:
     assert [run(server), run(server), run(server, create=None, project=1)] == [0, 0, 0]
-    assert (len(server.projects), len(server.backends), len(server.webhooks), len(server.views)) == (1, 1, 1, 1)
+    assert (len(server.projects), len(server.backends), len(server.webhooks), len(server.views)) == (1, 1, 1, 3)
 
 
 def test_a_new_model_version_becomes_the_title_at_the_next_run(server: FakeLabelStudio) -> None:
@@ -66,11 +66,96 @@ def test_a_new_model_version_becomes_the_title_at_the_next_run(server: FakeLabel
     assert server.projects[1]["model_version"] == "m-2"
 
 
-def test_the_data_manager_gets_a_tab_sorted_by_doubt(server: FakeLabelStudio) -> None:
+def titles(server: FakeLabelStudio) -> list[str]:
+    return [view["data"]["title"] for view in server.views.values()]
+
+
+def doubt_tab(server: FakeLabelStudio) -> dict[str, Any]:
+    [data] = [view["data"] for view in server.views.values() if view["data"]["title"] == DOUBT_TAB]
+    return data
+
+
+def test_the_tabs_of_a_project_without_pictures_can_all_be_opened(server: FakeLabelStudio) -> None:
     run(server)
-    [view] = server.views.values()
-    assert view["data"]["ordering"] == ["tasks:predictions_score"]
-    assert "tasks:predictions_score" not in view["data"]["hiddenColumns"]["explore"]
+    assert titles(server) == ["Default", "需人工复核", DOUBT_TAB]
+    assert doubt_tab(server)["ordering"] == [], "Label Studio answers 500 for one that is sorted by score"
+    assert "tasks:predictions_score" not in doubt_tab(server)["hiddenColumns"]["explore"]
+
+
+def test_the_tab_of_doubtful_tasks_is_sorted_once_there_are_pictures(server: FakeLabelStudio) -> None:
+    run(server)
+    server.projects[1]["task_number"] = 8
+    run(server)
+    assert doubt_tab(server)["ordering"] == ["tasks:predictions_score"]
+    assert titles(server) == ["Default", "需人工复核", DOUBT_TAB]
+
+
+@pytest.mark.parametrize("num_tasks", [0, 8], ids=["emptied", "with pictures"])
+def test_the_only_tab_of_an_earlier_version_is_put_right(server: FakeLabelStudio, num_tasks: int) -> None:
+    number = server.add_project("Old", ready_made("garments.zh"))
+    server.projects[number]["task_number"] = num_tasks
+    server.views[1] = {"id": 1, "data": {"title": DOUBT_TAB, "ordering": ["tasks:predictions_score"]}}
+    run(server, create=None, project=number)
+    assert titles(server)[0] == "Default"
+    assert sorted(titles(server)[1:]) == sorted(["需人工复核", DOUBT_TAB])
+    assert bool(doubt_tab(server).get("ordering")) is bool(num_tasks)
+
+
+def test_tabs_of_peoples_own_stay_as_they_are_and_in_front(server: FakeLabelStudio) -> None:
+    number = server.add_project("Mine", ready_made("garments.en"))
+    server.views[7] = {"id": 7, "data": {"title": "夜班", "ordering": ["-tasks:id"]}}
+    run(server, create=None, project=number)
+    assert titles(server) == ["夜班", "Needs review", DOUBT_TAB]
+    assert server.views[7]["data"] == {"title": "夜班", "ordering": ["-tasks:id"]}
+
+
+def test_a_renamed_tab_of_what_needs_review_is_known_by_its_filter(server: FakeLabelStudio) -> None:
+    run(server)
+    [view] = [view for view in server.views.values() if view["data"]["title"] == "需人工复核"]
+    view["data"]["title"] = "复核队列"
+    run(server)
+    assert titles(server) == ["Default", "复核队列", DOUBT_TAB]
+
+
+def test_a_label_config_without_a_flag_gets_no_tab_for_it(server: FakeLabelStudio) -> None:
+    number = server.add_project("Mine", '<View><Image name="i" value="$i"/><TextArea name="t" toName="i"/></View>')
+    run(server, create=None, project=number)
+    assert titles(server) == ["Default", DOUBT_TAB]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "then", "says"),
+    [
+        ("Sequential sampling", "Uncertainty sampling", "“Label All Tasks” brings the least certain task first"),
+        ("Uncertainty sampling", "Uncertainty sampling", "“Label All Tasks” brings the least certain task first"),
+        (
+            "Uniform sampling",
+            "Uniform sampling",
+            "choose “Sequential sampling” in its settings and run this command again",
+        ),
+    ],
+)
+def test_label_all_tasks_goes_by_doubt_unless_someone_chose_another_way(
+    server: FakeLabelStudio, capsys: pytest.CaptureFixture[str], chosen: str, then: str, says: str
+) -> None:
+    number = server.add_project("Mine", ready_made("garments.zh"))
+    server.projects[number]["sampling"] = chosen
+    run(server, create=None, project=number)
+    assert server.projects[number]["sampling"] == then
+    assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("model", "config"),
+    [("garments", "garments.zh"), ("Qwen3-VL-30B-A3B-Instruct", "ecommerce.zh"), ("my-shop", "ecommerce.zh")],
+)
+def test_a_new_project_gets_the_label_config_that_goes_with_the_model(
+    server: FakeLabelStudio, capsys: pytest.CaptureFixture[str], model: str, config: str
+) -> None:
+    server.health = healthy(model)
+    run(server)
+    assert server.projects[1]["label_config"] == ready_made(config)
+    assert f"label config {config} that goes with {model}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -95,10 +180,45 @@ def test_an_english_config_changes_the_language_and_no_other_extra_param(
     assert server.backends[backend["id"]]["extra_params"] == kept
 
 
+ENGLISH = '<View><Image name="i" value="$i"/><Choices name="c" toName="i"><Choice value="Red"/></Choices></View>'
+CHINESE = ENGLISH.replace("Red", "红色")
+BARE = '<View><Image name="i" value="$i"/><TextArea name="caption" toName="i"/></View>'
+
+
+@pytest.mark.parametrize(
+    ("config", "backends", "typed", "then", "says"),
+    [
+        (ENGLISH, "zh", None, {"language": "en"}, "Captions in English, as the labels are"),
+        (ENGLISH, "zh", {"language": "zh"}, {"language": "zh"}, "Captions in Chinese, says the project, although the"),
+        (CHINESE, "zh", None, None, "Captions in Chinese, as the labels are"),
+        (CHINESE, "en", None, None, "Captions in English, says the backend's PRELABEL_LANGUAGE, although the labels"),
+        (BARE, "en", None, None, "Captions in English, says the backend's PRELABEL_LANGUAGE;"),
+    ],
+    ids=["English", "English, Chinese wanted", "Chinese", "Chinese, English backend", "nothing to read"],
+)
+def test_captions_are_in_the_language_of_the_labels_and_it_is_said_which(
+    server: FakeLabelStudio,
+    capsys: pytest.CaptureFixture[str],
+    config: str,
+    backends: str,
+    typed: object,
+    then: object,
+    says: str,
+) -> None:
+    number = server.add_project("Mine", config)
+    server.health = healthy("m", backends)
+    server.backends[1] = {"id": 1, "url": server.url, "title": "m-1", "description": "prelabel", "extra_params": typed}
+    run(server, create=None, project=number)
+    assert server.backends[1]["extra_params"] == then
+    printed = " ".join(capsys.readouterr().out.split())
+    assert says in printed
+    assert "extra params changes it" in printed
+
+
 def test_a_backend_that_moved_replaces_the_one_at_its_old_address(server: FakeLabelStudio) -> None:
     run(server)
-    run(server, backend_url="http://127.0.0.1:9191/")
-    assert [b["url"] for b in server.backends.values()] == ["http://127.0.0.1:9191"]
+    run(server, backend_url=server.url.replace("127.0.0.1", "localhost") + "/")
+    assert [b["url"] for b in server.backends.values()] == [server.url.replace("127.0.0.1", "localhost")]
 
 
 def test_the_backend_of_another_program_is_left_alone(server: FakeLabelStudio) -> None:
@@ -111,7 +231,7 @@ def test_a_webhook_that_is_missing_is_made(server: FakeLabelStudio) -> None:
     run(server)
     server.webhooks.clear()
     run(server)
-    assert [w["url"] for w in server.webhooks.values()] == [f"{BACKEND}/webhook"]
+    assert [w["url"] for w in server.webhooks.values()] == [f"{server.url}/webhook"]
 
 
 def test_the_password_of_the_backend_reaches_label_studio_and_no_output(

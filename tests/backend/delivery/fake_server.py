@@ -110,6 +110,8 @@ class FakeServer:
             return 200, {"id": 1, "email": "a@example.com"}, {}
         if path == "/api/tasks":
             return self._some_tasks({name: values[0] for name, values in parse_qs(parts.query).items()})
+        if not path.startswith("/api/projects/"):
+            return said(404, "Not found.")
         number = int(path.split("/")[3])
         if number in self.down_for:
             return None

@@ -21,7 +21,9 @@ def test_the_page_is_taken_off_and_a_sub_path_stays(page: str) -> None:
     assert site_of(f"{HOST}/label-studio{page}") == f"{HOST}/label-studio"
 
 
-@pytest.mark.parametrize("url", [HOST, f"{HOST}/", f"{HOST}/label-studio", f"{HOST}/projects", "https://a/b/userdata"])
+@pytest.mark.parametrize(
+    "url", [HOST, f"{HOST}/", f"{HOST}/label-studio", f"{HOST}/projects", "https://a/b/userdata", "https://a/ml/labels"]
+)
 def test_an_address_that_may_be_label_studios_stays(url: str) -> None:
     assert site_of(url) == url.rstrip("/")
 

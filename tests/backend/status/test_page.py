@@ -102,6 +102,16 @@ def with_texts(value: Any, text: str) -> Any:
     return value
 
 
+def test_the_number_to_review_falls_to_nought_and_stays_a_link_to_the_tab(tmp_path: Path) -> None:
+    view = hostile_view(tmp_path, "p")
+    for left, shown in ((None, 5), (3, 3), (0, 0)):
+        url = "http://ls/projects/1/data?tab=7" if left is not None else ""
+        project = replace(view.projects[0], num_needs_review=5, num_review_left=left, review_url=url)
+        page = render(replace(view, projects=(project,)), "zh", nonce="n", sign=sign)
+        fact = page[page.index('data-key="review"') :].partition("</div>")[0]
+        assert f"<dd>{shown}</dd>" in fact if left is None else f'<dd><a href="{url}">{shown}</a></dd>' in fact
+
+
 @pytest.mark.parametrize("mode", get_args(DeliveryMode))
 @pytest.mark.parametrize("state", ["loading", QUOTED])
 def test_every_text_of_the_view_is_escaped(tmp_path: Path, mode: DeliveryMode, state: str) -> None:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from backend.api.responses import StrictJSON
 from backend.delivery.loop import DeliveryStatus
+from backend.delivery.tabs import ReviewLeft
 from backend.engine.api import EngineStatus
 from backend.settings import Settings, load_settings
 from backend.status.view import StatusView, label_studio_address, make_view
@@ -29,7 +30,9 @@ def view_of(store: Store, engine: EngineStatus = READY, rate: float = 5.0, **giv
     summaries = store.summary()
     failures = {s.project: store.failures(s.project, 3) for s in summaries}
     delivery = given.pop("delivery", DeliveryStatus(configured=True))
-    options = {name: given.pop(name) for name in ("titles", "max_projects", "set_aside") if name in given}
+    options = {
+        name: given.pop(name) for name in ("titles", "review_left", "max_projects", "set_aside") if name in given
+    }
     return make_view(engine, summaries, failures, rate, delivery, settings(**given), NOW, **options)
 
 
@@ -87,6 +90,18 @@ def test_answers_that_can_never_be_delivered_are_counted_as_the_tasks_they_are(s
         store.drop([works[0].id], "task_deleted", "gone", NOW)
     store.fail(queued(store, PROJECT, [9])[0].id, "crashed", "", NOW)
     assert view_of(store).delivery.num_dropped == 1
+
+
+def test_what_is_left_to_review_is_linked_to_its_tab_once_label_studio_has_said_it(store: Store) -> None:
+    work_in_every_state(store)
+    [unknown] = view_of(store, label_studio_url="http://ls").projects
+    assert (unknown.num_needs_review, unknown.num_review_left, unknown.review_url) == (2, None, "")
+    left = {PROJECT: ReviewLeft(tab=7, num_tasks=1)}
+    [known] = view_of(store, label_studio_url="http://ls", review_left=left).projects
+    assert (known.num_needs_review, known.num_review_left) == (2, 1)
+    assert known.review_url == "http://ls/projects/12/data?tab=7"
+    [without_address] = view_of(store, review_left=left).projects
+    assert without_address.review_url == ""
 
 
 def test_cancelled_work_is_not_left_to_do(store: Store) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Response, ViewportSize, expect, sync_playwright
 
 from backend.commands.demo.local_label_studio import LocalLabelStudio
 from tests.limits import WAIT_S
@@ -59,9 +59,20 @@ def sideways_scroll(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
-def open_data_manager(page: Page, server: LocalLabelStudio, project_id: int, num_tasks: int) -> None:
+def open_data_manager(
+    page: Page,
+    server: LocalLabelStudio,
+    project_id: int,
+    num_tasks: int,
+    *,
+    num_shown: int | None = None,
+    tab: str = "",
+) -> None:
+    """At the tab of that name, or the one that an address without a tab opens; return once its rows are counted."""
     page.goto(f"{server.url}/projects/{project_id}/data")
-    page.get_by_text(f"Tasks: {num_tasks} / {num_tasks}").wait_for()
+    if tab:
+        page.get_by_role("button", name=tab).click()
+    page.get_by_text(f"Tasks: {num_tasks if num_shown is None else num_shown} / {num_tasks}").wait_for()
 
 
 def scores(page: Page) -> Locator:
@@ -124,5 +135,24 @@ def choose(page: Page, label: str) -> None:
 
 def submit(page: Page) -> None:
     with page.expect_response(lambda reply: "/annotations" in reply.url and reply.request.method == "POST") as answer:
-        page.get_by_role("button", name="Submit").click()
+        page.get_by_test_id("bottombar-submit-button").click()
     assert answer.value.status == 201
+
+
+def label_all_tasks(page: Page) -> int:
+    """Press the big button; return the number of the task that Label Studio brings."""
+    with page.expect_response(lambda reply: "id=next_task" in reply.url) as answer:
+        page.get_by_role("button", name="Label All Tasks").click()
+    return _brought(answer.value)
+
+
+def submit_and_go_on(page: Page) -> int:
+    """Submit in the stream that `label_all_tasks` began; return the number of the task that comes next."""
+    page.get_by_test_id("bottombar-submit-button").wait_for()
+    with page.expect_response(lambda reply: "id=next_task" in reply.url) as answer:
+        submit(page)
+    return _brought(answer.value)
+
+
+def _brought(reply: Response) -> int:
+    return int(reply.json()["id"])

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from backend.commands.demo.local_backend import LocalBackend
-from backend.label_studio.client import DOUBT_TAB
+from backend.label_studio.tabs import DOUBT_TAB
 from tests.end_to_end.pages.browser import (
     category_list,
     choose,
@@ -44,9 +44,9 @@ def test_predictions_fill_the_form_and_a_correction_is_submitted(
 
     # A manager selects all tasks and chooses Retrieve Predictions.
     open_data_manager(page, site.server, project.id, len(tasks))
-    expect(page.get_by_text(DOUBT_TAB)).to_be_visible()
     retrieve_predictions_of_all(page)
     page.get_by_text(f"Predictions: {len(tasks)}").wait_for()
+    open_data_manager(page, site.server, project.id, len(tasks), tab=DOUBT_TAB)
     expect(scores(page).first).to_be_visible()
     shown = [float(text) for text in scores(page).all_inner_texts()]
     assert shown == sorted(shown)

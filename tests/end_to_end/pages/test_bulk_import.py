@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from backend.label_studio.client import Project, TaskRegions
+from backend.label_studio.tabs import DOUBT_TAB, arrange_tabs
 from label_config import ready_made
 from tests.end_to_end.pages.browser import category_list, open_data_manager, open_task, read_form, scores
 from tests.end_to_end.pages.bulk_run import BOOT, CONFIG, DOUBTED, Annotated, annotate
@@ -23,8 +24,8 @@ READ_BYTES = "async image => [...new Uint8Array(await (await fetch(image.src)).a
 def imported(site: Site, title: str, file: Path) -> Project:
     """A new project with the file in it as if dropped on its import page."""
     project = site.client.create_project(title, ready_made(CONFIG))
-    site.client.add_doubt_tab(project.id)
     site.client.upload_files(project.id, [file])
+    arrange_tabs(site.client, project.id, "")
     return project
 
 
@@ -72,7 +73,7 @@ def test_a_folder_is_imported_and_its_tasks_open_filled(
         assert httpx.get(data["image"], trust_env=False).content == Path(record["image"]).read_bytes()
 
     # A manager sees the score of each, the least certain first.
-    open_data_manager(page, site.server, project.id, len(tasks))
+    open_data_manager(page, site.server, project.id, len(tasks), tab=DOUBT_TAB)
     page.get_by_text(f"Predictions: {len(tasks)}").wait_for()
     expect(scores(page)).to_have_count(len(tasks))
     shown = [float(text) for text in scores(page).all_inner_texts()]

@@ -1,0 +1,150 @@
+"""The tabs that prelabel keeps in a project's Data Manager, beside people's own.
+
+Label Studio (1.23.2) answers 500 for a tab ordered by score while its project has no task at all, since it adds that
+column by looking at the first task. So our tab is ordered only while there are tasks, and never comes first: an address
+without a tab opens the first. A filter by what stands in predictions works at any time; it looks for ASCII, because
+Label Studio's SQLite keeps other letters as escapes. Raises LabelStudioError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backend.label_studio.client import LabelStudioClient
+from label_config.schema import LabelSchema
+from label_config.traps import FLAG_NAME
+
+DOUBT_TAB = "Least certain first"
+_DEFAULT_TAB = "Default"  # what Label Studio's page makes where a project has no tab
+_COLUMNS = (
+    "id", "inner_id", "completed_at", "total_annotations", "cancelled_annotations", "total_predictions", "annotators",
+    "annotations_results", "annotations_ids", "predictions_score", "predictions_model_versions", "predictions_results",
+    "file_upload", "storage_filename", "created_at", "updated_at", "updated_by", "avg_lead_time", "draft_exists",
+)  # fmt: skip
+_PLAIN = ("id", "completed_at", "total_annotations", "cancelled_annotations", "total_predictions", "annotators")
+_SCORED = ("id", "total_annotations", "predictions_score")
+_BY_SCORE = ("tasks:predictions_score",)
+_NEEDS_REVIEW = {
+    "filter": "filter:tasks:predictions_results",
+    "operator": "contains",
+    "type": "String",
+    "value": FLAG_NAME,
+}
+_NOT_COMPLETED = {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Tabs:
+    """Ids of our tabs in one project, None for one that is not there. `is_sorted`: the one of doubtful tasks, now."""
+
+    review: int | None
+    doubt: int | None
+    is_sorted: bool
+
+
+def review_title(schema: LabelSchema) -> str:
+    """What the tab of tasks that need review is called: as the flag in the form is, "" if there is none."""
+    controls = schema.review
+    return controls.flag.value if controls is not None and controls.flag is not None else ""
+
+
+def arrange_tabs(client: LabelStudioClient, project_id: int, title: str) -> Tabs:
+    """Make what is missing, each tab once, however often this runs; keep a tab that is not ours in front.
+
+    `title` is for the tab of tasks that need review and are not completed; "": this label config has no flag.
+    """
+    tabs = _tabs(client, project_id)
+    review, doubt = _find(tabs, _is_review), _find(tabs, _is_doubt)
+    others = [tab["id"] for tab in tabs if tab not in (review, doubt)]
+    if not others:
+        others = [_make(client, project_id, _DEFAULT_TAB, _PLAIN)]
+    review_id = review["id"] if review else None
+    if review is None and title:
+        review_id = _make(client, project_id, title, _SCORED, filters=[_NEEDS_REVIEW, _NOT_COMPLETED])
+    found = _sorted(client, project_id, review_id, doubt, make=True)
+    if tabs and tabs[0] in (review, doubt):
+        ours = [tab for tab in (found.review, found.doubt) if tab is not None]
+        client.api("POST", "/api/dm/views/order/", json={"project": project_id, "ids": [*others, *ours]})
+    return found
+
+
+def sort_doubt_tab(client: LabelStudioClient, project_id: int) -> Tabs:
+    """Order the tab of `arrange_tabs` while the project has tasks, and stop ordering it when it has none."""
+    tabs = _tabs(client, project_id)
+    review, doubt = _find(tabs, _is_review), _find(tabs, _is_doubt)
+    return _sorted(client, project_id, review["id"] if review else None, doubt, make=False)
+
+
+def _sorted(
+    client: LabelStudioClient, project_id: int, review_id: int | None, doubt: dict[str, Any] | None, *, make: bool
+) -> Tabs:
+    has_tasks = client.num_tasks(project_id) > 0
+    ordering = _BY_SCORE if has_tasks else ()
+    is_sorted = doubt is not None and bool(doubt["data"].get("ordering"))
+    if doubt is None and not make:
+        return Tabs(review_id, None, False)
+    if doubt is None:
+        doubt_id = _make(client, project_id, DOUBT_TAB, _SCORED, ordering=ordering)
+    elif has_tasks and not is_sorted:
+        doubt_id = doubt["id"]
+        data = {**doubt["data"], "ordering": list(_BY_SCORE)}
+        client.api("PATCH", f"/api/dm/views/{doubt_id}/", json={"project": project_id, "data": data})
+    elif is_sorted and not has_tasks:  # Label Studio's API cannot take an ordering away
+        client.api("DELETE", f"/api/dm/views/{doubt['id']}/")
+        doubt_id = _make(client, project_id, DOUBT_TAB, _SCORED)
+    else:
+        doubt_id = doubt["id"]
+    return Tabs(review_id, doubt_id, has_tasks)
+
+
+def num_in_tab(client: LabelStudioClient, tab_id: int) -> int:
+    """How many tasks a tab holds now. `review=true` keeps Label Studio from asking its ML backend for predictions."""
+    params = {"view": tab_id, "page": 1, "page_size": 1, "include": "id", "review": "true"}
+    return client.whole_number(client.api("GET", "/api/tasks", params=params), "total")
+
+
+def _tabs(client: LabelStudioClient, project_id: int) -> list[dict[str, Any]]:
+    """In the order the page shows them."""
+    found = client.api("GET", "/api/dm/views", params={"project": project_id})
+    return [tab | {"data": tab.get("data") or {}} for tab in found if type(tab.get("id")) is int]
+
+
+def _find(tabs: list[dict[str, Any]], is_it: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+    return next((tab for tab in tabs if is_it(tab["data"])), None)
+
+
+def _is_doubt(data: dict[str, Any]) -> bool:
+    return data.get("title") == DOUBT_TAB
+
+
+def _is_review(data: dict[str, Any]) -> bool:
+    """By its filter: people may give the tab another name."""
+    items = (data.get("filters") or {}).get("items") or ()
+    return any({key: item.get(key) for key in _NEEDS_REVIEW} == _NEEDS_REVIEW for item in items)
+
+
+def _make(
+    client: LabelStudioClient,
+    project_id: int,
+    title: str,
+    shown: Collection[str],
+    *,
+    ordering: Sequence[str] = (),
+    filters: Sequence[dict[str, Any]] = (),
+) -> int:
+    """Add a tab with these columns and the tasks' own data; return its id."""
+    data = {
+        "title": title,
+        "type": "list",
+        "target": "tasks",
+        "ordering": list(ordering),
+        "filters": {"conjunction": "and", "items": list(filters)},
+        "hiddenColumns": {
+            "explore": [f"tasks:{name}" for name in _COLUMNS if name not in shown],
+            "labeling": [f"tasks:{name}" for name in _COLUMNS],
+        },
+    }
+    body = {"project": project_id, "data": data}
+    return client.whole_number(client.api("POST", "/api/dm/views", params={"project": project_id}, json=body), "id")
