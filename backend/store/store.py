@@ -33,10 +33,12 @@ class Ended:
 
 
 class Store:
-    """`set_aside` is where a damaged file was moved to when this one was opened, None if there was none."""
+    """`set_aside` is where a damaged file was moved to when this one was opened, None if there was none. `lasts`: it is
+    on the disk; in memory each request has rows of its own, and none of them moves to another version."""
 
-    def __init__(self, database: Database, set_aside: Path | None) -> None:
+    def __init__(self, database: Database, set_aside: Path | None, *, lasts: bool = True) -> None:
         self._database = database
+        self._lasts = lasts
         self.set_aside = set_aside
 
     @classmethod
@@ -53,7 +55,7 @@ class Store:
     @classmethod
     def in_memory(cls) -> Self:
         """An empty one that lasts as long as its process. End each request of it with `abandon`, or it grows."""
-        return cls(open_in_memory(), None)
+        return cls(open_in_memory(), None, lasts=False)
 
     def close(self) -> None:
         self._database.close()
@@ -137,7 +139,7 @@ class Store:
         asked = {item.project: item.model_version for item in items}
         with self._database.write() as connection:
             found = accepting.accept(connection, items, interactive=interactive, reply_until=reply_until, now=now)
-            late = [name for name, version in asked.items() if versions.is_earlier(connection, name, version)]
+            late = [p for p, version in asked.items() if self._lasts and versions.is_earlier(connection, p, version)]
         for project in late:
             self.move_older(project, now)
         return found
