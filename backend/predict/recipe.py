@@ -21,8 +21,8 @@ from label_config.prompt import PromptOptions, build_instruction
 from label_config.review import Finding, ReviewOptions, review
 from label_config.schema import LabelSchema
 
-ANSWER_CODE = 3
-"""Raise it with every change of grammar, picture sizes, sampling, answer reading, regions or review rules."""
+ANSWER_CODE = 4
+"""Raise it with every change of grammar, picture sizes, colours, sampling, answer reading, regions or review rules."""
 MAX_RECIPES = 64
 DOUBTFUL_CHARS = 30
 """A description shorter than this is marked for review, unless the project asks for shorter ones."""
