@@ -21,8 +21,8 @@ _PROFILE = b"iCCP"
 
 def cleaned(data: bytes) -> tuple[bytes, bytes | None]:
     """Return the PNG `data` without what is not needed, and its colour profile if it has one that can be read."""
-    view, kept, profile = memoryview(data), [], None
-    start = position = _SIGNATURE_BYTES
+    view, kept, profile = memoryview(data), bytearray(), None
+    start, position = 0, _SIGNATURE_BYTES
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">L", data, position)
         kind, end = data[position + 4 : position + 8], position + 12 + length
@@ -36,14 +36,15 @@ def cleaned(data: bytes) -> tuple[bytes, bytes | None]:
             if is_whole and kind == _PROFILE and profile is None:
                 profile = _inflated(data[position + 8 : end - 4])
             if not is_whole or kind == _PROFILE:
-                kept.append(view[start:position])
+                kept += view[start:position]
                 start = end
         position = end
         if kind == b"IEND":
             break
-    if not kept:
+    if not start:
         return data, None
-    return b"".join([data[:_SIGNATURE_BYTES], *kept, view[start:]]), profile
+    kept += view[start:]
+    return bytes(kept), profile
 
 
 def _inflated(chunk: bytes) -> bytes | None:
