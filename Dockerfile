@@ -10,7 +10,7 @@ ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 FROM uv AS requirements
 WORKDIR /src
 COPY pyproject.toml constraints.txt overrides.txt ./
-RUN uv pip compile --quiet --no-header --no-annotate pyproject.toml --extra modelscope -c constraints.txt --overrides overrides.txt \
+RUN uv pip compile --quiet --no-header --no-annotate pyproject.toml --extra heic --extra modelscope -c constraints.txt --overrides overrides.txt \
         -o /requirements.txt
 
 # Gigabytes, made anew only when the list of them is another one; the code, some megabytes, is a layer of its own on them.

@@ -35,7 +35,8 @@ from backend.reasons import Reason
 
 ImageErrorKind = Literal[
     "missing", "blocked", "private_address", "not_found", "forbidden", "unreachable", "timeout", "too_large",
-    "not_an_image", "corrupt", "too_many_pixels", "bad_shape", "unsupported_source", "label_studio_auth",
+    "not_an_image", "unsupported_format", "corrupt", "too_many_pixels", "bad_shape", "unsupported_source",
+    "label_studio_auth",
 ]  # fmt: skip
 
 

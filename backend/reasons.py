@@ -12,7 +12,8 @@ from typing import Literal
 
 Reason = Literal[
     "image_missing", "image_blocked", "image_private_address", "image_not_found", "image_forbidden",
-    "image_unreachable", "image_timeout", "image_too_large", "image_not_an_image", "image_corrupt",
+    "image_unreachable", "image_timeout", "image_too_large", "image_not_an_image",
+    "image_unsupported_format", "image_corrupt",
     "image_too_many_pixels", "image_bad_shape", "image_unsupported_source", "image_label_studio_auth",
     "engine_busy", "engine_not_ready", "engine_dead", "crashed", "out_of_memory", "too_long", "bad_grammar",
     "bad_picture", "generation_failed", "malformed_answer", "internal",
@@ -116,9 +117,17 @@ PICTURES = (
         "image_not_an_image",
         "文件不是图片",
         "The file is no picture",
-        "使用 JPEG、PNG、WebP、GIF、BMP、TIFF 或 AVIF；如果得到的是网页，说明地址不是图片本身，或需要登录。",
-        "Use JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF. If a web page came, the address is not that of the picture "
+        "使用 JPEG、PNG、WebP、GIF、BMP、TIFF、AVIF 或 HEIC；如果得到的是网页，说明地址不是图片本身，或需要登录。",
+        "Use JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC. If a web page came, the address is not that of the picture "
         "itself, or it asks for a login.",
+    ),
+    Explained(
+        "image_unsupported_format",
+        "不支持的图片格式",
+        "A picture of a format that is not read",
+        "把图片另存为 JPEG 或 PNG，再更新任务；HEIC（手机照片）需要安装 prelabel 的可选依赖 heic（pillow-heif）。",
+        "Save it as JPEG or PNG and update the task. HEIC, which phones make, needs prelabel's extra heic "
+        "(pillow-heif).",
     ),
     Explained(
         "image_corrupt",

@@ -1,7 +1,8 @@
 """Rules that say why a person must look at an answer.
 
-They use the answer alone: what the description says, what is missing, how sure the model was of each label.
-Knows no picture and no model. Nothing raises. Reasons are Chinese for annotators, and English beside it.
+They use the answer: what the description says, what is missing, how sure the model was of each label; and how much of
+the picture the model saw. Knows no picture and no model. Nothing raises. Reasons are Chinese for annotators, and
+English beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ from label_config.prompt import Language
 from label_config.schema import Field, LabelSchema, TextField
 
 FindingCode = Literal[
-    "uncertain_words", "too_short", "wrong_language", "repetition", "missing", "low_confidence", "truncated"
+    "uncertain_words",
+    "too_short",
+    "wrong_language",
+    "repetition",
+    "missing",
+    "low_confidence",
+    "truncated",
+    "very_long",
 ]
 
 
@@ -39,6 +47,20 @@ class ReviewOptions:
     min_text_chars: int = 30
     min_language_share: float = 0.5
 
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How the model saw the picture. `shape`: longer side / shorter side. `scale`: pixels it saw of each pixel of the
+    file, along the longer side."""
+
+    shape: float = 1.0
+    scale: float = 1.0
+
+
+VERY_LONG = 3.0
+"""Longer side / shorter side; of longer pictures the model sees a narrow strip, in which details are soon lost."""
+MIN_SCALE = 0.25
+"""A very long picture of which the model sees fewer pixels than a quarter along the longer side is marked."""
 
 # "背景模糊" and "blurry background" describe a style of photo, not doubt.
 _UNCERTAIN = {
@@ -64,12 +86,18 @@ def has_chinese(text: str) -> bool:
     return _CJK.search(text) is not None
 
 
-def review(schema: LabelSchema, answer: Answer, options: ReviewOptions | None = None) -> tuple[Finding, ...]:
-    """Return what a person should look at, in the order of the fields; empty if nothing."""
+def review(
+    schema: LabelSchema, answer: Answer, options: ReviewOptions | None = None, seen: Seen | None = None
+) -> tuple[Finding, ...]:
+    """Return what a person should look at: of the whole first, then in the order of the fields; empty if nothing."""
     options = options or ReviewOptions()
     findings: list[Finding] = []
     if answer.truncated:
         findings.append(Finding("truncated", "", "生成被截断，答案不完整", "the answer was cut by the token limit"))
+    if seen is not None and seen.shape > VERY_LONG and seen.scale < MIN_SCALE:
+        findings.append(
+            Finding("very_long", "", "图片过长，细节可能看不清", "The picture is very long: details may not be seen")
+        )
     for field in schema.fields:
         if isinstance(field, TextField):
             findings += _text_findings(field, answer, options)

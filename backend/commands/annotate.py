@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from backend.settings import Settings
 from label_config.errors import MalformedAnswer
 from label_config.schema import LabelSchema
 
+log = logging.getLogger(__name__)
+
 
 def annotate(settings: Settings, *, picture: str, label_config: str | None, json_output: bool) -> int:
     """Annotate `picture` (a path or an address) and print the record. Raises PrelabelError."""
@@ -48,12 +51,14 @@ async def _annotate(settings: Settings, picture: str, schema: LabelSchema | None
     await engine.start()
     try:
         fetched = await _fetch(images, picture)
+        if fetched.remarks:
+            log.warning("%s is decoded, but: %s", picture, fetched.remarks)
         ready = await wait_with_progress(engine, Console(stderr=True))
         if schema is None:
             schema = parse_or_refuse(read_label_config(default_label_config(ready.model_name, settings.language)))
         recipe = recipe_of(schema, default_options(settings), settings.image_tokens)
         finished = await engine.generate(recipe.request(fetched.picture, fetched.sha256, interactive=True))
-        return _record(recipe, ready, finished, Path(picture).stem)
+        return _record(recipe, ready, finished, fetched, Path(picture).stem)
     finally:
         await images.aclose()
         await engine.close()
@@ -65,9 +70,9 @@ async def _fetch(images: ImageFetcher, picture: str) -> FetchedImage:
     return await images.fetch_file(Path(picture))
 
 
-def _record(recipe: Recipe, ready: Ready, finished: Finished, image_id: str) -> dict[str, Any]:
+def _record(recipe: Recipe, ready: Ready, finished: Finished, fetched: FetchedImage, image_id: str) -> dict[str, Any]:
     try:
-        answer, findings = read_answer(recipe, finished)
+        answer, findings = read_answer(recipe, finished, fetched)
     except MalformedAnswer as error:
         raise GenerationFailed(f"the model's answer cannot be used: {error}", "malformed_answer") from None
     return make_record(

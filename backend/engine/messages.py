@@ -140,6 +140,7 @@ class Finished:
 
     `pieces[i]` are the UTF-8 bytes of token i (a token may end inside a character); `probabilities[i]` its
     probability renormalised over what the grammar allowed, 1.0 where the grammar left no choice.
+    `image_scale`: how many pixels the model saw of each pixel of the picture, along its longer side.
     """
 
     request_id: int
@@ -148,6 +149,7 @@ class Finished:
     finish_reason: FinishReason
     num_prompt_tokens: int
     num_image_tokens: int
+    image_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from backend.engine.attention import Span, plan_attention
 from backend.engine.cache import KvPool
 from backend.engine.choice import GREEDY, MIN_TEMPERATURE, Draw, choose_tokens
 from backend.engine.graphs import SIZES, DecodeGraphs, Graph
-from backend.engine.image_sizes import Grid
+from backend.engine.image_sizes import Grid, scale
 from backend.engine.messages import Submit
 from backend.engine.packing import Packed, Row, graph_inputs, pack_answers, pack_prompts
 from backend.engine.pictures import to_patches
@@ -82,7 +82,9 @@ class Runner:
 
     def start(self, request: Submit, prompt: Prompt, offset: int) -> Row:
         """Compile the grammar and take what it forces at once. Raises GrammarError."""
-        sequence = Sequence(request, self._grammars, prompt.num_tokens, prompt.num_image_tokens)
+        picture = request.picture
+        image_scale = scale(picture.width_px, picture.height_px, prompt.grid, self.prompts.token_px)
+        sequence = Sequence(request, self._grammars, prompt.num_tokens, prompt.num_image_tokens, image_scale)
         return Row(sequence, prompt, self._first + offset)
 
     def to_patches(self, request: Submit, prompt: Prompt) -> torch.Tensor:

@@ -72,10 +72,18 @@ class Sequence:
     `failure` says why this one ended without an answer, while its neighbours went on.
     """
 
-    def __init__(self, request: Submit, grammars: GrammarCache, num_prompt_tokens: int, num_image_tokens: int) -> None:
+    def __init__(
+        self,
+        request: Submit,
+        grammars: GrammarCache,
+        num_prompt_tokens: int,
+        num_image_tokens: int,
+        image_scale: float = 1.0,
+    ) -> None:
         self.request = request
         self.num_prompt_tokens = num_prompt_tokens
         self.num_image_tokens = num_image_tokens
+        self.image_scale = image_scale
         self.finish_reason: FinishReason | None = None
         self.failure = ""
         self.in_text = False
@@ -151,6 +159,7 @@ class Sequence:
             finish_reason=self.finish_reason,
             num_prompt_tokens=self.num_prompt_tokens,
             num_image_tokens=self.num_image_tokens,
+            image_scale=self.image_scale,
         )
 
     def _watch_for_text(self, piece: bytes) -> None:

@@ -2,7 +2,8 @@
 
 Size limits are checked from the header, before any pixel is decoded; the format comes from the first bytes; a cut-off
 file is refused, not half shown. Large pictures are converted band by band, so the peak is about one decoded copy.
-Not covered: ICC profiles (colours are taken as sRGB); every frame after the first. Raises ImageError and nothing else.
+docs/pictures.md says what is read and what is not. Not covered: every frame after the first. Raises ImageError and
+nothing else.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from PIL import Image
 
 from backend.engine.messages import Picture
 from backend.errors import ImageError
+from backend.images import bmp, png
+from backend.images.colours import Profile, profile_of
+from backend.images.forms import check_form, prepare, unsupported_form
 from backend.images.policy import Limits
-from backend.images.sniff import sniff
+from backend.images.remarks import collected
+from backend.images.sniff import Sniffed, sniff
 
 _BAND_PIXELS = 2_000_000
 _SHRINK_GAP = 2  # shrink by averaging to twice the final size, then LANCZOS: as sharp, many times faster
@@ -34,7 +39,7 @@ _UPRIGHT = {
 }
 # Peak memory of Pillow 13 a pixel, measured; 4 for one copy where not listed. WebP's decoder keeps two canvases beside
 # Pillow's two copies, AVIF's keeps planes, and Pillow turns a TIFF in a second copy.
-_BYTES_PER_PIXEL = {"WEBP": 16, "AVIF": 9, "TIFF": 8}
+_BYTES_PER_PIXEL = {"WEBP": 16, "AVIF": 9, "TIFF": 8, "HEIF": 12}
 _ORIENTATION_TAG = 0x0112
 _SHORT = 3
 _large_picture = threading.Lock()
@@ -42,47 +47,73 @@ _large_picture = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class FetchedImage:
-    """`sha256` (hex) is of the source file."""
+    """`sha256` (hex) is of the source file. `scale`: the picture's sides are so many of the source's, at most 1.
+
+    `remarks`: one line about what was left out or odd, for the log; "" if nothing was.
+    """
 
     picture: Picture
     sha256: str
+    scale: float = 1.0
+    remarks: str = ""
+
+    @property
+    def shape(self) -> float:
+        """Longer side / shorter side."""
+        sides = sorted((self.picture.width_px, self.picture.height_px))
+        return sides[1] / sides[0]
 
 
 def decode(data: bytes, limits: Limits) -> FetchedImage:
     """Decode the first frame, turn it upright, put it on white and shrink it to `limits.picture_max_pixels`."""
-    pillow_format, name = sniff(data)
-    if pillow_format is None:
-        raise ImageError(
-            "not_an_image", f"It is not a supported image (got {name}). Use JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF."
-        )
+    with collected() as said:
+        found = sniff(data)
+        picture, scale = _decode(data, found, limits)
+        if said.is_damaged:  # libtiff says so of pixels that Pillow takes
+            raise _damaged(found)
+    return FetchedImage(picture, hashlib.sha256(data).hexdigest(), scale, said.line)
+
+
+def _decode(data: bytes, found: Sniffed, limits: Limits) -> tuple[Picture, float]:
+    pillow_format = prepare(found)
     try:
-        picture = _decode_first_frame(data, pillow_format, limits)
+        return _decode_first_frame(data, pillow_format, limits)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(pillow_format, limits) from None
     except MemoryError:
-        raise ImageError("too_many_pixels", f"There is not enough memory for this {name} picture.") from None
-    except Exception:
+        raise ImageError("too_many_pixels", f"There is not enough memory for this {found.name} picture.") from None
+    except Exception as error:
         # Decoders of hostile bytes raise nearly anything; their texts hold memory addresses, so none is passed on.
-        raise ImageError("corrupt", f"The {name} picture is damaged or cut off.") from None
-    return FetchedImage(picture, hashlib.sha256(data).hexdigest())
+        raise unsupported_form(data, found, error) or _damaged(found) from None
 
 
-def _decode_first_frame(data: bytes, pillow_format: str, limits: Limits) -> Picture:
-    with Image.open(io.BytesIO(data), formats=[pillow_format]) as image:
+def _damaged(found: Sniffed) -> ImageError:
+    return ImageError("corrupt", f"The {found.name} picture is damaged or cut off.")
+
+
+def _decode_first_frame(data: bytes, pillow_format: str, limits: Limits) -> tuple[Picture, float]:
+    file, icc = data, None
+    if pillow_format == "PNG":
+        file, icc = png.cleaned(data)
+    elif pillow_format == "BMP":
+        file = bmp.plain(data, limits.max_pixels)
+    with Image.open(io.BytesIO(file), formats=[pillow_format]) as image:
         _check_shape(*image.size, pillow_format, limits)
+        check_form(image)
         num_pixels = image.width * image.height
         scale = min(1.0, math.sqrt(limits.picture_max_pixels / num_pixels))
+        profile = profile_of(image, icc or image.info.get("icc_profile"))
         if num_pixels <= limits.large_picture_pixels:
-            rgb = _shrunken_rgb(image, scale)
+            rgb = _shrunken_rgb(image, scale, profile)
         else:
             with _large_picture:
-                rgb = _shrunken_rgb(image, scale)
+                rgb = _shrunken_rgb(image, scale, profile)
         orientation = 1 if pillow_format == "TIFF" else _orientation(image)  # Pillow turns TIFF itself
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
-    return Picture(rgb.width, rgb.height, rgb.tobytes())
+    return Picture(rgb.width, rgb.height, rgb.tobytes()), scale
 
 
 def _check_shape(width: int, height: int, pillow_format: str, limits: Limits) -> None:
@@ -99,38 +130,45 @@ def _check_shape(width: int, height: int, pillow_format: str, limits: Limits) ->
         )
 
 
-def _shrunken_rgb(image: Image.Image, scale: float) -> Image.Image:
+def _shrunken_rgb(image: Image.Image, scale: float, profile: Profile | None) -> Image.Image:
     final = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     if scale < 1:
         image.draft(None, (final[0] * _SHRINK_GAP, final[1] * _SHRINK_GAP))  # JPEG decodes at 1/2, 1/4 or 1/8
+    header_size = image.size
     image.load()
+    if image.size != header_size:
+        raise ImageError("corrupt", "The picture is of another size than its header says.")
     factor = max(1, min(image.width // final[0], image.height // final[1]) // _SHRINK_GAP)
-    rgb = _rgb_by_bands(image, factor)
-    return rgb if rgb.size == final else rgb.resize(final, Image.Resampling.LANCZOS)
+    # Colours are converted last, where there are fewest pixels, unless the pixels that are shrunk are no longer those
+    # that the profile is for: of inks, and of what is mixed with the paper.
+    is_early = image.mode == "CMYK" or image.has_transparency_data
+    rgb = _rgb_by_bands(image, factor, profile if is_early else None)
+    rgb = rgb if rgb.size == final else rgb.resize(final, Image.Resampling.LANCZOS)
+    return rgb if profile is None or is_early else profile.to_srgb(rgb)
 
 
-def _rgb_by_bands(image: Image.Image, factor: int) -> Image.Image:
+def _rgb_by_bands(image: Image.Image, factor: int, profile: Profile | None) -> Image.Image:
     """Return `image` as RGB, averaged over squares of `factor` pixels, holding only one band of RGB at a time."""
     brightness = _brightness(image)
     band_rows = max(1, _BAND_PIXELS // (image.width * factor)) * factor
     small = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
     for top in range(0, image.height, band_rows):
         band = image.crop((0, top, image.width, min(top + band_rows, image.height)))
-        rgb = _opaque_rgb(band, brightness)
+        rgb = _opaque_rgb(band, brightness, profile)
         small.paste(rgb.reduce(factor) if factor > 1 else rgb, (0, top // factor))
     return small
 
 
-def _opaque_rgb(image: Image.Image, brightness: float) -> Image.Image:
+def _opaque_rgb(image: Image.Image, brightness: float, profile: Profile | None) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":  # Pillow's own conversion clips all above 255 to white
         wide = image if image.mode == "F" else image.convert("I")
         image = wide.point(lambda value: value * brightness + 0).convert("L")
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return profile.to_srgb(image) if profile else image.convert("RGB")
     # Pixels under alpha 0 keep a hidden colour: a browser shows what is behind them, so does white paper.
     rgba = image.convert("RGBA")
     paper = Image.new("RGB", image.size, (255, 255, 255))
-    paper.paste(rgba, mask=rgba.getchannel("A"))
+    paper.paste(profile.to_srgb(rgba) if profile else rgba, mask=rgba.getchannel("A"))
     return paper
 
 
@@ -178,6 +216,7 @@ def _max_pixels(pillow_format: str, limits: Limits) -> int:
 
 def _too_many_pixels(pillow_format: str, limits: Limits) -> ImageError:
     millions = _max_pixels(pillow_format, limits) / 1_000_000
+    name = "HEIC" if pillow_format == "HEIF" else pillow_format
     return ImageError(
-        "too_many_pixels", f"The picture has more than {millions:.0f} million pixels, the limit for {pillow_format}."
+        "too_many_pixels", f"The picture has more than {millions:.0f} million pixels, the limit for {name}."
     )

@@ -62,6 +62,8 @@ async def predict_one(
     try:
         await wait_ready()
         fetched = await fetch()
+        if fetched.remarks:
+            log.warning("%s is decoded, but: %s", name, fetched.remarks)
         while True:
             try:
                 return await answerer.answer(recipe, fetched, interactive=interactive)

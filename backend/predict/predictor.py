@@ -124,7 +124,7 @@ class Answerer:
         self._metrics.tokens.labels("prompt").inc(finished.num_prompt_tokens)
         self._metrics.tokens.labels("image").inc(finished.num_image_tokens)
         self._metrics.tokens.labels("answer").inc(len(finished.pieces))
-        answer, findings = read_answer(recipe, finished)
+        answer, findings = read_answer(recipe, finished, fetched)
         answered = Answered(key, recipe.version(ready), answer, findings)
         self._recent[key] = answered
         return answered

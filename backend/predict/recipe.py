@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from backend.engine.messages import Finished, GenerateRequest, Picture, Ready, Sampling
+from backend.images.decode import FetchedImage
 from backend.predict.options import ProjectOptions
 from label_config.answer import Answer, parse_answer
 from label_config.grammar import MAX_TEXT_CHARS
 from label_config.prompt import PromptOptions, build_instruction
-from label_config.review import Finding, ReviewOptions, review
+from label_config.review import Finding, ReviewOptions, Seen, review
 from label_config.schema import LabelSchema
 
-ANSWER_CODE = 3
-"""Raise it with every change of grammar, picture sizes, sampling, answer reading, regions or review rules."""
+ANSWER_CODE = 4
+"""Raise it with every change of grammar, picture sizes, colours, sampling, answer reading, regions or review rules."""
 MAX_RECIPES = 64
 DOUBTFUL_CHARS = 30
 """A description shorter than this is marked for review, unless the project asks for shorter ones."""
@@ -74,11 +75,12 @@ def recipe_of(schema: LabelSchema, options: ProjectOptions, image_tokens: int) -
     return Recipe(schema, options, instruction, hashlib.sha256(text.encode()).hexdigest()[:12])
 
 
-def read_answer(recipe: Recipe, finished: Finished) -> tuple[Answer, tuple[Finding, ...]]:
-    """Return the answer that was generated and why a person should look at it. Raises MalformedAnswer."""
+def read_answer(recipe: Recipe, finished: Finished, fetched: FetchedImage) -> tuple[Answer, tuple[Finding, ...]]:
+    """Return the answer that was generated for a picture and why a person should look at it. Raises MalformedAnswer."""
     truncated = finished.finish_reason == "length"
     answer = parse_answer(recipe.schema, finished.pieces, finished.probabilities, truncated=truncated)
-    return answer, review(recipe.schema, answer, recipe.review_options)
+    seen = Seen(fetched.shape, fetched.scale * finished.image_scale)
+    return answer, review(recipe.schema, answer, recipe.review_options, seen)
 
 
 def text_max_chars(options: ProjectOptions) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from label_config import Answer, FieldAnswer, FieldValue, LabelSchema, ReviewOptions, parse_label_config, review
+from label_config.review import Seen
 from tests.label_config.configs import CAPTION, EVERYTHING, choices, view
 
 SCHEMA = parse_label_config(EVERYTHING)
@@ -19,6 +20,22 @@ def _schema(*extra: str) -> LabelSchema:
 
 def _codes(text: FieldValue, options: ReviewOptions | None = None) -> list[str]:
     return [f.code for f in review(_schema(), Answer({"caption": FieldAnswer(text)}), options)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "scale", "marked"),
+    [
+        pytest.param(19.5, 0.12, True, id="long screenshot"),
+        pytest.param(19.5, 0.25, False, id="long, seen at a quarter"),
+        pytest.param(10, 1.2, False, id="long and small"),
+        pytest.param(3.01, 0.2, True, id="just very long"),
+        pytest.param(3, 0.1, False, id="panorama 3:1"),
+        pytest.param(4 / 3, 0.05, False, id="camera"),
+    ],
+)
+def test_a_very_long_picture_seen_too_small_is_marked(shape: float, scale: float, marked: bool) -> None:
+    findings = review(_schema(), Answer({"caption": FieldAnswer(GOOD_ZH)}), None, Seen(shape, scale))
+    assert [(f.code, f.field, f.reason) for f in findings] == [("very_long", "", "图片过长，细节可能看不清")] * marked
 
 
 def test_a_good_answer_has_no_finding() -> None:

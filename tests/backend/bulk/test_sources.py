@@ -24,8 +24,8 @@ def _stems(*sources: Path | str) -> list[str]:
 
 
 def test_a_folder_is_read_with_its_subfolders_in_order_of_names(tmp_path: Path) -> None:
-    pictures(tmp_path, ["b.png", "a.jpg", "sub/2.PNG", "sub/1.webp", "sub/deep/x.tiff", "another/y.gif"])
-    assert _stems(tmp_path) == ["a", "b", "another/y", "sub/1", "sub/2", "sub/deep/x"]
+    pictures(tmp_path, ["b.png", "a.jpg", "sub/2.PNG", "sub/1.webp", "sub/deep/x.tiff", "another/y.gif", "IMG_1.HEIC"])
+    assert _stems(tmp_path) == ["IMG_1", "a", "b", "another/y", "sub/1", "sub/2", "sub/deep/x"]
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,26 @@ def test_width_and_height_are_not_mixed_up() -> None:
     assert (patches.mean(dim=1) > 0).tolist() == [False] * 8 + [True] * 8
 
 
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [
+        pytest.param((40, 400), Grid(4, 4), id="upright"),
+        pytest.param((400, 40), Grid(4, 4), id="lying"),
+        pytest.param((2, 200), Grid(16, 1), id="a line of two pixels"),
+        pytest.param((1, 200), Grid(16, 1), id="a line of one pixel"),
+        pytest.param((50, 40), Grid(4, 4), id="a little wider than its grid"),
+        pytest.param((1500, 100), Grid(4, 16), id="long in a long grid"),
+    ],
+)
+def test_what_does_not_fit_its_grid_stands_undistorted_on_white(size: tuple[int, int], grid: Grid) -> None:
+    """A black picture: the share of black in what the model sees is that of the picture in a paper of that shape."""
+    patches = patches_of(Picture(*size, bytes(3 * size[0] * size[1])), grid)
+    shape = size[0] / size[1] * grid.rows / grid.columns
+    white, black = (patches_of(Picture(4, 4, bytes([value] * 48)), Grid(1, 1)).mean() for value in (255, 0))
+    share = ((patches.mean() - white) / (black - white)).item()
+    assert share == pytest.approx(min(shape, 1 / shape), rel=0.1, abs=0.01)
+
+
 def test_threads_at_the_same_time_give_the_same_patches() -> None:
     pictures = [noise(20 + i, 50) for i in range(16)]
     expected = [patches_of(picture, Grid(5, 4)) for picture in pictures]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 
+import pillow_heif
 from PIL import Image
 
 from backend.engine.messages import Picture
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+pillow_heif.register_heif_opener()
 
 
 def saved(image: Image.Image, picture_format: str, **options: object) -> bytes:

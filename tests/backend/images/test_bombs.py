@@ -64,15 +64,6 @@ def test_webp_has_a_stricter_limit_because_its_decoder_keeps_more_copies() -> No
     assert caught.value.kind == "too_many_pixels"
 
 
-def test_a_text_bomb_in_a_png_is_corrupt() -> None:
-    text = b"Comment\0\0" + zlib.compress(b"\0" * 100_000_000)
-    chunk = struct.pack(">L", len(text)) + b"zTXt" + text + struct.pack(">L", zlib.crc32(b"zTXt" + text))
-    good = saved(Image.new("RGB", (8, 8)), "PNG")
-    with pytest.raises(ImageError) as caught:
-        decode(good[:33] + chunk + good[33:], Limits())
-    assert caught.value.kind == "corrupt"
-
-
 @pytest.mark.parametrize(
     ("mode", "size", "picture_format"),
     [
@@ -80,6 +71,8 @@ def test_a_text_bomb_in_a_png_is_corrupt() -> None:
         pytest.param("CMYK", (7000, 7000), "JPEG", id="largest CMYK JPEG"),
         pytest.param("RGB", (4300, 4300), "WEBP", id="largest WebP"),
         pytest.param("RGB", (5700, 5700), "AVIF", id="largest AVIF"),
+        pytest.param("RGB", (5000, 4990), "HEIF", id="largest HEIC"),
+        pytest.param("RGBA", (5000, 4990), "HEIF", id="largest HEIC with transparency"),
         pytest.param("L", (7000, 7000), "GIF", id="largest GIF"),
         pytest.param("I;16", (7000, 7000), "PNG", id="largest 16-bit grey"),
     ],
@@ -88,9 +81,9 @@ def test_the_memory_of_one_picture_is_bounded(
     tmp_path: Path, mode: str, size: tuple[int, int], picture_format: str
 ) -> None:
     path = tmp_path / "picture"
-    Image.new(mode, size).save(path, picture_format, speed=10, method=0, compress_level=1)  # quickly
+    Image.new(mode, size).save(path, picture_format, speed=10, method=0, compress_level=1, quality=30)  # quickly
     assert path.stat().st_size < 3 * 2**20
     command = [sys.executable, "-c", MEASURE, str(path)]
     measured = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert measured[0] == "1225x1225"
+    assert measured[0] in ("1225x1225", "1226x1224")
     assert int(measured[1]) < MAX_GROWTH_MB

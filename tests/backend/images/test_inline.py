@@ -39,7 +39,7 @@ def test_an_inline_picture_is_decoded(uri: str) -> None:
         pytest.param("data:image/png;base64,连衣裙", "corrupt", id="Chinese"),
         pytest.param("data:image/png;base64,\ud800", "corrupt", id="lone surrogate"),
         pytest.param("data:image/png;base64,", "not_an_image", id="empty"),
-        pytest.param("data:image/svg+xml,<svg/>", "not_an_image", id="SVG"),
+        pytest.param("data:image/svg+xml,<svg/>", "unsupported_format", id="SVG"),
         pytest.param("data:text/html,<script>alert(1)</script>", "not_an_image", id="script"),
     ],
 )

@@ -12,7 +12,7 @@ from backend.predict.answered import Answered
 from backend.predict.record import make_record
 from backend.predict.task import TaskId
 from tests.backend.answer_cases import Case, cases, contents_0_1_0
-from tests.backend.older_store import VERSION, prediction_0_1_0
+from tests.backend.older_store import WRITTEN_VERSION, prediction_0_1_0
 
 CASES = cases()
 CONTENTS = contents_0_1_0()
@@ -21,7 +21,7 @@ EACH = pytest.mark.parametrize("name", CASES)
 
 
 def answered(case: Case) -> Answered:
-    return Answered("k", VERSION, case.answer, case.findings)
+    return Answered("k", WRITTEN_VERSION, case.answer, case.findings)
 
 
 def record(case: Case, found: Answered) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def test_what_the_store_keeps_says_its_form_and_holds_no_regions() -> None:
     document = json.loads(answered(case).content)
     assert document == {
         "form": 2,
-        "model_version": VERSION,
+        "model_version": WRITTEN_VERSION,
         "fields": {
             "category": {"value": [["服饰", "女装", "连衣裙"]], "confidence": 1 / 3},
             "season": {"value": ["冬季"], "confidence": 1 / 4},

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from backend.engine.api import EngineStatus
-from backend.engine.messages import Finished, GenerateRequest
+from backend.engine.messages import Finished, GenerateRequest, Picture
 from backend.errors import EngineNotReady, GenerationFailed, ImageError
 from backend.images import FetchedImage
 from backend.metrics import Metrics
@@ -98,7 +98,9 @@ def test_what_is_stored_is_not_asked_again() -> None:
     async def go() -> None:
         answerer = Answerer(engine, FakeImages(), Metrics(), find)
         first = await _ask(answerer)
-        assert (first.answer, first.findings) == read_answer(RECIPE, await engine.generate(engine.requests.pop()))
+        assert (first.answer, first.findings) == read_answer(
+            RECIPE, await engine.generate(engine.requests.pop()), await _fetched()
+        )
         stored[first.key] = first.content
         started_again = Answerer(engine, FakeImages(), Metrics(), find)
         assert await _ask(started_again) == first
@@ -161,3 +163,28 @@ def test_nothing_is_asked_of_an_engine_that_is_not_ready() -> None:
             await _ask(answerer)
 
     _run(engine, test)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "image_scale", "reasons"),
+    [
+        pytest.param((40, 780), 0.35, 0.35, ["图片过长，细节可能看不清"], id="long, shrunk twice"),
+        pytest.param((780, 40), 0.2, 1.0, ["图片过长，细节可能看不清"], id="lying, shrunk when decoded"),
+        pytest.param((40, 780), 1.0, 0.5, [], id="long and small"),
+        pytest.param((400, 300), 0.3, 0.3, [], id="a camera's picture"),
+    ],
+)
+def test_a_very_long_picture_of_which_little_is_seen_needs_review(
+    size: tuple[int, int], scale: float, image_scale: float, reasons: list[str]
+) -> None:
+    class Engine(FakeEngine):
+        async def generate(self, request: GenerateRequest) -> Finished:
+            return replace(await super().generate(request), image_scale=image_scale)
+
+    fetched = FetchedImage(Picture(*size, bytes(3 * size[0] * size[1])), "a" * 64, scale)
+
+    async def go() -> None:
+        answered = await Answerer(Engine(ANSWER), FakeImages(), Metrics()).answer(RECIPE, fetched, interactive=False)
+        assert [finding.reason for finding in answered.findings] == reasons
+
+    asyncio.run(go())
