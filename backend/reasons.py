@@ -67,10 +67,11 @@ PICTURES = (
         "图片服务器在内网（或端口不是 80、443），未被允许",
         "The picture's server is on a private network, or on another port than 80 and 443, which was not allowed",
         "如果图片本来就放在那里：把它的网段（例如 10.1.0.0/16）加入 PRELABEL_ALLOWED_NETWORKS 并重启 prelabel。"
-        "如果那就是 Label Studio：把 LABEL_STUDIO_URL 设成任务里的那个地址。",
+        "如果那就是 Label Studio：把 LABEL_STUDIO_PUBLIC_URL 设成任务里的那个地址。",
         "If pictures are meant to come from there, add its network (such as 10.1.0.0/16) to PRELABEL_ALLOWED_NETWORKS "
-        "and restart prelabel. If it is Label Studio itself, set LABEL_STUDIO_URL to its address as the tasks have it.",
-        ("PRELABEL_ALLOWED_NETWORKS", "LABEL_STUDIO_URL"),
+        "and restart prelabel. If it is Label Studio itself, set LABEL_STUDIO_PUBLIC_URL to its address as the tasks "
+        "have it.",
+        ("PRELABEL_ALLOWED_NETWORKS", "LABEL_STUDIO_PUBLIC_URL"),
     ),
     Explained(
         "image_not_found",
@@ -94,10 +95,12 @@ PICTURES = (
         "图片服务器无法连接",
         "The picture's server cannot be reached",
         "检查图片服务器是否在运行、从 prelabel 所在的机器能否访问；"
+        "如果那是浏览器里 Label Studio 的地址，把它设为 LABEL_STUDIO_PUBLIC_URL；"
         "如果证书由自己的机构签发，用 PRELABEL_EXTRA_CA_FILE 指定该机构的证书文件。",
-        "Check that the server runs and can be reached from prelabel's machine. If an authority of your own signed its "
-        "certificate, name that authority's file in PRELABEL_EXTRA_CA_FILE.",
-        ("PRELABEL_EXTRA_CA_FILE",),
+        "Check that the server runs and can be reached from prelabel's machine. If it is Label Studio's address in "
+        "browsers, set LABEL_STUDIO_PUBLIC_URL to it. If an authority of your own signed its certificate, name that "
+        "authority's file in PRELABEL_EXTRA_CA_FILE.",
+        ("LABEL_STUDIO_PUBLIC_URL", "PRELABEL_EXTRA_CA_FILE"),
     ),
     Explained(
         "image_timeout",

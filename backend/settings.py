@@ -92,8 +92,8 @@ class Settings(BaseSettings):
         "Address of Label Studio, `https://labels.example`; only pictures from there are fetched with the API key"),
         validation_alias=_customary("LABEL_STUDIO_URL"))
     label_studio_public_url: str = Field("", pattern=r"^(https?://[^\s/]+(/.*)?)?$", description=(
-        "Address of Label Studio in people's browsers, for the links of `connect` and the status page; "
-        "empty: LABEL_STUDIO_URL"),
+        "Address of Label Studio in people's browsers, for the links of `connect` and the status page; pictures that "
+        "tasks have with it are asked for at LABEL_STUDIO_URL; empty: LABEL_STUDIO_URL"),
         validation_alias=_customary("LABEL_STUDIO_PUBLIC_URL"))
     label_studio_api_key: SecretStr = Field(SecretStr(""), description="Label Studio access token, of either kind",
         validation_alias=_customary("LABEL_STUDIO_API_KEY"))

@@ -11,6 +11,7 @@ from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest, Picture, Ready
 from backend.errors import EngineDead, EngineNotReady, ImageError
 from backend.images import FetchedImage
+from backend.label_studio.address import LabelStudioAddresses
 from label_config.answer import FieldValue, render_answer
 
 READY = Ready("garments", "nf4", "cpu", 0.1, 0.2)
@@ -60,6 +61,7 @@ class FakeImages:
     """Any address is a grey 4x4 picture whose bytes are its address; one with "missing" in it is not there."""
 
     def __init__(self) -> None:
+        self.label_studio = LabelStudioAddresses()
         self.fetched: list[str] = []
         self.waited_for: list[str] = []
         """Those of them that a person waits for."""

@@ -150,6 +150,7 @@ class Backend:
         async with self._reader.read(request) as raw:
             body = await self.parser.run(len(raw), read_setup, raw)
         about_params = await self.core.projects.remember(body.project, body.extra_params)
+        await self.core.named_addresses.remember(body.hostname)
         model = ProjectModel(self.core, body.project, body.schema, body.label_config)
         unusual = await config_warnings(model.recipe, self.core.timing.config_check_s)
         about_config = [*body.schema.warnings, *body.schema.traps, *unusual]

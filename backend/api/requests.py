@@ -18,6 +18,7 @@ from label_config.schema import LabelSchema
 
 MAX_CONFIG_CHARS = 256 * 1024
 MAX_PROJECT_CHARS = 64
+MAX_HOSTNAME_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class SetupBody:
     label_config: str
     schema: LabelSchema
     extra_params: Any
+    hostname: str
+    """What Label Studio calls itself; "" if it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,9 @@ def read_setup(body: bytes) -> SetupBody:
     document = parse_object(body)
     project = _project(document.get("project"))
     schema = read_schema(document, "schema")
-    return SetupBody(project, document["schema"], schema, document.get("extra_params"))
+    hostname = document.get("hostname")
+    named = hostname if isinstance(hostname, str) and len(hostname) <= MAX_HOSTNAME_CHARS and _is_text(hostname) else ""
+    return SetupBody(project, document["schema"], schema, document.get("extra_params"), named)
 
 
 def read_webhook(body: bytes) -> WebhookBody:

@@ -20,12 +20,11 @@ from rich.markup import escape
 from backend.commands.backend_health import BackendHealth, backend_health
 from backend.commands.join import as_object, join, send_events
 from backend.errors import ConfigRefused, LabelStudioError, SettingsError, UsageError
-from backend.label_studio.address import site_of
+from backend.label_studio.address import shown_url, site_of
 from backend.label_studio.client import LabelStudioClient, Project
 from backend.label_studio.tabs import DOUBT_TAB, arrange_tabs, review_title
 from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
 from backend.settings import Credentials
-from backend.status.view import label_studio_address
 from label_config.labels_language import labels_language
 from label_config.prompt import Language
 from label_config.ready_made import ready_made_names
@@ -67,17 +66,17 @@ def connect(
     _say_health(console, backend_url, health)
     address = site_of(label_studio.strip()) if "://" in label_studio else label_studio
     with LabelStudioClient(address, api_key, extra_ca_file=extra_ca_file) as client:
-        shown_url = label_studio_address(public_url) or client.url
-        reached = f" (from here {client.url})" if shown_url != client.url else ""
-        done(console, f"Label Studio at {shown_url}{reached}, as {client.user_email()}")
+        shown = shown_url(client.url, public_url) or client.url
+        reached = f" (from here {client.url})" if shown != client.url else ""
+        done(console, f"Label Studio at {shown}{reached}, as {client.user_email()}")
         found = _existing(client, console, project, create, wanted)
         if found is None:
             found = _create(client, console, create or "", wanted, health)
             with _removed_if_it_fails(client, console, found):
-                _connect(client, console, found, shown_url, backend_url, credentials, health, replaced=True)
+                _connect(client, console, found, shown, backend_url, credentials, health, replaced=True)
         else:
             replaced = wanted is not None
-            _connect(client, console, found, shown_url, backend_url, credentials, health, replaced=replaced)
+            _connect(client, console, found, shown, backend_url, credentials, health, replaced=replaced)
     return 0
 
 

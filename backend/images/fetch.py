@@ -28,7 +28,8 @@ from backend.images.replies import Retry
 from backend.images.sources import InlineSource, LocalSource, Source, WebSource, classify
 from backend.images.transfer import Transfer
 from backend.images.turns import Turns
-from backend.images.urls import Target
+from backend.label_studio.address import LabelStudioAddresses
+from backend.urls import Target
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +92,11 @@ class ImageFetcher:
             lambda path: decode(read_file(path, limits.max_bytes), limits),
         )
         self._closed = False
+
+    @property
+    def label_studio(self) -> LabelStudioAddresses:
+        """Every address that pictures of Label Studio may be written with. It may be told of more."""
+        return self._policy.label_studio
 
     async def fetch(
         self,

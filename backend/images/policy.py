@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend.errors import ImageError, SettingsError
-from backend.images.urls import Origin, parse_http_url
+from backend.label_studio.address import LabelStudioAddresses
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -55,7 +55,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ImagePolicy:
-    """`label_studio_url` is the only place the API key goes to; empty: no Label Studio sources.
+    """`label_studio_url` is the only place the API key goes to; empty: no Label Studio sources. What stands under
+    `label_studio_public_url`, or under what `label_studio` is told later, is fetched from there, too.
 
     `allowed_networks`: networks beside the public internet that pictures may come from, on any port.
     `local_files_root`: the folder `/data/local-files/?d=` reads; None: through Label Studio.
@@ -63,14 +64,20 @@ class ImagePolicy:
     """
 
     label_studio_url: str = ""
+    label_studio_public_url: str = ""
     api_key: str = field(default="", repr=False)
     local_files_root: Path | None = None
     allowed_networks: tuple[Network, ...] = ()
     extra_ca_file: Path | None = None
     limits: Limits = Limits()
+    label_studio: LabelStudioAddresses = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.label_studio  # noqa: B018  (parsed here so that a bad address refuses to start)
+        try:
+            addresses = LabelStudioAddresses(self.label_studio_url, self.label_studio_public_url)
+        except ImageError as error:
+            raise SettingsError(f"LABEL_STUDIO_URL cannot be used: {error}") from None
+        object.__setattr__(self, "label_studio", addresses)
         if any(c.isspace() or not c.isprintable() or not c.isascii() for c in self.api_key):
             raise SettingsError("LABEL_STUDIO_API_KEY holds a space, line break or non-ASCII character: paste it again")
         root = self.local_files_root
@@ -80,14 +87,3 @@ class ImagePolicy:
             raise SettingsError(f"PRELABEL_LOCAL_FILES_ROOT={root} is not a folder")
         if root.resolve() == Path("/"):
             raise SettingsError("PRELABEL_LOCAL_FILES_ROOT=/ would make every file readable; name the pictures' folder")
-
-    @property
-    def label_studio(self) -> tuple[Origin, str] | None:
-        """Label Studio's origin and base path ("" or "/base"), or None."""
-        if not self.label_studio_url:
-            return None
-        try:
-            target = parse_http_url(self.label_studio_url)
-        except ImageError as error:
-            raise SettingsError(f"LABEL_STUDIO_URL cannot be used: {error}") from None
-        return target.origin, target.path.split("?")[0].rstrip("/")

@@ -10,11 +10,11 @@ import base64
 import posixpath
 import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from backend.errors import ImageError
 from backend.images.policy import ImagePolicy
-from backend.images.urls import Target, parse_http_url
+from backend.urls import Target, parse_http_url
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
 _CLOUD_SCHEMES = frozenset({"s3", "gs", "azure-blob"})
@@ -69,13 +69,11 @@ def classify(value: object, policy: ImagePolicy, task_id: int | None) -> Source:
 
 def may_send_token(target: Target, policy: ImagePolicy) -> bool:
     """Say whether `target` is on Label Studio's exact origin and on a path where it serves pictures."""
-    label_studio = policy.label_studio
-    if label_studio is None or target.origin != label_studio[0]:
+    site = policy.label_studio.site
+    if site is None or target.origin != site.origin:
         return False
     path = target.decoded_path
-    if not path.startswith(label_studio[1] + "/") or ".." in path.split("/") or "\\" in path:
-        return False
-    return _MEDIA_PATH.match(path.removeprefix(label_studio[1])) is not None
+    return path.startswith(site.base + "/") and _is_media(path.removeprefix(site.base))
 
 
 def _by_path(text: str, policy: ImagePolicy) -> Source:
@@ -84,9 +82,7 @@ def _by_path(text: str, policy: ImagePolicy) -> Source:
     path = text if text.startswith("/") else f"/{text}"
     if path.startswith("/upload/"):
         path = f"/data{path}"
-    base = policy.label_studio[1] if policy.label_studio else ""
-    if base and path.startswith(f"{base}/"):
-        path = path.removeprefix(base)
+    path = policy.label_studio.without_base(path)
     if not _SERVED_BY_LABEL_STUDIO.match(path):
         raise _unsupported("a plain path is not read by the server")
     if ".." in path.partition("?")[0].split("/"):
@@ -97,12 +93,18 @@ def _by_path(text: str, policy: ImagePolicy) -> Source:
 
 
 def _local_or_web(target: Target, policy: ImagePolicy) -> Source:
-    """Label Studio writes local files with its own address in front."""
-    if policy.local_files_root is not None and may_send_token(target, policy):
-        path = target.path.removeprefix(policy.label_studio[1] if policy.label_studio else "")
-        if _LOCAL_FILES.match(path):
-            return _local(path.partition("?")[2])
-    return WebSource(target)
+    """Label Studio writes its own address in front of local files and uploads, and people that of their browser."""
+    path = policy.label_studio.within(target)
+    if path is None or not _is_media(unquote(path.partition("?")[0])):
+        return WebSource(target)
+    if policy.local_files_root is not None and _LOCAL_FILES.match(path):
+        return _local(path.partition("?")[2])
+    return WebSource(target) if policy.label_studio.site is None else WebSource(_on_label_studio(path, policy))
+
+
+def _is_media(path: str) -> bool:
+    """`path` is decoded and without Label Studio's base."""
+    return _MEDIA_PATH.match(path) is not None and ".." not in path.split("/") and "\\" not in path
 
 
 def _local(query: str) -> LocalSource:
@@ -122,14 +124,13 @@ def _presign_target(uri: str, policy: ImagePolicy, task_id: int | None) -> Targe
 
 
 def _on_label_studio(path: str, policy: ImagePolicy) -> Target:
-    if policy.label_studio is None:
+    if policy.label_studio.site is None:
         raise ImageError(
             "unsupported_source",
             "The picture is stored in Label Studio, but its address is not set: set LABEL_STUDIO_URL "
             "and LABEL_STUDIO_API_KEY.",
         )
-    origin, base = policy.label_studio
-    return parse_http_url(Target(origin, "").url + base + path)
+    return policy.label_studio.site.target(path)
 
 
 def _unsupported(reason: str) -> ImageError:

@@ -27,9 +27,9 @@ from backend.images.addresses import GuardedNetwork, Resolver
 from backend.images.policy import ImagePolicy, Network
 from backend.images.replies import Retry
 from backend.images.sources import may_send_token
-from backend.images.urls import Target, join_location
 from backend.label_studio.tls import tls_context
 from backend.label_studio.tokens import ApiKey
+from backend.urls import Target, join_location
 
 _HEADERS: dict[bytes | str, bytes | str] = {
     "User-Agent": "prelabel",
@@ -152,16 +152,16 @@ class Transfer:
         )
 
     async def _new_access_token(self, refresh_token: str) -> str:
-        assert self._policy.label_studio is not None
-        origin, base = self._policy.label_studio
-        target = Target(origin, f"{base}/api/token/refresh/")
+        site = self._policy.label_studio.site
+        assert site is not None
+        target = site.target("/api/token/refresh/")
         headers = {**_HEADERS, "Accept": "application/json", "Content-Type": "application/json"}
         content = json.dumps({"refresh": refresh_token}).encode("ascii")
         async with self._exchange("POST", target, headers, content) as reply:
             if reply.status in (401, 403):
                 raise replies.label_studio_refusal(401)
             if reply.status >= 500:
-                raise replies.status_failure(origin.host, reply.status, times=self._limits.num_retries)
+                raise replies.status_failure(site.origin.host, reply.status, times=self._limits.num_retries)
             body = await self._body(target, reply, _MAX_TOKEN_REPLY_BYTES)
         try:
             answer = json.loads(body)
@@ -173,8 +173,8 @@ class Transfer:
         return access
 
     def _is_label_studio(self, target: Target) -> bool:
-        label_studio = self._policy.label_studio
-        return label_studio is not None and target.origin == label_studio[0]
+        site = self._policy.label_studio.site
+        return site is not None and target.origin == site.origin
 
 
 class _ReplyHeaderFilter(logging.Filter):

@@ -272,9 +272,8 @@ CHECKS: dict[str, tuple[str, str]] = {
         "pictures "
         "lie on another server of that network, set PRELABEL_ALLOWED_NETWORKS, for example {network}",
     ),
-    "networks_refused": (
-        "地址为 {url} 的图片会被拒绝：{host} 在内网（{ip}）。请设 PRELABEL_ALLOWED_NETWORKS={network}",
-        "Pictures whose address begins with {url} are refused: {host} is on a private address ({ip}). Set "
-        "PRELABEL_ALLOWED_NETWORKS={network}",
+    "networks_public_url": (
+        "公网图片可以读取；地址以 {public} 开头的图片也可以，经 {url} 读取",
+        "pictures of the public internet are fetched, and those of {public} at {url}",
     ),
 }

@@ -47,6 +47,7 @@ def image_policy(settings: Settings) -> ImagePolicy:
     """Where pictures may come from, with which key. Raises SettingsError for a contradictory policy."""
     return ImagePolicy(
         label_studio_url=settings.label_studio_url,
+        label_studio_public_url=settings.label_studio_public_url,
         api_key=settings.label_studio_api_key.get_secret_value(),
         local_files_root=settings.local_files_root,
         allowed_networks=settings.allowed_networks,

@@ -17,6 +17,7 @@ from backend.engine.api import Engine, EngineStatus
 from backend.engine.messages import Ready
 from backend.errors import EngineNotReady, ImageError
 from backend.images.decode import FetchedImage
+from backend.label_studio.address import LabelStudioAddresses
 from backend.metrics import Metrics
 from backend.predict.answered import Answered
 from backend.predict.recipe import Recipe, read_answer
@@ -32,6 +33,9 @@ be read."""
 
 class Images(Protocol):
     """What `backend.images.ImageFetcher` does for the service."""
+
+    @property
+    def label_studio(self) -> LabelStudioAddresses: ...
 
     async def fetch(self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool) -> FetchedImage:
         """Raises ImageError."""

@@ -34,6 +34,7 @@ from backend.predict.recipe import Recipe, recipe_of
 from backend.predict.task import TaskInput
 from backend.queue.ask import Ask
 from backend.queue.model_name import ModelNames
+from backend.queue.named_addresses import NamedAddresses
 from backend.queue.projects import ProjectBook
 from backend.queue.requests import Requests
 from backend.queue.results import TaskResult
@@ -79,6 +80,7 @@ class Core:
         self.metrics = Metrics()
         self.answerer = Answerer(engine, images, self.metrics, self._find)
         self.projects = ProjectBook(StateFile(settings.data_dir / "projects.json"), default_options(settings))
+        self.named_addresses = NamedAddresses(StateFile(settings.data_dir / "label_studio.json"), images.label_studio)
         self._names = ModelNames(StateFile(settings.data_dir / "model.json"), settings.model, settings.model_revision)
         self._memory = self._queue(Store.in_memory(), lasts=False)
         self._requests = Requests(engine, self.metrics, self._memory.replies)

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from backend.errors import ImageError, SettingsError
-from backend.images.addresses import Resolver, is_allowed, is_public, system_resolver
-from backend.images.urls import parse_http_url
-from backend.label_studio.address import site_of
+from backend.images.addresses import Resolver, is_public, system_resolver
+from backend.label_studio.address import Site, shown_url, site_of
 from backend.label_studio.probe import CALL_S, Probe, Trouble, expiry
 from backend.settings import Settings, env_name
 from backend.status.check import Check, CheckName, bad, doubtful, good, unused
+from backend.urls import parse_http_url
 
 ENDS_SOON_S = 7 * 86_400.0
 
@@ -85,20 +85,15 @@ def _troubled(name: CheckName, trouble: Trouble) -> Check:
 
 
 def network_checks(settings: Settings, resolve: Resolver = system_resolver) -> Sequence[Check]:
-    """Would pictures be fetched: Label Studio's own always, those of its public address only where that is allowed."""
-    public_url, allowed = settings.label_studio_public_url, settings.allowed_networks
-    if public_url and _origin(public_url) != _origin(settings.label_studio_url):
-        host, port = _origin(public_url)[1:]
-        addresses = _addresses(host, port, resolve)
-        refused = next((address for address in addresses if not is_allowed(address, port, allowed)), None)
-        if refused is not None:
-            network = str(ipaddress.ip_network(refused))
-            named = {"url": public_url, "host": host, "ip": str(refused), "network": network}
-            return [doubtful("networks", "networks_refused", **named)]
+    """Which pictures would be fetched: Label Studio's own always, whichever of its addresses a task has."""
+    allowed = settings.allowed_networks
+    site, public = Site.at(settings.label_studio_url), settings.label_studio_public_url
     if allowed:
         return [good("networks", "networks_listed", networks=", ".join(str(network) for network in allowed))]
-    host, port = _origin(settings.label_studio_url)[1:]
-    private = next((a for a in _addresses(host, port, resolve) if not is_public(a)), None)
+    if public and Site.at(public) != site:
+        return [good("networks", "networks_public_url", public=shown_url(site.url, public), url=site.url)]
+    host = site.origin.host
+    private = next((a for a in _addresses(host, site.origin.port, resolve) if not is_public(a)), None)
     if private is None:
         return [good("networks", "networks_public")]
     size = 24 if private.version == 4 else 64
@@ -111,8 +106,3 @@ def _addresses(host: str, port: int, resolve: Resolver) -> list[ipaddress.IPv4Ad
         return [ipaddress.ip_address(text.partition("%")[0]) for text in resolve(host, port)]
     except (OSError, ValueError):  # that there is no such host is told of the address
         return []
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    origin = parse_http_url(url).origin
-    return origin.scheme, origin.host, origin.port

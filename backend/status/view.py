@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit, urlunsplit
 
+from backend.label_studio.address import shown_url
 from backend.logs import one_line, redact
 from backend.status.check import Check, troubles
 from backend.store.types import ProjectSummary, Work, WorkState
@@ -195,7 +195,7 @@ def make_view(
     Only the first `max_projects` are shown; queue, speed and cost are of all.
     """
     speed = _speed(engine, summaries, rate)
-    base = label_studio_address(settings.label_studio_public_url or settings.label_studio_url)
+    base = shown_url(settings.label_studio_url, settings.label_studio_public_url)
     shown = summaries[:max_projects]
     return StatusView(
         now=now,
@@ -219,15 +219,6 @@ def make_view(
         num_more_projects=len(summaries) - len(shown),
         problems=tuple(_problem(check) for check in troubles(checks)),
     )
-
-
-def label_studio_address(url: str) -> str:
-    """`url` as a link may show it: without password, query, fragment or last slash. "" if it cannot be read."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
 
 def _model(engine: EngineStatus) -> ModelView:

@@ -10,6 +10,9 @@ import pytest
 
 from backend.engine.messages import GenerateRequest
 from backend.errors import GenerationFailed
+from backend.label_studio.address import LabelStudioAddresses
+from backend.queue.named_addresses import NamedAddresses
+from backend.store.state_file import StateFile
 from label_config import parse_label_config
 from tests.backend.serving import ANSWER, CAPTION, CONFIG, Server, predict_body, serving, setup_body, strict_json, task
 from tests.fakes import FakeEngine
@@ -131,6 +134,18 @@ def test_setup_warns_of_what_it_leaves_out(server: Server) -> None:
     reply = server.client.post("/setup", json=setup_body(extra_params={"langauge": "en"}))
     assert reply.status_code == 200
     assert "did you mean language" in " ".join(reply.json()["warnings"])
+
+
+def test_setup_tells_the_fetcher_what_label_studio_calls_itself_and_a_restart_does_not_forget_it(
+    server: Server,
+) -> None:
+    for hostname in ("http://shop.example:8080", None, 7, "x" * 1_000):
+        reply = server.client.post("/setup", json={**setup_body(), "hostname": hostname})
+        assert reply.status_code == 200
+    assert server.images.label_studio.named == ("http://shop.example:8080",)
+    after = LabelStudioAddresses()
+    NamedAddresses(StateFile(server.settings.data_dir / "label_studio.json"), after)
+    assert after.named == ("http://shop.example:8080",)
 
 
 def test_each_picture_has_a_seed_of_its_own_and_the_same_one_is_answered_once(server: Server) -> None:

@@ -84,6 +84,48 @@ def test_any_type_is_accepted_because_label_studio_answers_406_otherwise(site: S
     assert "*/*" in site.requests[0].headers["accept"]
 
 
+PUBLIC = "http://shop.example:8080"
+
+
+@pytest.mark.parametrize(
+    ("base", "public", "field", "asked"),
+    [
+        ("", PUBLIC, f"{PUBLIC}/data/upload/3/a.png", "/data/upload/3/a.png"),
+        ("", PUBLIC, f"{PUBLIC}/data/local-files/?d=a/b.png", "/data/local-files/?d=a/b.png"),
+        ("/ls", f"{PUBLIC}/labels", f"{PUBLIC}/labels/data/upload/图.png", "/ls/data/upload/%E5%9B%BE.png"),
+        ("", f"{PUBLIC}/labels", "/labels/data/upload/3/a.png", "/data/upload/3/a.png"),
+        ("", PUBLIC, f"{PUBLIC}/tasks/7/presign/?fileuri=czM=", "/tasks/7/presign/?fileuri=czM="),
+    ],
+)
+def test_what_stands_under_the_public_address_is_asked_for_at_the_real_one(
+    site: Site, base: str, public: str, field: str, asked: str
+) -> None:
+    site.routes[asked.partition("?")[0]] = reply(png())
+    rules = ImagePolicy(label_studio_url=site.url(base), label_studio_public_url=public, api_key=LEGACY, limits=PATIENT)
+
+    def no_such_name(host: str, port: int) -> list[str]:
+        raise OSError
+
+    fetch(field, rules, resolver=no_such_name)
+    assert site.paths() == [asked]
+    assert site.requests[0].headers["authorization"] == f"Token {LEGACY}"
+    assert site.requests[0].headers["host"] == f"127.0.0.1:{site.port}"
+
+
+@pytest.mark.parametrize("path", ["/cdn/a.png", "/data/../cdn/a.png", "/data/%2e%2e/cdn/a.png", "/api/users"])
+def test_what_else_stands_there_is_asked_for_as_written_and_without_the_token(site: Site, path: str) -> None:
+    site.routes[path] = reply(png())
+    public = f"http://shop.example:{site.port}"
+    fetch(public + path, policy(label_studio_url="http://127.0.0.1:9", label_studio_public_url=public, api_key=LEGACY))
+    assert "authorization" not in site.requests[0].headers
+
+
+def test_without_the_real_address_the_public_one_is_an_ordinary_host(site: Site) -> None:
+    site.routes["/data/upload/3/a.png"] = reply(png())
+    fetch(site.url("/data/upload/3/a.png"), policy(label_studio_public_url=site.url(), api_key=LEGACY))
+    assert "authorization" not in site.requests[0].headers
+
+
 class TestTokenStaysHome:
     def test_another_port_of_the_same_host_gets_no_token(self, site: Site, other_site: Site) -> None:
         other_site.routes["/data/upload/3/a.png"] = reply(png())

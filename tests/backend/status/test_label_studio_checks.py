@@ -192,13 +192,13 @@ def test_an_address_is_judged_as_it_is_written(name: str, url: str, code: str, t
         ({"allowed_networks": "10.0.0.0/8"}, "good", "networks_listed", "10.0.0.0/8"),
         (
             {"label_studio_public_url": "http://inside:8080"},
-            "doubtful", "networks_refused", "Set PRELABEL_ALLOWED_NETWORKS=10.1.2.3/32",
+            "good", "networks_public_url", "those of http://inside:8080 at https://labels.example",
         ),
         (
             {"label_studio_public_url": "http://inside:8080", "allowed_networks": "10.1.0.0/16"},
             "good", "networks_listed", "10.1.0.0/16",
         ),
-        ({"label_studio_public_url": "https://labels.example/x"}, "good", "networks_public", ""),
+        ({"label_studio_public_url": "https://labels.example"}, "good", "networks_public", ""),
         ({"label_studio_url": "http://unknown"}, "good", "networks_public", ""),
     ],
 )  # fmt: skip

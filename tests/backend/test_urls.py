@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from backend.errors import ImageError
-from backend.images.urls import join_location, parse_http_url
+from backend.urls import join_location, parse_http_url
 
 
 @pytest.mark.parametrize(
