@@ -15,6 +15,7 @@ from label_config.controls import BUILDERS, Control, LeftOut, Place, build_field
 from label_config.errors import UnsupportedConfig
 from label_config.read_xml import read_tree
 from label_config.schema import ChoicesField, Field, LabelSchema, ReviewControls, TextField
+from label_config.task_value import checked_place, place_warning
 from label_config.traps import FLAG_NAME, REASON_NAME, traps
 
 MAX_FIELDS = 50
@@ -45,10 +46,11 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
         for control, field in kept
         if control.place.conditional and not _is_review(field)
     ]
+    image_key = _image_key(objects[image_name], warnings)
     return LabelSchema(
         fields=tuple(fields),
         image_name=image_name,
-        image_key=_image_key(objects[image_name]),
+        image_key=image_key,
         review=review,
         warnings=tuple(warnings),
         traps=tuple(trap for control, field in kept for trap in traps(control, field)),
@@ -104,13 +106,17 @@ def _pick_image(objects: dict[str, Element], found: list[tuple[Control, Field]],
     return image_name
 
 
-def _image_key(image: Element) -> str:
-    value = image.attrib.get("value", "").strip()
-    if not re.fullmatch(r"\$\S+", value):
-        raise UnsupportedConfig(
-            f'<Image name="{image.attrib["name"]}"> needs value="$key", the task data key that holds one image.'
-        )
-    return value[1:]
+def _image_key(image: Element, warnings: list[str]) -> str:
+    """The place in a task's data that holds the picture."""
+    tag = f'<Image name="{image.attrib["name"]}">'
+    value = next((text for name, text in image.attrib.items() if name.lower() == "value"), "").strip()
+    try:
+        place = checked_place(value)
+    except UnsupportedConfig as error:
+        raise UnsupportedConfig(f"{tag}: {error}") from None
+    if warning := place_warning(place):
+        warnings.append(f"{tag}: {warning}")
+    return place
 
 
 def _is_review(field: Field) -> bool:

@@ -162,7 +162,8 @@ class ReviewControls:
 class LabelSchema:
     """The fields of one project, in the order of its label config.
 
-    `image_name` is the name of the `<Image>` tag, `image_key` the task data key it shows (without "$").
+    `image_name` is the name of the `<Image>` tag, `image_key` the place in a task's data it shows:
+    one name without "$", or a text with names in it (`label_config.task_value` reads it).
     `warnings` name the tags that were left out and why, `traps` say where Label Studio's form misleads the people who
     label; neither is part of the fingerprint.
     """

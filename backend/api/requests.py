@@ -15,6 +15,7 @@ from backend.errors import BadRequest, ConfigRefused, PayloadTooLarge, Unsupport
 from backend.predict.label_configs import schema_of
 from backend.predict.task import TaskId, TaskInput
 from label_config.schema import LabelSchema
+from label_config.task_value import shown
 
 MAX_CONFIG_CHARS = 256 * 1024
 MAX_PROJECT_CHARS = 64
@@ -146,8 +147,8 @@ def read_tasks(tasks: list[Any], image_key: str) -> tuple[TaskInput, ...]:
         if task_id in seen:
             raise BadRequest(f"{name} has the same id as a task before it.")
         seen.add(task_id)
-        url = data.get(image_key)
-        read.append(TaskInput(task_id, url if isinstance(url, str) and _is_text(url) else None))
+        url = shown(image_key, data)
+        read.append(TaskInput(task_id, url if url is not None and _is_text(url) else None))
     return tuple(read)
 
 

@@ -20,6 +20,7 @@ from backend.bulk.csv_lists import KEYS, is_there, is_url, picture_cells
 from backend.bulk.items import Found
 from backend.errors import UsageError
 from backend.predict.task import TaskId
+from label_config.task_value import described, shown
 
 _BOM = b"\xef\xbb\xbf"
 _FALLBACK_STEM = "image"
@@ -137,11 +138,11 @@ def _export(path: Path, image_key: str) -> Iterator[Found]:
 
 def found_in_task(data: Mapping[str, Any], image_key: str, task_id: TaskId | None, where: str = "a task") -> Found:
     """A task's picture. Raises UsageError for a task that has neither a picture nor an id to say so of."""
-    url = data.get(image_key)
-    if isinstance(url, str) and url.strip():
+    url = shown(image_key, data)
+    if url is not None and url.strip():
         return found_url(url.strip(), task_id)
     if task_id is None:
-        raise UsageError(f'{where} has neither an id nor a picture under "{image_key}".')
+        raise UsageError(f'{where} has neither an id nor a picture under "{described(image_key)}".')
     return Found("", f"task-{task_id}", is_file=False, task_id=task_id)
 
 

@@ -27,12 +27,14 @@ from backend.bulk.label_configs import LabelConfig, label_config_called, label_c
 from backend.bulk.loading import Stopped
 from backend.bulk.local_run import run_local
 from backend.bulk.options import BulkOptions, check_options
+from backend.bulk.sources import is_list
 from backend.bulk.summary import RunState, Summary, summary_table
 from backend.errors import OutputError, PrelabelError, UsageError
 from backend.logs import configure_logging, one_line, shown_error
 from backend.ray.bulk.run import run_ray
 from backend.ray.cluster import require_ray
 from backend.settings import Settings
+from label_config.task_value import is_text
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME_S = 0.7
@@ -50,8 +52,10 @@ def annotate_many(settings: Settings, options: BulkOptions) -> int:
     if options.exports.parquet is not None:
         require_pyarrow()
     config = label_config_called(options.label_config) if options.label_config else None
-    for warning in config.schema.warnings if config else ():
-        _say(warning)
+    if config is not None:
+        _check_tasks_can_be_written(options, config)
+        for warning in config.schema.warnings:
+            _say(warning)
     stop = _Stop()
     if options.engine == "ray":
         stop.notice = "the pictures that workers have are left to the next run"
@@ -63,6 +67,17 @@ def annotate_many(settings: Settings, options: BulkOptions) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError, Stopped):
         _say("stopped." if options.dry_run else f"stopped. {_same_again(options)} goes on where this one was.")
         return stop.exit_code
+
+
+def _check_tasks_can_be_written(options: BulkOptions, config: LabelConfig) -> None:
+    """Raises UsageError."""
+    place = config.schema.image_key
+    from_tasks = all(is_list(source) and source.lower().endswith(".json") for source in options.sources)
+    if options.exports.label_studio_tasks and is_text(place) and not from_tasks:
+        raise UsageError(
+            f'--label-studio-tasks: which keys a new task needs for value="{place}" of the <Image> is not known. Use a '
+            'label config with value="$image", or give the tasks themselves (Label Studio\'s JSON export) as SOURCE.'
+        )
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from backend.metrics import Metrics
 from backend.predict.answered import Answered
 from backend.predict.recipe import Recipe, read_answer
 from backend.predict.task import TaskId
+from label_config.task_value import described
 
 MAX_RECENT = 1_000
 """Answers kept in memory: more than can be on their way to the store at once."""
@@ -83,7 +84,7 @@ class Answerer:
         """Raises ImageError."""
         try:
             if url is None:
-                raise ImageError("missing", f'the task\'s data has no text under "{recipe.schema.image_key}"')
+                raise ImageError("missing", f"the task's data has no text for {described(recipe.schema.image_key)}")
             number = task_id if isinstance(task_id, int) else None
             fetched = await self._images.fetch(url, task_id=number, timeout_s=timeout_s, interactive=interactive)
         except ImageError as error:

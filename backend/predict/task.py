@@ -10,7 +10,7 @@ TaskId = int | str
 class TaskInput(NamedTuple):
     """A tuple, because a hundred thousand of them come back from the parser process.
 
-    `image_url` is None when the task's data has no string under the key its label config shows.
+    `image_url` is None when the task's data has no text at the place its label config shows.
     """
 
     id: TaskId

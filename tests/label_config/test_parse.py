@@ -172,6 +172,7 @@ REFUSED = {
     "only a review flag": (view(choices("需人工复核", name="needs_review")), "nothing to fill"),
     "only a brush": (view('<Brush name="x" toName="image"/>'), '<Brush name="x"> is left out'),
     "no image": ('<View><Text name="image" value="$t"/><Rating name="x" toName="image"/></View>', "no <Image> tag"),
+    "a key the editor cannot read": ('<View><Image name="image" value="$图片"/>' + CAPTION + "</View>", "names no key"),
     "image of one file": ('<View><Image name="image" value="a.png"/>' + CAPTION + "</View>", 'needs value="$key"'),
     "two tags of one name": (view(CAPTION, CAPTION), 'Two tags have name="caption"'),
     "name of the image": (view('<Rating name="image" toName="image"/>'), 'Two tags have name="image"'),

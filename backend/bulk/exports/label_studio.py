@@ -27,6 +27,7 @@ from backend.label_studio.validation import prediction_check
 from label_config.prompt import Language
 from label_config.regions import prediction
 from label_config.schema import LabelSchema
+from label_config.task_value import data_showing
 
 Made = Callable[[dict[str, Any]], dict[str, Any]]
 """From a record to its prediction."""
@@ -121,7 +122,7 @@ def _other_tasks(
             if (key := digest(address)) in given:
                 _refuse_address(records, schema, addresses, record["image"])
             given.add(key)
-            data = {"image_id": record["image_id"], schema.image_key: address}
+            data = {"image_id": record["image_id"], **data_showing(schema.image_key, address)}
             yield {"data": data, "predictions": [made(record)]}
 
 

@@ -18,6 +18,7 @@ from backend.predict.label_configs import parse_or_refuse
 from label_config.answer import Answer, FieldValue
 from label_config.regions import regions_to_answer
 from label_config.schema import LabelSchema, TextField
+from label_config.task_value import shown
 
 CATEGORY = "category"
 _CAPTION_CHARS = 18
@@ -40,7 +41,7 @@ def read_filled_tasks(client: LabelStudioClient, project: Project) -> list[Fille
     newest = {found.task_id: found for found in client.predictions(project.id)}
     tasks = []
     for task_id, data in client.tasks(project.id).items():
-        file = _uploaded_name(str(data.get(schema.image_key, "")))
+        file = _uploaded_name(shown(schema.image_key, data) or "")
         found = newest.get(task_id)
         if found is None:
             tasks.append(FilledTask(task_id, file))

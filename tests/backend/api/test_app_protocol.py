@@ -63,7 +63,7 @@ def test_results_keep_the_order_of_tasks_and_a_failed_one_is_an_empty_list(serve
     assert server.metric("prelabel_task_failures_total", reason="image_not_found") == 1
 
 
-@pytest.mark.parametrize("data", [{"image": None}, {"image": 7}, {"image": ["a"]}, {"photo": "a"}, {}], ids=repr)
+@pytest.mark.parametrize("data", [{"image": None}, {"image": 7}, {"image": [7]}, {"photo": "a"}, {}], ids=repr)
 def test_a_task_without_a_picture_costs_its_neighbours_nothing(server: Server, data: dict[str, Any]) -> None:
     broken = {**task(1), "data": data}
     first, second = server.predict(broken, task(2)).json()["results"]

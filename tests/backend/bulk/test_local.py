@@ -135,7 +135,7 @@ def test_a_task_without_a_picture_fails_as_it_does_on_the_server() -> None:
                 "image_id": "task-3",
                 "image": "",
                 "reason": "image_missing",
-                "message": 'the task\'s data has no text under "image"',
+                "message": "the task's data has no text for $image",
                 "task_id": 3,
             }
         )

@@ -148,7 +148,7 @@ def test_a_cut_answer_is_known_as_cut() -> None:
 
 def test_a_task_without_an_address_is_named_by_the_key_it_lacks() -> None:
     async def test(answerer: Answerer) -> None:
-        with pytest.raises(ImageError, match='"image"'):
+        with pytest.raises(ImageError, match=r"\$image"):
             await answerer.fetch(RECIPE, None, 1, 1)
 
     _run(FakeEngine(ANSWER), test)
