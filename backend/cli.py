@@ -24,6 +24,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+ON_WINDOWS = (
+    "prelabel does not run on Windows itself. Run it in WSL 2 (wsl --install, then as on Linux) or in Docker Desktop "
+    "(docs/docker.md); Label Studio may stay on Windows. / prelabel 不能直接在 Windows 上运行：请用 WSL 2（wsl "
+    "--install，之后与 Linux 相同）或 Docker Desktop（docs/docker.md）；Label Studio 可以留在 Windows 上。"
+)
 Model = Annotated[str | None, typer.Option(help="Hub id, folder, `garments` or `auto`.")]
 VramGib = Annotated[float | None, typer.Option(min=1, max=1024, help="GPU memory to stay within, in GiB.")]
 _BULK = ("output", "label_config", "dry_run", "retry_failed", "json_output", "engine", "ray_address")
@@ -246,6 +251,9 @@ def _settings(given: dict[str, Any]) -> Any:
 
 def main() -> None:
     """Entry point: errors of ours become one line and an exit code, never a traceback."""
+    if sys.platform == "win32":  # before anything is imported that Windows has not
+        print(f"prelabel: {ON_WINDOWS}", file=sys.stderr)
+        sys.exit(2)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # silences a warning in every forked worker
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of GBK has no yuan sign, and file names may have anything

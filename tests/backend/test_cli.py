@@ -1,0 +1,23 @@
+"""The command itself, before any of its subcommands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.limits import WAIT_S
+
+
+@pytest.mark.parametrize("arguments", [[], ["serve"], ["annotate", "a.jpg"], ["--help"]], ids=str)
+def test_on_windows_one_line_says_what_is_supported(arguments: list[str]) -> None:
+    program = "import backend.cli, sys; sys.platform = 'win32'; backend.cli.main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=WAIT_S, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    [line] = ended.stderr.splitlines()
+    assert "WSL 2" in line
+    assert "docs/docker.md" in line
+    assert "Windows 上运行" in line
