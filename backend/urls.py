@@ -24,6 +24,12 @@ _LOOKS_NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _SAFE = "%/:=&?~+!$,;'@()*[]|"
 
 
+_NO_LINE_BREAKS = str.maketrans("", "", "\t\r\n")
+_AROUND = "".join(map(chr, range(0x21))) + "\ufeff\u200b\u200c\u200d\u2060"  # blanks, and what Excel leaves around
+_ESCAPED_AND = re.compile(r"&(?:amp|#38|#x26);", re.IGNORECASE)
+_MANY_SLASHES = re.compile(r"(?:(https?):)?//+", re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """`host` is lower-case ASCII, without brackets or a final dot."""
@@ -53,6 +59,25 @@ class Target:
     @property
     def decoded_path(self) -> str:
         return unquote(self.path.partition("?")[0])
+
+
+def as_browsers_read(text: str) -> str:
+    """`text` with what a browser passes over put right: blanks around it, line breaks in it, backslashes for slashes,
+    a missing scheme (`//host/...` is https), and `&amp;` where an address was copied out of a page's source.
+
+    Says nothing about whether it is an address; `parse_http_url` reads what comes out.
+    """
+    text = text.strip().strip(_AROUND).translate(_NO_LINE_BREAKS)
+    if text[:5].lower() == "data:":
+        return text
+    text = _ESCAPED_AND.sub("&", text)
+    end = min((at for at in map(text.find, "?#") if at >= 0), default=len(text))
+    head, rest = text[:end], text[end:]
+    if not head.startswith("\\\\"):  # a folder of a Windows network
+        head = head.replace("\\", "/")
+    if match := _MANY_SLASHES.match(head):
+        head = f"{match[1] or 'https'}://{head[match.end() :]}"
+    return head + rest
 
 
 def parse_http_url(text: str) -> Target:

@@ -24,7 +24,8 @@ KEYS = (
 """Titles of a column with pictures; the first of these that is there is taken."""
 _UTF_8, _GB18030 = "utf-8-sig", "gb18030"
 _DELIMITERS = ",;\t"
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+# An address without a scheme has a dot in its host; a folder at the root of a disk hardly ever has one.
+_URL = re.compile(r"\s*(?:[a-zA-Z][a-zA-Z0-9+.-]*://|https?:[/\\]{2}|//[^/\\\s]+\.[^/\\\s]+/)", re.IGNORECASE)
 _CHUNK_BYTES = 1 << 20
 _MAX_LOOKED_UP = 1_000
 

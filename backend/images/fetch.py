@@ -168,9 +168,9 @@ class ImageFetcher:
     async def _load(self, source: Source, callers: _Callers) -> FetchedImage:
         limits = self._limits
         if isinstance(source, LocalSource):
-            root, path = self._policy.local_files_root, source.relative_path
+            root, paths = self._policy.local_files_root, source.relative_paths
             assert root is not None
-            return await self._in_thread(callers, lambda: decode(read_below(root, path, limits.max_bytes), limits))
+            return await self._in_thread(callers, lambda: decode(read_below(root, paths, limits.max_bytes), limits))
         if isinstance(source, InlineSource):
             return await self._in_thread(callers, lambda: decode(read_data_uri(source.uri, limits.max_bytes), limits))
         data = await self._download(source, callers.turns)

@@ -11,6 +11,7 @@ import base64
 import binascii
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -22,13 +23,15 @@ _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def read_below(root: Path, relative_path: str, max_bytes: int) -> bytes:
-    """Read a file that, with all links resolved, is below `root`."""
+def read_below(root: Path, relative_paths: Sequence[str], max_bytes: int) -> bytes:
+    """Read the first of some files that is there and, with all links resolved, below `root`."""
     try:
         real_root = root.resolve(strict=True)
-        real_path = (real_root / relative_path).resolve(strict=True)
-    except (OSError, ValueError, RuntimeError):  # RuntimeError: a loop of links
+    except (OSError, RuntimeError):
         raise _not_found() from None
+    real_path = next((found for path in relative_paths if (found := _resolved(real_root / path))), None)
+    if real_path is None:
+        raise _not_found()
     if not real_path.is_relative_to(real_root):
         raise ImageError("blocked", "The local file is refused: it leaves PRELABEL_LOCAL_FILES_ROOT.")
     try:
@@ -36,6 +39,13 @@ def read_below(root: Path, relative_path: str, max_bytes: int) -> bytes:
     except OSError:
         raise _not_found() from None
     return _read_regular(descriptor, max_bytes)
+
+
+def _resolved(path: Path) -> Path | None:
+    try:
+        return path.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: a loop of links
+        return None
 
 
 def read_file(path: Path, max_bytes: int) -> bytes:

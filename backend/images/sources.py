@@ -14,10 +14,11 @@ from urllib.parse import parse_qs, unquote
 
 from backend.errors import ImageError
 from backend.images.policy import ImagePolicy
-from backend.urls import Target, parse_http_url
+from backend.urls import Target, as_browsers_read, parse_http_url
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
 _CLOUD_SCHEMES = frozenset({"s3", "gs", "azure-blob"})
+_INLINE = re.compile(r"\s*data:", re.IGNORECASE)
 _LOCAL_FILES = re.compile(r"/data/local-files/?\?")
 _SERVED_BY_LABEL_STUDIO = re.compile(r"/(?:data/upload/|data/local-files|storage-data/uploaded|data/avatars/)")
 # Where Label Studio serves pictures. The token goes nowhere else, so no task can make us call its API.
@@ -32,9 +33,9 @@ class WebSource:
 
 @dataclass(frozen=True, slots=True)
 class LocalSource:
-    """A file below the policy's `local_files_root`."""
+    """A file below the policy's `local_files_root`: the first of `relative_paths` that is there."""
 
-    relative_path: str
+    relative_paths: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,11 @@ def classify(value: object, policy: ImagePolicy, task_id: int | None) -> Source:
     """Say where the bytes of an image field are. `task_id` is needed for cloud storage, which Label Studio signs."""
     if not isinstance(value, str) or not value.strip():
         raise ImageError("missing", "The task has no picture: its image field is empty or not a text.")
-    text = value.strip()
+    if len(value) > policy.limits.max_url_chars and not _INLINE.match(value):
+        raise ImageError("unsupported_source", f"The picture's address has {len(value)} characters, too many.")
+    text = as_browsers_read(value)
     if text[:5].lower() == "data:":
         return InlineSource(text)
-    if len(text) > policy.limits.max_url_chars:
-        raise ImageError("unsupported_source", f"The picture's address has {len(text)} characters, too many.")
     scheme = _SCHEME.match(text)
     if scheme is None:
         return _by_path(text, policy)
@@ -64,6 +65,8 @@ def classify(value: object, policy: ImagePolicy, task_id: int | None) -> Source:
         return _local_or_web(parse_http_url(text), policy)
     if name in _CLOUD_SCHEMES:
         return WebSource(_presign_target(text, policy, task_id))
+    if len(name) == 1 or name == "file":
+        raise _unsupported("it names a file on a person's own disk, which the server does not read")
     raise _unsupported(f"{name}: addresses cannot be read")
 
 
@@ -77,8 +80,8 @@ def may_send_token(target: Target, policy: ImagePolicy) -> bool:
 
 
 def _by_path(text: str, policy: ImagePolicy) -> Source:
-    if "\\" in text or "\x00" in text:
-        raise ImageError("blocked", "The picture's path is refused: it holds a backslash or a NUL character.")
+    if text.startswith("\\\\") or "\x00" in text:
+        raise ImageError("blocked", "The picture's path is refused: it is one of a Windows network, or holds a NUL.")
     path = text if text.startswith("/") else f"/{text}"
     if path.startswith("/upload/"):
         path = f"/data{path}"
@@ -108,12 +111,18 @@ def _is_media(path: str) -> bool:
 
 
 def _local(query: str) -> LocalSource:
-    # Read as Label Studio's view does: decoded once, the last value wins, always below the root.
+    # Read as Label Studio's view does: decoded once, the last value wins, always below the root. One on Windows writes
+    # its own separator, which is a letter of a name everywhere else.
     values = parse_qs(query.partition("#")[0], keep_blank_values=True).get("d")
-    relative = posixpath.normpath(values[-1]).lstrip("/") if values and values[-1] else ""
+    written = values[-1] if values else ""
+    return LocalSource(tuple(dict.fromkeys(_below_root(path) for path in (written, written.replace("\\", "/")))))
+
+
+def _below_root(path: str) -> str:
+    relative = posixpath.normpath(path).lstrip("/") if path else ""
     if not relative or relative == "." or "\x00" in relative or relative.split("/")[0] == "..":
         raise ImageError("blocked", "The local file is refused: its path is empty or leaves PRELABEL_LOCAL_FILES_ROOT.")
-    return LocalSource(relative)
+    return relative
 
 
 def _presign_target(uri: str, policy: ImagePolicy, task_id: int | None) -> Target:

@@ -15,6 +15,7 @@ from cachetools import FIFOCache
 
 from backend.predict.task import TaskInput
 from backend.store.types import NewWork, Work
+from backend.urls import as_browsers_read
 
 WITHHELD = "#withheld"
 MAX_URL_CHARS = 8_192
@@ -35,13 +36,14 @@ def is_too_large(url: str) -> bool:
 
 def for_disk(url: str) -> str:
     """`url` as it may be stored: unchanged, or without its secrets and with WITHHELD at its end."""
-    address, *queries = re.split("[?#]", url, maxsplit=1)
+    read = as_browsers_read(url)
+    address, *queries = re.split("[?#]", read, maxsplit=1)
     query = "".join(queries)
     scheme, slashes, rest = address.rpartition("//")
     host, slash, path = rest.partition("/")
     if slashes and "@" in host:
         address, query = f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}", query or "@"
-    elif not query or not _is_secret(query, of_web=_WEB.match(url) is not None or "://" not in address):
+    elif not query or not _is_secret(query, of_web=_WEB.match(read) is not None or "://" not in address):
         return url
     return address + WITHHELD
 

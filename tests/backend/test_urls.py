@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from backend.errors import ImageError
-from backend.urls import join_location, parse_http_url
+from backend.urls import as_browsers_read, join_location, parse_http_url
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,48 @@ def test_a_redirect_off_the_web_is_refused(location: str) -> None:
     with pytest.raises(ImageError) as caught:
         join_location(parse_http_url("http://a.com/"), location)
     assert caught.value.kind == "blocked"
+
+
+BROWSERS_READ = {
+    "no scheme": ("//img.alicdn.com/a.jpg", "https://img.alicdn.com/a.jpg"),
+    "no scheme, a port": ("//img.example.com:8443/a.jpg", "https://img.example.com:8443/a.jpg"),
+    "capitals": ("HTTP://IMG.Example.com/A.jpg", "http://img.example.com/A.jpg"),
+    "blanks around": ("  https://a.com/x.jpg \t", "https://a.com/x.jpg"),
+    "line breaks around": ("\r\nhttps://a.com/x.jpg\n", "https://a.com/x.jpg"),
+    "a line break within": ("https://a.com/x\r\n/y.jpg", "https://a.com/x/y.jpg"),
+    "blanks of other scripts": ("\u3000\xa0https://a.com/x.jpg\u3000", "https://a.com/x.jpg"),
+    "what Excel leaves": ("\ufeffhttps://a.com/x.jpg\u200b", "https://a.com/x.jpg"),
+    "blanks before no scheme": (" //a.com/x.jpg", "https://a.com/x.jpg"),
+    "backslashes": ("https:\\\\a.com\\x\\y.jpg", "https://a.com/x/y.jpg"),
+    "a backslash in the path": ("http://a.com/x\\y.jpg", "http://a.com/x/y.jpg"),
+    "mixed slashes without a scheme": ("/\\a.com/x.jpg", "https://a.com/x.jpg"),
+    "a backslash in the query stays": ("http://a.com/?d=x\\y", "http://a.com/?d=x%5Cy"),
+    "too many slashes": ("https:////a.com/x.jpg", "https://a.com/x.jpg"),
+    "a backslash before at": ("http://b.com\\@a.com/x.jpg", "http://b.com/@a.com/x.jpg"),
+    "a Chinese host": ("//例子.测试/图 1.jpg", "https://xn--fsqu00a.xn--0zwm56d/%E5%9B%BE%201.jpg"),
+    "a full-width dot": ("//例子。测试/a.jpg", "https://xn--fsqu00a.xn--0zwm56d/a.jpg"),
+    "a sharp s": ("//straße.de/a.jpg", "https://xn--strae-oqa.de/a.jpg"),
+    "blanks and Chinese in the path": ("https://a.com/连衣裙 1.jpg?名=a b", None),
+    "escaped for a page": ("https://a.com/x?w=1&amp;h=2&#38;q=3", "https://a.com/x?w=1&h=2&q=3"),
+    "a bare percent sign": ("https://a.com/100%.jpg", "https://a.com/100%.jpg"),
+    "a suffix of a shop": ("//img.alicdn.com/i1/O1CN01.jpg_400x400q90.jpg_.webp", None),
+    "a data address": ("data:image/png;base64,aGVs\nbG8=", None),
+}
+
+
+@pytest.mark.parametrize(("text", "url"), BROWSERS_READ.values(), ids=BROWSERS_READ.keys())
+def test_an_address_is_read_as_browsers_read_it(text: str, url: str | None) -> None:
+    read = as_browsers_read(text)
+    if read.startswith("data:"):
+        assert read == "data:image/png;base64,aGVsbG8="
+        return
+    found = parse_http_url(read).url
+    assert found.isascii()
+    assert url in (None, found)
+
+
+@pytest.mark.parametrize(
+    "text", ["/data/upload/1/a.jpg", "a.jpg", "s3://b/a.jpg", "\\\\server\\share\\a.jpg", "C:/a.jpg"]
+)
+def test_what_is_no_web_address_does_not_become_one(text: str) -> None:
+    assert as_browsers_read(text) == text

@@ -59,6 +59,15 @@ def test_paths_are_relative_to_the_list_and_addresses_are_kept(
     assert _images(path) == [URL, str(tmp_path / "sub" / "a b.png"), "/abs/裙.png"]
 
 
+@pytest.mark.parametrize("name", ["list.txt", "list.csv", "list.jsonl"])
+def test_an_address_without_a_scheme_is_an_address_and_a_path_that_begins_so_is_a_path(
+    tmp_path: Path, name: str
+) -> None:
+    written = ["//img.alicdn.com/a.jpg", "https:\\\\a.example\\b.jpg", "//mnt/a.jpg", "HTTP://a.example/c.jpg"]
+    content = _lines(*({"image": text} for text in written)) if name.endswith("jsonl") else "\n".join(written)
+    assert _images(_write(tmp_path / name, content)) == [written[0], written[1], "/mnt/a.jpg", written[3]]
+
+
 def test_a_list_can_name_what_failed(tmp_path: Path) -> None:
     line = {"image_id": "a", "image": "/pictures/a.png", "reason": "image_corrupt", "message": "It is damaged."}
     assert _images(_write(tmp_path / "out.failed.jsonl", _lines(line))) == ["/pictures/a.png"]

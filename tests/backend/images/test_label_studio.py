@@ -246,3 +246,21 @@ def test_a_bad_label_studio_address_refuses_to_start(url: str) -> None:
 def test_a_key_with_a_line_break_refuses_to_start() -> None:
     with pytest.raises(SettingsError, match="LABEL_STUDIO_API_KEY"):
         ImagePolicy(api_key="abc\r\nX-Evil: 1")
+
+
+@pytest.mark.parametrize(
+    ("field", "host"),
+    [
+        ("//img.alicdn.com/a.jpg", "img.alicdn.com"), (" \n//img.alicdn.com/图 1.jpg ", "img.alicdn.com"),
+        ("https:\\\\a.example\\b.jpg", "a.example"), ("//例子.测试/a.jpg", "xn--fsqu00a.xn--0zwm56d"),
+    ],
+)  # fmt: skip
+def test_a_field_is_read_as_a_browser_reads_it(field: str, host: str) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def resolver(name: str, port: int) -> list[str]:
+        asked.append((name, port))
+        return []
+
+    assert "cannot be found" in str(refusal(field, policy(), resolver=resolver))
+    assert set(asked) == {(host, 443)}

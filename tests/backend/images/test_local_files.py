@@ -21,6 +21,7 @@ def root(tmp_path: Path) -> Path:
     root = tmp_path / "pictures"
     (root / "shop").mkdir(parents=True)
     (root / "shop" / "连衣裙 1.png").write_bytes(png())
+    (root / "shop" / "back\\slash.png").write_bytes(png())
     (tmp_path / "secret.png").write_bytes(png())
     return root
 
@@ -33,6 +34,13 @@ def root(tmp_path: Path) -> Path:
         "/data/local-files/?d=/shop/./x/../连衣裙%201.png",
         "/data/local-files/?d=ignored.png&d=shop/连衣裙+1.png",
         "http://ls.example.com/data/local-files/?d=shop/连衣裙%201.png",
+        "http://LS.example.com:80/data/local-files/?d=shop%5C连衣裙%201.png",
+        "/data/local-files/?d=shop%5C%E8%BF%9E%E8%A1%A3%E8%A3%99%201.png",
+        "/data/local-files/?d=shop%5c连衣裙+1.png",
+        "/data/local-files/?d=shop\\连衣裙 1.png",
+        "/data/local-files/?d=\\shop\\.\\连衣裙 1.png",
+        "\\data\\local-files\\?d=shop\\连衣裙 1.png",
+        "/data/local-files/?d=shop/back%5Cslash.png",
     ],
 )
 def test_a_file_below_the_root_is_read_from_the_disk(root: Path, field: str) -> None:
@@ -57,6 +65,9 @@ def test_a_file_below_the_root_is_read_from_the_disk(root: Path, field: str) -> 
         "/data/local-files/?d=folder_link/secret.png",
         "/data/local-files/?d=zero",
         "\\\\host\\share\\a.png",
+        "/data/local-files/?d=..%5Csecret.png",
+        "/data/local-files/?d=shop%5C..%5C..%5Csecret.png",
+        "/data/local-files/?d=%5C",
         "/data/upload/../../secret.png",
     ],
 )
@@ -68,7 +79,9 @@ def test_what_leaves_the_root_or_is_no_file_is_refused(root: Path, field: str) -
     assert refusal(field, policy(local_files_root=root)).kind == "blocked"
 
 
-@pytest.mark.parametrize("field", ["file:///etc/passwd", "/etc/passwd", "../a.png", "C:/a.png", "a.png", "FILE:/a"])
+@pytest.mark.parametrize(
+    "field", ["file:///etc/passwd", "/etc/passwd", "../a.png", "C:/a.png", "D:\\a.png", "a.png", "FILE:/a"]
+)
 def test_a_plain_path_is_not_a_source(root: Path, field: str) -> None:
     assert refusal(field, policy(local_files_root=root)).kind == "unsupported_source"
 

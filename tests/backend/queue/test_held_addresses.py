@@ -49,7 +49,9 @@ def test_an_address_without_a_key_is_stored_as_it_is(url: str) -> None:
         ("https://c.example/a.jpg#token=b", "https://c.example/a.jpg#withheld"),
         ("https://c.example/a.jpg?a=1#token=b", "https://c.example/a.jpg#withheld"),
         ("https://user:pw@c.example/a.jpg", "https://c.example/a.jpg#withheld"),
-        ("//user@c.example/a.jpg?v=1", "//c.example/a.jpg#withheld"),
+        ("//user@c.example/a.jpg?v=1", "https://c.example/a.jpg#withheld"),
+        ("https:\\\\user:pw@c.example\\a.jpg", "https://c.example/a.jpg#withheld"),
+        (" https://c.example/a.jpg?x=1&amp;token=b\n", "https://c.example/a.jpg#withheld"),
         ("s3://bucket/1.jpg?v=1", "s3://bucket/1.jpg#withheld"),
     ],
 )
