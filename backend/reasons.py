@@ -87,8 +87,12 @@ PICTURES = (
         "image_forbidden",
         "没有权限访问图片",
         "No permission for the picture",
-        "允许 prelabel 所在的机器读取该图片；带签名的地址可能已过期，请重新生成并更新任务。",
-        "Let prelabel's machine read it. A signed address may have expired: sign it anew and update the task.",
+        "可能是防盗链：用 PRELABEL_PICTURE_HEADERS 给该图片服务器设置它要求的 Referer（通常是商品页所在网站的地址）；"
+        "也可能是带签名的地址已过期：重新生成并更新任务；或者服务器不允许 prelabel 所在的机器读取。",
+        "It may be hot-link protection: name the Referer that the host wants (most often the address of the shop's own "
+        "site) in PRELABEL_PICTURE_HEADERS. Or a signed address has expired: sign it anew and update the task. Or the "
+        "host does not let prelabel's machine in.",
+        ("PRELABEL_PICTURE_HEADERS",),
     ),
     Explained(
         "image_unreachable",

@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     local_files_root: Path | None = Field(None, description="Folder that `/data/local-files/?d=` may read; empty: none")
     allowed_networks: Annotated[tuple[Network, ...], NoDecode] = Field((), description=(
         "Private networks pictures may come from, e.g. `10.1.0.0/16,192.168.7.0/24`; empty: only public addresses"))
+    picture_headers: SecretStr = Field(SecretStr(""), description=(
+        "Request headers that hosts of pictures want, as JSON, "
+        '`{"img.example.com": {"Referer": "https://example.com/"}}`; also `*.example.com`; sent to that host only'))
     extra_ca_file: Path | None = Field(None, description=(
         "PEM file of certificate authorities to trust beside the usual ones, for pictures and Label Studio"))
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much to log")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend.errors import ImageError, SettingsError
+from backend.images.host_headers import HostHeaders, read_host_headers
 from backend.label_studio.address import LabelStudioAddresses
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -60,6 +61,7 @@ class ImagePolicy:
 
     `allowed_networks`: networks beside the public internet that pictures may come from, on any port.
     `local_files_root`: the folder `/data/local-files/?d=` reads; None: through Label Studio.
+    `picture_headers`: the JSON of PRELABEL_PICTURE_HEADERS.
     `extra_ca_file`: a PEM file of certificate authorities to trust beside the usual ones.
     """
 
@@ -68,9 +70,11 @@ class ImagePolicy:
     api_key: str = field(default="", repr=False)
     local_files_root: Path | None = None
     allowed_networks: tuple[Network, ...] = ()
+    picture_headers: str = field(default="", repr=False)
     extra_ca_file: Path | None = None
     limits: Limits = Limits()
     label_studio: LabelStudioAddresses = field(init=False, compare=False)
+    host_headers: HostHeaders = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -78,6 +82,7 @@ class ImagePolicy:
         except ImageError as error:
             raise SettingsError(f"LABEL_STUDIO_URL cannot be used: {error}") from None
         object.__setattr__(self, "label_studio", addresses)
+        object.__setattr__(self, "host_headers", read_host_headers(self.picture_headers, addresses.origins))
         if any(c.isspace() or not c.isprintable() or not c.isascii() for c in self.api_key):
             raise SettingsError("LABEL_STUDIO_API_KEY holds a space, line break or non-ASCII character: paste it again")
         root = self.local_files_root

@@ -17,6 +17,13 @@ SUCCESS = frozenset({200, 203, 206})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
+# A status does not say which it is.
+_FORBIDDEN = {
+    401: "it asks for a login, or a signed address has expired",
+    403: "it may allow its pictures on its own pages only (hot-link protection; PRELABEL_PICTURE_HEADERS can send the "
+    "Referer it wants), or a signed address has expired",
+}
+
 # OpenSSL's X509_V_ERR_* codes.
 _CERTIFICATE_WORDS = {
     9: "is not valid yet",
@@ -45,9 +52,7 @@ def status_failure(
     if status in (404, 410):
         return ImageError("not_found", f"{host} does not have the picture (HTTP {status}).")
     if status in (401, 403):
-        return ImageError(
-            "forbidden", f"{host} does not give the picture out (HTTP {status}); a signed address may have expired."
-        )
+        return ImageError("forbidden", f"{host} does not give the picture out (HTTP {status}): {_FORBIDDEN[status]}.")
     if status in _TRANSIENT:
         hint = (
             " Label Studio does this for an uploaded file that was deleted." if label_studio and status == 500 else ""

@@ -31,7 +31,7 @@ from backend.label_studio.tls import tls_context
 from backend.label_studio.tokens import ApiKey
 from backend.urls import Target, join_location
 
-_HEADERS: dict[bytes | str, bytes | str] = {
+_HEADERS: Mapping[str, str] = {
     "User-Agent": "prelabel",
     "Accept": "image/jpeg,image/png,image/webp,*/*;q=0.5",  # Label Studio answers 406 where */* is missing
     "Accept-Encoding": "identity",
@@ -72,7 +72,9 @@ class Transfer:
     async def get(self, target: Target) -> bytes | Target:
         """Return the body, or where the reply redirects to."""
         authorization = await self._api_key.header() if may_send_token(target, self._policy) else None
-        headers = {**_HEADERS, "Authorization": authorization} if authorization else _HEADERS
+        headers = _with(_HEADERS, self._policy.host_headers.of(target.origin))
+        if authorization:
+            headers = _with(headers, {"Authorization": authorization})
         async with self._exchange("GET", target, headers) as reply:
             if reply.status in replies.SUCCESS:
                 return await self._body(target, reply, self._limits.max_bytes)
@@ -87,7 +89,7 @@ class Transfer:
 
     @asynccontextmanager
     async def _exchange(
-        self, method: str, target: Target, headers: Mapping[bytes | str, bytes | str], content: bytes | None = None
+        self, method: str, target: Target, headers: Mapping[str, str], content: bytes | None = None
     ) -> AsyncIterator[httpcore.Response]:
         limits = self._limits
         timeout = {"connect": limits.connect_s, "pool": limits.connect_s,
@@ -97,7 +99,7 @@ class Transfer:
             async with pool.stream(
                 method,
                 _httpcore_url(target),
-                headers={"Host": target.host_header, **headers},
+                headers=[("Host", target.host_header), *headers.items()],
                 content=content,
                 extensions={"timeout": timeout},
             ) as reply:
@@ -175,6 +177,12 @@ class Transfer:
     def _is_label_studio(self, target: Target) -> bool:
         site = self._policy.label_studio.site
         return site is not None and target.origin == site.origin
+
+
+def _with(headers: Mapping[str, str], more: Mapping[str, str]) -> Mapping[str, str]:
+    """`headers` and `more`, which counts where both have a name, however that is written."""
+    names = {name.lower() for name in more}
+    return {**{name: value for name, value in headers.items() if name.lower() not in names}, **more}
 
 
 class _ReplyHeaderFilter(logging.Filter):

@@ -91,6 +91,11 @@ class LabelStudioAddresses:
         self._named: tuple[Site, ...] = ()
 
     @property
+    def origins(self) -> tuple[Origin, ...]:
+        """The servers of all of them."""
+        return tuple(site.origin for site in self._by_length())
+
+    @property
     def named(self) -> tuple[str, ...]:
         """What /setup has named, newest last."""
         return tuple(site.url for site in self._named)

@@ -51,6 +51,7 @@ def image_policy(settings: Settings) -> ImagePolicy:
         api_key=settings.label_studio_api_key.get_secret_value(),
         local_files_root=settings.local_files_root,
         allowed_networks=settings.allowed_networks,
+        picture_headers=settings.picture_headers.get_secret_value(),
         extra_ca_file=settings.extra_ca_file,
         limits=Limits(picture_max_pixels=max(Limits().picture_max_pixels, settings.image_tokens * PIXELS_PER_TOKEN)),
     )
