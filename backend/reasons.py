@@ -67,10 +67,13 @@ PICTURES = (
         "图片服务器在内网（或端口不是 80、443），未被允许",
         "The picture's server is on a private network, or on another port than 80 and 443, which was not allowed",
         "如果图片本来就放在那里：把它的网段（例如 10.1.0.0/16）加入 PRELABEL_ALLOWED_NETWORKS 并重启 prelabel。"
+        "如果说明里的地址是 198.18 开头：那是本机代理（fake-ip 模式）给的假地址，让代理返回真实地址，"
+        "或把 198.18.0.0/15 加入该设置。"
         "如果那就是 Label Studio：把 LABEL_STUDIO_PUBLIC_URL 设成任务里的那个地址。",
         "If pictures are meant to come from there, add its network (such as 10.1.0.0/16) to PRELABEL_ALLOWED_NETWORKS "
-        "and restart prelabel. If it is Label Studio itself, set LABEL_STUDIO_PUBLIC_URL to its address as the tasks "
-        "have it.",
+        "and restart prelabel. If its message has an address that begins with 198.18, a proxy (fake-ip) hands that "
+        "out: have it answer with real addresses, or add 198.18.0.0/15 there. If it is Label Studio itself, set "
+        "LABEL_STUDIO_PUBLIC_URL to its address as the tasks have it.",
         ("PRELABEL_ALLOWED_NETWORKS", "LABEL_STUDIO_PUBLIC_URL"),
     ),
     Explained(

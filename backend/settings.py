@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     picture_headers: SecretStr = Field(SecretStr(""), description=(
         "Request headers that hosts of pictures want, as JSON, "
         '`{"img.example.com": {"Referer": "https://example.com/"}}`; also `*.example.com`; sent to that host only'))
+    proxy: SecretStr = Field(SecretStr(""), description=(
+        "HTTP proxy for pictures of the public internet, `http://HOST:PORT`; names are looked up on this machine, and "
+        "allowed networks and Label Studio are reached without it; empty: none"))
     extra_ca_file: Path | None = Field(None, description=(
         "PEM file of certificate authorities to trust beside the usual ones, for pictures and Label Studio"))
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much to log")

@@ -17,6 +17,7 @@ import httpcore
 
 from backend.errors import ImageError
 from backend.images.policy import Network
+from backend.images.proxy import Proxy
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Sequence[str]]
@@ -40,6 +41,12 @@ DENIED: tuple[Network, ...] = tuple(ipaddress.ip_network(text) for text in (
     "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16",  # documentation, 6to4, documentation, segment routing
     "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
 ))  # fmt: skip
+
+
+STAND_INS: tuple[Network, ...] = tuple(ipaddress.ip_network(text) for text in (
+    "198.18.0.0/15", "fc00::/18", "fdfe:dcba:9876::/64",
+))  # fmt: skip
+"""What proxies that answer DNS themselves hand out by default, to learn which name a connection is for."""
 
 
 def is_public(address: Address) -> bool:
@@ -71,7 +78,10 @@ class NameNotFound(httpcore.ConnectError):
 
 
 class GuardedNetwork(httpcore.AsyncNetworkBackend):
-    """Opens connections for an HTTP pool. `allowed` None: to any address (the pool of Label Studio's own origin)."""
+    """Opens connections for an HTTP pool. `allowed` None: to any address (the pool of Label Studio's own origin).
+
+    `proxy`: the way to public addresses; those of `allowed` are reached without it.
+    """
 
     def __init__(
         self,
@@ -79,11 +89,13 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         threads: Executor,
         allowed: tuple[Network, ...] | None,
         network: httpcore.AsyncNetworkBackend,
+        proxy: Proxy | None = None,
     ) -> None:
         self._resolve = resolve
         self._threads = threads
         self._allowed = allowed
         self._network = network
+        self._proxy = proxy
 
     async def connect_tcp(
         self,
@@ -103,10 +115,15 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
             if share_s <= 0:
                 break
             try:
+                if self._proxy is not None and not self._is_listed(address):
+                    return await self._proxy.connect(self._network, address, port, share_s)
                 return await self._network.connect_tcp(str(address), port, share_s, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
+
+    def _is_listed(self, address: Address) -> bool:
+        return any(_unmapped(address) in network for network in self._allowed or ())
 
     async def _checked_addresses(self, host: str, port: int, timeout_s: float) -> list[Address]:
         addresses = [_parsed(text) for text in await self._look_up(host, port, timeout_s)]
@@ -135,7 +152,15 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
+def stand_in_network(address: Address) -> Network | None:
+    """The network of a proxy's stand-in addresses that `address` is of; None for all others."""
+    return next((network for network in STAND_INS if _unmapped(address) in network), None)
+
+
 def _refused(host: str, port: int, addresses: list[Address]) -> ImageError:
+    for address in addresses:
+        if (network := stand_in_network(address)) is not None:
+            return _stand_in_refused(host, _unmapped(address), network)
     if all(is_public(address) for address in addresses):
         reason = f"port {port} of {host} is not a web port (80 or 443)"
     else:
@@ -144,6 +169,16 @@ def _refused(host: str, port: int, addresses: list[Address]) -> ImageError:
         "private_address",
         f"The picture's address is refused: {reason}. If pictures are meant to come from there, "
         "ask the administrator to add its network to PRELABEL_ALLOWED_NETWORKS.",
+    )
+
+
+def _stand_in_refused(host: str, address: Address, network: Network) -> ImageError:
+    return ImageError(
+        "private_address",
+        f"The picture's address is refused: {host} was looked up as {address}, which a proxy on this machine or "
+        "network hands out in place of the real one (fake-ip). Have the proxy answer with real addresses "
+        "(redir-host, or the host in its fake-ip-filter), or, if it may lead wherever it likes, add "
+        f"{network} to PRELABEL_ALLOWED_NETWORKS.",
     )
 
 

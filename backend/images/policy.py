@@ -12,6 +12,7 @@ from pathlib import Path
 
 from backend.errors import ImageError, SettingsError
 from backend.images.host_headers import HostHeaders, read_host_headers
+from backend.images.proxy import Proxy, read_proxy
 from backend.label_studio.address import LabelStudioAddresses
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -62,6 +63,7 @@ class ImagePolicy:
     `allowed_networks`: networks beside the public internet that pictures may come from, on any port.
     `local_files_root`: the folder `/data/local-files/?d=` reads; None: through Label Studio.
     `picture_headers`: the JSON of PRELABEL_PICTURE_HEADERS.
+    `proxy_url`: the way to the public internet; empty: straight.
     `extra_ca_file`: a PEM file of certificate authorities to trust beside the usual ones.
     """
 
@@ -71,10 +73,12 @@ class ImagePolicy:
     local_files_root: Path | None = None
     allowed_networks: tuple[Network, ...] = ()
     picture_headers: str = field(default="", repr=False)
+    proxy_url: str = field(default="", repr=False)
     extra_ca_file: Path | None = None
     limits: Limits = Limits()
     label_studio: LabelStudioAddresses = field(init=False, compare=False)
     host_headers: HostHeaders = field(init=False, compare=False, repr=False)
+    proxy: Proxy | None = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         try:
@@ -83,6 +87,7 @@ class ImagePolicy:
             raise SettingsError(f"LABEL_STUDIO_URL cannot be used: {error}") from None
         object.__setattr__(self, "label_studio", addresses)
         object.__setattr__(self, "host_headers", read_host_headers(self.picture_headers, addresses.origins))
+        object.__setattr__(self, "proxy", read_proxy(self.proxy_url))
         if any(c.isspace() or not c.isprintable() or not c.isascii() for c in self.api_key):
             raise SettingsError("LABEL_STUDIO_API_KEY holds a space, line break or non-ASCII character: paste it again")
         root = self.local_files_root

@@ -12,6 +12,7 @@ import httpcore
 
 from backend.errors import ImageError
 from backend.images.addresses import NameNotFound
+from backend.images.proxy import ProxyFailed
 
 SUCCESS = frozenset({200, 203, 206})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -86,8 +87,11 @@ def label_studio_key_missing() -> ImageError:
     )
 
 
-def exchange_failure(host: str, error: BaseException, times: int) -> Exception:
-    """Return what to raise for an exception of httpcore."""
+def exchange_failure(host: str, error: BaseException, times: int, *, with_proxy: bool = False) -> Exception:
+    """Return what to raise for an exception of httpcore. `with_proxy`: the internet lies behind PRELABEL_PROXY."""
+    if isinstance(error, ProxyFailed):
+        failure = ImageError("unreachable", error.sentence, retryable=error.again)
+        return Retry(failure, times) if error.again else failure
     certificate = _certificate_error(error)
     if certificate is not None:
         words = _CERTIFICATE_WORDS.get(certificate.verify_code, "cannot be verified")
@@ -97,7 +101,12 @@ def exchange_failure(host: str, error: BaseException, times: int) -> Exception:
     if isinstance(error, httpcore.TimeoutException):
         return Retry(ImageError("timeout", f"{host} stayed silent too long.", retryable=True), min(times, 1))
     if isinstance(error, NameNotFound):
-        return Retry(ImageError("unreachable", f"The host name {host} cannot be found.", retryable=True), times)
+        hint = (
+            " PRELABEL_PROXY is not asked for names, because prelabel could not tell private addresses from others "
+            "then: let this machine's DNS know the internet's."
+        )
+        found = f"The host name {host} cannot be found.{hint if with_proxy else ''}"
+        return Retry(ImageError("unreachable", found, retryable=True), times)
     if isinstance(error, httpcore.ConnectError):
         return Retry(ImageError("unreachable", f"{host} could not be reached.", retryable=True), times)
     if isinstance(error, httpcore.ProtocolError):  # a body of the wrong length is one of these

@@ -2,7 +2,7 @@
 
 Sends the Label Studio token only where `sources.may_send_token` says so. Follows no redirect and retries nothing
 itself; `fetch` does. We ask for no Content-Encoding; gzip and deflate are undone all the same, and the byte limit
-counts what comes out. Ignores proxies and other environment variables, because a proxy would resolve names for us.
+counts what comes out. Ignores the environment's proxies, which would look names up for us; see `proxy`.
 Raises ImageError, and Retry for what may work a second time.
 """
 
@@ -25,6 +25,7 @@ from backend.errors import ImageError
 from backend.images import replies
 from backend.images.addresses import GuardedNetwork, Resolver
 from backend.images.policy import ImagePolicy, Network
+from backend.images.proxy import Proxy
 from backend.images.replies import Retry
 from backend.images.sources import may_send_token
 from backend.label_studio.tls import tls_context
@@ -54,8 +55,8 @@ class Transfer:
         self._threads = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="image-dns")
         context = tls_context(policy.extra_ca_file)
 
-        def pool(allowed: tuple[Network, ...] | None) -> httpcore.AsyncConnectionPool:
-            guarded = GuardedNetwork(resolve, self._threads, allowed, network)
+        def pool(allowed: tuple[Network, ...] | None, proxy: Proxy | None) -> httpcore.AsyncConnectionPool:
+            guarded = GuardedNetwork(resolve, self._threads, allowed, network, proxy)
             return httpcore.AsyncConnectionPool(
                 ssl_context=context,
                 max_connections=self._limits.max_total + self._limits.max_interactive,
@@ -63,9 +64,9 @@ class Transfer:
                 network_backend=guarded,
             )
 
-        self._public = pool(policy.allowed_networks)
+        self._public = pool(policy.allowed_networks, policy.proxy)
         # Its own pool, so that "any address" holds for Label Studio's exact origin and nothing else.
-        self._label_studio = pool(None)
+        self._label_studio = pool(None, None)
         self._api_key = ApiKey(policy.api_key, self._new_access_token)
         _hide_reply_headers()
 
@@ -105,7 +106,10 @@ class Transfer:
             ) as reply:
                 yield reply
         except _EXCHANGE_ERRORS as error:
-            raise replies.exchange_failure(target.origin.host, error, limits.num_retries) from None
+            with_proxy = pool is self._public and self._policy.proxy is not None
+            raise replies.exchange_failure(
+                target.origin.host, error, limits.num_retries, with_proxy=with_proxy
+            ) from None
 
     async def _body(self, target: Target, reply: httpcore.Response, max_bytes: int) -> bytes:
         host, clock = target.origin.host, asyncio.get_running_loop().time

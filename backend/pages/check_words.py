@@ -272,6 +272,13 @@ CHECKS: dict[str, tuple[str, str]] = {
         "pictures "
         "lie on another server of that network, set PRELABEL_ALLOWED_NETWORKS, for example {network}",
     ),
+    "networks_stand_in": (
+        "{host} 解析为 {ip}：这是本机或网络中的代理（fake-ip 模式）给的假地址，公网图片会因此被拒绝。"
+        "请让代理返回真实地址，或设 PRELABEL_ALLOWED_NETWORKS={network}",
+        "{host} is looked up as {ip}, which a proxy on this machine or network hands out in place of the real address "
+        "(fake-ip): pictures of the internet are refused for it. Have the proxy answer with real addresses, or set "
+        "PRELABEL_ALLOWED_NETWORKS={network}",
+    ),
     "networks_public_url": (
         "公网图片可以读取；地址以 {public} 开头的图片也可以，经 {url} 读取",
         "pictures of the public internet are fetched, and those of {public} at {url}",

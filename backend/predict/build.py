@@ -52,6 +52,7 @@ def image_policy(settings: Settings) -> ImagePolicy:
         local_files_root=settings.local_files_root,
         allowed_networks=settings.allowed_networks,
         picture_headers=settings.picture_headers.get_secret_value(),
+        proxy_url=settings.proxy.get_secret_value(),
         extra_ca_file=settings.extra_ca_file,
         limits=Limits(picture_max_pixels=max(Limits().picture_max_pixels, settings.image_tokens * PIXELS_PER_TOKEN)),
     )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from backend.errors import ImageError, SettingsError
-from backend.images.addresses import Resolver, is_public, system_resolver
+from backend.images.addresses import Resolver, is_public, stand_in_network, system_resolver
 from backend.label_studio.address import Site, shown_url, site_of
 from backend.label_studio.probe import CALL_S, Probe, Trouble, expiry
 from backend.settings import Settings, env_name
@@ -96,6 +96,9 @@ def network_checks(settings: Settings, resolve: Resolver = system_resolver) -> S
     private = next((a for a in _addresses(host, site.origin.port, resolve) if not is_public(a)), None)
     if private is None:
         return [good("networks", "networks_public")]
+    if (stand_in := stand_in_network(private)) is not None:
+        named = {"host": host, "ip": str(private), "network": str(stand_in)}
+        return [doubtful("networks", "networks_stand_in", **named)]
     size = 24 if private.version == 4 else 64
     network = str(ipaddress.ip_network((private, size), strict=False))
     return [unused("networks", "networks_private", host=host, ip=str(private), network=network)]

@@ -200,10 +200,11 @@ def test_an_address_is_judged_as_it_is_written(name: str, url: str, code: str, t
         ),
         ({"label_studio_public_url": "https://labels.example"}, "good", "networks_public", ""),
         ({"label_studio_url": "http://unknown"}, "good", "networks_public", ""),
+        ({"label_studio_url": "http://fake"}, "doubtful", "networks_stand_in", "ALLOWED_NETWORKS=198.18.0.0/15"),
     ],
 )  # fmt: skip
 def test_networks_say_which_pictures_are_fetched(given: dict[str, str], verdict: str, code: str, told: str) -> None:
-    known = {"inside": ["10.1.2.3"], "labels.example": ["93.184.216.34"], "unknown": []}
+    known = {"inside": ["10.1.2.3"], "labels.example": ["93.184.216.34"], "unknown": [], "fake": ["198.18.0.23"]}
     asked = load_settings({"label_studio_url": "https://labels.example", **given})
     [check] = network_checks(asked, lambda host, port: known[host])
     assert (check.verdict, check.code) == (verdict, code)
