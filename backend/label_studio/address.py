@@ -96,6 +96,12 @@ class LabelStudioAddresses:
         return tuple(site.origin for site in self._by_length())
 
     @property
+    def others(self) -> tuple[str, ...]:
+        """All but the one where prelabel reaches it."""
+        found = [site for site in (self._public, *self._named) if site is not None and site != self.site]
+        return tuple(site.url for site in found)
+
+    @property
     def named(self) -> tuple[str, ...]:
         """What /setup has named, newest last."""
         return tuple(site.url for site in self._named)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from backend.engine.api import Engine
 from backend.engine.options import EngineOptions
 from backend.images import ImageFetcher, ImagePolicy, Limits
+from backend.predict.named_addresses import NamedAddresses
 from backend.settings import Settings
 
 CONTEXT_TOKENS = 4096
@@ -39,8 +40,13 @@ def build_engine(settings: Settings) -> Engine:
 
 
 def build_images(settings: Settings) -> ImageFetcher:
-    """The real fetcher. Raises SettingsError for a contradictory policy."""
-    return ImageFetcher(image_policy(settings))
+    """The real fetcher, which knows what a server of this data folder was told in /setup.
+
+    Raises SettingsError for a contradictory policy.
+    """
+    images = ImageFetcher(image_policy(settings))
+    NamedAddresses(settings.data_dir, images.label_studio)
+    return images
 
 
 def image_policy(settings: Settings) -> ImagePolicy:

@@ -28,13 +28,13 @@ from backend.metrics import Metrics
 from backend.predict.answered import Answered
 from backend.predict.config_check import CHECK_S
 from backend.predict.label_configs import schema_of
+from backend.predict.named_addresses import NamedAddresses
 from backend.predict.options import default_options
 from backend.predict.predictor import Answerer, Images
 from backend.predict.recipe import Recipe, recipe_of
 from backend.predict.task import TaskInput
 from backend.queue.ask import Ask
 from backend.queue.model_name import ModelNames
-from backend.queue.named_addresses import NamedAddresses
 from backend.queue.projects import ProjectBook
 from backend.queue.requests import Requests
 from backend.queue.results import TaskResult
@@ -80,7 +80,7 @@ class Core:
         self.metrics = Metrics()
         self.answerer = Answerer(engine, images, self.metrics, self._find)
         self.projects = ProjectBook(StateFile(settings.data_dir / "projects.json"), default_options(settings))
-        self.named_addresses = NamedAddresses(StateFile(settings.data_dir / "label_studio.json"), images.label_studio)
+        self.named_addresses = NamedAddresses(settings.data_dir, images.label_studio)
         self._names = ModelNames(StateFile(settings.data_dir / "model.json"), settings.model, settings.model_revision)
         self._memory = self._queue(Store.in_memory(), lasts=False)
         self._requests = Requests(engine, self.metrics, self._memory.replies)

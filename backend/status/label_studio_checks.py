@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 
 from backend.errors import ImageError, SettingsError
 from backend.images.addresses import Resolver, is_public, stand_in_network, system_resolver
-from backend.label_studio.address import Site, shown_url, site_of
+from backend.label_studio.address import LabelStudioAddresses, Site, site_of
 from backend.label_studio.probe import CALL_S, Probe, Trouble, expiry
+from backend.predict.named_addresses import NamedAddresses
 from backend.settings import Settings, env_name
 from backend.status.check import Check, CheckName, bad, doubtful, good, unused
 from backend.urls import parse_http_url
@@ -87,11 +88,13 @@ def _troubled(name: CheckName, trouble: Trouble) -> Check:
 def network_checks(settings: Settings, resolve: Resolver = system_resolver) -> Sequence[Check]:
     """Which pictures would be fetched: Label Studio's own always, whichever of its addresses a task has."""
     allowed = settings.allowed_networks
-    site, public = Site.at(settings.label_studio_url), settings.label_studio_public_url
+    known = LabelStudioAddresses(settings.label_studio_url, settings.label_studio_public_url)
+    NamedAddresses(settings.data_dir, known)
+    site = Site.at(settings.label_studio_url)
     if allowed:
         return [good("networks", "networks_listed", networks=", ".join(str(network) for network in allowed))]
-    if public and Site.at(public) != site:
-        return [good("networks", "networks_public_url", public=shown_url(site.url, public), url=site.url)]
+    if others := known.others:
+        return [good("networks", "networks_public_url", public=", ".join(others), url=site.url)]
     host = site.origin.host
     private = next((a for a in _addresses(host, site.origin.port, resolve) if not is_public(a)), None)
     if private is None:

@@ -11,8 +11,7 @@ import pytest
 from backend.engine.messages import GenerateRequest
 from backend.errors import GenerationFailed
 from backend.label_studio.address import LabelStudioAddresses
-from backend.queue.named_addresses import NamedAddresses
-from backend.store.state_file import StateFile
+from backend.predict.named_addresses import NamedAddresses
 from label_config import parse_label_config
 from tests.backend.serving import ANSWER, CAPTION, CONFIG, Server, predict_body, serving, setup_body, strict_json, task
 from tests.fakes import FakeEngine
@@ -144,7 +143,7 @@ def test_setup_tells_the_fetcher_what_label_studio_calls_itself_and_a_restart_do
         assert reply.status_code == 200
     assert server.images.label_studio.named == ("http://shop.example:8080",)
     after = LabelStudioAddresses()
-    NamedAddresses(StateFile(server.settings.data_dir / "label_studio.json"), after)
+    NamedAddresses(server.settings.data_dir, after)
     assert after.named == ("http://shop.example:8080",)
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
+from backend.label_studio.address import LabelStudioAddresses
 from backend.pages.words import Words
+from backend.predict.build import build_images
+from backend.predict.named_addresses import NamedAddresses
 from backend.settings import Settings, load_settings
 from backend.status.check import Check
 from backend.status.label_studio_checks import label_studio_checks, network_checks, written_checks
@@ -203,9 +208,19 @@ def test_an_address_is_judged_as_it_is_written(name: str, url: str, code: str, t
         ({"label_studio_url": "http://fake"}, "doubtful", "networks_stand_in", "ALLOWED_NETWORKS=198.18.0.0/15"),
     ],
 )  # fmt: skip
-def test_networks_say_which_pictures_are_fetched(given: dict[str, str], verdict: str, code: str, told: str) -> None:
+def test_networks_say_which_pictures_are_fetched(
+    tmp_path: Path, given: dict[str, str], verdict: str, code: str, told: str
+) -> None:
     known = {"inside": ["10.1.2.3"], "labels.example": ["93.184.216.34"], "unknown": [], "fake": ["198.18.0.23"]}
-    asked = load_settings({"label_studio_url": "https://labels.example", **given})
+    asked = load_settings({"data_dir": tmp_path, "label_studio_url": "https://labels.example", **given})
     [check] = network_checks(asked, lambda host, port: known[host])
     assert (check.verdict, check.code) == (verdict, code)
     assert told in said(check)
+
+
+def test_what_label_studio_calls_itself_in_setup_is_known_to_doctor_and_to_every_fetcher(tmp_path: Path) -> None:
+    asked = load_settings({"data_dir": tmp_path, "label_studio_url": "http://10.1.2.3:8080"})
+    asyncio.run(NamedAddresses(tmp_path, LabelStudioAddresses()).remember("http://localhost:8080"))
+    [check] = network_checks(asked, lambda host, port: [host])
+    assert "those of http://localhost:8080 at http://10.1.2.3:8080" in said(check)
+    assert build_images(asked).label_studio.named == ("http://localhost:8080",)

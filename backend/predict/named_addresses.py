@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 from backend.label_studio.address import LabelStudioAddresses
 from backend.store.state_file import StateFile
 
 log = logging.getLogger(__name__)
 
+FILE_NAME = "label_studio.json"
 _KEY = "named_in_setup"
 
 
 class NamedAddresses:
-    """Tells `addresses` what is in `file` and what comes later. Use it from one event loop."""
+    """Tells `addresses` what the data folder has and what comes later. Use it from one event loop."""
 
-    def __init__(self, file: StateFile, addresses: LabelStudioAddresses) -> None:
-        self._file = file
+    def __init__(self, data_dir: Path, addresses: LabelStudioAddresses) -> None:
+        self._file = file = StateFile(data_dir / FILE_NAME)
         self._addresses = addresses
         kept = file.load().get(_KEY)
         for url in kept if isinstance(kept, list) else ():
