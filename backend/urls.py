@@ -67,7 +67,9 @@ def as_browsers_read(text: str) -> str:
 
     Says nothing about whether it is an address; `parse_http_url` reads what comes out.
     """
-    text = text.strip().strip(_AROUND).translate(_NO_LINE_BREAKS)
+    text = text.strip().strip(_AROUND)
+    if any(char in text for char in "\t\r\n"):  # a data: address may have megabytes, and seldom one of these
+        text = text.translate(_NO_LINE_BREAKS)
     if text[:5].lower() == "data:":
         return text
     text = _ESCAPED_AND.sub("&", text)

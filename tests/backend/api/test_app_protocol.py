@@ -135,6 +135,30 @@ def test_setup_warns_of_what_it_leaves_out(server: Server) -> None:
     assert "did you mean language" in " ".join(reply.json()["warnings"])
 
 
+@pytest.mark.parametrize(
+    ("value", "data", "url"),
+    [
+        ("$item.url", {"item": {"url": "https://a/1.jpg"}}, "https://a/1.jpg"),
+        ("$images[1]", {"images": ["https://a/1.jpg", "https://a/2.jpg"]}, "https://a/2.jpg"),
+        ("https://a/$name", {"name": "3.jpg"}, "https://a/3.jpg"),
+    ],
+)
+def test_the_picture_is_the_one_that_the_form_shows(server: Server, value: str, data: Any, url: str) -> None:
+    config = CONFIG.replace('value="$image"', f'value="{value}"')
+    assert config != CONFIG
+    body = predict_body({**task(1), "data": data}, config=config)
+    assert server.client.post("/predict", json=body).json()["results"][0]["result"]
+    assert server.images.fetched == [url]
+
+
+def test_setup_refuses_a_value_that_shows_no_picture_and_warns_of_what_cannot_be_imported(server: Server) -> None:
+    refused = server.client.post("/setup", json=setup_body(CONFIG.replace('value="$image"', 'value="$图片"')))
+    assert refused.status_code == 400
+    assert "ASCII letters" in refused.text
+    warned = server.client.post("/setup", json=setup_body(CONFIG.replace('value="$image"', 'value="$images.0"')))
+    assert any('write value="$images[0]"' in warning for warning in warned.json()["warnings"])
+
+
 def test_setup_tells_the_fetcher_what_label_studio_calls_itself_and_a_restart_does_not_forget_it(
     server: Server,
 ) -> None:

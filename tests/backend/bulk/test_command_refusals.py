@@ -39,6 +39,16 @@ def test_a_name_that_is_too_long_is_refused_before_the_run(here: Here, tmp_path:
     assert "Traceback" not in errors
 
 
+def test_tasks_for_a_value_whose_keys_are_not_known_are_refused_before_the_run(here: Here, tmp_path: Path) -> None:
+    here.engine = NeverStarted({})
+    config = tmp_path / "config.xml"
+    config.write_text('<View><Image name="i" value="https://a/$name"/><Rating name="r" toName="i"/></View>')
+    tasks = ("--label-config", config, "--label-studio-tasks", tmp_path / "tasks.json")
+    code, _, errors = here.run(pictures(tmp_path / "p", ["a.png"]), "--output", tmp_path / "out.jsonl", *tasks)
+    assert code == 2
+    assert 'value="https://a/$name" of the <Image> is not known' in errors
+
+
 def test_a_folder_that_cannot_be_written_into_is_refused_before_the_run(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
