@@ -9,12 +9,12 @@ from __future__ import annotations
 import codecs
 import csv
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from backend.bulk.addresses import is_url
 from backend.errors import UsageError
 
 KEYS = (
@@ -24,13 +24,8 @@ KEYS = (
 """Titles of a column with pictures; the first of these that is there is taken."""
 _UTF_8, _GB18030 = "utf-8-sig", "gb18030"
 _DELIMITERS = ",;\t"
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _CHUNK_BYTES = 1 << 20
 _MAX_LOOKED_UP = 1_000
-
-
-def is_url(text: str) -> bool:
-    return _URL.match(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +37,7 @@ class _Layout:
 
 
 def picture_cells(path: Path) -> Iterator[tuple[int, str]]:
-    """The number of the line and what its column for pictures says, for every row that is not empty."""
+    """The number of the line and what its column for pictures says, maybe "", for every row that is not empty."""
     if (layout := _choose(path, _encodings(path))) is not None:
         yield from _cells(path, layout)
 
@@ -116,7 +111,7 @@ def _layout(path: Path, encoding: str) -> _Layout | None:
 
 def _makes_sense(path: Path, layout: _Layout) -> bool:
     """Whether the names that depend on the encoding are names of files here, or there are none such."""
-    names = (name for _, name in _cells(path, layout) if not (name.isascii() or is_url(name)))
+    names = (name for _, name in _cells(path, layout) if name and not (name.isascii() or is_url(name)))
     some = list(islice(names, _MAX_LOOKED_UP))
     return not some or any(is_there(path, name) for name in some)
 
@@ -132,8 +127,6 @@ def _cells(path: Path, layout: _Layout) -> Iterator[tuple[int, str]]:
         next(rows, None)
     for number, row in rows:
         text = row[layout.column].strip() if layout.column < len(row) else ""
-        if not text:
-            raise UsageError(f"{path} line {number} names no picture in its column {layout.column + 1}.")
         yield number, text
 
 

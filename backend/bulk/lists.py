@@ -1,7 +1,8 @@
 """Lists of pictures: text, CSV, JSON lines, and Label Studio's JSON export. Read line by line, whatever their length.
 
 Paths in a list are relative to the list. Tasks of an export keep their ids and are fetched as the server fetches them.
-Knows no folders. Raises UsageError naming the file and the line: a list with an error is refused, not half done.
+A line that cannot be used is left out, by its number; a list that cannot be read as a whole raises UsageError. Knows no
+folders.
 """
 
 from __future__ import annotations
@@ -10,19 +11,25 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import ijson
 
-from backend.bulk.csv_lists import KEYS, is_there, is_url, picture_cells
+from backend.bulk.addresses import is_url
+from backend.bulk.csv_lists import KEYS, is_there, picture_cells
 from backend.bulk.items import Found
+from backend.bulk.left_out import LeftOut
 from backend.errors import UsageError
 from backend.predict.task import TaskId
+from backend.reasons import Reason
 
 _BOM = b"\xef\xbb\xbf"
 _FALLBACK_STEM = "image"
+Row = tuple[str, Callable[[], Found]]
+"""Where in the list it stands, and what reads it, which raises _Row."""
 
 
 def found_url(url: str, task_id: TaskId | None = None) -> Found:
@@ -45,22 +52,38 @@ def _stem(url: str) -> str:
     return PurePosixPath(unquote(path)).stem or parts.hostname or _FALLBACK_STEM
 
 
-def read_list(path: Path, image_key: str) -> Iterator[Found]:
+class _Row(Exception):
+    """A line that cannot be used: its reason, and what is said of it."""
+
+    def __init__(self, reason: Reason, said: str = "") -> None:
+        super().__init__(said)
+        self.reason: Reason = reason
+
+
+def read_list(path: Path, image_key: str, left_out: LeftOut) -> Iterator[Found]:
     """Every picture of a list. Raises UsageError."""
     try:
-        yield from _READERS[path.suffix.lower()](path, image_key)
+        for where, read in _READERS[path.suffix.lower()](path, image_key):
+            try:
+                yield read()
+            except _Row as row:
+                left_out.add(row.reason, f"{path} {where}" + (f" ({row})" if str(row) else ""))
     except OSError as error:
         raise UsageError(f"The list {path} cannot be read ({error.strerror}).") from None
 
 
-def _text(path: Path, image_key: str) -> Iterator[Found]:
+def _text(path: Path, image_key: str) -> Iterator[Row]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if name := line.removeprefix(_BOM).strip():
-                yield _found(path, f"line {number}", _decoded(path, number, name))
+                yield f"line {number}", partial(_text_line, path, name)
 
 
-def _decoded(path: Path, number: int, name: bytes) -> str:
+def _text_line(path: Path, line: bytes) -> Found:
+    return _found(path, _decoded(path, line))
+
+
+def _decoded(path: Path, name: bytes) -> str:
     """UTF-8; or the name of a file as it is on the disk; or what a Chinese Windows saves by default."""
     try:
         return name.decode("utf-8")
@@ -71,36 +94,44 @@ def _decoded(path: Path, number: int, name: bytes) -> str:
     try:
         return name.decode("gb18030")
     except UnicodeDecodeError:
-        raise UsageError(f"{path} line {number} is not encoded as UTF-8. Save the list again as UTF-8.") from None
+        raise _Row("row_unusable", "not encoded as UTF-8") from None
 
 
-def _csv(path: Path, image_key: str) -> Iterator[Found]:
+def _csv(path: Path, image_key: str) -> Iterator[Row]:
     for number, text in picture_cells(path):
-        yield _found(path, f"line {number}", text)
+        yield f"line {number}", partial(_found, path, text)
 
 
-def _json_lines(path: Path, image_key: str) -> Iterator[Found]:
+def _json_lines(path: Path, image_key: str) -> Iterator[Row]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            if not line.strip(b" \t\r\n" + _BOM):
-                continue
-            try:
-                document = json.loads(line)
-            except (ValueError, RecursionError):
-                raise UsageError(f"{path} line {number} is no JSON.") from None
-            text = document
-            if isinstance(document, dict):
-                text = next((document[key] for key in KEYS if isinstance(document.get(key), str)), None)
-            if not isinstance(text, str) or not text.strip():
-                raise UsageError(f"{path} line {number} names no picture: it needs one of the keys {', '.join(KEYS)}.")
-            yield _found(path, f"line {number}", text.strip())
+            if line.strip(b" \t\r\n" + _BOM):
+                yield f"line {number}", partial(_json_line, path, line)
 
 
-def _found(path: Path, where: str, text: str) -> Found:
+def _json_line(path: Path, line: bytes) -> Found:
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        raise _Row("row_unusable", "no JSON") from None
+    text = document
+    if isinstance(document, dict):
+        text = next((document[key] for key in KEYS if document.get(key) is not None), "")
+        if text == "" and not any(key in document for key in KEYS):
+            raise _Row("row_unusable", f"it needs one of the keys {', '.join(KEYS)}")
+    if not isinstance(text, str):
+        raise _Row("row_unusable", "its picture is no text")
+    return _found(path, text.strip())
+
+
+def _found(path: Path, text: str) -> Found:
+    """Raises _Row."""
+    if not text:
+        raise _Row("row_without_picture")
     if is_url(text):
         return found_url(text)
     if text[:5].lower() == "data:":
-        raise UsageError(f"{path} {where} is a data: address. Save it as a file, or put it into a Label Studio task.")
+        raise _Row("row_unusable", "a data: address; save it as a file, or put it into a Label Studio task")
     file = os.path.realpath(os.path.join(path.resolve().parent, text.replace("\0", "")))
     return Found(file, Path(text).stem or _FALLBACK_STEM, is_file=True)
 
@@ -130,26 +161,32 @@ def _to_the_first_task(file: BinaryIO, path: Path) -> None:
     file.seek(start)
 
 
-def _export(path: Path, image_key: str) -> Iterator[Found]:
+def _export(path: Path, image_key: str) -> Iterator[Row]:
     for number, (task_id, data) in enumerate(read_tasks(path), 1):
-        yield found_in_task(data, image_key, task_id, f"{path}: task {number}")
+        yield f"task {number}", partial(_task, data, image_key, task_id)
 
 
-def found_in_task(data: Mapping[str, Any], image_key: str, task_id: TaskId | None, where: str = "a task") -> Found:
-    """A task's picture. Raises UsageError for a task that has neither a picture nor an id to say so of."""
+def _task(data: Mapping[str, Any], image_key: str, task_id: TaskId | None) -> Found:
+    if (found := found_in_task(data, image_key, task_id)) is None:
+        raise _Row("row_unusable", f'neither an id nor a picture under "{image_key}"')
+    return found
+
+
+def found_in_task(data: Mapping[str, Any], image_key: str, task_id: TaskId | None) -> Found | None:
+    """A task's picture; None for a task that has neither a picture nor an id to say so of."""
     url = data.get(image_key)
     if isinstance(url, str) and url.strip():
         return found_url(url.strip(), task_id)
     if task_id is None:
-        raise UsageError(f'{where} has neither an id nor a picture under "{image_key}".')
+        return None
     return Found("", f"task-{task_id}", is_file=False, task_id=task_id)
 
 
-_READERS: dict[str, Callable[[Path, str], Iterator[Found]]] = {
+_READERS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
     ".txt": _text,
     ".csv": _csv,
     ".jsonl": _json_lines,
     ".json": _export,
 }
 LIST_SUFFIXES = frozenset(_READERS)
-__all__ = ["LIST_SUFFIXES", "found_in_task", "found_url", "is_url", "read_list", "read_tasks"]
+__all__ = ["LIST_SUFFIXES", "found_in_task", "found_url", "read_list", "read_tasks"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from backend.bulk.addresses import is_url
 from backend.bulk.ledger import failed_path
-from backend.bulk.lists import is_url
 from backend.bulk.sources import check_sources, is_list
 from backend.errors import UsageError
 

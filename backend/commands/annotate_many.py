@@ -27,7 +27,7 @@ from backend.bulk.label_configs import LabelConfig, label_config_called, label_c
 from backend.bulk.loading import Stopped
 from backend.bulk.local_run import run_local
 from backend.bulk.options import BulkOptions, check_options
-from backend.bulk.summary import RunState, Summary, summary_table
+from backend.bulk.summary import RunState, Summary, account, summary_table
 from backend.errors import OutputError, PrelabelError, UsageError
 from backend.logs import configure_logging, one_line, shown_error
 from backend.ray.bulk.run import run_ray
@@ -133,8 +133,8 @@ async def _run(
     try:
         try:
             num_to_do = await asyncio.to_thread(job.survey, stop.event.is_set)
-            for note in (*job.notes.lost, *job.notes.harmless):
-                _say(note)
+            for group in job.left_out.groups:
+                _say(f"left out {group.num:,} ({group.reason}): {group.sentence}")
             if num_to_do and not stop.event.is_set():
                 run = run_ray if options.engine == "ray" else run_local
                 config = await run(settings, job, config, console, stop.event)
@@ -173,6 +173,8 @@ def _conclude(settings: Settings, options: BulkOptions, output: Path, ended: _En
     attempt(lambda: write_figures(exports.summary, summary, _exit_code(summary, error, stop)))
     code = _exit_code(summary, error, stop)
     _show(options, summary.as_dict() | {"exit_code": code}, summary_table(summary))
+    if summary.num_found is not None:
+        _say(f"found {summary.num_found:,} {account(summary)}")
     if error is not None:
         _say(summary.error)
     if summary.state != "finished":

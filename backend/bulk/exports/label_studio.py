@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
+from backend.bulk.addresses import is_url
 from backend.bulk.exports.records import answer_in, read_records
 from backend.bulk.files import json_line, replaced
 from backend.bulk.items import digest, identity_of
-from backend.bulk.lists import found_in_task, is_url, read_tasks
+from backend.bulk.lists import found_in_task, read_tasks
 from backend.errors import UsageError
 from backend.label_studio.validation import prediction_check
 from label_config.prompt import Language
@@ -101,7 +102,9 @@ def _known_tasks(
     written: set[bytes] = set()
     for export in exports:
         for task_id, data in read_tasks(export):
-            key = found_in_task(data, schema.image_key, task_id).identity
+            if (found := found_in_task(data, schema.image_key, task_id)) is None:
+                continue
+            key = found.identity
             # without ids, tasks with one picture are only the same one if the rest of their data is
             task = key if task_id is not None else digest(json.dumps(data, sort_keys=True))
             if key in offsets and task not in written:

@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from backend.bulk.addresses import is_url
 from backend.bulk.exports.csv import write_csv
 from backend.bulk.exports.label_studio import Addresses, write_label_studio_tasks
 from backend.bulk.exports.parquet import write_parquet
 from backend.bulk.exports.records import check_records, write_review_only
 from backend.bulk.label_configs import LabelConfig
 from backend.bulk.ledger import failed_path
-from backend.bulk.lists import is_url
 from backend.bulk.options import BulkOptions
 from backend.bulk.report import write_report
 from backend.bulk.summary import Summary, write_summary

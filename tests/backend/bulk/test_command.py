@@ -69,6 +69,48 @@ def test_failures_are_told_by_reason_and_the_rest_is_done(here: Here, tmp_path: 
     assert "image_not_an_image" in shown
 
 
+def test_all_that_was_found_is_accounted_for(here: Here, tmp_path: Path) -> None:
+    """Found = annotated + failed + done before + left out by reason, in the table, the summary and the last line."""
+    folder, output = pictures(tmp_path / "p", ["a.png", "main.jpg!800x800", "x"]), tmp_path / "out.jsonl"
+    assert here.run(folder, "--output", output)[0] == 0
+    pictures(folder, ["new.png"])
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and nothing more")
+    (folder / "notes.txt").write_text("notes")
+    (folder / ".hidden.png").write_bytes(b"x")
+    (folder / "empty").write_bytes(b"")
+    (folder / "again.png").symlink_to(folder / "a.png")
+    listed = write_lines(tmp_path / "list.jsonl", [{"image": "p/new.png"}, {"image": ""}, {"sku": 1}])
+    code, dry, _ = here.run(folder, listed, "--output", output, "--dry-run")
+    assert code == 0
+    code, shown, errors = here.run(folder, listed, "--output", output, "--summary", tmp_path / "s.json")
+    assert code == 1
+    summary = json.loads((tmp_path / "s.json").read_text())
+    left_out = {group["reason"]: group["num"] for group in summary["left_out"]}
+    assert left_out == {
+        "row_unusable": 1, "row_without_picture": 1, "named_twice": 2, "not_a_picture": 1, "hidden_file": 1,
+        "empty_file": 1,
+    }  # fmt: skip
+    parts = [summary[name] for name in ("num_done", "num_failed", "num_skipped", "num_failed_before", "num_left")]
+    assert (parts, summary["num_found"]) == ([1, 1, 3, 0, 0], 12)
+    assert sum(parts) + sum(left_out.values()) == summary["num_found"]
+    account = "found 12 = 1 annotated + 1 failed + 3 done before + 7 left out (1 row_unusable, 1 row_without_picture, "
+    assert account in errors.splitlines()[-1]
+    assert account.removeprefix("found 12 ") in " ".join(shown.split())
+    assert "Found 12 = 5 pictures + 7 left out" in " ".join(dry.split())
+    for said in (shown, dry, errors):
+        assert "notes.txt (text)" in "".join(said.split("\n")) or "notes.txt" in said
+        assert "list.jsonl line 3" in " ".join(said.split())
+
+
+def test_a_folder_of_no_pictures_says_what_it_holds_instead(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "notes.txt").write_text("notes")
+    code, _, errors = here.run(tmp_path / "p", "--output", tmp_path / "out.jsonl")
+    assert code == 2
+    assert "1 not_a_picture" in errors
+    assert "notes.txt (text)" in errors
+
+
 def test_identical_pictures_are_asked_about_once_and_each_has_its_record(here: Here, tmp_path: Path) -> None:
     folder, output = tmp_path / "pictures", tmp_path / "out.jsonl"
     folder.mkdir()
@@ -218,7 +260,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_run_and_leaves_no_files(here: He
         (["pictures", "-o", "out.jsonl", "--overwrite", "--retry-failed"], "leave out --retry-failed"),
         (["pictures", "-o", "out.jsonl", "--image-root-url", "https://shop.example"], "--label-studio-tasks"),
         (["pictures", "-o", "out.jsonl", "--limit", "0"], "limit"),
-        (["bad.jsonl", "-o", "out.jsonl"], "line 1 is no JSON"),
+        (["bad.jsonl", "-o", "out.jsonl"], "line 1 \\(no JSON\\)"),
         (["pictures", "-o", "notes.txt"], "not a file that prelabel wrote"),
     ],
     ids=[
