@@ -22,7 +22,7 @@ Reason = Literal[
     "unreadable",
     "unsent", "busy", "in_doubt", "unauthorized", "not_found", "interrupted",
     "folder_unreadable", "file_unreadable", "broken_link", "unread_format", "row_without_picture", "row_unusable",
-    "not_a_picture", "empty_file", "hidden_file", "special_file", "folder_twice", "named_twice",
+    "not_a_picture", "empty_file", "hidden_file", "special_file", "folder_twice", "named_twice", "other_sheet",
 ]  # fmt: skip
 
 
@@ -453,8 +453,9 @@ SOURCES = (
         "row_without_picture",
         "表格中该行的图片一栏为空",
         "A row of a list has nothing where its picture should be",
-        "在该行填上图片的路径或网址，再用同样的命令运行一次。",
-        "Fill in the picture's path or address, and run the same command again.",
+        "在该行填上图片的路径或网址，再用同样的命令运行一次；如果图片在另一列，用 --column 指定。",
+        "Fill in the picture's path or address, and run the same command again; if another column has it, name that "
+        "with --column.",
     ),
     Explained(
         "row_unusable",
@@ -504,6 +505,13 @@ SOURCES = (
         "The picture was named before",
         "不用处理：只标注一次。",
         "Nothing is to be done: it is annotated once.",
+    ),
+    Explained(
+        "other_sheet",
+        "只读取第一个可见的工作表，其余未读",
+        "Only the first sheet of a workbook is read, not this one",
+        "如果其中有图片，把它另存为单独的 .xlsx 或 .csv，作为另一个 SOURCE。",
+        "If it names pictures, save it as an .xlsx or .csv of its own, and give that as one more SOURCE.",
     ),
 )
 

@@ -22,6 +22,7 @@ from backend.bulk.job import IMAGE_KEY, survey
 from backend.bulk.label_configs import LabelConfig
 from backend.bulk.ledger import read_past
 from backend.bulk.left_out import LeftOut, LeftOutGroup, left_out_lines, num_left_out
+from backend.bulk.lists import ListOptions
 from backend.bulk.loading import Stopped
 from backend.bulk.local_run import loaded_model
 from backend.bulk.options import BulkOptions
@@ -69,12 +70,12 @@ async def dry_run(
     settings: Settings, options: BulkOptions, config: LabelConfig | None, console: Console, stop: asyncio.Event
 ) -> Estimate:
     """Raises UsageError, EngineDead, and Stopped."""
-    image_key = config.schema.image_key if config else IMAGE_KEY
+    lists = ListOptions(config.schema.image_key if config else IMAGE_KEY, options.column)
     known = Known()
     if options.output is not None and not options.overwrite:
         known = read_past(options.output, retry_failed=options.retry_failed).known
     left_out = LeftOut()
-    counts = await asyncio.to_thread(survey, options, known, image_key, left_out, stop.is_set)
+    counts = await asyncio.to_thread(survey, options, known, lists, left_out, stop.is_set)
     if counts is None:
         raise Stopped
     counted = Estimate(
@@ -89,7 +90,7 @@ async def dry_run(
         return counted
     async with loaded_model(settings, config, console, stop) as loaded:
         num_workers = loaded.num_workers(options.num_workers, settings)
-        found = find_pictures(options.sources, image_key, LeftOut())
+        found = find_pictures(options.sources, lists, LeftOut())
         items = _sample(counts.again(found), counts.num_new, max(MIN_SAMPLE, 2 * num_workers))
         figures, images_per_s = await _measure(loaded.annotator(Answers(None)), items, num_workers, stop)
         return replace(

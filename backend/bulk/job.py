@@ -17,6 +17,7 @@ from backend.bulk.addresses import public_source
 from backend.bulk.items import Item, Known, Listing
 from backend.bulk.ledger import Ledger
 from backend.bulk.left_out import LeftOut
+from backend.bulk.lists import ListOptions
 from backend.bulk.options import BulkOptions
 from backend.bulk.progress import Figures, Progress
 from backend.bulk.run import Collector
@@ -30,13 +31,13 @@ IMAGE_KEY = "image"
 
 
 def survey(
-    options: BulkOptions, known: Known, image_key: str, left_out: LeftOut, is_stopped: Callable[[], bool]
+    options: BulkOptions, known: Known, lists: ListOptions, left_out: LeftOut, is_stopped: Callable[[], bool]
 ) -> Listing | None:
     """Go through the sources once, for the counts alone; None if it was stopped.
 
     Raises UsageError for a list that cannot be read, and if there is no picture at all.
     """
-    found = find_pictures(options.sources, image_key, left_out)
+    found = find_pictures(options.sources, lists, left_out)
     counted = Listing(found, known, options.limit, left_out)
     for _ in counted:
         if is_stopped():
@@ -76,7 +77,7 @@ class Job:
         self.progress = Progress(self.figures, price, console)
         self.load_s = self.seconds = 0.0
         self.model_version = self.label_config = ""
-        self._image_key = image_key
+        self._lists = ListOptions(image_key, options.column)
         self._language = language
         self._price = price
         self._started_at = time.time()
@@ -86,7 +87,7 @@ class Job:
 
     def survey(self, is_stopped: Callable[[], bool]) -> int:
         """Count what is to be done; returns how many pictures that are, 0 if it was stopped. Raises UsageError."""
-        self._counts = survey(self.options, self.ledger.past.known, self._image_key, self.left_out, is_stopped)
+        self._counts = survey(self.options, self.ledger.past.known, self._lists, self.left_out, is_stopped)
         self.figures.num_to_do = self._counts.num_new if self._counts else None
         return self.figures.num_to_do or 0
 
@@ -108,7 +109,7 @@ class Job:
     def items(self) -> Iterator[Item]:
         """What is to be done. Call it once, after `survey`."""
         assert self._counts is not None
-        return self._counts.again(find_pictures(self.options.sources, self._image_key, LeftOut()))
+        return self._counts.again(find_pictures(self.options.sources, self._lists, LeftOut()))
 
     def close(self) -> None:
         """Raises OutputError."""

@@ -1,4 +1,4 @@
-"""Lists of pictures: text, CSV, JSON lines, and Label Studio's JSON export. Read line by line, whatever their length.
+"""Lists of pictures: text, tables, JSON lines, and Label Studio's JSON export. Read line by line, however long.
 
 Paths in a list are relative to the list. Tasks of an export keep their ids and are fetched as the server fetches them.
 A line that cannot be used is left out, by its number; a list that cannot be read as a whole raises UsageError. Knows no
@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -19,15 +21,21 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import ijson
 
 from backend.bulk.addresses import is_url
-from backend.bulk.csv_lists import KEYS, is_there, picture_cells
 from backend.bulk.items import Found
 from backend.bulk.left_out import LeftOut
+from backend.bulk.tables import workbook
+from backend.bulk.tables.cells import is_there, picture_cells
+from backend.bulk.tables.columns import KEYS
+from backend.bulk.tables.csv_text import utf_16
 from backend.errors import UsageError
 from backend.predict.task import TaskId
 from backend.reasons import Reason
 
 _BOM = b"\xef\xbb\xbf"
+_HEAD_BYTES = 4_096
 _FALLBACK_STEM = "image"
+_EMBEDDED = ("=DISPIMG(", "=_xlfn.DISPIMG(", "DISPIMG(", "#VALUE!")
+"""What a cell says that holds a picture, in WPS and in Excel."""
 Row = tuple[str, Callable[[], Found]]
 """Where in the list it stands, and what reads it, which raises _Row."""
 
@@ -60,10 +68,19 @@ class _Row(Exception):
         self.reason: Reason = reason
 
 
-def read_list(path: Path, image_key: str, left_out: LeftOut) -> Iterator[Found]:
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """`image_key`: where a task of an export has its picture. `column`: title or number, from 1, of the column of a
+    table that has them; "": the one that is titled so."""
+
+    image_key: str
+    column: str = ""
+
+
+def read_list(path: Path, options: ListOptions, left_out: LeftOut) -> Iterator[Found]:
     """Every picture of a list. Raises UsageError."""
     try:
-        for where, read in _READERS[path.suffix.lower()](path, image_key):
+        for where, read in _READERS[path.suffix.lower()](path, options, left_out):
             try:
                 yield read()
             except _Row as row:
@@ -72,11 +89,28 @@ def read_list(path: Path, image_key: str, left_out: LeftOut) -> Iterator[Found]:
         raise UsageError(f"The list {path} cannot be read ({error.strerror}).") from None
 
 
-def _text(path: Path, image_key: str) -> Iterator[Row]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if name := line.removeprefix(_BOM).strip():
-                yield f"line {number}", partial(_text_line, path, name)
+def _text(path: Path, options: ListOptions, left_out: LeftOut) -> Iterator[Row]:
+    lines = _text_lines(path)
+    first = next(lines, b"").strip()
+    if b"\t" in first and not is_there(path, os.fsdecode(first)):  # Excel's "Unicode text"
+        lines.close()
+        yield from _table(path, options, left_out)
+        return
+    for number, line in enumerate(chain([first], lines), 1):
+        if name := line.strip():
+            yield f"line {number}", partial(_text_line, path, name)
+
+
+def _text_lines(path: Path) -> Generator[bytes]:
+    with path.open("rb") as file:
+        encoding = utf_16(file.read(_HEAD_BYTES))
+        file.seek(0)
+        if not encoding:
+            yield file.readline().removeprefix(_BOM)
+            yield from file
+            return
+    with path.open(encoding=encoding, errors="replace") as text:
+        yield from (line.removeprefix("\ufeff").encode() for line in text)
 
 
 def _text_line(path: Path, line: bytes) -> Found:
@@ -97,12 +131,20 @@ def _decoded(path: Path, name: bytes) -> str:
         raise _Row("row_unusable", "not encoded as UTF-8") from None
 
 
-def _csv(path: Path, image_key: str) -> Iterator[Row]:
-    for number, text in picture_cells(path):
-        yield f"line {number}", partial(_found, path, text)
+def _table(path: Path, options: ListOptions, left_out: LeftOut) -> Iterator[Row]:
+    for where, text in picture_cells(path, options.column, left_out):
+        yield where, partial(_cell, path, text)
 
 
-def _json_lines(path: Path, image_key: str) -> Iterator[Row]:
+def _cell(path: Path, text: str) -> Found:
+    if "\n" in text or "\r" in text:
+        raise _Row("row_unusable", "a line break in the picture's name: a quotation mark is not closed")
+    if text.startswith(_EMBEDDED):
+        raise _Row("row_unusable", "the picture itself is in the cell; save it as a file and write its name there")
+    return _found(path, text)
+
+
+def _json_lines(path: Path, options: ListOptions, left_out: LeftOut) -> Iterator[Row]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip(b" \t\r\n" + _BOM):
@@ -161,9 +203,9 @@ def _to_the_first_task(file: BinaryIO, path: Path) -> None:
     file.seek(start)
 
 
-def _export(path: Path, image_key: str) -> Iterator[Row]:
+def _export(path: Path, options: ListOptions, left_out: LeftOut) -> Iterator[Row]:
     for number, (task_id, data) in enumerate(read_tasks(path), 1):
-        yield f"task {number}", partial(_task, data, image_key, task_id)
+        yield f"task {number}", partial(_task, data, options.image_key, task_id)
 
 
 def _task(data: Mapping[str, Any], image_key: str, task_id: TaskId | None) -> Found:
@@ -182,11 +224,13 @@ def found_in_task(data: Mapping[str, Any], image_key: str, task_id: TaskId | Non
     return Found("", f"task-{task_id}", is_file=False, task_id=task_id)
 
 
-_READERS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[Path, ListOptions, LeftOut], Iterator[Row]]] = {
     ".txt": _text,
-    ".csv": _csv,
+    ".csv": _table,
+    ".tsv": _table,
+    **dict.fromkeys(workbook.SUFFIXES, _table),
     ".jsonl": _json_lines,
     ".json": _export,
 }
 LIST_SUFFIXES = frozenset(_READERS)
-__all__ = ["LIST_SUFFIXES", "found_in_task", "found_url", "read_list", "read_tasks"]
+__all__ = ["LIST_SUFFIXES", "ListOptions", "found_in_task", "found_url", "read_list", "read_tasks"]

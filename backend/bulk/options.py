@@ -44,7 +44,8 @@ class ExportOptions:
 @dataclass(frozen=True, slots=True)
 class BulkOptions:
     """`num_workers`: pictures in work at once; None: as many as keep the engine busy. With the engine "ray": engines;
-    None: one a GPU. `ray_address`: of a cluster to join; None: one of our own.
+    None: one a GPU. `ray_address`: of a cluster to join; None: one of our own. `column`: the title or the number, from
+    1, of the column with the pictures in tables; "": the one that is titled so.
     """
 
     sources: tuple[str, ...]
@@ -58,6 +59,7 @@ class BulkOptions:
     json_output: bool = False
     engine: EngineKind = "local"
     ray_address: str | None = None
+    column: str = ""
     exports: ExportOptions = ExportOptions()
 
     @property

@@ -15,7 +15,7 @@ from pathlib import Path
 from backend.bulk.addresses import is_url
 from backend.bulk.items import Found
 from backend.bulk.left_out import LeftOut
-from backend.bulk.lists import LIST_SUFFIXES, found_url, read_list
+from backend.bulk.lists import LIST_SUFFIXES, ListOptions, found_url, read_list
 from backend.errors import UsageError
 from backend.images.sniff import sniff
 from backend.reasons import Reason
@@ -44,6 +44,9 @@ _UNREAD_PHOTOS = frozenset({"JPEG 2000", "JPEG XL", "JPEG XR"})
 """Names of `sniff` for what people take for ordinary photos; a PSD or an SVG is no picture here."""
 _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _HEAD_BYTES = 1_024
+_OTHER_TABLES = frozenset(
+    {".xls", ".xlsb", ".xlt", ".xltx", ".ods", ".fods", ".numbers", ".et", ".dbf", ".mdb", ".accdb"}
+)
 
 
 def check_sources(sources: Sequence[str]) -> None:
@@ -60,6 +63,8 @@ def check_sources(sources: Sequence[str]) -> None:
             raise UsageError(f"SOURCE {source} cannot be read ({reason}).") from None
         if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
             raise UsageError(f"SOURCE {source} is neither a file nor a folder.")
+        if stat.S_ISREG(mode) and (suffix := Path(source).suffix.lower()) in _OTHER_TABLES:
+            raise UsageError(f"SOURCE {source}: tables as {suffix} are not read. Open it and save it as .xlsx or .csv.")
 
 
 def is_list(source: str) -> bool:
@@ -67,8 +72,8 @@ def is_list(source: str) -> bool:
     return not is_url(source) and Path(source).suffix.lower() in LIST_SUFFIXES
 
 
-def find_pictures(sources: Sequence[str], image_key: str, left_out: LeftOut) -> Iterator[Found]:
-    """Every picture, as often as it is named. `image_key`: where a task of an export has its picture.
+def find_pictures(sources: Sequence[str], lists: ListOptions, left_out: LeftOut) -> Iterator[Found]:
+    """Every picture, as often as it is named. `lists`: how lists are read.
 
     Raises UsageError for a list that cannot be read; what else is no picture goes to `left_out`.
     """
@@ -79,7 +84,7 @@ def find_pictures(sources: Sequence[str], image_key: str, left_out: LeftOut) -> 
         elif os.path.isdir(source):
             yield from _in_folder(os.path.realpath(source), seen_folders, left_out)
         elif is_list(source):
-            yield from read_list(Path(source), image_key, left_out)
+            yield from read_list(Path(source), lists, left_out)
         else:
             yield Found(os.path.realpath(source), Path(source).stem, is_file=True)
 

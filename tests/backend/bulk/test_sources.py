@@ -12,6 +12,7 @@ from PIL import Image
 
 from backend.bulk.items import Found
 from backend.bulk.left_out import MAX_EXAMPLES, LeftOut
+from backend.bulk.lists import ListOptions
 from backend.bulk.sources import check_sources, find_pictures
 from backend.errors import UsageError
 from tests.backend.bulk.given import pictures
@@ -20,7 +21,7 @@ LONG = "长" * 80
 
 
 def _found(*sources: Path | str, left_out: LeftOut | None = None) -> list[Found]:
-    return list(find_pictures([str(source) for source in sources], "image", left_out or LeftOut()))
+    return list(find_pictures([str(source) for source in sources], ListOptions("image"), left_out or LeftOut()))
 
 
 def _reasons(left_out: LeftOut) -> dict[str, int]:
