@@ -91,6 +91,11 @@ class Job:
         self.figures.num_to_do = self._counts.num_new if self._counts else None
         return self.figures.num_to_do or 0
 
+    @property
+    def num_total(self) -> int:
+        """Of the pictures, those done before included; 0 before they are counted."""
+        return self._counts.num_total if self._counts else 0
+
     def begin(self, schema: LabelSchema, model_version: str, load_s: float) -> None:
         """Records of this model will be written. Raises UsageError if those of another one stand in the output."""
         self.model_version, self.label_config, self.load_s = model_version, schema.fingerprint, load_s

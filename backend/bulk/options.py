@@ -10,6 +10,7 @@ from typing import Literal
 
 from backend.bulk.addresses import is_url
 from backend.bulk.ledger import failed_path
+from backend.bulk.parts import is_part
 from backend.bulk.sources import check_sources, is_list
 from backend.errors import UsageError
 
@@ -103,6 +104,14 @@ def _check_files(options: BulkOptions) -> None:
             raise UsageError(f"{path} cannot be written ({error.strerror}). Choose another file for {name}.") from None
         if real[name] in sources:
             raise UsageError(f"{path} is a SOURCE and cannot be written too. Choose another file for {name}.")
+    if tasks := options.exports.label_studio_tasks:
+        whole = Path(os.path.realpath(tasks))
+        for file in sources | set(real.values()):
+            if is_part(Path(file), whole):
+                raise UsageError(
+                    f"{file} is the name of a part of {tasks}, if that becomes too large for Label Studio. "
+                    "Choose another file for --label-studio-tasks."
+                )
     for file, count in Counter(real.values()).items():
         if count > 1:
             names = " and ".join(name for name, other in real.items() if other == file)
