@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from backend.errors import PrelabelError, SettingsError, UsageError
-from backend.logs import shown_error
+from backend.logs import one_line, shown_error
 
 app = typer.Typer(
     name="prelabel",
@@ -253,6 +253,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of GBK has no yuan sign, and file names may have anything
             stream.reconfigure(errors="backslashreplace")
+    from backend.settings import tidy_environment
+
+    for said in tidy_environment():  # before typer reads some of it
+        print(f"prelabel: {one_line(said)}", file=sys.stderr)
     try:
         app()
     except PrelabelError as error:
