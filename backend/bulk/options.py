@@ -76,6 +76,10 @@ def check_options(options: BulkOptions) -> None:
     check_sources(options.sources)
     if options.output is None and not options.dry_run:
         raise UsageError("Say where the records go: --output FILE.jsonl (or --dry-run, to see what would be done).")
+    if options.column and not any(
+        is_list(source) and not source.lower().endswith("json") for source in options.sources
+    ):
+        raise UsageError("--column is for tables (.csv, .tsv, .xlsx), and no SOURCE is one.")
     if options.overwrite and options.retry_failed:
         raise UsageError("--overwrite annotates everything anew, the failed pictures too: leave out --retry-failed.")
     exports = options.exports

@@ -68,8 +68,8 @@ def check_sources(sources: Sequence[str]) -> None:
 
 
 def is_list(source: str) -> bool:
-    """By its name: whether a file given as SOURCE is read as a list of pictures."""
-    return not is_url(source) and Path(source).suffix.lower() in LIST_SUFFIXES
+    """By its name: whether a file given as SOURCE is taken for a list of pictures."""
+    return not is_url(source) and Path(source).suffix.lower() in LIST_SUFFIXES | _OTHER_TABLES
 
 
 def find_pictures(sources: Sequence[str], lists: ListOptions, left_out: LeftOut) -> Iterator[Found]:
