@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ KEYS = (
 """Titles of a column with pictures; the first of these that is there is taken."""
 HEAD_ROWS = 10
 """A title may stand below a few lines that say what the table is."""
+_PICTURE = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?|avif|hei[cf])\b", re.IGNORECASE)
 _MAX_TITLES = 30
 _TITLE_CHARS = 40
 
@@ -35,18 +37,24 @@ Row = Sequence[str]
 
 
 def titled_column(path: Path, head: Sequence[Row], wanted: str) -> Column | None:
-    """The column titled `wanted`, or with one of KEYS if it is ""; None if no row of `head` has such a title."""
+    """The column titled `wanted`, or with one of KEYS if it is ""; None if no row of `head` has such a title.
+
+    Titles may stand below lines that say what the table is. Those are shorter; else it is a row like any other, and
+    "image" in it is what it says of something.
+    """
     keys = [wanted.strip().casefold()] if wanted else KEYS
+    longest = 0
     for number, row in enumerate(head, 1):
         names = [name.casefold() for name in row]
-        for key in keys:
-            if key in names:
-                if names.count(key) > 1:
-                    places = " or ".join(f"--column {place}" for place, name in enumerate(names, 1) if name == key)
-                    raise UsageError(f'{path} has several columns titled "{key}". Say which one is meant: {places}.')
-                return Column(names.index(key), number)
-        if not wanted and any(map(is_url, row)):
-            return None  # it is a row of the list already
+        num_filled = sum(map(bool, row))
+        if any(is_url(cell) or _PICTURE.search(cell) for cell in row):
+            return None
+        if num_filled > longest and (key := next((key for key in keys if key in names), None)):
+            if names.count(key) > 1:
+                places = " or ".join(f"--column {place}" for place, name in enumerate(names, 1) if name == key)
+                raise UsageError(f'{path} has several columns titled "{key}". Say which one is meant: {places}.')
+            return Column(names.index(key), number)
+        longest = max(longest, num_filled)
     return None
 
 

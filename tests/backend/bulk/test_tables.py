@@ -84,6 +84,10 @@ def test_the_column_with_the_pictures_is_found(tmp_path: Path, content: str, col
     [
         ("sku,Produktbild\nA,a.png\n", "", "several columns.*1 sku, 2 Produktbild.*--column TITLE"),
         ("sku|Produktbild\nA|a.png\n", "", "several columns.*1 sku, 2 Produktbild"),
+        ("id,type,src\n1,image,a.png\n2,image,b.png\n", "", "several columns.*1 id, 2 type, 3 src"),
+        ("id,type,src\n1,image,1001\n2,image,1002\n", "", "several columns.*1 id, 2 type, 3 src"),
+        ("1,image,a.png\n2,file,b.png\n", "file", 'no column "file"'),
+        ("1,image,a.png\n2,image,b.png\n", "", "several columns"),
         ("sku,image\nA,a.png\n", "photo", 'no column "photo", by title or number.*1 sku, 2 image'),
         ("sku,image\nA,a.png\n", "3", 'no column "3"'),
         ("sku,image\nA,a.png\n", "0", 'no column "0"'),
@@ -96,7 +100,8 @@ def test_the_column_with_the_pictures_is_found(tmp_path: Path, content: str, col
         ("<html><table><tr><td>image</td></tr></table>", "", "HTML, not CSV.*save it as .xlsx or .csv"),
     ],
     ids=[
-        "unknown titles", "unknown titles with bars", "no such title", "no such number", "number nought",
+        "unknown titles", "unknown titles with bars", "a kind of picture", "a kind of picture without a suffix",
+        "a value that is asked for", "a first row that is no title", "no such title", "no such number", "number nought",
         "one title twice", "a cell without end", "a million columns", "an open quotation mark", "no encoding",
         "a workbook", "a web page",
     ],
