@@ -453,9 +453,10 @@ SOURCES = (
         "row_without_picture",
         "表格中该行的图片一栏为空",
         "A row of a list has nothing where its picture should be",
-        "在该行填上图片的路径或网址，再用同样的命令运行一次；如果图片在另一列，用 --column 指定。",
+        "在该行填上图片的路径或网址，再用同样的命令运行一次；如果图片在另一列，用 --column 指定；"
+        "直接插在单元格里的图片读不到，请另存为文件。",
         "Fill in the picture's path or address, and run the same command again; if another column has it, name that "
-        "with --column.",
+        "with --column. A picture that was placed in the cell itself is not read: save it as a file.",
     ),
     Explained(
         "row_unusable",
