@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from backend.errors import PrelabelError, SettingsError, UsageError
-from backend.logs import shown_error
+from backend.logs import one_line, shown_error
 
 app = typer.Typer(
     name="prelabel",
@@ -31,7 +31,7 @@ ON_WINDOWS = (
 )
 Model = Annotated[str | None, typer.Option(help="Hub id, folder, `garments` or `auto`.")]
 VramGib = Annotated[float | None, typer.Option(min=1, max=1024, help="GPU memory to stay within, in GiB.")]
-_BULK = ("output", "label_config", "dry_run", "retry_failed", "json_output", "engine", "ray_address")
+_BULK = ("output", "label_config", "dry_run", "retry_failed", "json_output", "engine", "ray_address", "column")
 DataDir = Annotated[Path | None, typer.Option(help="Folder for the store and the 4-bit model.")]
 Language = Annotated[Literal["zh", "en"] | None, typer.Option(help="Language of captions and prompt.")]
 LabelConfig = Annotated[
@@ -62,7 +62,7 @@ def annotate(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Image files or URLs, folders, lists (.txt, .csv, .jsonl), or Label Studio's JSON export.",
+            help="Image files or URLs, folders, lists (.txt, .csv, .xlsx, .jsonl), or Label Studio's JSON export.",
         ),
     ],
     output: Annotated[
@@ -80,6 +80,9 @@ def annotate(
         bool, typer.Option("--resume/--overwrite", help="Go on with what the output holds, or annotate all anew.")
     ] = True,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    column: Annotated[
+        str, typer.Option(help="Title or number (from 1) of the column with the pictures, in a .csv or .xlsx.")
+    ] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")] = None,
     workers: Annotated[
         int | None,
@@ -258,6 +261,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of GBK has no yuan sign, and file names may have anything
             stream.reconfigure(errors="backslashreplace")
+    from backend.settings import tidy_environment
+
+    for said in tidy_environment():  # before typer reads some of it
+        print(f"prelabel: {one_line(said)}", file=sys.stderr)
     try:
         app()
     except PrelabelError as error:

@@ -21,7 +21,8 @@ Reason = Literal[
     "task_deleted", "project_deleted", "config_changed", "rejected", "refused", "too_large", "not_a_task",
     "unreadable",
     "unsent", "busy", "in_doubt", "unauthorized", "not_found", "interrupted",
-    "folder_unreadable",
+    "folder_unreadable", "file_unreadable", "broken_link", "unread_format", "row_without_picture", "row_unusable",
+    "not_a_picture", "empty_file", "hidden_file", "special_file", "folder_twice", "named_twice", "other_sheet",
 ]  # fmt: skip
 
 
@@ -436,6 +437,92 @@ SOURCES = (
         "A folder cannot be read; the pictures in it are not annotated",
         "允许运行 prelabel 的用户读取该文件夹，再用同样的命令运行一次；已完成的不会重复。",
         "Let the user who runs prelabel read it, and run the same command again; what is done is not done twice.",
+    ),
+    Explained(
+        "file_unreadable",
+        "文件无法读取，不知道是不是图片",
+        "A file cannot be read, so whether it is a picture is not known",
+        "允许运行 prelabel 的用户读取该文件，再用同样的命令运行一次。",
+        "Let the user who runs prelabel read it, and run the same command again.",
+    ),
+    Explained(
+        "broken_link",
+        "链接指向的文件不存在",
+        "A link leads nowhere",
+        "恢复链接指向的文件，或删除该链接，再用同样的命令运行一次。",
+        "Bring back what it leads to, or remove the link, and run the same command again.",
+    ),
+    Explained(
+        "unread_format",
+        "图片的格式不支持",
+        "A picture of a format that is not read",
+        "另存为 JPEG 或 PNG，再用同样的命令运行一次。",
+        "Save it as JPEG or PNG, and run the same command again.",
+    ),
+    Explained(
+        "row_without_picture",
+        "表格中该行的图片一栏为空",
+        "A row of a list has nothing where its picture should be",
+        "在该行填上图片的路径或网址，再用同样的命令运行一次；如果图片在另一列，用 --column 指定；"
+        "直接插在单元格里的图片读不到，请另存为文件。",
+        "Fill in the picture's path or address, and run the same command again; if another column has it, name that "
+        "with --column. A picture that was placed in the cell itself is not read: save it as a file.",
+    ),
+    Explained(
+        "row_unusable",
+        "列表中该行无法使用",
+        "A row of a list cannot be used",
+        "按说明改正该行，再用同样的命令运行一次；已完成的不会重复。",
+        "Correct it, and run the same command again; what is done is not done twice.",
+    ),
+    Explained(
+        "not_a_picture",
+        "文件不是图片",
+        "The file is no picture",
+        "不用处理。",
+        "Nothing is to be done.",
+    ),
+    Explained(
+        "empty_file",
+        "文件是空的",
+        "The file is empty",
+        "如果它本应是图片，重新复制或下载。",
+        "If it should be a picture, copy or download it again.",
+    ),
+    Explained(
+        "hidden_file",
+        "隐藏的文件或文件夹（名称以点开头）",
+        "Hidden: the name of the file or the folder begins with a dot",
+        "如果需要标注，改名，或把它单独作为 SOURCE。",
+        "If it is to be annotated, rename it or name it as a SOURCE of its own.",
+    ),
+    Explained(
+        "special_file",
+        "既不是普通文件也不是文件夹",
+        "Neither an ordinary file nor a folder",
+        "不用处理。",
+        "Nothing is to be done.",
+    ),
+    Explained(
+        "folder_twice",
+        "文件夹已从另一个名称读取",
+        "The folder was read under another name already",
+        "不用处理：其中的图片已计入。",
+        "Nothing is to be done: its pictures are counted there.",
+    ),
+    Explained(
+        "named_twice",
+        "图片被重复列出",
+        "The picture was named before",
+        "不用处理：只标注一次。",
+        "Nothing is to be done: it is annotated once.",
+    ),
+    Explained(
+        "other_sheet",
+        "只读取第一个可见的工作表，其余未读",
+        "Only the first sheet of a workbook is read, not this one",
+        "如果其中有图片，把它另存为单独的 .xlsx 或 .csv，作为另一个 SOURCE。",
+        "If it names pictures, save it as an .xlsx or .csv of its own, and give that as one more SOURCE.",
     ),
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from backend.environment import tidy
 from backend.errors import SettingsError
+
+log = logging.getLogger(__name__)
 
 PREFIX = "PRELABEL_"
 DROPPED = {
@@ -163,11 +167,20 @@ class Settings(BaseSettings):
         return self.quantised_dir or self.data_dir / "quantised"
 
 
+def tidy_environment() -> list[str]:
+    """Correct what env files leave around our variables in this process's environment, for everything that reads them;
+    return what is to be said of it."""
+    return tidy(os.environ, lambda name: name.upper().startswith(PREFIX) or name.upper() in _env_names())
+
+
 def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Build the settings from the environment and `overrides` (field name -> value; None means "not given").
+    """Build the settings from the environment, which is tidied, and `overrides` (field name -> value; None means "not
+    given").
 
     Raises SettingsError with one line per problem, each naming the variable and what is wrong.
     """
+    for said in tidy_environment():
+        log.warning("%s", said)
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     problems = [_unknown(name, _env_names()) for name in os.environ if _is_unknown(name)]
     problems += [_unknown(name, list(Settings.model_fields)) for name in given if name not in Settings.model_fields]

@@ -98,20 +98,21 @@ def read_webhook(body: bytes) -> WebhookBody:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Strict JSON: UTF-8 (a byte order mark is skipped), no NaN, no key twice, no lone surrogates, one object."""
+    """Strict JSON: UTF-8 (a byte order mark is skipped), no NaN, one object. Of a key that stands twice the last value
+    counts, as in browsers and in Label Studio."""
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UnsupportedBody("The request body is not UTF-8.") from None
     try:
-        document = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        document = json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
         raise BadRequest("The JSON of the request body is nested too deeply.") from None
     except MemoryError:
         raise PayloadTooLarge("The request body needs too much memory. Select fewer tasks at once.") from None
     except json.JSONDecodeError as error:
         raise BadRequest(f"The request body is not JSON: {error.msg} at character {error.pos}.") from None
-    except ValueError as error:  # a number with thousands of digits, or one of our own hooks
+    except ValueError as error:  # a number with thousands of digits, or no number at all
         if isinstance(error, _Refused):
             raise BadRequest(str(error)) from None
         raise BadRequest("The request body holds a number that is too long.") from None
@@ -183,13 +184,6 @@ class _Refused(ValueError):
 
 def _refuse_constant(name: str) -> Any:
     raise _Refused(f"The request body is not JSON: {name} is not a number.")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise _Refused("The request body has a key twice in one object.")
-    return document
 
 
 def _kind(value: object) -> str:

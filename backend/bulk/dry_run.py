@@ -21,13 +21,15 @@ from backend.bulk.items import Item, Known
 from backend.bulk.job import IMAGE_KEY, survey
 from backend.bulk.label_configs import LabelConfig
 from backend.bulk.ledger import read_past
+from backend.bulk.left_out import LeftOut, LeftOutGroup, left_out_lines, num_left_out
+from backend.bulk.lists import ListOptions
 from backend.bulk.loading import Stopped
 from backend.bulk.local_run import loaded_model
 from backend.bulk.options import BulkOptions
 from backend.bulk.outcomes import Annotator, Outcome
 from backend.bulk.progress import Figures
 from backend.bulk.run import BulkRun
-from backend.bulk.sources import Notes, find_pictures
+from backend.bulk.sources import find_pictures
 from backend.bulk.summary import duration
 from backend.logs import one_line
 from backend.settings import Settings
@@ -50,7 +52,7 @@ class Estimate:
     num_workers: int = 0
     model_version: str = ""
     price_per_minute: float | None = None
-    problems: tuple[str, ...] = ()
+    left_out: tuple[LeftOutGroup, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -68,12 +70,12 @@ async def dry_run(
     settings: Settings, options: BulkOptions, config: LabelConfig | None, console: Console, stop: asyncio.Event
 ) -> Estimate:
     """Raises UsageError, EngineDead, and Stopped."""
-    image_key = config.schema.image_key if config else IMAGE_KEY
+    lists = ListOptions(config.schema.image_key if config else IMAGE_KEY, options.column)
     known = Known()
     if options.output is not None and not options.overwrite:
         known = read_past(options.output, retry_failed=options.retry_failed).known
-    notes = Notes()
-    counts = await asyncio.to_thread(survey, options, known, image_key, notes, stop.is_set)
+    left_out = LeftOut()
+    counts = await asyncio.to_thread(survey, options, known, lists, left_out, stop.is_set)
     if counts is None:
         raise Stopped
     counted = Estimate(
@@ -82,13 +84,13 @@ async def dry_run(
         counts.failed_before.total(),
         counts.num_new,
         price_per_minute=settings.price_per_minute,
-        problems=tuple(notes.lost),
+        left_out=left_out.groups,
     )
     if not counts.num_new:
         return counted
     async with loaded_model(settings, config, console, stop) as loaded:
         num_workers = loaded.num_workers(options.num_workers, settings)
-        found = find_pictures(options.sources, image_key, Notes())
+        found = find_pictures(options.sources, lists, LeftOut())
         items = _sample(counts.again(found), counts.num_new, max(MIN_SAMPLE, 2 * num_workers))
         figures, images_per_s = await _measure(loaded.annotator(Answers(None)), items, num_workers, stop)
         return replace(
@@ -149,12 +151,16 @@ def estimate_table(estimate: Estimate) -> Table:
 
 
 def _lines(e: Estimate) -> Iterator[tuple[str, str, str]]:
+    num_others = num_left_out(e.left_out)
+    account = f"= {e.num_total:,} pictures" + (f" + {num_others:,} left out" if num_others else "")
+    yield "Found", f"{e.num_total + num_others:,}", account
     yield "Pictures", f"{e.num_total:,}", ""
     if e.num_done_before:
         yield "Done before", f"{e.num_done_before:,}", ""
     if e.num_failed_before:
         yield "Failed before", f"{e.num_failed_before:,}", "--retry-failed tries them again"
     yield "To do", f"{e.num_to_do:,}", ""
+    yield from left_out_lines(e.left_out)
     if e.num_sampled:
         yield "Sample", f"{e.num_sampled:,}", f"{e.images_per_s:.1f} images/s, {e.num_workers} at a time"
         for reason, count in e.failures.items():
@@ -163,5 +169,3 @@ def _lines(e: Estimate) -> Iterator[tuple[str, str, str]]:
         if e.cost_yuan is not None:
             yield "Cost", f"¥{e.cost_yuan:,.2f}", f"at ¥{e.price_per_minute:g} a minute"
         yield "Model", "", e.model_version
-    for problem in e.problems:
-        yield "Problem", "", problem

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from backend.bulk.left_out import LeftOut
 from backend.predict.task import TaskId
 
 _DIGEST_BYTES = 16
@@ -85,11 +86,15 @@ class Listing:
     The run then goes through the sources again (`again`): pictures that have come meanwhile are left to the next run.
     """
 
-    def __init__(self, found: Iterable[Found], known: Known, limit: int | None = None) -> None:
-        """`limit`: only the first so many pictures, those known from before included."""
+    def __init__(
+        self, found: Iterable[Found], known: Known, limit: int | None = None, left_out: LeftOut | None = None
+    ) -> None:
+        """`limit`: only the first so many pictures, those known from before included. `left_out` is told of pictures
+        that are named once more."""
         self._found = found
         self._known = known
         self._limit = limit
+        self._left_out = left_out or LeftOut()
         self.num_total = 0
         self.num_done_before = 0
         self.failed_before: Counter[str] = Counter()
@@ -102,6 +107,7 @@ class Listing:
         for found in self._found:
             key = found.identity
             if key in seen:
+                self._left_out.add("named_twice", found.image or found.stem)
                 continue
             seen.add(key)
             self.num_total += 1

@@ -13,13 +13,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from backend.bulk.addresses import public_source
 from backend.bulk.items import Item, Known, Listing
 from backend.bulk.ledger import Ledger
+from backend.bulk.left_out import LeftOut
+from backend.bulk.lists import ListOptions
 from backend.bulk.options import BulkOptions
 from backend.bulk.progress import Figures, Progress
 from backend.bulk.run import Collector
-from backend.bulk.sources import PICTURE_SUFFIXES, Notes, find_pictures
-from backend.bulk.summary import RunState, Summary, public_source
+from backend.bulk.sources import find_pictures
+from backend.bulk.summary import RunState, Summary
 from backend.errors import UsageError
 from label_config.schema import LabelSchema
 
@@ -28,26 +31,29 @@ IMAGE_KEY = "image"
 
 
 def survey(
-    options: BulkOptions, known: Known, image_key: str, notes: Notes, is_stopped: Callable[[], bool]
+    options: BulkOptions, known: Known, lists: ListOptions, left_out: LeftOut, is_stopped: Callable[[], bool]
 ) -> Listing | None:
     """Go through the sources once, for the counts alone; None if it was stopped.
 
-    Raises UsageError for a list with an error in it, and if there is no picture at all.
+    Raises UsageError for a list that cannot be read, and if there is no picture at all.
     """
-    counted = Listing(find_pictures(options.sources, image_key, notes), known, options.limit)
+    found = find_pictures(options.sources, lists, left_out)
+    counted = Listing(found, known, options.limit, left_out)
     for _ in counted:
         if is_stopped():
             return None
     if not counted.num_total:
-        raise UsageError(_no_pictures(options, notes))
+        raise UsageError(_no_pictures(options, left_out))
     return counted
 
 
-def _no_pictures(options: BulkOptions, notes: Notes) -> str:
-    why = "".join(f"; {note}" for note in notes.lost[:3])
+def _no_pictures(options: BulkOptions, left_out: LeftOut) -> str:
     named = ", ".join(map(public_source, options.sources[:3])) + (", ..." if len(options.sources) > 3 else "")
-    others = f" ({notes.num_others:,} other files were passed over)" if notes.num_others else ""
-    return f"No picture was found in {named}{others}{why}. Read are {', '.join(sorted(PICTURE_SUFFIXES))}."
+    groups = left_out.groups
+    counts = ", ".join(f"{group.num:,} {group.reason}" for group in groups)
+    examples = "; ".join(group.examples[0] for group in groups[:3])
+    why = f" Left out: {counts}, such as {examples}." if groups else ""
+    return f"No picture was found in {named}.{why} Read are JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC."
 
 
 class Job:
@@ -66,12 +72,12 @@ class Job:
         """`price`: yuan a minute."""
         self.options = options
         self.output = output
-        self.notes = Notes()
+        self.left_out = LeftOut()
         self.figures = Figures()
         self.progress = Progress(self.figures, price, console)
         self.load_s = self.seconds = 0.0
         self.model_version = self.label_config = ""
-        self._image_key = image_key
+        self._lists = ListOptions(image_key, options.column)
         self._language = language
         self._price = price
         self._started_at = time.time()
@@ -81,9 +87,14 @@ class Job:
 
     def survey(self, is_stopped: Callable[[], bool]) -> int:
         """Count what is to be done; returns how many pictures that are, 0 if it was stopped. Raises UsageError."""
-        self._counts = survey(self.options, self.ledger.past.known, self._image_key, self.notes, is_stopped)
+        self._counts = survey(self.options, self.ledger.past.known, self._lists, self.left_out, is_stopped)
         self.figures.num_to_do = self._counts.num_new if self._counts else None
         return self.figures.num_to_do or 0
+
+    @property
+    def num_total(self) -> int:
+        """Of the pictures, those done before included; 0 before they are counted."""
+        return self._counts.num_total if self._counts else 0
 
     def begin(self, schema: LabelSchema, model_version: str, load_s: float) -> None:
         """Records of this model will be written. Raises UsageError if those of another one stand in the output."""
@@ -103,7 +114,7 @@ class Job:
     def items(self) -> Iterator[Item]:
         """What is to be done. Call it once, after `survey`."""
         assert self._counts is not None
-        return self._counts.again(find_pictures(self.options.sources, self._image_key, Notes()))
+        return self._counts.again(find_pictures(self.options.sources, self._lists, LeftOut()))
 
     def close(self) -> None:
         """Raises OutputError."""
@@ -128,7 +139,7 @@ class Job:
             num_failed=figures.num_failed,
             num_failed_before=before.total(),
             failures=dict((figures.failures + before).most_common()),
-            problems=tuple(self.notes.lost),
+            left_out=self.left_out.groups,
             seconds=self.seconds,
             load_s=self.load_s,
             price_per_minute=self._price,

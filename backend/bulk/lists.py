@@ -1,7 +1,8 @@
-"""Lists of pictures: text, CSV, JSON lines, and Label Studio's JSON export. Read line by line, whatever their length.
+"""Lists of pictures: text, tables, JSON lines, and Label Studio's JSON export. Read line by line, however long.
 
 Paths in a list are relative to the list. Tasks of an export keep their ids and are fetched as the server fetches them.
-Knows no folders. Raises UsageError naming the file and the line: a list with an error is refused, not half done.
+A line that cannot be used is left out, by its number; a list that cannot be read as a whole raises UsageError. Knows no
+folders.
 """
 
 from __future__ import annotations
@@ -9,21 +10,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import ijson
 
-from backend.bulk.csv_lists import KEYS, is_there, is_url, picture_cells
+from backend.bulk.addresses import is_url
 from backend.bulk.items import Found
+from backend.bulk.left_out import LeftOut
+from backend.bulk.tables import workbook
+from backend.bulk.tables.cells import is_there, picture_cells
+from backend.bulk.tables.columns import KEYS
+from backend.bulk.tables.csv_text import utf_16
 from backend.errors import UsageError
 from backend.predict.task import TaskId
+from backend.reasons import Reason
 from label_config.task_value import described, shown
 
 _BOM = b"\xef\xbb\xbf"
+_HEAD_BYTES = 4_096
 _FALLBACK_STEM = "image"
+_EMBEDDED = ("=DISPIMG(", "=_xlfn.DISPIMG(", "DISPIMG(", "#VALUE!")
+"""What a cell says that holds a picture, in WPS and in Excel."""
+Row = tuple[str, Callable[[], Found]]
+"""Where in the list it stands, and what reads it, which raises _Row."""
 
 
 def found_url(url: str, task_id: TaskId | None = None) -> Found:
@@ -46,22 +61,64 @@ def _stem(url: str) -> str:
     return PurePosixPath(unquote(path)).stem or parts.hostname or _FALLBACK_STEM
 
 
-def read_list(path: Path, image_key: str) -> Iterator[Found]:
+class _Row(Exception):
+    """A line that cannot be used: its reason, and what is said of it."""
+
+    def __init__(self, reason: Reason, said: str = "") -> None:
+        super().__init__(said)
+        self.reason: Reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """`image_key`: where a task of an export has its picture. `column`: title or number, from 1, of the column of a
+    table that has them; "": the one that is titled so."""
+
+    image_key: str
+    column: str = ""
+
+
+def read_list(path: Path, options: ListOptions, left_out: LeftOut) -> Iterator[Found]:
     """Every picture of a list. Raises UsageError."""
     try:
-        yield from _READERS[path.suffix.lower()](path, image_key)
+        for where, read in _READERS[path.suffix.lower()](path, options, left_out):
+            try:
+                yield read()
+            except _Row as row:
+                left_out.add(row.reason, f"{path} {where}" + (f" ({row})" if str(row) else ""))
     except OSError as error:
         raise UsageError(f"The list {path} cannot be read ({error.strerror}).") from None
 
 
-def _text(path: Path, image_key: str) -> Iterator[Found]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if name := line.removeprefix(_BOM).strip():
-                yield _found(path, f"line {number}", _decoded(path, number, name))
+def _text(path: Path, options: ListOptions, left_out: LeftOut) -> Iterator[Row]:
+    lines = _text_lines(path)
+    first = next(lines, b"").strip()
+    if b"\t" in first and not is_there(path, os.fsdecode(first)):  # Excel's "Unicode text"
+        lines.close()
+        yield from _table(path, options, left_out)
+        return
+    for number, line in enumerate(chain([first], lines), 1):
+        if name := line.strip():
+            yield f"line {number}", partial(_text_line, path, name)
 
 
-def _decoded(path: Path, number: int, name: bytes) -> str:
+def _text_lines(path: Path) -> Generator[bytes]:
+    with path.open("rb") as file:
+        encoding = utf_16(file.read(_HEAD_BYTES))
+        file.seek(0)
+        if not encoding:
+            yield file.readline().removeprefix(_BOM)
+            yield from file
+            return
+    with path.open(encoding=encoding, errors="replace") as text:
+        yield from (line.removeprefix("\ufeff").encode() for line in text)
+
+
+def _text_line(path: Path, line: bytes) -> Found:
+    return _found(path, _decoded(path, line))
+
+
+def _decoded(path: Path, name: bytes) -> str:
     """UTF-8; or the name of a file as it is on the disk; or what a Chinese Windows saves by default."""
     try:
         return name.decode("utf-8")
@@ -72,36 +129,52 @@ def _decoded(path: Path, number: int, name: bytes) -> str:
     try:
         return name.decode("gb18030")
     except UnicodeDecodeError:
-        raise UsageError(f"{path} line {number} is not encoded as UTF-8. Save the list again as UTF-8.") from None
+        raise _Row("row_unusable", "not encoded as UTF-8") from None
 
 
-def _csv(path: Path, image_key: str) -> Iterator[Found]:
-    for number, text in picture_cells(path):
-        yield _found(path, f"line {number}", text)
+def _table(path: Path, options: ListOptions, left_out: LeftOut) -> Iterator[Row]:
+    for where, text in picture_cells(path, options.column, left_out):
+        yield where, partial(_cell, path, text)
 
 
-def _json_lines(path: Path, image_key: str) -> Iterator[Found]:
+def _cell(path: Path, text: str) -> Found:
+    if "\n" in text or "\r" in text:
+        raise _Row("row_unusable", "a line break in the picture's name: a quotation mark is not closed")
+    if text.startswith(_EMBEDDED):
+        raise _Row("row_unusable", "the picture itself is in the cell; save it as a file and write its name there")
+    return _found(path, text)
+
+
+def _json_lines(path: Path, options: ListOptions, left_out: LeftOut) -> Iterator[Row]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            if not line.strip(b" \t\r\n" + _BOM):
-                continue
-            try:
-                document = json.loads(line)
-            except (ValueError, RecursionError):
-                raise UsageError(f"{path} line {number} is no JSON.") from None
-            text = document
-            if isinstance(document, dict):
-                text = next((document[key] for key in KEYS if isinstance(document.get(key), str)), None)
-            if not isinstance(text, str) or not text.strip():
-                raise UsageError(f"{path} line {number} names no picture: it needs one of the keys {', '.join(KEYS)}.")
-            yield _found(path, f"line {number}", text.strip())
+            if line.strip(b" \t\r\n" + _BOM):
+                yield f"line {number}", partial(_json_line, path, line)
 
 
-def _found(path: Path, where: str, text: str) -> Found:
+def _json_line(path: Path, line: bytes) -> Found:
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        raise _Row("row_unusable", "no JSON") from None
+    text = document
+    if isinstance(document, dict):
+        text = next((document[key] for key in KEYS if document.get(key) is not None), "")
+        if text == "" and not any(key in document for key in KEYS):
+            raise _Row("row_unusable", f"it needs one of the keys {', '.join(KEYS)}")
+    if not isinstance(text, str):
+        raise _Row("row_unusable", "its picture is no text")
+    return _found(path, text.strip())
+
+
+def _found(path: Path, text: str) -> Found:
+    """Raises _Row."""
+    if not text:
+        raise _Row("row_without_picture")
     if is_url(text):
         return found_url(text)
     if text[:5].lower() == "data:":
-        raise UsageError(f"{path} {where} is a data: address. Save it as a file, or put it into a Label Studio task.")
+        raise _Row("row_unusable", "a data: address; save it as a file, or put it into a Label Studio task")
     file = os.path.realpath(os.path.join(path.resolve().parent, text.replace("\0", "")))
     return Found(file, Path(text).stem or _FALLBACK_STEM, is_file=True)
 
@@ -131,26 +204,34 @@ def _to_the_first_task(file: BinaryIO, path: Path) -> None:
     file.seek(start)
 
 
-def _export(path: Path, image_key: str) -> Iterator[Found]:
+def _export(path: Path, options: ListOptions, left_out: LeftOut) -> Iterator[Row]:
     for number, (task_id, data) in enumerate(read_tasks(path), 1):
-        yield found_in_task(data, image_key, task_id, f"{path}: task {number}")
+        yield f"task {number}", partial(_task, data, options.image_key, task_id)
 
 
-def found_in_task(data: Mapping[str, Any], image_key: str, task_id: TaskId | None, where: str = "a task") -> Found:
-    """A task's picture. Raises UsageError for a task that has neither a picture nor an id to say so of."""
+def _task(data: Mapping[str, Any], image_key: str, task_id: TaskId | None) -> Found:
+    if (found := found_in_task(data, image_key, task_id)) is None:
+        raise _Row("row_unusable", f'neither an id nor a picture under "{described(image_key)}"')
+    return found
+
+
+def found_in_task(data: Mapping[str, Any], image_key: str, task_id: TaskId | None) -> Found | None:
+    """A task's picture; None for a task that has neither a picture nor an id to say so of."""
     url = shown(image_key, data)
     if url is not None and url.strip():
         return found_url(url.strip(), task_id)
     if task_id is None:
-        raise UsageError(f'{where} has neither an id nor a picture under "{described(image_key)}".')
+        return None
     return Found("", f"task-{task_id}", is_file=False, task_id=task_id)
 
 
-_READERS: dict[str, Callable[[Path, str], Iterator[Found]]] = {
+_READERS: dict[str, Callable[[Path, ListOptions, LeftOut], Iterator[Row]]] = {
     ".txt": _text,
-    ".csv": _csv,
+    ".csv": _table,
+    ".tsv": _table,
+    **dict.fromkeys(workbook.SUFFIXES, _table),
     ".jsonl": _json_lines,
     ".json": _export,
 }
 LIST_SUFFIXES = frozenset(_READERS)
-__all__ = ["LIST_SUFFIXES", "found_in_task", "found_url", "is_url", "read_list", "read_tasks"]
+__all__ = ["LIST_SUFFIXES", "ListOptions", "found_in_task", "found_url", "read_list", "read_tasks"]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from backend.bulk.addresses import is_url
 from backend.bulk.ledger import failed_path
-from backend.bulk.lists import is_url
+from backend.bulk.parts import is_part
 from backend.bulk.sources import check_sources, is_list
 from backend.errors import UsageError
 
@@ -44,7 +45,8 @@ class ExportOptions:
 @dataclass(frozen=True, slots=True)
 class BulkOptions:
     """`num_workers`: pictures in work at once; None: as many as keep the engine busy. With the engine "ray": engines;
-    None: one a GPU. `ray_address`: of a cluster to join; None: one of our own.
+    None: one a GPU. `ray_address`: of a cluster to join; None: one of our own. `column`: the title or the number, from
+    1, of the column with the pictures in tables; "": the one that is titled so.
     """
 
     sources: tuple[str, ...]
@@ -58,6 +60,7 @@ class BulkOptions:
     json_output: bool = False
     engine: EngineKind = "local"
     ray_address: str | None = None
+    column: str = ""
     exports: ExportOptions = ExportOptions()
 
     @property
@@ -73,6 +76,10 @@ def check_options(options: BulkOptions) -> None:
     check_sources(options.sources)
     if options.output is None and not options.dry_run:
         raise UsageError("Say where the records go: --output FILE.jsonl (or --dry-run, to see what would be done).")
+    if options.column and not any(
+        is_list(source) and not source.lower().endswith("json") for source in options.sources
+    ):
+        raise UsageError("--column is for tables (.csv, .tsv, .xlsx), and no SOURCE is one.")
     if options.overwrite and options.retry_failed:
         raise UsageError("--overwrite annotates everything anew, the failed pictures too: leave out --retry-failed.")
     exports = options.exports
@@ -101,6 +108,14 @@ def _check_files(options: BulkOptions) -> None:
             raise UsageError(f"{path} cannot be written ({error.strerror}). Choose another file for {name}.") from None
         if real[name] in sources:
             raise UsageError(f"{path} is a SOURCE and cannot be written too. Choose another file for {name}.")
+    if tasks := options.exports.label_studio_tasks:
+        whole = Path(os.path.realpath(tasks))
+        for file in sources | set(real.values()):
+            if is_part(Path(file), whole):
+                raise UsageError(
+                    f"{file} is the name of a part of {tasks}, if that becomes too large for Label Studio. "
+                    "Choose another file for --label-studio-tasks."
+                )
     for file, count in Counter(real.values()).items():
         if count > 1:
             names = " and ".join(name for name, other in real.items() if other == file)

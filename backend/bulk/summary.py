@@ -5,7 +5,6 @@ Pure but for `write_summary`, which raises OSError.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -15,10 +14,11 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
-from backend.bulk.csv_lists import is_url
+from backend.bulk.addresses import public_source
 from backend.bulk.files import json_line, replaced
-from backend.logs import HIDDEN, one_line, redact
-from backend.reasons import explained, known, sentence
+from backend.bulk.left_out import LeftOutGroup, left_out_lines, num_left_out
+from backend.logs import one_line
+from backend.reasons import known, sentence
 
 RunState = Literal["finished", "interrupted", "stopped"]
 """interrupted: by a person (Ctrl-C). stopped: it could not go on (the disk is full, the model is gone)."""
@@ -26,15 +26,16 @@ RunState = Literal["finished", "interrupted", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One run. num_total = num_done + num_skipped + num_failed + num_failed_before + num_left.
+    """One run. num_total = num_done + num_skipped + num_failed + num_failed_before + num_left, and
+    num_found = num_total + what was left out.
 
     `num_total` counts the distinct pictures of the sources; None if the run ended before they were counted.
     `num_done` were annotated by this run, `num_reused` of them without asking the model: their answer was stored, or
     is that of an identical picture. `num_review` of `num_done` need review. `num_skipped` were annotated, and
     `num_failed_before` failed, in an earlier run into the same file. `failures` counts both kinds of failures by
     reason. `seconds` is the time from the first picture to the last, without `load_s` of loading; costs are of
-    `seconds`. `label_config` is the schema's fingerprint. `problems` are folders that could not be read, and the like.
-    `error`: why the run could not go on, or a file besides the records could not be written.
+    `seconds`. `label_config` is the schema's fingerprint. `left_out` is what the sources hold and name besides the
+    pictures. `error`: why the run could not go on, or a file besides the records could not be written.
     Times are seconds since the epoch.
     """
 
@@ -52,7 +53,7 @@ class Summary:
     num_failed: int = 0
     num_failed_before: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
+    left_out: tuple[LeftOutGroup, ...] = ()
     error: str = ""
     seconds: float = 0.0
     load_s: float = 0.0
@@ -67,6 +68,11 @@ class Summary:
             return None
         known = self.num_done + self.num_skipped + self.num_failed + self.num_failed_before
         return max(0, self.num_total - known)
+
+    @property
+    def num_found(self) -> int | None:
+        """Files, addresses, rows of lists and tasks; a folder that was not entered counts as one."""
+        return None if self.num_total is None else self.num_total + num_left_out(self.left_out)
 
     @property
     def images_per_s(self) -> float:
@@ -85,26 +91,15 @@ class Summary:
     @property
     def exit_code(self) -> int:
         """0 all done, 1 with failures; what a signal makes of it is the command's affair."""
-        wrong = self.num_failed or self.num_failed_before or self.problems or self.error
+        wrong = self.num_failed or self.num_failed_before or self.error
+        wrong = wrong or any(group.is_lost for group in self.left_out)
         return 0 if self.state == "finished" and not wrong else 1
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, the figures derived from others included; addresses without what gives access to them."""
-        derived = ("num_left", "images_per_s", "cost_yuan", "review_share", "exit_code")
+        derived = ("num_left", "num_found", "images_per_s", "cost_yuan", "review_share", "exit_code")
         sources = tuple(map(public_source, self.sources))
         return {**asdict(self), "sources": sources, **{name: getattr(self, name) for name in derived}}
-
-
-def public_source(source: str) -> str:
-    """A path as it is; an address without user, password, query and fragment: it is shown and passed on."""
-    if not is_url(source):
-        return source
-    scheme, rest = source.split("://", 1)
-    address, *query = re.split(r"[?#]", rest, maxsplit=1)
-    host, slash, path = address.partition("/")
-    if "@" in host:
-        host = f"{HIDDEN}@{host.rpartition('@')[2]}"
-    return redact(f"{scheme}://{host}{slash}{path}") + (f"?{HIDDEN}" if query else "")
 
 
 def summary_table(summary: Summary) -> Table:
@@ -120,6 +115,7 @@ def summary_table(summary: Summary) -> Table:
 
 def _lines(s: Summary) -> Iterator[tuple[str, str, str]]:
     if s.num_total is not None:
+        yield "Found", f"{s.num_found:,}", account(s)
         yield "Pictures", f"{s.num_total:,}", ", ".join(map(public_source, s.sources))
     reused = f"{s.num_reused:,} of them without asking the model again" if s.num_reused else ""
     yield "Annotated", f"{s.num_done:,}", reused
@@ -132,14 +128,27 @@ def _lines(s: Summary) -> Iterator[tuple[str, str, str]]:
         yield "", f"{count:,}", f"{reason}: {sentence(reason)}" if known(reason) else reason
     if s.num_left:
         yield "Not reached", f"{s.num_left:,}", {"interrupted": "interrupted"}.get(s.state, "")
+    yield from left_out_lines(s.left_out)
     yield "Time", duration(s.seconds), f"{s.images_per_s:.1f} images/s; the model took {duration(s.load_s)} to load"
     if s.cost_yuan is not None:
         yield "Cost", f"¥{s.cost_yuan:,.2f}", f"at ¥{s.price_per_minute:g} a minute"
     yield "Model", "", s.model_version
-    for problem in s.problems:
-        yield "Problem", "", f"{problem}. {explained('folder_unreadable').do_en}"
     if s.error:
         yield "Problem", "", s.error
+
+
+def account(s: Summary) -> str:
+    """What became of all that was found: the figures add up to `num_found`."""
+    parts = [
+        (s.num_done, "annotated"),
+        (s.num_failed + s.num_failed_before, "failed"),
+        (s.num_skipped, "done before"),
+        (s.num_left or 0, "not reached"),
+        (num_left_out(s.left_out), "left out"),
+    ]
+    shown = " + ".join(f"{num:,} {name}" for num, name in parts if num or name in ("annotated", "failed"))
+    reasons = ", ".join(f"{group.num:,} {group.reason}" for group in s.left_out)
+    return f"= {shown}" + (f" ({reasons})" if reasons else "")
 
 
 def duration(seconds: float) -> str:

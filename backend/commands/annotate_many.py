@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backend.bulk.dry_run import dry_run, estimate_table
+from backend.bulk.exports.label_studio import parts_notice
 from backend.bulk.exports.parquet import require_pyarrow
 from backend.bulk.exports.write import write_account, write_exports, write_figures
 from backend.bulk.files import json_line
@@ -28,7 +29,7 @@ from backend.bulk.loading import Stopped
 from backend.bulk.local_run import run_local
 from backend.bulk.options import BulkOptions, check_options
 from backend.bulk.sources import is_list
-from backend.bulk.summary import RunState, Summary, summary_table
+from backend.bulk.summary import RunState, Summary, account, summary_table
 from backend.errors import OutputError, PrelabelError, UsageError
 from backend.logs import configure_logging, one_line, shown_error
 from backend.ray.bulk.run import run_ray
@@ -123,6 +124,7 @@ class _Ended:
 async def _dry_run(settings: Settings, options: BulkOptions, config: LabelConfig | None, stop: _Stop) -> int:
     stop.listen()
     estimate = await dry_run(settings, options, config, Console(stderr=True), stop.event)
+    _say_parts(options, estimate.num_total)
     _show(options, estimate.as_dict(), estimate_table(estimate))
     return 0
 
@@ -148,8 +150,9 @@ async def _run(
     try:
         try:
             num_to_do = await asyncio.to_thread(job.survey, stop.event.is_set)
-            for note in (*job.notes.lost, *job.notes.harmless):
-                _say(note)
+            for group in job.left_out.groups:
+                _say(f"left out {group.num:,} ({group.reason}): {group.sentence}")
+            _say_parts(options, job.num_total)
             if num_to_do and not stop.event.is_set():
                 run = run_ray if options.engine == "ray" else run_local
                 config = await run(settings, job, config, console, stop.event)
@@ -188,6 +191,8 @@ def _conclude(settings: Settings, options: BulkOptions, output: Path, ended: _En
     attempt(lambda: write_figures(exports.summary, summary, _exit_code(summary, error, stop)))
     code = _exit_code(summary, error, stop)
     _show(options, summary.as_dict() | {"exit_code": code}, summary_table(summary))
+    if summary.num_found is not None:
+        _say(f"found {summary.num_found:,} {account(summary)}")
     if error is not None:
         _say(summary.error)
     if summary.state != "finished":
@@ -195,6 +200,12 @@ def _conclude(settings: Settings, options: BulkOptions, output: Path, ended: _En
     elif isinstance(error, OutputError):
         _say(f"{output} is whole. {_same_again(options)} makes the files that are missing.")
     return code
+
+
+def _say_parts(options: BulkOptions, num_pictures: int) -> None:
+    tasks = options.exports.label_studio_tasks
+    if tasks is not None and (notice := parts_notice(tasks, num_pictures)):
+        _say(notice)
 
 
 def _same_again(options: BulkOptions) -> str:

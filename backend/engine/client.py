@@ -13,8 +13,10 @@ import contextlib
 import logging
 import multiprocessing
 import queue
+import sys
 import threading
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from multiprocessing.connection import Connection
 from typing import Any
@@ -49,6 +51,22 @@ class _Pending:
     future: asyncio.Future[Finished]
     is_running: bool = False
     num_deaths: int = 0
+
+
+_starting = threading.Lock()
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """A process started in this block does not run the program's main module again, as spawned ones do: the engine
+    needs nothing of it, and a server's script without `if __name__ == "__main__"` would start its server once more."""
+    with _starting:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 class EngineClient:
@@ -186,7 +204,8 @@ class EngineClient:
         self._process = context.Process(
             target=self._entry, args=(theirs, self._options), name="prelabel-engine", daemon=True
         )
-        self._process.start()
+        with _without_main():
+            self._process.start()
         theirs.close()
         self._connection = connection
         return connection

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
+from backend.bulk.addresses import is_url
 from backend.bulk.exports.records import answer_in, read_records
-from backend.bulk.files import json_line, replaced
 from backend.bulk.items import digest, identity_of
-from backend.bulk.lists import found_in_task, is_url, read_tasks
+from backend.bulk.lists import found_in_task, read_tasks
+from backend.bulk.parts import Part, PartLimits, part_path, write_parts
 from backend.errors import UsageError
 from backend.label_studio.validation import prediction_check
 from label_config.prompt import Language
@@ -31,6 +32,8 @@ from label_config.task_value import data_showing
 
 Made = Callable[[dict[str, Any]], dict[str, Any]]
 """From a record to its prediction."""
+_LARGE_TASK_BYTES = 6_000
+"""Of a task with a long description and ten labels; most have half of it."""
 _LOCAL_FILES = "/data/local-files/?d="
 
 
@@ -80,18 +83,26 @@ def write_label_studio_tasks(
     language: Language,
     addresses: Addresses,
     exports: Sequence[Path] = (),
-) -> int:
-    """Write the tasks of all records as one JSON list; return how many. `label_config` is the XML of `schema`."""
+    limits: PartLimits | None = None,
+) -> list[Part]:
+    """Write the tasks of all records as one JSON list, in as many files as Label Studio takes. `label_config` is the
+    XML of `schema`."""
     made = _predictions(schema, label_config, language)
-    num_tasks = 0
     used: set[bytes] = set()
     known = _known_tasks(records, schema, exports, made, used)
-    with replaced(out) as file:
-        for task in chain(known, _other_tasks(records, schema, addresses, made, used)):
-            file.write((b"[\n" if num_tasks == 0 else b",\n") + json_line(task).rstrip(b"\n"))
-            num_tasks += 1
-        file.write(b"\n]\n" if num_tasks else b"[]\n")
-    return num_tasks
+    tasks = chain(known, _other_tasks(records, schema, addresses, made, used))
+    return write_parts(tasks, out, limits or PartLimits())
+
+
+def parts_notice(out: Path, num_pictures: int) -> str:
+    """What is to be said before the run, "" if one file will do."""
+    if num_pictures * _LARGE_TASK_BYTES <= PartLimits().max_bytes:
+        return ""
+    first, second = part_path(out, 1).name, part_path(out, 2).name
+    return (
+        f"{out} may become larger than the 250 MiB that Label Studio takes at once; its tasks are then written as "
+        f"{first}, {second}, ..., to be imported one after the other"
+    )
 
 
 def _known_tasks(
@@ -102,7 +113,9 @@ def _known_tasks(
     written: set[bytes] = set()
     for export in exports:
         for task_id, data in read_tasks(export):
-            key = found_in_task(data, schema.image_key, task_id).identity
+            if (found := found_in_task(data, schema.image_key, task_id)) is None:
+                continue
+            key = found.identity
             # without ids, tasks with one picture are only the same one if the rest of their data is
             task = key if task_id is not None else digest(json.dumps(data, sort_keys=True))
             if key in offsets and task not in written:

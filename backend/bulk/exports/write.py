@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from backend.bulk.addresses import is_url
 from backend.bulk.exports.csv import write_csv
 from backend.bulk.exports.label_studio import Addresses, write_label_studio_tasks
 from backend.bulk.exports.parquet import write_parquet
 from backend.bulk.exports.records import check_records, write_review_only
 from backend.bulk.label_configs import LabelConfig
 from backend.bulk.ledger import failed_path
-from backend.bulk.lists import is_url
 from backend.bulk.options import BulkOptions
 from backend.bulk.report import write_report
 from backend.bulk.summary import Summary, write_summary
@@ -43,7 +43,7 @@ def write_exports(
     if path := chosen.parquet:
         yield path, f"{_written(path, partial(write_parquet, output, path, schema)):,} rows"
     if path := chosen.label_studio_tasks:
-        num_tasks = _written(
+        parts = _written(
             path,
             partial(
                 write_label_studio_tasks,
@@ -56,7 +56,9 @@ def write_exports(
                 exports=_exports(options.sources),
             ),
         )
-        yield path, f"{num_tasks:,} tasks to import into Label Studio"
+        for number, part in enumerate(parts, 1):
+            of = f" (part {number} of {len(parts)}: import one after the other)" if len(parts) > 1 else ""
+            yield part.path, f"{part.num_items:,} tasks to import into Label Studio{of}"
     if path := chosen.review_only:
         yield path, f"{_written(path, partial(write_review_only, output, path)):,} records to review"
 

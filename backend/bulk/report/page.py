@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from backend.bulk.left_out import MAX_SHOWN
 from backend.bulk.report.cards import Bar, confidence_chart, field_card
 from backend.bulk.report.pictures import Thumbnails, picture
 from backend.bulk.report.tally import FailureTally, Tally
@@ -26,12 +27,11 @@ _MAX_OPEN_FILES = 20
 _MAX_FAILURE_REASONS = 40
 _MAX_REASONS = 20
 _MAX_SOURCES = 3
-_MAX_PROBLEMS = 5
 _REASON_CHARS = 160
 _FAILURE_CHARS = 120
 _FILE_CHARS = 160
 _MESSAGE_CHARS = 200
-_PROBLEM_CHARS = 300
+_EXAMPLE_CHARS = 160
 _VERSION_CHARS = 160
 _PATH_CHARS = 200
 
@@ -71,11 +71,10 @@ def _notes(tally: Tally, summary: Summary, words: ReportWords) -> list[str]:
     if summary.state != "finished" and summary.num_left != 0:
         left = summary.num_left
         told.append(words(summary.state, num=number(left)) if left else words(f"{summary.state}_unknown"))
-    told += [shown_source(problem, _PROBLEM_CHARS) for problem in summary.problems[:_MAX_PROBLEMS]]
-    if len(summary.problems) > _MAX_PROBLEMS:
-        told.append(words("problems", num=number(len(summary.problems) - _MAX_PROBLEMS)))
-    if summary.problems:
-        told.append(words.remedy("folder_unreadable"))
+    for group in summary.left_out:
+        said = words("left_out", num=number(group.num), why=words.reason(group.reason), what=words.remedy(group.reason))
+        examples = words.listed([shown_source(example, _EXAMPLE_CHARS) for example in group.examples[:MAX_SHOWN]])
+        told.append(f"{said} {examples}")
     if tally.num_unreadable:
         told.append(words("unreadable", num=number(tally.num_unreadable)))
     return told

@@ -59,7 +59,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "运行未能继续，未统计全部图片。排除问题后用同样的命令再次运行即可继续。",
         "The run could not go on. Once the cause is removed, run the same command again: it goes on.",
     ),
-    "problems": ("另有 {num} 个问题", "and {num} more problems"),
+    "left_out": ("未标注 {num} 项：{why}。{what}例如：", "{num} left out. {why}. {what} Such as"),
     "unreadable": (
         "输出文件中有 {num} 行无法读取，未计入。",
         "{num} lines of the output files could not be read and are not counted.",

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from PIL import Image
 
+from backend.bulk.left_out import LeftOutGroup
 from backend.bulk.report import Thumbnails, write_report
 from backend.bulk.summary import Summary
 from backend.pages.words import Language
@@ -59,6 +60,7 @@ SUMMARY = Summary(
     price_per_minute=0.06,
     finished_at=1_800_000_000.0,
 )
+UNREADABLE = LeftOutGroup("folder_unreadable", 1, ("/a (Permission denied)",))
 CAPTION = "一件短袖T恤单独展示在纯黑背景上，整体为浅色调，表面纯色，版型修身利落，圆领短袖的剪裁简单大方。"
 
 

@@ -49,6 +49,17 @@ def test_a_folder_becomes_one_record_a_picture(here: Here, tmp_path: Path) -> No
     assert "3 of 3 (100.0%)" in errors
 
 
+def test_a_table_is_annotated_row_by_row(here: Here, tmp_path: Path) -> None:
+    pictures(tmp_path / "p", ["a.png", "b.png"])
+    table, output = tmp_path / "list.csv", tmp_path / "out.jsonl"
+    table.write_text("sep=;\nsku;Bild\n1;p/a.png\n2;\n3;p/b.png\n")
+    code, shown, errors = here.run(table, "--output", output, "--column", "Bild")
+    assert [line["image"] for line in lines(output)] == [str(tmp_path / "p" / name) for name in ("a.png", "b.png")]
+    assert code == 1
+    assert "found 3 = 2 annotated + 0 failed + 1 left out (1 row_without_picture)" in errors
+    assert f"{table}line4" in "".join(shown.split())
+
+
 def test_failures_are_told_by_reason_and_the_rest_is_done(here: Here, tmp_path: Path) -> None:
     folder, output = pictures(tmp_path / "pictures", NAMES), tmp_path / "out.jsonl"
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and nothing more")
@@ -67,6 +78,48 @@ def test_failures_are_told_by_reason_and_the_rest_is_done(here: Here, tmp_path: 
         "gone": "image_not_found",
     }
     assert "image_not_an_image" in shown
+
+
+def test_all_that_was_found_is_accounted_for(here: Here, tmp_path: Path) -> None:
+    """Found = annotated + failed + done before + left out by reason, in the table, the summary and the last line."""
+    folder, output = pictures(tmp_path / "p", ["a.png", "main.jpg!800x800", "x"]), tmp_path / "out.jsonl"
+    assert here.run(folder, "--output", output)[0] == 0
+    pictures(folder, ["new.png"])
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and nothing more")
+    (folder / "notes.txt").write_text("notes")
+    (folder / ".hidden.png").write_bytes(b"x")
+    (folder / "empty").write_bytes(b"")
+    (folder / "again.png").symlink_to(folder / "a.png")
+    listed = write_lines(tmp_path / "list.jsonl", [{"image": "p/new.png"}, {"image": ""}, {"sku": 1}])
+    code, dry, _ = here.run(folder, listed, "--output", output, "--dry-run")
+    assert code == 0
+    code, shown, errors = here.run(folder, listed, "--output", output, "--summary", tmp_path / "s.json")
+    assert code == 1
+    summary = json.loads((tmp_path / "s.json").read_text())
+    left_out = {group["reason"]: group["num"] for group in summary["left_out"]}
+    assert left_out == {
+        "row_unusable": 1, "row_without_picture": 1, "named_twice": 2, "not_a_picture": 1, "hidden_file": 1,
+        "empty_file": 1,
+    }  # fmt: skip
+    parts = [summary[name] for name in ("num_done", "num_failed", "num_skipped", "num_failed_before", "num_left")]
+    assert (parts, summary["num_found"]) == ([1, 1, 3, 0, 0], 12)
+    assert sum(parts) + sum(left_out.values()) == summary["num_found"]
+    account = "found 12 = 1 annotated + 1 failed + 3 done before + 7 left out (1 row_unusable, 1 row_without_picture, "
+    assert account in errors.splitlines()[-1]
+    assert account.removeprefix("found 12 ") in " ".join(shown.split())
+    assert "Found 12 = 5 pictures + 7 left out" in " ".join(dry.split())
+    for said in (shown, dry, errors):
+        assert "notes.txt(text)" in "".join(said.split())  # wherever the table breaks its lines
+        assert "list.jsonlline3" in "".join(said.split())
+
+
+def test_a_folder_of_no_pictures_says_what_it_holds_instead(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "notes.txt").write_text("notes")
+    code, _, errors = here.run(tmp_path / "p", "--output", tmp_path / "out.jsonl")
+    assert code == 2
+    assert "1 not_a_picture" in errors
+    assert "notes.txt (text)" in errors
 
 
 def test_identical_pictures_are_asked_about_once_and_each_has_its_record(here: Here, tmp_path: Path) -> None:
@@ -218,13 +271,17 @@ def test_a_model_that_cannot_be_loaded_ends_the_run_and_leaves_no_files(here: He
         (["pictures", "-o", "out.jsonl", "--overwrite", "--retry-failed"], "leave out --retry-failed"),
         (["pictures", "-o", "out.jsonl", "--image-root-url", "https://shop.example"], "--label-studio-tasks"),
         (["pictures", "-o", "out.jsonl", "--limit", "0"], "limit"),
-        (["bad.jsonl", "-o", "out.jsonl"], "line 1 is no JSON"),
+        (["pictures", "-o", "out.jsonl", "--column", "2"], "--column is for tables"),
+        (["table.xls"], "tables as .xls are not read. Open it and save it as .xlsx or .csv"),
+        (["table.csv", "-o", "out.jsonl"], "several columns.*1 sku, 2 Bild.*--column"),
+        (["bad.jsonl", "-o", "out.jsonl"], "line 1 \\(no JSON\\)"),
         (["pictures", "-o", "notes.txt"], "not a file that prelabel wrote"),
     ],
     ids=[
         "no output", "two pictures and no output", "no source", "no folder", "output is a folder", "output is a source",
         "overwritten source", "one file twice", "the failures' file", "overwrite and retry", "address for nothing",
-        "limit of nothing", "broken list", "another program's file",
+        "limit of nothing", "a column of a folder", "an old workbook", "a table we do not understand",
+        "broken list", "another program's file",
     ],
 )  # fmt: skip
 def test_bad_usage_is_refused_with_the_next_step(
@@ -234,6 +291,8 @@ def test_bad_usage_is_refused_with_the_next_step(
     write_lines(tmp_path / "list.jsonl", [{"image": "pictures/a.png"}])
     (tmp_path / "bad.jsonl").write_text("{")
     (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "table.xls").write_bytes(b"\xd0\xcf\x11\xe0")
+    (tmp_path / "table.csv").write_text("sku;Bild\n1;pictures/a.png\n")
     monkeypatch.chdir(tmp_path)
     here.engine = NeverStarted({})
     code, _, errors = here.run(*arguments)

@@ -89,14 +89,14 @@ def test_sources_without_a_picture_are_refused_and_what_was_there_stays(
     here.engine = NeverStarted({})
     other = tmp_path / "other"
     (other / "sub").mkdir(parents=True)
-    for name in ("a.heic", "sub/b.pdf", ".hidden.txt"):
+    for name in ("a.psd", "sub/b.pdf", ".hidden.txt"):
         (other / name).write_bytes(b"")
     (tmp_path / "list.csv").write_text("image\n")
     code, _, errors = here.run(other, tmp_path / "list.csv", "--output", output, "--csv", table, *more)
     assert code == 2
     assert "No picture was found" in errors
-    assert "2 other files were passed over" in errors
-    assert ".jpg" in errors
+    assert "2 empty_file, 1 hidden_file" in errors
+    assert "JPEG" in errors
     assert (output.read_bytes(), table.read_bytes()) == before
     assert len(lines(output)) == 1
 

@@ -26,7 +26,7 @@ REVIEWED = CONFIG.replace(
 
 def _tasks(tmp_path: Path, records: list[Any], config: str = CONFIG, **options: Any) -> list[dict[str, Any]]:
     out = tmp_path / "tasks.json"
-    num_tasks = write_label_studio_tasks(
+    (part,) = write_label_studio_tasks(
         write_lines(tmp_path / "out.jsonl", records),
         out,
         schema=parse_label_config(config),
@@ -36,7 +36,7 @@ def _tasks(tmp_path: Path, records: list[Any], config: str = CONFIG, **options: 
         **options,
     )
     tasks: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))
-    assert len(tasks) == num_tasks
+    assert (part.path, part.num_items) == (out, len(tasks))
     return tasks
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from backend.bulk.items import Found
-from backend.bulk.lists import read_list
+from backend.bulk.left_out import LeftOut
+from backend.bulk.lists import ListOptions, read_list
 from backend.errors import UsageError
 
 URL = "https://shop.example/a/dress.jpg"
@@ -21,8 +22,8 @@ def _write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def _read(path: Path) -> list[Found]:
-    return list(read_list(path, "image"))
+def _read(path: Path, left_out: LeftOut | None = None) -> list[Found]:
+    return list(read_list(path, ListOptions("image"), left_out or LeftOut()))
 
 
 def _images(path: Path) -> list[str]:
@@ -113,28 +114,19 @@ def test_two_tasks_with_one_picture_are_two(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("list.jsonl", '{"image": "a.png"}\n{"ima', "line 2 is no JSON"),
-        ("list.jsonl", '{"sku": 1}\n', "line 1 names no picture"),
-        ("list.jsonl", "[" * 100_000, "line 1 is no JSON"),
         ("list.csv", 'image\n"' + "x" * 200_000, "line .* is no CSV"),
-        ("list.csv", "sku,image\n1,a.png\n2,\n", "line 3 names no picture"),
-        ("list.csv", "sku,Produktbild\n1,a.png\n", "several columns.*titles: image, path, .*图片"),
+        ("list.csv", "sku,Produktbild\n1,a.png\n", "several columns.*title image or 图片"),
         ("list.csv", "1;a.png\n2;b.png\n", "several columns"),
         ("list.csv", "货号,图片\n1,毛衣.png\n".encode("gbk"), "Save it again as CSV UTF-8"),
-        ("list.csv", "image\na.png\n".encode("utf-16"), "Save it again as CSV UTF-8"),
-        ("list.txt", b"a.png\n\xff\xff.png\n", "line 2 is not encoded as UTF-8"),
-        ("list.txt", "data:image/png;base64,AAAA\n", "line 1 is a data: address"),
         ("export.json", '{"tasks": []}', "no list of tasks"),
         ("export.json", '[{"id": 1, "data": {"image": "x"}}, {', "breaks off"),
         ("export.json", "[3]", "no task of Label Studio"),
-        ("export.json", '[{"data": {}}]', "neither an id nor a picture"),
         ("export.json", "", "no list of tasks"),
         ("export.json", b"[\xff\xfe]", "is no JSON"),
     ],
     ids=[
-        "half a line", "no key", "deep", "CSV without end", "CSV without a value", "CSV with titles we do not know",
-        "CSV of ids", "CSV whose names are nowhere in GBK", "CSV in UTF-16", "neither encoding", "data address",
-        "no list", "half an export", "no task", "an empty task", "an empty file", "no text",
+        "CSV without end", "CSV with titles we do not know", "CSV of ids", "CSV whose names are nowhere in GBK",
+        "no list", "half an export", "no task", "an empty file", "no text",
     ],
 )  # fmt: skip
 def test_a_list_that_is_wrong_is_refused_with_the_place(
@@ -147,10 +139,37 @@ def test_a_list_that_is_wrong_is_refused_with_the_place(
 def test_a_list_is_read_as_it_goes(tmp_path: Path) -> None:
     """A list of any length costs no memory: the first pictures are there before the end is looked at."""
     path = _write(tmp_path / "list.jsonl", _lines(*[{"image": "a.png"}] * 10_000) + "no JSON")
-    reader = read_list(path, "image")
+    left_out = LeftOut()
+    reader = read_list(path, ListOptions("image"), left_out)
     assert next(reader).stem == "a"
-    with pytest.raises(UsageError, match="line 10001"):
-        list(reader)
+    assert not left_out.groups
+    assert len(list(reader)) == 9_999
+    assert "line 10001 (no JSON)" in left_out.groups[0].shown
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason", "said"),
+    [
+        ("list.jsonl", '{"image": "a.png"}\n{"ima\n"b.png"', "row_unusable", "line 2 (no JSON)"),
+        ("list.jsonl", '"a.png"\n{"sku": 1}\n"b.png"', "row_unusable", "line 2 (it needs one of the keys image,"),
+        ("list.jsonl", '"a.png"\n' + "[" * 100_000 + '\n"b.png"', "row_unusable", "line 2 (no JSON)"),
+        ("list.jsonl", '"a.png"\n{"image": " "}\n"b.png"', "row_without_picture", "line 2"),
+        ("list.jsonl", '"a.png"\n{"image": 7}\n"b.png"', "row_unusable", "line 2 (its picture is no text)"),
+        ("list.csv", "sku,image\n1,a.png\n2,\n3,b.png", "row_without_picture", "line 3"),
+        ("list.csv", "sku,image\n1,a.png\n2\n3,b.png", "row_without_picture", "line 3"),
+        ("list.txt", b"a.png\n\xff\xff.png\nb.png", "row_unusable", "line 2 (not encoded as UTF-8)"),
+        ("list.txt", "a.png\ndata:image/png;base64,AAAA\nb.png", "row_unusable", "line 2 (a data: address"),
+        ("e.json", '[{"image": "s3://a/a.png"}, {"data": {}}, {"image": "b.png"}]', "row_unusable", "task 2 (neither"),
+    ],
+)  # fmt: skip
+def test_a_line_that_cannot_be_used_is_left_out_by_its_number_and_the_rest_is_read(
+    tmp_path: Path, name: str, content: str | bytes, reason: str, said: str
+) -> None:
+    left_out = LeftOut()
+    assert [found.stem for found in _read(_write(tmp_path / name, content), left_out)] == ["a", "b"]
+    (group,) = left_out.groups
+    assert (group.reason, group.num, group.is_lost) == (reason, 1, True)
+    assert said in group.shown
 
 
 def test_an_empty_list_is_no_error(tmp_path: Path) -> None:

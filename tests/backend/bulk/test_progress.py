@@ -12,10 +12,12 @@ import pytest
 from rich.console import Console
 
 from backend.bulk.dry_run import rate
+from backend.bulk.left_out import LeftOutGroup
 from backend.bulk.outcomes import FailedItem, Record
 from backend.bulk.progress import Figures, Progress
 from backend.bulk.summary import Summary, duration, summary_table, write_summary
 from tests.backend.bulk.given import failure, record
+from tests.backend.bulk.report_rig import UNREADABLE
 
 
 class Clock:
@@ -98,6 +100,7 @@ def test_the_speed_is_that_of_the_last_half_minute() -> None:
     assert progress.text().startswith("330 pictures, ")
 
 
+NOTES = LeftOutGroup("not_a_picture", 1, ("notes.txt (text)",))
 SUMMARY = Summary(
     output="out.jsonl", sources=("pictures",), model_version="garments-nf4-1", label_config="0123456789ab",
     language="zh", num_total=100, num_done=60, num_reused=10, num_review=15, num_skipped=30, num_failed=4,
@@ -110,14 +113,15 @@ def test_the_summary_adds_up() -> None:
     assert (SUMMARY.num_left, SUMMARY.images_per_s, SUMMARY.cost_yuan, SUMMARY.review_share) == (5, 2.0, 1.6, 0.25)
     file = io.StringIO()
     Console(file=file, width=100).print(summary_table(SUMMARY))
-    shown = [" ".join(line.split()) for line in file.getvalue().splitlines()]
+    shown = " ".join(file.getvalue().split())
     for line in (
+        "Found 100 = 60 annotated + 5 failed + 30 done before + 5 not reached",
         "Pictures 100 pictures",
         "Annotated 60 10 of them without asking the model again",
         "Done before 30",
         "Need review 15 25.0%",
         "Failed 5 1 of them in an earlier run",
-        "3 image_corrupt: The picture is damaged. Open it yourself; export it or upload it",
+        "3 image_corrupt: The picture is damaged.",
         "Not reached 5 interrupted",
         "Time 32.0 s 2.0 images/s; the model took 8.0 s to load",
         "Cost ¥1.60 at ¥3 a minute",
@@ -132,11 +136,15 @@ def test_the_summary_adds_up() -> None:
         ({"state": "finished"}, 1),
         ({"state": "finished", "num_failed": 0}, 1),
         ({"state": "finished", "num_failed": 0, "num_failed_before": 0}, 0),
-        ({"state": "finished", "num_failed": 0, "num_failed_before": 0, "problems": ("a folder",)}, 1),
+        ({"state": "finished", "num_failed": 0, "num_failed_before": 0, "left_out": (UNREADABLE,)}, 1),
+        ({"state": "finished", "num_failed": 0, "num_failed_before": 0, "left_out": (NOTES,)}, 0),
         ({"state": "finished", "num_failed": 0, "num_failed_before": 0, "error": "no space"}, 1),
     ],
-    ids=["interrupted", "failures", "older failures", "all done", "a folder that could not be read", "no export"],
-)
+    ids=[
+        "interrupted", "failures", "older failures", "all done", "a folder that could not be read", "no picture",
+        "no export",
+    ],
+)  # fmt: skip
 def test_the_exit_code_says_whether_all_is_done(changes: dict[str, object], code: int) -> None:
     assert replace(SUMMARY, **changes).exit_code == code  # type: ignore[arg-type]
 

@@ -13,7 +13,18 @@ from backend.bulk.report import write_report
 from backend.bulk.report.words import TEXTS
 from backend.pages.html import TEMPLATES
 from backend.pages.words import Language, Words
-from tests.backend.bulk.report_rig import LANGUAGES, SCHEMA, SUMMARY, Seen, failure, jpeg, lines, record, report
+from tests.backend.bulk.report_rig import (
+    LANGUAGES,
+    SCHEMA,
+    SUMMARY,
+    UNREADABLE,
+    Seen,
+    failure,
+    jpeg,
+    lines,
+    record,
+    report,
+)
 from tests.limits import examples
 
 LABELS = ("服饰", "外套", "T恤", "箱包", "夏季", "秋冬", "四季")
@@ -47,12 +58,12 @@ def test_a_run_is_said_in_figures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_failure_is_said_with_what_to_do_about_it(tmp_path: Path, language: Language) -> None:
-    problems = ("the folder /a cannot be read (Permission denied)",)
-    page = report(tmp_path, [], [failure("a", "image_private_address")], language=language, problems=problems)
+    page = report(tmp_path, [], [failure("a", "image_private_address")], language=language, left_out=(UNREADABLE,))
     text = Seen(page).text
     assert "PRELABEL_ALLOWED_NETWORKS" in text
     assert Words(language).remedy("image_private_address") in text
     assert Words(language).remedy("folder_unreadable") in text
+    assert "/a (Permission denied)" in text
 
 
 @pytest.mark.parametrize(
@@ -173,7 +184,7 @@ def test_every_text_is_used() -> None:
 
 def test_the_english_page_holds_chinese_only_where_the_project_does(tmp_path: Path) -> None:
     made = [record("a", 0.3), record("b")]
-    text = Seen(report(tmp_path, made, [failure("c")], language="en", problems=("a folder",), num_skipped=1)).text
+    text = Seen(report(tmp_path, made, [failure("c")], language="en", left_out=(UNREADABLE,), num_skipped=1)).text
     for own in ("图片描述", "品类", "季节", "画质", "价格", made[0]["caption"], *LABELS):
         text = text.replace(own, "")
     assert not HAN.search(text)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from backend.bulk.left_out import LeftOutGroup
 from backend.pages.words import Language
 from label_config.schema import (
     Choice,
@@ -45,7 +46,7 @@ def hostile_report(folder: Path, language: Language) -> str:
         output=HOSTILE,
         sources=(HOSTILE, "\udce9"),
         model_version=HOSTILE,
-        problems=(HOSTILE,),
+        left_out=(LeftOutGroup("row_unusable", 1, (HOSTILE,)),),
         state="stopped",
         num_total=None,
     )

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from backend.bulk.items import Found
-from backend.bulk.sources import MAX_NOTES, Notes, check_sources, find_pictures
+from backend.bulk.left_out import MAX_EXAMPLES, LeftOut
+from backend.bulk.lists import ListOptions
+from backend.bulk.sources import check_sources, find_pictures
 from backend.errors import UsageError
 from tests.backend.bulk.given import pictures
 
 LONG = "长" * 80
 
 
-def _found(*sources: Path | str, notes: Notes | None = None) -> list[Found]:
-    return list(find_pictures([str(source) for source in sources], "image", notes or Notes()))
+def _found(*sources: Path | str, left_out: LeftOut | None = None) -> list[Found]:
+    return list(find_pictures([str(source) for source in sources], ListOptions("image"), left_out or LeftOut()))
+
+
+def _reasons(left_out: LeftOut) -> dict[str, int]:
+    return {group.reason: group.num for group in left_out.groups}
 
 
 def _stems(*sources: Path | str) -> list[str]:
@@ -56,9 +65,85 @@ def test_a_name_that_is_no_text_is_found_too(tmp_path: Path) -> None:
     assert os.fsencode(_found(tmp_path)[0].image) == os.fsencode(tmp_path / name)
 
 
-def test_hidden_files_and_files_that_are_no_pictures_are_passed_over(tmp_path: Path) -> None:
-    pictures(tmp_path, [".a.png", "._b.jpg", ".hidden/c.png", "notes.txt", "list.csv", "d.svg", "e.png", "png"])
-    assert _stems(tmp_path) == ["e"]
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("main.jpg!800x800", "main"),
+        ("item.jpg_400x400q90", "item"),
+        ("x.jpg@100w", "x"),
+        ("O1CN01def_!!2202-0-cib", "O1CN01def_!!2202-0-cib"),
+        ("O1CN01abc_!!2201.jpg_.webp", "O1CN01abc_!!2201.jpg_"),
+        ("a.png?x-oss-process=image", "a"),
+        ("v1.5 red", "v1.5 red"),
+        ("photo.jpg.download", "photo.jpg.download"),
+        ("download.php", "download.php"),
+        ("notes.txt", "notes.txt"),
+    ],
+)
+def test_a_picture_is_one_whatever_it_is_called(tmp_path: Path, name: str, stem: str) -> None:
+    pictures(tmp_path, [name])
+    left_out = LeftOut()
+    assert [found.stem for found in _found(tmp_path, left_out=left_out)] == [stem]
+    assert not left_out.groups
+
+
+def test_a_picture_of_any_format_we_read_is_one_without_a_suffix(tmp_path: Path) -> None:
+    for name in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name, name)
+    assert len(_found(tmp_path)) == 7
+
+
+FTYP = b"\x00\x00\x00\x18ftyp"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason", "what"),
+    [
+        ("notes.txt", b"notes", "not_a_picture", "text"),
+        ("BMW.txt", b"BMW is not what a BMP begins with, is it?", "not_a_picture", "text"),
+        ("Thumbs.db", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "not_a_picture", "unknown"),
+        ("d.svg", b"<svg xmlns='x'/>", "not_a_picture", "SVG"),
+        ("a.psd", b"8BPS\x00\x01", "not_a_picture", "PSD"),
+        ("page", b"<!DOCTYPE html><p>", "not_a_picture", "HTML"),
+        ("v.mp4", FTYP + b"isom\x00\x00\x02\x00isomiso2", "not_a_picture", "video"),
+        ("a.jxl", b"\xff\x0a\x00", "unread_format", "JPEG XL"),
+        ("a.cr2", b"II*\x00\x10\x00\x00\x00CR", "unread_format", "raw"),
+        ("empty", b"", "empty_file", ""),
+        (".a.png", b"x", "hidden_file", ""),
+        ("._b.jpg", b"x", "hidden_file", ""),
+        (".hidden/c.png", b"x", "hidden_file", ""),
+    ],
+)  # fmt: skip
+def test_what_is_no_picture_is_left_out_by_reason_and_named(
+    tmp_path: Path, name: str, content: bytes, reason: str, what: str
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    left_out = LeftOut()
+    assert not _found(tmp_path, left_out=left_out)
+    (group,) = left_out.groups
+    assert (group.reason, group.num) == (reason, 1)
+    assert name.split("/")[0] in group.shown
+    assert what in group.shown
+
+
+def test_pipes_broken_links_and_closed_files_are_left_out_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "closed").write_bytes(b"x")
+    opened = open
+
+    def guarded(path: str, *arguments: Any) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(builtins, "open", guarded)
+    left_out = LeftOut()
+    assert not _found(tmp_path, left_out=left_out)
+    assert _reasons(left_out) == {"special_file": 1, "broken_link": 1, "file_unreadable": 1}
 
 
 def test_a_file_named_by_itself_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
@@ -72,10 +157,9 @@ def test_links_that_lead_round_in_circles_end(tmp_path: Path) -> None:
     (tmp_path / "self").symlink_to(tmp_path / "self")
     (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
     (tmp_path / "other").symlink_to(tmp_path / "sub")
-    notes = Notes()
-    assert [found.stem for found in _found(tmp_path, notes=notes)] == ["a", "self", "other/b"]
-    assert len(notes.harmless) == 2
-    assert not notes.lost
+    left_out = LeftOut()
+    assert [found.stem for found in _found(tmp_path, left_out=left_out)] == ["a", "self", "other/b"]
+    assert _reasons(left_out) == {"folder_twice": 2, "broken_link": 1}
 
 
 def test_a_link_to_a_picture_is_the_picture_it_leads_to(tmp_path: Path) -> None:
@@ -106,16 +190,26 @@ def test_a_folder_that_cannot_be_read_is_told_and_the_rest_goes_on(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    notes = Notes()
-    assert [found.stem for found in _found(tmp_path, notes=notes)] == ["a", "open/c"]
-    assert notes.lost == [f"the folder {tmp_path / 'closed'} cannot be read (Permission denied)"]
+    left_out = LeftOut()
+    assert [found.stem for found in _found(tmp_path, left_out=left_out)] == ["a", "open/c"]
+    (group,) = left_out.groups
+    assert (group.reason, group.is_lost) == ("folder_unreadable", True)
+    assert group.examples == (f"{tmp_path / 'closed'} (Permission denied)",)
 
 
-def test_notes_do_not_grow_without_end() -> None:
-    notes = Notes()
+def test_what_is_left_out_is_counted_to_the_last_and_named_up_to_a_limit() -> None:
+    left_out = LeftOut()
     for number in range(1_000):
-        notes.add(str(number), is_lost=True)
-    assert len(notes.lost) == MAX_NOTES + 1
+        left_out.add("hidden_file", str(number))
+    (group,) = left_out.groups
+    assert (group.num, len(group.examples)) == (1_000, MAX_EXAMPLES)
+    assert group.shown == "0, 1, 2 and 997 more"
+
+
+def test_an_address_that_is_named_as_an_example_shows_no_key() -> None:
+    left_out = LeftOut()
+    left_out.add("named_twice", "https://me:secret@shop.example/a.jpg?sign=secret")
+    assert "secret" not in left_out.groups[0].shown
 
 
 def test_a_deep_tree_of_folders_is_no_matter(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -18,7 +19,7 @@ from backend.engine.options import EngineLimits, EngineOptions
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed
 from label_config.schema import LabelSchema, RatingField
 from tests.backend.engine import fake_process
-from tests.limits import TEST_S, WAIT_S, eventually
+from tests.limits import RUN_S, TEST_S, WAIT_S, eventually
 
 SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
 LIMITS = EngineLimits(
@@ -291,3 +292,42 @@ def test_a_close_that_is_given_up_leaves_no_process_behind() -> None:
         await eventually(lambda: not multiprocessing.active_children(), "the end of the process")
 
     run(test)
+
+
+UNGUARDED = """
+import asyncio, __main__
+from backend.engine.client import EngineClient
+from backend.engine.options import EngineLimits, EngineOptions
+from tests.backend.engine import fake_process
+
+print("the script runs", flush=True)
+marker = object()
+
+async def serve():
+    client = EngineClient(EngineOptions(model="fake"), EngineLimits(), fake_process.main)
+    await client.start()
+    ready = await client.wait_ready({wait_s})
+    print("ready:", ready.model_name, flush=True)
+    await client.close()
+
+asyncio.run(serve())
+print("it is itself again:", __main__.marker is marker, flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["as a file", "as a module"])
+def test_a_script_without_a_guard_runs_once_and_has_its_engine(tmp_path: Path, how: str) -> None:
+    """A spawned process would run it again, up to the point where its server finds its own address in use."""
+    (tmp_path / "unguarded.py").write_text(UNGUARDED.format(wait_s=WAIT_S))
+    root = Path(__file__).parents[3]
+    command = [sys.executable, *(["-m", "unguarded"] if how == "as a module" else [str(tmp_path / "unguarded.py")])]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{tmp_path}"},
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["the script runs", "ready: fake", "it is itself again: True"], done.stderr
