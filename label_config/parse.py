@@ -14,10 +14,14 @@ from xml.etree.ElementTree import Element
 from label_config.controls import BUILDERS, Control, LeftOut, Place, build_field
 from label_config.errors import UnsupportedConfig
 from label_config.read_xml import read_tree
+from label_config.review_flag import flag_choice
 from label_config.schema import ChoicesField, Field, LabelSchema, ReviewControls, TextField
 from label_config.traps import FLAG_NAME, REASON_NAME, traps
 
 MAX_FIELDS = 50
+_NO_CONTROLS = frozenset(
+    {"filter", "header", "view", "style", "text", "hypertext", "image", "shortcut"}
+)  # toName or not
 
 
 def parse_label_config(xml: str | bytes) -> LabelSchema:
@@ -37,9 +41,9 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
             warnings.append(f"{control} is left out: {reason}")
     image_name = _pick_image(objects, found, warnings)
     kept = [(control, field) for control, field in found if field.to_name == image_name]
-    review = _review(image_name, [field for _, field in kept])
+    review = _review(image_name, [field for _, field in kept], warnings)
     fields = [field for _, field in kept if not _is_review(field)]
-    _check_fields(fields, warnings)
+    _check_fields(fields, [field.name for _, field in kept if _is_review(field)], warnings)
     warnings += [
         f"{control} is shown only under a condition: it is filled, but not required of the model"
         for control, field in kept
@@ -58,7 +62,8 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
 def _controls(element: Element, title: str, outer: Place) -> list[Control]:
     """The controls in `element`, in document order; each with its title and what the tags around it impose."""
     place = outer.inside(element)
-    if element.tag.lower() in BUILDERS or any(key.lower() == "toname" for key in element.attrib):
+    tag = element.tag.lower()
+    if tag in BUILDERS or (tag not in _NO_CONTROLS and any(key.lower() == "toname" for key in element.attrib)):
         return [Control.of(element, title, place)]
     found: list[Control] = []
     heading = ""
@@ -119,8 +124,17 @@ def _is_review(field: Field) -> bool:
     )
 
 
-def _review(image_name: str, fields: list[Field]) -> ReviewControls | None:
-    flag = next((f.choices[0] for f in fields if isinstance(f, ChoicesField) and f.name == FLAG_NAME), None)
+def _review(image_name: str, fields: list[Field], warnings: list[str]) -> ReviewControls | None:
+    flag = None
+    for field in fields:
+        if isinstance(field, ChoicesField) and field.name == FLAG_NAME:
+            flag = flag_choice(field.choices)
+            if flag is None:
+                labels = ", ".join(f'"{choice.value[:40]}"' for choice in field.choices[:5])
+                warnings.append(
+                    f'<Choices name="{FLAG_NAME}"> is left out: it needs one <Choice> that means yes ("yes", "是", '
+                    f'"需人工复核") to be ticked when a person should look, and has {labels}'
+                )
     has_reason = any(isinstance(f, TextField) and f.name == REASON_NAME for f in fields)
     if flag is None and not has_reason:
         return None
@@ -132,8 +146,11 @@ def _review(image_name: str, fields: list[Field]) -> ReviewControls | None:
     )
 
 
-def _check_fields(fields: list[Field], warnings: list[str]) -> None:
+def _check_fields(fields: list[Field], reviewed: list[str], warnings: list[str]) -> None:
     if not fields:
+        if reviewed:
+            verb = "is" if len(reviewed) == 1 else "are"
+            warnings = [f"{', '.join(reviewed)} {verb} filled by the review rules, not by the model", *warnings]
         reasons = "; ".join(warnings[:5]) or "it has no control tags"
         raise UnsupportedConfig(
             "The label config has nothing to fill: add a TextArea, Choices, Taxonomy, Rating or Number "
