@@ -30,7 +30,7 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
     Raises UnsupportedConfig, whose message names the tag or attribute and what to change.
     """
     root = read_tree(xml)
-    controls = list(_controls(root, "", Place()))
+    controls = list(_controls(root, "", Place(), []))
     objects = _objects(root, controls)
     warnings: list[str] = []
     found: list[tuple[Control, Field]] = []
@@ -59,19 +59,28 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
     )
 
 
-def _controls(element: Element, title: str, outer: Place) -> list[Control]:
-    """The controls in `element`, in document order; each with its title and what the tags around it impose."""
+def _controls(element: Element, title: str, outer: Place, lead: list[str]) -> list[Control]:
+    """The controls in `element`, in document order; each with its title and what the tags around it impose.
+
+    `lead` holds the headings and texts since the control before.
+    """
     place = outer.inside(element)
     tag = element.tag.lower()
     if tag in BUILDERS or (tag not in _NO_CONTROLS and any(key.lower() == "toname" for key in element.attrib)):
-        return [Control.of(element, title, place)]
+        control = Control.of(element, title, place, lead[-1] if lead else "")
+        lead.clear()
+        return [control]
     found: list[Control] = []
     heading = ""
     for child in element:
-        if child.tag.lower() == "header":
+        if child.tag.lower() in ("header", "text"):
             value = child.attrib.get("value", "").strip()
-            heading = "" if re.search(r"\$\w", value) else value
-        found += _controls(child, heading, place)
+            said = "" if re.search(r"\$\w", value) else value
+            if said:
+                lead.append(said)
+            if child.tag.lower() == "header":
+                heading = said
+        found += _controls(child, heading, place, lead)
     return found
 
 

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+SHORT_CHARS = 100  # the limit of a short text whose control has none
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -46,7 +48,7 @@ class TaxonomyNode:
 
 @dataclass(frozen=True, slots=True)
 class TextField:
-    """A `<TextArea>`: free text. `max_chars` is the control's own limit; the prompt may ask for less."""
+    """A `<TextArea>`: a description. `max_chars` is the control's own limit; the prompt may ask for less."""
 
     name: str
     to_name: str
@@ -54,6 +56,16 @@ class TextField:
     hint: str = ""
     required: bool = False
     max_chars: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShortTextField(TextField):
+    """A `<TextArea>` that is no description: what its title asks for; null where it is not required and cannot be
+    seen."""
+
+    @property
+    def limit(self) -> int:
+        return self.max_chars or SHORT_CHARS
 
 
 @dataclass(frozen=True, slots=True)
