@@ -207,6 +207,12 @@ class LabelSchema:
         labels = tuple(f for f in self.fields if not isinstance(f, TextField))
         return labels + tuple(f for f in self.fields if isinstance(f, TextField))
 
+    @property
+    def caption(self) -> TextField | None:
+        """The first description; a brand is none."""
+        texts = (f for f in self.fields if isinstance(f, TextField) and not isinstance(f, ShortTextField))
+        return next(texts, None)
+
     def field(self, name: str) -> Field:
         """The field called `name`. Raises KeyError."""
         for field in self.fields:

@@ -86,6 +86,12 @@ def test_the_title_of_a_section_is_not_that_of_every_text_in_it() -> None:
     assert schema.field("brand").title == ""
 
 
+def test_a_brand_before_the_caption_is_not_the_caption() -> None:
+    schema = parse_label_config(view(area('name="brand"'), CAPTION))
+    assert schema.caption == schema.field("caption")
+    assert parse_label_config(view(area('name="brand"'))).caption is None
+
+
 def test_a_description_is_asked_for_no_more_than_its_control_takes() -> None:
     schema = parse_label_config(view('<Header value="描述"/>', area('name="d" maxLength="70"')))
     assert "写一段46到70字的描述" in build_instruction(schema)
