@@ -18,6 +18,7 @@ from label_config.numbers import MAX_NUMBER, number_pattern
 from label_config.schema import (
     Choice,
     ChoicesField,
+    Condition,
     Field,
     NumberField,
     PathChoicesField,
@@ -49,16 +50,30 @@ class LeftOut(Exception):
 class Place:
     """What a control inherits from the tags around it."""
 
-    conditional: bool = False
+    conditions: tuple[Condition, ...] = ()
     region_only: bool = False
     repeated: bool = False
+
+    @property
+    def conditional(self) -> bool:
+        return bool(self.conditions)
 
     def inside(self, element: Element) -> Place:
         """The place of what stands in `element` (and of `element` itself)."""
         attributes = _lowered(element)
         visible_when = attributes.get("visiblewhen", "").lower()
+        conditions = self.conditions
+        if visible_when.startswith("choice-") or (not visible_when and attributes.get("whenchoicevalue")):
+            values = attributes.get("whenchoicevalue", "")
+            condition = Condition(
+                attributes.get("whentagname", "") if visible_when else "",
+                tuple(values.split(",")) if values else (),
+                unselected=visible_when == "choice-unselected",
+                on_control="toname" in attributes,
+            )
+            conditions = (*conditions, condition)
         return Place(
-            conditional=self.conditional or visible_when.startswith("choice-") or "whenchoicevalue" in attributes,
+            conditions=conditions,
             region_only=self.region_only or visible_when == "region-selected",
             repeated=self.repeated or element.tag.lower() == "repeater",
         )

@@ -45,7 +45,7 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
     fields = [field for _, field in kept if not _is_review(field)]
     _check_fields(fields, [field.name for _, field in kept if _is_review(field)], warnings)
     warnings += [
-        f"{control} is shown only under a condition: it is filled, but not required of the model"
+        f"{control} is shown only under a condition: where the answer makes it false, nothing is filled in"
         for control, field in kept
         if control.place.conditional and not _is_review(field)
     ]
@@ -55,6 +55,11 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
         image_key=_image_key(objects[image_name]),
         review=review,
         warnings=tuple(warnings),
+        conditions=tuple(
+            (field.name, control.place.conditions)
+            for control, field in kept
+            if control.place.conditions and not _is_review(field)
+        ),
         traps=tuple(trap for control, field in kept for trap in traps(control, field)),
     )
 

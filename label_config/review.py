@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from label_config.answer import Answer
+from label_config.conditions import shown_fields
 from label_config.prompt import Language
 from label_config.schema import Field, LabelSchema, ShortTextField, TextField
 
@@ -99,7 +100,10 @@ def review(
         findings.append(
             Finding("very_long", "", "图片过长，细节可能看不清", "The picture is very long: details may not be seen")
         )
+    shown = shown_fields(schema, {name: found.value for name, found in answer.fields.items()})
     for field in schema.fields:
+        if field.name not in shown:
+            continue
         if isinstance(field, ShortTextField):
             findings += _short_text_findings(field, answer, options)
         elif isinstance(field, TextField):

@@ -161,6 +161,19 @@ Field = TextField | ChoicesField | TaxonomyField | RatingField | NumberField
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """One `visibleWhen`: of `tag` (any other Choices if ""), one of `values` (any if none) is selected, or is not.
+
+    `on_control`: it stands on the control itself, not on a tag around it.
+    """
+
+    tag: str = ""
+    values: tuple[str, ...] = ()
+    unselected: bool = False
+    on_control: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ReviewControls:
     """The controls that the review rules fill, not the model: a flag (`<Choices>`) and a reason (`<TextArea>`)."""
 
@@ -185,6 +198,7 @@ class LabelSchema:
     review: ReviewControls | None = None
     warnings: tuple[str, ...] = ()
     traps: tuple[str, ...] = ()
+    conditions: tuple[tuple[str, tuple[Condition, ...]], ...] = ()  # of the fields that have some, by name
 
     @cached_property
     def fingerprint(self) -> str:
@@ -194,6 +208,8 @@ class LabelSchema:
             "fields": [[type(f).__name__, asdict(f)] for f in self.fields],
             "review": asdict(self.review) if self.review else None,
         }
+        if self.conditions:
+            content["conditions"] = [[name, [asdict(c) for c in under]] for name, under in self.conditions]
         text = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

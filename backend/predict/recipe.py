@@ -17,6 +17,7 @@ from backend.engine.messages import Finished, GenerateRequest, Picture, Ready, S
 from backend.images.decode import FetchedImage
 from backend.predict.options import FieldOptions, ProjectOptions
 from label_config.answer import Answer, parse_answer
+from label_config.conditions import without_hidden
 from label_config.grammar import MAX_TEXT_CHARS
 from label_config.prompt import PromptOptions, build_instruction
 from label_config.review import Finding, ReviewOptions, Seen, review
@@ -98,6 +99,7 @@ def read_answer(recipe: Recipe, finished: Finished, fetched: FetchedImage) -> tu
     """Return the answer that was generated for a picture and why a person should look at it. Raises MalformedAnswer."""
     truncated = finished.finish_reason == "length"
     answer = parse_answer(recipe.schema, finished.pieces, finished.probabilities, truncated=truncated)
+    answer = without_hidden(recipe.schema, answer)
     seen = Seen(fetched.shape, fetched.scale * finished.image_scale)
     return answer, review(recipe.schema, answer, recipe.review_options, seen)
 
