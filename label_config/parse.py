@@ -15,7 +15,9 @@ from label_config.controls import BUILDERS, Control, LeftOut, Place, build_field
 from label_config.errors import UnsupportedConfig
 from label_config.read_xml import read_tree
 from label_config.review_flag import flag_choice
-from label_config.schema import ChoicesField, Field, LabelSchema, ReviewControls, TextField
+from label_config.schema import ChoicesField, Field, LabelSchema, ReviewControls, ShortTextField, TextField
+from label_config.surroundings import Surroundings
+from label_config.text_kind import says_description
 from label_config.traps import FLAG_NAME, REASON_NAME, traps
 
 MAX_FIELDS = 50
@@ -34,9 +36,15 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
     objects = _objects(root, controls)
     warnings: list[str] = []
     found: list[tuple[Control, Field]] = []
+    surroundings = Surroundings(root)
     for control in controls:
         try:
-            found.append((control, build_field(control, objects)))
+            field = build_field(control, objects)
+            image = objects[field.to_name]
+            more = surroundings.asks_more(control.element, image, describes=_is_asked_to_describe(control, field))
+            if more and not _is_review(field):
+                raise LeftOut(more)
+            found.append((control, field))
         except LeftOut as reason:
             warnings.append(f"{control} is left out: {reason}")
     image_name = _pick_image(objects, found, warnings)
@@ -44,6 +52,9 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
     review = _review(image_name, [field for _, field in kept], warnings)
     fields = [field for _, field in kept if not _is_review(field)]
     _check_fields(fields, [field.name for _, field in kept if _is_review(field)], warnings)
+    if unseen := surroundings.unseen_texts():
+        said = ", ".join(f'"{text[:60]}"' for text in unseen[:5])
+        warnings.append(f"people see {said} from the task's data, the model does not")
     warnings += [
         f"{control} is shown only under a condition: where the answer makes it false, nothing is filled in"
         for control, field in kept
@@ -113,7 +124,7 @@ def _pick_image(objects: dict[str, Element], found: list[tuple[Control, Field]],
         raise UnsupportedConfig("The label config has no <Image> tag with a name; prelabel fills images only.")
     targets = {field.to_name for _, field in found}
     image_name = next((name for name in images if name in targets), images[0])
-    if len(images) > 1:
+    if len({objects[name].attrib.get("value", name) for name in images}) > 1:
         warnings.append(f'The label config has {len(images)} images; the model sees "{image_name}" only')
     warnings += [
         f'{control} is left out: it points at the image "{field.to_name}", not at "{image_name}"'
@@ -130,6 +141,11 @@ def _image_key(image: Element) -> str:
             f'<Image name="{image.attrib["name"]}"> needs value="$key", the task data key that holds one image.'
         )
     return value[1:]
+
+
+def _is_asked_to_describe(control: Control, field: Field) -> bool:
+    is_description = isinstance(field, TextField) and not isinstance(field, ShortTextField)
+    return is_description and says_description(f"{control.name} {control.own_title}")
 
 
 def _is_review(field: Field) -> bool:

@@ -24,13 +24,14 @@ def is_description(name: str, title: str, others: Iterable[str], max_chars: int 
     """`title` is the control's own (not that of a section above), `others` its placeholder and hint."""
     if max_chars is not None and max_chars < MIN_DESCRIPTION_CHARS:
         return False
-    if _says_so(title) or _says_so(name):
+    if says_description(title) or says_description(name):
         return True
     if not _GENERIC.fullmatch(re.sub(r"[\W_]+", " ", name.casefold()).strip()) or title:
         return False
     said = [text for text in others if text]
-    return any(map(_says_so, said)) if said else True
+    return any(map(says_description, said)) if said else True
 
 
-def _says_so(text: str) -> bool:
+def says_description(text: str) -> bool:
+    """Whether a name or a title is that of a description."""
     return bool(_DESCRIPTION.search(re.sub("[_-]+", " ", text.casefold())))
