@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from label_config.controls import BUILDERS, Control, LeftOut, Place, build_field
 from label_config.errors import UnsupportedConfig
+from label_config.lint import condition_traps
 from label_config.read_xml import read_tree
 from label_config.review_flag import flag_choice
 from label_config.schema import ChoicesField, Field, LabelSchema, ReviewControls, ShortTextField, TextField
@@ -60,6 +62,7 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
         for control, field in kept
         if control.place.conditional and not _is_review(field)
     ]
+    by_name = {field.name: field for field in fields}
     return LabelSchema(
         fields=tuple(fields),
         image_name=image_name,
@@ -71,7 +74,7 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
             for control, field in kept
             if control.place.conditions and not _is_review(field)
         ),
-        traps=tuple(trap for control, field in kept for trap in traps(control, field)),
+        traps=tuple(trap for control, field in kept for trap in _all_traps(control, field, by_name)),
     )
 
 
@@ -141,6 +144,12 @@ def _image_key(image: Element) -> str:
             f'<Image name="{image.attrib["name"]}"> needs value="$key", the task data key that holds one image.'
         )
     return value[1:]
+
+
+def _all_traps(control: Control, field: Field, by_name: dict[str, Field]) -> Iterator[str]:
+    yield from traps(control, field)
+    if not _is_review(field):
+        yield from condition_traps(control, by_name)
 
 
 def _is_asked_to_describe(control: Control, field: Field) -> bool:
