@@ -70,3 +70,10 @@ def test_a_check_that_takes_too_long_is_given_up() -> None:
     assert CHECK_S < 3, "Label Studio waits no longer for /setup"
     (said,) = _warnings(CONFIG, limit_s=0)
     assert said.startswith("the label config is so large that it was not checked within 0 s; save the model settings")
+
+
+def test_options_of_a_field_that_is_not_there_are_named() -> None:
+    asked = {"gone": {"instruction": "x"}, "style": {"max_chars": 5}, "caption": {"max_chars": 90}}
+    gone, labels = _warnings(view(CAPTION, choices("a", "b")), ProjectOptions.model_validate({"fields": asked}))
+    assert gone == "fields: no control named 'gone' is filled; those that are: caption, style"
+    assert labels == "fields: style holds labels, so only its instruction is used, not kind or max_chars"
