@@ -152,11 +152,23 @@ def doctor(
     api_key: Annotated[str | None, typer.Option(help="Its access token; default: LABEL_STUDIO_API_KEY.")] = None,
     data_dir: DataDir = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print plan and checks as JSON.")] = False,
+    label_config: Annotated[
+        str | None, typer.Option(help="Check this label config instead: a file, or the name of a ready-made one.")
+    ] = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="With --label-config: print the config that keeps what Label Studio loses.")
+    ] = False,
 ) -> None:
     """Say whether prelabel will work here, a line for each check: model, card, disk, port, Label Studio, API key.
 
     Downloads and starts nothing; exit code 1 if a check fails.
     """
+    if label_config is not None:
+        from backend.commands.check_config import check_label_config
+
+        raise typer.Exit(check_label_config(label_config, fix=fix))
+    if fix:
+        raise SettingsError("--fix rewrites a label config: name it with --label-config FILE.")
     settings = _settings(
         {
             "model": model,

@@ -24,6 +24,7 @@ from label_config.schema import (
     LabelSchema,
     NumberField,
     RatingField,
+    ShortTextField,
     TaxonomyField,
     TextField,
 )
@@ -107,6 +108,8 @@ def parse_answer(
         if isinstance(field, TextField):
             if text_value := _checked_text(field, member.value):
                 fields[field.name] = FieldAnswer(text_value)
+            elif isinstance(field, ShortTextField) and member.closed:
+                fields[field.name] = FieldAnswer(None)
         elif member.closed:
             stop = isinstance(member.value, int | float)  # the decision to write no further digit
             start, end = len(text[: member.start].encode()), len(text[: member.end].encode())

@@ -18,14 +18,17 @@ from label_config.numbers import MAX_NUMBER, number_pattern
 from label_config.schema import (
     Choice,
     ChoicesField,
+    Condition,
     Field,
     NumberField,
     PathChoicesField,
     RatingField,
+    ShortTextField,
     TaxonomyField,
     TaxonomyNode,
     TextField,
 )
+from label_config.text_kind import is_description
 
 MAX_LABELS = 20_000  # over all of one control
 MAX_USAGES = 20  # paths a model is asked for, however many the control takes
@@ -47,16 +50,30 @@ class LeftOut(Exception):
 class Place:
     """What a control inherits from the tags around it."""
 
-    conditional: bool = False
+    conditions: tuple[Condition, ...] = ()
     region_only: bool = False
     repeated: bool = False
+
+    @property
+    def conditional(self) -> bool:
+        return bool(self.conditions)
 
     def inside(self, element: Element) -> Place:
         """The place of what stands in `element` (and of `element` itself)."""
         attributes = _lowered(element)
         visible_when = attributes.get("visiblewhen", "").lower()
+        conditions = self.conditions
+        if visible_when.startswith("choice-") or (not visible_when and attributes.get("whenchoicevalue")):
+            values = attributes.get("whenchoicevalue", "")
+            condition = Condition(
+                attributes.get("whentagname", "") if visible_when else "",
+                tuple(values.split(",")) if values else (),
+                unselected=visible_when == "choice-unselected",
+                on_control="toname" in attributes,
+            )
+            conditions = (*conditions, condition)
         return Place(
-            conditional=self.conditional or visible_when.startswith("choice-") or "whenchoicevalue" in attributes,
+            conditions=conditions,
             region_only=self.region_only or visible_when == "region-selected",
             repeated=self.repeated or element.tag.lower() == "repeater",
         )
@@ -70,11 +87,15 @@ class Control:
     attributes: Mapping[str, str]
     title: str
     place: Place
+    own_title: str = ""
+    """`title`, unless it is that of a section: the heading of a control before this one."""
 
     @classmethod
-    def of(cls, element: Element, heading: str, place: Place) -> Control:
+    def of(cls, element: Element, heading: str, place: Place, lead: str = "") -> Control:
+        """`heading` is the last one in the tag around it, `lead` what stands between it and the control before it."""
         attributes = _lowered(element)
-        return cls(element, attributes, attributes.get("title", "").strip() or heading, place)
+        title = attributes.get("title", "").strip()
+        return cls(element, attributes, title or heading, place, title or lead)
 
     @property
     def name(self) -> str:
@@ -135,13 +156,16 @@ def build_field(control: Control, objects: Mapping[str, Element]) -> Field:
 
 
 def _text(control: Control) -> Field:
-    return TextField(
+    max_chars = control.count("maxlength", 100_000)
+    hint, placeholder = _hint(control.attributes), control.attributes.get("placeholder", "").strip()
+    described = is_description(control.name, control.own_title, (placeholder, hint), max_chars)
+    return (TextField if described else ShortTextField)(
         name=control.name,
         to_name=control.to_names[0],
-        title=control.title,
-        hint=_hint(control.attributes),
+        title=control.title if described else control.own_title or placeholder,
+        hint=hint,
         required=_required(control),
-        max_chars=control.count("maxlength", 100_000),
+        max_chars=max_chars,
     )
 
 
@@ -298,7 +322,9 @@ class SupportedTag:
 def supported_tags() -> tuple[SupportedTag, ...]:
     """The control tags the model fills, and the attributes read besides name, toName, title, hint and required."""
     return (
-        SupportedTag("TextArea", "a description", ("maxLength",)),
+        SupportedTag(
+            "TextArea", "a description, or the short text that its title asks for", ("maxLength", "placeholder")
+        ),
         SupportedTag(
             "Choices",
             "one label, or several with choice=multiple; with pathSeparator one leaf of a tree",

@@ -2,7 +2,7 @@
 
 One line of compact JSON, keys in `schema.answer_order`. What the schema leaves open is settled here:
 - a text is 1 to max_chars visible characters, does not begin with a space, and escapes only `"` and `\\`;
-- a label field that is not required may be null; an empty list is never written;
+- a label or a short text that is not required may be null; an empty list is never written;
 - several labels or paths come in the order of the config, none twice.
 Every field is a regular language, written as one terminal: a taxonomy as its trie, a set of labels by halving the
 list (size n log n, where a choice of "any later label" would be n squared). Labels are string literals, never
@@ -22,6 +22,7 @@ from label_config.schema import (
     LabelSchema,
     NumberField,
     RatingField,
+    ShortTextField,
     TaxonomyField,
     TaxonomyNode,
     TextField,
@@ -40,7 +41,7 @@ _PATH = 'PATH: "[" STRING ("," STRING)* "]"'
 def answer_grammar(schema: LabelSchema, *, text_max_chars: int) -> str:
     """Return the grammar as Lark text, for `llguidance.LLMatcher(tokenizer, grammar)`.
 
-    `text_max_chars` limits every text, in characters, besides its own `max_chars`. Raises UnsupportedConfig.
+    `text_max_chars` limits every description, in characters, besides its own `max_chars`. Raises UnsupportedConfig.
     """
     if not 1 <= text_max_chars <= MAX_TEXT_CHARS:
         raise UnsupportedConfig(f"A text limit of {text_max_chars} characters is not between 1 and {MAX_TEXT_CHARS:,}.")
@@ -64,6 +65,8 @@ def _field_lines(terminal: str, field: Field, text_max_chars: int) -> Iterator[s
     """The definition of `terminal`, after those of its own parts (all named after it)."""
     or_null = "" if field.required else ' | "null"'
     match field:
+        case ShortTextField():
+            yield f"{terminal}: {_text_pattern(min(field.limit, MAX_TEXT_CHARS))}{or_null}"
         case TextField():
             yield f"{terminal}: {_text_pattern(min(field.max_chars or text_max_chars, text_max_chars))}"
         case ChoicesField() if field.multiple:

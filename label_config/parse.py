@@ -9,16 +9,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from label_config.controls import BUILDERS, Control, LeftOut, Place, build_field
 from label_config.errors import UnsupportedConfig
+from label_config.lint import condition_traps
 from label_config.read_xml import read_tree
-from label_config.schema import ChoicesField, Field, LabelSchema, ReviewControls, TextField
+from label_config.review_flag import flag_choice
+from label_config.schema import ChoicesField, Field, LabelSchema, ReviewControls, ShortTextField, TextField
+from label_config.surroundings import Surroundings
 from label_config.task_value import checked_place, place_warning
+from label_config.text_kind import says_description
 from label_config.traps import FLAG_NAME, REASON_NAME, traps
 
 MAX_FIELDS = 50
+_NO_CONTROLS = frozenset(
+    {"filter", "header", "view", "style", "text", "hypertext", "image", "shortcut"}
+)  # toName or not
 
 
 def parse_label_config(xml: str | bytes) -> LabelSchema:
@@ -27,48 +35,73 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
     Raises UnsupportedConfig, whose message names the tag or attribute and what to change.
     """
     root = read_tree(xml)
-    controls = list(_controls(root, "", Place()))
+    controls = list(_controls(root, "", Place(), []))
     objects = _objects(root, controls)
     warnings: list[str] = []
     found: list[tuple[Control, Field]] = []
+    surroundings = Surroundings(root)
     for control in controls:
         try:
-            found.append((control, build_field(control, objects)))
+            field = build_field(control, objects)
+            image = objects[field.to_name]
+            more = surroundings.asks_more(control.element, image, describes=_is_asked_to_describe(control, field))
+            if more and not _is_review(field):
+                raise LeftOut(more)
+            found.append((control, field))
         except LeftOut as reason:
             warnings.append(f"{control} is left out: {reason}")
     image_name = _pick_image(objects, found, warnings)
     kept = [(control, field) for control, field in found if field.to_name == image_name]
-    review = _review(image_name, [field for _, field in kept])
+    review = _review(image_name, [field for _, field in kept], warnings)
     fields = [field for _, field in kept if not _is_review(field)]
-    _check_fields(fields, warnings)
+    _check_fields(fields, [field.name for _, field in kept if _is_review(field)], warnings)
+    if unseen := surroundings.unseen_texts():
+        said = ", ".join(f'"{text[:60]}"' for text in unseen[:5])
+        warnings.append(f"people see {said} from the task's data, the model does not")
     warnings += [
-        f"{control} is shown only under a condition: it is filled, but not required of the model"
+        f"{control} is shown only under a condition: where the answer makes it false, nothing is filled in"
         for control, field in kept
         if control.place.conditional and not _is_review(field)
     ]
     image_key = _image_key(objects[image_name], warnings)
+    by_name = {field.name: field for field in fields}
     return LabelSchema(
         fields=tuple(fields),
         image_name=image_name,
         image_key=image_key,
         review=review,
         warnings=tuple(warnings),
-        traps=tuple(trap for control, field in kept for trap in traps(control, field)),
+        conditions=tuple(
+            (field.name, control.place.conditions)
+            for control, field in kept
+            if control.place.conditions and not _is_review(field)
+        ),
+        traps=tuple(trap for control, field in kept for trap in _all_traps(control, field, by_name)),
     )
 
 
-def _controls(element: Element, title: str, outer: Place) -> list[Control]:
-    """The controls in `element`, in document order; each with its title and what the tags around it impose."""
+def _controls(element: Element, title: str, outer: Place, lead: list[str]) -> list[Control]:
+    """The controls in `element`, in document order; each with its title and what the tags around it impose.
+
+    `lead` holds the headings and texts since the control before.
+    """
     place = outer.inside(element)
-    if element.tag.lower() in BUILDERS or any(key.lower() == "toname" for key in element.attrib):
-        return [Control.of(element, title, place)]
+    tag = element.tag.lower()
+    if tag in BUILDERS or (tag not in _NO_CONTROLS and any(key.lower() == "toname" for key in element.attrib)):
+        control = Control.of(element, title, place, lead[-1] if lead else "")
+        lead.clear()
+        return [control]
     found: list[Control] = []
     heading = ""
     for child in element:
-        if child.tag.lower() == "header":
+        if child.tag.lower() in ("header", "text"):
             value = child.attrib.get("value", "").strip()
-            heading = "" if re.search(r"\$\w", value) else value
-        found += _controls(child, heading, place)
+            said = "" if re.search(r"\$\w", value) else value
+            if said:
+                lead.append(said)
+            if child.tag.lower() == "header":
+                heading = said
+        found += _controls(child, heading, place, lead)
     return found
 
 
@@ -96,7 +129,7 @@ def _pick_image(objects: dict[str, Element], found: list[tuple[Control, Field]],
         raise UnsupportedConfig("The label config has no <Image> tag with a name; prelabel fills images only.")
     targets = {field.to_name for _, field in found}
     image_name = next((name for name in images if name in targets), images[0])
-    if len(images) > 1:
+    if len({objects[name].attrib.get("value", name) for name in images}) > 1:
         warnings.append(f'The label config has {len(images)} images; the model sees "{image_name}" only')
     warnings += [
         f'{control} is left out: it points at the image "{field.to_name}", not at "{image_name}"'
@@ -119,14 +152,34 @@ def _image_key(image: Element, warnings: list[str]) -> str:
     return place
 
 
+def _all_traps(control: Control, field: Field, by_name: dict[str, Field]) -> Iterator[str]:
+    yield from traps(control, field)
+    if not _is_review(field):
+        yield from condition_traps(control, by_name)
+
+
+def _is_asked_to_describe(control: Control, field: Field) -> bool:
+    is_description = isinstance(field, TextField) and not isinstance(field, ShortTextField)
+    return is_description and says_description(f"{control.name} {control.own_title}")
+
+
 def _is_review(field: Field) -> bool:
     return (isinstance(field, ChoicesField) and field.name == FLAG_NAME) or (
         isinstance(field, TextField) and field.name == REASON_NAME
     )
 
 
-def _review(image_name: str, fields: list[Field]) -> ReviewControls | None:
-    flag = next((f.choices[0] for f in fields if isinstance(f, ChoicesField) and f.name == FLAG_NAME), None)
+def _review(image_name: str, fields: list[Field], warnings: list[str]) -> ReviewControls | None:
+    flag = None
+    for field in fields:
+        if isinstance(field, ChoicesField) and field.name == FLAG_NAME:
+            flag = flag_choice(field.choices)
+            if flag is None:
+                labels = ", ".join(f'"{choice.value[:40]}"' for choice in field.choices[:5])
+                warnings.append(
+                    f'<Choices name="{FLAG_NAME}"> is left out: it needs one <Choice> that means yes ("yes", "是", '
+                    f'"需人工复核") to be ticked when a person should look, and has {labels}'
+                )
     has_reason = any(isinstance(f, TextField) and f.name == REASON_NAME for f in fields)
     if flag is None and not has_reason:
         return None
@@ -138,8 +191,11 @@ def _review(image_name: str, fields: list[Field]) -> ReviewControls | None:
     )
 
 
-def _check_fields(fields: list[Field], warnings: list[str]) -> None:
+def _check_fields(fields: list[Field], reviewed: list[str], warnings: list[str]) -> None:
     if not fields:
+        if reviewed:
+            verb = "is" if len(reviewed) == 1 else "are"
+            warnings = [f"{', '.join(reviewed)} {verb} filled by the review rules, not by the model", *warnings]
         reasons = "; ".join(warnings[:5]) or "it has no control tags"
         raise UnsupportedConfig(
             "The label config has nothing to fill: add a TextArea, Choices, Taxonomy, Rating or Number "

@@ -21,6 +21,7 @@ from label_config.schema import (
     NumberField,
     PathChoicesField,
     RatingField,
+    ShortTextField,
     TaxonomyField,
     TextField,
 )
@@ -99,6 +100,7 @@ def _review_regions(
 
 _TYPES: dict[type, str] = {
     TextField: "textarea",
+    ShortTextField: "textarea",
     ChoicesField: "choices",
     PathChoicesField: "choices",
     TaxonomyField: "taxonomy",

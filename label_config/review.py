@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from label_config.answer import Answer
+from label_config.conditions import shown_fields
 from label_config.prompt import Language
-from label_config.schema import Field, LabelSchema, TextField
+from label_config.schema import Field, LabelSchema, ShortTextField, TextField
 
 FindingCode = Literal[
     "uncertain_words",
     "too_short",
+    "cut_off",
     "wrong_language",
     "repetition",
     "missing",
@@ -98,8 +100,13 @@ def review(
         findings.append(
             Finding("very_long", "", "图片过长，细节可能看不清", "The picture is very long: details may not be seen")
         )
+    shown = shown_fields(schema, {name: found.value for name, found in answer.fields.items()})
     for field in schema.fields:
-        if isinstance(field, TextField):
+        if field.name not in shown:
+            continue
+        if isinstance(field, ShortTextField):
+            findings += _short_text_findings(field, answer, options)
+        elif isinstance(field, TextField):
             findings += _text_findings(field, answer, options)
         else:
             findings += _label_findings(field, answer, options)
@@ -123,11 +130,12 @@ def _text_findings(field: TextField, answer: Answer, options: ReviewOptions) -> 
     if not isinstance(text, str) or not text.strip():
         yield _finding("missing", field, "缺少描述", "has no text")
         return
+    yield from _cut_off(field, text)
     text = text.strip()[:_MAX_CHECKED_CHARS]
     if doubt := _UNCERTAIN[options.language].search(text):
         yield _finding("uncertain_words", field, f"描述中出现“{doubt[0]}”", f'says "{doubt[0]}"')
-    if len(text) < options.min_text_chars:
-        low = options.min_text_chars
+    low = min(options.min_text_chars, (field.max_chars or _MAX_CHECKED_CHARS) // 2)
+    if len(text) < low:
         yield _finding(
             "too_short",
             field,
@@ -139,6 +147,30 @@ def _text_findings(field: TextField, answer: Answer, options: ReviewOptions) -> 
         yield _finding("wrong_language", field, f"描述{wanted[0]}", wanted[1])
     if _repeats(text):
         yield _finding("repetition", field, "描述内容重复", "repeats itself")
+
+
+def _short_text_findings(field: ShortTextField, answer: Answer, options: ReviewOptions) -> Iterator[Finding]:
+    """A brand may be short, foreign, and absent where it is not required."""
+    found = answer.fields.get(field.name)
+    text = found.value if found is not None else None
+    if not isinstance(text, str) or not text.strip():
+        if field.required:
+            yield _finding("missing", field, "缺少内容", "has no text")
+        return
+    yield from _cut_off(field, text)
+    if doubt := _UNCERTAIN[options.language].search(text):
+        yield _finding("uncertain_words", field, f"内容中出现“{doubt[0]}”", f'says "{doubt[0]}"')
+    if _repeats(text[:_MAX_CHECKED_CHARS]):
+        yield _finding("repetition", field, "内容重复", "repeats itself")
+
+
+def _cut_off(field: TextField, text: str) -> Iterator[Finding]:
+    """A text that ends where the control's limit is may have been cut there."""
+    limit = field.limit if isinstance(field, ShortTextField) else field.max_chars
+    if limit is not None and len(text) >= limit:
+        yield _finding(
+            "cut_off", field, f"写满了 {limit} 字，可能不完整", f"fills all its {limit} characters and may be cut off"
+        )
 
 
 def _finding(code: FindingCode, field: Field, reason: str, reason_en: str) -> Finding:

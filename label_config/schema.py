@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+SHORT_CHARS = 100  # the limit of a short text whose control has none
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -46,7 +48,7 @@ class TaxonomyNode:
 
 @dataclass(frozen=True, slots=True)
 class TextField:
-    """A `<TextArea>`: free text. `max_chars` is the control's own limit; the prompt may ask for less."""
+    """A `<TextArea>`: a description. `max_chars` is the control's own limit; the prompt may ask for less."""
 
     name: str
     to_name: str
@@ -54,6 +56,16 @@ class TextField:
     hint: str = ""
     required: bool = False
     max_chars: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShortTextField(TextField):
+    """A `<TextArea>` that is no description: what its title asks for; null where it is not required and cannot be
+    seen."""
+
+    @property
+    def limit(self) -> int:
+        return self.max_chars or SHORT_CHARS
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +161,19 @@ Field = TextField | ChoicesField | TaxonomyField | RatingField | NumberField
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """One `visibleWhen`: of `tag` (any other Choices if ""), one of `values` (any if none) is selected, or is not.
+
+    `on_control`: it stands on the control itself, not on a tag around it.
+    """
+
+    tag: str = ""
+    values: tuple[str, ...] = ()
+    unselected: bool = False
+    on_control: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ReviewControls:
     """The controls that the review rules fill, not the model: a flag (`<Choices>`) and a reason (`<TextArea>`)."""
 
@@ -174,6 +199,7 @@ class LabelSchema:
     review: ReviewControls | None = None
     warnings: tuple[str, ...] = ()
     traps: tuple[str, ...] = ()
+    conditions: tuple[tuple[str, tuple[Condition, ...]], ...] = ()  # of the fields that have some, by name
 
     @cached_property
     def fingerprint(self) -> str:
@@ -183,6 +209,8 @@ class LabelSchema:
             "fields": [[type(f).__name__, asdict(f)] for f in self.fields],
             "review": asdict(self.review) if self.review else None,
         }
+        if self.conditions:
+            content["conditions"] = [[name, [asdict(c) for c in under]] for name, under in self.conditions]
         text = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -195,6 +223,12 @@ class LabelSchema:
         """
         labels = tuple(f for f in self.fields if not isinstance(f, TextField))
         return labels + tuple(f for f in self.fields if isinstance(f, TextField))
+
+    @property
+    def caption(self) -> TextField | None:
+        """The first description; a brand is none."""
+        texts = (f for f in self.fields if isinstance(f, TextField) and not isinstance(f, ShortTextField))
+        return next(texts, None)
 
     def field(self, name: str) -> Field:
         """The field called `name`. Raises KeyError."""

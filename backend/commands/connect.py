@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from backend.commands.backend_health import BackendHealth, backend_health
+from backend.commands.check_config import explain_config, unanswerable
 from backend.commands.join import as_object, join, send_events
 from backend.errors import ConfigRefused, LabelStudioError, SettingsError, UsageError
 from backend.label_studio.address import shown_url, site_of
@@ -60,7 +61,7 @@ def connect(
     backend_url = _checked_url(backend_url)
     wanted = read_label_config(label_config) if label_config else None
     if wanted is not None:
-        parse_or_refuse(wanted)
+        _refuse_unanswerable(parse_or_refuse(wanted))
     credentials = Credentials(backend_user, backend_password) if backend_password else None
     health = backend_health(backend_url, credentials, extra_ca_file)
     _say_health(console, backend_url, health)
@@ -204,9 +205,14 @@ def _existing(
             f"{' or '.join(name for name in ready_made_names() if name.endswith('.zh'))} (or your file), "
             "or set one up in Label Studio under Settings > Labeling Interface."
         )
-    parse_or_refuse(found.label_config)
+    _refuse_unanswerable(parse_or_refuse(found.label_config))
     done(console, f"Project {found.id} “{found.title}”")
     return found
+
+
+def _refuse_unanswerable(schema: LabelSchema) -> None:
+    if problem := unanswerable(schema):
+        raise ConfigRefused(f"No task of this label config can be answered: {problem}.")
 
 
 def _checked_title(title: str) -> str:
@@ -266,12 +272,7 @@ def _checked_url(backend_url: str) -> str:
 
 
 def _explain(console: Console, url: str, project: Project, schema: LabelSchema, note: str) -> None:
-    names = ", ".join(field.name for field in schema.fields)
-    console.print(f"  pre-filled: {escape(names)}", soft_wrap=True)
-    for warning in schema.warnings:
-        console.print(f"  left out:   {escape(warning)}", soft_wrap=True)
-    for trap in schema.traps:
-        console.print(f"  [yellow]form:[/]       {escape(trap)}", soft_wrap=True)
+    explain_config(console, schema)
     if note:
         console.print(f"  [yellow]note:[/]       {escape(note)}", soft_wrap=True)
     console.print(

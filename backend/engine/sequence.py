@@ -16,6 +16,7 @@ from typing import Any
 from cachetools import LRUCache
 from llguidance import LLMatcher, LLTokenizer
 
+from backend.engine.grammar_check import grammar_limits
 from backend.engine.messages import Finished, FinishReason, Submit
 from label_config.grammar import answer_grammar
 from label_config.schema import LabelSchema, TextField
@@ -59,7 +60,8 @@ class GrammarCache:
         key = (schema.fingerprint, text_max_chars)
         compiled = self._matchers.get(key)
         if compiled is None:
-            compiled = LLMatcher(self.tokenizer, self._write_grammar(schema, text_max_chars=text_max_chars))
+            grammar = self._write_grammar(schema, text_max_chars=text_max_chars)
+            compiled = LLMatcher(self.tokenizer, grammar, limits=grammar_limits())
             self._matchers[key] = compiled
         if compiled.is_error():
             raise GrammarError(f"the label config cannot be made into a grammar: {compiled.get_error()}")

@@ -132,10 +132,10 @@ CHECKS: dict[str, tuple[str, str]] = {
         "PRELABEL_DATA_DIR.",
     ),
     "data_dir_unwritable": (
-        "PRELABEL_DATA_DIR={folder} 无法写入（{reason}）。请换一个文件夹，或把它交给运行 prelabel 的用户。",
-        "PRELABEL_DATA_DIR={folder} cannot be written ({reason}). Choose another folder, or give this one to the "
-        "user "
-        "prelabel runs as.",
+        "PRELABEL_DATA_DIR={folder} 无法写入（{reason}）。请换一个文件夹，或把它交给运行 prelabel 的用户（uid {uid}）："
+        "chown -R {uid} {folder}",
+        "PRELABEL_DATA_DIR={folder} cannot be written ({reason}). Choose another folder, or give this one to the user "
+        "prelabel runs as (uid {uid}): chown -R {uid} {folder}",
     ),
     # port
     "port_free": ("{address} 空闲", "{address} is free"),

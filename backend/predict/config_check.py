@@ -1,23 +1,32 @@
 """What a person should hear at /setup about a label config that is honoured, but not as they may expect.
 
-Uses llguidance without a tokenizer, in milliseconds (0.4 s for the largest grammars). Imports no torch. Nothing raises.
+A grammar is tried in milliseconds (some seconds for the largest lists, whose result the next /setup tells). Imports no
+torch. Nothing raises.
 """
 
 from __future__ import annotations
 
 import asyncio
-from functools import lru_cache
 
-from llguidance import LLMatcher
-
-from backend.predict.recipe import MAX_RECIPES, Recipe, text_max_chars
-from label_config.errors import UnsupportedConfig
-from label_config.grammar import answer_grammar
+from backend.engine.grammar_check import grammar_problem
+from backend.predict.options import ProjectOptions
+from backend.predict.recipe import Recipe, text_max_chars
 from label_config.prompt import MAX_LISTED_CHARS, PromptOptions, unlisted_fields
-from label_config.schema import LabelSchema
+from label_config.schema import LabelSchema, TextField
 
-CHECK_S = 1.0  # Label Studio gives /setup 3 s
-MAX_MESSAGE_CHARS = 300
+CHECK_S = 2.0  # Label Studio gives /setup 3 s
+
+
+def field_option_warnings(schema: LabelSchema, options: ProjectOptions) -> list[str]:
+    """Name what the extra params say of fields that are not there, or of labels what only texts have."""
+    known = {field.name: field for field in schema.fields}
+    warnings = []
+    for name, asked in options.fields:
+        if name not in known:
+            warnings.append(f"fields: no control named {name!r} is filled; those that are: {', '.join(known)}")
+        elif (asked.kind or asked.max_chars) and not isinstance(known[name], TextField):
+            warnings.append(f"fields: {name} holds labels, so only its instruction is used, not kind or max_chars")
+    return warnings
 
 
 async def config_warnings(recipe: Recipe, limit_s: float = CHECK_S) -> list[str]:
@@ -28,20 +37,18 @@ async def config_warnings(recipe: Recipe, limit_s: float = CHECK_S) -> list[str]
             f"the labels of {', '.join(names)} are not spelled out in the prompt, which lists {MAX_LISTED_CHARS:,} "
             "characters of labels; the model is still held to them"
         )
+    warnings += field_option_warnings(recipe.schema, recipe.options)
     try:
         async with asyncio.timeout(limit_s):
-            problem = await asyncio.to_thread(_grammar_problem, recipe.schema, text_max_chars(recipe.options))
+            problem = await asyncio.to_thread(grammar_problem, recipe.schema, text_max_chars(recipe.options))
     except TimeoutError:
-        return [*warnings, f"the label config is so large that it was not checked within {limit_s:g} s"]
+        return [
+            *warnings,
+            f"the label config is so large that it was not checked within {limit_s:g} s; save the model settings again "
+            "to hear the result, or run prelabel doctor --label-config FILE",
+        ]
     if problem:
-        warnings.append(f"no task will get a prediction, because the label config cannot be made a grammar: {problem}")
+        warnings.append(
+            f"no task will get a prediction, because the model cannot be held to the label config: {problem}"
+        )
     return warnings
-
-
-@lru_cache(maxsize=MAX_RECIPES)
-def _grammar_problem(schema: LabelSchema, max_chars: int) -> str:
-    try:
-        refused: str = LLMatcher.validate_grammar(answer_grammar(schema, text_max_chars=max_chars))
-    except UnsupportedConfig as error:
-        return str(error)
-    return " ".join(refused.split())[:MAX_MESSAGE_CHARS]

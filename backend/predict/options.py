@@ -10,10 +10,22 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator, model_validator
 
 from backend.logs import one_line
 from backend.settings import Settings
+
+MAX_NAMED_FIELDS = 50
+
+
+class FieldOptions(BaseModel):
+    """What a project changes of one field: an instruction of its own; of a text, its kind and its longest length."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    instruction: str = Field(default="", max_length=500)
+    max_chars: int | None = Field(default=None, ge=1, le=8_000)
+    kind: Literal["short", "description"] | None = None
 
 
 class ProjectOptions(BaseModel):
@@ -29,6 +41,17 @@ class ProjectOptions(BaseModel):
     top_p: float = Field(default=0.9, gt=0, le=1)
     max_new_tokens: int = Field(default=512, ge=16, le=2_048)
     review_threshold: float = Field(default=0.5, ge=0, le=1)
+    fields: tuple[tuple[str, FieldOptions], ...] = Field(default=(), max_length=MAX_NAMED_FIELDS)
+
+    @field_validator("fields", mode="before")
+    @classmethod
+    def _fields_by_name(cls, fields: object) -> object:
+        """Typed and kept as an object, `{"brand": {"instruction": "..."}}`."""
+        return tuple(sorted(fields.items())) if isinstance(fields, Mapping) else fields
+
+    @field_serializer("fields")
+    def _as_object(self, fields: tuple[tuple[str, FieldOptions], ...]) -> dict[str, Any]:
+        return {name: asked.model_dump(exclude_defaults=True) for name, asked in fields}
 
     @model_validator(mode="after")
     def _lengths_in_order(self) -> ProjectOptions:
@@ -73,7 +96,7 @@ def read_options(extra_params: object, defaults: ProjectOptions) -> tuple[Projec
         problem = _problem(defaults, {key: known[key]}, alone=True)
         if problem:
             del known[key]
-            warnings.append(f"{key}: {problem}; {getattr(defaults, key)!r} is used instead")
+            warnings.append(f"{key}: {problem}; {defaults.model_dump()[key]!r} is used instead")
     problem = _problem(defaults, known, alone=False)
     if problem:
         warnings.append(f"{problem}; the default lengths are used instead")
@@ -91,8 +114,19 @@ def _problem(defaults: ProjectOptions, changes: Mapping[str, Any], *, alone: boo
         _merge(defaults, changes)
     except ValidationError as error:
         problems = [p for p in error.errors() if p["loc"] or not alone]
-        return str(problems[0]["msg"]).removeprefix("Value error, ") if problems else ""
+        return _said(changes, problems[0]["loc"], str(problems[0]["msg"])) if problems else ""
     return ""
+
+
+def _said(changes: Mapping[str, Any], place: tuple[int | str, ...], message: str) -> str:
+    """What pydantic says of a value; inside `fields`, of which field and key."""
+    inside = ""
+    if len(place) > 1 and isinstance(place[1], int) and isinstance(changes["fields"], Mapping):
+        name = sorted(changes["fields"])[place[1]]
+        inside = ".".join(one_line(str(part)[:64]) for part in (name, *place[3:]))
+    if message.startswith("Extra inputs"):
+        message = f"there is no such key; known are {', '.join(FieldOptions.model_fields)}"
+    return (f"{inside}: " if inside else "") + message.removeprefix("Value error, ")
 
 
 def _unknown(key: str) -> str:

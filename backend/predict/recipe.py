@@ -10,17 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from backend.engine.messages import Finished, GenerateRequest, Picture, Ready, Sampling
 from backend.images.decode import FetchedImage
-from backend.predict.options import ProjectOptions
+from backend.predict.options import FieldOptions, ProjectOptions
 from label_config.answer import Answer, parse_answer
+from label_config.conditions import without_hidden
 from label_config.grammar import MAX_TEXT_CHARS
 from label_config.prompt import PromptOptions, build_instruction
 from label_config.review import Finding, ReviewOptions, Seen, review
-from label_config.schema import LabelSchema
+from label_config.schema import Field, LabelSchema, ShortTextField, TextField
 
 ANSWER_CODE = 4
 """Raise it with every change of grammar, picture sizes, colours, sampling, answer reading, regions or review rules."""
@@ -63,22 +64,42 @@ class Recipe:
 
 @lru_cache(maxsize=MAX_RECIPES)
 def recipe_of(schema: LabelSchema, options: ProjectOptions, image_tokens: int) -> Recipe:
+    schema = _with_field_options(schema, options)
     words = PromptOptions(
         language=options.language,
         caption_min=options.caption_min_length,
         caption_max=options.caption_max_length,
         extra_instructions=options.extra_instructions,
+        field_instructions=tuple((name, asked.instruction) for name, asked in options.fields if asked.instruction),
     )
     instruction = build_instruction(schema, words)
-    content = [ANSWER_CODE, schema.fingerprint, instruction, options.model_dump(), image_tokens]
+    # options of fields are in the schema and the instruction
+    content = [ANSWER_CODE, schema.fingerprint, instruction, options.model_dump(exclude={"fields"}), image_tokens]
     text = json.dumps(content, ensure_ascii=True, sort_keys=True)
     return Recipe(schema, options, instruction, hashlib.sha256(text.encode()).hexdigest()[:12])
+
+
+def _with_field_options(schema: LabelSchema, options: ProjectOptions) -> LabelSchema:
+    """`schema` with the kinds and lengths of text that the project's extra params ask for."""
+    asked = dict(options.fields)
+    return replace(schema, fields=tuple(_changed(field, asked.get(field.name)) for field in schema.fields))
+
+
+def _changed(field: Field, asked: FieldOptions | None) -> Field:
+    if asked is None or not isinstance(field, TextField):
+        return field
+    short = isinstance(field, ShortTextField) if asked.kind is None else asked.kind == "short"
+    limits = [limit for limit in (asked.max_chars, field.max_chars) if limit]  # the control's own holds as well
+    return (ShortTextField if short else TextField)(
+        field.name, field.to_name, field.title, field.hint, field.required, min(limits, default=None)
+    )
 
 
 def read_answer(recipe: Recipe, finished: Finished, fetched: FetchedImage) -> tuple[Answer, tuple[Finding, ...]]:
     """Return the answer that was generated for a picture and why a person should look at it. Raises MalformedAnswer."""
     truncated = finished.finish_reason == "length"
     answer = parse_answer(recipe.schema, finished.pieces, finished.probabilities, truncated=truncated)
+    answer = without_hidden(recipe.schema, answer)
     seen = Seen(fetched.shape, fetched.scale * finished.image_scale)
     return answer, review(recipe.schema, answer, recipe.review_options, seen)
 

@@ -13,7 +13,7 @@ from label_config.answer import Answer, FieldValue
 from label_config.prompt import Language
 from label_config.regions import shown_value
 from label_config.review import Finding
-from label_config.schema import ChoicesField, Field, LabelSchema, TaxonomyField, TextField
+from label_config.schema import ChoicesField, Field, LabelSchema, TaxonomyField
 
 PATH_SEPARATOR = " / "
 
@@ -27,17 +27,16 @@ def make_record(
     model_version: str,
     language: Language = "zh",
 ) -> dict[str, Any]:
-    """Return the record. `caption` is the first text field; `tags` are all choices and the ends of taxonomy paths.
+    """Return the record. `caption` is the first description; `tags` are all choices and the ends of taxonomy paths.
 
     `language` is that of the review reasons.
     """
     found = {field.name: answer.fields[field.name] for field in schema.fields if field.name in answer.fields}
     values = {field.name: shown_value(field, found[field.name].value) for field in schema.fields if field.name in found}
-    texts = [field for field in schema.fields if isinstance(field, TextField)]
     confidences = {name: round(f.confidence, 4) for name, f in found.items() if f.confidence is not None}
     return {
         "image_id": image_id,
-        "caption": values.get(texts[0].name) if texts else None,
+        "caption": values.get(schema.caption.name) if schema.caption else None,
         "tags": [tag for field in schema.fields for tag in _tags(field, values.get(field.name))],
         "fields": {field.name: _plain(field, values.get(field.name)) for field in schema.fields},
         "confidence": confidences,

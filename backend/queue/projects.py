@@ -42,7 +42,8 @@ class ProjectBook:
         options, warnings = read_options(extra_params, self._defaults)
         for warning in warnings:
             log.warning("project %s: %s", project, warning)
-        changes = {k: v for k, v in options.model_dump().items() if v != getattr(self._defaults, k)}
+        usual = self._defaults.model_dump()
+        changes = {k: v for k, v in options.model_dump().items() if v != usual[k]}
         before = self._changes.pop(project, {})
         if changes:
             self._changes[project] = changes

@@ -193,7 +193,8 @@ def data_dir_check(folder: Path) -> Check:
             probe.write(b"1")
         free = shutil.disk_usage(there).free
     except OSError as error:
-        return bad("data_dir", "data_dir_unwritable", folder=str(folder), reason=error.strerror or str(error))
+        reason = error.strerror or str(error)
+        return bad("data_dir", "data_dir_unwritable", folder=str(folder), reason=reason, uid=str(os.getuid()))
     if free < SPARE_BYTES:
         return doubtful("data_dir", "data_dir_low", folder=str(folder), free=f"{free / GIB:.2f}")
     return good("data_dir", "data_dir_good", folder=str(folder), free=_gib(free))

@@ -148,5 +148,5 @@ def _set_aside(path: Path, now: float) -> Path:
 def _unusable(path: Path, why: str) -> StoreUnusable:
     return StoreUnusable(
         f"{path} cannot be used: {why}. Set PRELABEL_DATA_DIR to a folder that is there and writable, "
-        "or give this one to the user prelabel runs as."
+        f"or give this one to the user prelabel runs as (uid {os.getuid()}): chown -R {os.getuid()} {path.parent}"
     )

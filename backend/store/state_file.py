@@ -66,5 +66,5 @@ def prepare_data_dir(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"1")
     except OSError as error:
-        values = {"folder": str(folder), "reason": error.strerror or str(error)}
+        values = {"folder": str(folder), "reason": error.strerror or str(error), "uid": str(os.getuid())}
         raise SettingsError(Words("en").check("data_dir_unwritable", values)) from None

@@ -56,7 +56,8 @@ class Case:
 def cases() -> dict[str, Case]:
     made: dict[str, Case] = {}
     for name, (xml, language) in CONFIGS.items():
-        options = ProjectOptions.model_validate({"language": language})
+        # prelabel 0.1.0 took every text for a description
+        options = ProjectOptions.model_validate({"language": language, "fields": {"title": {"kind": "description"}}})
         recipe = recipe_of(parse_label_config(xml), options, 256)
         for kind, answer in _answers(recipe.schema, SAID[language]):
             made[f"{name} {kind}"] = Case(recipe, answer)

@@ -9,8 +9,8 @@ import label_config
 
 PUBLIC = """
 Answer Choice ChoicesField Field FieldAnswer FieldValue Finding LabelSchema Language MalformedAnswer NumberField
-PathChoicesField PromptOptions RatingField ReviewControls ReviewOptions SupportedTag TaxonomyField TaxonomyNode
-TextField
+PathChoicesField PromptOptions RatingField ReviewControls ReviewOptions ShortTextField SupportedTag
+TaxonomyField TaxonomyNode TextField
 UnsupportedConfig answer_grammar answer_to_regions build_instruction parse_answer parse_label_config prediction
 ready_made ready_made_names regions_to_answer render_answer review supported_tags text_slices
 unlisted_fields

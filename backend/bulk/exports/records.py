@@ -76,15 +76,14 @@ class Column:
 
 
 def columns(schema: LabelSchema) -> tuple[Column, ...]:
-    """The record's own, with the fields between; the first text field is the record's `caption` already.
+    """The record's own, with the fields between; the first description is the record's `caption` already.
 
     A field whose name is taken is called `field.<name>`.
     """
     taken = {*_BEFORE, *_AFTER}
-    captions = [field.name for field in schema.fields if isinstance(field, TextField)][:1]
     fields = []
     for field in schema.fields:
-        if field.name not in captions:
+        if field != schema.caption:
             fields.append(Column(f"field.{field.name}" if field.name in taken else field.name, field))
     confidences = [
         Column(f"confidence.{field.name}", field, is_confidence=True)

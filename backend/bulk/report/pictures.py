@@ -71,11 +71,11 @@ class Picture:
 
 
 def picture(row: Row, schema: LabelSchema, thumbnails: Thumbnails, words: ReportWords) -> Picture:
-    """The first text is the caption, the other fields are listed."""
+    """The first description is the caption, the other fields are listed."""
     read = ReasonReader(schema)
     reasons = [read(text) for text in row.reasons[:MAX_REASONS]]
-    texts = [field for field in schema.fields if isinstance(field, TextField)]
-    rest = [field for field in schema.fields if not texts or field is not texts[0]]
+    caption = schema.caption
+    rest = [field for field in schema.fields if field is not caption]
     return Picture(
         name=shown(row.image_id, _NAME_CHARS) or shown_source(row.image, _NAME_CHARS),
         source=shown_source(row.image, _SOURCE_CHARS),
@@ -83,7 +83,7 @@ def picture(row: Row, schema: LabelSchema, thumbnails: Thumbnails, words: Report
         score=row.score,
         needs_review=row.needs_review,
         fields=[said for field in rest[:MAX_FIELDS] for said in _said(row, field, reasons, words)],
-        caption=_text(row, texts[0], _CAPTION_CHARS) if texts else "",
+        caption=_text(row, caption, _CAPTION_CHARS) if caption else "",
         reasons=[shown(words.review_reason(reason), _REASON_CHARS) for reason in reasons],
     )
 

@@ -18,16 +18,18 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     for code, pattern in (
         ("truncated", "生成被截断，答案不完整|the answer was cut by the token limit"),
         ("missing_label", "缺少标签|has no label"),
-        ("missing_text", "缺少描述|has no text"),
+        ("missing_text", "缺少描述|缺少内容|has no text"),
         ("low_confidence", r"置信度 (\d+%)，低于 (\d+%)"),
         ("low_confidence", r"has a confidence of (\d+%), below (\d+%)"),
-        ("uncertain_words", "描述中出现()“(.{1,40})”"),
+        ("uncertain_words", "(?:描述|内容)中出现()“(.{1,40})”"),
         ("uncertain_words", 'says ()"(.{1,40})"'),
         ("too_short", r"描述只有 (\d+) 字，少于 (\d+) 字"),
         ("too_short", r"has (\d+) characters, fewer than (\d+)"),
+        ("cut_off", r"写满了() (\d+) 字，可能不完整"),
+        ("cut_off", r"fills all its() (\d+) characters and may be cut off"),
         ("not_chinese", "描述不是中文|is not in Chinese"),
         ("not_english", "描述含有中文|contains Chinese"),
-        ("repetition", "描述内容重复|repeats itself"),
+        ("repetition", "(?:描述)?内容重复|repeats itself"),
     )
 )
 CODES = tuple(dict.fromkeys(code for code, _ in _RULES))

@@ -123,6 +123,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "low_confidence": ("置信度 {found}，低于 {rule}", "confidence {found}, below {rule}"),
     "uncertain_words": ("出现“{rule}”", "says “{rule}”"),
     "too_short": ("只有 {found} 字，少于 {rule} 字", "length {found}, below {rule} characters"),
+    "cut_off": ("写满了 {rule} 字，可能不完整", "fills all {rule} characters, may be cut off"),
     "not_chinese": ("不是中文", "not in Chinese"),
     "not_english": ("含有中文", "contains Chinese"),
     "repetition": ("内容重复", "repeats itself"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, get_args
 
 import pytest
@@ -10,8 +11,12 @@ from backend.bulk.report.reasons import CODES, Reason, ReasonReader
 from backend.bulk.report.words import GROUPS, REASONS, ReportWords
 from label_config.answer import Answer
 from label_config.review import FindingCode, ReviewOptions, review
-from tests.backend.bulk.report_rig import SCHEMA, answer
+from label_config.schema import ShortTextField
+from tests.backend.bulk import report_rig
+from tests.backend.bulk.report_rig import answer
 
+BRAND = ShortTextField("brand", "image", title="品牌", max_chars=10)
+SCHEMA = replace(report_rig.SCHEMA, fields=(*report_rig.SCHEMA.fields, BRAND))
 TITLES = {field.name: field.title or field.name for field in SCHEMA.fields}
 Language = Literal["zh", "en"]
 CASES: dict[str, tuple[Answer, Language, FindingCode]] = {
@@ -25,6 +30,7 @@ CASES: dict[str, tuple[Answer, Language, FindingCode]] = {
     "short": (answer(caption="短袖"), "zh", "too_short"),
     "English for Chinese": (answer(caption="A short-sleeved shirt on a black background."), "zh", "wrong_language"),
     "Chinese for English": (answer(), "en", "wrong_language"),
+    "no room": (answer(brand="一二三四五六七八九十"), "zh", "cut_off"),
     "a loop": (answer(caption="很好看的衣服" * 12), "zh", "repetition"),
 }  # fmt: skip
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 
-from backend.predict import config_check
 from backend.predict.config_check import CHECK_S, config_warnings
 from backend.predict.options import ProjectOptions
 from backend.predict.recipe import recipe_of
@@ -51,19 +51,29 @@ def test_setup_tells_them(shared_server: Server) -> None:
 def test_a_grammar_above_our_limit_is_told_with_the_limit() -> None:
     unlisted, problem = _warnings(DEEP)
     assert unlisted.startswith("the labels of tree are not")
-    assert problem.startswith("no task will get a prediction, because the label config cannot be made a grammar: The ")
+    assert problem.startswith(
+        "no task will get a prediction, because the model cannot be held to the label config: The "
+    )
     assert f"the limit is {MAX_GRAMMAR_CHARS:,}. Shorten the label lists." in problem
 
 
-def test_a_grammar_that_llguidance_refuses_is_told_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config_check, "answer_grammar", lambda schema, text_max_chars: "start: NOWHERE\n" * 200)
-    (problem,) = _warnings(view(choices("only here")))
-    assert "cannot be made a grammar: " in problem
-    assert "NOWHERE" in problem or "start" in problem
-    assert "\n" not in problem
-    assert len(problem) < 500
+def test_a_list_that_the_matcher_cannot_run_is_told_with_the_number_that_fits() -> None:
+    chance = random.Random(0)
+    labels = ["".join(chance.choices([chr(code) for code in range(0x4E00, 0x9000)], k=6)) for _ in range(9_000)]
+    _, problem = _warnings(view(choices(*labels, name="big", attributes='choice="multiple"')))
+    assert problem.startswith("no task will get a prediction, because the model cannot be held to the label config: ")
+    assert '"big" has 9,000 labels of which several may be chosen' in problem
+    assert "such labels fit" in problem
 
 
 def test_a_check_that_takes_too_long_is_given_up() -> None:
     assert CHECK_S < 3, "Label Studio waits no longer for /setup"
-    assert _warnings(CONFIG, limit_s=0) == ["the label config is so large that it was not checked within 0 s"]
+    (said,) = _warnings(CONFIG, limit_s=0)
+    assert said.startswith("the label config is so large that it was not checked within 0 s; save the model settings")
+
+
+def test_options_of_a_field_that_is_not_there_are_named() -> None:
+    asked = {"gone": {"instruction": "x"}, "style": {"max_chars": 5}, "caption": {"max_chars": 90}}
+    gone, labels = _warnings(view(CAPTION, choices("a", "b")), ProjectOptions.model_validate({"fields": asked}))
+    assert gone == "fields: no control named 'gone' is filled; those that are: caption, style"
+    assert labels == "fields: style holds labels, so only its instruction is used, not kind or max_chars"

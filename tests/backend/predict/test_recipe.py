@@ -15,13 +15,14 @@ from pydantic import ValidationError
 
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Picture
-from backend.predict.options import ProjectOptions
+from backend.predict.options import ProjectOptions, read_options
 from backend.predict.recipe import recipe_of
 from backend.queue.model_name import ModelNames
 from backend.store.state_file import StateFile
 from label_config import answer_grammar, parse_label_config
 from tests.backend.serving import CONFIG
 from tests.fakes import READY
+from tests.label_config.configs import CAPTION, choices, view
 from tests.limits import RUN_S
 
 SCHEMA = parse_label_config(CONFIG)
@@ -60,7 +61,7 @@ def test_the_schema_and_the_picture_size_are_part_of_the_fingerprint() -> None:
 def test_the_fingerprint_is_the_same_in_every_process() -> None:
     code = """
 import sys
-from backend.predict.options import ProjectOptions
+from backend.predict.options import ProjectOptions, read_options
 from backend.predict.recipe import recipe_of
 from label_config import answer_grammar, parse_label_config
 print(recipe_of(parse_label_config(sys.argv[1]), ProjectOptions(), 256).fingerprint)
@@ -89,6 +90,7 @@ EXTREMES: dict[str, list[Any]] = {
     "top_p": [0.001, 1.0],
     "max_new_tokens": [16, 2_048],
     "review_threshold": [0.0, 1.0],
+    "fields": [{}, {"caption": {"kind": "description", "max_chars": 8_000, "instruction": "好" * 500}}],
 }
 
 
@@ -139,3 +141,48 @@ def test_the_loaded_name_wins_then_the_remembered_then_the_setting(tmp_path: Pat
     names.remember(READY)
     assert ModelNames(file, "auto", "").of(loading).model_name == "garments"
     assert ModelNames(file, "auto", "v2").of(loading).model_name == "auto"
+
+
+def test_extra_params_change_single_fields() -> None:
+    xml = view(CAPTION, choices("a", "b"), '<TextArea name="brand" toName="image" maxLength="20"/>')
+    schema = parse_label_config(xml)
+    asked = {
+        "brand": {"instruction": "只写 logo 上的字", "max_chars": 12},
+        "caption": {"kind": "short", "max_chars": 30},
+        "style": {"instruction": "看领口"},
+    }
+    options, warnings = read_options({"fields": asked}, ProjectOptions())
+    assert warnings == []
+    recipe, plain = recipe_of(schema, options, 256), recipe_of(schema, ProjectOptions(), 256)
+    assert "最多12字" in recipe.instruction
+    assert "最多30字" in recipe.instruction
+    assert "补充要求：只写 logo 上的字" in recipe.instruction
+    assert "补充要求：看领口" in recipe.instruction
+    assert "字的描述" not in recipe.instruction
+    assert recipe.fingerprint != plain.fingerprint
+    assert read_options(options.model_dump(), ProjectOptions())[0] == options, "as it is kept on the disk"
+
+
+def test_a_longer_text_than_its_control_takes_is_not_asked_for() -> None:
+    schema = parse_label_config(view('<TextArea name="brand" toName="image" maxLength="20"/>'))
+    options, _ = read_options({"fields": {"brand": {"max_chars": 50}}}, ProjectOptions())
+    assert "最多20字" in recipe_of(schema, options, 256).instruction
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"brand": {"instruktion": "x"}},
+            "brand.instruktion: there is no such key; known are instruction, max_chars, kind",
+        ),
+        ({"brand": {"kind": "long"}}, "brand.kind: Input should be 'short' or 'description'"),
+        ({"brand": "x"}, "brand"),
+        ("brand", "fields: "),
+        ({"brand": {"max_chars": 0}}, "brand.max_chars: "),
+    ],
+)
+def test_what_is_wrong_with_the_options_of_a_field_is_said_by_its_name(fields: object, said: str) -> None:
+    options, [warning] = read_options({"fields": fields}, ProjectOptions())
+    assert said in warning
+    assert options == ProjectOptions()

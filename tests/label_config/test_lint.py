@@ -1,0 +1,72 @@
+"""A condition under which Label Studio loses a value is named, and rewritten so that it is kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from label_config import Answer, FieldAnswer, parse_label_config, ready_made, ready_made_names
+from label_config.conditions import without_hidden
+from label_config.lint import rewritten
+from tests.label_config.configs import choice, choices, view
+
+TREE = (
+    '<Taxonomy name="kind" toName="image" leafsOnly="true" maxUsages="2">'
+    + choice("服饰", inner=choice("鞋") + choice("衣服"))
+    + "</Taxonomy>"
+)
+ON_SHOES = 'visibleWhen="choice-selected" whenTagName="kind" whenChoiceValue="鞋"'
+CONTROLS = {
+    "choices": choices("高", "平", name="x", attributes=ON_SHOES),
+    "rating": f'<Rating name="x" toName="image" {ON_SHOES}/>',
+    "text": f'<TextArea name="x" toName="image" {ON_SHOES}/>',
+    "another spelling": f'<number NAME="x" TONAME="image" {ON_SHOES.replace("whenTagName", "WHENTAGNAME")}/>',
+}
+
+
+@pytest.mark.parametrize("control", CONTROLS.values(), ids=CONTROLS.keys())
+def test_a_condition_on_a_label_of_a_tree_is_named_and_moved_to_a_view(control: str) -> None:
+    xml = view(TREE, control.replace("NAME=", "name=").replace("TOname=", "toName="))
+    [trap] = parse_label_config(xml).traps
+    assert "is gone after Submit" in trap
+    better = rewritten(xml)
+    assert better is not None
+    schema = parse_label_config(better)
+    assert schema.traps == ()
+    assert rewritten(better) is None
+    answer = Answer({"kind": FieldAnswer((("服饰", "鞋"),)), "x": FieldAnswer(None)})
+    assert "x" in without_hidden(schema, answer).fields
+    assert "x" not in without_hidden(parse_label_config(xml), answer).fields
+
+
+@pytest.mark.parametrize("value", ["服饰", "服饰 / 鞋", "鞋,包"])
+def test_a_condition_that_names_no_leaf_is_named(value: str) -> None:
+    around = f'<View visibleWhen="choice-selected" whenTagName="kind" whenChoiceValue="{value}">'
+    [trap] = parse_label_config(view(TREE, around, choices("a", "b", name="x"), "</View>")).traps
+    assert "is no last label of a path" in trap
+
+
+def test_a_condition_on_a_choice_of_no_named_control_is_named() -> None:
+    control = choices("a", "b", name="x", attributes='visibleWhen="choice-selected" whenChoiceValue="鞋"')
+    [trap] = parse_label_config(view(choices("鞋", "包", name="kind"), control)).traps
+    assert "say with whenTagName" in trap
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        f"<View {ON_SHOES}>{choices('a', 'b', name='x')}</View>",
+        choices("a", "b", name="x", attributes='visibleWhen="choice-selected" whenTagName="kind"'),
+        choices("a", "b", name="x", attributes='visibleWhen="choice-unselected" whenTagName="kind"'),
+        choices("a", "b", name="x"),
+    ],
+    ids=["around it", "any label", "unselected", "no condition"],
+)
+def test_what_label_studio_keeps_is_not_mentioned(control: str) -> None:
+    xml = view(TREE, control)
+    assert parse_label_config(xml).traps == ()
+    assert rewritten(xml) is None
+
+
+@pytest.mark.parametrize("name", ready_made_names())
+def test_the_ready_made_configs_stay_as_they_are(name: str) -> None:
+    assert rewritten(ready_made(name)) is None
