@@ -175,6 +175,8 @@ class Backend:
                 results = await _while_connected(request, self._predict(body, deadline, asked_at))
         finally:
             self._num_predicts -= 1
+        if len(results) == 1:
+            return RawJSON(_results(results, body.interactive))
         return RawJSON(await asyncio.to_thread(_results, results, body.interactive))
 
     async def webhook(self, request: Request) -> Response:

@@ -1,10 +1,10 @@
 """Run the readers of `requests` where they cannot stall the event loop.
 
 `json.loads` holds the GIL: 13 MB of tasks would stop /health for 0.4 s, 68 MB for 2.6 s, and Label Studio gives it
-1 s. So a small body is read in a thread and a large one in a process of its own, which is limited in memory. A faster
-parser in a thread is not enough: typed decoding by msgspec 0.23 takes a third of the time, but all of it with the GIL.
-Beside 115 MiB on two busy cores the slowest /health then took 1.9 s, beside this process 0.4 s. Nor does it see a key
-that is there twice, or what is not UTF-8 in a field it skips.
+1 s. So the body of a single task is read on the loop, a small one in a thread, and a large one in a process of its own,
+which is limited in memory. A faster parser in a thread is not enough: typed decoding by msgspec 0.23 takes a third of
+the time, but all of it with the GIL. Beside 115 MiB on two busy cores the slowest /health then took 1.9 s, beside this
+process 0.4 s. Nor does it see a key that is there twice, or what is not UTF-8 in a field it skips.
 Raises what the readers raise, and EngineBusy when the parser process died or is too slow.
 """
 
@@ -27,6 +27,8 @@ from backend.errors import EngineBusy
 P = ParamSpec("P")
 T = TypeVar("T")
 
+MAX_INSTANT_BYTES = 2**15
+"""Bodies up to this size are parsed on the loop: a millisecond, a hundredth of a second with a new label config."""
 MAX_PLAIN_BYTES = 2**20
 """Bodies up to this size are parsed in a thread (about 30 ms of GIL a MiB), larger ones in another process."""
 MAX_MEMORY_BYTES = 4 * 2**30
@@ -40,6 +42,8 @@ class BodyParser:
 
     async def run(self, num_bytes: int, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return `read(*args, **kwargs)`; `num_bytes` is the size of the body among them."""
+        if num_bytes <= MAX_INSTANT_BYTES:
+            return read(*args, **kwargs)
         if num_bytes <= MAX_PLAIN_BYTES:
             return await asyncio.to_thread(read, *args, **kwargs)
         loop = asyncio.get_running_loop()

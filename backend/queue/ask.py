@@ -54,6 +54,11 @@ class Request:
         self.waiter = Waiter(self.ask.project, self.version)
 
     @property
+    def work_ids(self) -> list[int]:
+        """Of each task its row of work; -1 where the store has none yet."""
+        return [self.waiter.ids.get(number, -1) for number in self.numbers]
+
+    @property
     def num_bytes(self) -> int:
         """About as many as it takes to hold the tasks."""
         return sum(BYTES_PER_TASK + len(task.image_url or "") for task in self.tasks)

@@ -26,6 +26,11 @@ class Recipes:
         self._known: LRUCache[str, Recipe] = LRUCache(MAX_RECIPES)
         self._lock = threading.Lock()
 
+    def add(self, recipe: Recipe) -> None:
+        """What is stored under its fingerprint need not be read again."""
+        with self._lock:
+            self._known[recipe.fingerprint] = recipe
+
     def known(self, fingerprint: str) -> Recipe | None:
         """None if it is not in memory."""
         with self._lock:
@@ -37,8 +42,7 @@ class Recipes:
         if recipe is None:
             recipe = self._stored(fingerprint)
             if recipe is not None:
-                with self._lock:
-                    self._known[fingerprint] = recipe
+                self.add(recipe)
         return recipe
 
     def prediction(self, work: Work, content: str) -> dict[str, Any]:

@@ -10,22 +10,24 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from backend.errors import EngineBusy, StoreBusy, StoreError
-from backend.predict.answered import Answered
 from backend.predict.task import TaskInput
 from backend.queue.ask import Ask, Request
-from backend.queue.held_tasks import WITHHELD, for_disk
-from backend.queue.results import LATE, TaskResult
-from backend.queue.waiting import Outcome
+from backend.queue.held_tasks import WITHHELD, HeldTasks, for_disk
+from backend.queue.recipes import Recipes
+from backend.queue.results import TaskResult, predictions, results_of
+from backend.queue.waiting import UNFINISHED
 from backend.queue.worker import Worker
 from backend.store import Store
 from backend.store.calls import StoreCalls
-from backend.store.types import NewWork
+from backend.store.types import NewWork, RecipeRecord, Work
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 CHECK_S = 120.0
 """After a reply Label Studio surely has stored what was in it, or never will."""
@@ -38,6 +40,7 @@ PREPARE_S = 2.0
 PREPARE_PER_TASK_S = 0.03
 """How old a list of tasks may be when it arrives: Label Studio chooses them, asks /health and /setup, and writes the
 request; measured: 2.6 s for 1,000 tasks, 5.5 s for 1,500."""
+ACCEPT_CHUNK = 5_000
 MAX_IN_REPLY = 50
 """A click on more tasks gets an empty reply at once where the delivery brings their predictions. Label Studio stores a
 reply one by one, and the click lasts as long: 0.05 s each, 0.2 s on a busy machine; an import of 200 takes it 2 s."""
@@ -61,6 +64,8 @@ class Replies:
         store: Store,
         calls: StoreCalls,
         worker: Worker,
+        held: HeldTasks,
+        recipes: Recipes,
         *,
         lasts: bool,
         max_waiting: int,
@@ -72,6 +77,8 @@ class Replies:
         self._store = store
         self._calls = calls
         self._worker = worker
+        self._held = held
+        self._recipes = recipes
         self._lasts = lasts
         self._max_waiting = max_waiting
         self._max_held_bytes = max_held_bytes
@@ -132,32 +139,35 @@ class Replies:
         request.held_bytes = num_bytes
 
     async def _accept(self, request: Request) -> None:
-        ask = request.ask
-        until = request.asked_at + max(0.0, request.deadline - asyncio.get_running_loop().time()) + LATE_S
+        ask, record, now, whole = request.ask, request.ask.record, request.asked_at, request.whole
+        until = now + max(0.0, request.deadline - asyncio.get_running_loop().time()) + LATE_S
+        self._recipes.add(ask.recipe)
+        if self._lasts:
+            await self._set_present(record, request.version, now)
 
-        def prepare() -> int:
-            num_moved = 0
-            if self._lasts:
-                num_moved = self._store.set_present(ask.record, request.version, request.asked_at)
-            else:
-                self._store.save_recipe(ask.record, request.asked_at)
-            for number, task in zip(request.numbers, request.tasks, strict=True):
+        def accept(rows: Sequence[NewWork]) -> list[Work]:
+            self._store.save_recipe(record, now)
+            return self._store.accept(rows, interactive=ask.interactive, reply_until=until, now=now)
+
+        for numbers, tasks in zip(_chunks(request.numbers), _chunks(request.tasks), strict=True):
+            rows = []
+            for number, task in zip(numbers, tasks, strict=True):
                 url = WITHHELD if not self._lasts else None if task.image_url is None else for_disk(task.image_url)
-                request.rows.append(NewWork(ask.project, number, request.version, ask.recipe.fingerprint, url))
+                rows.append(NewWork(ask.project, number, request.version, ask.recipe.fingerprint, url))
                 if url != task.image_url:
-                    request.whole[number] = task
-            return num_moved
+                    whole[number] = task
+            request.rows += rows
+            self._held.hold(rows, whole)
+            call = partial(accept, rows)
+            works = await self._worker.accept(request.waiter, len(rows), call, interactive=ask.interactive)
+            self._held.forget([work for work in works if work.state not in UNFINISHED], whole)
 
-        if await self._calls.run(prepare):
-            self._worker.superseded(ask.project, request.version)
-        await self._worker.accept(
-            request.waiter,
-            request.rows,
-            interactive=ask.interactive,
-            reply_until=until,
-            now=request.asked_at,
-            whole=request.whole,
-        )
+    async def _set_present(self, record: RecipeRecord, version: str, now: float) -> None:
+        """As the store's, where it is another one; what is under way for that ends. Raises StoreError."""
+        if await self._calls.short(lambda: self._store.present(record.project)) == (version, record):
+            return
+        if await self._calls.run(lambda: self._store.set_present(record, version, now)):
+            self._worker.superseded(record.project, version)
 
     async def _reply(self, request: Request) -> list[TaskResult]:
         """What may go out, noted as such before it does. In a thread to the last: with a hundred thousand tasks it is
@@ -175,36 +185,17 @@ class Replies:
         def look() -> list[TaskResult]:
             if rest:
                 self._store.is_missing(rest, self._clock(), chosen_at=chosen_at)
-            made = self._predictions(request, outcomes)
+            keys = {outcome.answer_key for outcome in outcomes.values() if outcome.answer_key}
+            made = predictions(request, outcomes, self._store.answers(keys))
             now, num = self._clock(), len(made)
             stored_at, check_at = now + STORE_PER_PREDICTION_S * num, now + CHECK_S + CHECK_PER_PREDICTION_S * num
             allowed = (
                 self._store.returned(list(made), check_at, now, chosen_at=chosen_at, told_at=stored_at) if made else []
             )
             told = {work_id: made[work_id] for work_id in allowed}
-            return [
-                _result(task, request.waiter.ids.get(number, -1), outcomes, told)
-                for number, task in zip(request.numbers, request.tasks, strict=True)
-            ]
+            return results_of(request, outcomes, told)
 
-        return await self._calls.run(look)
-
-    def _predictions(self, request: Request, outcomes: Mapping[int, Outcome]) -> dict[int, dict[str, Any]]:
-        """By row of work, those whose answer is in the store. Blocking."""
-        contents = self._store.answers({outcome.answer_key for outcome in outcomes.values() if outcome.answer_key})
-        recipe = request.ask.recipe
-        made: dict[int, dict[str, Any]] = {}
-        for number, task in zip(request.numbers, request.tasks, strict=True):
-            work_id = request.waiter.ids.get(number, -1)
-            outcome = outcomes.get(work_id)
-            if outcome is not None and outcome.answer_key in contents:
-                stored = contents[outcome.answer_key]
-                try:
-                    answered = Answered.read(recipe, stored.key, stored.content)
-                    made[work_id] = answered.prediction(recipe, task.id)
-                except ValueError:
-                    log.exception("the answer stored for task %s cannot be read", task.id)
-        return made
+        return await self._calls.about(len(request.tasks), look)
 
     async def _end(self, request: Request, accepting: asyncio.Future[None]) -> None:
         """The client may have left while the store was still accepting: only then is it known what there is to end."""
@@ -215,13 +206,16 @@ class Replies:
         ids = list(request.waiter.ids.values())
         try:
             if ids and self._lasts:
-                await self._calls.run(lambda: self._store.reply_ended(ids, self._clock()))
+                await self._calls.about(len(ids), lambda: self._store.reply_ended(ids, self._clock()))
             elif ids:  # one after the other with the worker's claims: what is claimed is known when it is dropped
                 await self._calls.short(lambda: self._store.abandon(ids, self._clock()))
         except StoreError as error:  # the store lets go of them by itself, at `reply_until`
             self._calls.complain(error)
         if not self._lasts:
-            await self._worker.drop(request.waiter, request.rows, request.whole)
+            self._worker.drop(request.waiter)
+            for rows in _chunks(request.rows):
+                self._held.forget(rows, request.whole)
+                await asyncio.sleep(0)
             self._held_bytes -= request.held_bytes
         if ids:
             self._wake_delivery()
@@ -232,14 +226,5 @@ class Replies:
         task.add_done_callback(self._ending.discard)
 
 
-def _result(
-    task: TaskInput, work_id: int, outcomes: Mapping[int, Outcome], told: Mapping[int, dict[str, Any]]
-) -> TaskResult:
-    outcome = outcomes.get(work_id)
-    if outcome is None:
-        return TaskResult(task.id, None, "deadline", LATE)
-    if outcome.answer_key is None:
-        return TaskResult(task.id, None, outcome.reason, outcome.message)
-    if work_id not in told:
-        return TaskResult(task.id, None, "told", "another reply or a push brings it to Label Studio")
-    return TaskResult(task.id, told[work_id])
+def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + ACCEPT_CHUNK] for start in range(0, len(items), ACCEPT_CHUNK))

@@ -78,17 +78,22 @@ class Requests:
         if ready is None or is_gone(self._engine.status):
             ready = await self._wait_ready(deadline)
         version = ask.recipe.version(ready)
-        asked = [
-            asyncio.ensure_future(self._on_disk(ask, [tasks[place] for place in kept], version, deadline)),
-            asyncio.ensure_future(self._in_memory(ask, [tasks[place] for place in others], version, deadline)),
-        ]
-        try:
-            on_disk, in_memory = await asyncio.gather(*asked)
-        finally:
-            for one in asked:
-                one.cancel()
-        by_place = dict(zip([*kept, *others], [*on_disk, *in_memory], strict=True))
-        results = [by_place[place] for place in range(len(tasks))]
+        if not others:
+            results = await self._on_disk(ask, tasks, version, deadline)
+        elif not kept:
+            results = await self._in_memory(ask, tasks, version, deadline)
+        else:
+            asked = [
+                asyncio.ensure_future(self._on_disk(ask, [tasks[place] for place in kept], version, deadline)),
+                asyncio.ensure_future(self._in_memory(ask, [tasks[place] for place in others], version, deadline)),
+            ]
+            try:
+                on_disk, in_memory = await asyncio.gather(*asked)
+            finally:
+                for one in asked:
+                    one.cancel()
+            by_place = dict(zip([*kept, *others], [*on_disk, *in_memory], strict=True))
+            results = [by_place[place] for place in range(len(tasks))]
         report(results, self._metrics)
         status = self._engine.status
         if not kept and status.state != "ready" and all(result.reason == "deadline" for result in results):
@@ -112,11 +117,8 @@ class Requests:
             left_s = min(left_s, MAX_DOWNLOAD_WAIT_S)
         return await self._engine.wait_ready(left_s)
 
-    async def _on_disk(
-        self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float
-    ) -> Sequence[TaskResult]:
-        if self._disk is None or not tasks:
-            return []
+    async def _on_disk(self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float) -> list[TaskResult]:
+        assert self._disk is not None
         try:
             return await self._disk.answer(ask, tasks, version, deadline)
         except StoreError:
@@ -124,10 +126,8 @@ class Requests:
                 raise
             return await self._in_memory(ask, tasks, version, deadline)
 
-    async def _in_memory(
-        self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float
-    ) -> Sequence[TaskResult]:
-        results = await self._memory.answer(ask, tasks, version, deadline) if tasks else []
+    async def _in_memory(self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float) -> list[TaskResult]:
+        results = await self._memory.answer(ask, tasks, version, deadline)
         if not is_gone(self._engine.status):
             return results
         dead = "the engine has ended, and is not started again"

@@ -64,9 +64,9 @@ class TaskJobs:
         engine: Engine,
         answerer: Answerer,
         recipes: Recipes,
+        held: HeldTasks,
         limits: JobLimits | None = None,
         clock: Callable[[], float] = time.time,
-        held: HeldTasks | None = None,
     ) -> None:
         self._store = store
         self._calls = calls
@@ -75,11 +75,11 @@ class TaskJobs:
         self._recipes = recipes
         self._limits = limits or JobLimits()
         self._clock = clock
-        self.held = held or HeldTasks()
+        self._held = held
 
     async def run(self, work: Work) -> Outcome | None:
         """How it ended. None: it did not; the row is queued again."""
-        task = self.held.whole(work)
+        task = self._held.whole(work)
         try:
             result = await self._result(work, task)
         except _TryAgain:
@@ -88,7 +88,7 @@ class TaskJobs:
             return None
         outcome = await self._settle(work, result)
         if outcome is not None and outcome.answer_key is not None:
-            self.held.forget([work], {work.task_id: task})
+            self._held.forget([work], {work.task_id: task})
         return outcome
 
     async def _result(self, work: Work, task: TaskInput) -> Answered | Failure:

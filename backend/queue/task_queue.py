@@ -19,6 +19,7 @@ from backend.predict.predictor import Answerer
 from backend.queue.held_tasks import MAX_HELD, HeldTasks
 from backend.queue.recipes import Recipes
 from backend.queue.replies import Replies
+from backend.queue.task_jobs import TaskJobs
 from backend.queue.worker import Worker, WorkerLimits
 from backend.settings import Settings
 from backend.store import Store
@@ -49,22 +50,23 @@ class TaskQueue:
         self.store = store
         self.calls = StoreCalls(store)
         self.recipes = Recipes(store, settings.image_tokens)
+        held = HeldTasks(MAX_HELD if lasts else math.inf)
         self.worker = Worker(
             store,
             self.calls,
             engine,
-            answerer,
+            TaskJobs(store, self.calls, engine, answerer, self.recipes, held, clock=clock),
             metrics,
-            self.recipes,
             WorkerLimits(max_running=2 * settings.max_slots),
             clock=clock,
             wake_delivery=wake_delivery,
-            held=HeldTasks(MAX_HELD if lasts else math.inf),
         )
         self.replies = Replies(
             store,
             self.calls,
             self.worker,
+            held,
+            self.recipes,
             lasts=lasts,
             max_waiting=10 * settings.max_tasks,
             max_held_bytes=4 * settings.max_body_bytes,

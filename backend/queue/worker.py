@@ -10,26 +10,21 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.metrics import Metrics
-from backend.predict.predictor import Answerer
-from backend.predict.task import TaskInput
-from backend.queue.held_tasks import HeldTasks
-from backend.queue.recipes import Recipes
-from backend.queue.task_jobs import JobLimits, TaskJobs
+from backend.queue.task_jobs import TaskJobs
 from backend.queue.waiting import UNFINISHED, Waiter, Waiting
 from backend.store import Store
-from backend.store.calls import StoreCalls
-from backend.store.types import NewWork, Work
+from backend.store.calls import FEW_ROWS, StoreCalls
+from backend.store.types import Work
 
 log = logging.getLogger(__name__)
 
-ACCEPT_CHUNK = 5_000
 CLOSE_S = 2.0
 """Of a stop: for what it interrupts to end, and again for queueing that."""
 
@@ -38,13 +33,12 @@ CLOSE_S = 2.0
 class WorkerLimits:
     """`max_running` tasks are in work at once; `max_urgent` more if people wait for them.
 
-    `poll_s`: how often to look for work that nobody announced. `job`: of each task.
+    `poll_s`: how often to look for work that nobody announced.
     """
 
     max_running: int = 128
     max_urgent: int = 8
     poll_s: float = 1.0
-    job: JobLimits = field(default_factory=JobLimits)
 
 
 class Worker:
@@ -55,26 +49,26 @@ class Worker:
         store: Store,
         calls: StoreCalls,
         engine: Engine,
-        answerer: Answerer,
+        task_jobs: TaskJobs,
         metrics: Metrics,
-        recipes: Recipes,
         limits: WorkerLimits | None = None,
         *,
         clock: Callable[[], float] = time.time,
         wake_delivery: Callable[[], None] = lambda: None,
-        held: HeldTasks | None = None,
     ) -> None:
         self._store = store
         self._calls = calls
         self._engine = engine
         self._metrics = metrics
         self._limits = limits or WorkerLimits()
-        self._task_jobs = TaskJobs(store, calls, engine, answerer, recipes, self._limits.job, clock, held)
+        self._task_jobs = task_jobs
         self._clock = clock
         self._wake_delivery = wake_delivery
         self._waiting = Waiting()
         self._jobs: dict[int, tuple[asyncio.Task[None], Work]] = {}
         self._woken = asyncio.Event()
+        self._left_some = True
+        """The last claim may have left rows that can be claimed."""
         self._stopping = False
         self._loop: asyncio.Task[None] | None = None
         self._looked_at = float("-inf")
@@ -123,35 +117,22 @@ class Worker:
     # -- requests ------------------------------------------------------------------------------------------------
 
     async def accept(
-        self,
-        waiter: Waiter,
-        items: Sequence[NewWork],
-        *,
-        interactive: bool,
-        reply_until: float,
-        now: float,
-        whole: Mapping[int, TaskInput],
-    ) -> None:
-        """Put `items` into the store, and let `waiter` wait for them, in steps. Raises StoreError; `waiter` knows
-        what was done.
-
-        `whole`: by the `task_id` of their rows, the tasks whose addresses are not in the rows; they are held until
-        there is an answer.
-        """
+        self, waiter: Waiter, num_rows: int, call: Callable[[], list[Work]], *, interactive: bool
+    ) -> list[Work]:
+        """Let `waiter` wait for the rows, about `num_rows`, that `call` puts into the store. Returns or raises what
+        `call` does."""
         self._waiting.begin()
+        self._woken.set()  # the claim comes behind this call, and shares its transaction if it is short
         try:
-            for start in range(0, len(items), ACCEPT_CHUNK):
-                chunk = items[start : start + ACCEPT_CHUNK]
-                self._task_jobs.held.hold(chunk, whole)
-                call = partial(self._store.accept, chunk, interactive=interactive, reply_until=reply_until, now=now)
-                works = await self._calls.run(call)
-                self._task_jobs.held.forget([work for work in works if work.state not in UNFINISHED], whole)
-                self._waiting.add(waiter, works, interactive=interactive)
-                self._num_accepts += 1
-                self._count(works)
-                self._woken.set()
+            works = await self._calls.about(num_rows, call)
+            self._waiting.add(waiter, works, interactive=interactive)
         finally:
             self._waiting.end()
+        self._num_accepts += 1
+        self._count(works)
+        if self._left_some or num_rows > FEW_ROWS:
+            self._woken.set()
+        return works
 
     def cancelled(self, project: str) -> None:
         """The store has cancelled what `project` still waited for: stop what runs of it, let nobody wait for it."""
@@ -182,14 +163,11 @@ class Worker:
         """`waiter` waits no more. Its work goes on."""
         self._waiting.remove(waiter)
 
-    async def drop(self, waiter: Waiter, items: Sequence[NewWork], whole: Mapping[int, TaskInput]) -> None:
-        """The store has forgotten `items`, those of `waiter` among them: stop what runs of it, hold nothing of it."""
+    def drop(self, waiter: Waiter) -> None:
+        """The store has forgotten what `waiter` waited for: stop what runs of it."""
         for work_id in self._jobs.keys() & waiter.ids.values():
             self._jobs.pop(work_id)[0].cancel()
         self._woken.set()
-        for start in range(0, len(items), ACCEPT_CHUNK):
-            self._task_jobs.held.forget(items[start : start + ACCEPT_CHUNK], whole)
-            await asyncio.sleep(0)
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -227,19 +205,23 @@ class Worker:
         limits, urgent = self._limits, self._waiting.urgent
         room = limits.max_running - len(self._jobs)
         room = max(room, min(len(urgent), limits.max_running + limits.max_urgent - len(self._jobs)))
+        self._left_some = room <= 0
         if room <= 0 or self._stopping:
             return
-        for work in await self._calls.short(lambda: self._store.claim(room, self._clock())):
+        works = await self._calls.short(lambda: self._store.claim(room, self._clock()))
+        self._left_some = len(works) == room
+        for work in works:
             urgent.discard(work.id)
             job = asyncio.create_task(self._job(work))
             self._jobs[work.id] = job, work
-            job.add_done_callback(partial(self._ended, work.id))
+            job.add_done_callback(partial(self._ended, work))
 
-    def _ended(self, work_id: int, job: asyncio.Task[None]) -> None:
-        known = self._jobs.get(work_id)
+    def _ended(self, work: Work, job: asyncio.Task[None]) -> None:
+        known = self._jobs.get(work.id)
         if known and known[0] is job and not (self._stopping and job.cancelled()):  # else `stop` queues it again
-            del self._jobs[work_id]
-        self._woken.set()
+            del self._jobs[work.id]
+        if self._left_some or work.attempts > 1:  # the next suspect waits for the end of this one
+            self._woken.set()
 
     async def _look(self) -> None:
         now = time.monotonic()
@@ -255,6 +237,7 @@ class Worker:
     async def _job(self, work: Work) -> None:
         outcome = await self._task_jobs.run(work)
         if outcome is None:
+            self._woken.set()
             return
         heard = self._waiting.tell(work.id, outcome)
         if outcome.answer_key is not None:

@@ -9,13 +9,18 @@ from collections.abc import Iterable, Iterator
 from backend.store.rows import clean
 from backend.store.types import RecipeRecord, StoredAnswer
 
+SAVED_AGAIN_S = 60.0
+"""A recipe that is asked for all the time is written once in so long: what is forgotten is older by far."""
+
 
 def save_recipe(connection: sqlite3.Connection, record: RecipeRecord, now: float) -> None:
     texts = [clean(t) for t in (record.fingerprint, record.project, record.label_config, record.options)]
     connection.execute(
         """INSERT INTO recipe VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET project = excluded.project,
-        label_config = excluded.label_config, options = excluded.options, saved_at = excluded.saved_at""",
-        [*texts, now],
+        label_config = excluded.label_config, options = excluded.options, saved_at = excluded.saved_at
+        WHERE saved_at <= excluded.saved_at - ? OR (project, label_config, options)
+            <> (excluded.project, excluded.label_config, excluded.options)""",
+        [*texts, now, SAVED_AGAIN_S],
     )
 
 

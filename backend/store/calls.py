@@ -20,6 +20,8 @@ T = TypeVar("T")
 MAX_AT_ONCE = 4
 MAX_TOGETHER = 64
 """Short calls in one transaction: other writers wait so long."""
+FEW_ROWS = 8
+"""A call about no more of them is short."""
 COMPLAIN_S = 60.0
 
 
@@ -54,6 +56,10 @@ class StoreCalls:
         if self._runner is None:
             self._runner = asyncio.create_task(self._run_short(), name="store-short-calls")
         return await ended
+
+    async def about(self, num_rows: int, call: Callable[[], T]) -> T:
+        """As `short` where `call` is about a few rows of work, else as `run`."""
+        return await (self.short(call) if num_rows <= FEW_ROWS else self.run(call))
 
     async def _run_short(self) -> None:
         """What comes while one transaction is under way is the next one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from backend.queue.worker import ACCEPT_CHUNK
+from backend.queue.replies import ACCEPT_CHUNK
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer
 from benchmarks.report import Figure, Part, latencies
 

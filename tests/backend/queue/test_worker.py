@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,13 @@ from backend.predict.options import ProjectOptions
 from backend.predict.predictor import Answerer
 from backend.predict.recipe import Recipe, recipe_of
 from backend.predict.task import TaskInput
+from backend.queue.held_tasks import HeldTasks
 from backend.queue.recipes import Recipes
-from backend.queue.task_jobs import JobLimits
+from backend.queue.task_jobs import JobLimits, TaskJobs
 from backend.queue.waiting import Outcome, Waiter
 from backend.queue.worker import Worker, WorkerLimits
 from backend.store import NewWork, RecipeRecord, Store, WorkState
-from backend.store.calls import StoreCalls
+from backend.store.calls import FEW_ROWS, StoreCalls
 from backend.store.types import ProjectSummary
 from label_config import parse_label_config
 from tests.backend.gate import GateEngine
@@ -36,7 +39,9 @@ from tests.limits import TEST_S, WAIT_S, eventually, until
 PROJECT = "12.1700000000"
 RECIPE = recipe_of(parse_label_config(CONFIG), ProjectOptions(), 256)
 VERSION = RECIPE.version(READY)
-FAST = WorkerLimits(max_running=4, max_urgent=2, poll_s=0.02, job=JobLimits(busy_s=0.01, retry_s=0.01))
+RECORD = RecipeRecord(RECIPE.fingerprint, PROJECT, CONFIG, "{}")
+FAST = WorkerLimits(max_running=4, max_urgent=2, poll_s=0.02)
+JOB = JobLimits(busy_s=0.01, retry_s=0.01)
 
 
 class Watched:
@@ -77,6 +82,14 @@ class OftenLocked(Watched):
         return self.real.claim(limit, now)
 
 
+class CountsClaims(Watched):
+    num_claims = 0
+
+    def claim(self, limit: int, now: float) -> Any:
+        self.num_claims += 1
+        return self.real.claim(limit, now)
+
+
 class SlowToTell(Watched):
     """The first task's turn is over before its request hears that it was accepted."""
 
@@ -96,22 +109,30 @@ class Rig:
         self.calls = StoreCalls(store)
         metrics = Metrics()
         answerer = Answerer(engine, self.images, metrics, self._find)
-        self.worker = Worker(self.store, self.calls, engine, answerer, metrics, Recipes(self.store, 256), limits)
+        self.held = HeldTasks()
+        jobs = TaskJobs(self.store, self.calls, engine, answerer, Recipes(self.store, 256), self.held, JOB)
+        self.worker = Worker(self.store, self.calls, engine, jobs, metrics, limits)
 
     async def _find(self, recipe: Recipe, key: str) -> Answered | None:
         found = self.store.answer(key)
         return Answered.read(recipe, key, found.content) if found else None
 
     async def accept(
-        self, *task_ids: int, url: str = "https://shop.example/{}.jpg", version: str = VERSION, **fields: Any
+        self,
+        *task_ids: int,
+        url: str = "https://shop.example/{}.jpg",
+        version: str = VERSION,
+        interactive: bool = False,
+        whole: Mapping[int, TaskInput] | None = None,
     ) -> Waiter:
         waiter, now = Waiter(), time.time()
-        self.store.save_recipe(RecipeRecord(RECIPE.fingerprint, PROJECT, CONFIG, "{}"), now)
+        self.store.save_recipe(RECORD, now)
         items = [
             NewWork(PROJECT, number, version, RECIPE.fingerprint, url.format(number) or None) for number in task_ids
         ]
-        wanted = {"interactive": False, "reply_until": now + TEST_S, "now": now, "whole": {}} | fields
-        await self.worker.accept(waiter, items, **wanted)
+        self.held.hold(items, whole or {})
+        call = partial(self.store.accept, items, interactive=interactive, reply_until=now + TEST_S, now=now)
+        await self.worker.accept(waiter, len(items), call, interactive=interactive)
         return waiter
 
     async def outcomes(self, waiter: Waiter) -> list[Outcome]:
@@ -218,12 +239,13 @@ def test_a_task_without_its_picture_fails_alone(store: Store, url: str, reason: 
 
 def test_a_task_whose_turn_comes_at_once_has_its_whole_address(store: Store) -> None:
     rig = Rig(SlowToTell(store), FakeEngine(ANSWER))
-    whole = TaskInput("text", "https://shop.example/1.jpg?key=1")
+    many = range(1, FEW_ROWS + 2)  # few have no turn before that
+    whole = {number: TaskInput("text", f"https://shop.example/{number}.jpg?key=1") for number in many}
 
     async def test() -> None:
-        waiter = await rig.accept(1, url="https://shop.example/1.jpg#withheld", whole={1: whole})
-        assert (await rig.outcomes(waiter))[0].answer_key
-        assert rig.images.fetched == [whole.image_url]
+        waiter = await rig.accept(*many, url="https://shop.example/{}.jpg#withheld", whole=whole)
+        assert all(outcome.answer_key for outcome in await rig.outcomes(waiter))
+        assert sorted(rig.images.fetched) == sorted(str(task.image_url) for task in whole.values())
 
     run(rig, test)
 
@@ -251,6 +273,61 @@ def test_a_busy_engine_is_asked_again_and_nothing_counts_as_an_attempt(store: St
         await eventually(lambda: len(engine.requests) > 12)
         engine.failure = None
         assert all(outcome.answer_key for outcome in await rig.outcomes(waiter))
+
+    run(rig, test)
+
+
+SELDOM = replace(FAST, poll_s=10 * WAIT_S)
+"""It looks for work that nobody announced too seldom for any test."""
+
+
+@pytest.mark.parametrize("num_tasks", [1, 3 * FAST.max_running, 10 * FEW_ROWS])
+def test_the_end_of_one_task_makes_room_for_the_next(store: Store, num_tasks: int) -> None:
+    rig = Rig(store, FakeEngine(ANSWER), SELDOM)
+
+    async def test() -> None:
+        assert all(outcome.answer_key for outcome in await rig.outcomes(await rig.accept(*range(num_tasks))))
+        waiter = await rig.accept(num_tasks)
+        assert (await rig.outcomes(waiter))[0].answer_key
+
+    run(rig, test)
+
+
+def test_suspects_take_their_turns_as_soon_as_the_one_before_has_ended(store: Store) -> None:
+    rig = Rig(store, FakeEngine(ANSWER), SELDOM)
+    store.save_recipe(RECORD, time.time())
+    rows = [NewWork(PROJECT, n, VERSION, RECIPE.fingerprint, f"https://shop.example/{n}.jpg") for n in range(5)]
+    store.accept(rows, interactive=False, reply_until=0.0, now=time.time())
+    store.claim(5, time.time())
+    store.recover(time.time())  # the process ended while all of them ran
+
+    async def test() -> None:
+        await eventually(lambda: rig.states() == {"done": 5})
+
+    run(rig, test)
+
+
+def test_a_task_that_was_queued_again_is_taken_up_again(store: Store) -> None:
+    engine = FakeEngine(ANSWER)
+    engine.failure = EngineNotReady("restarting")
+    rig = Rig(store, engine, SELDOM)
+
+    async def test() -> None:
+        waiter = await rig.accept(1)
+        await eventually(lambda: len(engine.requests) > 3)
+        engine.failure = None
+        assert (await rig.outcomes(waiter))[0].answer_key
+
+    run(rig, test)
+
+
+def test_a_task_is_claimed_in_the_transaction_that_accepts_it_and_nothing_is_claimed_in_vain(store: Store) -> None:
+    rig = Rig(CountsClaims(store), FakeEngine(ANSWER), SELDOM)
+
+    async def test() -> None:
+        for number in range(5):
+            assert (await rig.outcomes(await rig.accept(number)))[0].answer_key
+        assert rig.store.num_claims <= 6  # one at the start
 
     run(rig, test)
 
