@@ -139,8 +139,8 @@ def connect_project(
     note = send_events(client, project.id, backend_url)
     if LOADING in backend.model_version:
         note += (
-            "The model is loading for the first time, so its version is not known yet. Run this command again when it "
-            "is loaded: only then does the Data Manager show scores."
+            "The model is loading for the first time, so its version is not known yet. The Data Manager shows scores "
+            "when `prelabel serve` has put it there, which takes LABEL_STUDIO_API_KEY; or run this command again then."
         )
     return note
 
