@@ -82,7 +82,7 @@ def test_a_parser_process_that_dies_fails_its_request_and_is_replaced() -> None:
     async def run() -> None:
         with parsing() as parser:
             with pytest.raises(EngineBusy):
-                await parser.run(LARGE, os._exit, 1)
+                await parser.run(LARGE, signal.raise_signal, signal.SIGKILL)
             assert await parser.run(LARGE, os.getpid) != os.getpid()
 
     asyncio.run(run())
