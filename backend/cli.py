@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from backend.errors import PrelabelError, SettingsError, UsageError
+from backend.errors import LabelStudioError, PrelabelError, SettingsError, UsageError
 from backend.logs import one_line, shown_error
 
 app = typer.Typer(
@@ -280,6 +280,8 @@ def main() -> None:
     try:
         app()
     except PrelabelError as error:
-        for line in str(error).splitlines():  # of ours; what others said in it was put on one line before
+        # These have lines of ours, and one for what others said; the others name files, which may say anything.
+        has_lines = isinstance(error, LabelStudioError | SettingsError)
+        for line in str(error).splitlines() if has_lines else [str(error)]:
             print(f"prelabel: {shown_error(line)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, SettingsError | UsageError) else 1)

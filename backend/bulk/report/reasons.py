@@ -17,6 +17,7 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (code, re.compile(pattern))
     for code, pattern in (
         ("truncated", "生成被截断，答案不完整|the answer was cut by the token limit"),
+        ("very_long", "图片过长，细节可能看不清|The picture is very long: details may not be seen"),
         ("missing_label", "缺少标签|has no label"),
         ("missing_text", "缺少描述|缺少内容|has no text"),
         ("low_confidence", r"置信度 (\d+%)，低于 (\d+%)"),

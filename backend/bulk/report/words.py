@@ -118,6 +118,7 @@ TEXTS: dict[str, tuple[str, str]] = {
 
 REASONS: dict[str, tuple[str, str]] = {
     "truncated": ("生成被截断，答案不完整", "the answer was cut by the token limit"),
+    "very_long": ("图片过长，细节可能看不清", "very long, details may not be seen"),
     "missing_label": ("缺少标签", "no label"),
     "missing_text": ("缺少描述", "no text"),
     "low_confidence": ("置信度 {found}，低于 {rule}", "confidence {found}, below {rule}"),

@@ -10,7 +10,7 @@ import pytest
 from backend.bulk.report.reasons import CODES, Reason, ReasonReader
 from backend.bulk.report.words import GROUPS, REASONS, ReportWords
 from label_config.answer import Answer
-from label_config.review import FindingCode, ReviewOptions, review
+from label_config.review import FindingCode, ReviewOptions, Seen, review
 from label_config.schema import ShortTextField
 from tests.backend.bulk import report_rig
 from tests.backend.bulk.report_rig import answer
@@ -19,9 +19,12 @@ BRAND = ShortTextField("brand", "image", title="品牌", max_chars=10)
 SCHEMA = replace(report_rig.SCHEMA, fields=(*report_rig.SCHEMA.fields, BRAND))
 TITLES = {field.name: field.title or field.name for field in SCHEMA.fields}
 Language = Literal["zh", "en"]
+STRIP = Seen(shape=20.0, scale=0.1)
+"""How the picture of every case was seen that is about how it was seen."""
 CASES: dict[str, tuple[Answer, Language, FindingCode]] = {
     "cut": (Answer(answer().fields, truncated=True), "zh", "truncated"),
     "a field that was lost": (Answer({"caption": answer().fields["caption"]}), "zh", "missing"),
+    "a long strip": (answer(), "zh", "very_long"),
     "no text": (answer(caption=None), "zh", "missing"),
     "not sure": (answer(0.384), "zh", "low_confidence"),
     "says it cannot see": (answer(caption="图片看不清，但大概是一件短袖的上衣，适合夏季日常穿着，也适合出门。"), "zh",
@@ -42,7 +45,7 @@ def test_every_rule_has_a_case() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_a_sentence_of_the_review_rules_is_read_back_in_both_languages(case: str) -> None:
     found, language, code = CASES[case]
-    findings = review(SCHEMA, found, ReviewOptions(language=language))
+    findings = review(SCHEMA, found, ReviewOptions(language=language), STRIP if code == "very_long" else None)
     assert code in {finding.code for finding in findings}
     read = ReasonReader(SCHEMA)
     for finding in findings:

@@ -69,7 +69,11 @@ def test_what_is_remembered_beside_the_store_may_fail_to_be_saved(
             "they hold until the next start"
         )
         assert sum("could not be saved: Is a directory" in line for line in caplog.messages) == 2
-    assert sorted(path.name for path in tmp_path.glob("*.json*")) == ["model.json", "projects.json"]
+    assert sorted(path.name for path in tmp_path.glob("*.json*")) == [
+        "label_studio.json",
+        "model.json",
+        "projects.json",
+    ]
 
 
 @contextmanager
