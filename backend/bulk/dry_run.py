@@ -14,7 +14,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from backend.bulk.answers import Answers
 from backend.bulk.items import Item, Known
@@ -30,8 +29,7 @@ from backend.bulk.outcomes import Annotator, Outcome
 from backend.bulk.progress import Figures
 from backend.bulk.run import BulkRun
 from backend.bulk.sources import find_pictures
-from backend.bulk.summary import duration
-from backend.logs import one_line
+from backend.bulk.summary import duration, figures_table
 from backend.settings import Settings
 
 MIN_SAMPLE = 16
@@ -141,13 +139,7 @@ def rate(times: Sequence[float], num_workers: int) -> float:
 
 
 def estimate_table(estimate: Estimate) -> Table:
-    table = Table(title="Dry run: nothing was written", title_justify="left", show_header=False, box=None)
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    table.add_column()
-    for name, figure, note in _lines(estimate):
-        table.add_row(name, figure, Text(one_line(note), overflow="fold"))
-    return table
+    return figures_table("Dry run: nothing was written", _lines(estimate))
 
 
 def _lines(e: Estimate) -> Iterator[tuple[str, str, str]]:

@@ -5,7 +5,7 @@ Pure but for `write_summary`, which raises OSError.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -104,11 +104,16 @@ class Summary:
 
 def summary_table(summary: Summary) -> Table:
     """For the end of a run, in a terminal or a log."""
-    table = Table(title="Summary", title_justify="left", show_header=False, box=None, pad_edge=False)
+    return figures_table("Summary", _lines(summary))
+
+
+def figures_table(title: str, lines: Iterable[tuple[str, str, str]]) -> Table:
+    """`lines`: a name, a figure, and a note on it, which may be from outside."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_column()
-    for name, figure, note in _lines(summary):
+    for name, figure, note in lines:
         table.add_row(name, figure, Text(one_line(note), overflow="fold"))
     return table
 

@@ -13,7 +13,7 @@ import logging
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import httpcore
@@ -29,17 +29,10 @@ from backend.images.sources import InlineSource, LocalSource, Source, WebSource,
 from backend.images.transfer import Transfer
 from backend.images.turns import Turns
 from backend.label_studio.address import LabelStudioAddresses
+from backend.shared_work import SharedWork
 from backend.urls import Target
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Flight:
-    """One download under way and how many callers wait for it."""
-
-    work: asyncio.Task[FetchedImage]
-    num_waiting: int = 0
 
 
 class _Callers:
@@ -48,7 +41,7 @@ class _Callers:
     def __init__(self, turns: Turns, num_threads: int) -> None:
         self.turns = turns
         self.threads = ThreadPoolExecutor(num_threads, thread_name_prefix="image-decode")
-        self.flights: dict[Source, _Flight] = {}
+        self.downloads: SharedWork[Source, FetchedImage] = SharedWork()
 
 
 class _Deadline:
@@ -116,7 +109,7 @@ class ImageFetcher:
         source = classify(url, self._policy, task_id)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._join_flight(source, self._interactive if interactive else self._bulk)
+                return await self._shared(source, self._interactive if interactive else self._bulk)
         except TimeoutError:
             raise ImageError("timeout", "The picture was not there in time.", retryable=True) from None
 
@@ -133,37 +126,19 @@ class ImageFetcher:
         self._closed = True
         self._files.close()
         both = (self._bulk, self._interactive)
-        flights = [flight.work for callers in both for flight in callers.flights.values()]
-        for work in flights:
-            work.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
+        for callers in both:
+            await callers.downloads.cancel()
         await self._transfer.aclose()
         for callers in both:
             callers.threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _join_flight(self, source: Source, callers: _Callers) -> FetchedImage:
-        flight = callers.flights.get(source)
-        if flight is None:
-            flight = _Flight(asyncio.create_task(self._load(source, callers)))
-            callers.flights[source] = flight
-            flight.work.add_done_callback(lambda work: self._forget(source, callers, work))
-        flight.num_waiting += 1
+    async def _shared(self, source: Source, callers: _Callers) -> FetchedImage:
         try:
-            return await asyncio.shield(flight.work)
+            return await callers.downloads.join(source, lambda: self._load(source, callers))
         except asyncio.CancelledError:
-            if flight.work.cancelled():  # by aclose, not by our caller
+            if self._closed and not _is_cancelled():
                 raise self._closed_error() from None
             raise
-        finally:
-            flight.num_waiting -= 1
-            if flight.num_waiting == 0 and not flight.work.done():
-                self._forget(source, callers, flight.work)
-                flight.work.cancel()
-
-    def _forget(self, source: Source, callers: _Callers, work: asyncio.Task[FetchedImage]) -> None:
-        flight = callers.flights.get(source)
-        if flight is not None and flight.work is work:
-            del callers.flights[source]
 
     async def _load(self, source: Source, callers: _Callers) -> FetchedImage:
         limits = self._limits
@@ -222,6 +197,12 @@ class ImageFetcher:
 
     def _closed_error(self) -> ImageError:
         return ImageError("unreachable", "The picture was not fetched: prelabel is stopping.", retryable=True)
+
+
+def _is_cancelled() -> bool:
+    """Whether our caller is: else what it waits for was."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _too_many() -> ImageError:

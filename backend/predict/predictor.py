@@ -6,9 +6,7 @@ What comes back belongs to no task yet (`backend.predict.answered`). Knows neith
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from cachetools import LRUCache
@@ -22,6 +20,7 @@ from backend.metrics import Metrics
 from backend.predict.answered import Answered
 from backend.predict.recipe import Recipe, read_answer
 from backend.predict.task import TaskId
+from backend.shared_work import SharedWork
 from label_config.task_value import described
 
 MAX_RECENT = 1_000
@@ -45,12 +44,6 @@ class Images(Protocol):
     async def aclose(self) -> None: ...
 
 
-@dataclass(slots=True, eq=False)
-class _Flight:
-    work: asyncio.Task[Answered]
-    num_waiting: int = 0
-
-
 async def _find_nothing(recipe: Recipe, key: str) -> None:
     return None
 
@@ -71,7 +64,7 @@ class Answerer:
         self._images = images
         self._metrics = metrics
         self._find = find or _find_nothing
-        self._flights: dict[str, _Flight] = {}
+        self._under_way: SharedWork[str, Answered] = SharedWork()
         self._recent: LRUCache[str, Answered] = LRUCache(max_recent)
 
     @property
@@ -99,23 +92,7 @@ class Answerer:
         if ready is None:
             raise EngineNotReady("the model is not ready yet", retry_after_s=30)
         key = f"{fetched.sha256}:{recipe.version(ready)}"
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = _Flight(asyncio.create_task(self._answer(key, recipe, ready, fetched, interactive)))
-            self._flights[key] = flight
-            flight.work.add_done_callback(lambda _: self._forget(key, flight))
-        flight.num_waiting += 1
-        try:
-            return await asyncio.shield(flight.work)
-        finally:
-            flight.num_waiting -= 1
-            if not flight.num_waiting and not flight.work.done():
-                self._forget(key, flight)
-                flight.work.cancel()
-
-    def _forget(self, key: str, flight: _Flight) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+        return await self._under_way.join(key, lambda: self._answer(key, recipe, ready, fetched, interactive))
 
     async def _answer(
         self, key: str, recipe: Recipe, ready: Ready, fetched: FetchedImage, interactive: bool

@@ -8,7 +8,6 @@ Settings come from the environment of the process that builds the application. R
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import time
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ray import serve
 
 from backend.api.app import Backend, create_app
-from backend.errors import SettingsError
+from backend.errors import SettingsError, StoreUnusable
 from backend.logs import configure_logging
 from backend.predict.build import build_images, engine_options
 from backend.ray.cluster import nodes, on_any_machine
@@ -28,6 +27,7 @@ from backend.ray.engine import RayEngine
 from backend.ray.replica import API, EngineReplica
 from backend.ray.wire import Report
 from backend.settings import Settings, load_settings
+from backend.store.lock import take_lock
 from backend.store.state_file import prepare_data_dir
 
 LOCK_S = 120.0
@@ -99,7 +99,7 @@ class Api:
         self._settings = settings.model_copy(update={"max_slots": slots})
         self._engine = RayEngine(engines, engine_options(settings).max_queue * num_replicas)
         prepare_data_dir(settings.data_dir)
-        self._lock = await _take(settings.data_dir / "serve.lock")
+        await _wait_until_free(settings.data_dir)
 
     def __serve_build_asgi_app__(self) -> Any:
         app = create_app(self._settings, self._engine, build_images(self._settings))
@@ -111,16 +111,13 @@ class Api:
         self._engine.note(report)
 
 
-async def _take(path: Path) -> int:
-    """Lock the data folder for this process; the lock ends with it. Raises SettingsError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+async def _wait_until_free(data_dir: Path) -> None:
+    """The app takes the lock itself. Raises StoreUnusable."""
     until = time.monotonic() + LOCK_S
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except BlockingIOError:
+            return os.close(take_lock(data_dir))
+        except StoreUnusable:
             if time.monotonic() > until:
-                os.close(descriptor)
-                raise SettingsError(f"{path.parent} is served by another process; stop that one first.") from None
+                raise
             await asyncio.sleep(0.5)

@@ -9,9 +9,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from backend.store.store import Ended
+from backend.store.store import Ended, Store
 from backend.store.threads import in_thread
 
 log = logging.getLogger(__name__)
@@ -25,17 +25,11 @@ FEW_ROWS = 8
 COMPLAIN_S = 60.0
 
 
-class Together(Protocol):
-    """What `backend.store.Store` does for short calls."""
-
-    def together(self, calls: Sequence[Callable[[], object]]) -> list[Ended]: ...
-
-
 class StoreCalls:
     """Use it from one event loop. The threads cannot keep the process from ending."""
 
     def __init__(
-        self, store: Together, max_at_once: int = MAX_AT_ONCE, monotonic: Callable[[], float] = time.monotonic
+        self, store: Store, max_at_once: int = MAX_AT_ONCE, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._store = store
         self._places = asyncio.Semaphore(max_at_once)
