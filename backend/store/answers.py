@@ -40,6 +40,12 @@ def save_answer(connection: sqlite3.Connection, answer: StoredAnswer, now: float
     return int(connection.execute("SELECT id FROM answer WHERE key = ?", [clean(answer.key)]).fetchone()[0])
 
 
+def save_answers(connection: sqlite3.Connection, items: Iterable[StoredAnswer], now: float) -> None:
+    """Keep answers that belong to no task; those whose key is there already are left as they are."""
+    for item in items:
+        save_answer(connection, item, now)
+
+
 def keys(connection: sqlite3.Connection, suffix: str) -> Iterator[str]:
     """Every key that ends so."""
     for row in connection.execute("SELECT key FROM answer WHERE substr(key, -length(?1)) = ?1", [clean(suffix)]):

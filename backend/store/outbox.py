@@ -15,6 +15,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from backend.reasons import Reason
 from backend.store import rows
 from backend.store.types import Work
 from backend.store.work import reason_and_message
@@ -27,45 +28,56 @@ PROJECTS_DUE = """SELECT name FROM project p WHERE EXISTS
 
 def returned(
     connection: sqlite3.Connection,
-    ids: Sequence[int],
+    work_ids: Sequence[int],
     check_at: float,
     now: float,
-    chosen_at: float | None,
-    told_at: float,
+    *,
+    chosen_at: float | None = None,
+    told_at: float | None = None,
 ) -> list[int]:
+    """Call it before a reply is sent. Returns the ids whose predictions may go out in it; they are RETURNED now.
+
+    The reply has to give `[]` for the others: they are being pushed, or Label Studio was told since `chosen_at` (when
+    it chose the tasks of this request). `told_at`: when it will have stored this reply. Both are `now` by default. At
+    `check_at` those in the reply are due, to be looked up.
+    """
     before = now if chosen_at is None else chosen_at
     chosen = connection.execute(
         f"""SELECT id FROM work WHERE id {rows.IN_IDS} AND state IN ('done', 'returned', 'delivered')
         AND push_until = 0 AND told_at <= ?""",  # noqa: S608 - constants
-        [rows.id_list(ids), before],
+        [rows.id_list(work_ids), before],
     )
     allowed = {row[0] for row in chosen}
     connection.execute(
         f"""UPDATE work SET state = 'returned', check_at = max(check_at, ?), told_at = ?, updated_at = ?
         WHERE id {rows.IN_IDS}""",  # noqa: S608 - constants
-        [check_at, told_at, now, rows.id_list(allowed)],
+        [check_at, now if told_at is None else told_at, now, rows.id_list(allowed)],
     )
-    return [work_id for work_id in ids if work_id in allowed]
+    return [work_id for work_id in work_ids if work_id in allowed]
 
 
-def is_missing(connection: sqlite3.Connection, ids: Sequence[int], now: float, chosen_at: float) -> None:
+def is_missing(connection: sqlite3.Connection, work_ids: Sequence[int], now: float, *, chosen_at: float) -> None:
+    """Label Studio lacked them when it chose the tasks of a request (`chosen_at`), whose reply has no room for them:
+    what it was told before and has lost is due now, to be looked up. People delete predictions."""
     connection.execute(
         f"""UPDATE work SET state = 'returned', check_at = 0, updated_at = ?1
         WHERE id {rows.IN_IDS.replace("?", "?2")} AND state = 'delivered' AND told_at <= ?3""",  # noqa: S608 - constants
-        [now, rows.id_list(ids), chosen_at],
+        [now, rows.id_list(work_ids), chosen_at],
     )
 
 
-def reply_ended(connection: sqlite3.Connection, ids: Sequence[int], now: float) -> None:
+def reply_ended(connection: sqlite3.Connection, work_ids: Sequence[int], now: float) -> None:
+    """The request that accepted `work_ids` is over, however it ended; what it did not return is due at once."""
     connection.execute(
         f"""UPDATE work SET open_replies = open_replies - 1,
         reply_until = CASE WHEN open_replies = 1 THEN min(reply_until, ?) ELSE reply_until END
         WHERE open_replies > 0 AND id {rows.IN_IDS}""",  # noqa: S608 - constants
-        [now, rows.id_list(ids)],
+        [now, rows.id_list(work_ids)],
     )
 
 
 def due(connection: sqlite3.Connection, project: str, limit: int, now: float) -> list[Work]:
+    """What could be delivered now, oldest first; to look only. `take_due` is for pushing."""
     return rows.works(connection, [row[0] for row in connection.execute(DUE_IDS, [rows.clean(project), now, limit])])
 
 
@@ -74,6 +86,11 @@ def projects_due(connection: sqlite3.Connection, now: float) -> list[str]:
 
 
 def take_due(connection: sqlite3.Connection, project: str, limit: int, hold_until: float, now: float) -> list[Work]:
+    """Take what is due, oldest first, for one push; no reply may return it meanwhile.
+
+    A row that is RETURNED may be in Label Studio: look there first. One that is DONE cannot be. End each with
+    `delivered`, `push_failed` or `drop`; what has none of them at `hold_until` is due again, as RETURNED.
+    """
     ids = [row[0] for row in connection.execute(DUE_IDS, [rows.clean(project), now, limit])]
     chosen = rows.id_list(ids)
     connection.execute(  # an earlier push never said how it ended
@@ -88,36 +105,45 @@ def take_due(connection: sqlite3.Connection, project: str, limit: int, hold_unti
     return taken
 
 
-def delivered(connection: sqlite3.Connection, ids: Sequence[int], now: float) -> None:
+def delivered(connection: sqlite3.Connection, work_ids: Sequence[int], now: float) -> None:
+    """Label Studio has them: a push was confirmed, or they were found there."""
     connection.execute(
         f"""UPDATE work SET push_until = 0, told_at = ? WHERE state NOT IN ('done', 'returned') AND push_until > 0
         AND id {rows.IN_IDS}""",  # noqa: S608 - constants
-        [now, rows.id_list(ids)],
+        [now, rows.id_list(work_ids)],
     )
     connection.execute(
         f"""UPDATE work SET state = 'delivered', reason = '', message = '', image_url = NULL, check_at = 0,
         next_try_at = 0, push_until = 0, told_at = ?, updated_at = ?
         WHERE state IN ('done', 'returned') AND id {rows.IN_IDS}""",  # noqa: S608 - constants
-        [now, now, rows.id_list(ids)],
+        [now, now, rows.id_list(work_ids)],
     )
 
 
 def push_failed(
-    connection: sqlite3.Connection, ids: Sequence[int], next_try_at: float, reason: str, now: float, *, sent: bool
+    connection: sqlite3.Connection,
+    work_ids: Sequence[int],
+    next_try_at: float,
+    reason: Reason,
+    now: float,
+    *,
+    sent: bool = True,
 ) -> None:
+    """Try again at `next_try_at`, having looked. `sent=False`: nothing can have arrived, so a DONE row stays so."""
     connection.execute(
         f"""UPDATE work SET state = CASE WHEN ? AND state = 'done' THEN 'returned' ELSE state END,
         reason = CASE WHEN state IN ('done', 'returned') THEN ? ELSE reason END, next_try_at = ?,
         push_attempts = push_attempts + 1, push_until = 0, told_at = CASE WHEN ? THEN ? ELSE told_at END, updated_at = ?
         WHERE (state IN ('done', 'returned') OR push_until > 0) AND id {rows.IN_IDS}""",  # noqa: S608 - constants
-        [sent, reason_and_message(reason, "")[0], next_try_at, sent, now, now, rows.id_list(ids)],
+        [sent, reason_and_message(reason, "")[0], next_try_at, sent, now, now, rows.id_list(work_ids)],
     )
 
 
-def drop(connection: sqlite3.Connection, ids: Sequence[int], reason: str, message: str, now: float) -> None:
+def drop(connection: sqlite3.Connection, work_ids: Sequence[int], reason: Reason, message: str, now: float) -> None:
+    """They will never fit (the task is gone, the config changed): FAILED."""
     connection.execute(
         f"""UPDATE work SET state = 'failed', reason = ?, message = ?, push_until = 0,
         finished_at = coalesce(finished_at, ?), updated_at = ?
         WHERE state IN ('queued', 'running', 'done', 'returned') AND id {rows.IN_IDS}""",  # noqa: S608 - constants
-        [*reason_and_message(reason, message), now, now, rows.id_list(ids)],
+        [*reason_and_message(reason, message), now, now, rows.id_list(work_ids)],
     )

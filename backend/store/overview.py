@@ -21,6 +21,7 @@ NUM_FINISHED = """SELECT count(*), min(finished_at), min(last_accepted_at)
 
 
 def summary(connection: sqlite3.Connection) -> list[ProjectSummary]:
+    """Every project, the one asked for last first. Costs the same with a million rows."""
     states: defaultdict[int, Counter[WorkState]] = defaultdict(Counter)
     reasons: defaultdict[int, Counter[str]] = defaultdict(Counter)
     reviews: Counter[int] = Counter()
@@ -56,11 +57,16 @@ def summary(connection: sqlite3.Connection) -> list[ProjectSummary]:
 
 
 def failures(connection: sqlite3.Connection, project: str, limit: int) -> list[Work]:
+    """What failed, newest first."""
     return rows.works(connection, [row[0] for row in connection.execute(FAILED_IDS, [rows.clean(project), limit])])
 
 
 def rate(connection: sqlite3.Connection, now: float, window_s: float) -> float:
-    """The first of them began before they ended: at the earliest when tasks were last accepted."""
+    """Rows finished or failed a second in the last `window_s`: what the queue shrinks by.
+
+    Of work that was accepted within the window, since then, or since the first of it was finished: the first of them
+    began before they ended, at the earliest when tasks were last accepted.
+    """
     num_finished, first, accepted_at = connection.execute(NUM_FINISHED, [now - window_s, now]).fetchone()
     if not num_finished:
         return 0.0

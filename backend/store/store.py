@@ -8,18 +8,23 @@ One serving process a file: `recover` takes over whatever runs. Others may open 
 
 from __future__ import annotations
 
+import functools
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
-from backend.reasons import Reason
-from backend.store import accepting, answers, outbox, overview, pruning, versions, work
+from backend.store import accepting, outbox, overview, pruning, work
+from backend.store import answers as answer_rows
+from backend.store import versions as present_versions
 from backend.store.database import DEFAULTS, Database, Options
 from backend.store.opening import open_beside, open_database, open_in_memory
-from backend.store.types import NewWork, ProjectSummary, RecipeRecord, StoredAnswer, Work
+from backend.store.types import NewWork, RecipeRecord, StoredAnswer, Work
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MAX_ATTEMPTS = 3
 
@@ -32,9 +37,33 @@ class Ended:
     error: Exception | None = None
 
 
+def _read(step: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callable[Concatenate[Store, P], T]:
+    """The call that does `step` on one snapshot."""
+
+    @functools.wraps(step)
+    def call(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._database.read() as connection:
+            return step(connection, *args, **kwargs)
+
+    return call
+
+
+def _write(step: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callable[Concatenate[Store, P], T]:
+    """The call that does `step` as one transaction."""
+
+    @functools.wraps(step)
+    def call(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._database.write() as connection:
+            return step(connection, *args, **kwargs)
+
+    return call
+
+
 class Store:
     """`set_aside` is where a damaged file was moved to when this one was opened, None if there was none. `lasts`: it is
-    on the disk; in memory each request has rows of its own, and none of them moves to another version."""
+    on the disk; in memory each request has rows of its own, and none of them moves to another version.
+
+    A call that is one step is made of the function of that name, which says what it does."""
 
     def __init__(self, database: Database, set_aside: Path | None, *, lasts: bool = True) -> None:
         self._database = database
@@ -89,13 +118,8 @@ class Store:
             return [Ended(error=error) if was_write else one for one, was_write in zip(ended, wrote, strict=True)]
         return ended
 
-    def save_recipe(self, record: RecipeRecord, now: float) -> None:
-        with self._database.write() as connection:
-            answers.save_recipe(connection, record, now)
-
-    def recipe(self, fingerprint: str) -> RecipeRecord | None:
-        with self._database.read() as connection:
-            return answers.recipe(connection, fingerprint)
+    save_recipe = _write(answer_rows.save_recipe)
+    recipe = _read(answer_rows.recipe)
 
     def set_present(self, record: RecipeRecord, model_version: str, now: float) -> int:
         """Save `record`: from `now` on it is how the pictures of its project are answered. What is not in Label Studio
@@ -105,26 +129,19 @@ class Store:
         gone: what is under way for it ends in nothing. Where no project is named, nothing moves.
         """
         with self._database.write() as connection:
-            is_new = versions.set_present(connection, record, model_version, now)
+            is_new = present_versions.set_present(connection, record, model_version, now)
         return self.move_older(record.project, now) if is_new else 0
 
-    def present(self, project: str) -> tuple[str, RecipeRecord] | None:
-        """The present model version of `project` and its recipe; None if it was never asked for."""
-        with self._database.read() as connection:
-            return versions.present(connection, project)
-
-    def versions(self, project: str) -> set[str]:
-        """All model versions under which there is work of `project`, and the present one."""
-        with self._database.read() as connection:
-            return versions.versions(connection, project)
+    present = _read(present_versions.present)
+    versions = _read(present_versions.versions)
 
     def move_older(self, project: str | None, now: float) -> int:
         """What is not in Label Studio yet moves to the present version of `project`, in steps; None: of all."""
-        return self._in_steps(lambda connection: versions.move_older(connection, project, now))
+        return self._in_steps(lambda connection: present_versions.move_older(connection, project, now))
 
     def forget_older(self, project: str) -> int:
         """Label Studio has no predictions of earlier versions any more: forget what it was told, in steps."""
-        return self._in_steps(lambda connection: versions.forget_older(connection, project))
+        return self._in_steps(lambda connection: present_versions.forget_older(connection, project))
 
     # From task to answer
 
@@ -139,52 +156,18 @@ class Store:
         asked = {item.project: item.model_version for item in items}
         with self._database.write() as connection:
             found = accepting.accept(connection, items, interactive=interactive, reply_until=reply_until, now=now)
-            late = [p for p, version in asked.items() if self._lasts and versions.is_earlier(connection, p, version)]
+            late = [
+                p for p, version in asked.items() if self._lasts and present_versions.is_earlier(connection, p, version)
+            ]
         for project in late:
             self.move_older(project, now)
         return found
 
-    def claim(self, limit: int, now: float) -> list[Work]:
-        """Take up to `limit` rows to work on; `attempts` counts this one already, so that a crash counts."""
-        with self._database.write() as connection:
-            return work.claim(connection, limit, now)
-
-    def finish(
-        self,
-        work_id: int,
-        answer: StoredAnswer,
-        score: float | None,
-        needs_review: bool,
-        now: float,
-        *,
-        image_hash: str = "",
-    ) -> Work | None:
-        """Save the answer and mark the row DONE. A row that is over (cancelled, say) keeps its state.
-
-        `image_hash` is that of the Work which was claimed: if the task has another picture since, the row is QUEUED.
-        None: the row was forgotten meanwhile (see `set_present`); the answer is saved nevertheless.
-        """
-        with self._database.write() as connection:
-            return work.finish(connection, work_id, answer, score, needs_review, now, image_hash)
-
-    def fail(self, work_id: int, reason: Reason, message: str, now: float, *, image_hash: str = "") -> Work | None:
-        """Mark the row FAILED. `image_hash` and what is returned are as for `finish`."""
-        with self._database.write() as connection:
-            return work.fail(connection, work_id, reason, message, now, image_hash)
-
-    def requeue(self, work_id: int, now: float) -> Work | None:
-        """Put a running row back, through no fault of it: the attempt is taken back. None: the row was forgotten."""
-        with self._database.write() as connection:
-            return work.requeue(connection, work_id, now)
-
-    def give_back(self, work_ids: Sequence[int], now: float) -> None:
-        """Put running rows back at a shutdown, all in one transaction: there is little time. No attempt is counted.
-
-        Rows that were forgotten meanwhile are left out.
-        """
-        with self._database.write() as connection:
-            for work_id in work_ids:
-                work.requeue(connection, work_id, now)
+    claim = _write(work.claim)
+    finish = _write(work.finish)
+    fail = _write(work.fail)
+    requeue = _write(work.requeue)
+    give_back = _write(work.give_back)
 
     def recover(self, now: float, max_attempts: int = MAX_ATTEMPTS) -> int:
         """At the start of the serving process: what was running is queued, or FAILED as "crashed". Returns how many.
@@ -199,52 +182,20 @@ class Store:
     def answer(self, key: str) -> StoredAnswer | None:
         return self.answers([key]).get(key)
 
-    def answers(self, keys: Iterable[str]) -> dict[str, StoredAnswer]:
-        with self._database.read() as connection:
-            return answers.answers(connection, keys)
+    answers = _read(answer_rows.answers)
 
     def answer_keys(self, suffix: str) -> Iterator[str]:
         """The keys that end with `suffix`, one by one: read to the end or close it, it is a transaction."""
         with self._database.read() as connection:
-            yield from answers.keys(connection, suffix)
+            yield from answer_rows.keys(connection, suffix)
 
-    def save_answers(self, items: Iterable[StoredAnswer], now: float) -> None:
-        """Keep answers that belong to no task; those whose key is there already are left as they are."""
-        with self._database.write() as connection:
-            for item in items:
-                answers.save_answer(connection, item, now)
+    save_answers = _write(answer_rows.save_answers)
 
     # From answer to Label Studio
 
-    def returned(
-        self,
-        work_ids: Sequence[int],
-        check_at: float,
-        now: float,
-        *,
-        chosen_at: float | None = None,
-        told_at: float | None = None,
-    ) -> list[int]:
-        """Call it before a reply is sent. Returns the ids whose predictions may go out in it; they are RETURNED now.
-
-        The reply has to give `[]` for the others: they are being pushed, or Label Studio was told since `chosen_at`
-        (when it chose the tasks of this request). `told_at`: when it will have stored this reply. Both are `now` by
-        default. At `check_at` those in the reply are due, to be looked up.
-        """
-        with self._database.write() as connection:
-            at = now if told_at is None else told_at
-            return outbox.returned(connection, work_ids, check_at, now, chosen_at, at)
-
-    def is_missing(self, work_ids: Sequence[int], now: float, *, chosen_at: float) -> None:
-        """Label Studio lacked them when it chose the tasks of a request (`chosen_at`), whose reply has no room for
-        them: what it was told before and has lost is due now, to be looked up. People delete predictions."""
-        with self._database.write() as connection:
-            outbox.is_missing(connection, work_ids, now, chosen_at)
-
-    def reply_ended(self, work_ids: Sequence[int], now: float) -> None:
-        """The request that accepted `work_ids` is over, however it ended; what it did not return is due at once."""
-        with self._database.write() as connection:
-            outbox.reply_ended(connection, work_ids, now)
+    returned = _write(outbox.returned)
+    is_missing = _write(outbox.is_missing)
+    reply_ended = _write(outbox.reply_ended)
 
     def abandon(self, work_ids: Sequence[int], now: float) -> None:
         """As `reply_ended`, for a store in memory: nobody can be told later. What is unfinished is CANCELLED, and all
@@ -254,40 +205,12 @@ class Store:
             outbox.reply_ended(connection, work_ids, now)
             pruning.forget_unasked(connection)
 
-    def due(self, project: str, limit: int, now: float) -> list[Work]:
-        """What could be delivered now, oldest first; to look only. `take_due` is for pushing."""
-        with self._database.read() as connection:
-            return outbox.due(connection, project, limit, now)
-
-    def projects_due(self, now: float) -> list[str]:
-        with self._database.read() as connection:
-            return outbox.projects_due(connection, now)
-
-    def take_due(self, project: str, limit: int, hold_until: float, now: float) -> list[Work]:
-        """Take what is due, oldest first, for one push; no reply may return it meanwhile.
-
-        A row that is RETURNED may be in Label Studio: look there first. One that is DONE cannot be. End each with
-        `delivered`, `push_failed` or `drop`; what has none of them at `hold_until` is due again, as RETURNED.
-        """
-        with self._database.write() as connection:
-            return outbox.take_due(connection, project, limit, hold_until, now)
-
-    def delivered(self, work_ids: Sequence[int], now: float) -> None:
-        """Label Studio has them: a push was confirmed, or they were found there."""
-        with self._database.write() as connection:
-            outbox.delivered(connection, work_ids, now)
-
-    def push_failed(
-        self, work_ids: Sequence[int], next_try_at: float, reason: Reason, now: float, *, sent: bool = True
-    ) -> None:
-        """Try again at `next_try_at`, having looked. `sent=False`: nothing can have arrived, so a DONE row stays so."""
-        with self._database.write() as connection:
-            outbox.push_failed(connection, work_ids, next_try_at, reason, now, sent=sent)
-
-    def drop(self, work_ids: Sequence[int], reason: Reason, message: str, now: float) -> None:
-        """They will never fit (the task is gone, the config changed): FAILED."""
-        with self._database.write() as connection:
-            outbox.drop(connection, work_ids, reason, message, now)
+    due = _read(outbox.due)
+    projects_due = _read(outbox.projects_due)
+    take_due = _write(outbox.take_due)
+    delivered = _write(outbox.delivered)
+    push_failed = _write(outbox.push_failed)
+    drop = _write(outbox.drop)
 
     # What a person does
 
@@ -301,23 +224,9 @@ class Store:
         """Queue again all that failed, in steps. What failed in its delivery keeps its answer and is DONE again."""
         return self._in_steps(lambda connection: work.retry_failed(connection, project, now))
 
-    def summary(self) -> list[ProjectSummary]:
-        """Every project, the one asked for last first. Costs the same with a million rows."""
-        with self._database.read() as connection:
-            return overview.summary(connection)
-
-    def failures(self, project: str, limit: int) -> list[Work]:
-        """What failed, newest first."""
-        with self._database.read() as connection:
-            return overview.failures(connection, project, limit)
-
-    def rate(self, now: float, window_s: float) -> float:
-        """Rows finished or failed a second in the last `window_s`: what the queue shrinks by.
-
-        Of work that was accepted within the window, since then, or since the first of it was finished.
-        """
-        with self._database.read() as connection:
-            return overview.rate(connection, now, window_s)
+    summary = _read(overview.summary)
+    failures = _read(overview.failures)
+    rate = _read(overview.rate)
 
     def prune(self, now: float, keep_s: float) -> int:
         """Forget, in steps, rows that are over and answers nobody needs, older than `keep_s`. Returns rows removed.

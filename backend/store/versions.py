@@ -62,7 +62,7 @@ def is_earlier(connection: sqlite3.Connection, project: str, model_version: str)
 
 
 def present(connection: sqlite3.Connection, project: str) -> tuple[str, RecipeRecord] | None:
-    """The present model version and its recipe; None if there is none."""
+    """The present model version of `project` and its recipe; None if it was never asked for."""
     row = connection.execute(
         "SELECT model_version, recipe FROM project WHERE name = ?", [rows.clean(project)]
     ).fetchone()
@@ -71,7 +71,7 @@ def present(connection: sqlite3.Connection, project: str) -> tuple[str, RecipeRe
 
 
 def versions(connection: sqlite3.Connection, project: str) -> set[str]:
-    """Of all its rows, and the present one."""
+    """All model versions under which there is work of `project`, and the present one."""
     found = connection.execute(
         """SELECT model_version FROM project WHERE name = ?1 AND model_version <> '' UNION
         SELECT t.model_version FROM tally t JOIN project p ON p.id = t.project_id WHERE p.name = ?1""",

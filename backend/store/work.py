@@ -13,6 +13,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 
+from backend.reasons import Reason
 from backend.store import answers, rows
 from backend.store.accepting import FRESH
 from backend.store.types import StoredAnswer, Work
@@ -48,6 +49,7 @@ RETRY_IDS = """SELECT id FROM work WHERE state = 'failed' AND (answer_id IS NOT 
 
 
 def claim(connection: sqlite3.Connection, limit: int, now: float) -> list[Work]:
+    """Take up to `limit` rows to work on; `attempts` counts this one already, so that a crash counts."""
     ids = [row[0] for row in connection.execute(NEXT_WAITED_FOR, [limit])]
     if len(ids) < limit:
         ids += [row[0] for row in connection.execute(NEXT_SUSPECT)]
@@ -94,9 +96,14 @@ def finish(
     score: float | None,
     needs_review: bool,
     now: float,
-    image_hash: str,
+    *,
+    image_hash: str = "",
 ) -> Work | None:
-    """None: the row is forgotten; the answer is kept all the same."""
+    """Save the answer and mark the row DONE. A row that is over (cancelled, say) keeps its state.
+
+    `image_hash` is that of the Work which was claimed: if the task has another picture since, the row is QUEUED. None:
+    the row was forgotten meanwhile (see `Store.set_present`); the answer is saved nevertheless.
+    """
     answer_id = answers.save_answer(connection, answer, now)
     connection.execute(
         f"""UPDATE work SET state = 'done', reason = '', message = '', answer_id = ?, score = ?, needs_review = ?,
@@ -107,8 +114,9 @@ def finish(
 
 
 def fail(
-    connection: sqlite3.Connection, work_id: int, reason: str, message: str, now: float, image_hash: str
+    connection: sqlite3.Connection, work_id: int, reason: Reason, message: str, now: float, *, image_hash: str = ""
 ) -> Work | None:
+    """Mark the row FAILED. `image_hash` and what is returned are as for `finish`."""
     connection.execute(
         f"""UPDATE work SET state = 'failed', reason = ?, message = ?, finished_at = ?, updated_at = ?
         WHERE {_OF_THIS_JOB}""",  # noqa: S608 - constants
@@ -131,12 +139,22 @@ def reason_and_message(reason: str, message: str) -> tuple[str, str]:
 
 
 def requeue(connection: sqlite3.Connection, work_id: int, now: float) -> Work | None:
+    """Put a running row back, through no fault of it: the attempt is taken back. None: the row was forgotten."""
     connection.execute(
         """UPDATE work SET state = 'queued', attempts = max(attempts - 1, 0), updated_at = ?
         WHERE id = ? AND state = 'running'""",
         [now, work_id],
     )
     return rows.work(connection, work_id)
+
+
+def give_back(connection: sqlite3.Connection, work_ids: Iterable[int], now: float) -> None:
+    """Put running rows back at a shutdown, all in one transaction: there is little time. No attempt is counted.
+
+    Rows that were forgotten meanwhile are left out.
+    """
+    for work_id in work_ids:
+        requeue(connection, work_id, now)
 
 
 def recover(connection: sqlite3.Connection, now: float, max_attempts: int) -> int:
