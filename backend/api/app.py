@@ -130,7 +130,7 @@ class Backend:
         `problems` are the codes of checks that found something, as /status.json has them.
         """
         status = self.core.engine.status
-        up = status.state not in ("failed", "stopped")
+        up = not status.is_gone
         work = {"waiting": self.core.worker.num_waiting, "delivery": self.core.delivery_state}
         content: dict[str, Any] = {"status": "UP" if up else "DOWN", "model": self._model_state(), "work": work}
         content["language"] = self.core.settings.language

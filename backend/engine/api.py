@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from backend.engine.messages import Finished, GenerateRequest, Ready, Stats
+from backend.errors import EngineDead, EngineNotReady
 
 EngineState = Literal["loading", "ready", "restarting", "failed", "stopped"]
 
@@ -26,6 +27,19 @@ class EngineStatus:
     num_running: int = 0
     num_restarts: int = 0
     stats: Stats = field(default_factory=Stats)
+
+    @property
+    def is_gone(self) -> bool:
+        """There will be no engine any more."""
+        return self.state in ("failed", "stopped")
+
+    def require_ready(self) -> Ready:
+        """What is loaded. Raises EngineDead when there will be no engine any more, and EngineNotReady."""
+        if self.is_gone:
+            raise EngineDead(f"the engine has stopped: {self.message or self.state}")
+        if self.ready is None:
+            raise EngineNotReady("the model is not ready yet", retry_after_s=30)
+        return self.ready
 
 
 class Engine(Protocol):

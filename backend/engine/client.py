@@ -110,7 +110,7 @@ class EngineClient:
     async def wait_ready(self, timeout_s: float) -> Ready:
         try:
             async with asyncio.timeout(timeout_s), self._changed:
-                await self._changed.wait_for(lambda: self._status.state in ("ready", "failed", "stopped"))
+                await self._changed.wait_for(lambda: self._status.state == "ready" or self._status.is_gone)
         except TimeoutError:
             status = self._status
             done = f"{status.stage} {status.fraction:.0%}"
@@ -120,10 +120,7 @@ class EngineClient:
         return self._status.ready
 
     async def generate(self, request: GenerateRequest) -> Finished:
-        if self._status.state in ("failed", "stopped"):
-            raise EngineDead(f"the engine has stopped: {self._status.message or self._status.state}")
-        if self._status.ready is None:
-            raise EngineNotReady("the model is not ready yet", retry_after_s=30)
+        self._status.require_ready()
         if len(self._pending) >= self._options.max_queue:
             raise EngineBusy(f"{len(self._pending)} requests are waiting already")
         self._next_id += 1
@@ -179,9 +176,10 @@ class EngineClient:
                 log.warning("engine process %d started after a death", self._process.pid)
             served_s = await self._listen(connection)
             connection.close()
-            if self._status.state not in ("failed", "stopped"):
-                await asyncio.to_thread(self._end_process)
-            if self._status.state in ("failed", "stopped"):
+            if self._status.is_gone:
+                return
+            await asyncio.to_thread(self._end_process)
+            if self._status.is_gone:
                 return
             message = f"the engine process ended with exit code {self._process.exitcode}"
             log.error("%s; %d requests wait for the next one", message, len(self._pending))

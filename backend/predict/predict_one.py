@@ -12,7 +12,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from backend.engine.api import EngineStatus
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed, ImageError, StoreError
 from backend.images.decode import FetchedImage
 from backend.predict.answered import Answered
@@ -76,7 +75,7 @@ async def predict_one(
     except (EngineNotReady, StoreError):
         raise
     except EngineDead as error:
-        if is_gone(answerer.engine_status):
+        if answerer.engine_status.is_gone:
             raise  # it died, but not of this picture alone
         return Failure(REASONS[EngineDead], str(error))
     except tuple(REASONS) as error:
@@ -84,8 +83,3 @@ async def predict_one(
     except Exception:
         log.exception("%s failed", name)
         return INTERNAL
-
-
-def is_gone(status: EngineStatus) -> bool:
-    """There will be no engine any more."""
-    return status.state in ("failed", "stopped")

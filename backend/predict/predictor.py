@@ -13,7 +13,7 @@ from cachetools import LRUCache
 
 from backend.engine.api import Engine, EngineStatus
 from backend.engine.messages import Ready
-from backend.errors import EngineNotReady, ImageError
+from backend.errors import ImageError
 from backend.images.decode import FetchedImage
 from backend.label_studio.address import LabelStudioAddresses
 from backend.metrics import Metrics
@@ -88,9 +88,7 @@ class Answerer:
 
     async def answer(self, recipe: Recipe, fetched: FetchedImage, *, interactive: bool) -> Answered:
         """Raises what the engine raises, and MalformedAnswer. Cancelled, the engine is too if nobody else waits."""
-        ready = self._engine.status.ready
-        if ready is None:
-            raise EngineNotReady("the model is not ready yet", retry_after_s=30)
+        ready = self._engine.status.require_ready()
         key = f"{fetched.sha256}:{recipe.version(ready)}"
         return await self._under_way.join(key, lambda: self._answer(key, recipe, ready, fetched, interactive))
 

@@ -16,7 +16,6 @@ from backend.engine.api import Engine
 from backend.engine.messages import Ready
 from backend.errors import EngineNotReady, StoreError
 from backend.metrics import Metrics
-from backend.predict.predict_one import is_gone
 from backend.predict.task import TaskInput
 from backend.queue.ask import Ask
 from backend.queue.held_tasks import is_too_large
@@ -75,7 +74,7 @@ class Requests:
             return []
         kept, others = await self._divided(ask, tasks)
         ready = self._known_model() if kept else None
-        if ready is None or is_gone(self._engine.status):
+        if ready is None or self._engine.status.is_gone:
             ready = await self._wait_ready(deadline)
         version = ask.recipe.version(ready)
         if not others:
@@ -128,7 +127,7 @@ class Requests:
 
     async def _in_memory(self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float) -> list[TaskResult]:
         results = await self._memory.answer(ask, tasks, version, deadline)
-        if not is_gone(self._engine.status):
+        if not self._engine.status.is_gone:
             return results
         dead = "the engine has ended, and is not started again"
         return [replace(r, reason="engine_dead", message=dead) if r.reason == "deadline" else r for r in results]

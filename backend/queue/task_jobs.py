@@ -125,10 +125,7 @@ class TaskJobs:
 
     async def _ready(self) -> Ready:
         """A row of work waits in the store, not here: raises EngineNotReady at once."""
-        ready = self._engine.status.ready
-        if ready is None:
-            raise EngineNotReady("the model is not ready yet")
-        return ready
+        return self._engine.status.require_ready()
 
     async def _settle(self, work: Work, result: Answered | Failure) -> Outcome | None:
         """None: the task has another picture by now, and waits for its turn with that one."""

@@ -184,21 +184,19 @@ class Worker:
             except Exception:  # a job's border: without the loop nothing would be done any more
                 log.exception("a round of the worker failed")
                 await asyncio.sleep(wait_s)
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._woken.wait()
-            except TimeoutError:
-                pass
 
     async def _is_ready(self) -> bool:
-        state = self._engine.status.state
-        if state in ("failed", "stopped"):
+        status = self._engine.status
+        if status.is_gone:
             self._waiting.give_up()
-        elif state != "ready":
+        elif status.state != "ready":
             with contextlib.suppress(EngineBusy, EngineDead):
                 await self._engine.wait_ready(self._limits.poll_s)
                 return True
-        return state == "ready"
+        return status.state == "ready"
 
     async def _claim(self) -> None:
         """The store hands out first what people wait for; then come those that fit beside."""

@@ -72,7 +72,7 @@ class RayEngine:
             status = self.status
             if status.ready is not None:
                 return status.ready
-            if status.state in ("failed", "stopped"):
+            if status.is_gone:
                 raise EngineDead(f"the model could not be loaded: {status.message or status.state}")
             if asyncio.get_running_loop().time() >= until:
                 done = f"{status.stage} {status.fraction:.0%}"
@@ -80,11 +80,7 @@ class RayEngine:
             await asyncio.sleep(min(self._limits.poll_s, timeout_s))
 
     async def generate(self, request: GenerateRequest) -> Finished:
-        status = self.status
-        if status.state in ("failed", "stopped"):
-            raise EngineDead(f"the engine has stopped: {status.message or status.state}")
-        if status.ready is None:
-            raise EngineNotReady("the model is not ready yet", retry_after_s=30)
+        self.status.require_ready()
         if self._num_pending >= self._max_queue:
             raise EngineBusy(f"{self._num_pending} requests are waiting already")
         self._num_pending += 1

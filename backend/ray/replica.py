@@ -61,7 +61,7 @@ class EngineReplica:
     def check_health(self) -> None:
         """Ray Serve asks every few seconds. Raises EngineDead when there will be no engine here any more."""
         status = self._engine.status
-        if status.state in ("failed", "stopped"):
+        if status.is_gone:
             raise EngineDead(f"the engine has stopped: {status.message or status.state}")
 
     async def close(self) -> None:

@@ -31,7 +31,7 @@ class Refusal:
 
     @classmethod
     def of(cls, error: PrelabelError, status: EngineStatus) -> Refusal:
-        is_down = status.state in ("failed", "stopped") and isinstance(error, EngineDead)
+        is_down = status.is_gone and isinstance(error, EngineDead)
         ask_another = is_down or isinstance(error, EngineBusy)
         reason: Reason = error.reason if isinstance(error, GenerationFailed) else "generation_failed"
         return cls(type(error).__name__, str(error), getattr(error, "retry_after_s", 0.0), ask_another, reason)
