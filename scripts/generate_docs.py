@@ -15,7 +15,7 @@ from typing import Literal
 
 from backend.reasons import SECTIONS
 from backend.settings import settings_table
-from label_config import supported_tags
+from label_config.controls import supported_tags
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,15 +7,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from label_config import (
-    Answer,
-    FieldAnswer,
-    FieldValue,
-    MalformedAnswer,
-    parse_answer,
-    parse_label_config,
-    render_answer,
-)
+from label_config.answer import Answer, FieldAnswer, FieldValue, parse_answer, render_answer
+from label_config.errors import MalformedAnswer
+from label_config.parse import parse_label_config
 from tests.label_config.configs import CAPTION, EVERYTHING, choices, view
 
 SCHEMA = parse_label_config(EVERYTHING)

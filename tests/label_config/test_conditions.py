@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from label_config import Answer, FieldAnswer, parse_label_config, review
+from label_config.answer import Answer, FieldAnswer
 from label_config.conditions import without_hidden
+from label_config.parse import parse_label_config
+from label_config.review import review
 from tests.label_config.configs import choice, choices, view
 
 KIND = choices("鞋", "包", "衣服", name="kind")

@@ -9,15 +9,11 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher
 
-from label_config import (
-    FieldValue,
-    LabelSchema,
-    UnsupportedConfig,
-    answer_grammar,
-    parse_label_config,
-    render_answer,
-    text_slices,
-)
+from label_config.answer import FieldValue, render_answer
+from label_config.errors import UnsupportedConfig
+from label_config.grammar import answer_grammar, text_slices
+from label_config.parse import parse_label_config
+from label_config.schema import LabelSchema
 from tests.label_config.byte_model import TOKENIZER, admits, matcher
 from tests.label_config.configs import CAPTION, EVERYTHING, choice, choices, view
 

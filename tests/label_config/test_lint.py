@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from label_config import Answer, FieldAnswer, parse_label_config, ready_made, ready_made_names
+from label_config.answer import Answer, FieldAnswer
 from label_config.conditions import without_hidden
 from label_config.lint import rewritten
+from label_config.parse import parse_label_config
+from label_config.ready_made import ready_made, ready_made_names
 from tests.label_config.configs import choice, choices, view
 
 TREE = (

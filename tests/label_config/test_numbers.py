@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from label_config import UnsupportedConfig
+from label_config.errors import UnsupportedConfig
 from label_config.numbers import number_pattern
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from label_config import UnsupportedConfig, parse_label_config, supported_tags
+from label_config.controls import supported_tags
+from label_config.errors import UnsupportedConfig
+from label_config.parse import parse_label_config
 from label_config.schema import (
     Choice,
     ChoicesField,

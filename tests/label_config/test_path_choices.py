@@ -5,23 +5,14 @@ from __future__ import annotations
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from label_config import (
-    Answer,
-    FieldAnswer,
-    PathChoicesField,
-    PromptOptions,
-    TaxonomyField,
-    TaxonomyNode,
-    UnsupportedConfig,
-    answer_grammar,
-    answer_to_regions,
-    build_instruction,
-    parse_label_config,
-    ready_made,
-    ready_made_names,
-    regions_to_answer,
-    render_answer,
-)
+from label_config.answer import Answer, FieldAnswer, render_answer
+from label_config.errors import UnsupportedConfig
+from label_config.grammar import answer_grammar
+from label_config.parse import parse_label_config
+from label_config.prompt import PromptOptions, build_instruction
+from label_config.ready_made import ready_made, ready_made_names
+from label_config.regions import answer_to_regions, regions_to_answer
+from label_config.schema import PathChoicesField, TaxonomyField, TaxonomyNode
 from tests.label_config.configs import CAPTION, choice, choices, view
 
 PATHS = view(

@@ -9,18 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from label_studio_sdk.label_interface import LabelInterface
 
-from label_config import (
-    LabelSchema,
-    answer_grammar,
-    parse_answer,
-    parse_label_config,
-    prediction,
-    ready_made,
-    regions_to_answer,
-    render_answer,
-    review,
-)
-from label_config.schema import ChoicesField, TaxonomyField, TextField
+from label_config.answer import parse_answer, render_answer
+from label_config.grammar import answer_grammar
+from label_config.parse import parse_label_config
+from label_config.ready_made import ready_made
+from label_config.regions import prediction, regions_to_answer
+from label_config.review import review
+from label_config.schema import ChoicesField, LabelSchema, TaxonomyField, TextField
 from tests.label_config.byte_model import generate
 from tests.label_config.configs import EVERYTHING, label_configs
 from tests.limits import examples

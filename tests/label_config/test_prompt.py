@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from label_config import PromptOptions, build_instruction, parse_label_config, ready_made, unlisted_fields
-from label_config.prompt import MAX_LISTED_CHARS
+from label_config.parse import parse_label_config
+from label_config.prompt import MAX_LISTED_CHARS, PromptOptions, build_instruction, unlisted_fields
+from label_config.ready_made import ready_made
 from tests.label_config.configs import CAPTION, EVERYTHING, choice, choices, view
 
 SCHEMA = parse_label_config(EVERYTHING)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from label_config import UnsupportedConfig, parse_label_config
+from label_config.errors import UnsupportedConfig
+from label_config.parse import parse_label_config
 from label_config.read_xml import MAX_CONFIG_BYTES
 from tests.label_config.configs import CAPTION, view
 

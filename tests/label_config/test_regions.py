@@ -8,15 +8,10 @@ from typing import Any
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from label_config import (
-    Answer,
-    FieldAnswer,
-    Finding,
-    answer_to_regions,
-    parse_label_config,
-    prediction,
-    regions_to_answer,
-)
+from label_config.answer import Answer, FieldAnswer
+from label_config.parse import parse_label_config
+from label_config.regions import answer_to_regions, prediction, regions_to_answer
+from label_config.review import Finding
 from tests.label_config.configs import CAPTION, EVERYTHING, view
 
 SCHEMA = parse_label_config(EVERYTHING)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from label_config import Answer, FieldAnswer, FieldValue, LabelSchema, ReviewOptions, parse_label_config, review
-from label_config.review import Seen
+from label_config.answer import Answer, FieldAnswer, FieldValue
+from label_config.parse import parse_label_config
+from label_config.review import ReviewOptions, Seen, review
+from label_config.schema import LabelSchema
 from tests.label_config.configs import CAPTION, EVERYTHING, choices, view
 
 SCHEMA = parse_label_config(EVERYTHING)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from label_config import UnsupportedConfig, answer_to_regions, parse_label_config, review
 from label_config.answer import Answer
+from label_config.errors import UnsupportedConfig
+from label_config.parse import parse_label_config
+from label_config.regions import answer_to_regions
+from label_config.review import review
 from tests.label_config.configs import CAPTION, choice, choices, view
 
 

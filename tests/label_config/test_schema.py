@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from label_config import TaxonomyField, TaxonomyNode, parse_label_config
+from label_config.parse import parse_label_config
+from label_config.schema import TaxonomyField, TaxonomyNode
 from tests.label_config.configs import CAPTION, EVERYTHING, choices, view
 
 SCHEMA = parse_label_config(EVERYTHING)
@@ -22,7 +23,7 @@ def test_a_schema_is_a_value() -> None:
 
 
 def test_the_fingerprint_is_the_same_in_another_process() -> None:
-    code = f"from label_config import parse_label_config\nprint(parse_label_config({EVERYTHING!r}).fingerprint)"
+    code = f"from label_config.parse import parse_label_config\nprint(parse_label_config({EVERYTHING!r}).fingerprint)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

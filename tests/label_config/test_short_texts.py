@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from label_config import (
-    Answer,
-    FieldAnswer,
-    PromptOptions,
-    ShortTextField,
-    TextField,
-    answer_grammar,
-    answer_to_regions,
-    build_instruction,
-    parse_answer,
-    parse_label_config,
-    ready_made,
-    ready_made_names,
-    render_answer,
-    review,
-)
+from label_config.answer import Answer, FieldAnswer, parse_answer, render_answer
+from label_config.grammar import answer_grammar
+from label_config.parse import parse_label_config
+from label_config.prompt import PromptOptions, build_instruction
+from label_config.ready_made import ready_made, ready_made_names
+from label_config.regions import answer_to_regions
+from label_config.review import review
+from label_config.schema import ShortTextField, TextField
 from tests.label_config.byte_model import admits
 from tests.label_config.configs import CAPTION, choices, view
 

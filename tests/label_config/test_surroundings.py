@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from label_config import UnsupportedConfig, parse_label_config
+from label_config.errors import UnsupportedConfig
+from label_config.parse import parse_label_config
 from tests.label_config.configs import CAPTION, choices, view
 
 TWO = '<Image name="left" value="$left"/><Image name="right" value="$right"/>'

@@ -5,15 +5,10 @@ from __future__ import annotations
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from label_config import (
-    ChoicesField,
-    LabelSchema,
-    TaxonomyField,
-    UnsupportedConfig,
-    parse_label_config,
-    ready_made,
-    ready_made_names,
-)
+from label_config.errors import UnsupportedConfig
+from label_config.parse import parse_label_config
+from label_config.ready_made import ready_made, ready_made_names
+from label_config.schema import ChoicesField, LabelSchema, TaxonomyField
 
 NAMES = ready_made_names()
 

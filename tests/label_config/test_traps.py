@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from label_config import parse_label_config, ready_made, ready_made_names
+from label_config.parse import parse_label_config
+from label_config.ready_made import ready_made, ready_made_names
 from tests.label_config.configs import CAPTION, choice, choices, view
 
 _BOX = choice("a", inner=choice("b"))

@@ -12,7 +12,7 @@ from backend.engine.messages import GenerateRequest
 from backend.errors import GenerationFailed
 from backend.label_studio.address import LabelStudioAddresses
 from backend.predict.named_addresses import NamedAddresses
-from label_config import parse_label_config
+from label_config.parse import parse_label_config
 from tests.backend.serving import ANSWER, CAPTION, CONFIG, Server, predict_body, serving, setup_body, strict_json, task
 from tests.fakes import FakeEngine
 

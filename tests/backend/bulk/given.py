@@ -18,8 +18,10 @@ from backend.bulk.items import Found, Item
 from backend.engine.api import Engine
 from backend.predict.record import make_record
 from backend.settings import Settings
-from label_config import Answer, FieldAnswer, Finding, LabelSchema, parse_label_config
-from label_config.answer import FieldValue
+from label_config.answer import Answer, FieldAnswer, FieldValue
+from label_config.parse import parse_label_config
+from label_config.review import Finding
+from label_config.schema import LabelSchema
 from tests.backend.images.pictures import png
 from tests.backend.serving import ANSWER, CONFIG
 from tests.fakes import FakeEngine

@@ -16,7 +16,8 @@ from backend.bulk.exports import parquet
 from backend.bulk.exports.csv import write_csv
 from backend.bulk.exports.records import answer_in, columns, write_review_only
 from backend.errors import UsageError
-from label_config import Answer, FieldAnswer, parse_label_config
+from label_config.answer import Answer, FieldAnswer
+from label_config.parse import parse_label_config
 from tests.backend.bulk.given import FINDING, SCHEMA, lines, record, write_lines
 from tests.label_config.configs import EVERYTHING
 
@@ -95,7 +96,7 @@ def test_numbers_stay_numbers(tmp_path: Path) -> None:
 
 def _everything() -> dict[str, FieldAnswer]:
     """A value for each kind of control."""
-    from label_config import ChoicesField, NumberField, RatingField, TaxonomyField
+    from label_config.schema import ChoicesField, NumberField, RatingField, TaxonomyField
 
     values: dict[str, FieldAnswer] = {}
     for field in ALL.fields:

@@ -7,7 +7,8 @@ import pytest
 from backend.bulk.job import IMAGE_KEY
 from backend.bulk.label_configs import label_config_called, label_config_for
 from backend.errors import UsageError
-from label_config import parse_label_config, ready_made, ready_made_names
+from label_config.parse import parse_label_config
+from label_config.ready_made import ready_made, ready_made_names
 
 
 @pytest.mark.parametrize("name", ready_made_names())

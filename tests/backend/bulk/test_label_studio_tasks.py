@@ -12,8 +12,8 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from backend.bulk.exports.label_studio import Addresses, write_label_studio_tasks
 from backend.errors import OutputError, UsageError
-from label_config import parse_label_config
 from label_config.answer import FieldValue
+from label_config.parse import parse_label_config
 from tests.backend.bulk.given import SCHEMA, record, write_lines
 from tests.backend.serving import ANSWER, CAPTION, CONFIG
 

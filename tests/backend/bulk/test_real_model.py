@@ -15,7 +15,8 @@ import pyarrow.parquet
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from label_config import parse_label_config, ready_made
+from label_config.parse import parse_label_config
+from label_config.ready_made import ready_made
 from tests.backend.bulk.given import lines
 
 GARMENTS = Path(__file__).parents[3] / "model_loader" / "garments" / "pictures"

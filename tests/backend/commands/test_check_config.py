@@ -8,7 +8,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from backend import cli
-from label_config import parse_label_config
+from label_config.parse import parse_label_config
 from tests.label_config.configs import choice, choices, view
 
 LOST = view(

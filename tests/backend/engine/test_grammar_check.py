@@ -7,8 +7,9 @@ import random
 import pytest
 
 from backend.engine.grammar_check import grammar_limits, grammar_problem
-from label_config import ChoicesField, LabelSchema, TaxonomyField, parse_label_config, ready_made, ready_made_names
-from label_config.schema import Choice, TaxonomyNode
+from label_config.parse import parse_label_config
+from label_config.ready_made import ready_made, ready_made_names
+from label_config.schema import Choice, ChoicesField, LabelSchema, TaxonomyField, TaxonomyNode
 from tests.backend.engine.test_sequence import CAPTION, schema_of, start
 
 HAN = [chr(code) for code in range(0x4E00, 0x9000)]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from backend.commands.demo.local_backend import LocalBackend, running_backend
-from label_config import ready_made
+from label_config.ready_made import ready_made
 from tests.backend.commands.test_background_process import wait_ended
 from tests.backend.served import descendants, states
 from tests.backend.serving import predict_body, task

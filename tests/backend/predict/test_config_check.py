@@ -10,8 +10,8 @@ import pytest
 from backend.predict.config_check import CHECK_S, config_warnings
 from backend.predict.options import ProjectOptions
 from backend.predict.recipe import recipe_of
-from label_config import parse_label_config
 from label_config.grammar import MAX_GRAMMAR_CHARS
+from label_config.parse import parse_label_config
 from tests.backend.serving import CONFIG, Server, setup_body
 from tests.label_config.configs import CAPTION, choice, choices, view
 from tests.limits import WAIT_S

@@ -17,7 +17,7 @@ from backend.predict.answered import Answered
 from backend.predict.options import ProjectOptions
 from backend.predict.predictor import Answerer
 from backend.predict.recipe import Recipe, read_answer, recipe_of
-from label_config import parse_label_config
+from label_config.parse import parse_label_config
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, CONFIG
 from tests.fakes import FakeEngine, FakeImages

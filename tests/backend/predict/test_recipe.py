@@ -19,7 +19,8 @@ from backend.predict.options import ProjectOptions, read_options
 from backend.predict.recipe import recipe_of
 from backend.queue.model_name import ModelNames
 from backend.store.state_file import StateFile
-from label_config import answer_grammar, parse_label_config
+from label_config.grammar import answer_grammar
+from label_config.parse import parse_label_config
 from tests.backend.serving import CONFIG
 from tests.fakes import READY
 from tests.label_config.configs import CAPTION, choices, view
@@ -63,7 +64,8 @@ def test_the_fingerprint_is_the_same_in_every_process() -> None:
 import sys
 from backend.predict.options import ProjectOptions, read_options
 from backend.predict.recipe import recipe_of
-from label_config import answer_grammar, parse_label_config
+from label_config.grammar import answer_grammar
+from label_config.parse import parse_label_config
 print(recipe_of(parse_label_config(sys.argv[1]), ProjectOptions(), 256).fingerprint)
 """
     command = [sys.executable, "-c", code, CONFIG]

@@ -20,7 +20,7 @@ from backend.queue.results import TaskResult
 from backend.queue.task_queue import TaskQueue
 from backend.settings import load_settings
 from backend.store import Store
-from label_config import parse_label_config
+from label_config.parse import parse_label_config
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, CONFIG, Server, predict_body, serving, task
 from tests.backend.steered import SteeredTime

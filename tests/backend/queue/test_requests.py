@@ -18,7 +18,7 @@ from backend.queue.ask import Ask
 from backend.queue.results import TaskResult
 from backend.queue.service import Core
 from backend.settings import load_settings
-from label_config import parse_label_config
+from label_config.parse import parse_label_config
 from tests.backend.serving import ANSWER, CONFIG
 from tests.fakes import FakeEngine, FakeImages
 from tests.limits import TEST_S

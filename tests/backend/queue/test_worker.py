@@ -30,7 +30,7 @@ from backend.queue.worker import Worker, WorkerLimits
 from backend.store import NewWork, RecipeRecord, Store, WorkState
 from backend.store.calls import FEW_ROWS, StoreCalls
 from backend.store.types import ProjectSummary
-from label_config import parse_label_config
+from label_config.parse import parse_label_config
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, CONFIG
 from tests.fakes import READY, FakeEngine, FakeImages

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from backend.label_studio.client import Project, TaskRegions
 from backend.label_studio.tabs import DOUBT_TAB, arrange_tabs
-from label_config import ready_made
+from label_config.ready_made import ready_made
 from tests.end_to_end.pages.browser import category_list, open_data_manager, open_task, read_form, scores
 from tests.end_to_end.pages.bulk_run import BOOT, CONFIG, DOUBTED, Annotated, annotate
 from tests.end_to_end.site import Site, label, read_answer
