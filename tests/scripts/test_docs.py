@@ -105,3 +105,20 @@ def test_both_readmes_are_short_and_show_the_same_commands_and_figures() -> None
         for page in (english, chinese)
     ]
     assert [f for f in shown[0] if "," in f or "." in f] == [f for f in shown[1] if "," in f or "." in f]
+
+
+STRUCTURE = (ROOT / "docs" / "structure.md").read_text("utf-8")
+
+
+def test_the_page_of_the_structure_is_no_wider_than_the_code() -> None:
+    assert [line for line in STRUCTURE.splitlines() if len(line) > 120] == []
+
+
+@pytest.mark.parametrize("room", re.findall(r"^\| module of `([\w/]+)` \|", STRUCTURE, re.MULTILINE))
+def test_every_module_that_the_page_of_the_structure_names_exists(room: str) -> None:
+    table = STRUCTURE.partition(f"| module of `{room}` |")[2].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines()[2:]))
+    assert named
+    assert [
+        name for name in named if not (ROOT / room / name).exists() and not (ROOT / room / f"{name}.py").exists()
+    ] == []
