@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Generator, Iterator
@@ -25,6 +26,10 @@ from tests.ray_cluster import PICTURES, Cluster, ray_cluster
 os.environ.setdefault("TRITON_INTERPRET", "1")
 # The models here are small: more threads each gain nothing, and those of several processes hinder each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts the tests in the background has them ignore SIGINT, and every process they start inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 END_TO_END = "tests/end_to_end/"
 _FAILED = pytest.StashKey[bool]()
