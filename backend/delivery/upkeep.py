@@ -105,14 +105,16 @@ class Upkeep:
             await asyncio.wait([self._loop], timeout=limit_s)
 
     def look(self, project: str, model_version: str) -> None:
-        """`model_version` is the present one of `project`: see that it is what Label Studio shows, soon."""
+        """`model_version` is the present one of `project`: see that it is what Label Studio shows, soon. A look that is
+        due is not put off by another call: pages of Label Studio may call /setup again and again."""
         if self._connect is None or project_number(project) is None:
             return
         now = self._monotonic()
         self._present[project] = model_version
         version, looked_at = self._looked.get(project, ("", float("-inf")))
         at = now + self._limits.settle_s
-        self._due[project] = at if version != model_version else max(at, looked_at + self._limits.again_s)
+        at = at if version != model_version else max(at, looked_at + self._limits.again_s)
+        self._due[project] = min(at, self._due.get(project, at))
         self._woken.set()
 
     def delivered(self, project: str) -> None:

@@ -162,3 +162,23 @@ def test_a_project_that_is_not_the_one_that_asked_is_left(project: str) -> None:
     settings = Settings(OLD, OLD)
     known, _ = seen_to(settings, project=project)
     assert (known, settings.changes) == (Known(), [])
+
+
+def test_a_look_is_not_put_off_for_ever_by_setups_that_follow_one_another() -> None:
+    settings = Settings(title=OLD, model_version=OLD)
+    now = 0.0
+
+    async def run() -> None:
+        nonlocal now
+        client: Any = settings
+        limits = UpkeepLimits(settle_s=3.0, again_s=60.0)
+        made = Upkeep(lambda: client, lambda project: {OLD}, limits=limits, monotonic=lambda: now)
+        made.start()
+        for now in (0.0, 2.0, 4.0):  # noqa: B007 - the clock
+            made.look(P, NEW)
+            await asyncio.sleep(0)
+        await eventually(lambda: P in made.known)
+        await made.stop(1.0)
+
+    asyncio.run(run())
+    assert (settings.title, settings.model_version) == (NEW, NEW)
