@@ -95,10 +95,11 @@ class Replies:
         Raises EngineBusy when there is too much of it already, and StoreError, having done nothing.
         """
         pushes = len(tasks) > 1 and self._pushes(ask.project)
+        left = pushes and len(tasks) > MAX_IN_REPLY
+        # The delivery leaves the rows alone until the latest that the reply may go out, however early it means to.
+        request = Request(ask, tasks, self._numbered(tasks), version, deadline, self._clock(), left)
         if pushes:
             deadline = min(deadline, asyncio.get_running_loop().time() + PUSH_AFTER_S)
-        left = pushes and len(tasks) > MAX_IN_REPLY
-        request = Request(ask, tasks, self._numbered(tasks), version, deadline, self._clock(), left)
         self._require_room(request)
         accepting = asyncio.ensure_future(self._accept(request))
         left_s = deadline - asyncio.get_running_loop().time()
