@@ -17,12 +17,12 @@ import torch
 from llguidance.numpy import fill_next_token_bitmask
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from backend.engine.choice import choose_tokens
 from backend.engine.messages import Finished, Submit
 from backend.engine.pictures import to_patches
 from backend.engine.prompts import PromptEncoder
 from backend.engine.runner import draw_of
 from backend.engine.sequence import GrammarCache, Sequence
+from backend.engine.token_choice import choose_tokens
 from label_config.grammar import text_slices
 from model_loader.loader import LoadedModel
 

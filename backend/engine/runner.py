@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from backend.engine import attention
 from backend.engine.attention import Span, plan_attention
 from backend.engine.cache import KvPool
-from backend.engine.choice import GREEDY, MIN_TEMPERATURE, Draw, choose_tokens
 from backend.engine.graphs import SIZES, DecodeGraphs, Graph
 from backend.engine.image_sizes import Grid, scale
 from backend.engine.messages import Submit
@@ -35,6 +34,7 @@ from backend.engine.pictures import to_patches
 from backend.engine.prefixes import PrefixArea
 from backend.engine.prompts import Prompt, PromptEncoder
 from backend.engine.sequence import GrammarCache, GrammarError, Sequence
+from backend.engine.token_choice import GREEDY, MIN_TEMPERATURE, Draw, choose_tokens
 from backend.engine.vision import VisionTower, VisualTokens
 from backend.errors import one_line
 from label_config.grammar import text_slices

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageChops, ImageCms
 
-from backend.images.remarks import remark
+from backend.images.decoder_remarks import remark
 
 MAX_PROFILE_BYTES = 8 * 2**20
 """The largest of printing presses have 3 MB."""

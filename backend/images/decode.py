@@ -21,9 +21,9 @@ from backend.engine.messages import Picture
 from backend.errors import ImageError
 from backend.images import bmp, png
 from backend.images.colours import Profile, profile_of
+from backend.images.decoder_remarks import collected
 from backend.images.forms import check_form, prepare, unsupported_form
 from backend.images.policy import Limits
-from backend.images.remarks import collected
 from backend.images.sniff import Sniffed, sniff
 
 _BAND_PIXELS = 2_000_000

@@ -23,11 +23,11 @@ from backend.images.addresses import Resolver, system_resolver
 from backend.images.decode import FetchedImage, decode
 from backend.images.file_reader import FileReader
 from backend.images.files import read_below, read_data_uri, read_file
+from backend.images.network_turns import Turns
 from backend.images.policy import ImagePolicy
 from backend.images.replies import Retry
 from backend.images.sources import InlineSource, LocalSource, Source, WebSource, classify
 from backend.images.transfer import Transfer
-from backend.images.turns import Turns
 from backend.label_studio.address import LabelStudioAddresses
 from backend.shared_work import SharedWork
 from backend.urls import Target

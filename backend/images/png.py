@@ -12,7 +12,7 @@ import struct
 import zlib
 
 from backend.images.colours import MAX_PROFILE_BYTES
-from backend.images.remarks import remark
+from backend.images.decoder_remarks import remark
 
 _SIGNATURE_BYTES = 8
 _NEEDED = frozenset((b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"))  # of those that a reader may leave out

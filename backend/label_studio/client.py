@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from backend.label_studio.address import is_on_this_machine
-from backend.label_studio.errors import explain, not_label_studio, unreachable
+from backend.label_studio.refusals import explain, not_label_studio, unreachable
 from backend.label_studio.tls import tls_context
 from backend.settings import Credentials
 

@@ -20,7 +20,7 @@ import httpx
 
 from backend.errors import LabelStudioError
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.errors import explain, not_label_studio, unreachable
+from backend.label_studio.refusals import explain, not_label_studio, unreachable
 
 FailureKind = Literal["unsent", "busy", "in_doubt", "unauthorized", "not_found", "too_large", "refused"]
 """Each is a `Reason`. unsent: it never got there. busy: it was turned away, waiting helps. in_doubt: it may or may not

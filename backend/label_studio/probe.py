@@ -21,7 +21,7 @@ import httpx
 
 from backend.errors import PrelabelError
 from backend.label_studio.address import is_on_this_machine, site_of
-from backend.label_studio.errors import detail
+from backend.label_studio.refusals import detail
 from backend.label_studio.tls import tls_context
 from backend.label_studio.tokens import jwt_claims
 

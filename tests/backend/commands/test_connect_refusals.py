@@ -12,7 +12,7 @@ import pytest
 from backend.commands.connect import connect
 from backend.errors import LabelStudioError, PrelabelError
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.errors import detail
+from backend.label_studio.refusals import detail
 from label_config.ready_made import ready_made
 from tests.backend.fake_label_studio import ACCESS_KEY, LEGACY_KEY, FakeLabelStudio, fake_label_studio
 from tests.limits import WAIT_S

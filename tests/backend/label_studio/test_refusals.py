@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backend.label_studio.errors import explain
+from backend.label_studio.refusals import explain
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.engine.choice import GREEDY, MAX_CANDIDATES, Draw, choose_tokens, unpack_mask
+from backend.engine.token_choice import GREEDY, MAX_CANDIDATES, Draw, choose_tokens, unpack_mask
 from tests.limits import examples
 
 
