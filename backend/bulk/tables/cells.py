@@ -1,4 +1,8 @@
-"""From a table to the cells that name its pictures. Raises OSError, and UsageError for a table that cannot be read."""
+"""From a table to the cells that name its pictures: which separator is meant, and which column.
+
+The separator of a CSV is the one under which a column of pictures is found. Raises OSError, and UsageError for a table
+that cannot be read.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a CSV is encoded and separated, and its rows, one by one whatever its length.
+"""The ways in which a CSV may be encoded and separated (`cells` chooses), and its rows, one by one whatever its length.
 
 The text is UTF-8, UTF-16 as Excel saves "Unicode text", or what Chinese Excel saves by default (GB18030, which GBK is a
 part of). Commas, semicolons, tabs and bars separate, or what a first line `sep=;` says. Raises OSError, and UsageError
