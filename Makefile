@@ -1,10 +1,14 @@
 # make demo   a Label Studio and the backend on this machine, with sample pictures pre-filled
-# make check  format, lint, types and the unit tests: nothing real is started
-# make test   everything CI runs: make check with a real Label Studio, a real browser and a real Ray
+# make check  format, lint, types and the quick unit tests: nothing real is started
+# make test   everything CI runs: make check with slow tests, a real Label Studio, a real browser and a real Ray
 # make soak   make test with many random kills and examples and long loops, and the benchmarks' own runs
 # make image  builds the Docker image and runs it as the compose files say; needs a Docker engine
 # Needs Python 3.11 with pip; scripts/bootstrap installs the rest into .tools/, .venv/ and .label-studio/.
 # ARGS is handed on: make demo ARGS=--check, make test ARGS='-k connect'
+
+# Where bytecode may not be kept, each of the many processes would compile torch, transformers and the tests again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo check test soak image coverage audit clean
 
 setup:

@@ -32,6 +32,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 END_TO_END = "tests/end_to_end/"
+SLOW = ("tests/backend/faults/", "tests/benchmarks/", "tests/training/")
+"""Folders whose tests are all marked slow; elsewhere single ones are."""
 _FAILED = pytest.StashKey[bool]()
 
 
@@ -47,6 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.startswith(END_TO_END):
             item.add_marker(pytest.mark.end_to_end)
+        if item.nodeid.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
         item.add_marker(pytest.mark.timeout(10 * TEST_S if SOAK else TEST_S))
 
 

@@ -17,6 +17,7 @@ SHARED_BYTES = 99 * 1024  # what a program may use on an RTX 3090, RTX 4090, A10
 REGISTERS = 65_536  # of a core
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("which", "num_packed", "num_others"),
     [

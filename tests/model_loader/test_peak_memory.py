@@ -68,6 +68,7 @@ def _write_shard(file: Path, shapes: dict[str, tuple[int, ...]], block: bytes) -
             out.write(block[: end - start])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [

@@ -19,6 +19,8 @@ from label_config.parse import parse_label_config
 from label_config.ready_made import ready_made
 from tests.backend.bulk.given import lines
 
+pytestmark = pytest.mark.slow
+
 GARMENTS = Path(__file__).parents[3] / "model_loader" / "garments" / "pictures"
 CONFIG = ready_made("garments.zh")
 NAMES = {

@@ -64,6 +64,7 @@ def test_webp_has_a_stricter_limit_because_its_decoder_keeps_more_copies() -> No
     assert caught.value.kind == "too_many_pixels"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "size", "picture_format"),
     [
