@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -163,7 +164,7 @@ def _label_value(field: Field, value: Any) -> FieldValue:
         case NumberField():
             low = -math.inf if field.minimum is None else field.minimum
             high = math.inf if field.maximum is None else field.maximum
-            if type(value) in (int, float) and math.isfinite(value) and low <= value <= high:
+            if type(value) in (int, float) and low <= value <= high and abs(value) <= sys.float_info.max:
                 number: float = value
                 return number
     _refuse(field, value)

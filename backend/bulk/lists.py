@@ -175,7 +175,10 @@ def _found(path: Path, text: str) -> Found:
         return found_url(text)
     if text[:5].lower() == "data:":
         raise _Row("row_unusable", "a data: address; save it as a file, or put it into a Label Studio task")
-    file = os.path.realpath(os.path.join(path.resolve().parent, text.replace("\0", "")))
+    try:
+        file = os.path.realpath(os.path.join(path.resolve().parent, text.replace("\0", "")))
+    except UnicodeEncodeError:
+        raise _Row("row_unusable", "half of a surrogate pair") from None
     return Found(file, Path(text).stem or _FALLBACK_STEM, is_file=True)
 
 

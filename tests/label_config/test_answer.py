@@ -171,6 +171,7 @@ MALFORMED = {
     "not a number": TEXT.replace("12.5", "NaN"),
     "infinite": TEXT.replace("12.5", "1e999"),
     "too many digits": TEXT.replace("12.5", "9" * 5_000),
+    "more than a float holds": TEXT.replace("12.5", "9" * 400),
     "number for text": '{"caption":5}',
     "too deep": '{"caption":' + "[" * 100_000,
     "line break in a text": '{"caption":"a\nb"}',

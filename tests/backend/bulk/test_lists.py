@@ -150,6 +150,7 @@ def test_a_list_is_read_as_it_goes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "reason", "said"),
     [
+        ("list.jsonl", '"a.png"\n"\\ud800.png"\n"b.png"', "row_unusable", "line 2 (half of a surrogate pair)"),
         ("list.jsonl", '{"image": "a.png"}\n{"ima\n"b.png"', "row_unusable", "line 2 (no JSON)"),
         ("list.jsonl", '"a.png"\n{"sku": 1}\n"b.png"', "row_unusable", "line 2 (it needs one of the keys image,"),
         ("list.jsonl", '"a.png"\n' + "[" * 100_000 + '\n"b.png"', "row_unusable", "line 2 (no JSON)"),
