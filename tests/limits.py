@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "1"))
 SOAK = os.environ.get("TEST_SOAK", "") == "1"
 
-WAIT_S = 240.0 * PATIENCE
+WAIT_S = 480.0 * PATIENCE
 """For one event: a process that starts, ends or answers, a line in a file, a number on a page."""
 RUN_S = 2 * WAIT_S
 """For a command that is run from its start to its end."""
