@@ -237,6 +237,43 @@ def demo(
 
 
 @app.command()
+def quality(
+    records: Annotated[Path, typer.Argument(metavar="RECORDS", help="The file that `annotate --output` wrote.")],
+    truth: Annotated[
+        Path,
+        typer.Option(help="What is right: Label Studio's JSON export, or the table of --csv, corrected (.csv, .xlsx)."),
+    ],
+    label_config: LabelConfig = None,
+    target: Annotated[
+        float, typer.Option(min=0.5, max=0.999, help="So many of the answers that may pass unseen are right, at least.")
+    ] = 0.95,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="How sure that is to be.")] = 0.9,
+    blind: Annotated[
+        bool,
+        typer.Option("--blind", help="Whoever filled the table did not see the answers. An export says so itself."),
+    ] = False,
+    language: Language = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Say how good a bulk run's answers are, and which may pass unseen, by what people say is right."""
+    settings = _settings({"language": language})
+    from backend.commands.quality import quality as run
+
+    raise typer.Exit(
+        run(
+            records,
+            truth,
+            label_config=label_config,
+            target=target,
+            confidence=confidence,
+            blind=blind,
+            language=settings.language,
+            json_output=json_output,
+        )
+    )
+
+
+@app.command()
 def status(
     url: Annotated[
         str | None,

@@ -184,17 +184,22 @@ def _found(path: Path, text: str) -> Found:
 
 def read_tasks(path: Path) -> Iterator[tuple[TaskId | None, Mapping[str, Any]]]:
     """Id and data of every task of Label Studio's JSON or JSON-MIN export. Raises UsageError and OSError."""
+    for task in read_entries(path):
+        task_id = task.get("id")
+        is_id = isinstance(task_id, int | str) and not isinstance(task_id, bool) and task_id != ""
+        yield task_id if is_id else None, task.get("data", task)
+
+
+def read_entries(path: Path) -> Iterator[dict[str, Any]]:
+    """Every task of an export as it stands there; its data is an object. Raises UsageError and OSError."""
     with path.open("rb") as file:
         _to_the_first_task(file, path)
         number = 0
         try:
             for number, task in enumerate(ijson.items(file, "item", use_float=True), 1):
-                data = task.get("data", task) if isinstance(task, dict) else None
-                if not isinstance(data, dict):
+                if not isinstance(task, dict) or not isinstance(task.get("data", task), dict):
                     raise UsageError(f"{path}: entry {number} is no task of Label Studio.")
-                task_id = task.get("id")
-                is_id = isinstance(task_id, int | str) and not isinstance(task_id, bool) and task_id != ""
-                yield task_id if is_id else None, data
+                yield task
         except (ijson.JSONError, UnicodeDecodeError):
             raise UsageError(f"{path} is no JSON: it breaks off or is wrong after {number} tasks.") from None
 
@@ -237,4 +242,4 @@ _READERS: dict[str, Callable[[Path, ListOptions, LeftOut], Iterator[Row]]] = {
     ".json": _export,
 }
 LIST_SUFFIXES = frozenset(_READERS)
-__all__ = ["LIST_SUFFIXES", "ListOptions", "found_in_task", "found_url", "read_list", "read_tasks"]
+__all__ = ["LIST_SUFFIXES", "ListOptions", "found_in_task", "found_url", "read_entries", "read_list", "read_tasks"]

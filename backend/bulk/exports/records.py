@@ -34,7 +34,7 @@ def read_records(records: Path, schema: LabelSchema) -> Iterator[dict[str, Any]]
                 "Give the --label-config that it was made with."
             )
         for field in schema.fields:
-            if not _is_allowed(field, plain := record["fields"][field.name]):
+            if not is_allowed(field, plain := record["fields"][field.name]):
                 shown = json.dumps(plain, ensure_ascii=False)[:80]
                 raise UsageError(
                     f"{records}: the record {record.get('image_id')} has {shown} as {field.name}, which the label "
@@ -42,6 +42,14 @@ def read_records(records: Path, schema: LabelSchema) -> Iterator[dict[str, Any]]
                     "--overwrite."
                 )
         yield record
+
+
+def is_of(record: dict[str, Any], schema: LabelSchema) -> bool:
+    """Whether `schema` may have asked for this record."""
+    fields = record.get("fields")
+    if not isinstance(fields, dict) or list(fields) != [field.name for field in schema.fields]:
+        return False
+    return all(is_allowed(field, fields[field.name]) for field in schema.fields)
 
 
 def check_records(records: Path, schema: LabelSchema) -> None:
@@ -111,13 +119,14 @@ def answer_in(record: dict[str, Any], schema: LabelSchema) -> tuple[Answer, tupl
     """What `backend.predict.record.make_record` was given, but for rounding. A finding has its text only."""
     fields: dict[str, FieldAnswer] = {}
     for field in schema.fields:
-        value = _value(field, record["fields"].get(field.name))
+        value = plain_value(field, record["fields"].get(field.name))
         fields[field.name] = FieldAnswer(value, record["confidence"].get(field.name))
     reasons: Sequence[str] = record["review_reasons"] if record["needs_review"] else ()
     return Answer(fields), tuple(Finding("missing", "", reason, reason) for reason in reasons)
 
 
-def _value(field: Field, plain: Any) -> FieldValue:
+def plain_value(field: Field, plain: Any) -> FieldValue:
+    """A field's value from the form that a record has it in; the inverse of what `backend.predict.record` does."""
     match field:
         case _ if plain is None:
             return None
@@ -130,7 +139,7 @@ def _value(field: Field, plain: Any) -> FieldValue:
     return value
 
 
-def _is_allowed(field: Field, plain: Any) -> bool:
+def is_allowed(field: Field, plain: Any) -> bool:
     """Whether an answer under this label config could have had the value. A review rule may have left it out."""
     several = plain if isinstance(plain, list) else [plain]
     match field:

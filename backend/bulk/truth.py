@@ -1,0 +1,269 @@
+"""The right answers to pictures of a bulk run, as people gave them: Label Studio's JSON export, or a corrected table.
+
+Each is brought to the record it is about, by the task's id and address where the run read them from an export, else by
+`image_id`, which `--csv` and `--label-studio-tasks` write. What cannot be used is counted by reason, never guessed.
+Raises UsageError and OSError.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from backend.bulk.exports.csv import LIST_SEPARATOR
+from backend.bulk.exports.records import Column, answer_in, columns, holds_list, is_allowed, plain_value, read_records
+from backend.bulk.items import digest, identity_of
+from backend.bulk.left_out import LeftOut
+from backend.bulk.lists import found_in_task, read_entries
+from backend.bulk.tables import workbook
+from backend.bulk.tables.csv_text import candidates, encodings
+from backend.bulk.tables.rows import Table
+from backend.bulk.tables.workbook import Workbook
+from backend.errors import UsageError
+from label_config.answer import Answer, FieldAnswer
+from label_config.regions import regions_to_answer
+from label_config.schema import LabelSchema, TextField
+
+Unused = Literal["not_labelled", "cancelled", "from_predictions", "no_record", "twice", "unreadable"]
+_MAX_EXAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One record's answer and the right one. `saw_answer`: whoever labelled it was shown a prediction.
+
+    `lead_s`: how long it took them; None if Label Studio does not say. `agrees`: whether all people who labelled it
+    gave the same labels; None where it was one.
+    """
+
+    name: str
+    answer: Answer
+    truth: Answer
+    model_version: str
+    saw_answer: bool = False
+    lead_s: float | None = None
+    agrees: bool | None = None
+
+
+@dataclass(slots=True)
+class Account:
+    """Entries of the truth that were not used, by reason, with the first of each by name."""
+
+    num: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: Unused, name: str) -> None:
+        self.num[reason] += 1
+        named = self.examples.setdefault(reason, [])
+        if len(named) < _MAX_EXAMPLES:
+            named.append(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    name: str
+    answer: Answer
+    model_version: str
+
+
+class Records:
+    """The records that a truth is about, in memory: about 1 KB each."""
+
+    def __init__(self, path: Path, schema: LabelSchema) -> None:
+        self._by_key: dict[bytes, _Known] = {}
+        self.num = 0
+        for record in read_records(path, schema):
+            known = _Known(str(record["image_id"]), answer_in(record, schema)[0], str(record["model_version"]))
+            self._by_key[_own_key(known.name)] = known
+            self._by_key[identity_of(record)] = known
+            self.num += 1
+
+    def of(self, key: bytes) -> _Known | None:
+        return self._by_key.get(key)
+
+
+def _own_key(image_id: str) -> bytes:
+    return digest(f"id\n{image_id}")
+
+
+def read_truth(
+    path: Path, records: Records, schema: LabelSchema, account: Account, *, blind: bool = False
+) -> Iterator[Labelled]:
+    """Each record that the truth is about, once; the first entry of several counts.
+
+    `blind`: whoever filled the table did not see the answers. An export says so itself, annotation by annotation.
+    """
+    if path.suffix.lower() == ".json":
+        entries = _of_export(path, records, schema, account)
+    elif path.suffix.lower() in (".csv", *workbook.SUFFIXES):
+        entries = _of_table(path, records, schema, account, blind)
+    else:
+        raise UsageError(
+            f"--truth {path}: give Label Studio's JSON export (.json), or a corrected table (.csv, .xlsx)."
+        )
+    seen: set[str] = set()
+    for labelled in entries:
+        if labelled.name in seen:
+            account.add("twice", labelled.name)
+            continue
+        seen.add(labelled.name)
+        yield labelled
+
+
+# -- Label Studio's export ---------------------------------------------------------------------------------------------
+
+
+def _of_export(path: Path, records: Records, schema: LabelSchema, account: Account) -> Iterator[Labelled]:
+    for number, entry in enumerate(read_entries(path), 1):
+        if "annotations" not in entry:
+            raise UsageError(f"{path}: entry {number} has no annotations. Export the project as JSON, not as JSON-MIN.")
+        data, task_id = entry.get("data"), entry.get("id")
+        name = f"task {task_id}"
+        annotations = [found for found in _list(entry["annotations"]) if isinstance(found, Mapping)]
+        usable = [a for a in annotations if not a.get("was_cancelled") and not _is_from_prediction(a)]
+        if not usable:
+            account.add(_why_none(annotations), name)
+        elif (known := _record_of(records, data, task_id, schema)) is None:
+            account.add("no_record", name)
+        else:
+            yield _labelled(known, usable, schema)
+
+
+def _record_of(records: Records, data: Any, task_id: Any, schema: LabelSchema) -> _Known | None:
+    if not isinstance(data, Mapping):
+        return None
+    is_id = isinstance(task_id, int | str) and not isinstance(task_id, bool)
+    found = found_in_task(data, schema.image_key, task_id if is_id else None)
+    if found is not None and (known := records.of(found.identity)) is not None:
+        return known
+    image_id = data.get("image_id")
+    return records.of(_own_key(image_id)) if isinstance(image_id, str) else None
+
+
+def _why_none(annotations: Sequence[Mapping[str, Any]]) -> Unused:
+    if not annotations:
+        return "not_labelled"
+    return "cancelled" if all(a.get("was_cancelled") for a in annotations) else "from_predictions"
+
+
+def _is_from_prediction(annotation: Mapping[str, Any]) -> bool:
+    """*Create Annotations From Predictions* made it: nobody opened it, so it took no time."""
+    return annotation.get("parent_prediction") is not None and annotation.get("lead_time") is None
+
+
+def _labelled(known: _Known, annotations: Sequence[Mapping[str, Any]], schema: LabelSchema) -> Labelled:
+    """Of several annotations the one marked as ground truth counts, else the last that was changed."""
+    ordered = sorted(annotations, key=lambda a: (bool(a.get("ground_truth")), str(a.get("updated_at") or "")))
+    answers = [regions_to_answer(schema, _list(annotation.get("result"))) for annotation in ordered]
+    lead = ordered[-1].get("lead_time")
+    return Labelled(
+        known.name,
+        known.answer,
+        answers[-1],
+        known.model_version,
+        saw_answer=any(map(_saw_answer, ordered)),
+        lead_s=float(lead) if isinstance(lead, int | float) and not isinstance(lead, bool) and lead > 0 else None,
+        agrees=None if len(answers) == 1 else len({_labels(answer, schema) for answer in answers}) == 1,
+    )
+
+
+def _saw_answer(annotation: Mapping[str, Any]) -> bool:
+    regions = [region for region in _list(annotation.get("result")) if isinstance(region, Mapping)]
+    came_from_one = any(str(region.get("origin", "")).startswith("prediction") for region in regions)
+    return came_from_one or annotation.get("parent_prediction") is not None or bool(annotation.get("prediction"))
+
+
+def _labels(answer: Answer, schema: LabelSchema) -> tuple[Any, ...]:
+    names = [found.name for found in schema.fields if not isinstance(found, TextField)]
+    return tuple(answer.fields[name].value if name in answer.fields else None for name in names)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+# -- a corrected table -------------------------------------------------------------------------------------------------
+
+
+def _of_table(path: Path, records: Records, schema: LabelSchema, account: Account, blind: bool) -> Iterator[Labelled]:
+    table, titles = _table(path)
+    known_columns = [(titles.index(c.title), c) for c in columns(schema) if _is_value(c, schema) and c.title in titles]
+    names = {_field_of(column, schema) for _, column in known_columns}
+    if missing := [found.name for found in schema.fields if found.name not in names]:
+        raise UsageError(f"--truth {path} has no column for {', '.join(missing)}; the titles are those of --csv.")
+    place = titles.index("image_id")
+    rows = iter(table.rows())
+    next(rows)
+    for row in rows:
+        cells = (*row.cells, *([""] * (len(titles) - len(row.cells))))
+        known = records.of(_own_key(_uncovered(cells[place])))
+        if known is None:
+            account.add("no_record", row.where)
+        elif (truth := _answer(cells, known_columns, schema)) is None:
+            account.add("unreadable", row.where)
+        else:
+            yield Labelled(known.name, known.answer, truth, known.model_version, saw_answer=not blind)
+
+
+def _table(path: Path) -> tuple[Table, list[str]]:
+    """The way to read it in which there is a column `image_id`."""
+    is_book = path.suffix.lower() in workbook.SUFFIXES
+    ways: list[Table] = (
+        [Workbook(path, LeftOut())] if is_book else [c for e in encodings(path) for c in candidates(path, e)]
+    )
+    for table in ways:
+        first = next(iter(table.rows()), None)
+        if first is not None and "image_id" in first.cells:
+            return table, list(first.cells)
+    raise UsageError(
+        f'--truth {path} has no column "image_id". Correct the table that --csv wrote, and keep its titles.'
+    )
+
+
+def _is_value(column: Column, schema: LabelSchema) -> bool:
+    is_caption = schema.caption is not None and column.title == "caption" and column.field is None
+    return is_caption or (column.field is not None and not column.is_confidence)
+
+
+def _field_of(column: Column, schema: LabelSchema) -> str:
+    if column.field is not None:
+        return column.field.name
+    assert schema.caption is not None
+    return schema.caption.name
+
+
+def _answer(cells: Sequence[str], found: Sequence[tuple[int, Column]], schema: LabelSchema) -> Answer | None:
+    """None if a cell holds what the label config does not allow."""
+    fields: dict[str, FieldAnswer] = {}
+    for place, column in found:
+        of = schema.field(_field_of(column, schema))
+        text = _uncovered(cells[place])
+        plain: Any = [part.strip() for part in text.split(LIST_SEPARATOR.strip())] if holds_list(column) else text
+        if not text:
+            plain = None
+        elif not isinstance(of, TextField) and not holds_list(column):
+            plain = _number_or_text(of, text)
+        if not is_allowed(of, plain):
+            return None
+        fields[of.name] = FieldAnswer(plain_value(of, plain))
+    return Answer(fields)
+
+
+def _number_or_text(of: Any, text: str) -> Any:
+    from label_config.schema import NumberField, RatingField
+
+    if not isinstance(of, NumberField | RatingField):
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() else number
+
+
+def _uncovered(cell: str) -> str:
+    """Without the apostrophe that keeps Excel from calculating it."""
+    return cell[1:] if cell.startswith("'") else cell

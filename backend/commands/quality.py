@@ -1,0 +1,101 @@
+"""`prelabel quality RECORDS --truth FILE`: how good a bulk run's answers are, by what people say is right.
+
+Prints sentences and a table for people, or with `--json` everything. Reads only. Exit code 0. Raises UsageError.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from backend.bulk.exports.records import is_of
+from backend.bulk.lines import read_lines
+from backend.bulk.truth import Account, Records, read_truth
+from backend.errors import UsageError
+from backend.logs import one_line
+from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
+from backend.quality.summary import Quality, quality_of
+from backend.quality.words import Language, Sentences
+from label_config.schema import LabelSchema
+
+
+def quality(
+    records: Path,
+    truth: Path,
+    *,
+    label_config: str | None,
+    target: float,
+    confidence: float,
+    blind: bool,
+    language: Language,
+    json_output: bool,
+) -> int:
+    """`target`: the share of right ones that may pass is at least this, with `confidence`."""
+    account = Account()
+    try:
+        schema = _schema(records, label_config, language)
+        known = Records(records, schema)
+        tasks = read_truth(truth, known, schema, account, blind=blind)
+        found = quality_of(schema, tasks, account.num, target=round(1 - target, 6), delta=round(1 - confidence, 6))
+    except OSError as error:
+        raise UsageError(f"{error.filename or truth} cannot be read ({error.strerror}).") from None
+    if not found.num_blind + found.num_filled:
+        reasons = "; ".join(Sentences("en").unused(reason, num) for reason, num in account.num.items())
+        raise UsageError(f"{truth} says nothing of the {known.num:,} records in {records}: {reasons or 'it is empty'}.")
+    if json_output:
+        print(json.dumps(asdict(found), ensure_ascii=False, allow_nan=False))
+    else:
+        _print(found, account, Sentences(language))
+    return 0
+
+
+def _schema(records: Path, label_config: str | None, language: Language) -> LabelSchema:
+    """That of `label_config`, else of the ready-made one for the model of the records, in the language they are in."""
+    if label_config:
+        return parse_or_refuse(read_label_config(label_config))
+    if not records.is_file():
+        raise UsageError(f"{records} is no file of records; give the one that `annotate --output` wrote.")
+    first = next(iter(read_lines(records)), {})
+    model = str(first.get("model_version", "")).partition("-")[0]
+    languages: tuple[Language, ...] = ("zh", "en") if language == "zh" else ("en", "zh")
+    schemas = [parse_or_refuse(read_label_config(default_label_config(model, spoken))) for spoken in languages]
+    return next((schema for schema in schemas if is_of(first, schema)), schemas[0])
+
+
+def _print(found: Quality, account: Account, say: Sentences) -> None:
+    console = Console(highlight=False)
+    for sentence in say.of(found):
+        console.print(Text(sentence))
+    console.print(_fields(found, say))
+    confused = [(field.name, pair) for field in found.fields for pair in field.confusions]
+    for name, pair in sorted(confused, key=lambda item: -item[1].num)[:10]:
+        shown = f"{pair.answered or say('（空）', '(none)')} -> {pair.right or say('（空）', '(none)')}"
+        console.print(Text(one_line(f"  {pair.num:>4,}  {name}: {shown}   {', '.join(pair.examples[:3])}")))
+    if found.unfilled:
+        console.print(Text(one_line(say.unfilled(found.unfilled))))
+    for reason, num in account.num.items():
+        console.print(Text(one_line(f"{say.unused(reason, num)} ({', '.join(account.examples[reason])})")))
+
+
+def _fields(found: Quality, say: Sentences) -> Table:
+    table = Table(show_lines=False)
+    table.add_column(say("字段", "field"), no_wrap=True)
+    table.add_column(say("盲检正确", "right, checked blind"))
+    table.add_column(say("预标注后未改动", "pre-filled, unchanged"))
+    table.add_column(say("可直接通过的最低置信度", "may pass from"), justify="right")
+    table.add_column("", overflow="fold")
+    for field in found.fields:
+        threshold = field.threshold.threshold if field.threshold else None
+        table.add_row(
+            Text(one_line(field.name)),
+            say.share(field.blind),
+            say.share(field.filled),
+            "-" if threshold is None else f"{threshold:.2f}",
+            say.details(field),
+        )
+    return table

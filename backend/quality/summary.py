@@ -1,0 +1,139 @@
+"""What the command, the file and the page say of the quality of answers: one plain value. Nothing raises.
+
+Two kinds of tasks are never added up. *Blind* ones were labelled by people who did not see the answer: what they say of
+it is unbiased, and only they can carry a guarantee. Of *pre-filled* ones people saw the answer first, and let more pass
+than they would have chosen (K. Schroeder et al., arXiv 2507.15821): their share is how often nothing was corrected.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from backend.quality.intervals import Share, share_of
+from backend.quality.lead_times import TimeSaved, time_saved
+from backend.quality.measures import Confusion, FieldTally, Measures, calibration_error
+from backend.quality.threshold import Threshold, guaranteed_threshold
+from label_config.answer import Answer
+from label_config.schema import LabelSchema, TextField
+
+MAX_CONFUSIONS_SHOWN = 10
+
+
+class Task(Protocol):
+    """A task that people labelled."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def answer(self) -> Answer: ...
+    @property
+    def truth(self) -> Answer: ...
+    @property
+    def model_version(self) -> str: ...
+    @property
+    def saw_answer(self) -> bool: ...
+    @property
+    def lead_s(self) -> float | None: ...
+    @property
+    def agrees(self) -> bool | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FieldQuality:
+    """One field. `blind` and `filled`: share right in each kind of task; the rest is of both together, None where the
+    kind of field has no such thing. `threshold` is of the blind ones, None for a text."""
+
+    name: str
+    is_text: bool
+    blind: Share
+    filled: Share
+    right_by_level: tuple[Share, ...]
+    precision: float | None
+    recall: float | None
+    kept: float | None
+    mean_error: float | None
+    calibration_error: float | None
+    confusions: tuple[Confusion, ...]
+    threshold: Threshold | None
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """`blind`, `filled`: tasks of which all labels are right. `threshold`: of the task's score, on blind tasks.
+
+    `agreement`: tasks on which all people agree, of those that several labelled. `unused`: entries that say nothing of
+    an answer, by reason; `num_entries` = `num_blind` + `num_filled` + all of `unused`.
+    """
+
+    num_entries: int
+    num_blind: int
+    num_filled: int
+    unused: Mapping[str, int]
+    model_versions: Mapping[str, int]
+    blind: Share
+    filled: Share
+    threshold: Threshold
+    fields: tuple[FieldQuality, ...]
+    unfilled: tuple[str, ...]
+    time_saved: TimeSaved | None
+    agreement: Share
+
+
+def quality_of(
+    schema: LabelSchema, tasks: Iterable[Task], unused: Mapping[str, int], *, target: float, delta: float
+) -> Quality:
+    """`tasks` are read once. `unused` is read when they have ended. See `guaranteed_threshold` for the rest."""
+    blind, filled, both = Measures(schema), Measures(schema), Measures(schema)
+    versions = Counter[str]()
+    blind_s, filled_s = list[float](), list[float]()
+    num_agree = num_several = 0
+    for task in tasks:
+        for measures in (filled if task.saw_answer else blind, both):
+            measures.add(task.answer, task.truth, task.name)
+        versions[task.model_version] += 1
+        if task.lead_s is not None:
+            (filled_s if task.saw_answer else blind_s).append(task.lead_s)
+        if task.agrees is not None:
+            num_several += 1
+            num_agree += task.agrees
+    return Quality(
+        num_entries=both.num + sum(unused.values()),
+        num_blind=blind.num,
+        num_filled=filled.num,
+        unused=dict(unused),
+        model_versions=dict(versions),
+        blind=blind.right,
+        filled=filled.right,
+        threshold=guaranteed_threshold(blind.scored, target, delta),
+        fields=tuple(
+            _field(tally, blind.fields.get(name), filled.fields.get(name), target, delta)
+            for name, tally in both.fields.items()
+        ),
+        unfilled=tuple(found.name for found in schema.fields if found.name not in both.fields),
+        time_saved=time_saved(blind_s, filled_s),
+        agreement=share_of(num_agree, num_several),
+    )
+
+
+def _field(
+    both: FieldTally, blind: FieldTally | None, filled: FieldTally | None, target: float, delta: float
+) -> FieldQuality:
+    is_text = isinstance(both.of, TextField)
+    scored = blind.scored if blind else []
+    return FieldQuality(
+        name=both.of.name,
+        is_text=is_text,
+        blind=blind.right if blind else share_of(0, 0),
+        filled=filled.right if filled else share_of(0, 0),
+        right_by_level=both.right_by_level,
+        precision=both.precision,
+        recall=both.recall,
+        kept=both.kept,
+        mean_error=both.mean_error,
+        calibration_error=calibration_error(scored or both.scored),
+        confusions=both.confusions(MAX_CONFUSIONS_SHOWN),
+        threshold=None if is_text else guaranteed_threshold(scored, target, delta),
+    )

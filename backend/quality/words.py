@@ -1,0 +1,159 @@
+"""The quality of answers in sentences, Chinese and English, for people who know no statistics. Nothing raises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from backend.quality.intervals import LEVEL, Share
+from backend.quality.lead_times import TimeSaved
+from backend.quality.summary import FieldQuality, Quality
+from backend.quality.threshold import Threshold
+
+Language = Literal["zh", "en"]
+
+_UNUSED: dict[str, tuple[str, str]] = {
+    "not_labelled": ("还没有人标注", "nobody has labelled it yet"),
+    "cancelled": ("标注者跳过了", "skipped by whoever opened it"),
+    "from_predictions": (
+        "标注由预测直接生成，没有人看过",
+        "its annotation was made from the prediction, without a person",
+    ),
+    "no_record": ("记录文件里没有这张图片", "no record of this picture"),
+    "twice": ("同一张图片的第二个答案", "a second answer for the same picture"),
+    "unreadable": ("内容不符合标注配置", "holds what the label config does not allow"),
+}
+
+
+class Sentences:
+    """In one language."""
+
+    def __init__(self, language: Language) -> None:
+        self._zh = language == "zh"
+
+    def __call__(self, zh: str, en: str) -> str:
+        return zh if self._zh else en
+
+    def share(self, share: Share) -> str:
+        """ "89 % of 212 (84 % to 93 %)"."""
+        if share.share is None:
+            return "-"
+        low, high = _percent(share.low), _percent(share.high)
+        return self(
+            f"{share.num:,} 张中 {_percent(share.share)}（{low}–{high}）",
+            f"{_percent(share.share)} of {share.num:,} ({low} to {high})",
+        )
+
+    def of(self, quality: Quality) -> Iterator[str]:
+        """What matters, a sentence each, the most telling first."""
+        if quality.num_blind:
+            right = quality.blind
+            yield self(
+                f"盲检 {right.num:,} 张：所有标签都正确的占 {_percent(right.share or 0)}，"
+                f"真实比例有 {LEVEL:.0%} 的把握在 {_percent(right.low)} 到 {_percent(right.high)} 之间。",
+                f"Blind check of {right.num:,} pictures: in {_percent(right.share or 0)} every label is right; the "
+                f"true share lies between {_percent(right.low)} and {_percent(right.high)} ({LEVEL:.0%} sure).",
+            )
+        else:
+            yield self(
+                "没有盲检的图片：所有标注者都先看到了预标注，所以下面的比例偏高，也无法给出保证。请让一部分图片在不显示预标注的情况下标注。",
+                "No picture was checked blind: everybody saw the answer first, so the shares below are too high and "
+                "nothing can be guaranteed. Have some pictures labelled without showing the answers.",
+            )
+        if quality.num_filled:
+            filled = quality.filled
+            yield self(
+                f"预标注过的 {filled.num:,} 张：{_percent(filled.share or 0)} 没有改动任何标签"
+                "（人看到答案后更容易接受，这不是准确率）。",
+                f"Of {filled.num:,} pre-filled pictures {_percent(filled.share or 0)} were submitted with no label "
+                "changed (people let more pass once they see an answer: this is no accuracy).",
+            )
+        yield self.threshold(quality.threshold)
+        if quality.time_saved is not None:
+            yield self.time(quality.time_saved)
+        if quality.agreement.num:
+            yield self(
+                f"由多人标注的 {quality.agreement.num:,} 张中，"
+                f"{_percent(quality.agreement.share or 0)} 所有人标签一致。",
+                f"Of {quality.agreement.num:,} pictures that several people labelled, they agree on every label of "
+                f"{_percent(quality.agreement.share or 0)}.",
+            )
+
+    def unfilled(self, names: tuple[str, ...]) -> str:
+        listed = ", ".join(names)
+        return self(
+            f"没有任何标注填写过 {listed}：这些字段不计入上面的数字。",
+            f"Nobody filled {listed} in any picture: nothing is said of it, and it counts for none of the above.",
+        )
+
+    def threshold(self, found: Threshold) -> str:
+        target, sure = _percent(found.target), _percent(1 - found.delta)
+        if found.threshold is not None:
+            passed = _percent(found.num / found.num_all)
+            return self(
+                f"分数不低于 {found.threshold:.2f} 的可以直接通过，占全部的 {passed}："
+                f"其中错误不超过 {target}（{sure} 的把握）。",
+                f"What scores {found.threshold:.2f} or more may pass unseen: at most {target} of it is wrong ({sure} "
+                f"sure); that is {passed} of all.",
+            )
+        if found.num_missing is not None:
+            return self(
+                f"还不能保证任何图片可以直接通过（目标：错误不超过 {target}，{sure} 的把握）："
+                f"大约还需要盲检 {found.num_missing:,} 张。",
+                f"Nothing may pass unseen yet (at most {target} wrong, {sure} sure): about {found.num_missing:,} "
+                "more pictures are to be checked blind.",
+            )
+        wrong = _percent(found.num_wrong / found.num) if found.num else "-"
+        return self(
+            f"没有图片可以直接通过：即使是分数最高的那些，也有 {wrong} 是错的，超过 {target}。"
+            "请修改标注配置、提示词，或换模型。",
+            f"Nothing may pass unseen: even of the highest scores {wrong} are wrong, more than {target}. Change the "
+            "label config, the instructions or the model.",
+        )
+
+    def time(self, saved: TimeSaved) -> str:
+        between = ""
+        if saved.low is not None and saved.high is not None:
+            between = self(f"（{saved.low:.1f}–{saved.high:.1f} 倍）", f" ({saved.low:.1f} to {saved.high:.1f})")
+        return self(
+            f"每张用时（中位数）：不看预标注 {saved.blind_s:.0f} 秒，看预标注 {saved.filled_s:.0f} 秒，"
+            f"快 {saved.factor:.1f} 倍{between}。",
+            f"Time a picture (median): {saved.blind_s:.0f} s without and {saved.filled_s:.0f} s with the answer in "
+            f"the form, {saved.factor:.1f} times as fast{between}.",
+        )
+
+    def details(self, field: FieldQuality) -> str:
+        """What its kind of field has besides a share."""
+        parts = []
+        if field.kept is not None:
+            parts.append(self(f"文字保留 {_percent(field.kept)}", f"{_percent(field.kept)} of the text kept"))
+        if len(field.right_by_level) > 1:
+            levels = " > ".join(_percent(level.share or 0) for level in field.right_by_level)
+            parts.append(self(f"逐级正确 {levels}", f"right by level {levels}"))
+        if field.precision is not None and field.recall is not None and not field.is_text:
+            parts.append(
+                self(
+                    f"查准 {_percent(field.precision)}，查全 {_percent(field.recall)}",
+                    f"precision {_percent(field.precision)}, recall {_percent(field.recall)}",
+                )
+            )
+        if field.mean_error is not None:
+            parts.append(self(f"平均偏差 {field.mean_error:.2g}", f"off by {field.mean_error:.2g} on average"))
+        if field.calibration_error is not None:
+            parts.append(
+                self(
+                    f"置信度与正确率平均相差 {_percent(field.calibration_error)}",
+                    f"confidence and share right differ by {_percent(field.calibration_error)}",
+                )
+            )
+        return self("；", "; ").join(parts)
+
+    def unused(self, reason: str, num: int) -> str:
+        zh, en = _UNUSED[reason]
+        return self(f"{num:,} 条没有用上：{zh}", f"{num:,} not used: {en}")
+
+
+def _percent(share: float) -> str:
+    """Whole percents, but for shares that they would round to none or to all."""
+    digits = 1 if 0 < share < 0.01 or 0.99 < share < 1 else 0
+    return f"{share:.{digits}%}"

@@ -1,0 +1,134 @@
+"""Is the promise of `prelabel quality` kept: `python -m benchmarks.quality [--json FILE]`.
+
+The built-in model answers Fashion-MNIST's 10,000 test pictures once, as in `benchmarks.garments`; that is the whole of
+a project, whose true shares are known. Then many samples of it are labelled "blind", and what each would have led to is
+compared with the whole. Parts: the guaranteed threshold beside the one that merely looks good on the sample, and the
+intervals of the accuracy.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from backend.engine.options import EngineOptions
+from backend.quality.intervals import share_of
+from backend.quality.threshold import GRID, guaranteed_threshold
+from benchmarks.in_process import InProcessEngine
+from benchmarks.pictures import FIELDS, NUM, labels_of, request_about
+from benchmarks.report import Figure, Measure, Part, measure_parts, use_threads
+from label_config.answer import parse_answer
+from model_loader.loader import load_model
+from training.variants import shipped_schema
+
+SLOTS = 64
+AT_ONCE = 1000
+TARGET, DELTA = 0.05, 0.1
+SAMPLES = (100, 200, 400, 1_000)
+NUM_PROJECTS = 300
+
+Scored = Sequence[tuple[float, bool]]
+
+
+@cache
+def answered(num: int) -> tuple[tuple[float, bool], ...]:
+    """Score, and whether category, style, season and scene are all right, of the first `num` test pictures."""
+    loaded = load_model("garments", quantisation="nf4", dtype=torch.float32)
+    engine = InProcessEngine(loaded, EngineOptions(max_slots=SLOTS))
+    schema, scored = shipped_schema("zh"), list[tuple[float, bool]]()
+    for start in range(0, num, AT_ONCE):
+        numbers = range(start, min(start + AT_ONCE, num))
+        for number, result in zip(numbers, engine.answer(list(map(request_about, numbers))), strict=True):
+            answer = parse_answer(schema, result.pieces, result.probabilities, truncated=False)
+            right = all(answer.fields[name].value == (getattr(labels_of(number), name),) for name in FIELDS)
+            scored.append((answer.score or 0.0, right))
+    engine.close()
+    return tuple(scored)
+
+
+def looks_good(sample: Scored, target: float, delta: float) -> float | None:
+    """The lowest threshold whose wrong share on the sample is within the target: no promise."""
+    best = None
+    for threshold in GRID:
+        passed = [right for score, right in sample if score >= threshold]
+        if passed and passed.count(False) <= target * len(passed):
+            best = threshold
+    return best
+
+
+def guaranteed(sample: Scored, target: float, delta: float) -> float | None:
+    return guaranteed_threshold(sample, target, delta).threshold
+
+
+def thresholds(folder: Path, small: bool) -> Part:
+    """How often each rule lets more wrong ones pass than it says, and how much it lets pass."""
+    whole, num_projects = answered(200 if small else NUM), 5 if small else NUM_PROJECTS
+    chance = random.Random(1)
+    figures = [Figure("may pass if all were known", _passed(whole, looks_good(whole, TARGET, DELTA)), "share")]
+    rules: dict[str, Callable[[Scored, float, float], float | None]] = {
+        "looks good on the sample": looks_good,
+        "guaranteed": guaranteed,
+    }
+    for num in SAMPLES:
+        samples = [chance.sample(whole, min(num, len(whole) // 2)) for _ in range(num_projects)]
+        for name, rule in rules.items():
+            found = [rule(sample, TARGET, DELTA) for sample in samples]
+            over = sum(_wrong(whole, threshold) > TARGET for threshold in found) / num_projects
+            passed = sum(_passed(whole, threshold) for threshold in found) / num_projects
+            figures.append(Figure(f"{num:,} blind, {name}: over the target", over, "share"))
+            figures.append(Figure(f"{num:,} blind, {name}: may pass", passed, "share"))
+    return Part(f"{num_projects} projects, at most {TARGET:.0%} wrong, {1 - DELTA:.0%} sure", figures)
+
+
+def intervals(folder: Path, small: bool) -> Part:
+    """How often the true share lies in the interval of a sample."""
+    whole, num_projects = answered(200 if small else NUM), 20 if small else NUM_PROJECTS
+    true = sum(right for _, right in whole) / len(whole)
+    chance = random.Random(2)
+    figures = [Figure("all labels right", true, "share")]
+    for num in SAMPLES:
+        inside = 0
+        for _ in range(num_projects):
+            sample = chance.sample(whole, min(num, len(whole) // 2))
+            share = share_of(sum(right for _, right in sample), len(sample))
+            inside += share.low <= true <= share.high
+        figures.append(Figure(f"{num:,} blind: the interval holds it", inside / num_projects, "share"))
+    return Part(f"{num_projects} projects, intervals at 95%", figures)
+
+
+def report_time(folder: Path, small: bool) -> Part:
+    """A threshold over very many tasks."""
+    num = 5_000 if small else 50_000
+    chance = random.Random(3)
+    scored = [(score, chance.random() < score) for score in (chance.random() for _ in range(num))]
+    started = time.perf_counter()
+    guaranteed_threshold(scored, TARGET, DELTA)
+    return Part(f"{num:,} tasks", [Figure("a threshold", time.perf_counter() - started, "s")])
+
+
+def _wrong(whole: Scored, threshold: float | None) -> float:
+    """Of what passes."""
+    passed = [right for score, right in whole if threshold is not None and score >= threshold]
+    return passed.count(False) / len(passed) if passed else 0.0
+
+
+def _passed(whole: Scored, threshold: float | None) -> float:
+    return sum(threshold is not None and score >= threshold for score, _ in whole) / len(whole)
+
+
+PARTS: dict[str, Measure] = {"thresholds": thresholds, "intervals": intervals, "time": report_time}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    use_threads(1)
+    return measure_parts(__doc__, PARTS, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

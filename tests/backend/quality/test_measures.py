@@ -1,0 +1,106 @@
+"""Counting over tasks: shares, levels, confusions, calibration, and what several people say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from backend.quality.lead_times import time_saved
+from backend.quality.measures import Confusion, Measures, calibration_error, reliability
+from backend.quality.summary import quality_of
+from label_config.answer import Answer, FieldAnswer, FieldValue
+from label_config.parse import parse_label_config
+
+SCHEMA = parse_label_config(
+    '<View><Image name="image" value="$image"/>'
+    '<Choices name="season" toName="image"><Choice value="summer"/><Choice value="winter"/></Choices>'
+    '<Choices name="fur" toName="image" visibleWhen="choice-selected" whenTagName="season" whenChoiceValue="winter">'
+    '<Choice value="yes"/><Choice value="no"/></Choices>'
+    '<TextArea name="caption" toName="image"/></View>'
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    name: str
+    answer: Answer
+    truth: Answer
+    model_version: str = "m"
+    saw_answer: bool = False
+    lead_s: float | None = None
+    agrees: bool | None = None
+
+
+def answer(season: str, confidence: float = 0.9, caption: str = "x", **more: FieldValue) -> Answer:
+    fields = {"season": FieldAnswer((season,), confidence), "caption": FieldAnswer(caption)}
+    return Answer(fields | {name: FieldAnswer(value, confidence) for name, value in more.items()})
+
+
+def test_shares_confusions_and_the_whole_task_are_counted() -> None:
+    measures = Measures(SCHEMA)
+    measures.add(answer("summer"), answer("summer", caption="y"), "a")
+    measures.add(answer("summer", 0.6), answer("winter"), "b")
+    measures.add(answer("summer", 0.5), answer("winter"), "c")
+
+    season = measures.fields["season"]
+    assert (season.right.num_right, season.right.num) == (1, 3)
+    assert (measures.right.num_right, measures.right.num) == (1, 3), "a caption does not make a task wrong"
+    assert measures.fields.keys() == {"season", "caption"}
+    assert measures.scored == [(0.9, True), (0.6, False), (0.5, False)]
+    (confusion,) = season.confusions(5)
+    assert confusion == Confusion("summer", "winter", 2, ("b", "c"))
+    assert measures.fields["caption"].kept == pytest.approx(2 / 3)
+
+
+def test_a_field_that_people_filled_nowhere_makes_no_task_wrong() -> None:
+    tasks = [Task("a", answer("winter", fur=("yes",)), Answer({"season": FieldAnswer(("winter",))}))]
+
+    found = quality_of(SCHEMA, tasks, {}, target=0.05, delta=0.1)
+
+    assert found.unfilled == ("fur", "caption")
+    assert [(field.name, field.blind.num_right) for field in found.fields] == [("season", 1)]
+    assert (found.blind.num_right, found.blind.num) == (1, 1)
+
+
+def test_a_field_that_people_were_not_shown_is_not_counted() -> None:
+    measures = Measures(SCHEMA)
+    measures.add(answer("winter", fur=("yes",)), answer("summer"), "hidden by what is right")
+    measures.add(answer("winter", fur=("yes",)), answer("winter", fur=("no",)), "shown")
+
+    assert (measures.fields["fur"].num_right, measures.fields["fur"].num) == (0, 1)
+
+
+def test_confidence_is_set_beside_the_share_that_is_right() -> None:
+    scored = [(0.95, True), (0.85, True), (0.85, False), (0.8, True), (0.3, False), (1.0, True)]
+
+    assert [(b.low, b.num, b.right.num_right) for b in reliability(scored)] == [(0.3, 1, 0), (0.8, 3, 2), (0.9, 2, 2)]
+    # |0.3 - 0| + 3 |2.5/3 - 2/3| + 2 |0.975 - 1|, over 6
+    assert calibration_error(scored) == pytest.approx((0.3 + 0.5 + 0.05) / 6)
+    assert calibration_error([]) is None
+
+
+def test_blind_and_pre_filled_tasks_are_never_added_up_and_everything_is_accounted_for() -> None:
+    right, wrong = answer("summer"), answer("winter")
+    tasks = [Task("a", right, right, lead_s=40), Task("b", right, wrong, lead_s=60)]
+    tasks += [Task(f"c{n}", right, right, "n", saw_answer=True, lead_s=10, agrees=n > 0) for n in range(3)]
+
+    found = quality_of(SCHEMA, tasks, {"not_labelled": 2}, target=0.05, delta=0.1)
+
+    assert (found.num_entries, found.num_blind, found.num_filled) == (7, 2, 3)
+    assert (found.blind.num_right, found.filled.num_right) == (1, 3)
+    assert found.model_versions == {"m": 2, "n": 3}
+    assert found.threshold.num_all == 2, "only blind tasks carry a guarantee"
+    assert (found.agreement.num_right, found.agreement.num) == (2, 3)
+    assert found.time_saved is not None
+    assert (found.time_saved.factor, found.time_saved.low) == (5.0, None), "two are too few for an interval"
+
+
+def test_time_saved_has_an_interval_around_the_ratio_of_medians() -> None:
+    saved = time_saved([50.0 + n for n in range(30)], [10.0 + n % 5 for n in range(200)])
+
+    assert saved is not None
+    assert saved.low is not None
+    assert saved.high is not None
+    assert saved.low < saved.factor == 64.5 / 12 < saved.high
+    assert time_saved([], [3.0]) is None

@@ -1,0 +1,75 @@
+"""From which score on answers may pass: what is found, what is missing, and that the promise is kept."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from backend.quality.threshold import GRID, guaranteed_threshold
+
+ALPHA, DELTA = 0.05, 0.1
+
+
+def sample(chance: random.Random, num: int) -> list[tuple[float, bool]]:
+    """Tasks whose score says how probably they are right, but for the high ones, which it flatters."""
+    scores = [chance.random() ** 0.5 for _ in range(num)]
+    return [(score, chance.random() < 1 - 0.35 * (1 - score) - 0.02) for score in scores]
+
+
+def true_wrong_share(threshold: float) -> float:
+    """Of `sample`, by its density 2s."""
+    mean = 2 / 3 * (1 - threshold**3) / (1 - threshold**2)
+    return 0.02 + 0.35 * (1 - mean)
+
+
+def test_all_right_passes_as_soon_as_there_are_enough() -> None:
+    assert guaranteed_threshold([(0.99, True)] * 45, ALPHA, DELTA).threshold == GRID[-1]
+
+    found = guaranteed_threshold([(0.99, True)] * 44, ALPHA, DELTA)
+    assert (found.threshold, found.num, found.num_missing) == (None, 44, 1)
+
+
+def test_the_search_ends_at_the_first_that_is_too_bad_whatever_comes_below() -> None:
+    scored = [(0.97, True)] * 100 + [(0.8, False)] * 20 + [(0.3, True)] * 10_000
+
+    found = guaranteed_threshold(scored, ALPHA, DELTA)
+
+    assert found.threshold == 0.81
+    assert (found.num, found.num_wrong, found.num_all) == (100, 0, 10_120)
+
+
+def test_where_no_score_is_high_or_there_is_none_it_says_so() -> None:
+    low = guaranteed_threshold([(0.5, True)] * 500, ALPHA, DELTA)
+    assert (low.threshold, low.num, low.num_missing) == (None, 0, None)
+
+    nothing = guaranteed_threshold([], ALPHA, DELTA)
+    assert (nothing.threshold, nothing.bound, nothing.num_missing) == (None, 1.0, 45)
+
+
+def test_where_even_the_highest_scores_are_wrong_too_often_no_number_of_tasks_helps() -> None:
+    scored = [(0.99, number % 10 > 0) for number in range(200)]
+
+    assert guaranteed_threshold(scored, ALPHA, DELTA).num_missing is None
+
+
+@pytest.mark.parametrize(("num", "wrong"), [(40, 0), (60, 1), (80, 2)])
+def test_what_is_missing_would_do_if_the_wrong_share_stays(num: int, wrong: int) -> None:
+    scored = [(0.99, number >= wrong) for number in range(num)] + [(0.5, True)] * num
+    missing = guaranteed_threshold(scored, 0.04, DELTA).num_missing
+    assert missing
+
+    enough = num + missing // 2 + 1
+    more = [(0.99, number >= round(wrong * enough / num)) for number in range(enough)]
+    assert guaranteed_threshold(more, 0.04, DELTA).threshold is not None
+
+
+def test_the_promise_is_broken_no_more_often_than_it_may() -> None:
+    """200 projects of 400 tasks: with 1/10 allowed, 29 or more would be broken by a chance of 2 in 100."""
+    chance = random.Random(7)
+    broken = 0
+    for _ in range(200):
+        found = guaranteed_threshold(sample(chance, 400), ALPHA, DELTA).threshold
+        broken += found is not None and true_wrong_share(found) > ALPHA
+
+    assert broken <= 28
