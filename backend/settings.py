@@ -62,7 +62,8 @@ class Settings(BaseSettings):
         "Hub id, `modelscope:` and an id there, folder, `garments` (built in, small) or `auto`: "
         "the 30B where the GPU holds it"))
     model_revision: str = Field("", max_length=200, description=(
-        "Commit or tag of the model; empty: the newest at the first start, and the same from then on"))
+        "Commit, tag or branch of the model; empty: of the 30B the commit it was chosen with, of others the newest at "
+        "the first start, and the same from then on"))
     quantised_dir: Path | None = Field(None, description=(
         "Folder for 4-bit checkpoints, so that a second start does not quantise again; default: DATA_DIR/quantised"))
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:1`")

@@ -1,7 +1,8 @@
 """A checkpoint folder as it lies on disk: config.json, safetensors headers, and whether the files are whole.
 
 Covered: pickled weights, `auto_map`, a shard that the index names but the folder lacks, a shard cut short, a
-header that is no header, an index that disagrees with its shards. Not covered: the values of the weights.
+header that is no header, an index that disagrees with its shards. Not covered: the values of the weights, and what
+else transformers would take from the folder: `clean` leaves that out.
 Reads headers only (a few MB for a 60 GB model), never a tensor; imports no torch.
 Raises ModelFilesInvalid, UnsafeModelFiles or ModelNotFound.
 """
@@ -9,7 +10,6 @@ Raises ModelFilesInvalid, UnsafeModelFiles or ModelNotFound.
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from model_loader.errors import ModelFilesInvalid, ModelNotFound, UnsafeModelFiles, shorten
+from model_loader.json_text import parse_object, read_object
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 _PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"})
 _CONFIGS_WITH_CODE = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+MAX_TENSORS = 200_000
 _MAX_HEADER_BYTES = 100 * 2**20  # the limit of the safetensors format itself
-_MAX_JSON_BYTES = 64 * 2**20
-
 _SAMPLE_BYTES = 2**20
 
 
@@ -65,7 +65,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelNotFound(f"there is no folder {folder}; give a hub id such as owner/name or an existing folder")
     if not (folder / "config.json").is_file():
         raise ModelNotFound(f"{folder} has no config.json; point to the folder that holds the whole checkpoint")
-    return _read_json(folder / "config.json")
+    return read_object(folder / "config.json")
 
 
 def weights_id(folder: Path) -> str:
@@ -87,7 +87,7 @@ def refuse_remote_code(folder: Path) -> None:
     """Raise UnsafeModelFiles if a config of `folder` names Python code to run (`auto_map`)."""
     for name in _CONFIGS_WITH_CODE:
         path = folder / name
-        if path.is_file() and _has_key(_read_json(path), "auto_map"):
+        if path.is_file() and _has_key(read_object(path), "auto_map"):
             raise UnsafeModelFiles(
                 f"{name} has auto_map: this model wants to run its own Python code, which prelabel never does; "
                 "use a checkpoint of a model that transformers has built in"
@@ -102,6 +102,8 @@ def read_headers(shards: Iterable[Path]) -> dict[str, TensorEntry]:
             if name in tensors:
                 raise ModelFilesInvalid(f"{shard.name} repeats the tensor {name} of an earlier shard; download again")
             tensors[name] = entry
+        if len(tensors) > MAX_TENSORS:
+            raise ModelFilesInvalid(f"the shards hold more than {MAX_TENSORS:,} tensors, which no model does")
     return tensors
 
 
@@ -122,7 +124,7 @@ def _shards(folder: Path) -> tuple[Path, ...]:
 
 
 def _indexed_shards(folder: Path) -> tuple[Path, ...]:
-    index = _read_json(folder / INDEX_NAME)
+    index = read_object(folder / INDEX_NAME)
     weight_map = index.get("weight_map")
     if not isinstance(index.get("metadata"), dict):  # transformers reads the index itself, and wants it there
         raise ModelFilesInvalid(f"{INDEX_NAME} has no metadata; download the checkpoint again")
@@ -154,7 +156,7 @@ def _read_header(shard: Path) -> dict[str, TensorEntry]:
             raise ModelFilesInvalid(f"{shard.name} is no whole safetensors file; delete it and download it again")
         text = file.read(length)
     try:
-        raw = json.loads(text)
+        raw = parse_object(text, shard.name)
         raw.pop("__metadata__", None)
         entries = {name: _entry(value) for name, value in raw.items()}
         end = max((value["data_offsets"][1] for value in raw.values()), default=0)
@@ -171,18 +173,6 @@ def _read_header(shard: Path) -> dict[str, TensorEntry]:
 def _entry(value: dict[str, Any]) -> TensorEntry:
     start, end = value["data_offsets"]
     return TensorEntry(str(value["dtype"]), tuple(int(n) for n in value["shape"]), int(end) - int(start))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _MAX_JSON_BYTES:
-        raise ModelFilesInvalid(f"{path.name} is too large for what it should be; download it again")
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ModelFilesInvalid(f"{path.name} is not valid JSON; download it again") from error
-    if not isinstance(value, dict):
-        raise ModelFilesInvalid(f"{path.name} is not a JSON object; download it again")
-    return value
 
 
 def _has_key(value: Any, key: str) -> bool:

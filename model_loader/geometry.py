@@ -17,10 +17,15 @@ from model_loader.errors import UnsupportedModel
 
 MODEL_TYPE = "qwen3_vl_moe"
 DEFAULT_MODEL = "Qwen/Qwen3-VL-30B-A3B-Instruct"
+DEFAULT_COMMIT = "9c4b90e1e4ba969fd3b5378b57d966d725f1b86c"
+"""Of the default model on the Hugging Face hub: the files it was chosen with, whatever is put there later."""
 _SHIPPED = {
     DEFAULT_MODEL.lower(): "qwen3-vl-30b-a3b.json",
     "qwen/qwen3-vl-30b-a3b-thinking": "qwen3-vl-30b-a3b.json",
 }
+_LARGEST = {"num_hidden_layers": 512, "depth": 512}
+_LARGEST_OF_OTHERS = 2**20
+"""Beyond these no model is one: what is computed and built for each layer would take for ever, and all memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +100,22 @@ class _Numbers:
     def __getitem__(self, name: str) -> int:
         value = self.values.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            raise UnsupportedModel(f"config.json: {self.section}.{name} must be a positive whole number, got {value!r}")
+            shown = repr(value)[:40]
+            raise UnsupportedModel(f"config.json: {self.section}.{name} must be a positive whole number, got {shown}")
+        if value > (largest := _LARGEST.get(name, _LARGEST_OF_OTHERS)):
+            shown = f"{value:,}"[:40]
+            raise UnsupportedModel(f"config.json: {self.section}.{name} is {shown}; no model has more than {largest:,}")
         return value
 
     def either(self, name: str, default: int) -> int:
         return default if self.values.get(name) is None else self[name]
+
+    def layers(self, name: str, num_layers: int) -> list[int]:
+        """The numbers of some of the layers, [] by default."""
+        value = self.values.get(name) or []
+        if not isinstance(value, list) or len(value) > num_layers or not all(isinstance(one, int) for one in value):
+            raise UnsupportedModel(f"config.json: {self.section}.{name} must list some of the {num_layers} layers")
+        return value
 
 
 def _text_part(text: _Numbers, *, tied: bool) -> dict[str, int]:
@@ -133,7 +149,7 @@ def _text_part(text: _Numbers, *, tied: bool) -> dict[str, int]:
 
 def _num_sparse_layers(text: _Numbers, layers: int) -> int:
     """Layers that have experts; the rule of `Qwen3VLMoeTextDecoderLayer`."""
-    step, dense = text.either("decoder_sparse_step", 1), text.values.get("mlp_only_layers") or []
+    step, dense = text.either("decoder_sparse_step", 1), text.layers("mlp_only_layers", layers)
     return sum(1 for layer in range(layers) if layer not in dense and (layer + 1) % step == 0)
 
 
@@ -141,7 +157,7 @@ def _vision_part(vision: _Numbers) -> dict[str, int]:
     hidden, inner, depth = vision["hidden_size"], vision["intermediate_size"], vision["depth"]
     merge, patch = vision.either("spatial_merge_size", 2), vision.either("patch_size", 16)
     merged, out = hidden * merge**2, vision["out_hidden_size"]
-    deepstack = len(vision.values.get("deepstack_visual_indexes") or [])
+    deepstack = len(vision.layers("deepstack_visual_indexes", depth))
     patch_volume = vision.either("in_channels", 3) * vision.either("temporal_patch_size", 2) * patch**2
     block_linears = 4 * hidden * hidden + 2 * hidden * inner
     block_rest = 4 * hidden + 4 * hidden + inner + hidden  # two norms, then the biases of qkv+proj and of the MLP

@@ -9,6 +9,7 @@ sizes. Raises ModelNotFound or DownloadFailed, whose texts hold no token.
 from __future__ import annotations
 
 import io
+import logging
 import re
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from model_loader.errors import DownloadFailed, ModelError, ModelNotFound
+
+log = logging.getLogger(__name__)
 
 SMALL_FILES = ["*.json", "*.txt", "*.jinja", "*.model"]
 WEIGHTS = [*SMALL_FILES, "*.safetensors"]
@@ -30,10 +33,14 @@ def fetch_from_hub(
 ) -> Path:
     """Return the snapshot folder of `repo` (its name is the commit), downloaded if it is not in the cache yet.
 
-    `inspect` sees the folder when only the small files are there, and may raise to stop. `on_fraction` is called
-    when bytes have to be fetched; what it returns is told the fraction 0..1.
+    Without a `revision` it is the commit that the cache has, else the newest: what is put in `repo` later changes
+    nothing. `inspect` sees the folder when only the small files are there, and may raise to stop. `on_fraction` is
+    called when bytes have to be fetched; what it returns is told the fraction 0..1.
     """
+    if revision is None and (cached := cached_config(repo)) is not None:
+        revision = cached.parent.name
     folder = Path(_snapshot(repo, revision, allow_patterns=SMALL_FILES))
+    log.info("%s is taken at the commit %s", repo, folder.name)
     inspect(folder)
     pinned = folder.name  # the commit: the weights must belong to the small files just inspected
     missing_bytes = _missing_bytes(repo, pinned)

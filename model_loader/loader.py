@@ -18,11 +18,18 @@ from typing import Any, Literal
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, BitsAndBytesConfig, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
+from transformers import (
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    Qwen3VLMoeConfig,
+    Qwen3VLMoeForConditionalGeneration,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
+from model_loader.clean import clean_config, clean_folder
 from model_loader.errors import ModelFilesInvalid, ModelTooLarge, UnsupportedModel
 from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
 from model_loader.experts.unpacked import unpack_small
@@ -32,7 +39,7 @@ from model_loader.norms import use_fused_norms
 from model_loader.patch_embed import use_linear_patch_embedding
 from model_loader.progress import Progress, ProgressCallback, no_progress
 from model_loader.saved import find_saved, place_for, save
-from model_loader.sources import GARMENTS, Resolved, resolve
+from model_loader.sources import GARMENTS, resolve
 from model_loader.tensor_names import check_tensor_names, report
 
 log = logging.getLogger(__name__)
@@ -103,10 +110,13 @@ def load_model(
     quantised = checkpoint.config.get("quantization_config") is not None
     if quantised:
         _check_packed(checkpoint, quantisation)
-    tokenizer, image_processor = load_tokenizer(checkpoint.folder), load_image_processor(checkpoint.folder)
     stage = "quantise" if quantisation == "nf4" and not quantised else "load"
-    step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95)
-    model = _load_weights(checkpoint, resolved, step, device=device, dtype=dtype, quantisation=quantisation)
+    with clean_folder(checkpoint) as folder:
+        tokenizer, image_processor = load_tokenizer(folder), load_image_processor(folder)
+        step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95)
+        with _as_invalid_files(resolved.name), _weights_progress(checkpoint, step):
+            model = _load_weights(checkpoint, folder, device=device, dtype=dtype, quantisation=quantisation)
+    _make_fast(model, device=device, dtype=dtype, quantisation=quantisation)
     if parent is not None and not quantised:
         progress.enter("save", 0.95, 0.99)
         try:
@@ -142,16 +152,14 @@ def check_fits(
 
 def load_tokenizer(folder: Path) -> Any:
     """Return the fast tokenizer of `folder`. Raises ModelFilesInvalid."""
-    if not (folder / "tokenizer.json").is_file():
-        raise ModelFilesInvalid(f"{folder} has no tokenizer.json; download the whole checkpoint again")
     with _as_invalid_files("tokenizer.json"):
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            folder, config=Qwen3VLMoeConfig(), trust_remote_code=False, local_files_only=True
+        )
 
 
 def load_image_processor(folder: Path) -> Any:
     """Return transformers' Pillow image processor with the sizes of preprocessor_config.json (no torchvision)."""
-    if not (folder / "preprocessor_config.json").is_file():
-        raise ModelFilesInvalid(f"{folder} has no preprocessor_config.json; download the whole checkpoint again")
     with _as_invalid_files("preprocessor_config.json"):
         return Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
 
@@ -165,48 +173,47 @@ def _check_packed(checkpoint: Checkpoint, quantisation: Quantisation) -> None:
 
 
 def _load_weights(
-    checkpoint: Checkpoint,
-    resolved: Resolved,
-    on_fraction: Callable[[float], None],
-    *,
-    device: str,
-    dtype: torch.dtype,
-    quantisation: Quantisation,
+    checkpoint: Checkpoint, folder: Path, *, device: str, dtype: torch.dtype, quantisation: Quantisation
 ) -> Any:
-    options: dict[str, Any] = {}
+    """`folder` is the clean one. No choice of code is left to it: attention and experts are named here."""
+    options: dict[str, Any] = {"attn_implementation": "sdpa"}
     if quantisation == "nf4":
         quantizer.register()
         options["experts_implementation"] = EXPERTS_IMPLEMENTATION
-    with _as_invalid_files(resolved.name), _weights_progress(checkpoint, on_fraction):
-        config = Qwen3VLMoeConfig.from_pretrained(checkpoint.folder, local_files_only=True)
-        recorded = getattr(config, "quantization_config", None)
-        if recorded is not None:
-            recorded["bnb_4bit_compute_dtype"] = str(dtype).removeprefix("torch.")
-        elif quantisation == "nf4":
-            options["quantization_config"] = BitsAndBytesConfig(
-                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
-            )
-        else:
-            with torch.device("meta"):
-                skeleton = Qwen3VLMoeForConditionalGeneration(config)
-            check_tensor_names(skeleton, [str(shard) for shard in checkpoint.shards])
-        model, info = Qwen3VLMoeForConditionalGeneration.from_pretrained(
-            checkpoint.folder,
-            config=config,
-            dtype=dtype,
-            device_map={"": device},
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **options,
+    config = Qwen3VLMoeConfig.from_dict(clean_config(checkpoint.config))
+    recorded = getattr(config, "quantization_config", None)
+    if recorded is not None:
+        recorded["bnb_4bit_compute_dtype"] = str(dtype).removeprefix("torch.")
+    elif quantisation == "nf4":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
         )
+    else:
+        with torch.device("meta"):
+            skeleton = Qwen3VLMoeForConditionalGeneration(config)
+        check_tensor_names(skeleton, [str(shard) for shard in checkpoint.shards])
+    model, info = Qwen3VLMoeForConditionalGeneration.from_pretrained(
+        folder,
+        config=config,
+        generation_config=GenerationConfig(),  # else one is looked for in the folder
+        dtype=dtype,
+        device_map={"": device},
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+        **options,
+    )
     report(missing=sorted(info["missing_keys"]), left_over=sorted(info["unexpected_keys"]))
+    return model
+
+
+def _make_fast(model: Any, *, device: str, dtype: torch.dtype, quantisation: Quantisation) -> None:
     _cast_unpacked(model, dtype)
     use_linear_patch_embedding(model)
     use_fused_norms(model)
     if device == "cpu" and quantisation == "nf4":
         unpack_small(model, dtype)
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
 
 
 def _cast_unpacked(model: Any, dtype: torch.dtype) -> None:
@@ -223,7 +230,10 @@ def _as_invalid_files(what: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise ModelTooLarge("the card ran out of memory while loading: free it from other programs") from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError, StrictDataclassError) as error:
+    except (
+        OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError,
+        SafetensorError, StrictDataclassError,
+    ) as error:  # fmt: skip
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelFilesInvalid(f"{what} could not be loaded: {first[:300]}; download the checkpoint again") from error
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.errors import ModelError, ModelFilesInvalid
-from model_loader.sources import GARMENTS, Resolved, local_folder
+from model_loader.sources import GARMENTS, Resolved, local_folder, pinned_commit
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ def find_saved(parent: Path | None, source: str, revision: str | None) -> tuple[
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    if manifest.get("origin") != _origin(source, manifest):
+    wanted = None if revision else pinned_commit(source)
+    if manifest.get("origin") != _origin(source, manifest) or wanted not in (None, manifest.get("commit")):
         log.info("%s has changed since it was packed: packing it again", source)
         return None
     try:

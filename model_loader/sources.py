@@ -15,7 +15,7 @@ from typing import Any
 
 from model_loader.checkpoint import read_config, refuse_remote_code
 from model_loader.errors import ModelNotFound
-from model_loader.geometry import DEFAULT_MODEL, geometry_from_config, shipped_config
+from model_loader.geometry import DEFAULT_COMMIT, DEFAULT_MODEL, geometry_from_config, shipped_config
 from model_loader.hub import Fraction, cached_config, fetch_from_hub, fetch_from_modelscope
 from model_loader.memory import GIB, MemoryPlan, plan_memory
 
@@ -49,7 +49,8 @@ def resolve(
     """Return the folder of `source`, downloading it if it is a hub id that is not in the cache.
 
     `inspect` gets the parsed config.json before any weights are fetched. `revision` is a commit, tag or branch of a
-    hub id; a folder has none and it is ignored.
+    hub id; a folder has none and it is ignored. Without one, the default model is taken at the commit it was chosen
+    with, others as `fetch_from_hub` says.
     """
 
     def look(folder: Path) -> None:
@@ -63,8 +64,13 @@ def resolve(
     if source.startswith(MODELSCOPE_PREFIX):
         name = source.removeprefix(MODELSCOPE_PREFIX)
         return Resolved(name, fetch_from_modelscope(name, revision, inspect=look, on_fraction=on_fraction))
-    folder = fetch_from_hub(source, revision, inspect=look, on_fraction=on_fraction)
+    folder = fetch_from_hub(source, revision or pinned_commit(source), inspect=look, on_fraction=on_fraction)
     return Resolved(source, folder, commit=folder.name)
+
+
+def pinned_commit(source: str) -> str | None:
+    """The commit of `source` that is taken where no revision is asked for; None: whichever comes first."""
+    return DEFAULT_COMMIT if source.lower() == DEFAULT_MODEL.lower() else None
 
 
 def local_folder(source: str) -> Path | None:

@@ -16,9 +16,10 @@ REPO = "someone/tiny"
 
 
 class FakeHub:
-    """`files` maps name to content; `sent` lists the names whose content was sent."""
+    """`files` maps name to content; `sent` lists the names whose content was sent; `commit` is the newest one."""
 
     def __init__(self, folder: Path) -> None:
+        self.commit = COMMIT
         self.files = {file.name: file.read_bytes() for file in folder.iterdir()}
         self.sent: list[str] = []
         self.url = ""
@@ -29,14 +30,14 @@ class FakeHub:
             tree = [{"type": "file", "path": n, "size": len(c), "oid": _etag(c)} for n, c in self.files.items()]
             _send(handler, 200, json.dumps(tree).encode(), with_body=with_body)
         elif path in {f"/api/models/{REPO}", f"/api/models/{REPO}/revision/main", f"/api/models/{REPO}/revision/v1"}:
-            body = json.dumps({"id": REPO, "sha": COMMIT, "siblings": []}).encode()
+            body = json.dumps({"id": REPO, "sha": self.commit, "siblings": []}).encode()
             _send(handler, 200, body, with_body=with_body)
-        elif path.startswith(f"/{REPO}/resolve/{COMMIT}/") and path.rpartition("/")[2] in self.files:
-            name = path.rpartition("/")[2]
+        elif path.startswith(f"/{REPO}/resolve/") and path.rpartition("/")[2] in self.files:
+            commit, name = path.split("/")[-2:]
             if with_body:
                 self.sent.append(name)
             content = self.files[name]
-            _send(handler, 200, content, with_body=with_body, etag=_etag(content))
+            _send(handler, 200, content, with_body=with_body, etag=_etag(content), commit=commit)
         elif path.startswith(f"/api/models/{REPO}/revision/"):
             _send(handler, 404, b"", with_body=with_body, error="RevisionNotFound")
         else:
@@ -77,11 +78,18 @@ def _etag(content: bytes) -> str:
 
 
 def _send(
-    handler: BaseHTTPRequestHandler, status: int, body: bytes, *, with_body: bool, etag: str = "", error: str = ""
+    handler: BaseHTTPRequestHandler,
+    status: int,
+    body: bytes,
+    *,
+    with_body: bool,
+    etag: str = "",
+    error: str = "",
+    commit: str = COMMIT,
 ) -> None:
     handler.send_response(status)
     handler.send_header("Content-Length", str(len(body)))
-    handler.send_header("X-Repo-Commit", COMMIT)
+    handler.send_header("X-Repo-Commit", commit)
     if etag:
         handler.send_header("ETag", f'"{etag}"')
     if error:

@@ -62,6 +62,13 @@ def test_second_start_downloads_nothing_and_works_offline(hub: FakeHub, resolve_
     assert hub.sent == []
 
 
+def test_a_model_stays_at_the_commit_of_its_first_download(hub: FakeHub, resolve_in_child: Resolve) -> None:
+    first = resolve_in_child()
+    hub.commit = "f" * 40
+    assert resolve_in_child() == first | {"fractions": []}
+    assert resolve_in_child(revision="main")["commit"] == "f" * 40
+
+
 def test_remote_code_is_refused_before_the_weights_are_fetched(
     hub: FakeHub, folder: Path, resolve_in_child: Resolve
 ) -> None:

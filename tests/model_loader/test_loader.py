@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from transformers import Qwen3VLMoeForConditionalGeneration
 from model_loader import loader
 from model_loader.checkpoint import SINGLE_NAME
 from model_loader.errors import ModelFilesInvalid, ModelTooLarge, UnsupportedModel
+from model_loader.geometry import DEFAULT_COMMIT, DEFAULT_MODEL
 from model_loader.loader import LoadedModel, load_model
 from model_loader.patch_embed import LinearPatchEmbed
-from model_loader.saved import MANIFEST
+from model_loader.saved import MANIFEST, find_saved, place_for
 from tests.model_loader.checkpoints import image_inputs, rewrite_json, rewrite_tensors
 
 
@@ -109,6 +111,15 @@ def test_saved_checkpoint_that_cannot_be_trusted_is_made_again(folder: Path, tmp
     load(folder, save_quantised_to=parent, on_progress=lambda *event: events.append(event))
     assert stages_of(events) == ["resolve", "check", "quantise", "save", "ready"]
     assert list(parent.iterdir()) == [saved]
+
+
+def test_saved_checkpoint_of_the_default_model_is_that_of_its_commit(folder: Path, tmp_path: Path) -> None:
+    place = place_for(tmp_path, DEFAULT_MODEL, None)
+    shutil.copytree(folder, place)
+    for commit, found in ((DEFAULT_COMMIT, True), ("f" * 40, False)):
+        manifest = {"name": DEFAULT_MODEL, "commit": commit, "origin": commit}
+        (place / MANIFEST).write_text(json.dumps(manifest))
+        assert (find_saved(tmp_path, DEFAULT_MODEL, None) is not None) is found
 
 
 def test_failed_save_costs_only_the_next_start(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

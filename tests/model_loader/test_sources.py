@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import torch
 from model_loader import sources
 from model_loader.errors import ModelNotFound
 from model_loader.geometry import DEFAULT_MODEL
-from model_loader.sources import choose_model, find_config, local_folder, resolve
+from model_loader.sources import choose_model, find_config, local_folder, pinned_commit, resolve
 
 
 def test_folder_is_taken_as_it_is(folder: Path) -> None:
@@ -46,6 +47,12 @@ def test_what_is_neither_folder_nor_id_is_refused(source: str, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelNotFound, match=r"owner/name"):
         local_folder(source)
+
+
+def test_the_default_model_alone_comes_with_its_commit() -> None:
+    assert re.fullmatch("[0-9a-f]{40}", pinned_commit(DEFAULT_MODEL) or "")
+    assert pinned_commit(DEFAULT_MODEL.lower()) == pinned_commit(DEFAULT_MODEL)
+    assert pinned_commit("someone/tiny") is None
 
 
 def test_config_is_found_without_network(folder: Path) -> None:

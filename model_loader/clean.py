@@ -1,0 +1,99 @@
+"""What transformers is given of a checkpoint: a folder with the checked files alone, and the settings we know.
+
+transformers lets a checkpoint's files choose code: an attention or a kernel from the hub, a quantizer, a tokenizer's
+class, other weights beside the checked ones, an adapter on top. None of it is known here, so none of it gets through:
+what is not listed is left out. What a model needs and is left out shows as tensors that do not fit.
+Imports no torch and no transformers. Raises UnsafeModelFiles, and what `json_text` raises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint
+from model_loader.errors import ModelFilesInvalid, UnsafeModelFiles
+from model_loader.json_text import MAX_BYTES, read_object
+
+TOKENIZERS = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
+_TOP = frozenset({
+    "architectures", "model_type", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id",
+    "tie_word_embeddings", "nf4_experts",
+})  # fmt: skip
+_TEXT = frozenset({
+    "attention_bias", "attention_dropout", "bos_token_id", "decoder_sparse_step", "eos_token_id", "head_dim",
+    "hidden_act", "hidden_size", "initializer_range", "intermediate_size", "max_position_embeddings", "mlp_only_layers",
+    "model_type", "moe_intermediate_size", "num_attention_heads", "num_experts", "num_experts_per_tok",
+    "num_hidden_layers", "num_key_value_heads", "num_local_experts", "output_router_logits", "pad_token_id",
+    "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta", "router_aux_loss_coef", "tie_word_embeddings",
+    "use_cache", "vocab_size",
+})  # fmt: skip
+_VISION = frozenset({
+    "deepstack_visual_indexes", "depth", "hidden_act", "hidden_size", "in_channels", "initializer_range",
+    "intermediate_size", "model_type", "num_heads", "num_position_embeddings", "out_hidden_size", "patch_size",
+    "rope_parameters", "spatial_merge_size", "temporal_patch_size",
+})  # fmt: skip
+_TOKENIZER = frozenset({
+    "add_bos_token", "add_prefix_space", "added_tokens_decoder", "additional_special_tokens", "chat_template",
+    "clean_up_tokenization_spaces", "errors", "extra_special_tokens", "model_max_length", "split_special_tokens",
+    "tokenizer_class",
+})  # fmt: skip
+
+
+def clean_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What `config`, a parsed config.json, says of the model's shape, and which modules its 4-bit copy leaves in 16."""
+    clean = _only(config, _TOP)
+    clean["text_config"] = _only(config.get("text_config"), _TEXT)
+    clean["vision_config"] = _only(config.get("vision_config"), _VISION)
+    if quantised := config.get("quantization_config"):
+        kept_16_bit = quantised.get("llm_int8_skip_modules") if isinstance(quantised, Mapping) else None
+        clean["quantization_config"] = {
+            "quant_method": "bitsandbytes",
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": "nf4",
+            "llm_int8_skip_modules": [str(name) for name in kept_16_bit or ()],
+        }
+    return clean
+
+
+@contextlib.contextmanager
+def clean_folder(checkpoint: Checkpoint) -> Iterator[Path]:
+    """A folder for the length of the block: links to the weights, tokenizer.json and preprocessor_config.json, and our
+    own tokenizer_config.json. There is no config.json: `clean_config` goes in by hand."""
+    small = [_checked(checkpoint.folder / name) for name in ("tokenizer.json", "preprocessor_config.json")]
+    tokenizer = _tokenizer_config(checkpoint.folder / "tokenizer_config.json")
+    index = [checkpoint.folder / INDEX_NAME] if [shard.name for shard in checkpoint.shards] != [SINGLE_NAME] else []
+    with tempfile.TemporaryDirectory(prefix="prelabel-model-") as place:
+        folder = Path(place)
+        for file in (*checkpoint.shards, *index, *small):
+            (folder / file.name).symlink_to(file.resolve())
+        (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer), "utf-8")
+        yield folder
+
+
+def _checked(file: Path) -> Path:
+    if not file.is_file():
+        raise ModelFilesInvalid(f"{file.parent} has no {file.name}; download the whole checkpoint again")
+    if file.stat().st_size > MAX_BYTES:
+        raise ModelFilesInvalid(f"{file.name} is larger than {MAX_BYTES // 2**20} MiB, which no such file is")
+    if file.name != "tokenizer.json":  # the tokenizer's own parser has limits of its own
+        read_object(file)
+    return file
+
+
+def _tokenizer_config(file: Path) -> dict[str, Any]:
+    config = read_object(file) if file.is_file() else {}
+    if (kind := config.get("tokenizer_class", TOKENIZERS[0])) not in TOKENIZERS:
+        raise UnsafeModelFiles(
+            f"{file.name} asks for the tokenizer_class {str(kind)[:80]!r}; prelabel runs those of Qwen models only "
+            f"({', '.join(TOKENIZERS)}). Use a checkpoint with its original tokenizer"
+        )
+    return {name: value for name, value in config.items() if name in _TOKENIZER or name.endswith("_token")}
+
+
+def _only(values: Any, known: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in known} if isinstance(values, Mapping) else {}

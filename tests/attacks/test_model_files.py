@@ -1,0 +1,180 @@
+"""A checkpoint by somebody who wishes us ill: nothing in it chooses code, and what is too large is refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, read_checkpoint
+from model_loader.clean import clean_config, clean_folder
+from model_loader.errors import ModelError, UnsafeModelFiles
+from model_loader.geometry import geometry_from_config
+from model_loader.loader import load_model
+from tests.limits import examples
+from tests.model_loader.checkpoints import image_inputs, rewrite_json, tiny_config, write_checkpoint
+
+KERNEL = "someone/some-kernel"
+CODE = {
+    "_attn_implementation": KERNEL,
+    "attn_implementation": {"": KERNEL, "text_config": KERNEL},
+    "_attn_implementation_internal": KERNEL,
+    "_experts_implementation": KERNEL,
+    "experts_implementation": KERNEL,
+    "transformers_weights": "other.safetensors",
+    "fusion_config": {"patch_embeddings": True},
+    "per_layer_config": {"0": {"hidden_size": 1}},
+    "distributed_config": {"tp_size": 2},
+    "custom_generate": KERNEL,
+    "use_kernels": True,
+    "kernel_config": {"kernel_mapping": {"RMSNorm": KERNEL}},
+    "num_labels": 10**9,
+    "_name_or_path": KERNEL,
+    "base_model_name_or_path": KERNEL,
+    "output_attentions": True,
+}
+"""What transformers 5 takes from a config.json to choose code, files or memory by."""
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("plain") / "model")
+
+
+@pytest.fixture
+def folder(plain: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(plain, tmp_path / "model"))
+
+
+def logits(folder: Path) -> torch.Tensor:
+    loaded = load_model(str(folder), device="cpu", quantisation="none")
+    chosen = {module.config._attn_implementation for module in loaded.model.modules() if hasattr(module, "config")}
+    assert chosen == {"sdpa"}
+    with torch.no_grad():
+        result: torch.Tensor = loaded.model(**image_inputs()).logits
+    return result
+
+
+def test_a_checkpoint_that_names_code_everywhere_is_loaded_as_if_it_did_not(folder: Path, plain: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    nested = {name: config[name] | CODE for name in ("text_config", "vision_config")}
+    rewrite_json(folder / "config.json", **CODE, **nested)
+    rewrite_json(
+        folder / "tokenizer_config.json", **CODE, init_inputs=[KERNEL], gguf_file="/etc/passwd", backend=KERNEL
+    )
+    rewrite_json(folder / "preprocessor_config.json", **CODE)
+    for name in ("adapter_config.json", "generation_config.json", "processor_config.json"):
+        (folder / name).write_text(json.dumps(CODE | {"image_processor": {"patch_size": 1}}))
+    for name in ("shard-00000-model-00001-of-00001.safetensors", "other.safetensors", ".metadata"):
+        (folder / name).write_bytes(b"cos\nsystem\n(S'false'\ntR.")  # transformers takes the first for weights
+    torch.testing.assert_close(logits(folder), logits(plain), rtol=0, atol=0)
+
+
+def keys(value: Any) -> Iterator[str]:
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield key
+        yield from keys(inner)
+
+
+plain_values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([KERNEL])
+values = st.recursive(
+    plain_values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*CODE, "x"]), inner)
+)
+
+
+@settings(max_examples=examples(100, 3_000))
+@given(st.data())
+def test_whatever_stands_in_a_config_it_is_refused_or_says_nothing_of_code(data: st.DataObject) -> None:
+    config = json.loads(json.dumps(tiny_config().to_dict(), default=str))
+    for _ in range(data.draw(st.integers(1, 3))):
+        section = data.draw(st.sampled_from([config, *(part for part in config.values() if isinstance(part, dict))]))
+        section[data.draw(st.sampled_from([*section, *CODE, "quantization_config"]))] = data.draw(values)
+    try:
+        geometry_from_config(config)
+    except ModelError:
+        return
+    kept = clean_config(config)
+    for part in (kept, kept["text_config"], kept["vision_config"]):
+        assert not set(part) & set(CODE)
+
+
+@pytest.mark.parametrize("kind", ["MistralCommonBackend", "BertJapaneseTokenizer", "RagTokenizer", "x.y.Evil", 7, None])
+def test_a_tokenizer_of_another_class_is_refused(folder: Path, kind: object) -> None:
+    rewrite_json(folder / "tokenizer_config.json", tokenizer_class=kind)
+    with pytest.raises(UnsafeModelFiles, match="asks for the tokenizer_class"), clean_folder(read_checkpoint(folder)):
+        pass
+
+
+def deep(levels: int) -> str:
+    return '{"a":' * levels + "0" + "}" * levels
+
+
+def layers(section: str, name: str, number: int) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        config[section][name] = number
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return change
+
+
+def header_of_a_million(folder: Path) -> None:
+    entry = b'"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+    header = b"{" + entry * 1_000_000 + b'"z":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (folder / SINGLE_NAME).write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
+
+
+def index_of_a_million(folder: Path) -> None:
+    names = b'"t":"a.safetensors",' * 1_000_000
+    (folder / INDEX_NAME).write_bytes(b'{"metadata":{},"weight_map":{' + names + b'"z":"a.safetensors"}}')
+
+
+def written(name: str, text: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return change
+
+
+SMALL = ["config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *(pytest.param(written(name, deep(600)), "nested deeper", id=f"600 levels in {name}") for name in SMALL),
+        *(pytest.param(written(name, deep(10**5)), "nested deeper", id=f"endless levels in {name}") for name in SMALL),
+        *(pytest.param(written(name, f"[{'0,' * 10**6}0]"), "values", id=f"a million in {name}") for name in SMALL),
+        pytest.param(layers("text_config", "num_hidden_layers", 10**6), "num_hidden_layers is 1,000,000", id="layers"),
+        pytest.param(layers("text_config", "num_hidden_layers", 10**400), "no model has more", id="endless layers"),
+        pytest.param(layers("vision_config", "depth", 10**6), "depth is 1,000,000", id="layers of the vision tower"),
+        pytest.param(layers("text_config", "head_dim", 10**12), "head_dim is", id="a head of terabytes"),
+        pytest.param(header_of_a_million, "lists more than", id="a million tensors in a shard"),
+        pytest.param(index_of_a_million, "lists more than", id="a million tensors in an index"),
+    ],
+)
+def test_what_is_too_large_for_any_model_is_refused_by_name(
+    folder: Path, change: Callable[[Path], None], message: str
+) -> None:
+    change(folder)
+    with pytest.raises(ModelError, match=message):
+        geometry_from_config(read_checkpoint(folder).config)
+
+
+@pytest.mark.parametrize("numbers", [[0] * 1_000, [None], "0", {"0": 1}])
+@pytest.mark.parametrize(
+    ("section", "name"), [("text_config", "mlp_only_layers"), ("vision_config", "deepstack_visual_indexes")]
+)
+def test_a_list_of_layers_that_is_none_is_refused(section: str, name: str, numbers: object) -> None:
+    config = tiny_config().to_dict()
+    config[section][name] = numbers
+    with pytest.raises(ModelError, match=f"{section}.{name} must list"):
+        geometry_from_config(config)
