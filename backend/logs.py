@@ -1,8 +1,8 @@
 """One readable line a log record, with the request it belongs to and without secrets.
 
 Redaction works on the finished text of a record, arguments and traceback included, so no caller can forget it.
-Covered: credentials in headers, JSON and URLs, query strings of URLs (presigned), `data:` bodies, JWTs, and every
-value given to `hide`. Not covered: a secret under a name we do not know that was never given to `hide`.
+Covered: credentials in headers, JSON and URLs, query strings and signed folders of URLs, `data:` bodies, JWTs, and
+every value given to `hide`. Not covered: a secret under a name we do not know that was never given to `hide`.
 Nothing here raises.
 """
 
@@ -12,22 +12,31 @@ import logging
 import re
 import sys
 import unicodedata
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TextIO
 
+from backend.signatures import HIDDEN, unsigned_path
+
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
-HIDDEN = "***"
 MAX_LINE_CHARS = 8_000
 MAX_ERROR_CHARS = 500
 _MIN_SECRET_CHARS = 4  # a shorter "secret" would blank out ordinary words
 _MAX_SECRETS = 64
 
 _NAMES = r"(?:access_?token|refresh_?token|api_?key|authorization|password|passwd|basic_auth_pass|secret|login|token)"
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
+
+
+def _without_keys(url: re.Match[str]) -> str:
+    user, query = url["user"] and f"{HIDDEN}@", url["query"] and f"?{HIDDEN}"
+    return f"{url['scheme']}{user or ''}{unsigned_path(url['path'])}{query or ''}"
+
+
+_RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"data:[^,\s\"']{0,200},[^\s\"']+"), f"data:{HIDDEN}"),
-    (re.compile(r"(?i)\b((?:https?|s3|gs|azure-blob)://)[^/\s\"'@]+@"), rf"\1{HIDDEN}@"),
-    (re.compile(r"(?i)\b((?:https?|s3|gs|azure-blob)://[^\s\"'?#]*)[?#][^\s\"']*"), rf"\1?{HIDDEN}"),
+    (re.compile(r"(?i)\b(?P<scheme>(?:https?|s3|gs|azure-blob)://)(?P<user>[^/\s\"']*@)?(?P<path>[^\s\"'?#]*)"
+                r"(?P<query>[?#][^\s\"']*)?"), _without_keys),
     (re.compile(r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), HIDDEN),
     (re.compile(r"(?i)\b(basic|bearer)\s+[\w+/=.~-]{6,}"), rf"\1 {HIDDEN}"),
     (re.compile(rf"(?i)([\"']?\b\w*{_NAMES}[\"']?\s*[:=,]\s*b?)([\"'])(?:\\.|(?!\2).)*\2"), rf"\1\2{HIDDEN}\2"),

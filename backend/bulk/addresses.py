@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from backend.logs import HIDDEN, redact
+from backend.logs import redact
+from backend.signatures import HIDDEN, unsigned_path
 
 # An address without a scheme has a dot in its host; a folder at the root of a disk hardly ever has one.
 _URL = re.compile(r"\s*(?:[a-zA-Z][a-zA-Z0-9+.-]*://|https?:[/\\]{2}|//[^/\\\s]+\.[^/\\\s]+/)", re.IGNORECASE)
@@ -16,7 +17,7 @@ def is_url(text: str) -> bool:
 
 
 def public_source(source: str) -> str:
-    """A path as it is; an address without user, password, query and fragment: it is shown and passed on."""
+    """A path as it is; an address without user, password, signatures, query and fragment: it is shown and passed on."""
     if not is_url(source):
         return source
     begin = _BEGIN.match(source)
@@ -25,4 +26,4 @@ def public_source(source: str) -> str:
     host, slash, path = address.partition("/")
     if "@" in host:
         host = f"{HIDDEN}@{host.rpartition('@')[2]}"
-    return redact(f"{scheme}{host}{slash}{path}") + (f"?{HIDDEN}" if query else "")
+    return redact(unsigned_path(f"{scheme}{host}{slash}{path}")) + (f"?{HIDDEN}" if query else "")

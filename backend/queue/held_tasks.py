@@ -1,19 +1,19 @@
 """Which picture addresses may be written to disk: none that carries a key, and none that is the picture itself.
 
-What is withheld is stored without user name and query, and marked, so that the row says which picture it is about; the
-task with its whole address stays in memory (`HeldTasks`). Errs on the side of withholding: that costs a task its place
-only when prelabel is restarted before its turn. No I/O; nothing raises.
+What is withheld is stored without user name, query and signed folders, and marked, so that the row says which picture
+it is about; the task with its whole address stays in memory (`HeldTasks`). Errs on the side of withholding: that costs
+a task its place only when prelabel is restarted before its turn. No I/O; nothing raises.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import unquote
 
 from cachetools import FIFOCache
 
 from backend.predict.task import TaskInput
+from backend.signatures import query_is_secret, unsigned_path
 from backend.store.types import NewWork, Work
 from backend.urls import as_browsers_read
 
@@ -21,12 +21,8 @@ WITHHELD = "#withheld"
 MAX_URL_CHARS = 8_192
 MAX_HELD = 200_000
 _INLINE = re.compile(r"(?i)\s*data:")
-_WEB = re.compile(r"(?i)(https?:)?//")
-_SECRET_NAME = re.compile(
-    r"(?i)sign|credential|token|secret|passw|pwd|key|auth|hmac|hash|md5|jwt|ticket|session|hdn|^(sig|st|sk|sv|se|sp|policy)$"
-)
-_SECRET_VALUE = re.compile(r"eyJ[\w-]+\.|[0-9a-fA-F]{24,}|[A-Za-z0-9_+=-]{40,}")
-_LABEL_STUDIO = frozenset({"d", "fileuri"})  # its own addresses of files: a path, and a storage address in base64
+_ADDRESS = re.compile(r"([^?#]*)([?#].*)?", re.DOTALL)
+_HOST = re.compile(r"(?i)((?:(https?)|[a-z][a-z0-9+.-]*):)?//([^/]*@)?")
 
 
 def is_too_large(url: str) -> bool:
@@ -36,32 +32,21 @@ def is_too_large(url: str) -> bool:
 
 def for_disk(url: str) -> str:
     """`url` as it may be stored: unchanged, or without its secrets and with WITHHELD at its end."""
-    read = as_browsers_read(url)
-    address, *queries = re.split("[?#]", read, maxsplit=1)
-    query = "".join(queries)
-    scheme, slashes, rest = address.rpartition("//")
-    host, slash, path = rest.partition("/")
-    if slashes and "@" in host:
-        address, query = f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}", query or "@"
-    elif not query or not _is_secret(query, of_web=_WEB.match(read) is not None or "://" not in address):
-        return url
-    return address + WITHHELD
+    address, query = as_browsers_read(url), ""
+    if found := _ADDRESS.fullmatch(address):
+        address, query = found[1], found[2] or ""
+    stored, of_web = address, True
+    if host := _HOST.match(address):
+        stored = host[0].removesuffix(host[3] or "") + address[host.end() :]
+        of_web = host[1] is None or host[2] is not None
+    stored = unsigned_path(stored)
+    # s3://, gs://: nobody knows what their queries say
+    is_secret = bool(query) and (not of_web or query_is_secret(query, address))
+    return stored + WITHHELD if is_secret or stored != address else url
 
 
 def is_withheld(url: str | None) -> bool:
     return url is not None and url.endswith(WITHHELD)
-
-
-def _is_secret(query: str, *, of_web: bool) -> bool:
-    if not of_web:  # s3://, gs://: nobody knows what their queries say
-        return True
-    for part in re.split("[&;#?]", query):
-        name, _, value = part.partition("=")
-        if name in _LABEL_STUDIO:
-            continue
-        if _SECRET_NAME.search(unquote(name)) or _SECRET_VALUE.search(unquote(value or name)):
-            return True
-    return False
 
 
 class HeldTasks:

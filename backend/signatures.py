@@ -1,0 +1,59 @@
+"""Which parts of an address open it to whoever has them: keys and signatures in its query and in its path.
+
+A query is secret if one of its names or values looks so; an expiry alone says that a signature is beside it. In a path
+a folder is one where it says so (`token=...`, `s--...--`, a JWT), or where it is a digest and a time stands beside it:
+CDNs sign /TIME/DIGEST/file and /DIGEST/TIME/file, while a digest without a time is how many sites name their files.
+Says nothing of user names before the host. Pure; nothing raises, and all of it is linear in the length.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+HIDDEN = "***"
+
+_SECRET_NAME = re.compile(
+    r"(?i)sig|credential|token|secret|passw|pwd|key|auth|hmac|hash|md5|jwt|ticket|session|hdn|verify|expir|_upt"
+    r"|^(st|sk|sv|se|sp|hm|oh|policy)$"
+)
+_SECRET_VALUE = re.compile(r"eyJ[\w-]{6}|[0-9a-fA-F]{24,}|[A-Za-z0-9_+=-]{40,}")
+_LABEL_STUDIO_PATH = re.compile(r"/(?:local-files|resolve|presign)/?$")
+_LABEL_STUDIO_NAMES = frozenset({"d", "fileuri"})
+"""Its own addresses of files: a path, and a storage address in base64."""
+
+_TIME = r"(?:1[0-9]{9}(?:[0-9]{3})?|20[0-9]{10}(?:[0-9]{2})?)"  # Unix s or ms, or YYYYMMDDhhmm[ss]
+_HEX_TIME = r"[4-9a-fA-F][0-9a-fA-F]{7}"  # of 2004 and later: a date such as 20240131 would be one of 1987
+_HEX_DIGEST = r"[0-9a-fA-F]{32}(?:[0-9a-fA-F]{8})?|[0-9a-fA-F]{64}"
+_BASE64_DIGEST = r"(?=[\w-]{0,43}[A-Z])(?=[\w-]{0,43}[a-z])(?:[\w-]{22}|[\w-]{27}|[\w-]{43})={0,2}"
+_DIGEST = f"(?:{_HEX_DIGEST}|{_BASE64_DIGEST})"
+_BETWEEN = "(?:[/,]|%2C)"
+_SIGNED_FOLDERS = re.compile(
+    rf"(?<=/)(?:{_TIME}{_BETWEEN}{_DIGEST}|{_DIGEST}{_BETWEEN}(?:{_TIME}|{_HEX_TIME}))(?=/)", re.ASCII
+)
+_SAYS_SO = re.compile(r"s--[\w-]{6,64}--|eyJ[\w-]+\.eyJ[\w.-]+", re.ASCII)
+_PARTS = re.compile(r"[&;~#?]")
+
+
+def query_is_secret(query: str, path: str = "") -> bool:
+    """Whether what stands after the "?" or "#" of an address with this path may be known to nobody else."""
+    ours = _LABEL_STUDIO_NAMES if _LABEL_STUDIO_PATH.search(path) else frozenset()
+    return any(_is_secret(part) for part in _PARTS.split(query) if part.partition("=")[0] not in ours)
+
+
+def unsigned_path(path: str) -> str:
+    """`path`, or an address up to its query, with HIDDEN for every key and signature in it."""
+    shorter = _SIGNED_FOLDERS.sub(HIDDEN, path)
+    return "/".join(HIDDEN if _is_signed(folder) else folder for folder in shorter.split("/"))
+
+
+def _is_secret(part: str) -> bool:
+    name, _, value = part.partition("=")
+    return bool(_SECRET_NAME.search(unquote(name)) or _SECRET_VALUE.search(unquote(value or name)))
+
+
+def _is_signed(folder: str) -> bool:
+    if _SAYS_SO.fullmatch(folder):
+        return True
+    text = unquote(folder) if "%3" in folder else folder
+    return "=" in text and any(_is_secret(part) for part in _PARTS.split(text) if "=" in part)
