@@ -28,12 +28,13 @@ _MAX_ADDRESSES_TRIED = 4
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
-# Label Studio's list (core/utils/io.py, validate_ip) without the two forms unwrapped below, and what `is_global` of
-# Python 3.11 still calls public. Written out because `is_global` changes between versions.
+# Label Studio's list (core/utils/io.py, validate_ip) without the two forms unwrapped below, what `is_global` of
+# Python 3.11 still calls public, and the one public address that answers a machine about itself: Azure's wire server.
+# The metadata servers of the other clouds lie in these networks. Written out because `is_global` changes.
 DENIED: tuple[Network, ...] = tuple(ipaddress.ip_network(text) for text in (
-    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-    "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-    "224.0.0.0/4", "240.0.0.0/4",
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16", "172.16.0.0/12",
+    "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
+    "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
     "::/96",  # unspecified, loopback, and the deprecated IPv4-compatible form ::127.0.0.1
     "::ffff:0:0:0/96",  # IPv4-translated
     "64:ff9b:1::/48",  # NAT64 inside one network

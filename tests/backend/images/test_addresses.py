@@ -18,9 +18,12 @@ NOT_PUBLIC = [
     "233.252.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1",
     "::ffff:169.254.169.254", "::ffff:0:127.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b::7f00:1", "64:ff9b:1::1", "100::1",
     "2001::1", "2001:20::1", "2001:db8::1", "2002:a9fe:a9fe::1", "2002:7f00:1::", "3fff::1", "fd00:ec2::254", "fc00::1",
-    "fe80::1", "fec0::1", "ff02::1", "2606:4700::5efe:7f00:1", "2606:4700::200:5efe:a9fe:a9fe",
+    "168.63.129.16", "::ffff:168.63.129.16", "64:ff9b::a83f:8110", "169.254.170.2", "169.254.0.23", "100.100.100.200",
+    "100.96.0.96", "fd20:ce::254", "fe80::1", "fec0::1", "ff02::1", "2606:4700::5efe:7f00:1",
+    "2606:4700::200:5efe:a9fe:a9fe",
 ]  # fmt: skip
 PUBLIC = ["1.1.1.1", "8.8.8.8", "172.32.0.1", "2606:4700:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"]
+BESIDE_AZURES = ["168.63.129.15", "168.63.129.17"]
 
 
 class Tripwire(httpcore.AsyncNetworkBackend):
@@ -46,7 +49,7 @@ def test_a_special_address_is_not_public(text: str) -> None:
     assert not is_public(ipaddress.ip_address(text))
 
 
-@pytest.mark.parametrize("text", PUBLIC)
+@pytest.mark.parametrize("text", PUBLIC + BESIDE_AZURES)
 def test_an_internet_address_is_public(text: str) -> None:
     assert is_public(ipaddress.ip_address(text))
 
