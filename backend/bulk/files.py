@@ -30,9 +30,13 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+_LINE_BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+"""Those that JSON allows in a string as they are, where many readers end a line all the same."""
+
+
 def json_line(document: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """One line of UTF-8 JSON. A file name that is no text is written as the escapes that give it back."""
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent)
+    """UTF-8 JSON, one line for any reader. A file name that is no text is written as the escapes that give it back."""
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent).translate(_LINE_BREAKS)
     try:
         return text.encode() + b"\n"
     except UnicodeEncodeError:

@@ -6,7 +6,6 @@ Prints a table for people or, with `--json`, one record a line. Exit code 1 when
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from backend.bulk.files import json_line
 from backend.bulk.loading import wait_with_progress
 from backend.engine.messages import Finished, Ready
 from backend.errors import GenerationFailed
@@ -40,7 +40,7 @@ def annotate(settings: Settings, *, picture: str, label_config: str | None, json
     schema = parse_or_refuse(read_label_config(label_config)) if label_config else None
     record = asyncio.run(_annotate(settings, picture, schema))
     if json_output:
-        print(json.dumps(record, ensure_ascii=False, allow_nan=False))  # rich would wrap the line
+        print(json_line(record).decode(), end="")  # rich would wrap the line
     else:
         Console().print(_table(record))
     return 0

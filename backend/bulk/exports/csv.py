@@ -1,8 +1,10 @@
 """A spreadsheet of the records: CSV as Excel opens it, in UTF-8 with its mark, and nothing that it would calculate.
 
-Excel, and what imitates it, takes a cell that begins like a formula for one, quoted or not: such a text gets an
-apostrophe before it, so that a file name or a caption cannot run a program on the reader's machine. So does text that
-Excel would change as a number: a bar code such as 0012345678905 that is a picture's name.
+Excel, and what imitates it, takes a cell that begins like a formula for one, quoted or not, and some pass over blanks
+and invisible characters before it: such a text gets an apostrophe before it, so that a file name or a caption cannot
+run a program on the reader's machine. So does what follows a separator or a line break inside a text, because a reader
+that expects another separator than ours begins a new cell there; and text that Excel would change as a number: a bar
+code such as 0012345678905 that is a picture's name.
 """
 
 from __future__ import annotations
@@ -16,11 +18,17 @@ from typing import Any
 from backend.bulk.exports.records import columns, read_records
 from backend.bulk.files import plain_text, replaced
 from label_config.schema import LabelSchema
+from label_config.visible import HIDDEN_RANGES
 
 LIST_SEPARATOR = "; "
 _NUMBER_CHANGED = re.compile(r"0[0-9]+|[0-9]{12,}|[0-9.]+[eE][0-9]+")
-_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-"""Full-width signs too: a Chinese or Japanese Excel reads them as the others."""
+_SEPARATORS = r";|\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029"
+_PASSED_OVER = r"\s\"" + "".join(f"{chr(low)}-{chr(high)}" for low, high in HIDDEN_RANGES)
+_SIGNS = r"=+\-@＝＋－＠﹦﹢﹣﹫"
+"""Full-width and small ones too: a Chinese or Japanese Excel reads them as the others."""
+_FORMULA = re.compile(
+    rf"(?:^|(?<=[{_SEPARATORS}]))(?=(?:(?![{_SEPARATORS}])[{_PASSED_OVER}])*[{_SIGNS}])|^(?=[\t\r\n])"
+)
 
 
 def write_csv(records: Path, out: Path, schema: LabelSchema) -> int:
@@ -46,4 +54,4 @@ def _cell(value: Any) -> Any:
     if isinstance(value, int | float):
         return value
     text = plain_text(LIST_SEPARATOR.join(map(str, value)) if isinstance(value, list) else str(value))
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) or _NUMBER_CHANGED.fullmatch(text) else text
+    return f"'{text}" if _NUMBER_CHANGED.fullmatch(text) else _FORMULA.sub("'", text)
