@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -89,8 +90,13 @@ _leaving = threading.Lock()
 
 
 @contextlib.contextmanager
-def connected(address: str | None, num_workers: int | None) -> Iterator[None]:
-    """In the cluster at `address` ("HOST:PORT" or "auto"), or in one of our own that ends with the block."""
+def connected(
+    address: str | None, num_workers: int | None, start: Callable[[str | None, int], object] | None = None
+) -> Iterator[None]:
+    """In the cluster at `address` ("HOST:PORT" or "auto"), or in one of our own that ends with the block.
+
+    `start` does what `ray.init` does. If it fails, Ray forgets what it had begun: its processes are ended here.
+    """
     if address is not None and "://" in address:
         raise UsageError(
             f"--ray-address {address}: run this command on a machine of the cluster, with --ray-address auto."
@@ -98,27 +104,48 @@ def connected(address: str | None, num_workers: int | None) -> Iterator[None]:
     if address is not None and address != "auto":
         _knock(address)
     require_ray()
-    import ray
-
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "prelabel"}
+    before = _children()
     try:
-        if address is None:
-            num_cpus = max(len(os.sched_getaffinity(0)), num_workers or 1)
-            ray.init(
-                "local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **common,
-            )
-        else:
-            ray.init(address, **common)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise UsageError(_no_cluster(address, error)) from None
+        (start or _init)(address, num_workers or 1)
+    except BaseException as error:
+        leave()
+        _end(_children() - before)
+        if isinstance(error, Exception):  # of any kind: Ray raises bare ones
+            raise UsageError(_no_cluster(address, error)) from None
+        raise
     try:
         yield
     finally:
         leave()
+
+
+def _init(address: str | None, num_workers: int) -> None:
+    import ray
+
+    # What Ray logs while it starts is a traceback of what it raises.
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "namespace": "prelabel"}
+    if address is None:
+        num_cpus = max(len(os.sched_getaffinity(0)), num_workers)
+        ray.init("local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **common)
+    else:
+        ray.init(address, **common)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def _children() -> set[int]:
+    """Processes that this one has started."""
+    found: set[int] = set()
+    for file in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            found.update(map(int, file.read_text().split()))
+    return found
+
+
+def _end(processes: set[int]) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
 
 
 def leave() -> None:
@@ -139,9 +166,12 @@ def _knock(address: str) -> None:
 
 
 def _no_cluster(address: str | None, error: Exception) -> str:
-    said = " ".join(str(error).split())[:300]
+    said = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
     if address is None:
-        return f"Ray cannot be started on this machine: {said}"
+        return (
+            f"Ray cannot be started on this machine: {said}. Nothing of it is left running. Try again when the machine "
+            "has more memory and CPU free, or without --engine ray."
+        )
     return (
         f"There is no Ray to join at {address}. Start one with  ray start --head  , run this command on one of its "
         f"machines, and with the same versions of Ray and Python ({said})."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -80,6 +81,28 @@ def test_an_address_where_nobody_listens_is_refused_without_waiting_for_ray() ->
 def test_an_address_of_another_kind_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="machine"), connected(address, 1):
         pass
+
+
+@pytest.mark.parametrize("raised", [Exception("raylet\nfailed"), RuntimeError("x"), AssertionError(), SystemExit(1)])
+def test_a_ray_that_cannot_be_started_is_one_line_and_leaves_no_process(raised: BaseException) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(address: str | None, num_workers: int) -> None:
+        started.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+        raise raised
+
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as neighbour:
+        with (
+            pytest.raises(UsageError if isinstance(raised, Exception) else SystemExit) as told,
+            connected(None, 1, start),
+        ):
+            pass
+        assert neighbour.poll() is None
+    if isinstance(raised, Exception):
+        assert str(told.value).startswith("Ray cannot be started on this machine: ")
+        assert "\n" not in str(told.value)
+    assert not Path(f"/proc/{started[0].pid}").exists()
+    started[0].communicate()
 
 
 @pytest.mark.parametrize(
