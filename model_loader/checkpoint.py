@@ -1,8 +1,8 @@
 """A checkpoint folder as it lies on disk: config.json, safetensors headers, and whether the files are whole.
 
-Covered: pickled weights, `auto_map`, a shard that the index names but the folder lacks, a shard cut short, a
-header that is no header, an index that disagrees with its shards. Not covered: the values of the weights, and what
-else transformers would take from the folder: `clean` leaves that out.
+Covered: pickled weights, `auto_map`, another model's tokenizer, a shard that the index names but the folder lacks, a
+shard cut short, a header that is no header, an index that disagrees with its shards. Not covered: the values of the
+weights, and what else transformers would take from the folder: `clean` leaves that out.
 Reads headers only (a few MB for a 60 GB model), never a tensor; imports no torch.
 Raises ModelFilesInvalid, UnsafeModelFiles or ModelNotFound.
 """
@@ -22,7 +22,9 @@ from model_loader.json_text import parse_object, read_object
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 _PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"})
-_CONFIGS_WITH_CODE = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+_CONFIGS_WITH_CODE = ("config.json", _TOKENIZER_CONFIG, "preprocessor_config.json", "processor_config.json")
+TOKENIZERS = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 MAX_TENSORS = 200_000
 _MAX_HEADER_BYTES = 100 * 2**20  # the limit of the safetensors format itself
 _SAMPLE_BYTES = 2**20
@@ -84,13 +86,18 @@ def weights_id(folder: Path) -> str:
 
 
 def refuse_remote_code(folder: Path) -> None:
-    """Raise UnsafeModelFiles if a config of `folder` names Python code to run (`auto_map`)."""
+    """Raise UnsafeModelFiles if a config of `folder` names Python code to run: `auto_map`, or a tokenizer's class."""
     for name in _CONFIGS_WITH_CODE:
-        path = folder / name
-        if path.is_file() and _has_key(read_object(path), "auto_map"):
+        config = read_object(folder / name) if (folder / name).is_file() else {}
+        if _has_key(config, "auto_map"):
             raise UnsafeModelFiles(
                 f"{name} has auto_map: this model wants to run its own Python code, which prelabel never does; "
                 "use a checkpoint of a model that transformers has built in"
+            )
+        if name == _TOKENIZER_CONFIG and (kind := config.get("tokenizer_class") or TOKENIZERS[0]) not in TOKENIZERS:
+            raise UnsafeModelFiles(
+                f"{name} asks for the tokenizer_class {str(kind)[:80]!r}; prelabel runs those of Qwen's models only "
+                f"({', '.join(TOKENIZERS)}): use a checkpoint with its original tokenizer"
             )
 
 

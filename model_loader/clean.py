@@ -3,7 +3,7 @@
 transformers lets a checkpoint's files choose code: an attention or a kernel from the hub, a quantizer, a tokenizer's
 class, other weights beside the checked ones, an adapter on top. None of it is known here, so none of it gets through:
 what is not listed is left out. What a model needs and is left out shows as tensors that do not fit.
-Imports no torch and no transformers. Raises UnsafeModelFiles, and what `json_text` raises.
+Imports no torch and no transformers. Raises ModelFilesInvalid.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint
-from model_loader.errors import ModelFilesInvalid, UnsafeModelFiles
+from model_loader.errors import ModelFilesInvalid
 from model_loader.json_text import MAX_BYTES, read_object
 
-TOKENIZERS = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 _TOP = frozenset({
     "architectures", "model_type", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id",
     "tie_word_embeddings", "nf4_experts",
@@ -87,11 +86,6 @@ def _checked(file: Path) -> Path:
 
 def _tokenizer_config(file: Path) -> dict[str, Any]:
     config = read_object(file) if file.is_file() else {}
-    if (kind := config.get("tokenizer_class", TOKENIZERS[0])) not in TOKENIZERS:
-        raise UnsafeModelFiles(
-            f"{file.name} asks for the tokenizer_class {str(kind)[:80]!r}; prelabel runs those of Qwen models only "
-            f"({', '.join(TOKENIZERS)}). Use a checkpoint with its original tokenizer"
-        )
     return {name: value for name, value in config.items() if name in _TOKENIZER or name.endswith("_token")}
 
 
