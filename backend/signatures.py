@@ -9,6 +9,7 @@ Says nothing of user names before the host. Pure; nothing raises, and all of it 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from urllib.parse import unquote
 
 HIDDEN = "***"
@@ -41,10 +42,14 @@ def query_is_secret(query: str, path: str = "") -> bool:
     return any(_is_secret(part) for part in _PARTS.split(query) if part.partition("=")[0] not in ours)
 
 
-def unsigned_path(path: str) -> str:
-    """`path`, or an address up to its query, with HIDDEN for every key and signature in it."""
-    shorter = _SIGNED_FOLDERS.sub(HIDDEN, path)
-    return "/".join(HIDDEN if _is_signed(folder) else folder for folder in shorter.split("/"))
+def _hidden(folders: str) -> str:
+    return HIDDEN
+
+
+def unsigned_path(path: str, shown: Callable[[str], str] = _hidden) -> str:
+    """`path`, or an address up to its query, with `shown` of every key and signature in its place."""
+    shorter = _SIGNED_FOLDERS.sub(lambda found: shown(found[0]), path)
+    return "/".join(shown(folder) if _is_signed(folder) else folder for folder in shorter.split("/"))
 
 
 def _is_secret(part: str) -> bool:

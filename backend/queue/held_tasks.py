@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 
 from cachetools import FIFOCache
 
 from backend.predict.task import TaskInput
-from backend.signatures import query_is_secret, unsigned_path
+from backend.signatures import HIDDEN, query_is_secret, unsigned_path
 from backend.store.types import NewWork, Work
 from backend.urls import as_browsers_read
 
@@ -39,10 +40,15 @@ def for_disk(url: str) -> str:
     if host := _HOST.match(address):
         stored = host[0].removesuffix(host[3] or "") + address[host.end() :]
         of_web = host[1] is None or host[2] is not None
-    stored = unsigned_path(stored)
+    stored = unsigned_path(stored, _told_apart)
     # s3://, gs://: nobody knows what their queries say
     is_secret = bool(query) and (not of_web or query_is_secret(query, address))
     return stored + WITHHELD if is_secret or stored != address else url
+
+
+def _told_apart(signature: str) -> str:
+    """In a path it may be what the picture is found by, so another one is another address."""
+    return HIDDEN + blake2b(signature.encode("utf-8", "replace"), digest_size=4).hexdigest()
 
 
 def is_withheld(url: str | None) -> bool:
