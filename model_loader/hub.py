@@ -108,7 +108,10 @@ def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
     except errors.GatedRepoError as error:
         raise ModelNotFound(f"{repo} asks for permission: accept its licence on its page and set HF_TOKEN") from error
     except errors.RevisionNotFoundError as error:
-        raise ModelNotFound(f"{repo} has no revision {revision!r}; use a commit, tag or branch of it") from error
+        raise ModelNotFound(
+            f"{repo} has no revision {revision!r}; name a commit, tag or branch of it in PRELABEL_MODEL_REVISION "
+            "(main: the newest)"
+        ) from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise ModelNotFound(f"the hub has no model {repo}; check the spelling, or set HF_TOKEN if private") from error
     except errors.LocalEntryNotFoundError as error:
