@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from backend.bulk.exports.csv import LIST_SEPARATOR
+from backend.bulk.exports.csv import LIST_SEPARATOR, uncovered
 from backend.bulk.exports.records import Column, answer_in, columns, holds_list, is_allowed, plain_value, read_records
 from backend.bulk.items import digest, identity_of
 from backend.bulk.left_out import LeftOut
@@ -199,7 +199,7 @@ def _of_table(path: Path, records: Records, schema: LabelSchema, account: Accoun
     next(rows)
     for row in rows:
         cells = (*row.cells, *([""] * (len(titles) - len(row.cells))))
-        known = records.of(_own_key(_uncovered(cells[place])))
+        known = records.of(_own_key(uncovered(cells[place])))
         if known is None:
             account.add("no_record", row.where)
         elif (truth := _answer(cells, known_columns, schema)) is None:
@@ -240,7 +240,7 @@ def _answer(cells: Sequence[str], found: Sequence[tuple[int, Column]], schema: L
     fields: dict[str, FieldAnswer] = {}
     for place, column in found:
         of = schema.field(_field_of(column, schema))
-        text = _uncovered(cells[place])
+        text = uncovered(cells[place])
         plain: Any = [part.strip() for part in text.split(LIST_SEPARATOR.strip())] if holds_list(column) else text
         if not text:
             plain = None
@@ -262,8 +262,3 @@ def _number_or_text(of: Any, text: str) -> Any:
     except ValueError:
         return text
     return int(number) if number.is_integer() else number
-
-
-def _uncovered(cell: str) -> str:
-    """Without the apostrophe that keeps Excel from calculating it."""
-    return cell[1:] if cell.startswith("'") else cell

@@ -26,9 +26,10 @@ _SEPARATORS = r";|\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029"
 _PASSED_OVER = r"\s\"" + "".join(f"{chr(low)}-{chr(high)}" for low, high in HIDDEN_RANGES)
 _SIGNS = r"=+\-@＝＋－＠﹦﹢﹣﹫"
 """Full-width and small ones too: a Chinese or Japanese Excel reads them as the others."""
-_FORMULA = re.compile(
-    rf"(?:^|(?<=[{_SEPARATORS}]))(?=(?:(?![{_SEPARATORS}])[{_PASSED_OVER}])*[{_SIGNS}])|^(?=[\t\r\n])"
-)
+_BEGIN = rf"(?:^|(?<=[{_SEPARATORS}]))"
+_LIKE_A_FORMULA = rf"(?=(?:(?![{_SEPARATORS}])[{_PASSED_OVER}])*[{_SIGNS}])"
+_FORMULA = re.compile(rf"{_BEGIN}{_LIKE_A_FORMULA}|^(?=[\t\r\n])")
+_COVERED = re.compile(rf"{_BEGIN}'{_LIKE_A_FORMULA}|^'(?=[\t\r\n])")
 
 
 def write_csv(records: Path, out: Path, schema: LabelSchema) -> int:
@@ -55,3 +56,8 @@ def _cell(value: Any) -> Any:
         return value
     text = plain_text(LIST_SEPARATOR.join(map(str, value)) if isinstance(value, list) else str(value))
     return f"'{text}" if _NUMBER_CHANGED.fullmatch(text) else _FORMULA.sub("'", text)
+
+
+def uncovered(cell: str) -> str:
+    """What a cell held before it was kept from being calculated."""
+    return cell[1:] if cell[:1] == "'" and _NUMBER_CHANGED.fullmatch(cell[1:]) else _COVERED.sub("", cell)

@@ -120,11 +120,11 @@ def test_a_second_answer_for_one_record_is_counted_and_not_used(tmp_path: Path) 
 
 
 def test_the_table_of_csv_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    """With what Excel is kept from calculating, a picture with no season, and lists."""
+    """With what Excel is kept from calculating, at the beginning and in the middle, and a picture with no season."""
     records = [
         record("=a"),
         record("0012"),
-        record("c", {"caption": "=1+1", "category": (("服饰", "女装", "连衣裙"),)}),
+        record("c", {"caption": "x; =1+1;-2 'y", "category": (("服饰", "女装", "连衣裙"),)}),
     ]
     known = Records(write_lines(tmp_path / "out.jsonl", records), SCHEMA)
     write_csv(tmp_path / "out.jsonl", tmp_path / "truth.csv", SCHEMA)
