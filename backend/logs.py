@@ -9,8 +9,10 @@ Nothing here raises.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
+import time
 import unicodedata
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -22,6 +24,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 MAX_LINE_CHARS = 8_000
 MAX_ERROR_CHARS = 500
+SELDOM_S = 60.0
 _MIN_SECRET_CHARS = 4  # a shorter "secret" would blank out ordinary words
 _MAX_SECRETS = 64
 
@@ -88,6 +91,25 @@ class LineFormatter(logging.Formatter):
         lines = super().format(record).splitlines() or [""]
         # A traceback is the one thing that may take several lines; each is indented so that it cannot pose as a record.
         return "\n    ".join(one_line(redact(line)[:MAX_LINE_CHARS]) for line in lines)
+
+
+class Seldom:
+    """A warning that is logged at most once a minute, for what others can make happen a thousand times a second. `text`
+    has a %d for how often it has happened."""
+
+    def __init__(self, logger: logging.Logger, text: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._logger = logger
+        self._text = text
+        self._clock = clock
+        self._num = 0
+        self._next_at = -math.inf
+
+    def happened(self) -> None:
+        self._num += 1
+        now = self._clock()
+        if now >= self._next_at:
+            self._logger.warning(self._text, self._num)
+            self._next_at = now + SELDOM_S
 
 
 def configure_logging(level: str = "INFO", stream: TextIO | None = None) -> None:

@@ -16,6 +16,8 @@ from backend import logs
 from backend.errors import EngineBusy, PrelabelError, StoreError
 
 STORE_RETRY_S = 30.0
+SAFE_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+"""Of every reply: what it says holds for now and for who asked, and it is nothing but what it says it is."""
 
 
 class StrictJSON(Response):

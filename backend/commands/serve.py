@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from backend.api.app import GRACE_SHARE, Backend, create_app
+from backend.api.connections import ServerConfig, limits_for, log_accept_errors_seldom, raise_file_limit
 from backend.engine.api import Engine
 from backend.errors import PrelabelError, SettingsError
 from backend.logs import configure_logging, redact
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.5
 LATE_S = 2.0
+MAX_WAITING = 512
+"""Connections that the system holds for us while we are busy."""
 EXIT_FAILED = 1
 
 
@@ -63,13 +66,9 @@ async def _serve(settings: Settings, engine: Engine, make_images: Callable[[Sett
     gc.collect()
     gc.freeze()
     backend: Backend = app.state.backend
-    server = _Server(
-        uvicorn.Config(
-            app, http="h11", ws="none", log_config=None, access_log=False, server_header=False,
-            timeout_keep_alive=15, timeout_graceful_shutdown=max(1, int(settings.stop_s * GRACE_SHARE)),
-        ),
-        backend,
-    )  # fmt: skip
+    limits = limits_for(raise_file_limit())
+    log_accept_errors_seldom(asyncio.get_running_loop())
+    server = _Server(ServerConfig(app, limits, max(1, int(settings.stop_s * GRACE_SHARE))), backend)
     backend.parser.warm_up()
     print(f"Listening on {address} while the model loads.", flush=True)
     announcer = asyncio.create_task(_announce(engine, address))
@@ -95,6 +94,12 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, backend: Backend) -> None:
         super().__init__(config)
         self._backend = backend
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn knows one number for the connections of a turn and for those that wait: more may wait."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(MAX_WAITING)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Requests that would be cut at the end of the grace get what is done a moment before."""

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import psutil
 
+from backend.settings import env_name
 from backend.store.serving import FILE_NAME
 from tests.backend.serving import predict_body
 from tests.limits import WAIT_S, until
@@ -129,13 +130,14 @@ class Served(Running):
 
 
 @contextmanager
-def served(folder: Path, **settings: object) -> Iterator[Served]:
-    """`prelabel serve` on `folder`/data, ready. `settings` by field name."""
+def served(folder: Path, max_files: int | None = None, **settings: object) -> Iterator[Served]:
+    """`prelabel serve` on `folder`/data, ready. It may open `max_files`. `settings` by field name."""
     data_dir, steer = folder / "data", folder / "steer"
     steer.mkdir(exist_ok=True)
-    env = {f"PRELABEL_{name.upper()}": str(value) for name, value in settings.items()}
+    env = {env_name(name): str(value) for name, value in settings.items()}
     env |= {"PRELABEL_DATA_DIR": str(data_dir), "PRELABEL_PORT": "0"}
-    with run_program(PROGRAM, str(steer), **env) as running:
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({max_files}, {max_files}));"
+    with run_program((limited if max_files else "") + PROGRAM, str(steer), **env) as running:
         server = Served(running, data_dir, steer)
         with server.client:
             yield server

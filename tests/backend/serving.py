@@ -17,6 +17,7 @@ import uvicorn
 
 from backend.api.app import create_app
 from backend.api.bodies import BodyLimits
+from backend.api.connections import ConnectionLimits, ServerConfig
 from backend.delivery.pace import DeliveryLimits
 from backend.queue.service import Timing
 from backend.settings import Settings, load_settings
@@ -100,7 +101,7 @@ def asked(port: int, body: dict[str, Any]) -> Iterator[None]:
     """A client that asks /predict, and leaves without a reply at the end of the block."""
     content = json.dumps(body).encode()
     with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(content))
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(content))
         connection.sendall(content)
         yield
 
@@ -136,11 +137,8 @@ def serving(
     body_limits = body_limits or BodyLimits(chosen.max_body_bytes, read_s=NEVER_S, slot_wait_s=NEVER_S, parse_s=NEVER_S)
     timing = Timing(steered.wall, WAIT_S, delivery or DeliveryLimits(), watch or WatchPace(first_s=NEVER_S))
     app = create_app(chosen, engine, images, body_limits, timing)
-    config = uvicorn.Config(
-        app, http="h11", ws="none", log_config=None, access_log=False, lifespan="on",
-        timeout_keep_alive=NEVER_S, timeout_graceful_shutdown=30,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
+    never = ConnectionLimits(head_s=NEVER_S, idle_s=NEVER_S, reply_s=NEVER_S)
+    server = uvicorn.Server(ServerConfig(app, never, 30))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: steered.run(server.serve([listener])))
         thread.start()

@@ -87,3 +87,12 @@ def test_each_line_carries_the_request(stream: io.StringIO) -> None:
 def test_a_very_long_line_is_cut(stream: io.StringIO) -> None:
     logging.getLogger("x").info("a" * 100_000)
     assert len(stream.getvalue()) < 10_000
+
+
+def test_what_happens_all_the_time_is_said_once_a_minute_with_how_often(caplog: pytest.LogCaptureFixture) -> None:
+    now = iter([0.0, 1.0, 59.0, 60.0, 61.0, 500.0])
+    seldom = logs.Seldom(logging.getLogger("backend"), "%d so far", lambda: next(now))
+    with caplog.at_level(logging.WARNING, "backend"):
+        for _ in range(6):
+            seldom.happened()
+    assert caplog.messages == ["1 so far", "4 so far", "6 so far"]

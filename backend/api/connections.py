@@ -1,0 +1,191 @@
+"""Connections: how long a client may take for its part of an exchange, and how many there may be.
+
+uvicorn waits for ever until a head is whole and until a reply is taken, and accepts until the process has no file left.
+Here both have a time, and beyond `max_connections` whoever has kept the server waiting longest makes room. Its own
+`limit_concurrency` would not: it refuses whole requests, those of /livez too, and leaves half a head alone.
+Not covered: bodies, which have their time in `bodies`; TLS; Ray Serve, which has connections of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import resource
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from backend.api.responses import SAFE_HEADERS, refusal
+from backend.logs import Seldom
+
+log = logging.getLogger(__name__)
+
+MAX_FILES = 8_192
+MAX_CONNECTIONS = 1_024
+MAX_BURST = 128
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """`head_s`: from a connection, or the first byte after a reply, to a whole head. `idle_s`: from a reply to that
+    byte. `reply_s`: from the first byte of replies that the client does not take until it has taken all of them.
+
+    `burst`: as many are accepted in one turn of the event loop; for a moment three times as many stand beside
+    `max_connections`.
+    """
+
+    max_connections: int = MAX_CONNECTIONS
+    burst: int = MAX_BURST
+    head_s: float = 10.0
+    idle_s: int = 15
+    reply_s: float = 60.0
+
+
+def limits_for(num_files: int) -> ConnectionLimits:
+    """At most half of the files that this process may open; the rest is for store, pictures, engine, Label Studio."""
+    return ConnectionLimits(min(MAX_CONNECTIONS, num_files // 2), max(1, min(MAX_BURST, num_files // 16)))
+
+
+def raise_file_limit() -> int:
+    """Let this process open as many files as it may, at most MAX_FILES or what it could before; return how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return MAX_FILES if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
+class ServerConfig(uvicorn.Config):
+    """`grace_s`: for requests under way when the server is told to stop."""
+
+    def __init__(self, app: ASGIApp, limits: ConnectionLimits, grace_s: int) -> None:
+        super().__init__(
+            app, http=Connection, ws="none", log_config=None, access_log=False, server_header=False,
+            backlog=limits.burst, timeout_keep_alive=limits.idle_s, timeout_graceful_shutdown=grace_s,
+        )  # fmt: skip
+        self.limits = limits
+        self.idle: dict[Connection, None] = {}
+        self.owing: dict[Connection, None] = {}
+        """Connections that owe no reply, and that owe one, each in the order in which they began to."""
+        many = f"more than {limits.max_connections} connections"
+        self.made_room = Seldom(log, f"{many}: those that wait longest for their client are closed, %d so far")
+        self.left_unread = Seldom(log, f"replies that their client does not take in {limits.reply_s:g} s: %d so far")
+
+
+class Connection(H11Protocol):
+    """One connection. What it does between the requests is uvicorn's."""
+
+    config: ServerConfig
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # `pause_writing` tells of every byte that waits for the client
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._reply_timer: asyncio.TimerHandle | None = None
+        self._await_head()
+        self._sort_in()
+        if len(self.connections) > self.config.limits.max_connections:
+            self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        _cancel(self._head_timer, self._reply_timer)
+        self._sort_out()
+
+    def data_received(self, data: bytes) -> None:
+        owed_reply = self._owes_reply
+        super().data_received(data)
+        if self._owes_reply:
+            _cancel(self._head_timer)
+            self._head_timer = None
+            if not owed_reply:
+                self._sort_in()
+        elif self._head_timer is None:
+            self._await_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._sort_in()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._reply_timer = self.loop.call_later(self.config.limits.reply_s, self._reply_is_late)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        _cancel(self._reply_timer)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "bad_request", "This is no HTTP request that prelabel understands.")
+
+    @property
+    def _owes_reply(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _sort_in(self) -> None:
+        self._sort_out()
+        (self.config.owing if self._owes_reply else self.config.idle)[self] = None
+
+    def _sort_out(self) -> None:
+        self.config.idle.pop(self, None)
+        self.config.owing.pop(self, None)
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.config.limits.head_s, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        begun, _ = self.conn.trailing_data
+        if begun:
+            self._refuse(408, "head_timeout", f"No whole request came within {self.config.limits.head_s:g} s.")
+        else:
+            self.transport.close()
+
+    def _reply_is_late(self) -> None:
+        self.config.left_unread.happened()
+        self.transport.abort()
+
+    def _make_room(self) -> None:
+        """Close the connection that has waited longest for a head; if there is none, for the rest of a request, or for
+        its reply to be taken. What is whole is never cut: then there is no room for the new one."""
+        idle = (one for one in self.config.idle if one is not self)
+        held_up = (one for one in self.config.owing if one.cycle.more_body or one.flow.write_paused)
+        longest = next(itertools.chain(idle, held_up, [self]))
+        self.config.made_room.happened()
+        longest.transport.abort()
+        longest._sort_out()  # now: the loop closes it later, and others may need room before
+        self.connections.discard(longest)
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # else a reply has begun, or was given
+            reply = refusal(status, code, message)
+            headers = [*reply.raw_headers, *SAFE_HEADERS, (b"connection", b"close")]
+            head = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode())
+            for event in (head, h11.Data(data=bytes(reply.body)), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+def _cancel(*timers: asyncio.TimerHandle | None) -> None:
+    for timer in timers:
+        if timer is not None:
+            timer.cancel()
+
+
+def log_accept_errors_seldom(loop: asyncio.AbstractEventLoop) -> None:
+    """The loop tries again once a second; of its own it would log a traceback for each of `burst` tries."""
+    failed = Seldom(log, "no connection can be accepted, as many files are open as ulimit -n allows: %d tries so far")
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if context["message"] == "socket.accept() out of system resource":
+            failed.happened()
+        else:
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(handle)
