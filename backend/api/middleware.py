@@ -1,7 +1,7 @@
 """What happens around every request: an id, the password check, one log line, and an answer whatever went wrong.
 
 Pure ASGI, because a handler must see the client's disconnect itself. Covered: HTTP. Not covered: the bytes before a
-complete request head, which the HTTP server limits.
+complete request head, see `connections`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from backend import logs
 from backend.api.bodies import ClientGone
 from backend.api.origin import site_of
-from backend.api.responses import error_response, refusal
+from backend.api.responses import SAFE_HEADERS, error_response, refusal
 from backend.errors import EngineBusy, Forbidden, HeadersTooLarge, PrelabelError, Unauthorized
 from backend.metrics import Metrics
 from backend.settings import Credentials
@@ -111,7 +111,7 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = list(message.get("headers", ()))
+            headers = [*message.get("headers", ()), *SAFE_HEADERS]
             headers.append((b"x-request-id", logs.request_id.get().encode()))
             if self.status == HeadersTooLarge.http_status or (self.status >= 400 and not self._body_read):
                 # What is left of the body must not be taken for the next request, nor be waited for.

@@ -118,7 +118,7 @@ class StatusPages:
         return HTMLResponse(text, headers={**security_headers(nonce), "Vary": "Accept-Language"})
 
     async def json(self, request: Request) -> Response:
-        return StrictJSON(asdict(await self.view()), headers={"Cache-Control": "no-store"})
+        return StrictJSON(asdict(await self.view()))
 
     async def retry(self, request: Request) -> Response:
         return await self._press(request, "retry", self._source.retry)

@@ -32,10 +32,8 @@ def security_headers(nonce: str) -> dict[str, str]:
     )
     return {
         "Content-Security-Policy": policy,
-        "X-Content-Type-Options": "nosniff",
         # Not no-referrer: browsers would then send `Origin: null` with our own forms.
         "Referrer-Policy": "same-origin",
-        "Cache-Control": "no-store",
     }
 
 
