@@ -7,7 +7,7 @@ PrelabelError
 │   ├── UnsupportedBody   415  compressed or non-UTF-8 body
 │   └── BodyTimeout       408  the body did not arrive in time
 ├── Unauthorized          401  missing or wrong credentials
-├── Forbidden             403  a button of the status page that was not pressed on our own page
+├── Forbidden             403  a page of another site asks, or who asks does so by a name that is not known
 ├── ConfigRefused         400  the label config cannot be honoured (wraps label_config.UnsupportedConfig)
 ├── SettingsError              a setting is unknown, malformed or contradictory: refuse to start
 ├── UsageError                 a command was asked for what cannot be done as it was asked: exit code 2

@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.environment import tidy
 from backend.errors import SettingsError
+from backend.urls import host_of
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,9 @@ class Settings(BaseSettings):
         validation_alias=_customary("BASIC_AUTH_PASS"))
     allow_no_auth: bool = Field(False, description=(
         "Listen on a public address without a password (only inside a private container network)"))
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field((), description=(
+        "More host names that this backend is asked by, e.g. `prelabel.example.com,host.docker.internal`; without a "
+        "password any other is refused, but for `localhost`, `PRELABEL_HOST` and what `PRELABEL_ALLOW_NO_AUTH` adds"))
 
     local_files_root: Path | None = Field(None, description="Folder that `/data/local-files/?d=` may read; empty: none")
     allowed_networks: Annotated[tuple[Network, ...], NoDecode] = Field((), description=(
@@ -128,6 +132,17 @@ class Settings(BaseSettings):
     def _split_networks(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if isinstance(value, str):
+            parts = [part.strip() for part in value.split(",") if part.strip()]
+            for part in parts:
+                if not host_of(part):
+                    raise ValueError(f'"{part}" is no host name; write them as `prelabel.example.com,gpu-box`')
+            return tuple(host_of(part) for part in parts)
         return value
 
     @field_validator("log_level", mode="before")

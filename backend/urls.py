@@ -103,6 +103,15 @@ def parse_http_url(text: str) -> Target:
     return Target(Origin(scheme, _normal_host(parts[1]), port), _encoded(path + query))
 
 
+def host_of(authority: str) -> str:
+    """The host of `HOST` or `HOST:PORT`, written as in `Origin`; "" for what names none."""
+    parts = _AUTHORITY.fullmatch(authority)
+    try:
+        return _normal_host(parts[1]) if parts else ""
+    except ImageError:
+        return ""
+
+
 def join_location(base: Target, location: str) -> Target:
     """Return where a `Location` header leads: absolute, `//host/path`, `/path`, or relative to `base`."""
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", location):

@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from backend import logs
+from backend.api.access import Access
 from backend.api.bodies import BodyLimits, BodyReader, ClientGone
 from backend.api.middleware import Edge
 from backend.api.parser import BodyParser
@@ -93,7 +94,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _http_error)
     for secret in (settings.basic_auth_pass, settings.label_studio_api_key):
         logs.hide(secret.get_secret_value())
-    app.add_middleware(Edge, metrics=backend.core.metrics, credentials=settings.credentials, routes=frozenset(routes))
+    app.add_middleware(Edge, metrics=backend.core.metrics, access=Access(settings), routes=frozenset(routes))
     app.router.redirect_slashes = False
     app.state.backend = backend
     return app

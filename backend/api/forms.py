@@ -2,7 +2,7 @@
 
 A browser sends the Basic password it remembers with any page's form, so a password protects nothing here. Covered:
 forms of other sites (origin), forms made elsewhere (a token of this process, for one action and project), other kinds
-of body. Not covered: a site that makes its own name resolve to this address; give prelabel a password against that.
+of body. A site that makes its own name resolve to this address comes no further than `access`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What happens around every request: an id, the password check, one log line, and an answer whatever went wrong.
+"""What happens around every request: an id, a look at who asks, one log line, and an answer whatever went wrong.
 
 Pure ASGI, because a handler must see the client's disconnect itself. Covered: HTTP. Not covered: the bytes before a
 complete request head, see `connections`.
@@ -7,33 +7,24 @@ complete request head, see `connections`.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
-import hmac
 import logging
 import secrets
 import time
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend import logs
+from backend.api.access import Access
 from backend.api.bodies import ClientGone
-from backend.api.origin import site_of
 from backend.api.responses import SAFE_HEADERS, error_response, refusal
-from backend.errors import EngineBusy, Forbidden, HeadersTooLarge, PrelabelError, Unauthorized
+from backend.errors import EngineBusy, HeadersTooLarge, PrelabelError
 from backend.metrics import Metrics
-from backend.settings import Credentials
 
 log = logging.getLogger("backend.http")
 
-OPEN_PATHS = frozenset({"/livez"})
-"""Docker's health check has no password. Everything else needs it, /health too: from a 401 there Label Studio
-concludes that the password in its model settings is wrong, and says so."""
 MAX_HEADERS = 100
 MAX_HEADERS_BYTES = 32 * 1024
-MAX_AUTH_HEADER_BYTES = 8 * 1024
 MAX_DRAINED_BYTES = 64 * 1024
 DRAIN_S = 0.5
 _SLOW_S = 1.0
@@ -43,10 +34,10 @@ _QUIET_PATHS = frozenset({"/health", "/livez", "/metrics", "/status", "/status.j
 class Edge:
     """Wraps the app. `routes` are the paths that may appear in metrics; any other is counted as "other"."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, credentials: Credentials | None, routes: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, access: Access, routes: frozenset[str]) -> None:
         self._app = app
         self._metrics = metrics
-        self._credentials = credentials
+        self._access = access
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,9 +55,7 @@ class Edge:
         started = time.monotonic()
         try:
             _check_size(scope)
-            if self._credentials and scope["path"] not in OPEN_PATHS:
-                _check_credentials(self._credentials, _header(scope, b"authorization"))
-            _check_site(scope)
+            self._access.check(scope)
             await self._app(scope, exchange.receive, exchange.send)
         except ClientGone:
             exchange.status = exchange.status or 499
@@ -138,17 +127,6 @@ class _Exchange:
         await response(scope, self.receive, self.send)
 
 
-def _check_credentials(expected: Credentials, header: bytes | None) -> None:
-    """Raise Unauthorized unless `header` is their Basic authorization."""
-    given = _basic_pair(header)
-    pair = f"{expected.user}:{expected.password}"
-    # Label Studio's HTTP client sends Latin-1 where it can; others send UTF-8.
-    right = hmac.compare_digest(given, pair.encode("utf-8"))
-    right |= hmac.compare_digest(given, pair.encode("latin-1", "backslashreplace"))
-    if not right:
-        raise Unauthorized("Enter the user name and password of this backend in Label Studio's model settings.")
-
-
 def _check_size(scope: Scope) -> None:
     """The HTTP parser limits a head that comes in parts; one that comes at once must be measured here."""
     headers = scope["headers"]
@@ -157,28 +135,6 @@ def _check_size(scope: Scope) -> None:
         raise HeadersTooLarge("The request has too many or too long headers.")
 
 
-def _check_site(scope: Scope) -> None:
-    """Refuse what a web page of another site has a person's browser send: a browser on the same machine reaches a
-    backend that listens on loopback, and sends a password it remembers. Label Studio's server is no browser."""
-    if scope["method"] in ("GET", "HEAD"):
-        return
-    if site_of(Headers(scope=scope)) == "foreign":
-        raise Forbidden("This request comes from a web page of another site.")
-
-
 def _header(scope: Scope, name: bytes) -> bytes | None:
     values = [value for key, value in scope["headers"] if key == name]
     return values[0] if len(values) == 1 else None
-
-
-def _basic_pair(header: bytes | None) -> bytes:
-    """Return b"user:password" of a Basic authorization header, b"" for anything else."""
-    if header is None or len(header) > MAX_AUTH_HEADER_BYTES:
-        return b""
-    scheme, _, encoded = header.partition(b" ")
-    if scheme.lower() != b"basic":
-        return b""
-    try:
-        return base64.b64decode(encoded.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        return b""

@@ -1,7 +1,8 @@
 """What the backend that a project is to be joined with says at /health, before anything is changed in Label Studio.
 
 `backend_health` returns None where this machine cannot reach it: only Label Studio must. Raises PrelabelError for a
-backend that answers and cannot be joined: its model failed, it wants another password, or it is another program.
+backend that answers and cannot be joined: its model failed, it wants another password, it does not know the name it is
+asked by, or it is another program.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def backend_health(
             "BASIC_AUTH_PASS here to what it was started with."
         )
     body = _object(_json(reply))
+    if reply.status_code == 403 and (said := _object(body.get("error")).get("message")):
+        raise PrelabelError(f"The backend at {backend_url} refuses: {one_line(str(said))}")
     model = _object(body.get("model"))
     state = model.get("state")
     if state in ("failed", "stopped"):

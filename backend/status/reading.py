@@ -56,6 +56,11 @@ class StatusReader:
                 f"The backend at {self._url} wants a password. Set BASIC_AUTH_USER and BASIC_AUTH_PASS as it was "
                 "started."
             )
+        if reply.status_code == 403:
+            raise PrelabelError(
+                f"The backend at {self._url} has no password and was not told of this name. Ask it as localhost, or "
+                "name the host in its PRELABEL_ALLOWED_HOSTS."
+            )
         if reply.status_code != 200 or "json" not in reply.headers.get("content-type", ""):
             raise PrelabelError(
                 f"What answers at {self._url} is no prelabel backend, or an older one (HTTP {reply.status_code})."

@@ -15,7 +15,7 @@ from tests.backend.serving import Server, predict_body, read_all, serving, task
 from tests.limits import TEST_S, WAIT_S, until
 
 LIMIT = 20_000
-HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_a_client_that_is_still_sending_a_small_body_gets_the_refusal_and_no_res
 ) -> None:
     refused = server.metric("prelabel_requests_total", status=str(expected))
     with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
-        connection.sendall(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n" % path.encode())
+        connection.sendall(b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000\r\n\r\n" % path.encode())
         until(lambda: server.metric("prelabel_requests_total", status=str(expected)) > refused)
         connection.sendall(b" " * 3_000)
         reply = b"".join(iter(lambda: connection.recv(65_536), b""))  # raises where `read_all` would not
@@ -67,7 +67,7 @@ def test_a_client_that_is_still_sending_a_small_body_gets_the_refusal_and_no_res
 
 
 def test_a_small_body_that_never_comes_holds_up_no_refusal(server: Server) -> None:
-    reply = server.raw(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n")
+    reply = server.raw(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000\r\n\r\n")
     assert status(reply) == 404
 
 
@@ -118,12 +118,16 @@ def test_a_client_that_leaves_in_its_body_harms_nobody(server: Server) -> None:
         pytest.param(HEAD + b"Content-Length: 5x\r\n\r\n", id="length no number"),
         pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", id="chunk size no number"),
         pytest.param(HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", id="unknown transfer encoding"),
-        pytest.param(b"GET /health HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", id="64 KB header"),
-        pytest.param(b"GET /health HTTP/1.1\r\nHost: a\r\n" + b"X: 1\r\n" * 12_000 + b"\r\n", id="12,000 headers"),
-        pytest.param(b"GET /health HTTP/1.1\r\nHost: a\r\nX y: 1\r\n\r\n", id="space in a header name"),
+        pytest.param(
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", id="64 KB header"
+        ),
+        pytest.param(
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: 1\r\n" * 12_000 + b"\r\n", id="12,000 headers"
+        ),
+        pytest.param(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX y: 1\r\n\r\n", id="space in a header name"),
         pytest.param(b"GET /health\r\n\r\n", id="no version"),
         pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 100, id="TLS to a plain port"),
-        pytest.param(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n", id="raw bytes in the path"),
+        pytest.param(b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", id="raw bytes in the path"),
     ],
 )
 def test_what_is_no_clean_http_gets_a_4xx_and_the_connection_is_closed(server: Server, request_bytes: bytes) -> None:
@@ -135,12 +139,14 @@ def test_what_is_no_clean_http_gets_a_4xx_and_the_connection_is_closed(server: S
 
 
 def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
-    one = b"GET /%b HTTP/1.1\r\nHost: a\r\n%b\r\n"
+    one = b"GET /%b HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
     reply = server.raw(one % (b"health", b"") + one % (b"nowhere", b"") + one % (b"livez", b"Connection: close\r\n"))
     assert [int(part[:3]) for part in reply.split(b"HTTP/1.1 ")[1:]] == [200, 404, 200]
 
 
 def test_a_refused_body_is_never_taken_for_the_next_request(server: Server) -> None:
-    inner = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
-    reply = server.raw(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(inner), inner))
+    inner = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    reply = server.raw(
+        b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(inner), inner)
+    )
     assert reply.count(b"HTTP/1.1 ") == 1

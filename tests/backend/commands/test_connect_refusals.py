@@ -164,6 +164,10 @@ HEALTH = {
         ("has no model: the folder holds no model", "PRELABEL_MODEL"),
     ),
     "password": ((401, {"error": "unauthorized"}), ("BASIC_AUTH_PASS",)),
+    "name": (
+        (403, {"error": {"code": "forbidden", "message": "Set BASIC_AUTH_PASS or PRELABEL_ALLOWED_HOSTS."}}),
+        ("refuses: Set BASIC_AUTH_PASS or PRELABEL_ALLOWED_HOSTS.",),
+    ),
     "another program": ((200, "<html>"), ("no prelabel backend", "--backend-url")),
     "another program's JSON": ((200, {"status": "UP"}), ("no prelabel backend",)),
     "model not chosen yet": (

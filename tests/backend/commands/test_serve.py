@@ -70,7 +70,9 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         url = address(server.wait_for("Model loaded successfully!"))
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
             body = httpx.Request("POST", url, json=predict_body(task())).content
-            client.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            client.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            )
             server.wait_for("a request is under way")
             server.process.send_signal(signal.SIGTERM)
             server.wait_for("Shutting down")

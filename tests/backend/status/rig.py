@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from backend.api.access import Access
 from backend.api.middleware import Edge
 from backend.api.status_pages import StatusPages
 from backend.delivery.loop import DeliveryStatus
@@ -24,7 +25,7 @@ from backend.engine.api import EngineStatus
 from backend.engine.messages import Ready, Stats
 from backend.errors import StoreBusy
 from backend.metrics import Metrics
-from backend.settings import Credentials, Settings, load_settings
+from backend.settings import Settings, load_settings
 from backend.status.check import Check
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, Work
 from tests.backend.store.given import QUICK
@@ -108,7 +109,7 @@ def status_site(folder: Path, *, password: str = "", **settings: Any) -> Iterato
     engine = FakeEngine({})
     engine.status = READY
     with Store.open(folder / "prelabel.db", NOW - 1000, QUICK) as store:
-        site = Site(store, load_settings({"data_dir": folder, **settings}), engine)
+        site = Site(store, load_settings({"data_dir": folder, "basic_auth_pass": password, **settings}), engine)
         pages = StatusPages(
             site,
             changed=lambda action, project: site.changed.append(project),
@@ -125,8 +126,7 @@ def status_site(folder: Path, *, password: str = "", **settings: Any) -> Iterato
                 Route("/other/status.json", lambda request: JSONResponse({"model": 1})),
             ]
         )
-        credentials = Credentials("prelabel", password) if password else None
-        app.add_middleware(Edge, metrics=Metrics(), credentials=credentials, routes=frozenset({"/status"}))
+        app.add_middleware(Edge, metrics=Metrics(), access=Access(site.settings), routes=frozenset({"/status"}))
         with _serving(app) as url, httpx.Client(base_url=url, trust_env=False, timeout=WAIT_S) as client:
             site.url, site.client = url, client
             yield site

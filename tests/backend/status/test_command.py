@@ -166,6 +166,11 @@ def test_a_missing_password_is_named(tmp_path: Path) -> None:
     assert "Set BASIC_AUTH_USER and BASIC_AUTH_PASS" in str(refused.value)
 
 
+def test_a_name_that_the_backend_was_not_told_of_is_named(site: Site) -> None:
+    with pytest.raises(PrelabelError, match=r"Ask it as localhost, or name the host in its PRELABEL_ALLOWED_HOSTS"):
+        status(site.url.replace("127.0.0.1", "0.0.0.0"), timeout_s=WAIT_S)
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [("elsewhere", r"no prelabel backend, or an older one \(HTTP 404\)"), ("other", "of another version")],

@@ -1,0 +1,48 @@
+"""Who may ask this backend: the password, or without one the name it was asked by; and whose web page asks.
+
+Raises Unauthorized and Forbidden. Knows nothing of what is asked but its path.
+"""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from backend.api.host_names import HostNames
+from backend.api.origin import site_of
+from backend.api.passwords import is_right
+from backend.errors import Forbidden, Unauthorized
+from backend.settings import Credentials, Settings
+
+OPEN_PATHS = frozenset({"/livez"})
+"""Docker's health check has no password. Everything else needs it, /health too: from a 401 there Label Studio
+concludes that the password in its model settings is wrong, and says so."""
+
+
+class Access:
+    def __init__(self, settings: Settings) -> None:
+        self._credentials = settings.credentials
+        self._names = HostNames(settings)
+
+    def check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        if scope["path"] not in OPEN_PATHS:
+            if self._credentials is None:
+                self._names.check(headers.getlist("host"))
+            else:
+                _check_password(self._credentials, headers)
+        _check_site(scope["method"], headers)
+
+
+def _check_password(expected: Credentials, headers: Headers) -> None:
+    given = headers.getlist("authorization")
+    header = given[0].encode("latin-1") if len(given) == 1 else None
+    if not is_right(expected.user, expected.password, header):
+        raise Unauthorized("Enter the user name and password of this backend in Label Studio's model settings.")
+
+
+def _check_site(method: str, headers: Headers) -> None:
+    """Refuse what a web page of another site has a person's browser send: a browser on the same machine reaches a
+    backend that listens on loopback, and sends a password it remembers. Label Studio's server is no browser."""
+    if method not in ("GET", "HEAD") and site_of(headers) == "foreign":
+        raise Forbidden("This request comes from a web page of another site.")
