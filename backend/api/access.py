@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from backend.api.host_names import HostNames
 from backend.api.origin import site_of
-from backend.api.passwords import is_right
+from backend.api.passwords import WrongPasswords, is_right
 from backend.errors import Forbidden, Unauthorized
 from backend.settings import Credentials, Settings
 
@@ -18,26 +18,34 @@ OPEN_PATHS = frozenset({"/livez"})
 """Docker's health check has no password. Everything else needs it, /health too: from a 401 there Label Studio
 concludes that the password in its model settings is wrong, and says so."""
 
+HELD = "held"
+"""In the state of a request whose refusal may wait: nobody needs its connection."""
+
 
 class Access:
     def __init__(self, settings: Settings) -> None:
         self._credentials = settings.credentials
         self._names = HostNames(settings)
+        self._wrong = WrongPasswords()
 
-    def check(self, scope: Scope) -> None:
+    async def check(self, scope: Scope) -> None:
+        """Return at once for who may ask; after too many wrong passwords from one address, refuse another late."""
         headers = Headers(scope=scope)
         if scope["path"] not in OPEN_PATHS:
             if self._credentials is None:
                 self._names.check(headers.getlist("host"))
             else:
-                _check_password(self._credentials, headers)
+                await self._check_password(self._credentials, scope, headers)
         _check_site(scope["method"], headers)
 
-
-def _check_password(expected: Credentials, headers: Headers) -> None:
-    given = headers.getlist("authorization")
-    header = given[0].encode("latin-1") if len(given) == 1 else None
-    if not is_right(expected.user, expected.password, header):
+    async def _check_password(self, expected: Credentials, scope: Scope, headers: Headers) -> None:
+        given = headers.getlist("authorization")
+        header = given[0].encode("latin-1") if len(given) == 1 else None
+        if is_right(expected.user, expected.password, header):
+            return
+        if given:  # a browser's first request has none, nor have Label Studio's webhooks
+            scope.setdefault("state", {})[HELD] = True
+            await self._wrong.hold(str((scope.get("client") or ("",))[0]))
         raise Unauthorized("Enter the user name and password of this backend in Label Studio's model settings.")
 
 

@@ -21,6 +21,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from backend.api.access import HELD
 from backend.api.responses import SAFE_HEADERS, refusal
 from backend.logs import Seldom
 
@@ -129,6 +130,10 @@ class Connection(H11Protocol):
     def _owes_reply(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def _is_held_up(self) -> bool:
+        return self.cycle.more_body or self.flow.write_paused or HELD in self.cycle.scope["state"]
+
     def _sort_in(self) -> None:
         self._sort_out()
         (self.config.owing if self._owes_reply else self.config.idle)[self] = None
@@ -152,10 +157,11 @@ class Connection(H11Protocol):
         self.transport.abort()
 
     def _make_room(self) -> None:
-        """Close the connection that has waited longest for a head; if there is none, for the rest of a request, or for
-        its reply to be taken. What is whole is never cut: then there is no room for the new one."""
+        """Close the connection that has waited longest for a head; if there is none, for the rest of a request, for its
+        reply to be taken, or to be told that its password is wrong. No other is cut: then there is no room for the new
+        one."""
         idle = (one for one in self.config.idle if one is not self)
-        held_up = (one for one in self.config.owing if one.cycle.more_body or one.flow.write_paused)
+        held_up = (one for one in self.config.owing if one._is_held_up)
         longest = next(itertools.chain(idle, held_up, [self]))
         self.config.made_room.happened()
         longest.transport.abort()

@@ -55,7 +55,7 @@ class Edge:
         started = time.monotonic()
         try:
             _check_size(scope)
-            self._access.check(scope)
+            await self._access.check(scope)
             await self._app(scope, exchange.receive, exchange.send)
         except ClientGone:
             exchange.status = exchange.status or 499

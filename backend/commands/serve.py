@@ -22,6 +22,7 @@ import uvicorn
 
 from backend.api.app import GRACE_SHARE, Backend, create_app
 from backend.api.connections import ServerConfig, limits_for, log_accept_errors_seldom, raise_file_limit
+from backend.api.passwords import short_password
 from backend.engine.api import Engine
 from backend.errors import PrelabelError, SettingsError
 from backend.logs import configure_logging, redact
@@ -49,6 +50,8 @@ def serve(
     """Run until told to stop; return the exit code."""
     _need_password_on_public_address(settings)
     configure_logging(settings.log_level)
+    if short := short_password(settings):
+        log.warning("%s", short)
     log.info("settings: %r", settings)
     refuse_hopeless(settings)
     return asyncio.run(_serve(settings, make_engine(settings), make_images))
@@ -159,12 +162,17 @@ async def _announce(engine: Engine, address: str) -> None:
 
 def _need_password_on_public_address(settings: Settings) -> None:
     """Only here: a command that does not listen needs no password, whatever PRELABEL_HOST says."""
-    if not (settings.auth_required or settings.allow_no_auth or _is_loopback(settings.host)):
+    if settings.allow_no_auth or _is_loopback(settings.host):
+        return
+    reached = f"PRELABEL_HOST={settings.host} can be reached from other machines"
+    if not settings.auth_required:
         raise SettingsError(
-            f"PRELABEL_HOST={settings.host} can be reached from other machines, and there is no password. "
-            "Set BASIC_AUTH_PASS and enter it in Label Studio's model settings, or listen on 127.0.0.1. "
-            "Inside a private container network PRELABEL_ALLOW_NO_AUTH=true turns this check off."
+            f"{reached}, and there is no password. Set BASIC_AUTH_PASS and enter it in Label Studio's model settings, "
+            "or listen on 127.0.0.1. Inside a private container network PRELABEL_ALLOW_NO_AUTH=true turns this check "
+            "off."
         )
+    if short := short_password(settings):
+        raise SettingsError(f"{reached}. {short}")
 
 
 def _is_loopback(host: str) -> bool:

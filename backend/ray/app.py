@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ray import serve
 
 from backend.api.app import Backend, create_app
+from backend.api.passwords import short_password
 from backend.errors import SettingsError, StoreUnusable
 from backend.logs import configure_logging
 from backend.predict.build import build_images, engine_options
@@ -55,6 +56,8 @@ def build(arguments: Mapping[str, Any]) -> Any:
             "Ray Serve listens where its configuration says, which may be a public address. Set BASIC_AUTH_PASS, or "
             "PRELABEL_ALLOW_NO_AUTH=true where nobody else can reach it."
         )
+    if (short := short_password(settings)) and not settings.allow_no_auth:
+        raise SettingsError(short)
     num_gpus = sum(node.num_gpus for node in nodes()) if ray.is_initialized() else 0
     on_gpus = num_gpus > 0 and settings.device != "cpu"
     quiet = {"enable_access_log": False}  # a line for each call of a replica; the app has one for each request

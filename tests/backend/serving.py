@@ -122,6 +122,7 @@ def serving(
     engine: FakeEngine | None = None,
     *,
     body_limits: BodyLimits | None = None,
+    connections: ConnectionLimits | None = None,
     images: Any = None,
     delivery: DeliveryLimits | None = None,
     watch: WatchPace | None = None,
@@ -137,8 +138,8 @@ def serving(
     body_limits = body_limits or BodyLimits(chosen.max_body_bytes, read_s=NEVER_S, slot_wait_s=NEVER_S, parse_s=NEVER_S)
     timing = Timing(steered.wall, WAIT_S, delivery or DeliveryLimits(), watch or WatchPace(first_s=NEVER_S))
     app = create_app(chosen, engine, images, body_limits, timing)
-    never = ConnectionLimits(head_s=NEVER_S, idle_s=NEVER_S, reply_s=NEVER_S)
-    server = uvicorn.Server(ServerConfig(app, never, 30))
+    connections = connections or ConnectionLimits(head_s=NEVER_S, idle_s=NEVER_S, reply_s=NEVER_S)
+    server = uvicorn.Server(ServerConfig(app, connections, 30))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: steered.run(server.serve([listener])))
         thread.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -32,9 +32,15 @@ class SteeredTime:
         """From now on the hour only changes when it is put forward."""
         self._wall_held_at = time.time()
 
-    def hold_loop(self) -> None:
-        """From now on no timer of the loop strikes unless time is put forward."""
+    @contextlib.contextmanager
+    def hold_loop(self) -> Iterator[None]:
+        """Within the block no timer of the loop strikes unless time is put forward."""
         self._loop_held_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self._loop_held_at = None
+            self.put_forward(0)
 
     def put_forward(self, seconds: float) -> None:
         """From any thread."""

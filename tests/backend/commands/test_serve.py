@@ -111,6 +111,13 @@ def test_listening_on_a_reachable_address_needs_a_password(tmp_path: Path, host:
         serve.serve(settings)
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "gpu-box"])
+def test_on_a_reachable_address_a_password_that_is_soon_guessed_is_refused(tmp_path: Path, host: str) -> None:
+    settings = load_settings({"data_dir": tmp_path, "host": host, "basic_auth_pass": "geheim"})
+    with pytest.raises(SettingsError, match=f"^PRELABEL_HOST={host} can be .* BASIC_AUTH_PASS is soon guessed: .* 8 "):
+        serve.serve(settings)
+
+
 class Asked(Exception):
     """Stands for everything after the check."""
 
@@ -125,12 +132,26 @@ class Asked(Exception):
         {"host": "localhost"},
         {"host": "0.0.0.0", "basic_auth_pass": "correct horse"},
         {"host": "gpu-box", "allow_no_auth": True},
+        {"host": "127.0.0.1", "basic_auth_pass": "geheim"},
+        {"host": "0.0.0.0", "basic_auth_pass": "geheim", "allow_no_auth": True},
     ],
-    ids=["loopback", "another loopback", "loopback of IPv6", "localhost", "a password", "switched off"],
+    ids=[
+        "loopback",
+        "another loopback",
+        "loopback of IPv6",
+        "localhost",
+        "a password",
+        "switched off",
+        "a short password on loopback",
+        "a short one where none is needed",
+    ],
 )
-def test_listening_elsewhere_or_with_a_password_is_allowed(tmp_path: Path, given: dict[str, Any]) -> None:
+def test_listening_elsewhere_or_with_a_password_is_allowed(
+    tmp_path: Path, given: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     def make_engine(settings: Settings) -> Engine:
         raise Asked
 
     with pytest.raises(Asked):
         serve.serve(load_settings({"data_dir": tmp_path} | given), make_engine)
+    assert ("WARNING" in capsys.readouterr().err) == (given.get("basic_auth_pass") == "geheim")

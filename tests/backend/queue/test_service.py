@@ -148,12 +148,12 @@ def test_after_an_orderly_end_the_next_start_has_nothing_to_repair(tmp_path: Pat
         running = core(tmp_path, engine, FakeImages(), steered)
         await running.start()
         await under_way(running, engine)
-        steered.hold_loop()  # nothing is cut short because the machine is busy
-        closing = asyncio.create_task(running.close(WAIT_S))
-        for _ in range(10):
-            await asyncio.sleep(0)  # it has begun, and waits for what is in work
-        steered.put_forward(WAIT_S / 2)
-        await closing
+        with steered.hold_loop():  # nothing is cut short because the machine is busy
+            closing = asyncio.create_task(running.close(WAIT_S))
+            for _ in range(10):
+                await asyncio.sleep(0)  # it has begun, and waits for what is in work
+            steered.put_forward(WAIT_S / 2)
+            await closing
 
     steered.run(go())
     assert not (tmp_path / f"{FILE_NAME}-wal").exists()
