@@ -7,16 +7,52 @@ of the answer. Nothing raises.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from label_config.answer import Answer, FieldValue
-from label_config.schema import ChoicesField, Condition, Field, LabelSchema, PathChoicesField, TaxonomyField
+from label_config.schema import ChoicesField, Condition, LabelSchema, PathChoicesField, TaxonomyField
 
 
 def shown_fields(schema: LabelSchema, values: Mapping[str, FieldValue]) -> frozenset[str]:
-    """The names of the fields whose conditions hold where `values` is the answer; a hidden one counts for none."""
-    return frozenset(_Reading(schema, values).shown_names())
+    """The names of the fields whose conditions hold where `values` is the answer; a hidden one counts for none.
+
+    All are shown at first, and looked at again until nothing changes. Fields that hang on each other so stay shown;
+    where one hangs on its own absence, nothing settles, and the look after the last field's decides.
+    """
+    shown = frozenset(field.name for field in schema.fields)
+    trees = {f.name for f in schema.fields if isinstance(f, TaxonomyField) and not isinstance(f, PathChoicesField)}
+    parents = [f for f in schema.fields if isinstance(f, ChoicesField | TaxonomyField) and values.get(f.name)]
+    selected = {field.name: _selected(field, values[field.name]) for field in parents}
+    met = {
+        name: [(_meeting(name, condition, selected, trees), condition.unselected) for condition in under]
+        for name, under in schema.conditions
+    }
+    for _ in schema.fields:
+        before = shown
+        shown = frozenset(
+            field.name
+            for field in schema.fields
+            if all(before.isdisjoint(by) is unselected for by, unselected in met.get(field.name, ()))
+        )
+        if shown == before:
+            break
+    return shown
+
+
+def _meeting(
+    name: str, condition: Condition, selected: Mapping[str, frozenset[str]], trees: Collection[str]
+) -> frozenset[str]:
+    """The fields whose values meet `condition` of the field `name`, as long as they are shown."""
+    lost = trees if condition.values and condition.on_control and not condition.unselected else ()  # at Submit
+    return frozenset(
+        parent
+        for parent, labels in selected.items()
+        if parent != name
+        and condition.tag in ("", parent)
+        and parent not in lost
+        and (not condition.values or not labels.isdisjoint(condition.values))
+    )
 
 
 def without_hidden(schema: LabelSchema, answer: Answer) -> Answer:
@@ -27,47 +63,14 @@ def without_hidden(schema: LabelSchema, answer: Answer) -> Answer:
     return replace(answer, fields={name: found for name, found in answer.fields.items() if name in shown})
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    schema: LabelSchema
-    values: Mapping[str, FieldValue]
-
-    def shown_names(self) -> list[str]:
-        return [field.name for field in self.schema.fields if self._shown(field.name, ())]
-
-    def _shown(self, name: str, asking: tuple[str, ...]) -> bool:
-        """`asking` are the fields whose conditions are being read: one that hangs on itself counts as shown."""
-        if name in asking:
-            return True
-        conditions = dict(self.schema.conditions).get(name, ())
-        return all(self._holds(name, condition, (*asking, name)) for condition in conditions)
-
-    def _holds(self, name: str, condition: Condition, asking: tuple[str, ...]) -> bool:
-        parents = [
-            field
-            for field in self.schema.fields
-            if isinstance(field, ChoicesField | TaxonomyField)
-            and field.name != name
-            and (field.name == condition.tag or not condition.tag)
-            and self.values.get(field.name)
-            and self._shown(field.name, asking)
-        ]
-        selected = any(_matches(field, self.values[field.name], condition) for field in parents)
-        return not selected if condition.unselected else selected
-
-
-def _matches(field: Field, value: FieldValue, condition: Condition) -> bool:
-    if not condition.values:
-        return True
-    if isinstance(field, TaxonomyField) and not isinstance(field, PathChoicesField):
-        if condition.on_control and not condition.unselected:
-            return False  # shown, and lost at Submit
-        paths = value if isinstance(value, tuple) else ()
-        ends = [nodes[-1] for path in paths if isinstance(path, tuple) and (nodes := field.find(path))]
-        return any(label in (node.value, node.stored) for node in ends for label in condition.values)
+def _selected(field: ChoicesField | TaxonomyField, value: FieldValue) -> frozenset[str]:
+    """What a condition may name to be met by `value`: labels as people read them, and as they are stored."""
     labels = value if isinstance(value, tuple) else ()
+    if isinstance(field, ChoicesField):
+        chosen = [choice for choice in field.choices if choice.value in labels]
+        return frozenset(text for choice in chosen for text in (choice.value, choice.stored))
+    paths = [path for path in labels if isinstance(path, tuple)]
     if isinstance(field, PathChoicesField):
-        return any(field.label(path) in condition.values for path in labels if isinstance(path, tuple))
-    assert isinstance(field, ChoicesField)
-    chosen = [choice for choice in field.choices if choice.value in labels]
-    return any(label in (choice.value, choice.stored) for choice in chosen for label in condition.values)
+        return frozenset(map(field.label, paths))
+    ends = [nodes[-1] for path in paths if (nodes := field.find(path))]
+    return frozenset(text for node in ends for text in (node.value, node.stored))
