@@ -7,6 +7,7 @@ Raises LeftOut (this control only) and UnsupportedConfig (the config contradicts
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from xml.etree.ElementTree import Element
 
 from label_config.errors import UnsupportedConfig
-from label_config.numbers import MAX_NUMBER, number_pattern
+from label_config.numbers import MAX_NUMBER, Numbers
 from label_config.schema import (
     Choice,
     ChoicesField,
@@ -34,9 +35,13 @@ MAX_LABELS = 20_000  # over all of one control
 MAX_USAGES = 20  # paths a model is asked for, however many the control takes
 MAX_STARS = 100
 MAX_LEVELS = 50  # of a path
+MAX_LABEL_BYTES = 1_000  # in the answer; the engine's tokens hold no more
+MAX_CONDITIONS = 20  # on one control and the tags around it
 
 # Label Studio's editor replaces $name in a label by task data, which no schema knows.
 _FROM_TASK = re.compile(r"\$\w", re.ASCII)
+# What JavaScript reads as the number that Python reads, too; "１２" and "1_000" are numbers for Python alone.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.][0-9]*)?|[.][0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 _Leaf = tuple[list[str], str]  # a path, and the hint of its last label
@@ -114,12 +119,9 @@ class Control:
         text = self.attributes.get(name, "").strip()
         if not text:
             return None
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        value = float(text) if _NUMBER.fullmatch(text) else math.nan
         if not math.isfinite(value):
-            raise UnsupportedConfig(f'{self}: {name}="{text}" is not a number.')
+            raise UnsupportedConfig(f'{self}: {name}="{text[:80]}" is not a number.')
         return value
 
     def count(self, name: str, limit: int) -> int | None:
@@ -145,6 +147,8 @@ def build_field(control: Control, objects: Mapping[str, Element]) -> Field:
         raise LeftOut("it belongs to regions drawn on the image, and no regions are predicted")
     if control.flag("peritem"):
         raise LeftOut("it belongs to single pages of a multi-page image")
+    if len(control.place.conditions) > MAX_CONDITIONS:
+        raise LeftOut(f"it stands under {len(control.place.conditions)} conditions; the limit is {MAX_CONDITIONS}")
     if len(control.to_names) != 1:
         raise LeftOut("it points at several objects")
     target = objects[control.to_names[0]]
@@ -286,7 +290,7 @@ def _number(control: Control) -> Field:
     if any(bound is not None and abs(bound) > MAX_NUMBER for bound in (minimum, maximum)):
         raise UnsupportedConfig(f"{control}: min and max must lie within ±{MAX_NUMBER:,}.")
     try:
-        number_pattern(minimum, maximum, step)
+        Numbers.of(minimum, maximum, step)
     except UnsupportedConfig as error:
         raise LeftOut(str(error)) from None
     return NumberField(
@@ -358,6 +362,8 @@ def _label(control: Control, element: Element) -> tuple[str, str, str]:
         raise UnsupportedConfig(f"{control} has a <{element.tag}> without a value; give it one.")
     if _FROM_TASK.search(value) or _FROM_TASK.search(alias):
         raise LeftOut(f'its label "{value[:40]}" takes task data ($...)')
+    if (size := len(json.dumps(value, ensure_ascii=False).encode())) > MAX_LABEL_BYTES:
+        raise LeftOut(f'its label "{value[:40]}…" has {size:,} bytes of UTF-8; the limit is {MAX_LABEL_BYTES:,}')
     return value, "" if alias == value else alias, _hint(attributes)
 
 

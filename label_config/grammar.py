@@ -15,7 +15,7 @@ import json
 from collections.abc import Generator, Iterator, Sequence
 
 from label_config.errors import UnsupportedConfig
-from label_config.numbers import number_pattern
+from label_config.numbers import Numbers
 from label_config.schema import (
     ChoicesField,
     Field,
@@ -30,7 +30,7 @@ from label_config.schema import (
 from label_config.visible import HIDDEN_RANGES
 
 # 10,000 paths of three levels take 1.0 M characters and compile in 0.3 s.
-MAX_GRAMMAR_CHARS = 4_000_000
+MAX_GRAMMAR_CHARS = 2_000_000
 MAX_TEXT_CHARS = 8_000
 
 _LinesAndName = Generator[str, None, str]
@@ -87,7 +87,7 @@ def _field_lines(terminal: str, field: Field, text_max_chars: int) -> Iterator[s
         case RatingField():
             yield f"{terminal}: {' | '.join(_literal(str(n + 1)) for n in range(field.max_rating))}{or_null}"
         case NumberField():
-            yield f"{terminal}: /{number_pattern(field.minimum, field.maximum, field.step)}/{or_null}"
+            yield f"{terminal}: /{Numbers.of(field.minimum, field.maximum, field.step).pattern()}/{or_null}"
 
 
 def _subset(terminal: str, items: Sequence[str], low: int = 0, high: int | None = None) -> _LinesAndName:

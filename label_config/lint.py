@@ -6,7 +6,7 @@ changing what people see. Raises UnsupportedConfig for what is no label config.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from xml.etree.ElementTree import Element, tostring
 
 from label_config.controls import Control
@@ -16,10 +16,18 @@ from label_config.schema import Field, PathChoicesField, TaxonomyField
 _CONDITION = ("visiblewhen", "whentagname", "whenchoicevalue")
 
 
-def condition_traps(control: Control, fields: dict[str, Field]) -> Iterator[str]:
-    """A sentence for each condition on or around `control` that loses what stands in it. `fields` by name."""
+def tree_ends(fields: Iterable[Field]) -> dict[str, frozenset[str]]:
+    """For each Taxonomy by name, what stands at the end of its paths, as people read it and as it is stored."""
+    trees = [f for f in fields if isinstance(f, TaxonomyField) and not isinstance(f, PathChoicesField)]
+    return {
+        tree.name: frozenset(text for path in tree.paths() for text in (path[-1].value, path[-1].stored))
+        for tree in trees
+    }
+
+
+def condition_traps(control: Control, ends: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """A sentence for each condition on or around `control` that loses what stands in it. `ends`: see `tree_ends`."""
     for condition in control.place.conditions:
-        parent = fields.get(condition.tag)
         if condition.unselected or not condition.values:
             continue
         wanted = ",".join(condition.values)
@@ -28,18 +36,17 @@ def condition_traps(control: Control, fields: dict[str, Field]) -> Iterator[str]
                 f"{control} is shown once anything is chosen, but submitted only where {wanted} is: "
                 "say with whenTagName in which <Choices>"
             )
-        elif isinstance(parent, TaxonomyField) and not isinstance(parent, PathChoicesField):
+        elif condition.tag in ends:
             if condition.on_control:
                 yield (
                     f'{control} is shown where "{wanted}" is chosen in <Taxonomy name="{condition.tag}">, and what '
                     "stands in it is gone after Submit, so it is not filled; move its condition to a <View> around it "
                     "(prelabel doctor --label-config FILE --fix writes that)"
                 )
-            leaves = {path[-1].value for path in parent.paths()} | {path[-1].stored for path in parent.paths()}
-            unknown = [value for value in condition.values if value not in leaves]
-            if unknown:
+            unknown = next((value for value in condition.values if value not in ends[condition.tag]), None)
+            if unknown is not None:
                 yield (
-                    f'the condition of {control} names "{unknown[0]}", which is no last label of a path of <Taxonomy '
+                    f'the condition of {control} names "{unknown}", which is no last label of a path of <Taxonomy '
                     f'name="{condition.tag}">; what stands in the control is dropped at Submit; name last labels'
                 )
 

@@ -10,6 +10,7 @@ not from the minimum; and `%json` may not stand in a terminal, so nothing can be
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil, floor
 
@@ -21,19 +22,64 @@ DEFAULT_DECIMALS = 2
 MAX_LISTED_NUMBERS = 10_000
 
 
-def number_pattern(minimum: float | None, maximum: float | None, step: float | None) -> str:
-    """A regular expression for the numbers of [minimum, maximum] that Label Studio lets a person submit.
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """start + k * size for each k of first..last, of which there is one at least."""
 
-    With a step those are minimum (or 0) plus a multiple of it; without, here, all with two decimals. Raises
-    UnsupportedConfig if there is none, or more than 10,000 of a step that no decimal place describes.
-    """
-    low = _decimal(minimum) if minimum is not None else Decimal(-MAX_NUMBER)
-    high = _decimal(maximum) if maximum is not None else Decimal(MAX_NUMBER)
-    size = Decimal(10) ** -DEFAULT_DECIMALS if step is None else _decimal(step)
-    start = low if minimum is not None and step is not None else Decimal(0)
-    if _is_power_of_ten(size) and start % size == 0:
-        return _range(low, high, min(_decimals(size), MAX_DECIMALS))
-    return "|".join(_multiples(start, low, high, size))
+    start: Decimal
+    size: Decimal
+    first: int
+    last: int
+
+    @classmethod
+    def of(cls, minimum: float | None, maximum: float | None, step: float | None) -> Numbers:
+        """The numbers of [minimum, maximum] that Label Studio lets a person submit.
+
+        With a step those are minimum (or 0) plus a multiple of it; without, here, all with two decimals. Takes no time
+        that grows with their number. Raises UnsupportedConfig if there is none, or more than 10,000 of a step that no
+        decimal place describes.
+        """
+        low = _decimal(minimum) if minimum is not None else Decimal(-MAX_NUMBER)
+        high = _decimal(maximum) if maximum is not None else Decimal(MAX_NUMBER)
+        size = Decimal(10) ** -DEFAULT_DECIMALS if step is None else _decimal(step)
+        start = low if minimum is not None and step is not None else Decimal(0)
+        if _is_power_of_ten(size) and _decimals(start) <= _decimals(size):
+            decimals = min(_decimals(size), MAX_DECIMALS)
+            first, last = ceil(low.scaleb(decimals)), floor(high.scaleb(decimals))
+            if first > last:
+                raise UnsupportedConfig(f"no number with {decimals} decimals lies between min={low} and max={high}")
+            return cls(Decimal(0), Decimal(1).scaleb(-decimals), first, last)
+        if max(_decimals(size), _decimals(start)) > MAX_DECIMALS:  # first: only with few can they be divided
+            raise UnsupportedConfig(f"min={start} and step={size} have more than {MAX_DECIMALS} decimals")
+        first, last = ceil((low - start) / size), floor((high - start) / size)
+        if first > last:
+            raise UnsupportedConfig(f"no multiple of step={size} lies between min={low} and max={high}")
+        if last - first >= MAX_LISTED_NUMBERS:
+            raise UnsupportedConfig(f"step={size} gives more than {MAX_LISTED_NUMBERS:,} numbers; narrow min and max")
+        return cls(start, size, first, last)
+
+    @property
+    def smallest(self) -> float:
+        """As an answer has it: an int where it is whole."""
+        number = self.start + self.first * self.size
+        return int(number) if number == int(number) else float(number)
+
+    @property
+    def num_listed(self) -> int:
+        """How many of them the pattern spells out, one by one; 0 if it describes them by their digits."""
+        is_range = not self.start and _is_power_of_ten(self.size)
+        return 0 if is_range else self.last - self.first + 1
+
+    def pattern(self) -> str:
+        """A regular expression for their texts."""
+        if self.num_listed:
+            return "|".join(_literal(self.start + k * self.size) for k in range(self.first, self.last + 1))
+        decimals, parts = _decimals(self.size), []
+        if self.first < 0:
+            parts.append(f"-({_positive(max(1, -self.last), -self.first, decimals)})")
+        if self.last >= 0:
+            parts.append(_positive(max(0, self.first), self.last, decimals))
+        return "|".join(parts)
 
 
 def _decimal(number: float) -> Decimal:
@@ -42,31 +88,6 @@ def _decimal(number: float) -> Decimal:
 
 def _is_power_of_ten(size: Decimal) -> bool:
     return size.normalize().as_tuple().digits == (1,) and size <= 1
-
-
-def _range(low: Decimal, high: Decimal, decimals: int) -> str:
-    scale = 10**decimals
-    first, last = ceil(low * scale), floor(high * scale)
-    if first > last:
-        raise UnsupportedConfig(f"no number with {decimals} decimals lies between min={low} and max={high}")
-    parts = []
-    if first < 0:
-        parts.append(f"-({_positive(max(1, -last), -first, decimals)})")
-    if last >= 0:
-        parts.append(_positive(max(0, first), last, decimals))
-    return "|".join(parts)
-
-
-def _multiples(start: Decimal, low: Decimal, high: Decimal, size: Decimal) -> list[str]:
-    """start + k * size one by one, within low..high."""
-    first, last = ceil((low - start) / size), floor((high - start) / size)
-    if first > last:
-        raise UnsupportedConfig(f"no multiple of step={size} lies between min={low} and max={high}")
-    if last - first >= MAX_LISTED_NUMBERS:
-        raise UnsupportedConfig(f"step={size} gives more than {MAX_LISTED_NUMBERS:,} numbers; narrow min and max")
-    if max(_decimals(size), _decimals(start)) > MAX_DECIMALS:
-        raise UnsupportedConfig(f"min={start} and step={size} have more than {MAX_DECIMALS} decimals")
-    return [_literal(start + k * size) for k in range(first, last + 1)]
 
 
 def _literal(number: Decimal) -> str:
@@ -136,17 +157,36 @@ def _fraction(first: int, last: int, decimals: int) -> str:
 
 def _significant(low: str, high: str) -> str:
     """Digit strings that, filled with zeros on the right, lie between `low` and `high`; none ends in 0."""
-    parts: dict[str, list[int]] = {}
-    for digit in range(int(low[0]), int(high[0]) + 1):
-        below = low[1:] if digit == int(low[0]) else "0" * len(low[1:])
-        above = high[1:] if digit == int(high[0]) else "9" * len(high[1:])
-        tails = [""] if digit and not below.strip("0") else []
-        if below and (more := _significant(below, above)):
-            tails.append(f"({more})")
-        if tails:
-            suffix = tails[0] if len(tails) == 1 else f"{tails[1]}?"
-            parts.setdefault(suffix, []).append(digit)
-    return "|".join(f"[{''.join(map(str, digits))}]{suffix}" for suffix, digits in parts.items())
+    if not low.strip("0") and not high.strip("9"):
+        return f"[0-9]{{0,{len(low) - 1}}}[1-9]" if low else ""
+    rest, first, last = len(low) - 1, int(low[0]), int(high[0])
+    if first == last:
+        return _led_by(first, first, low[1:], high[1:])
+    zeros, nines = "0" * rest, "9" * rest
+    parts = []
+    if low[1:] != zeros:
+        parts.append(_led_by(first, first, low[1:], nines))
+        first += 1
+    if high[1:] != nines:
+        parts.append(_led_by(last, last, zeros, high[1:]))
+        last -= 1
+    if first == 0:
+        parts.append(_led_by(0, 0, zeros, nines))
+        first = 1
+    if first <= last:
+        parts.append(_led_by(first, last, zeros, nines))
+    return "|".join(filter(None, parts))
+
+
+def _led_by(first: int, last: int, low: str, high: str) -> str:
+    """A digit of first..last (0 alone, if it is among them), and what may follow: digits between `low` and `high`, or
+    nothing where that stands for zeros that are."""
+    lead = str(first) if first == last else f"[{first}-{last}]"
+    ends = first > 0 and not low.strip("0")
+    more = _significant(low, high)
+    if not more:
+        return lead if ends else ""
+    return f"{lead}({more}){'?' if ends else ''}"
 
 
 def _grouped(pattern: str) -> str:

@@ -9,21 +9,36 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 from label_config.controls import BUILDERS, Control, LeftOut, Place, build_field
-from label_config.errors import UnsupportedConfig
-from label_config.lint import condition_traps
+from label_config.errors import UnsupportedConfig, cut
+from label_config.lint import condition_traps, tree_ends
+from label_config.numbers import Numbers
 from label_config.read_xml import read_tree
 from label_config.review_flag import flag_choice
-from label_config.schema import ChoicesField, Field, LabelSchema, ReviewControls, ShortTextField, TextField
+from label_config.schema import (
+    ChoicesField,
+    Condition,
+    Field,
+    LabelSchema,
+    NumberField,
+    ReviewControls,
+    ShortTextField,
+    TextField,
+)
 from label_config.surroundings import Surroundings
 from label_config.task_value import checked_place, place_warning
 from label_config.text_kind import says_description
 from label_config.traps import FLAG_NAME, REASON_NAME, traps
 
 MAX_FIELDS = 50
+MAX_CONTROLS = 250  # filled or not
+MAX_NAME_CHARS = 200
+MAX_LISTED_NUMBERS = 20_000  # of all <Number> together; of one 10,000
+MAX_CONDITION_CHARS = 100_000  # of the labels that conditions name, on and around all controls
+MAX_SAID = 100  # warnings, and as many traps
 _NO_CONTROLS = frozenset(
     {"filter", "header", "view", "style", "text", "hypertext", "image", "shortcut"}
 )  # toName or not
@@ -35,7 +50,9 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
     Raises UnsupportedConfig, whose message names the tag or attribute and what to change.
     """
     root = read_tree(xml)
-    controls = list(_controls(root, "", Place(), []))
+    controls = _controls(root, "", Place(), [])
+    if len(controls) > MAX_CONTROLS:
+        raise UnsupportedConfig(f"The label config has {len(controls):,} control tags; the limit is {MAX_CONTROLS}.")
     objects = _objects(root, controls)
     warnings: list[str] = []
     found: list[tuple[Control, Field]] = []
@@ -55,6 +72,12 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
     review = _review(image_name, [field for _, field in kept], warnings)
     fields = [field for _, field in kept if not _is_review(field)]
     _check_fields(fields, [field.name for _, field in kept if _is_review(field)], warnings)
+    conditions = tuple(
+        (field.name, control.place.conditions)
+        for control, field in kept
+        if control.place.conditions and not _is_review(field)
+    )
+    _check_conditions(conditions)
     if unseen := surroundings.unseen_texts():
         said = ", ".join(f'"{text[:60]}"' for text in unseen[:5])
         warnings.append(f"people see {said} from the task's data, the model does not")
@@ -64,19 +87,15 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
         if control.place.conditional and not _is_review(field)
     ]
     image_key = _image_key(objects[image_name], warnings)
-    by_name = {field.name: field for field in fields}
+    ends = tree_ends(fields) if conditions else {}
     return LabelSchema(
         fields=tuple(fields),
         image_name=image_name,
         image_key=image_key,
         review=review,
-        warnings=tuple(warnings),
-        conditions=tuple(
-            (field.name, control.place.conditions)
-            for control, field in kept
-            if control.place.conditions and not _is_review(field)
-        ),
-        traps=tuple(trap for control, field in kept for trap in _all_traps(control, field, by_name)),
+        warnings=_said(warnings),
+        conditions=conditions,
+        traps=_said(trap for control, field in kept for trap in _all_traps(control, field, ends)),
     )
 
 
@@ -108,6 +127,9 @@ def _controls(element: Element, title: str, outer: Place, lead: list[str]) -> li
 def _objects(root: Element, controls: list[Control]) -> dict[str, Element]:
     """Every named tag by name. Refuses what Label Studio refuses: double names, and a toName that names nothing."""
     names = Counter(element.attrib["name"] for element in root.iter() if "name" in element.attrib)
+    long = next((name for name in names if len(name) > MAX_NAME_CHARS), None)
+    if long is not None:
+        raise UnsupportedConfig(f'name="{long[:40]}…" has {len(long):,} characters; the limit is {MAX_NAME_CHARS}.')
     doubled = next((name for name, count in names.items() if count > 1), None)
     if doubled is not None:
         raise UnsupportedConfig(f'Two tags have name="{doubled}"; names must be unique.')
@@ -152,10 +174,17 @@ def _image_key(image: Element, warnings: list[str]) -> str:
     return place
 
 
-def _all_traps(control: Control, field: Field, by_name: dict[str, Field]) -> Iterator[str]:
+def _all_traps(control: Control, field: Field, ends: Mapping[str, Collection[str]]) -> Iterator[str]:
     yield from traps(control, field)
     if not _is_review(field):
-        yield from condition_traps(control, by_name)
+        yield from condition_traps(control, ends)
+
+
+def _said(sentences: Iterable[str]) -> tuple[str, ...]:
+    """What people are told: each on a few lines at most, and no more than they would read."""
+    said = [cut(sentence) for sentence in sentences]
+    more = len(said) - MAX_SAID
+    return tuple(said) if more <= 0 else (*said[:MAX_SAID], f"and {more:,} more of this kind")
 
 
 def _is_asked_to_describe(control: Control, field: Field) -> bool:
@@ -203,3 +232,21 @@ def _check_fields(fields: list[Field], reviewed: list[str], warnings: list[str])
         )
     if len(fields) > MAX_FIELDS:
         raise UnsupportedConfig(f"The label config has {len(fields)} controls to fill; the limit is {MAX_FIELDS}.")
+    numbers = [
+        Numbers.of(field.minimum, field.maximum, field.step) for field in fields if isinstance(field, NumberField)
+    ]
+    if (num_listed := sum(each.num_listed for each in numbers)) > MAX_LISTED_NUMBERS:
+        raise UnsupportedConfig(
+            f"The <Number> tags take {num_listed:,} numbers that no decimal place describes; the limit is "
+            f"{MAX_LISTED_NUMBERS:,} in all. Narrow min and max, or give them a step of 1, 0.1, 0.01 …"
+        )
+
+
+def _check_conditions(conditions: Iterable[tuple[str, tuple[Condition, ...]]]) -> None:
+    under = [condition for _, around in conditions for condition in around]
+    sizes = {condition_id: condition.num_chars for condition_id, condition in {id(c): c for c in under}.items()}
+    if (num_chars := sum(sizes[id(condition)] for condition in under)) > MAX_CONDITION_CHARS:
+        raise UnsupportedConfig(
+            f"The conditions of the controls (visibleWhen, and those around them) name {num_chars:,} characters of "
+            f"labels; the limit is {MAX_CONDITION_CHARS:,} in all. Name fewer labels in whenChoiceValue."
+        )

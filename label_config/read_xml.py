@@ -1,7 +1,8 @@
 """Label config text -> element tree, with every limit that untrusted XML needs.
 
-Covered: size, nesting depth, document type declarations (and with them entities: billion laughs, quadratic blow-up,
-external files and URLs), NUL, lone surrogates, wrong or foreign encodings. Opens no file and no socket.
+Covered: size, nesting depth, attributes of a tag, document type declarations (and with them entities: billion laughs,
+quadratic blow-up, external files and URLs), NUL, lone surrogates, wrong or foreign encodings. Opens no file and no
+socket.
 Not covered: what the tags mean; that is `label_config.parse`. Raises UnsupportedConfig and nothing else.
 """
 
@@ -17,6 +18,7 @@ from label_config.errors import UnsupportedConfig
 
 MAX_CONFIG_BYTES = 1 << 20  # 10,000 labels with aliases and hints are about 700 KB
 MAX_DEPTH = 64
+MAX_ATTRIBUTES = 100  # of one tag; what asks for one goes through all of them
 
 _DECLARED_ENCODING = re.compile(rb"""^<\?xml[^>]{0,200}?encoding\s*=\s*["']([^"'>]{0,40})["']""")
 _UTF8_NAMES = {b"utf-8", b"utf8", b"us-ascii", b"ascii"}
@@ -25,7 +27,7 @@ _UTF8_NAMES = {b"utf-8", b"utf8", b"us-ascii", b"ascii"}
 def read_tree(xml: str | bytes) -> Element:
     """Return the root element of `xml`. A string may carry a declaration, as long as it declares UTF-8."""
     source = _source_bytes(xml)
-    parser = DefusedXMLParser(target=_ShallowTreeBuilder(), encoding="utf-8", forbid_dtd=True)
+    parser = DefusedXMLParser(target=_LimitedTreeBuilder(), encoding="utf-8", forbid_dtd=True)
     try:
         parser.feed(source)
         root: Element = parser.close()
@@ -65,8 +67,8 @@ def _source_bytes(xml: str | bytes) -> bytes:
     return source
 
 
-class _ShallowTreeBuilder(TreeBuilder):
-    """Stops at the first tag that is nested too deep, before a tree of that depth exists."""
+class _LimitedTreeBuilder(TreeBuilder):
+    """Stops at the first tag that is nested too deep or has too many attributes, before its tree exists."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,6 +78,8 @@ class _ShallowTreeBuilder(TreeBuilder):
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise UnsupportedConfig(f"The label config nests tags deeper than {MAX_DEPTH} levels; flatten it.")
+        if len(attrs) > MAX_ATTRIBUTES:
+            raise UnsupportedConfig(f"<{tag[:40]}> has {len(attrs):,} attributes; the limit is {MAX_ATTRIBUTES}.")
         return super().start(tag, attrs)
 
     def end(self, tag: str) -> Element:

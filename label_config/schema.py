@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -172,6 +172,10 @@ class Condition:
     unselected: bool = False
     on_control: bool = False
 
+    @property
+    def num_chars(self) -> int:
+        return sum(len(text) + 1 for text in (self.tag, *self.values))
+
 
 @dataclass(frozen=True, slots=True)
 class ReviewControls:
@@ -206,12 +210,12 @@ class LabelSchema:
         """12 hex digits of the SHA-256 of everything an answer depends on. Stable across processes."""
         content: dict[str, Any] = {
             "image": [self.image_name, self.image_key],
-            "fields": [[type(f).__name__, asdict(f)] for f in self.fields],
-            "review": asdict(self.review) if self.review else None,
+            "fields": [[type(f).__name__, f] for f in self.fields],
+            "review": self.review,
         }
         if self.conditions:
-            content["conditions"] = [[name, [asdict(c) for c in under]] for name, under in self.conditions]
-        text = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+            content["conditions"] = self.conditions
+        text = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=_by_name)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -236,3 +240,8 @@ class LabelSchema:
             if field.name == name:
                 return field
         raise KeyError(name)
+
+
+def _by_name(value: Any) -> dict[str, Any]:
+    """A dataclass as JSON has it; what stands in it is left to the next call."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}

@@ -11,7 +11,9 @@ Nothing raises.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 _SHOWS = frozenset({"header", "text", "hypertext", "markdown", "paragraphs", "list", "table", "chat", "dialog", "html"})
@@ -29,79 +31,118 @@ _JUDGES = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """What a tag shows of the task's data. `place`: that of the tag among all; `asks`: it is a question by its keys."""
+
+    place: int
+    said: str
+    asks: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    element: Element
+    place: int
+    value: str
+    has_controls: bool
+
+
 class Surroundings:
-    """Of all controls of one label config. `root` is its tree."""
+    """Of all controls of one label config. `root` is its tree. A control is looked at once for each tag around it and
+    each picture, not for each tag of the config."""
 
     def __init__(self, root: Element) -> None:
-        self._above = {child: parent for parent in root.iter() for child in parent}
-        self._all = list(root.iter())
-        self._pictures = [e for e in self._all if e.tag.lower() in _OTHER_MEDIA]
-        self._shown = [(place, e, text) for place, e in enumerate(self._all) if (text := _data_text(e))]
-        self._targets = {name for e in self._all for name in _attribute(e, "toname").split(",") if name}
+        elements = list(root.iter())
+        targets = {name for e in elements for name in _attribute(e, "toname").split(",") if name}
+        self._above = {child: parent for parent in elements for child in parent}
+        self._place = {element: place for place, element in enumerate(elements)}
+        self._end = {element: place + 1 for element, place in self._place.items()}
+        for element in reversed(elements):
+            if (parent := self._above.get(element)) is not None:
+                self._end[parent] = max(self._end[parent], self._end[element])
+        self._pictures = [
+            _Picture(e, place, _attribute(e, "value"), _attribute(e, "name") in targets)
+            for place, e in enumerate(elements)
+            if e.tag.lower() in _OTHER_MEDIA
+        ]
+        self._controls = [place for place, e in enumerate(elements) if _attribute(e, "toname")]
+        self._headers = [place for place, e in enumerate(elements) if e.tag.lower() == "header"]
+        self._header_texts: dict[int, tuple[Element | None, _Text]] = {}
+        self._first: dict[tuple[Element, bool], _Text] = {}  # of the texts about what stands in a tag, and of those
+        self._shown: dict[str, None] = {}  # that ask, the first
+        for place, element in enumerate(elements):
+            if said := _data_text(element):
+                self._shown[said] = None
+                self._add(element, _Text(place, said, _asks(said)))
+
+    def _add(self, element: Element, text: _Text) -> None:
+        if element.tag.lower() == "header":
+            self._header_texts[text.place] = (self._above.get(element), text)
+            return
+        around = next((e for e in self._lineage(element) if self._has_control(e)), None)
+        if around is not None:
+            self._first.setdefault((around, text.asks), text)
 
     def asks_more(self, control: Element, image: Element, *, describes: bool) -> str:
         """Why the picture alone does not answer `control`; "" if it does. `describes`: a description is asked for by
         name, whatever text is shown with it."""
-        others = [picture for picture in self._pictures if not _same(picture, image)]
-        if others:
-            group = self._group(control, image)
-            others = [picture for picture in others if picture in group or not self._has_controls(picture)]
-        other = next(iter(others), None)
+        other = self._other_picture(control, image)
         if other is not None:
             return (
                 f'<{other.tag} name="{_attribute(other, "name")}"> is shown as well, and the model sees '
                 f'"{_attribute(image, "name")}" alone; if the question is about that picture alone, put it and the '
                 "control into a <View> of their own, and the others into theirs with their controls"
             )
-        if describes:
-            return ""
-        text = next((text for text in self._texts(control) if _is_asked_about(text, control)), None)
+        text = None if describes else self._question(control)
         if text is not None:
-            return f'the text "{text[:60]}" shown with it comes from the task\'s data, and the model does not see it'
+            return (
+                f'the text "{text.said[:60]}" shown with it comes from the task\'s data, and the model does not see it'
+            )
         return ""
 
     def unseen_texts(self) -> list[str]:
         """The task's texts that people see and the model does not."""
-        return list(dict.fromkeys(text for _, _, text in self._shown))
+        return list(self._shown)
 
-    def _group(self, control: Element, image: Element) -> set[Element]:
-        """What the innermost tag around both holds."""
-        around = set(self._lineage(control))
+    def _other_picture(self, control: Element, image: Element) -> Element | None:
+        """The first other picture that stands with both, or that no control is about."""
+        if len(self._pictures) == 1:
+            return None
+        value, around = _attribute(image, "value"), set(self._lineage(control))
         common = next((e for e in self._lineage(image) if e in around), None)
-        return set(common.iter()) if common is not None else set(self._all)
+        inside = range(self._place[common], self._end[common]) if common is not None else range(len(self._place))
+        return next(
+            (
+                picture.element
+                for picture in self._pictures
+                if (picture.place in inside or not picture.has_controls)
+                and picture.element is not image
+                and (not value or picture.value != value)
+            ),
+            None,
+        )
 
     def _lineage(self, element: Element) -> Iterator[Element]:
         while element in self._above:
             element = self._above[element]
             yield element
 
-    def _has_controls(self, image: Element) -> bool:
-        return _attribute(image, "name") in self._targets
+    def _has_control(self, element: Element) -> bool:
+        found = bisect_left(self._controls, self._place[element])
+        return found < len(self._controls) and self._controls[found] < self._end[element]
 
-    def _texts(self, control: Element) -> Iterator[str]:
-        """The task's texts that may be what `control` asks about."""
+    def _question(self, control: Element) -> _Text | None:
+        """The first of the task's texts around `control` that it asks about."""
         lineage = list(self._lineage(control))
-        for place, element, text in self._shown:
-            below = self._all[place + 1 :]
-            if element.tag.lower() == "header":
-                after = next((n for n, e in enumerate(below) if e.tag.lower() == "header"), len(below))
-                below = below[:after]
-                if control in below and self._above.get(element) in lineage:
-                    yield text
-                continue
-            around = next((e for e in self._lineage(element) if any(map(_is_control, e.iter()))), None)
-            if around in lineage:
-                yield text
-
-
-def _is_control(element: Element) -> bool:
-    return bool(_attribute(element, "toname"))
-
-
-def _same(one: Element, other: Element) -> bool:
-    if one is other:
-        return True
-    return bool(value := _attribute(one, "value")) and value == _attribute(other, "value")
+        texts = [text for e in lineage for asks in (True, False) if (text := self._first.get((e, asks)))]
+        above = bisect_left(self._headers, self._place[control])
+        parent, text = self._header_texts.get(self._headers[above - 1], (None, None)) if above else (None, None)
+        if text is not None and parent in lineage:
+            texts.append(text)
+        if any(not text.asks for text in texts) and not _judges(control):
+            texts = [text for text in texts if text.asks]
+        return min(texts, key=lambda text: text.place, default=None)
 
 
 def _data_text(element: Element) -> str:
@@ -112,12 +153,16 @@ def _data_text(element: Element) -> str:
     return said if _FROM_TASK.search(said) else ""
 
 
-def _is_asked_about(text: str, control: Element) -> bool:
+def _asks(text: str) -> bool:
+    """Whether it is a question, by the names of its keys: it does more than name the product."""
     keys = [key.lower() for key in _FROM_TASK.findall(text)]
-    if any(_ASKS.search(key) for key in keys) or not all(map(_NAMES_THE_PRODUCT.search, keys)):
-        return True
-    labels = [_attribute(e, "value") or _attribute(e, "alias") for e in control.iter() if e.tag.lower() == "choice"]
-    return bool(labels) and any(map(_JUDGES.search, labels))
+    return any(_ASKS.search(key) for key in keys) or not all(map(_NAMES_THE_PRODUCT.search, keys))
+
+
+def _judges(control: Element) -> bool:
+    """Whether its labels say that something is right or wrong, which is about any text."""
+    labels = (_attribute(e, "value") or _attribute(e, "alias") for e in control.iter() if e.tag.lower() == "choice")
+    return any(map(_JUDGES.search, labels))
 
 
 def _attribute(element: Element, name: str) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 
 from label_config.errors import UnsupportedConfig
 
+MAX_VALUE_CHARS = 500
+
 _NAME = re.compile(r"\$([\w.\[\]{}]+)", re.ASCII)
 _PATH = re.compile(r"\w+(?:\.\w+|\[\w+\])*", re.ASCII)
 _STEP = re.compile(r"\w+", re.ASCII)
@@ -27,6 +29,8 @@ _MISSING = object()
 
 def checked_place(value: str) -> str:
     """The place that `value` names. Raises UnsupportedConfig with what to write instead."""
+    if len(value) > MAX_VALUE_CHARS:  # it is read once for each task
+        raise UnsupportedConfig(f"value has {len(value):,} characters; the limit is {MAX_VALUE_CHARS}.")
     names = [match[1] for match in _NAME.finditer(value)]
     whole = _NAME.fullmatch(value) is not None
     if not whole and _MEANT_AS_NAME.fullmatch(value):

@@ -4,15 +4,18 @@ llguidance compiles nearly every grammar, and gives up while it runs: a step tha
 of its *fuel*. So answers are walked through the grammar, those that meet the most, with half the engine's fuel and a
 vocabulary made of the labels themselves: no tokenizer reaches further into a list of labels in one step than one that
 has each as a token. (Measured against Qwen3's 151,669 tokens, the same fuel to within a factor of two.)
-Uses no model's tokenizer and no torch. Nothing raises.
+Uses no model's tokenizer and no torch.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from itertools import chain
 from typing import TypeVar
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -20,6 +23,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from label_config.answer import FieldValue, render_answer
 from label_config.errors import UnsupportedConfig
 from label_config.grammar import answer_grammar, text_slices
+from label_config.numbers import Numbers
 from label_config.schema import (
     ChoicesField,
     Field,
@@ -31,13 +35,15 @@ from label_config.schema import (
     TextField,
 )
 
-MAX_CHECKED = 64
 MAX_MESSAGE_CHARS = 300
 # One step may cost this much. 14,000 a millisecond on an idle core: 0.14 s when checked, 0.3 s at most when run.
 _CHECK_FUEL = 2_000_000
 _RUN_FUEL = 2 * _CHECK_FUEL
 _SOME = 6
+_SOME_LEVELS = 24
 _LISTED_ROUNDING = 100
+
+_PIECES = re.compile(rb'"\],\["|","|(?:[^"\\]|\\.)+|.', re.DOTALL)
 
 _Item = TypeVar("_Item")
 
@@ -51,31 +57,32 @@ def grammar_limits() -> LLParserLimits:
     return _limits(_RUN_FUEL)
 
 
-@lru_cache(maxsize=MAX_CHECKED)
-def grammar_problem(schema: LabelSchema, text_max_chars: int) -> str:
+def grammar_problem(schema: LabelSchema, text_max_chars: int, limit_s: float = math.inf) -> str:
     """Say why no answer to `schema` can be generated, and how many labels could; "" if all is well.
 
     Takes milliseconds for usual configs, and at most some seconds (20,000 labels of which several may be chosen).
+    Raises TimeoutError where that is not known after `limit_s` and what one step may cost.
     """
+    until = time.monotonic() + limit_s
     try:
-        problem = _run(schema, text_max_chars)
+        problem = _run(schema, text_max_chars, until)
     except UnsupportedConfig as error:
         return str(error)
     if not problem:
         return ""
     lists = [field for field in schema.fields if _num_labels(field) > 1]
     for field in lists:
-        if len(lists) == len(schema.fields) == 1 or _run(replace(schema, fields=(field,)), text_max_chars):
-            return _too_many(schema, field, text_max_chars)
+        if len(lists) == len(schema.fields) == 1 or _run(replace(schema, fields=(field,)), text_max_chars, until):
+            return _too_many(schema, field, text_max_chars, until)
     return problem
 
 
-def _too_many(schema: LabelSchema, field: Field, text_max_chars: int) -> str:
+def _too_many(schema: LabelSchema, field: Field, text_max_chars: int, until: float) -> str:
     """Halve the field's labels until they fit."""
     count = num_labels = _num_labels(field)
     while count > 1:
         count //= 2
-        if not _run(replace(schema, fields=(_shortened(field, count),)), text_max_chars):
+        if not _run(replace(schema, fields=(_shortened(field, count),)), text_max_chars, until):
             break
     fits = count // _LISTED_ROUNDING * _LISTED_ROUNDING or count
     return (
@@ -85,8 +92,11 @@ def _too_many(schema: LabelSchema, field: Field, text_max_chars: int) -> str:
     )
 
 
-def _run(schema: LabelSchema, text_max_chars: int) -> str:
-    """Compile the grammar and walk the hardest answers through it; what went wrong, or ""."""
+def _run(schema: LabelSchema, text_max_chars: int, until: float) -> str:
+    """Compile the grammar and walk the hardest answers through it; what went wrong, or "".
+
+    Nothing interrupts a step, which its fuel bounds. Raises TimeoutError before the first one after `until`.
+    """
     grammar = answer_grammar(schema, text_max_chars=text_max_chars)
     tokenizer = _label_tokenizer(schema)
     compiled = LLMatcher(tokenizer, grammar, log_level=0, limits=_limits(_CHECK_FUEL))
@@ -95,6 +105,8 @@ def _run(schema: LabelSchema, text_max_chars: int) -> str:
     for answer in dict.fromkeys(_hard_answers(schema)):
         matcher = compiled.deep_copy()
         for token in tokenizer.tokenize_str(answer):
+            if time.monotonic() > until:
+                raise TimeoutError
             matcher.compute_ff_tokens()
             matcher.compute_bitmask()
             if matcher.is_error() or not matcher.consume_token(token):
@@ -124,12 +136,13 @@ def _value(field: Field, pick: str) -> FieldValue:
         case RatingField():
             return 1
         case NumberField():
-            return field.minimum if field.required else None
+            return Numbers.of(field.minimum, field.maximum, field.step).smallest if field.required else None
         case ChoicesField():
             return tuple(_picked([choice.value for choice in field.choices], pick, _SOME if field.multiple else 1))
         case TaxonomyField():
             paths = [tuple(node.value for node in path) for path in field.paths()]
-            return tuple(_picked(paths, pick, min(field.max_usages or 1, _SOME)))
+            limit = min(field.max_usages or 1, _SOME, max(1, _SOME_LEVELS // max(map(len, paths))))
+            return tuple(_picked(paths, pick, limit))
 
 
 def _picked(items: Sequence[_Item], pick: str, limit: int) -> Sequence[_Item]:
@@ -142,12 +155,15 @@ def _picked(items: Sequence[_Item], pick: str, limit: int) -> Sequence[_Item]:
 
 
 def _label_tokenizer(schema: LabelSchema) -> LLTokenizer:
-    """Bytes, and every label as one token: the trie that a step goes through holds every beginning of a label."""
+    """Bytes, and every label and name as one token: the trie that a step goes through holds every beginning of one.
+
+    It reads a text once, and looks up what stands between quotes.
+    """
     single = [bytes([value]) for value in range(256)]
-    labels = {json.dumps(label, ensure_ascii=False)[1:-1].encode() for label in _labels(schema)} - set(single)
+    texts = chain(_labels(schema), (field.name for field in schema.fields))
+    labels = {json.dumps(text, ensure_ascii=False)[1:-1].encode() for text in texts} - set(single)
     words = [*single, *sorted(labels), b'","', b'"],["', b"<end>"]
     numbers = {word: number for number, word in enumerate(words)}
-    longest = max(map(len, words))
 
     class Tokens:
         eos_token_id = len(words) - 1
@@ -156,13 +172,9 @@ def _label_tokenizer(schema: LabelSchema) -> LLTokenizer:
         special_token_ids = (len(words) - 1,)
 
         def __call__(self, text: str | bytes) -> list[int]:
-            data = text.encode() if isinstance(text, str) else text
-            taken, position = [], 0
-            while position < len(data):
-                sizes = range(min(longest, len(data) - position), 0, -1)
-                size = next(n for n in sizes if data[position : position + n] in numbers)
-                taken.append(numbers[data[position : position + size]])
-                position += size
+            taken: list[int] = []
+            for piece in _PIECES.findall(text.encode() if isinstance(text, str) else text):
+                taken += [numbers[piece]] if piece in numbers else piece  # a byte is the token of its number
             return taken
 
     return LLTokenizer(TokenizerWrapper(Tokens()), n_vocab=len(words), slices=text_slices())

@@ -11,7 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from label_config.errors import UnsupportedConfig
-from label_config.numbers import number_pattern
+from label_config.numbers import Numbers
+
+
+def number_pattern(minimum: float | None, maximum: float | None, step: float | None) -> str:
+    return Numbers.of(minimum, maximum, step).pattern()
 
 
 def _written(units: int, decimals: int) -> str:

@@ -233,9 +233,9 @@ def test_the_same_label_may_stand_in_two_branches() -> None:
 @pytest.mark.parametrize(
     "label",
     ['"', "'", "\\", "/", "<b>&amp;</b>", "a\nb", "a\tb", "😀👩‍👩‍👧", "שלום", "\u202eabc", "\x80x",
-     "字" * 5_000, "100$", "$ 5"],
+     "字" * 300, "100$", "$ 5"],
     ids=["quote", "apostrophe", "backslash", "slash", "markup", "line break", "tab", "emoji", "right to left",
-         "direction override", "C1 control", "5,000 characters", "dollar at the end", "dollar alone"],
+         "direction override", "C1 control", "300 characters", "dollar at the end", "dollar alone"],
 )  # fmt: skip
 def test_a_label_is_kept_to_the_character(label: str) -> None:
     field = parse_label_config(view(choices(label))).fields[0]

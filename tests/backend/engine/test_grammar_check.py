@@ -11,6 +11,7 @@ from label_config.parse import parse_label_config
 from label_config.ready_made import ready_made, ready_made_names
 from label_config.schema import Choice, ChoicesField, LabelSchema, TaxonomyField, TaxonomyNode
 from tests.backend.engine.test_sequence import CAPTION, schema_of, start
+from tests.label_config.configs import view
 
 HAN = [chr(code) for code in range(0x4E00, 0x9000)]
 WORDS = ("red", "blue", "cotton", "silk", "dress", "shirt", "women", "men", "kids", "formal", "long", "short", "print")
@@ -82,6 +83,15 @@ def test_the_field_that_is_too_long_is_named_and_not_its_neighbours() -> None:
 @pytest.mark.parametrize("name", ready_made_names())
 def test_a_ready_made_config_has_no_problem(name: str) -> None:
     assert grammar_problem(parse_label_config(ready_made(name)), 400) == ""
+
+
+@pytest.mark.parametrize(
+    "bounds", ["", 'min="0"', 'min="1" step="1"', 'min="0.001" max="0.02"', 'min="-3" max="-1" step="0.5"']
+)
+def test_a_number_that_must_be_filled_is_no_problem(bounds: str) -> None:
+    schema = parse_label_config(view(f'<Number name="n" toName="image" required="true" {bounds}/>'))
+    assert schema.fields[0].required
+    assert grammar_problem(schema, 400) == ""
 
 
 def test_a_step_of_the_engine_may_cost_more_than_the_check_allows() -> None:
