@@ -33,7 +33,7 @@ from backend.api.status_pages import Action, StatusPages
 from backend.engine.api import Engine
 from backend.errors import EngineBusy
 from backend.label_studio.tabs import review_title
-from backend.predict.config_check import config_warnings
+from backend.predict.config_check import ConfigChecks
 from backend.predict.predictor import Images
 from backend.queue.results import TaskResult
 from backend.queue.service import DurableCore, Timing
@@ -111,6 +111,7 @@ class Backend:
         )
         self._gauges = Gauges(core.metrics.registry)
         self._reader = BodyReader(body_limits)
+        self._checks = ConfigChecks(core.timing.config_check_s)
         self._num_predicts = 0
 
     @asynccontextmanager
@@ -121,6 +122,7 @@ class Backend:
         finally:
             await self.core.close(self.core.settings.stop_s * (1 - GRACE_SHARE))
             self.parser.close()
+            self._checks.close()
 
     async def livez(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -153,7 +155,7 @@ class Backend:
         about_params = await self.core.projects.remember(body.project, body.extra_params)
         await self.core.named_addresses.remember(body.hostname)
         model = ProjectModel(self.core, body.project, body.schema, body.label_config)
-        unusual = await config_warnings(model.recipe, self.core.timing.config_check_s)
+        unusual = await self._checks.warnings(model.recipe, len(body.label_config))
         about_config = [*body.schema.warnings, *body.schema.traps, *unusual]
         for warning in about_config:
             log.warning("project %s: %s", body.project, warning)

@@ -1,12 +1,17 @@
 """What a person should hear at /setup about a label config that is honoured, but not as they may expect.
 
-A grammar is tried in milliseconds (some seconds for the largest lists, whose result the next /setup tells). Imports no
-torch. Nothing raises.
+A grammar is tried in milliseconds (some seconds for the largest lists, whose result the next /setup tells), once for
+all who ask, and never on the event loop. A label config may be written to be slow: short ones do not wait for long
+ones, there is an end to how many wait and for how long, and a check ends by itself. Imports no torch. Nothing raises.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from cachetools import LRUCache
 
 from backend.engine.grammar_check import grammar_problem
 from backend.predict.options import ProjectOptions
@@ -15,6 +20,15 @@ from label_config.prompt import MAX_LISTED_CHARS, PromptOptions, unlisted_fields
 from label_config.schema import LabelSchema, TextField
 
 CHECK_S = 2.0  # Label Studio gives /setup 3 s
+SHORT_SHARE = 0.3
+"""Of that time, for a short label config."""
+SHORT_CHARS = 16 * 1024
+MAX_WAITING = 32  # label configs of either length
+MAX_KNOWN = 256
+_PATIENCE = 3  # a check goes on for so long after /setup was answered, and the next one hears its result
+
+Check = Callable[[LabelSchema, int, float], str]
+"""`grammar_problem`: the schema, the characters of a text, the time for it in seconds. Raises TimeoutError."""
 
 
 def field_option_warnings(schema: LabelSchema, options: ProjectOptions) -> list[str]:
@@ -29,26 +43,66 @@ def field_option_warnings(schema: LabelSchema, options: ProjectOptions) -> list[
     return warnings
 
 
-async def config_warnings(recipe: Recipe, limit_s: float = CHECK_S) -> list[str]:
-    """Return warnings about `recipe`'s label config: labels left out of the prompt, a grammar that is refused."""
-    warnings = []
-    if names := unlisted_fields(recipe.schema, PromptOptions(recipe.options.language)):
-        warnings.append(
-            f"the labels of {', '.join(names)} are not spelled out in the prompt, which lists {MAX_LISTED_CHARS:,} "
-            "characters of labels; the model is still held to them"
-        )
-    warnings += field_option_warnings(recipe.schema, recipe.options)
-    try:
-        async with asyncio.timeout(limit_s):
-            problem = await asyncio.to_thread(grammar_problem, recipe.schema, text_max_chars(recipe.options))
-    except TimeoutError:
-        return [
-            *warnings,
-            f"the label config is so large that it was not checked within {limit_s:g} s; save the model settings again "
-            "to hear the result, or run prelabel doctor --label-config FILE",
-        ]
-    if problem:
-        warnings.append(
-            f"no task will get a prediction, because the model cannot be held to the label config: {problem}"
-        )
-    return warnings
+class ConfigChecks:
+    """Use it from one event loop, and close it. `limit_s`: how long a /setup waits for what a check says."""
+
+    def __init__(self, limit_s: float = CHECK_S, check: Check = grammar_problem) -> None:
+        self._check = check
+        self._short = _Lane(limit_s * SHORT_SHARE)
+        self._long = _Lane(limit_s)
+        self._checks: LRUCache[str, Future[str]] = LRUCache(MAX_KNOWN)
+
+    async def warnings(self, recipe: Recipe, num_chars: int) -> list[str]:
+        """Return warnings about `recipe`'s label config, a text of `num_chars`: labels left out of the prompt, options
+        of fields that are not there, a grammar that is refused."""
+        warnings = []
+        if names := unlisted_fields(recipe.schema, PromptOptions(recipe.options.language)):
+            warnings.append(
+                f"the labels of {', '.join(names)} are not spelled out in the prompt, which lists "
+                f"{MAX_LISTED_CHARS:,} characters of labels; the model is still held to them"
+            )
+        warnings += field_option_warnings(recipe.schema, recipe.options)
+        if about_grammar := await self._about_grammar(recipe, self._short if num_chars <= SHORT_CHARS else self._long):
+            warnings.append(about_grammar)
+        return warnings
+
+    def close(self) -> None:
+        for lane in (self._short, self._long):
+            lane.pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _about_grammar(self, recipe: Recipe, lane: _Lane) -> str:
+        check = self._checks.get(recipe.fingerprint)
+        if check is None or (check.done() and check.exception() is not None):
+            if len(lane.unfinished) >= MAX_WAITING:
+                return (
+                    f"the label config was not checked, because {MAX_WAITING} others are being checked; save the model "
+                    "settings again to hear the result, or run prelabel doctor --label-config FILE"
+                )
+            check = self._checks[recipe.fingerprint] = self._begun(recipe, lane)
+        try:
+            async with asyncio.timeout(lane.limit_s):
+                problem = await asyncio.shield(asyncio.wrap_future(check))
+        except TimeoutError:
+            return (
+                f"the label config was not checked within {lane.limit_s:g} s, because it is large or others are being "
+                "checked; save the model settings again to hear the result, or run prelabel doctor --label-config FILE"
+            )
+        if problem:
+            return f"no task will get a prediction, because the model cannot be held to the label config: {problem}"
+        return ""
+
+    def _begun(self, recipe: Recipe, lane: _Lane) -> Future[str]:
+        limit_s = lane.limit_s * _PATIENCE
+        check = lane.pool.submit(self._check, recipe.schema, text_max_chars(recipe.options), limit_s)
+        lane.unfinished.add(check)
+        check.add_done_callback(lane.unfinished.discard)
+        return check
+
+
+class _Lane:
+    """One check at a time."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="config-check")
+        self.unfinished: set[Future[str]] = set()

@@ -1,0 +1,253 @@
+"""A label config is hostile until it is checked: it is refused by name or honoured, at a cost that its length bounds,
+and nobody waits for another's. Work is counted, never timed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from xml.sax.saxutils import quoteattr
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.engine.grammar_check import grammar_problem
+from backend.predict.config_check import MAX_WAITING, SHORT_CHARS, ConfigChecks
+from backend.predict.options import ProjectOptions
+from backend.predict.recipe import Recipe, recipe_of
+from label_config.answer import FieldValue
+from label_config.conditions import shown_fields
+from label_config.errors import MAX_SAID_CHARS, UnsupportedConfig
+from label_config.grammar import MAX_GRAMMAR_CHARS, answer_grammar
+from label_config.numbers import Numbers
+from label_config.parse import MAX_LISTED_NUMBERS, MAX_SAID, parse_label_config
+from label_config.prompt import build_instruction
+from label_config.schema import LabelSchema, NumberField
+from tests.attacks.hostile_configs import KINDS
+from tests.backend.serving import CONFIG, Server, predict_body, setup_body, task
+from tests.label_config.configs import choices, view
+from tests.limits import WAIT_S, seeds
+
+ODD_NUMBERS = [
+    "nan", "inf", "-inf", "1e400", "-1e400", "1e-400", "1e-300", "5e-324", "1.7e308", "-0", "0", "0x10", "１２",
+    "1_000", str(10**30), "", " ", "9" * 5_000, "0." + "0" * 400 + "1", ".5", "5.", "+5", "--5", "1e", "0.1", "0.0003",
+    "0.00003", "5", "3", "-7.25", "999999999", "999999999.9999", "1000000000", "½", "Ⅳ", "1,5", "true",
+]  # fmt: skip
+NUMERIC = {
+    "Number": ("min", "max", "step"),
+    "Rating": ("maxRating",),
+    "TextArea": ("maxLength",),
+    "Taxonomy": ("maxUsages",),
+}
+MAX_RANGE_CHARS = 2_500
+"""Of the pattern of a number whose digits describe it."""
+MAX_NUMBER_CHARS = 20
+"""Of one number in a pattern that lists them."""
+
+
+def _control(name: str, tag: str, values: dict[str, str]) -> str:
+    attributes = " ".join(f"{key}={quoteattr(value)}" for key, value in values.items())
+    return f'<{tag} name="{name}" toName="image" {attributes}><Choice value="a"/><Choice value="b"/></{tag}>'
+
+
+@st.composite
+def numeric_configs(draw: st.DrawFn) -> str:
+    numbers = st.one_of(
+        st.sampled_from(ODD_NUMBERS),
+        st.floats().map(repr),
+        st.integers(-(10**12), 10**12).map(lambda n: str(n / 10**4)),
+        st.text(max_size=5).filter(lambda text: text.isprintable()),
+    )
+    tags = draw(st.lists(st.sampled_from(sorted(NUMERIC)), min_size=1, max_size=4))
+    return view(
+        *(
+            _control(f"c{n}", tag, {key: draw(numbers) for key in NUMERIC[tag] if draw(st.booleans())})
+            + (_control(f"d{n}", tag, {"required": "true", NUMERIC[tag][0]: draw(numbers)}))
+            for n, tag in enumerate(tags)
+        )
+    )
+
+
+def _honoured(xml: str) -> LabelSchema | None:
+    """What is made of a label config on the way of /setup; None if it is refused by name."""
+    try:
+        schema = parse_label_config(xml)
+        grammar = answer_grammar(schema, text_max_chars=400)
+    except UnsupportedConfig as error:
+        if len(str(error)) > MAX_SAID_CHARS + 1:
+            raise
+        return None
+    build_instruction(schema)
+    assert len(grammar) <= MAX_GRAMMAR_CHARS
+    assert len(schema.warnings) <= MAX_SAID + 1 >= len(schema.traps)
+    assert all(len(said) <= MAX_SAID_CHARS + 1 for said in (*schema.warnings, *schema.traps))
+    numbers = [Numbers.of(f.minimum, f.maximum, f.step) for f in schema.fields if isinstance(f, NumberField)]
+    assert sum(each.num_listed for each in numbers) <= MAX_LISTED_NUMBERS
+    for each in numbers:
+        assert len(each.pattern()) <= (each.num_listed * MAX_NUMBER_CHARS or MAX_RANGE_CHARS)
+    return schema
+
+
+@given(xml=numeric_configs())
+def test_any_number_in_a_label_config_is_honoured_or_refused_by_name(xml: str) -> None:
+    schema = _honoured(xml)
+    if schema is not None and len(answer_grammar(schema, text_max_chars=400)) < 20_000:
+        assert grammar_problem(schema, 400) == "", "each form of answer that the check tries is one that is admitted"
+
+
+@pytest.mark.parametrize("seed", seeds(2, 60))
+def test_a_config_of_several_hostile_kinds_is_honoured_or_refused_by_name(seed: int) -> None:
+    chance = random.Random(seed)
+    kinds = chance.sample(sorted(KINDS), 3)
+    inner = [KINDS[kind](chance.choice([200, 2_000, 20_000])) for kind in kinds]
+    together = "".join(xml.removeprefix("<View>").removesuffix("</View>").split("/>", 1)[1] for xml in inner)
+    _honoured(view(together))
+
+
+def _num_calls(work: Callable[[], object]) -> int:
+    """How many functions `work` calls, ours and built-in ones."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_twice_the_config_is_no_more_than_twice_the_work(kind: str) -> None:
+    _honoured(KINDS[kind](200))  # what is made once, at the first call, is not counted
+    short, long = KINDS[kind](6_000), KINDS[kind](12_000)
+    once, twice = _num_calls(lambda: _honoured(short)), _num_calls(lambda: _honoured(long))
+    assert twice < 2.3 * once + 2_000
+
+
+def test_conditions_that_all_hang_on_each_other_are_looked_at_a_bounded_number_of_times() -> None:
+    when = 'visibleWhen="choice-selected"'
+    schema = parse_label_config(view(*(choices("a", "b", name=f"c{n}", attributes=when) for n in range(50))))
+    values: dict[str, FieldValue] = {field.name: ("a",) for field in schema.fields}
+    found: list[frozenset[str]] = []
+    assert _num_calls(lambda: found.append(shown_fields(schema, values))) < 50 * 50 * 50
+    assert len(found[0]) == 50
+
+
+# -- who waits for whom ------------------------------------------------------------------------------------------------
+
+
+def _recipe(name: str) -> Recipe:
+    return recipe_of(parse_label_config(view(choices("a", "b", name=name))), ProjectOptions(), 256)
+
+
+class Gate:
+    """A check that counts, and that ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.open = threading.Event()
+
+    def __call__(self, schema: LabelSchema, text_max_chars: int, limit_s: float) -> str:
+        self.begun.append(schema.fields[0].name)
+        if schema.fields[0].name.startswith("slow"):
+            assert self.open.wait(WAIT_S)
+        return ""
+
+
+def test_one_config_is_checked_once_for_all_who_ask_and_a_short_one_does_not_wait_for_a_long_one() -> None:
+    async def ask() -> None:
+        gate = Gate()
+        checks = ConfigChecks(WAIT_S, gate)
+        try:
+            slow = [asyncio.create_task(checks.warnings(_recipe("slow"), SHORT_CHARS + 1)) for _ in range(8)]
+            assert await checks.warnings(_recipe("innocent"), SHORT_CHARS) == []
+            assert not any(asking.done() for asking in slow)
+            gate.open.set()
+            assert await asyncio.gather(*slow) == [[]] * 8
+            assert await checks.warnings(_recipe("slow"), SHORT_CHARS + 1) == []
+            assert sorted(gate.begun) == ["innocent", "slow"]
+        finally:
+            gate.open.set()
+            checks.close()
+
+    asyncio.run(ask())
+
+
+def test_more_configs_than_may_wait_are_answered_at_once_and_told_why() -> None:
+    async def ask() -> None:
+        gate = Gate()
+        checks = ConfigChecks(WAIT_S, gate)
+        try:
+            waiting = [asyncio.create_task(checks.warnings(_recipe(f"slow{n}"), 10)) for n in range(MAX_WAITING)]
+            await asyncio.sleep(0)
+            (said,) = await checks.warnings(_recipe("innocent"), 10)
+            assert said.startswith(
+                f"the label config was not checked, because {MAX_WAITING} others are being checked; "
+            )
+            gate.open.set()
+            assert await asyncio.gather(*waiting) == [[]] * MAX_WAITING
+            assert await checks.warnings(_recipe("innocent"), 10) == []
+        finally:
+            gate.open.set()
+            checks.close()
+
+    asyncio.run(ask())
+
+
+def test_who_gives_up_waiting_hears_the_result_the_next_time_and_the_check_ran_once() -> None:
+    async def ask() -> None:
+        gate = Gate()
+        checks = ConfigChecks(WAIT_S, gate)
+        try:
+            leaving = asyncio.create_task(checks.warnings(_recipe("slow"), 10))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            again = asyncio.create_task(checks.warnings(_recipe("slow"), 10))
+            await asyncio.gather(leaving, return_exceptions=True)
+            gate.open.set()
+            assert await again == []
+            assert gate.begun == ["slow"]
+        finally:
+            gate.open.set()
+            checks.close()
+
+    asyncio.run(ask())
+
+
+def test_a_check_ends_by_itself() -> None:
+    with pytest.raises(TimeoutError):
+        grammar_problem(parse_label_config(KINDS["a deep tree"](2_000)), 400, 0)
+
+
+# -- through HTTP ------------------------------------------------------------------------------------------------------
+
+STALLS = view(*(f'<Number name="n{n}" toName="image" step="0.0001"/>' for n in range(50)))
+
+
+def test_a_config_that_stalled_all_projects_is_answered_beside_an_innocent_one(shared_server: Server) -> None:
+    client = shared_server.client
+    with ThreadPoolExecutor(9) as beside:
+        hostile = [beside.submit(client.post, "/setup", json=setup_body(STALLS, project="9.1")) for _ in range(8)]
+        innocent = beside.submit(client.post, "/setup", json=setup_body())
+        assert [asking.result().json()["warnings"] for asking in hostile] == [[]] * 8
+        assert innocent.result().status_code == 200
+    assert parse_label_config(CONFIG).warnings == ()
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS)
+def test_no_number_of_a_label_config_is_an_error_of_the_server(number: str, shared_server: Server) -> None:
+    xml = view(f"<Number name='n' toName='image' min='5' step={quoteattr(number)}/>")
+    setup = shared_server.client.post("/setup", json=setup_body(xml, project="8.1"))
+    predict = shared_server.client.post("/predict", json=predict_body(task(), config=xml, context={"result": []}))
+    assert {setup.status_code, predict.status_code} <= {200, 400}
