@@ -48,9 +48,11 @@ _MOVE = f"""INSERT INTO work (project_id, task_id, model_version, recipe, image_
 def set_present(connection: sqlite3.Connection, record: RecipeRecord, model_version: str, now: float) -> bool:
     """Unless something else was set after `now`. A project that was never asked for any task needs none. Returns
     whether the version is another one than before."""
-    answers.save_recipe(connection, record, now)
     project, version = rows.clean(record.project), rows.clean(model_version)
     before = connection.execute("SELECT model_version FROM project WHERE name = ?", [project]).fetchone()
+    if before is None:
+        return False
+    answers.save_recipe(connection, record, now)
     is_set = connection.execute(_SET, [version, rows.clean(record.fingerprint), now, project]).rowcount
     return bool(is_set) and before[0] != version
 

@@ -198,3 +198,11 @@ def test_what_was_pruned_of_an_earlier_version_is_not_counted(store: Store) -> N
     change(store)
     assert store.prune(200.0, 90.0) == 1
     assert store.summary()[0].num_delivered == 0
+
+
+def test_the_label_config_of_a_project_that_was_never_asked_for_any_task_is_not_kept(store: Store) -> None:
+    assert change(store) == 0
+    assert store.recipe(NEW.fingerprint) is None
+    accepted(store, tasks(1))
+    assert change(store) == 1
+    assert store.recipe(NEW.fingerprint) == NEW
