@@ -54,8 +54,13 @@ def parse_or_refuse(xml: str) -> LabelSchema:
 
 @lru_cache(maxsize=MAX_SCHEMAS)
 def schema_of(xml: str) -> LabelSchema:
-    """Parse a project's label config, or remember having done so. Raises ConfigRefused."""
+    """Parse a project's label config, or remember having done so. Raises ConfigRefused.
+
+    Its fingerprint is taken here, which is where there is time: a large body is read in another process.
+    """
     try:
-        return parse_label_config(xml)
+        schema = parse_label_config(xml)
     except UnsupportedConfig as error:
         raise ConfigRefused(str(error)) from None
+    _ = schema.fingerprint
+    return schema

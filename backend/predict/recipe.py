@@ -81,6 +81,8 @@ def recipe_of(schema: LabelSchema, options: ProjectOptions, image_tokens: int) -
 
 def _with_field_options(schema: LabelSchema, options: ProjectOptions) -> LabelSchema:
     """`schema` with the kinds and lengths of text that the project's extra params ask for."""
+    if not options.fields:
+        return schema  # whose fingerprint is known
     asked = dict(options.fields)
     return replace(schema, fields=tuple(_changed(field, asked.get(field.name)) for field in schema.fields))
 
