@@ -9,7 +9,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -56,6 +56,11 @@ def call(url: str, path: str, body: bytes | None = None, timeout_s: float = 10.0
     except (OSError, HTTPException):
         status, content = 0, b""
     return Reply(status, time.perf_counter() - started, content)
+
+
+def started(work: Callable[[], None]) -> Future[None]:
+    """`work` in a thread of its own."""
+    return _POOL.submit(work)
 
 
 def predict(url: str, body: bytes, timeout_s: float = 180.0) -> Future[Reply]:

@@ -46,6 +46,11 @@ def returning(*figures: Figure) -> Measure:
             {"the last against the mean": 2.0},
         ),
         (
+            "configs",
+            {"innocent replies that are not 200": 0, "hostile replies that are neither 200 nor 400": 0},
+            {"/health: p99": 1.0, "/setup: p99": 1.0, "/predict: p99": 1.0},
+        ),
+        (
             "overload",
             {"other replies than 503": 0, "one 503 after the other: times": 5, "503 to 40 at once: times": 40},
             {"one 503 after the other: p99": 0.05, "503 to 40 at once: p99": 1.0},

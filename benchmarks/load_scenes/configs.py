@@ -1,0 +1,123 @@
+"""Whether a project waits for what other projects' label configs cost: 50 clients tell hostile label configs, no two
+alike, all at once and then two seconds after each reply, while an innocent one asks /setup, /predict and /health.
+
+Label Studio gives /health 1 s and /setup 3 s.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+from benchmarks.load_scenes import traffic
+from benchmarks.load_scenes.traffic import CONFIG, Reply, polled
+from benchmarks.report import Figure, Part, latencies
+
+NUM_HOSTILE = 50
+PAUSE_S = 2.0
+"""Of a hostile client, after each reply."""
+HEALTH_EVERY_S, OTHERS_EVERY_S = 0.03, 0.2
+LIMIT_S = 1.0
+SHORT, LONG = 4_000, 250_000
+
+
+def run(folder: Path, small: bool) -> Part:
+    seconds = 2.0 if small else 20.0
+    with traffic.serving(folder) as (url, pictures):
+        setup = json.dumps({"project": "1.1700000000", "schema": CONFIG, "hostname": ""}).encode()
+        predict = traffic.predict_body(1, [traffic.task(1, f"{pictures}/1.png")])
+        replies: dict[str, list[Reply]] = {}
+        with ExitStack() as stack:
+            hostile = stack.enter_context(_Hostile(url))
+            for path, body in (("/health", None), ("/setup", setup), ("/predict", predict)):
+                every_s = OTHERS_EVERY_S if body else HEALTH_EVERY_S
+                replies[path] = stack.enter_context(polled(every_s, url, path, body))
+            time.sleep(seconds)
+    others = [reply.status for asked in replies.values() for reply in asked if reply.status != 200]
+    figures = [
+        *(
+            figure
+            for path, asked in replies.items()
+            for figure in latencies(path, [reply.seconds for reply in asked], p99=LIMIT_S)
+        ),
+        Figure("innocent replies that are not 200", len(others), "", 0),
+        Figure("hostile label configs answered", hostile.num_answered),
+        Figure("hostile replies that are neither 200 nor 400", hostile.num_failed, "", 0),
+    ]
+    return Part(f"{NUM_HOSTILE} clients with hostile label configs for {seconds:.0f} s", figures)
+
+
+class _Hostile:
+    """The clients, while the block runs."""
+
+    def __init__(self, url: str) -> None:
+        self.num_answered = self.num_failed = 0
+        self._url = url
+        self._over = threading.Event()
+        self._number = count()
+        self._clients: list[Future[None]] = []
+
+    def __enter__(self) -> _Hostile:
+        self._clients = [traffic.started(self._ask) for _ in range(NUM_HOSTILE)]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        for client in self._clients:
+            client.result()
+
+    def _ask(self) -> None:
+        while not self._over.is_set():
+            number = next(self._number)
+            kind = KINDS[number % len(KINDS)]
+            config = f'<View><Image name="image" value="$image"/><Header value="{number}"/>{kind(number)}</View>'
+            body = json.dumps({"project": f"{number + 2}.1700000000", "schema": config, "hostname": ""}).encode()
+            status = traffic.call(self._url, "/setup", body).status
+            if not self._over.is_set():
+                self.num_answered += status in (200, 400)
+                self.num_failed += status not in (200, 400)
+            self._over.wait(PAUSE_S)
+
+
+def _filled(num_chars: int, parts: Iterable[str]) -> str:
+    found: list[str] = []
+    for part in parts:
+        num_chars -= len(part)
+        if num_chars < 0:
+            break
+        found.append(part)
+    return "".join(found)
+
+
+def _numbers(number: int) -> str:
+    return "".join(f'<Number name="n{n}" toName="image" step="0.0001" max="{number + n}"/>' for n in range(50))
+
+
+def _texts(number: int) -> str:
+    texts = _filled(SHORT // 2, (f'<Text name="t{n}" value="$title{n}"/>' for n in count(number)))
+    return f"{'<View>' * 40}{texts}{'</View>' * 40}" + "".join(
+        f'<Rating name="r{n}" toName="image"/>' for n in range(40)
+    )
+
+
+def _labels(num_chars: int) -> Callable[[int], str]:
+    def labels(number: int) -> str:
+        inner = _filled(num_chars, (f'<Choice value="{n}"/>' for n in count(number * 1_000)))
+        return f'<Choices name="c" toName="image" choice="multiple">{inner}</Choices>'
+
+    return labels
+
+
+def _tree(number: int) -> str:
+    chain = "".join(f'<Choice value="{number}.{level}">' for level in range(50)) + "</Choice>" * 50
+    return f'<Taxonomy name="c" toName="image" maxUsages="20">{chain}</Taxonomy>'
+
+
+KINDS: tuple[Callable[[int], str], ...] = (_numbers, _texts, _labels(SHORT), _tree, _labels(LONG))
+"""The body of a label config, by a number that no other has."""
