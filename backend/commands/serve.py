@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from backend.api.app import GRACE_SHARE, Backend, create_app
+from backend.api.http import Http
 from backend.engine.api import Engine
 from backend.errors import PrelabelError, SettingsError
 from backend.logs import configure_logging, redact
@@ -65,7 +66,7 @@ async def _serve(settings: Settings, engine: Engine, make_images: Callable[[Sett
     backend: Backend = app.state.backend
     server = _Server(
         uvicorn.Config(
-            app, http="h11", ws="none", log_config=None, access_log=False, server_header=False,
+            app, http=Http, ws="none", log_config=None, access_log=False, server_header=False,
             timeout_keep_alive=15, timeout_graceful_shutdown=max(1, int(settings.stop_s * GRACE_SHARE)),
         ),
         backend,

@@ -17,6 +17,7 @@ import uvicorn
 
 from backend.api.app import create_app
 from backend.api.bodies import BodyLimits
+from backend.api.http import Http
 from backend.delivery.pace import DeliveryLimits
 from backend.queue.service import Timing
 from backend.settings import Settings, load_settings
@@ -137,7 +138,7 @@ def serving(
     timing = Timing(steered.wall, WAIT_S, delivery or DeliveryLimits(), watch or WatchPace(first_s=NEVER_S))
     app = create_app(chosen, engine, images, body_limits, timing)
     config = uvicorn.Config(
-        app, http="h11", ws="none", log_config=None, access_log=False, lifespan="on",
+        app, http=Http, ws="none", log_config=None, access_log=False, lifespan="on",
         timeout_keep_alive=NEVER_S, timeout_graceful_shutdown=30,
     )  # fmt: skip
     server = uvicorn.Server(config)
