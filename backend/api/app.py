@@ -165,22 +165,26 @@ class Backend:
         return StrictJSON({**reply, "model": self._model_state()})
 
     async def predict(self, request: Request) -> Response:
-        if self._num_predicts >= self.core.settings.max_requests:
-            raise EngineBusy(f"{self._num_predicts} requests for predictions are under way; try again later")
+        self._check_place()
         deadline = asyncio.get_running_loop().time() + self.core.settings.predict_deadline_s
         asked_at = self.core.clock()
-        self._num_predicts += 1
-        try:
-            with self.core.metrics.predict_s.time():
-                async with self._reader.read(request) as raw:
-                    body = await self.parser.run(len(raw), read_predict, raw, self.core.settings.max_tasks)
-                del raw
+        with self.core.metrics.predict_s.time():
+            async with self._reader.read(request) as raw:
+                body = await self.parser.run(len(raw), read_predict, raw, self.core.settings.max_tasks)
+            del raw
+            self._check_place()  # a request has its place once it is whole: half a body keeps nobody out
+            self._num_predicts += 1
+            try:
                 results = await _while_connected(request, self._predict(body, deadline, asked_at))
-        finally:
-            self._num_predicts -= 1
+            finally:
+                self._num_predicts -= 1
         if len(results) == 1:
             return RawJSON(_results(results, body.interactive))
         return RawJSON(await asyncio.to_thread(_results, results, body.interactive))
+
+    def _check_place(self) -> None:
+        if self._num_predicts >= self.core.settings.max_requests:
+            raise EngineBusy(f"{self._num_predicts} requests for predictions are under way; try again later")
 
     async def webhook(self, request: Request) -> Response:
         async with self._reader.read(request) as raw:

@@ -1,8 +1,9 @@
-"""Read a request body within its limits: size, time, encoding and number at once.
+"""Read a request body within its limits: size, number of values, time, encoding, and what all hold at once.
 
 A refused body is not read: the answer goes out with `Connection: close`, at once or when the client is done sending a
 small one (`middleware` does both).
-Raises PayloadTooLarge, UnsupportedBody, BadRequest, BodyTimeout, EngineBusy, ClientGone. Knows nothing of JSON.
+Raises PayloadTooLarge, UnsupportedBody, BadRequest, BodyTimeout, EngineBusy, ClientGone. Knows nothing of JSON but the
+bytes between two values.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.types import Receive
 
-from backend.api.parser import MAX_PLAIN_BYTES, PARSE_S
+from backend.api.parser import MODERATE_BYTES, PARSE_S
 from backend.errors import BadRequest, BodyTimeout, EngineBusy, PayloadTooLarge, UnsupportedBody
+
+BYTES_PER_VALUE = 8
+"""What a value of the largest body takes at least, its key included; in Label Studio's tasks it is 12 and more."""
+MIN_VALUES = 2**16
 
 
 class ClientGone(Exception):
@@ -25,62 +30,114 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """`max_large` bodies above MAX_PLAIN_BYTES are held in memory at once; others wait up to `slot_wait_s`.
-
-    `parse_s`: for one of them, once all of it is here.
-    """
+    """`moderate_bytes`: what all bodies up to MODERATE_BYTES may hold together; larger ones `large_bodies` times
+    `max_bytes`. `parse_s`: for one body, once all of it is here."""
 
     max_bytes: int
     read_s: float = 30.0
-    max_large: int = 4
-    slot_wait_s: float = 20.0
+    moderate_bytes: int = 256 * 2**20
+    large_bodies: int = 4
     parse_s: float = PARSE_S
+
+    @property
+    def max_values(self) -> int:
+        """Most commas, lists and objects in one body: millions of `[],` take a hundred times the memory of a text."""
+        return max(MIN_VALUES, self.max_bytes // BYTES_PER_VALUE)
 
 
 class BodyReader:
     def __init__(self, limits: BodyLimits) -> None:
         self._limits = limits
-        self._large = asyncio.Semaphore(limits.max_large)
+        self._moderate = _Room(limits.moderate_bytes)
+        self._large = _Room(limits.large_bodies * limits.max_bytes)
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """Yield the whole body; a place for a large one is held until the block ends."""
+        """Yield the whole body; it is counted among what all hold until the block ends."""
         declared = _check_headers(request, self._limits.max_bytes)
-        large = declared is None or declared > MAX_PLAIN_BYTES
-        if large:
-            await self._take_place()
+        room = self._large if declared is None or declared > MODERATE_BYTES else self._moderate
+        body = _Body(asyncio.timeout(self._limits.read_s))
         try:
-            yield await self._receive(request.receive)
+            yield await self._receive(request.receive, body, room)
         finally:
-            if large:
-                self._large.release()
+            room.leave(body)
 
-    async def _take_place(self) -> None:
+    async def _receive(self, receive: Receive, body: _Body, room: _Room) -> bytes:
         try:
-            async with asyncio.timeout(self._limits.slot_wait_s):
-                await self._large.acquire()
-        except TimeoutError:
-            raise EngineBusy("Several large requests are being read. Try again in a moment.") from None
-
-    async def _receive(self, receive: Receive) -> bytes:
-        chunks: list[bytes] = []
-        num_bytes = 0
-        try:
-            async with asyncio.timeout(self._limits.read_s):
-                while True:
+            async with body.timer:
+                more = True
+                while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGone
-                    chunk = message.get("body", b"")
-                    num_bytes += len(chunk)
-                    if num_bytes > self._limits.max_bytes:
-                        raise _too_large(self._limits.max_bytes)
-                    chunks.append(chunk)
-                    if not message.get("more_body", False):
-                        return b"".join(chunks)
+                    room.add(body, message.get("body", b""))
+                    self._check(body)
+                    more = message.get("more_body", False)
         except TimeoutError:
-            text = f"The request body did not arrive within {self._limits.read_s:g} s."
-            raise BodyTimeout(text) from None
+            if body.gave_way:
+                raise _busy() from None
+            raise BodyTimeout(f"The request body did not arrive within {self._limits.read_s:g} s.") from None
+        return room.whole(body)
+
+    def _check(self, body: _Body) -> None:
+        if body.gave_way:
+            raise _busy()
+        if body.num_bytes > self._limits.max_bytes:
+            raise _too_large(self._limits.max_bytes)
+        if body.num_values > self._limits.max_values:
+            raise PayloadTooLarge(
+                f"The request body holds more than {self._limits.max_values:,} values (texts, numbers, lists and "
+                "objects). Select fewer tasks at once, or raise PRELABEL_MAX_BODY_BYTES."
+            )
+
+
+class _Body:
+    """What has come of one body."""
+
+    def __init__(self, timer: asyncio.Timeout) -> None:
+        self.timer = timer
+        self.chunks: list[bytes] = []
+        self.num_bytes = 0
+        self.num_values = 0
+        self.gave_way = False
+
+
+class _Room:
+    """What several bodies hold together. Where it is too much, the largest that is still arriving gives way: clients
+    that send half a body and wait keep nobody out whose body is smaller."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._arriving: set[_Body] = set()
+
+    def add(self, body: _Body, chunk: bytes) -> None:
+        if body.gave_way:
+            return
+        self._arriving.add(body)
+        body.chunks.append(chunk)
+        body.num_bytes += len(chunk)
+        # Those inside texts are counted as well: telling them apart would take ten times as long.
+        body.num_values += chunk.count(b",") + chunk.count(b"[") + chunk.count(b"{")
+        self._num_bytes += len(chunk)
+        if self._num_bytes > self._max_bytes:
+            largest = max(self._arriving, key=lambda other: other.num_bytes)
+            self.leave(largest)
+            largest.gave_way = True
+            if not largest.timer.expired():
+                largest.timer.reschedule(asyncio.get_running_loop().time())
+
+    def whole(self, body: _Body) -> bytes:
+        self._arriving.discard(body)
+        content = b"".join(body.chunks)
+        body.chunks.clear()
+        return content
+
+    def leave(self, body: _Body) -> None:
+        self._arriving.discard(body)
+        self._num_bytes -= body.num_bytes
+        body.num_bytes = 0
+        body.chunks.clear()
 
 
 def _check_headers(request: Request, max_bytes: int) -> int | None:
@@ -105,3 +162,7 @@ def _too_large(max_bytes: int) -> PayloadTooLarge:
         f"The request body is larger than {max_bytes:,} bytes. "
         "Select fewer tasks at once, or raise PRELABEL_MAX_BODY_BYTES."
     )
+
+
+def _busy() -> EngineBusy:
+    return EngineBusy("Several large requests are being read. Try again in a moment.")

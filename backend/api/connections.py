@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from backend.api.access import HELD
+from backend.api.chunks import ChunkLimit
 from backend.api.responses import SAFE_HEADERS, refusal
 from backend.logs import Seldom
 
@@ -85,6 +86,10 @@ class Connection(H11Protocol):
 
     config: ServerConfig
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn: ChunkLimit = ChunkLimit(h11.SERVER)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # `pause_writing` tells of every byte that waits for the client
@@ -124,7 +129,7 @@ class Connection(H11Protocol):
         _cancel(self._reply_timer)
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "bad_request", "This is no HTTP request that prelabel understands.")
+        self._refuse(400, "bad_request", self.conn.refusal or "This is no HTTP request that prelabel understands.")
 
     @property
     def _owes_reply(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from backend.errors import BadRequest, ConfigRefused, PayloadTooLarge, UnsupportedBody
 from backend.predict.label_configs import schema_of
 from backend.predict.task import TaskId, TaskInput
+from backend.store.types import MAX_TASK_ID
 from label_config.schema import LabelSchema
 from label_config.task_value import shown
 
@@ -139,10 +140,11 @@ def read_tasks(tasks: list[Any], image_key: str) -> tuple[TaskInput, ...]:
         if not isinstance(task, dict):
             raise BadRequest(f"{name} must be an object, not {_kind(task)}.")
         task_id, data = task.get("id"), task.get("data")
-        if isinstance(task_id, bool) or not isinstance(task_id, int | str) or len(str(task_id)) > MAX_PROJECT_CHARS:
-            raise BadRequest(f'{name} needs an "id": a number or a short text.')
-        if isinstance(task_id, str):
+        if isinstance(task_id, str) and len(task_id) <= MAX_PROJECT_CHARS:
             _require_text(task_id, f"tasks[{index}].id")
+        # Not because the store could not hold it: thousands of larger ones can be made to have one and the same hash.
+        elif isinstance(task_id, bool) or not isinstance(task_id, int) or abs(task_id) > MAX_TASK_ID:
+            raise BadRequest(f'{name} needs an "id": a number of at most 63 bits, or a short text.')
         if not isinstance(data, dict):
             raise BadRequest(f'{name} needs "data": an object, not {_kind(data)}.')
         if task_id in seen:

@@ -21,7 +21,6 @@ from backend.queue.ask import Ask
 from backend.queue.held_tasks import is_too_large
 from backend.queue.replies import Replies
 from backend.queue.results import TaskResult, report
-from backend.store.types import MAX_TASK_ID
 
 MAX_DOWNLOAD_WAIT_S = 5.0
 """A download takes longer than any deadline, so waiting it out would only hold people up."""
@@ -32,9 +31,7 @@ MAX_AT_ONCE = 1_000
 
 def can_be_kept(task: TaskInput) -> bool:
     """Whether the disk may have it: its id is a number, and its address is not the picture itself."""
-    if not isinstance(task.id, int) or not -MAX_TASK_ID <= task.id <= MAX_TASK_ID:
-        return False
-    return task.image_url is None or not is_too_large(task.image_url)
+    return isinstance(task.id, int) and (task.image_url is None or not is_too_large(task.image_url))
 
 
 def _divide(tasks: Sequence[TaskInput]) -> tuple[list[int], list[int]]:

@@ -135,7 +135,7 @@ def serving(
     images = images or FakeImages()
     steered = SteeredTime()
     chosen = load_settings({"data_dir": data_dir, **settings}).model_copy(update={"predict_deadline_s": TEST_S})
-    body_limits = body_limits or BodyLimits(chosen.max_body_bytes, read_s=NEVER_S, slot_wait_s=NEVER_S, parse_s=NEVER_S)
+    body_limits = body_limits or BodyLimits(chosen.max_body_bytes, read_s=NEVER_S, parse_s=NEVER_S)
     timing = Timing(steered.wall, WAIT_S, delivery or DeliveryLimits(), watch or WatchPace(first_s=NEVER_S))
     app = create_app(chosen, engine, images, body_limits, timing)
     connections = connections or ConnectionLimits(head_s=NEVER_S, idle_s=NEVER_S, reply_s=NEVER_S)

@@ -89,6 +89,8 @@ def test_a_byte_order_mark_is_skipped(server: Server) -> None:
         pytest.param({"tasks": [{"id": True, "data": {}}]}, '"id"', id="id true"),
         pytest.param({"tasks": [{"id": 1.5, "data": {}}]}, '"id"', id="id a fraction"),
         pytest.param({"tasks": [{"id": "x" * 99, "data": {}}]}, '"id"', id="id too long"),
+        pytest.param({"tasks": [{"id": 2**63, "data": {}}]}, '"id"', id="id of 64 bits"),
+        pytest.param({"tasks": [{"id": -(2**63), "data": {}}]}, '"id"', id="id of 64 bits below zero"),
         pytest.param({"tasks": [{"id": "\ud800", "data": {}}]}, "tasks[0].id", id="id half a surrogate pair"),
         pytest.param({"tasks": [{"id": 1}]}, '"data"', id="task without data"),
         pytest.param({"tasks": [{"id": 1, "data": []}]}, '"data"', id="data a list"),
@@ -132,9 +134,10 @@ def test_a_label_config_that_cannot_be_honoured_is_refused(server: Server, confi
         assert (error["status"], error["code"]) == ("400", "config_refused")
 
 
-def test_a_huge_label_config_is_413(server: Server) -> None:
+def test_a_huge_label_config_is_413(tmp_path: Path) -> None:
     config = CONFIG + " " * 300_000
-    assert refused(server, "/setup", json.dumps(setup_body(config)).encode())["status"] == "413"
+    with serving(tmp_path) as server:
+        assert refused(server, "/setup", json.dumps(setup_body(config)).encode())["status"] == "413"
 
 
 def test_too_many_tasks_are_refused_with_the_limit(tmp_path: Path) -> None:

@@ -84,6 +84,33 @@ def test_a_chunked_body_within_the_limit_is_served(server: Server) -> None:
     assert status(reply) == 200
 
 
+def chunked(body: bytes, num_bytes: int) -> bytes:
+    pieces = [body[start : start + num_bytes] for start in range(0, len(body), num_bytes)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in [*pieces, b""])
+
+
+@pytest.mark.parametrize(("body", "num_bytes"), [(json.dumps(predict_body(task())).encode(), 8), (sized(LIMIT), 600)])
+def test_a_body_in_small_chunks_is_read(server: Server, body: bytes, num_bytes: int) -> None:
+    head = HEAD + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    assert status(server.raw(head + chunked(body, num_bytes))) == 200
+
+
+@pytest.mark.parametrize("num_bytes", [1, 40])
+def test_thousands_of_tiny_chunks_are_refused_by_name(server: Server, num_bytes: int) -> None:
+    reply = server.raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(b" " * 19_000, num_bytes))
+    assert status(reply) == 400
+    assert b"at least 512 bytes" in reply
+
+
+def test_tiny_chunks_after_an_answer_end_the_connection(server: Server) -> None:
+    head = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:
+        connection.sendall(head)
+        assert status(connection.recv(65_536)) == 200
+        connection.sendall(b"1\r\n \r\n" * 300)
+        read_all(connection)  # it returns, so the connection was closed
+
+
 @pytest.mark.parametrize("drips", [b"", b" "], ids=["nothing comes", "bytes keep coming"])
 def test_a_body_that_is_not_whole_in_time_is_cut_with_408(server: Server, drips: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as connection:

@@ -1,4 +1,4 @@
-"""Large bodies are parsed in another process, so that /health is answered meanwhile."""
+"""Large bodies are parsed in other processes, so that /health and smaller bodies are answered meanwhile."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from backend.api.parser import MAX_PLAIN_BYTES, BodyParser
+from backend.api.parser import MAX_INSTANT_BYTES, MODERATE_BYTES, BodyParser
 from backend.api.requests import PredictBody, read_predict
 from backend.errors import BadRequest, EngineBusy
 from tests.backend.serving import Server, predict_body, serving, strict_json, task
 from tests.limits import RUN_S, WAIT_S, until
 
-LARGE = MAX_PLAIN_BYTES + 1
+MODERATE = MAX_INSTANT_BYTES + 1
+LARGE = MODERATE_BYTES + 1
 
 
 @contextmanager
@@ -49,15 +50,59 @@ def parsing() -> Iterator[BodyParser]:
 def test_a_small_body_is_read_here_and_a_large_one_elsewhere() -> None:
     async def run() -> None:
         with parsing() as parser:
+            sizes = (10, MODERATE, LARGE)
+            assert len({await parser.run(size, os.getpid) for size in sizes}) == 3
             assert await parser.run(10, os.getpid) == os.getpid()
-            assert await parser.run(LARGE, os.getpid) != os.getpid()
+
+    asyncio.run(run())
+
+
+def test_a_moderate_body_waits_for_no_large_one_and_a_smaller_one_for_few() -> None:
+    async def run() -> None:
+        ended: list[int] = []
+
+        async def ask(parser: BodyParser, num_bytes: int) -> None:
+            await parser.run(num_bytes, os.getpid)
+            ended.append(num_bytes)
+
+        with parsing() as parser:
+            moderate, large = await parser.run(MODERATE, os.getpid), await parser.run(LARGE, os.getpid)
+            with stopped(large):
+                waiting = asyncio.create_task(ask(parser, LARGE))
+                await ask(parser, MODERATE)
+                assert ended == [MODERATE]
+            await waiting
+            ended.clear()
+            with stopped(moderate):
+                sizes = (MODERATE, MODERATE_BYTES, MODERATE_BYTES // 2, MODERATE)
+                asked = [asyncio.create_task(ask(parser, num_bytes)) for num_bytes in sizes]
+                given_up = asyncio.create_task(ask(parser, MODERATE + 2))
+                await asyncio.sleep(0)
+                given_up.cancel()
+            await asyncio.gather(*asked)
+            assert ended == [MODERATE, MODERATE, MODERATE_BYTES // 2, MODERATE_BYTES]
+
+    asyncio.run(run())
+
+
+def test_one_that_takes_too_long_is_ended_and_the_next_has_its_turn() -> None:
+    async def run() -> None:
+        with parsing() as parser:
+            pid = await parser.run(LARGE, os.getpid)
+            os.kill(pid, signal.SIGSTOP)
+            endless = asyncio.create_task(parser.run(LARGE, os.getpid))
+            next_one = asyncio.create_task(parser.run(LARGE, os.getpid))
+            await asyncio.sleep(0)
+            endless.cancel()
+            os.kill(pid, signal.SIGCONT)
+            assert await next_one != pid
 
     asyncio.run(run())
 
 
 def test_what_comes_back_holds_ids_and_addresses_only() -> None:
     body = json.dumps(predict_body(*(task(n, f"https://a.example/{n}", note="x" * 500) for n in range(2_000)))).encode()
-    assert len(body) > MAX_PLAIN_BYTES
+    assert len(body) > MAX_INSTANT_BYTES
 
     async def run() -> PredictBody:
         with parsing() as parser:
@@ -100,16 +145,16 @@ def num_waiting(server: Server) -> int:
 
 
 def test_health_is_answered_while_a_large_list_is_read_and_every_task_is_accounted_for(tmp_path: Path) -> None:
-    tasks = [task(n, f"https://a.example/{n}", note="x" * 15_000) for n in range(100)]
+    tasks = [task(n, f"https://a.example/{n}", note="x" * 15_000) for n in range(10)]
     before = set(multiprocessing.active_children())
     with serving(tmp_path) as server, ThreadPoolExecutor(1) as beside:
         assert all(server.predict(*tasks).json()["results"])
         [reader] = set(multiprocessing.active_children()) - before
         until(lambda: num_waiting(server) == 0, "the end of the first list")
         with stopped(reader.pid):
-            bulk = beside.submit(server.predict, *(task(n, note="x" * 15_000) for n in range(100, 200)))
+            bulk = beside.submit(server.predict, *(task(n, note="x" * 15_000) for n in range(10, 20)))
             assert [num_waiting(server) for _ in range(20)] == [0] * 20
             assert not bulk.done()
         results = strict_json(bulk.result().text)["results"]
-        assert len(results) == 100
+        assert len(results) == 10
         assert all(result["result"] for result in results)

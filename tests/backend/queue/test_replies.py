@@ -156,7 +156,7 @@ def test_a_changed_config_is_asked_anew(tmp_path: Path) -> None:
 
 def test_tasks_the_store_cannot_keep_are_answered_beside_those_it_can(tmp_path: Path) -> None:
     secret = "https://bucket.example/1.jpg?X-Amz-Signature=c4n4ry"
-    tasks = [task(1), {**task(), "id": "text"}, task(3, secret), task(2**70), task(5, "data:image/png;base64,c4n4ry")]
+    tasks = [task(1), {**task(), "id": "text"}, task(3, secret), task(5, "data:image/png;base64,c4n4ry")]
     with serving(tmp_path) as server:
         assert all(result["result"] for result in ask(server, *tasks))
         time_passes(server)
