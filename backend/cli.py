@@ -39,6 +39,23 @@ LabelConfig = Annotated[
 ]
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"prelabel {version('prelabel')}")
+        raise typer.Exit
+
+
+@app.callback()
+def prelabel(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def serve(
     model: Model = None,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
+from backend import cli
 from tests.limits import WAIT_S
 
 
@@ -21,3 +23,13 @@ def test_on_windows_one_line_says_what_is_supported(arguments: list[str]) -> Non
     assert "WSL 2" in line
     assert "docs/docker.md" in line
     assert "Windows 上运行" in line
+
+
+def test_it_says_which_version_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["prelabel", "--version"])
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code in (0, None)
+    assert capsys.readouterr().out == f"prelabel {version('prelabel')}\n"
