@@ -6,7 +6,11 @@ ModelError
 ├── ModelFilesInvalid    a shard is missing or cut short, a tensor is missing, left over or has another shape
 │   └── UnsafeModelFiles     pickled weights, or a checkpoint that wants to run its own code
 ├── UnsupportedModel     not a Qwen3-VL mixture-of-experts, or sizes that cannot be packed in 4 bits
-└── ModelTooLarge        the memory plan does not fit the card
+├── ModelTooLarge        it does not fit the card, or what other programs leave of it
+├── CardUnusable         there is a card that cannot be used, or one that failed: driver, compute capability, a fault
+├── MachineUnfit         this machine's own memory or disk does not suffice, fails, or may not be used
+├── SetupIncomplete      a library or tool that loading needs is missing or another version
+└── LoadingFailed        anything else; the log has the whole error
 """
 
 from __future__ import annotations
@@ -37,6 +41,22 @@ class UnsupportedModel(ModelError):
 
 
 class ModelTooLarge(ModelError):
+    pass
+
+
+class CardUnusable(ModelError):
+    pass
+
+
+class MachineUnfit(ModelError):
+    pass
+
+
+class SetupIncomplete(ModelError):
+    pass
+
+
+class LoadingFailed(ModelError):
     pass
 
 

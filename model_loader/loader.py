@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -34,6 +32,7 @@ from model_loader.errors import ModelFilesInvalid, ModelTooLarge, UnsupportedMod
 from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
 from model_loader.experts.unpacked import unpack_small
 from model_loader.geometry import geometry_from_config
+from model_loader.load_errors import known_error, named_errors
 from model_loader.memory import GIB, plan_memory
 from model_loader.norms import use_fused_norms
 from model_loader.patch_embed import use_linear_patch_embedding
@@ -114,7 +113,7 @@ def load_model(
     with clean_folder(checkpoint) as folder:
         tokenizer, image_processor = load_tokenizer(folder), load_image_processor(folder)
         step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95)
-        with _as_invalid_files(resolved.name), _weights_progress(checkpoint, step):
+        with named_errors(resolved.name), _weights_progress(checkpoint, step):
             model = _load_weights(checkpoint, folder, device=device, dtype=dtype, quantisation=quantisation)
     _make_fast(model, device=device, dtype=dtype, quantisation=quantisation)
     if parent is not None and not quantised:
@@ -122,8 +121,9 @@ def load_model(
         try:
             with _weights_progress(checkpoint, lambda fraction: None):
                 save(model, checkpoint, resolved, place_for(parent, source, revision), source)
-        except (ModelFilesInvalid, OSError, SafetensorError) as error:
-            log.warning("the 4-bit checkpoint was not saved, so the next start packs it again: %s", error)
+        except Exception as error:  # whatever it is, it must not cost the loaded model
+            said = known_error(error) or error
+            log.warning("the 4-bit checkpoint was not saved, so the next start packs it again: %s", said)
     progress.enter("ready", 1.0, 1.0)
     load_s = time.perf_counter() - started
     identity = resolved.weights_id or weights_id(resolved.folder)
@@ -152,7 +152,7 @@ def check_fits(
 
 def load_tokenizer(folder: Path) -> Any:
     """Return the fast tokenizer of `folder`. Raises ModelFilesInvalid."""
-    with _as_invalid_files("tokenizer.json"):
+    with named_errors("tokenizer.json"):
         return AutoTokenizer.from_pretrained(
             folder, config=Qwen3VLMoeConfig(), trust_remote_code=False, local_files_only=True
         )
@@ -160,7 +160,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 def load_image_processor(folder: Path) -> Any:
     """Return transformers' Pillow image processor with the sizes of preprocessor_config.json (no torchvision)."""
-    with _as_invalid_files("preprocessor_config.json"):
+    with named_errors("preprocessor_config.json"):
         return Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
 
 
@@ -221,21 +221,6 @@ def _cast_unpacked(model: Any, dtype: torch.dtype) -> None:
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and not name.endswith("_absmax"):
             parameter.data = parameter.data.to(dtype)
-
-
-@contextlib.contextmanager
-def _as_invalid_files(what: str) -> Iterator[None]:
-    """Turn what transformers and its parsers raise about bad files into one clear line."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise ModelTooLarge("the card ran out of memory while loading: free it from other programs") from error
-    except (
-        OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError,
-        SafetensorError, StrictDataclassError,
-    ) as error:  # fmt: skip
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ModelFilesInvalid(f"{what} could not be loaded: {first[:300]}; download the checkpoint again") from error
 
 
 @contextlib.contextmanager

@@ -63,8 +63,10 @@ def main(
     try:
         loop = (make_loop or load)(options, mailbox, send)
     except Exception as error:
+        from model_loader.load_errors import known_error
+
         log.exception("the model could not be loaded")
-        send(LoadFailed(one_line(error)))
+        send(LoadFailed(one_line(known_error(error) or error)))
         return
     code = EXIT_LOOP
     try:

@@ -14,7 +14,7 @@ import pytest
 
 from backend.engine import process
 from backend.engine.mailbox import Mailbox
-from backend.engine.messages import Failed, Finished, Loading, Ready, Shutdown
+from backend.engine.messages import Failed, Finished, LoadFailed, Loading, Ready, Shutdown
 from backend.engine.options import EngineOptions
 from tests.backend.engine import scripted_process
 from tests.backend.engine.requests import CLOTHES, submit
@@ -54,6 +54,26 @@ def test_what_makes_the_pipe_useless_ends_the_process_instead_of_losing_requests
         end(pipe)
         started.join(WAIT_S)
         assert started.exitcode == code
+
+
+def test_a_load_that_fails_by_the_machine_is_told_in_its_own_name() -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    started = context.Process(target=process.main, args=(theirs, EngineOptions(), _out_of_memory), daemon=True)
+    started.start()
+    theirs.close()
+    try:
+        assert ours.poll(WAIT_S)
+        told = ours.recv()
+    finally:
+        started.kill()
+        started.join()
+    assert isinstance(told, LoadFailed)
+    assert told.message.startswith("MachineUnfit: this machine's own memory (not the card's) did not suffice")
+
+
+def _out_of_memory(options: EngineOptions, mailbox: Mailbox, send: process.Send) -> process.Loop:
+    raise MemoryError
 
 
 def test_the_built_in_model_answers_through_the_real_loop() -> None:
