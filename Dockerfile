@@ -1,5 +1,6 @@
 # The backend in one image; docs/docker.md says how to build, run and keep it. torch's own wheels bring CUDA, so the host
-# needs only the NVIDIA driver and its container toolkit; without a GPU the same image runs the small built-in model.
+# needs only the NVIDIA driver and its container toolkit, which starts no container with a GPU where the driver is too old
+# for that CUDA (NVIDIA_REQUIRE_CUDA); without a GPU the same image runs the small built-in model.
 # The root file system may be read-only: everything is written below /data, temporary files to /tmp (give it a tmpfs).
 ARG BASE=python:3.11-slim-bookworm
 
@@ -45,7 +46,8 @@ ENV PATH=/opt/prelabel/bin:$PATH \
     TRITON_CACHE_DIR=/data/triton \
     TORCHINDUCTOR_CACHE_DIR=/data/torchinductor \
     NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    NVIDIA_REQUIRE_CUDA=cuda>=13.0
 USER prelabel
 VOLUME /data
 # So that `annotate --output shop.jsonl` has a place to write to, also where the root file system is read-only.

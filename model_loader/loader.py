@@ -26,14 +26,14 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
+from model_loader.cards import Card, find_card, judge_memory
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.clean import clean_config, clean_folder
-from model_loader.errors import ModelFilesInvalid, ModelTooLarge, UnsupportedModel
+from model_loader.errors import CardUnusable, ModelFilesInvalid, ModelTooLarge, UnsupportedModel
 from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
 from model_loader.experts.unpacked import unpack_small
 from model_loader.geometry import geometry_from_config
 from model_loader.load_errors import known_error, named_errors
-from model_loader.memory import GIB, plan_memory
 from model_loader.norms import use_fused_norms
 from model_loader.patch_embed import use_linear_patch_embedding
 from model_loader.progress import Progress, ProgressCallback, no_progress
@@ -67,6 +67,7 @@ def load_model(
     *,
     on_progress: ProgressCallback = no_progress,
     device: str | None = None,
+    card: Card | None = None,
     vram_gib: float | None = None,
     dtype: torch.dtype | None = None,
     quantisation: Quantisation = "nf4",
@@ -77,17 +78,20 @@ def load_model(
 
     `on_progress(stage, fraction)`: stages resolve, download, check, quantise or load, save, ready; the fraction is
     of the whole. `device` defaults to the CUDA card if there is one, `dtype` to bfloat16 there and float32 on a CPU.
-    `vram_gib` caps what the memory plan may use of the card. `save_quantised_to` is the parent folder of saved
-    4-bit checkpoints: one of this source and revision is loaded from there, else it is written after packing.
+    `card` is what `find_card` found there, if it was asked. `vram_gib` caps what the memory plan may use of the card.
+    `save_quantised_to` is the parent folder of saved 4-bit checkpoints: one of this source and revision is loaded from
+    there, else it is written after packing.
     """
     started = time.perf_counter()
     progress = Progress(on_progress)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
+    if card is None and device.startswith("cuda"):
+        card = _card(device)
     parent = save_quantised_to if quantisation == "nf4" and source != GARMENTS else None
 
     def inspect(config: Mapping[str, Any]) -> None:
-        check_fits(config, device=device, vram_gib=vram_gib, quantisation=quantisation)
+        check_fits(config, card=card, vram_gib=vram_gib, quantisation=quantisation)
 
     progress.enter("resolve", 0.0, 0.02)
     saved = find_saved(parent, source, revision)
@@ -131,23 +135,34 @@ def load_model(
 
 
 def check_fits(
-    config: Mapping[str, Any], *, device: str, vram_gib: float | None = None, quantisation: Quantisation = "nf4"
+    config: Mapping[str, Any],
+    *,
+    card: Card | None,
+    vram_gib: float | None = None,
+    quantisation: Quantisation = "nf4",
 ) -> None:
-    """Raise UnsupportedModel for another architecture, ModelTooLarge if the plan does not fit the CUDA card."""
+    """Raise UnsupportedModel for another architecture, ModelTooLarge if it does not fit what is free of `card`.
+
+    On a CPU `card` is None.
+    """
     architectures = config.get("architectures")
     if architectures not in (None, [ARCHITECTURE]):
         raise UnsupportedModel(f"config.json names the architecture {architectures}; prelabel loads {ARCHITECTURE}")
     geometry = geometry_from_config(config)
-    if not device.startswith("cuda"):
+    if card is None:
         return
-    card_gib = torch.cuda.get_device_properties(device).total_memory / GIB
-    room_gib = card_gib if vram_gib is None else min(card_gib, vram_gib)
-    plan = plan_memory(geometry, vram_gib=room_gib, quantisation=quantisation)
-    if not plan.fits:
-        raise ModelTooLarge(
-            f"the model needs {plan.needed_bytes / GIB:.1f} GiB and the card offers {room_gib:.1f} GiB; "
-            "see `prelabel doctor`, use a larger card, or the built-in model: garments"
-        )
+    _, found = judge_memory(geometry, card, vram_gib=vram_gib, quantisation=quantisation)
+    if found is not None:
+        if found.refuses:
+            raise ModelTooLarge(str(found))
+        log.warning("%s", found)
+
+
+def _card(device: str) -> Card:
+    found = find_card(device)
+    if isinstance(found, Card):
+        return found
+    raise CardUnusable(str(found))
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -1,7 +1,7 @@
 """Where a model comes from: a name as people write it -> a folder on this machine.
 
-`garments` (the small built-in model), a folder, a hub id `owner/name`, or `modelscope:owner/name`; `auto` is for
-`choose_model`. Knows nothing of tensors; torch is imported only to ask for the card.
+`garments` (the small built-in model), a folder, a hub id `owner/name`, or `modelscope:owner/name`; which of them `auto`
+is, says `choice`. Knows nothing of tensors and cards.
 Raises ModelNotFound, DownloadFailed, UnsafeModelFiles, and whatever `inspect` raises.
 """
 
@@ -15,9 +15,8 @@ from typing import Any
 
 from model_loader.checkpoint import read_config, refuse_remote_code
 from model_loader.errors import ModelNotFound
-from model_loader.geometry import DEFAULT_COMMIT, DEFAULT_MODEL, geometry_from_config, shipped_config
+from model_loader.geometry import DEFAULT_COMMIT, DEFAULT_MODEL, shipped_config
 from model_loader.hub import Fraction, cached_config, fetch_from_hub, fetch_from_modelscope
-from model_loader.memory import GIB, MemoryPlan, plan_memory
 
 AUTO = "auto"
 GARMENTS = "garments"
@@ -106,52 +105,3 @@ def find_config(model: str) -> Mapping[str, Any]:
             raise ModelNotFound(f"the numbers of {model} are not on this machine; download its config.json to a folder")
         folder = cached.parent
     return read_config(folder)
-
-
-def choose_model(
-    requested: str,
-    *,
-    vram_gib: float | None = None,
-    device: str | None = None,
-    look: Callable[[str | None], Card | None] | None = None,
-) -> tuple[str, str]:
-    """Return the model to load and, for people, the reason. Anything but "auto" is taken as asked.
-
-    "auto" takes Qwen3-VL-30B-A3B-Instruct when a CUDA card holds it by the memory plan (within `vram_gib`, if
-    given), else the built-in garments model. `device` names the card to judge, or "cpu"; `look` finds it, as
-    `find_card` does.
-    """
-    if requested != AUTO:
-        return requested, "as asked"
-    if device == "cpu":
-        return GARMENTS, "the CPU was asked for, so the small built-in model is used"
-    card = (look or find_card)(device)
-    if card is None:
-        return GARMENTS, "this machine has no CUDA card, so the small built-in model is used"
-    room_gib = card.memory_gib if vram_gib is None else min(vram_gib, card.memory_gib)
-    plan = default_plan(room_gib)
-    if plan.fits:
-        return DEFAULT_MODEL, f"{card.name} with {room_gib:.1f} GiB holds it, with {plan.num_slots} requests at a time"
-    needed = plan.needed_bytes / GIB
-    return GARMENTS, f"{DEFAULT_MODEL} needs {needed:.1f} GiB but {card.name} offers {room_gib:.1f} GiB"
-
-
-def default_plan(vram_gib: float | None) -> MemoryPlan:
-    """The memory plan of the model that "auto" prefers."""
-    return plan_memory(geometry_from_config(find_config(AUTO)), vram_gib=vram_gib)
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    name: str
-    memory_gib: float
-
-
-def find_card(device: str | None = None) -> Card | None:
-    """Return the CUDA card `device` ("cuda:1"; None: the current one), or None."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    properties = torch.cuda.get_device_properties(device or torch.cuda.current_device())
-    return Card(properties.name, properties.total_memory / GIB)

@@ -22,7 +22,7 @@ from backend.logs import one_line, redact
 from backend.pages.words import Words
 from backend.predict.build import image_policy
 from backend.settings import Settings
-from backend.status.check import Check, Verdict, doubtful, good
+from backend.status.check import Check, Verdict, bad, doubtful, good
 from backend.status.label_studio_checks import label_studio_checks
 from backend.status.machine_checks import (
     Disk,
@@ -30,17 +30,19 @@ from backend.status.machine_checks import (
     data_dir_check,
     disk_checks,
     disk_of,
-    driver_version,
     memory_check,
     memory_plan,
     model_check,
     model_folder,
     port_check,
 )  # fmt: skip
+from model_loader.cards import LEAST_CAPABILITY, Card, find_card, read_signs
+from model_loader.choice import choose_model
 from model_loader.errors import ModelError
 from model_loader.geometry import DEFAULT_MODEL
 from model_loader.memory import GIB, SIXTEEN_BIT, MemoryPlan
-from model_loader.sources import AUTO, Card, choose_model, find_card
+from model_loader.sources import AUTO
+from model_loader.troubles import Trouble, trouble
 
 EXIT_GOOD, EXIT_FAILED, EXIT_UNKNOWN_MODEL = 0, 1, 2
 PACKAGES = ("torch", "transformers", "bitsandbytes")
@@ -55,7 +57,7 @@ _words = Words("en")
 class Machine:
     """What this machine has. `driver` is NVIDIA's version, "" for none; `downloads` and `copies` may be one disk."""
 
-    card: Card | None
+    card: Card | Trouble
     driver: str
     downloads: Disk
     copies: Disk
@@ -63,8 +65,8 @@ class Machine:
 
 def inspect_machine(settings: Settings) -> Machine:
     """Look at the card, the driver, and the disks the model would go to."""
-    card = None if settings.device == "cpu" else find_card(settings.device if ":" in settings.device else None)
-    return Machine(card, driver_version(), disk_of(model_folder()), disk_of(settings.quantised_folder))
+    card = trouble("card_none") if settings.device == "cpu" else find_card(_device(settings))
+    return Machine(card, read_signs().driver, disk_of(model_folder()), disk_of(settings.quantised_folder))
 
 
 def doctor(
@@ -77,16 +79,20 @@ def doctor(
     """Print the plan and the checks of what `settings` say, and return the exit code."""
     image_policy(settings)  # its own refusals
     found = machine(settings)
-    vram_gib = settings.vram_gib or (found.card.memory_gib if found.card else None)
+    card = _judged_card(settings, found)
+    vram_gib = settings.vram_gib or (card.memory_gib if card else None)
+    image_tokens = image_tokens or settings.image_tokens
     model = DEFAULT_MODEL if settings.model == AUTO else settings.model
     plan, error = None, ""
     try:
-        plan = memory_plan(model, vram_gib, image_tokens or settings.image_tokens)
+        plan = memory_plan(model, vram_gib, image_tokens)
     except ModelError as refused:
         error = one_line(redact(str(refused)))
     checks = _checks(settings, found, plan)
+    if plan is not None:
+        checks.insert(2, memory_check(model, card, settings.vram_gib, image_tokens))
     if plan is None and checks[0].verdict != "bad":
-        checks.insert(1, doubtful("memory", "model_no_numbers", model=model))
+        checks.insert(2, doubtful("memory", "model_no_numbers", model=model))
     if json_output:
         print(json.dumps(report(model, plan, checks, error), indent=2, ensure_ascii=False))
     else:
@@ -96,25 +102,40 @@ def doctor(
     return EXIT_FAILED if any(check.verdict == "bad" for check in checks) else EXIT_GOOD
 
 
+def _judged_card(settings: Settings, machine: Machine) -> Card | None:
+    """The card whose memory is judged: this machine's, or another that PRELABEL_VRAM_GIB speaks of."""
+    card = machine.card if isinstance(machine.card, Card) else None
+    if settings.vram_gib and (card is None or settings.vram_gib > card.memory_gib):
+        return Card("", settings.vram_gib, settings.vram_gib, LEAST_CAPABILITY)
+    return card
+
+
 def _checks(settings: Settings, machine: Machine, plan: MemoryPlan | None) -> list[Check]:
-    chosen = _chosen(settings, machine)
-    checks = [good("model", "model_chosen", model=chosen[0], reason=chosen[1])] if chosen else [model_check(settings)]
+    """All but that of the card's memory."""
+    model, check = _model(settings, machine)
+    checks = [check, card_check(settings, machine.card, machine.driver)]
     if plan is not None:
-        checks.append(card_check(settings, machine.card, machine.driver))
-        model = chosen[0] if chosen else settings.model
-        checks.append(memory_check(plan))
         checks += disk_checks(settings, model, plan, machine.downloads, machine.copies)
     checks.append(data_dir_check(settings.data_dir))
     checks.append(port_check(settings.host, settings.port, _is_prelabel(settings)))
     return [*checks, *label_studio_checks(settings)]
 
 
-def _chosen(settings: Settings, machine: Machine) -> tuple[str, str] | None:
-    """What `auto` takes, and why; None for any other model."""
+def _model(settings: Settings, machine: Machine) -> tuple[str, Check]:
+    """What would be loaded, and whether it can be: `auto` is made out."""
     if settings.model != AUTO:
-        return None
-    device = "cpu" if settings.device == "cpu" else None
-    return choose_model(AUTO, vram_gib=settings.vram_gib, device=device, look=lambda _: machine.card)
+        return settings.model, model_check(settings)
+    try:
+        choice = choose_model(
+            AUTO, vram_gib=settings.vram_gib, device=_device(settings), look=lambda device: machine.card
+        )
+    except ModelError:  # the card's own lines say why
+        return DEFAULT_MODEL, bad("model", "model_auto_refused")
+    return choice.model, good("model", "model_chosen", model=choice.model, reason=choice.reason)
+
+
+def _device(settings: Settings) -> str | None:
+    return None if settings.device == "auto" else settings.device
 
 
 def _is_prelabel(settings: Settings) -> bool:

@@ -86,27 +86,27 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     from backend.engine.preparation import Preparation
     from backend.engine.scheduler import Scheduler
     from backend.engine.sizing import make_runner, scheduler_limits
+    from model_loader.choice import choose_model
     from model_loader.loader import load_model
-    from model_loader.sources import choose_model
 
     num_cpus = len(os.sched_getaffinity(0))
-    model, reason = choose_model(options.model, vram_gib=options.vram_gib, device=options.device)
-    log.info("the model is %s: %s", model, reason)
-    send(Loading(f"{model}: {reason}", 0.0))
-    on_cpu = options.device == "cpu" or not torch.cuda.is_available()
+    choice = choose_model(options.model, vram_gib=options.vram_gib, device=options.device)
+    log.info("the model is %s: %s", choice.model, choice.reason)
+    send(Loading(f"{choice.model}: {choice.reason}", 0.0))
+    on_cpu = choice.card is None
     if on_cpu and "OMP_NUM_THREADS" not in os.environ:
         # decode steps are small, and torch's threads wait for each other in a spin: leave cores to the other work
         torch.set_num_threads(max(1, num_cpus // 2))
-    if not on_cpu:
+    if choice.card is not None:
         # Triton, streams and memory figures are those of the current device
-        torch.cuda.set_device(torch.device(options.device or "cuda").index or 0)
-    if options.vram_gib and not on_cpu:
-        total_gib = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / 2**30
-        torch.cuda.set_per_process_memory_fraction(min(1.0, options.vram_gib / total_gib))
+        torch.cuda.set_device(torch.device(choice.device).index or 0)
+        if options.vram_gib:
+            torch.cuda.set_per_process_memory_fraction(min(1.0, options.vram_gib / choice.card.memory_gib))
     loaded = load_model(
-        model,
+        choice.model,
         on_progress=lambda stage, fraction: send(Loading(stage, fraction)),
-        device=options.device,
+        device=choice.device,
+        card=choice.card,
         vram_gib=options.vram_gib,
         revision=options.revision,
         save_quantised_to=options.quantised_dir,
@@ -125,7 +125,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
             device=loaded.device,
             memory_gib=loaded.model.get_memory_footprint() / 2**30,
             load_s=loaded.load_s,
-            source=model,
+            source=choice.model,
             weights_id=loaded.weights_id,
             max_slots=sizes.max_slots,
             kv_tokens=sizes.kv_tokens,

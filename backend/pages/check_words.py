@@ -5,6 +5,8 @@ Knows words only. Every text that names a value takes it as {value}; which a che
 
 from __future__ import annotations
 
+from model_loader.troubles import TEXTS
+
 NAMES: dict[str, tuple[str, str]] = {
     "model": ("模型", "Model"),
     "memory": ("显存", "Memory"),
@@ -25,11 +27,76 @@ _NEW_KEY = (
     "start prelabel again.",
 )
 
+_TROUBLES_ZH = {
+    "card_none": "本机没有 CUDA 显卡",
+    "card_missing": (
+        "PRELABEL_DEVICE={device}，但没有找到 CUDA 显卡。请装 NVIDIA 驱动，容器用 --gpus all 启动，或设 "
+        "PRELABEL_DEVICE=auto。"
+    ),
+    "card_no_such": "PRELABEL_DEVICE={device}，但 torch 只看到 {count} 块显卡，编号从 cuda:0 开始。",
+    "card_cpu_torch": "NVIDIA 驱动 {driver} 已装，但 torch {torch} 是 CPU 版。请安装 CUDA 版的 torch。",
+    "card_no_driver": (
+        "本机有 NVIDIA 显卡，但驱动没有加载；torch {torch} 需要 {needed} 或更新的驱动。请安装驱动"
+        "（内核更新后需重新安装），然后重启机器。"
+    ),
+    "card_driver_old": (
+        "NVIDIA 驱动 {driver} 太旧：torch {torch} 基于 CUDA {cuda}，需要 {needed} 或更新的驱动。请更新驱动"
+        "（容器则更新宿主机的驱动）并重启机器。"
+    ),
+    "card_driver_mixed": (
+        "已加载的 NVIDIA 驱动是 {driver}，但库文件是 {library}：更新驱动后没有重启。请重启机器；"
+        "若是容器，请重新创建容器。"
+    ),
+    "card_not_in_container": (
+        "宿主机有 NVIDIA 驱动 {driver}，但没有给这个容器显卡。请用 --gpus all 启动（compose："
+        "deploy.resources.reservations.devices）；宿主机需要 NVIDIA container toolkit。"
+    ),
+    "card_no_device": (
+        "NVIDIA 驱动 {driver} 已加载，但没有 /dev/nvidia0：驱动不认识本机的显卡，或设备文件没有创建。请以 root 运行 "
+        "nvidia-smi，它会创建文件或说明原因；旧显卡需要旧版驱动。"
+    ),
+    "card_no_permission": (
+        "运行 prelabel 的用户（uid {uid}）无法打开 {file}。请把用户加入该文件所属的组（通常是 video 或 render），"
+        "或用 --gpus all 启动容器。"
+    ),
+    "card_no_library": (
+        "NVIDIA 驱动 {driver} 已加载，但找不到它的库 libcuda.so.1。请安装（Debian：libcuda1，"
+        "Ubuntu：libnvidia-compute）；容器请设 NVIDIA_DRIVER_CAPABILITIES=compute,utility。"
+    ),
+    "card_hidden": "CUDA_VISIBLE_DEVICES={visible} 使 torch 看不到任何显卡。请取消该变量，或填显卡编号（从 0 开始）。",
+    "card_fabric": (
+        "CUDA 在等待 NVIDIA fabric manager（错误 802）。请安装并启动与驱动同版本（{driver}）的 nvidia-fabricmanager。"
+    ),
+    "card_unseen": (
+        "NVIDIA 驱动 {driver} 已加载，但 torch {torch} 无法使用显卡。nvidia-smi 能看到显卡吗？"
+        "`prelabel doctor` 会向 CUDA 询问原因。"
+    ),
+    "card_error": "CUDA 无法使用显卡：{said}（NVIDIA 驱动 {driver}，torch {torch}）。nvidia-smi 能看到显卡吗？",
+    "card_too_old": (
+        "{card} 的计算能力是 {capability}，而 bfloat16 和我们的内核需要 8.0：RTX 30、A10、L4、A100 及更新的显卡"
+        "（docs/cards.md）。V100、T4、P40 和 RTX 20 无法使用。"
+    ),
+    "memory_too_small": "至少需要 {needed} GiB，而显卡只有 {card} GiB。请换更大的显卡，或设 PRELABEL_MODEL=garments。",
+    "memory_taken": (
+        "至少需要 {needed} GiB，而其他程序只留下 {free} GiB（显卡共 {card} GiB）。请结束它们（nvidia-smi 会列出），"
+        "或指定另一块显卡，如 PRELABEL_DEVICE=cuda:1。"
+    ),
+    "memory_tight": (
+        "其他程序只留下 {free} GiB（显卡共 {card} GiB）：可同时处理 {slots} 张，而不是 {most} 张。"
+        "nvidia-smi 会列出这些程序。"
+    ),
+}
+
 CHECKS: dict[str, tuple[str, str]] = {
+    **{code: (chinese, TEXTS[code]) for code, chinese in _TROUBLES_ZH.items()},
     # model
     "model_auto": (
         "auto：显卡放得下时用 30B，否则用内置的小模型 garments",
         "auto: the 30B where the card holds it, else the small built-in garments",
+    ),
+    "model_auto_refused": (
+        "auto 不加载任何模型，直到下面所说的问题得到解决",
+        "auto loads nothing until what is said below is put right",
     ),
     "model_chosen": ("auto 选择 {model}：{reason}", "auto takes {model}: {reason}"),
     "model_here": ("{model} 在本机", "{model} is on this machine"),
@@ -72,17 +139,17 @@ CHECKS: dict[str, tuple[str, str]] = {
         "{card} GiB 放得下：留给 KV 缓存 {free} GiB，可同时处理 {slots} 张",
         "fits {card} GiB: {free} GiB left for the KV cache = {slots} requests at a time",
     ),
-    "memory_too_small": (
-        "{card} GiB 放不下：至少需要 {needed} GiB。请换更大的显卡，或设 PRELABEL_MODEL=garments。",
-        "does not fit {card} GiB: at least {needed} GiB are needed. Use a larger card, or PRELABEL_MODEL=garments.",
-    ),
     "memory_unknown": (
         "没有显卡可比较；可用 --vram-gib 指定",
         "no card found to compare with; name one with --vram-gib",
     ),
-    "card_found": ("{card}", "{card}"),
+    "card_found": (
+        "{card}：{memory} GiB，其中 {free} GiB 空闲；计算能力 {capability}，驱动 {driver}",
+        "{card}: {memory} GiB, {free} GiB of it free; compute capability {capability}, driver {driver}",
+    ),
+    "card_used": ("正在使用 {card}", "{card} is in use"),
     "card_not_wanted": ("PRELABEL_DEVICE=cpu：不使用显卡", "PRELABEL_DEVICE=cpu: no card is used"),
-    "card_none": (
+    "card_not_needed": (
         "没有 CUDA 显卡，用 CPU 运行小模型",
         "no CUDA card is seen; the small model runs on the CPU",
     ),
@@ -90,24 +157,6 @@ CHECKS: dict[str, tuple[str, str]] = {
         "没有 CUDA 显卡，{model} 在 CPU 上会非常慢。请装 NVIDIA 驱动，容器用 --gpus all 启动。",
         "no CUDA card is seen, and {model} is very slow on a CPU. Install NVIDIA's driver; start a container with "
         "--gpus all.",
-    ),
-    "card_missing": (
-        "PRELABEL_DEVICE={device}，但没有找到 CUDA 显卡。请装 NVIDIA 驱动，容器用 --gpus all 启动，或设 "
-        "PRELABEL_DEVICE=auto。",
-        "PRELABEL_DEVICE={device}, but no CUDA card is seen. Install NVIDIA's driver, start a container with --gpus "
-        "all, "
-        "or set PRELABEL_DEVICE=auto.",
-    ),
-    "card_cpu_torch": (
-        "NVIDIA 驱动 {driver} 已装，但 torch {torch} 是 CPU 版。请安装 CUDA 版的 torch。",
-        "NVIDIA's driver {driver} is there, but torch {torch} is built for CPUs. Install a torch built for CUDA.",
-    ),
-    "card_hidden": (
-        "NVIDIA 驱动 {driver} 已装，但 torch {torch} 看不到显卡。请检查 CUDA_VISIBLE_DEVICES、容器的 --gpus all，"
-        "以及驱动版本是否够新。",
-        "NVIDIA's driver {driver} is there, but torch {torch} sees no card. Check CUDA_VISIBLE_DEVICES, --gpus all "
-        "of the "
-        "container, and whether the driver is new enough for this torch.",
     ),
     # disk
     "disk_free": (

@@ -1,12 +1,11 @@
 """What this machine has for prelabel: model, card, disk, data folder, port. Imports no torch and downloads nothing.
 
-Who has asked torch for the card says what it found. Nothing here raises.
+Who has asked torch for the card says what it found.
 """
 
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -15,10 +14,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from backend.settings import Settings
-from backend.status.check import Check, bad, doubtful, good, unused
+from backend.status.check import Check, CheckName, bad, doubtful, good, unused
+from model_loader.cards import Card, judge_memory
 from model_loader.checkpoint import read_checkpoint
 from model_loader.errors import ModelError, ModelNotFound
 from model_loader.geometry import DEFAULT_MODEL, geometry_from_config, shipped_config
@@ -26,13 +25,10 @@ from model_loader.hub import cached_bytes
 from model_loader.memory import GIB, SIXTEEN_BIT, MemoryPlan, Request, plan_memory
 from model_loader.saved import find_saved, place_for
 from model_loader.sources import AUTO, GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder
-
-if TYPE_CHECKING:
-    from model_loader.sources import Card
+from model_loader.troubles import Trouble
 
 SPARE_BYTES = GIB
 """Below this the store may soon have no room for answers."""
-_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def model_check(settings: Settings) -> Check:
@@ -90,47 +86,39 @@ def memory_plan(model: str, vram_gib: float | None, image_tokens: int) -> Memory
     return plan_memory(geometry, vram_gib=vram_gib, request=Request(image_tokens=image_tokens))
 
 
-def memory_check(plan: MemoryPlan) -> Check:
-    if plan.vram_bytes is None:
+def memory_check(model: str, card: Card | None, vram_gib: float | None, image_tokens: int) -> Check:
+    """Does `model` fit what is free of `card`. Raises ModelError when its numbers are not on this machine."""
+    if card is None:
         return unused("memory", "memory_unknown")
-    card = f"{plan.vram_bytes / GIB:.1f}"
-    if not plan.fits:
-        return bad("memory", "memory_too_small", card=card, needed=f"{plan.needed_bytes / GIB:.1f}")
-    free = f"{(plan.free_bytes or 0) / GIB:.2f}"
-    return good("memory", "memory_fits", card=card, free=free, slots=str(plan.num_slots))
+    geometry, request = geometry_from_config(find_config(model)), Request(image_tokens=image_tokens)
+    plan, found = judge_memory(geometry, card, vram_gib=vram_gib, request=request)
+    if found is not None:
+        return trouble_check("memory", found)
+    room, free = f"{(plan.vram_bytes or 0) / GIB:.1f}", f"{(plan.free_bytes or 0) / GIB:.2f}"
+    return good("memory", "memory_fits", card=room, free=free, slots=str(plan.num_slots))
 
 
-def driver_version() -> str:
-    """Of NVIDIA's kernel driver; "" where none is loaded."""
-    try:
-        line = _DRIVER.read_text("utf-8", "replace").splitlines()[0]
-    except (OSError, IndexError):
-        return ""
-    return next((word for word in line.split() if word[0].isdigit() and "." in word), "?")
+def trouble_check(name: CheckName, found: Trouble) -> Check:
+    return (bad if found.refuses else doubtful)(name, found.code, **found.values)
 
 
-def card_check(settings: Settings, card: Card | None, driver: str) -> Check:
-    """`card` is what torch sees, `driver` the version of NVIDIA's driver, "" for none."""
+def card_check(settings: Settings, found: Card | Trouble, driver: str = "") -> Check:
+    """`found` as `find_card` returns it; `driver`: the version of NVIDIA's."""
     if settings.device == "cpu":
         return unused("card", "card_not_wanted")
-    if card is not None:
-        size = f", {card.memory_gib:.1f} GiB" if card.memory_gib else ""
-        return good("card", "card_found", card=card.name + size)
-    if driver:
-        torch = _version("torch")
-        return bad("card", "card_cpu_torch" if "+cpu" in torch else "card_hidden", driver=driver, torch=torch)
-    if settings.device != "auto":
-        return bad("card", "card_missing", device=settings.device)
-    if settings.model not in (AUTO, GARMENTS):
-        return doubtful("card", "card_none_for_model", model=settings.model)
-    return unused("card", "card_none")
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "?"
+    if isinstance(found, Card):
+        sizes = {"memory": f"{found.memory_gib:.1f}", "free": f"{found.free_gib:.1f}"}
+        capability = ".".join(map(str, found.capability))
+        return good("card", "card_found", card=found.name, capability=capability, driver=driver or "?", **sizes)
+    if found.code == "card_none":
+        if settings.device != "auto":
+            return bad("card", "card_missing", device=settings.device)
+        if settings.model not in (AUTO, GARMENTS):
+            return doubtful("card", "card_none_for_model", model=settings.model)
+        return unused("card", "card_not_needed")
+    if settings.model == GARMENTS and settings.device == "auto":  # runs on the CPU, then
+        return doubtful("card", found.code, **found.values)
+    return trouble_check("card", found)
 
 
 @dataclass(frozen=True, slots=True)

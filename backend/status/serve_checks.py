@@ -11,20 +11,20 @@ from backend.engine.api import EngineStatus
 from backend.errors import SettingsError
 from backend.pages.words import Words
 from backend.settings import Settings
-from backend.status.check import Check, troubles
+from backend.status.check import Check, good, troubles
 from backend.status.label_studio_checks import label_studio_checks, written_checks
 from backend.status.machine_checks import (
     card_check,
     data_dir_check,
     disk_checks,
     disk_of,
-    driver_version,
     memory_plan,
     model_check,
     model_folder,
 )  # fmt: skip
+from model_loader.cards import read_signs, why_no_card
 from model_loader.errors import ModelError
-from model_loader.sources import AUTO, Card
+from model_loader.sources import AUTO
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,10 @@ def running_checks(settings: Settings, status: EngineStatus) -> list[Check]:
     checks = [data_dir_check(settings.data_dir)]
     if status.ready:
         device = status.ready.device
-        card = Card(device, 0.0) if device.startswith("cuda") else None
-        checks.append(card_check(settings, card, driver_version()))
+        used = device.startswith("cuda")
+        checks.append(
+            good("card", "card_used", card=device) if used else card_check(settings, why_no_card(read_signs()))
+        )
     return [*checks, *label_studio_checks(settings)]
 
 

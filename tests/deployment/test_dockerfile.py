@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from model_loader.cards import DRIVER_FOR_CUDA
 from scripts.compose import ROOT
 from tests.deployment.dockerfile import Instruction, last_stage, stages
 
@@ -70,3 +71,10 @@ def test_the_tools_have_one_version() -> None:
     bootstrap = (ROOT / "scripts" / "bootstrap").read_text("utf-8")
     [install] = of(stages()["uv"], "RUN")
     assert re.search(r"uv==(\S+)", install)[1] == re.search(r"UV_VERSION=(\S+)", bootstrap)[1]  # type: ignore[index]
+
+
+def test_a_driver_that_is_too_old_for_torchs_cuda_is_refused_when_the_container_starts() -> None:
+    [pinned] = re.findall(r"^cuda-toolkit==(\d+\.\d+)", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    [environment] = of(last_stage(), "ENV")
+    assert f"NVIDIA_REQUIRE_CUDA=cuda>={pinned}" in environment.split()
+    assert int(pinned.partition(".")[0]) in DRIVER_FOR_CUDA

@@ -13,6 +13,7 @@ from PIL import Image
 from transformers import Qwen3VLMoeForConditionalGeneration
 
 from model_loader import loader
+from model_loader.cards import Card
 from model_loader.checkpoint import SINGLE_NAME
 from model_loader.errors import ModelFilesInvalid, ModelTooLarge, UnsupportedModel
 from model_loader.geometry import DEFAULT_COMMIT, DEFAULT_MODEL
@@ -152,12 +153,17 @@ def test_checkpoint_quantised_by_others_is_refused(folder: Path) -> None:
         load(folder)
 
 
-def test_model_larger_than_the_card_is_refused_before_any_weight(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class FakeProperties:
-        total_memory = 24 * 2**30
-
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: FakeProperties)
+def test_model_larger_than_the_card_or_what_is_free_of_it_is_refused_before_any_weight(folder: Path) -> None:
     config = loader.read_checkpoint(folder).config
-    loader.check_fits(config, device="cuda")
+    loader.check_fits(config, card=Card("Some Card", 24.0, 23.5, (8, 9)))
     with pytest.raises(ModelTooLarge, match=r"the card offers 0\.5 GiB"):
-        loader.check_fits(config, device="cuda:0", vram_gib=0.5)
+        loader.check_fits(config, card=Card("Some Card", 24.0, 23.5, (8, 9)), vram_gib=0.5)
+    with pytest.raises(ModelTooLarge, match=r"other programs leave 0\.5 of the card's 24\.0 GiB"):
+        loader.check_fits(config, card=Card("Some Card", 24.0, 0.5, (8, 9)))
+
+
+def test_what_other_programs_take_of_the_card_is_told_where_it_costs_much(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader.check_fits(loader.read_checkpoint(folder).config, card=Card("Some Card", 24.0, 6.0, (8, 9)))
+    assert "Other programs leave 6.0 of the card's 24.0 GiB" in caplog.text

@@ -1,18 +1,16 @@
-"""Names people write for a model, and which model `auto` becomes."""
+"""Names people write for a model."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import torch
 
 from model_loader import sources
 from model_loader.errors import ModelNotFound
 from model_loader.geometry import DEFAULT_MODEL
-from model_loader.sources import choose_model, find_config, local_folder, pinned_commit, resolve
+from model_loader.sources import find_config, local_folder, pinned_commit, resolve
 
 
 def test_folder_is_taken_as_it_is(folder: Path) -> None:
@@ -60,45 +58,3 @@ def test_config_is_found_without_network(folder: Path) -> None:
     assert find_config(str(folder))["model_type"] == "qwen3_vl_moe"
     with pytest.raises(ModelNotFound, match="not on this machine"):
         find_config("someone/never-downloaded")
-
-
-def test_named_model_is_taken_as_asked() -> None:
-    assert choose_model("garments") == ("garments", "as asked")
-
-
-def put_card_in(monkeypatch: pytest.MonkeyPatch, memory_gib: float) -> None:
-    """Let torch say that this machine has a card."""
-    card = SimpleNamespace(name="Some Card", total_memory=int(memory_gib * 2**30))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
-
-
-def test_auto_without_a_card_is_the_built_in_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    model, reason = choose_model("auto")
-    assert model == "garments"
-    assert "no CUDA card" in reason
-
-
-def test_auto_on_a_cpu_that_was_asked_for_is_the_built_in_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    put_card_in(monkeypatch, 80.0)
-    assert choose_model("auto", device="cpu")[0] == "garments"
-
-
-@pytest.mark.parametrize(
-    ("memory_gib", "vram_gib", "model", "reason"),
-    [
-        pytest.param(23.6, None, DEFAULT_MODEL, "Some Card with 23.6 GiB holds it", id="a 24 GB card"),
-        pytest.param(15.8, None, "garments", "needs 19.8 GiB but Some Card offers 15.8 GiB", id="a 16 GB card"),
-        pytest.param(80.0, 12.0, "garments", "offers 12.0 GiB", id="a large card with a small share"),
-        pytest.param(23.6, 80.0, DEFAULT_MODEL, "with 23.6 GiB", id="a share larger than the card"),
-    ],
-)
-def test_auto_follows_the_memory_plan(
-    monkeypatch: pytest.MonkeyPatch, memory_gib: float, vram_gib: float | None, model: str, reason: str
-) -> None:
-    put_card_in(monkeypatch, memory_gib)
-    chosen, why = choose_model("auto", vram_gib=vram_gib)
-    assert chosen == model
-    assert reason in why

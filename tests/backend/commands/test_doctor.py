@@ -15,15 +15,18 @@ from backend.commands.doctor import Machine, count, doctor
 from backend.errors import SettingsError
 from backend.settings import Settings, load_settings
 from backend.status.machine_checks import Disk
+from model_loader.cards import Card
 from model_loader.geometry import DEFAULT_MODEL
 from model_loader.memory import GIB
-from model_loader.sources import Card
+from model_loader.troubles import Trouble, trouble
 from tests.backend.fake_label_studio import LEGACY_KEY, fake_label_studio
 
+NO_CARD = trouble("card_none")
 
-def machine(card: Card | None = None, free_gib: float = 500) -> Callable[[Settings], Machine]:
+
+def machine(card: Card | Trouble = NO_CARD, free_gib: float = 500) -> Callable[[Settings], Machine]:
     disk = Disk(Path("/disk"), 1, int(free_gib * GIB))
-    return lambda settings: Machine(card, "570.1" if card else "", disk, disk)
+    return lambda settings: Machine(card, "580.95" if isinstance(card, Card) else "", disk, disk)
 
 
 class Doctor:
@@ -77,9 +80,9 @@ def test_a_model_without_numbers_is_exit_code_2(run: Doctor, model: str) -> None
 
 
 def test_the_table_names_the_card_of_this_machine(run: Doctor) -> None:
-    text = run.text(0, "auto", None, machine=machine(Card("Some Card", 23.6)))
+    text = run.text(0, "auto", None, machine=machine(Card("Some Card", 23.6, 23.6, (8, 9))))
     for expected in (
-        "31.07 billion parameters", "Some Card, 23.6 GiB", "fits 23.6 GiB", "bitsandbytes", "load_in_4bit",
+        "31.07 billion parameters", "Some Card: 23.6 GiB", "fits 23.6 GiB", "bitsandbytes", "load_in_4bit",
         f"auto takes {DEFAULT_MODEL}",
     ):  # fmt: skip
         assert expected in text
@@ -89,6 +92,20 @@ def test_without_a_card_there_is_no_verdict_on_memory(run: Doctor) -> None:
     text = run.text(0, "auto", None)
     assert "name one with --vram-gib" in text
     assert "auto takes garments: this machine has no CUDA card" in text
+
+
+def test_auto_loads_nothing_where_there_is_a_card_that_cannot_be_used(run: Doctor) -> None:
+    old = trouble("card_too_old", card="Tesla T4", capability="7.5")
+    text = run.text(1, "auto", None, machine=machine(old))
+    assert "auto loads nothing until what is said below is put right" in text
+    assert "Tesla T4 has compute capability 7.5, and 8.0 is needed" in text
+    assert "Tesla T4" in run.text(1, DEFAULT_MODEL, None, machine=machine(old))
+    assert "Tesla T4" in run.text(0, "garments", None, machine=machine(old))  # it runs on the CPU
+
+
+def test_a_card_that_other_programs_fill_is_told(run: Doctor) -> None:
+    text = run.text(1, "auto", None, machine=machine(Card("Some Card", 23.6, 9.0, (8, 9))))
+    assert "other programs leave 9.0 of the card's 23.6 GiB" in text
 
 
 def test_the_small_model_is_counted_in_millions(run: Doctor) -> None:

@@ -16,6 +16,7 @@ from backend.engine import process
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import Failed, Finished, LoadFailed, Loading, Ready, Shutdown
 from backend.engine.options import EngineOptions
+from model_loader.errors import CardUnusable
 from tests.backend.engine import scripted_process
 from tests.backend.engine.requests import CLOTHES, submit
 from tests.limits import WAIT_S
@@ -74,6 +75,12 @@ def test_a_load_that_fails_by_the_machine_is_told_in_its_own_name() -> None:
 
 def _out_of_memory(options: EngineOptions, mailbox: Mailbox, send: process.Send) -> process.Loop:
     raise MemoryError
+
+
+@pytest.mark.parametrize("model", ["auto", "garments", "/models/mine"])
+def test_a_card_that_is_not_there_is_refused_before_anything_else_is_looked_at(model: str) -> None:
+    with pytest.raises(CardUnusable, match="PRELABEL_DEVICE=cuda:99, but"):
+        process.load(EngineOptions(model=model, device="cuda:99"), Mailbox(), lambda message: None)
 
 
 def test_the_built_in_model_answers_through_the_real_loop() -> None:

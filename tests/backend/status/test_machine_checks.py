@@ -26,9 +26,14 @@ from backend.status.machine_checks import (
     port_check,
 )  # fmt: skip
 from backend.status.serve_checks import refuse_hopeless
+from model_loader.cards import Card
 from model_loader.geometry import DEFAULT_MODEL
 from model_loader.memory import GIB
-from model_loader.sources import GARMENTS_CHECKPOINT, Card
+from model_loader.sources import GARMENTS_CHECKPOINT
+from model_loader.troubles import TEXTS, Trouble, trouble
+
+CARD = Card("Some Card", 23.6, 22.9, (8, 9))
+HIDDEN = trouble("card_hidden", visible="7")
 
 
 def settings(**given: Any) -> Settings:
@@ -111,34 +116,49 @@ def test_serve_starts_with_what_may_work(tmp_path: Path, given: dict[str, str]) 
 
 
 @pytest.mark.parametrize(
-    ("given", "card", "driver", "verdict", "code"),
+    ("given", "found", "verdict", "code"),
     [
-        ({}, Card("Some Card", 23.6), "570.1", "good", "card_found"),
-        ({}, None, "", "unused", "card_none"),
-        ({"device": "cpu"}, None, "570.1", "unused", "card_not_wanted"),
-        ({"device": "cuda"}, None, "", "bad", "card_missing"),
-        ({"model": DEFAULT_MODEL}, None, "", "doubtful", "card_none_for_model"),
+        ({}, CARD, "good", "card_found"),
+        ({}, trouble("card_none"), "unused", "card_not_needed"),
+        ({"device": "cpu"}, trouble("card_none"), "unused", "card_not_wanted"),
+        ({"device": "cuda"}, trouble("card_none"), "bad", "card_missing"),
+        ({"model": DEFAULT_MODEL}, trouble("card_none"), "doubtful", "card_none_for_model"),
+        ({}, HIDDEN, "bad", "card_hidden"),
+        ({"model": DEFAULT_MODEL}, HIDDEN, "bad", "card_hidden"),
+        ({"device": "cuda", "model": "garments"}, HIDDEN, "bad", "card_hidden"),
+        ({"model": "garments"}, HIDDEN, "doubtful", "card_hidden"),  # runs on the CPU, and says so
     ],
 )
-def test_a_card_is_seen_or_not(given: dict[str, str], card: Card | None, driver: str, verdict: str, code: str) -> None:
-    check = card_check(settings(**given), card, driver)
+def test_a_card_is_seen_or_not(given: dict[str, str], found: Card | Trouble, verdict: str, code: str) -> None:
+    check = card_check(settings(**given), found, "580.95.05")
     assert (check.verdict, check.code) == (verdict, code)
     assert said(check)
 
 
-def test_a_driver_without_a_card_is_told_with_what_may_hide_it() -> None:
-    check = card_check(settings(), None, "570.1")
-    assert check.verdict == "bad"
-    assert check.code in ("card_cpu_torch", "card_hidden")  # by the torch of this machine
-    assert "570.1" in said(check)
+def test_a_card_is_told_with_all_that_matters_of_it() -> None:
+    told = said(card_check(settings(), CARD, "580.95.05"))
+    assert told == "Some Card: 23.6 GiB, 22.9 GiB of it free; compute capability 8.9, driver 580.95.05"
+
+
+@pytest.mark.parametrize("code", TEXTS)
+def test_every_trouble_with_a_machine_has_words_in_both_languages(code: str) -> None:
+    assert CHECKS[code][1] == TEXTS[code]
 
 
 @pytest.mark.parametrize(
-    ("vram_gib", "verdict", "told"),
-    [(None, "unused", "--vram-gib"), (24.0, "good", "26 requests"), (16.0, "bad", "at least 19.8 GiB are needed")],
+    ("card", "vram_gib", "verdict", "told"),
+    [
+        (None, None, "unused", "--vram-gib"),
+        (Card("", 24.0, 24.0, (8, 9)), None, "good", "26 requests"),
+        (Card("", 80.0, 79.0, (8, 9)), 24.0, "good", "26 requests"),
+        (Card("", 16.0, 16.0, (8, 9)), None, "bad", "At least 19.8 GiB are needed, and the card offers 16.0 GiB"),
+        (Card("", 80.0, 79.0, (8, 9)), 16.0, "bad", "the card offers 16.0 GiB"),
+        (Card("", 24.0, 10.0, (8, 9)), None, "bad", "other programs leave 10.0 of the card's 24.0 GiB"),
+        (Card("", 24.0, 21.0, (8, 9)), None, "doubtful", "requests at a time instead of 26"),
+    ],
 )
-def test_memory_fits_or_not(vram_gib: float | None, verdict: str, told: str) -> None:
-    check = memory_check(memory_plan(DEFAULT_MODEL, vram_gib, 256))
+def test_memory_fits_or_not(card: Card | None, vram_gib: float | None, verdict: str, told: str) -> None:
+    check = memory_check(DEFAULT_MODEL, card, vram_gib, 256)
     assert check.verdict == verdict
     assert told in said(check)
 

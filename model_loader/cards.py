@@ -1,0 +1,232 @@
+"""The CUDA card of this machine, or why there is none that can be used.
+
+`find_card` asks torch; where torch sees nothing, the traces that a card and its driver leave on a machine tell "there
+is none" from "CUDA cannot use it". Nothing here raises, and importing this imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import runpy
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_loader.geometry import Geometry
+from model_loader.memory import CUDA_CONTEXT_BYTES, GIB, MemoryPlan, Request, plan_memory
+from model_loader.troubles import Trouble, trouble, warning
+
+LEAST_CAPABILITY = (8, 0)
+"""bfloat16 on tensor cores, which our kernels are written for: Ampere and newer."""
+DRIVER_FOR_CUDA = {12: "525.60.13", 13: "580.65.06"}
+"""The oldest Linux driver that runs programs of a CUDA release, whatever its minor version."""
+TIGHT = 0.5
+"""A person is told where other programs leave less than this share of the requests at a time."""
+_LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib64", "usr/lib")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A card that can be used. `free_gib`: what this process could take of it, its CUDA context included."""
+
+    name: str
+    memory_gib: float
+    free_gib: float
+    capability: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What torch sees: the card that was asked for, how many there are, and what CUDA says where it sees none."""
+
+    card: Card | None = None
+    num_cards: int = 0
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What speaks of a card and its driver on this machine. Versions are "" where there is no such thing.
+
+    `cuda`: the release torch is built for. `visible`: CUDA_VISIBLE_DEVICES, None where it is not set. `closed_file`: a
+    device file that this user may not open.
+    """
+
+    driver: str = ""
+    library: str = ""
+    torch: str = ""
+    cuda: str = ""
+    visible: str | None = None
+    on_bus: bool = False
+    device_files: bool = False
+    closed_file: str = ""
+    in_container: bool = False
+
+
+def find_card(
+    device: str | None = None,
+    *,
+    ask: Callable[[str | None], Seen] | None = None,
+    read: Callable[[], Signs] | None = None,
+) -> Card | Trouble:
+    """Return the card `device` ("cuda:1"; None or "cuda": the current one), or why it cannot be used.
+
+    `ask` and `read` are `ask_torch` and `read_signs` where they are left out.
+    """
+    seen = (ask or ask_torch)(device)
+    if seen.card is not None:
+        if seen.card.capability >= LEAST_CAPABILITY:
+            return seen.card
+        capability = ".".join(map(str, seen.card.capability))
+        return trouble("card_too_old", card=seen.card.name, capability=capability)
+    if seen.num_cards and not seen.said:
+        return trouble("card_no_such", device=device or "cuda", count=str(seen.num_cards))
+    return why_no_card((read or read_signs)(), seen.said)
+
+
+def judge_memory(
+    geometry: Geometry,
+    card: Card,
+    *,
+    vram_gib: float | None = None,
+    quantisation: str = "nf4",
+    request: Request | None = None,
+) -> tuple[MemoryPlan, Trouble | None]:
+    """Return the plan within what is free of `card` (of `vram_gib` of it, if given), and what speaks against it."""
+    room_gib = card.memory_gib if vram_gib is None else min(vram_gib, card.memory_gib)
+    most = plan_memory(geometry, vram_gib=room_gib, request=request, quantisation=quantisation)
+    plan = plan_memory(geometry, vram_gib=min(room_gib, card.free_gib), request=request, quantisation=quantisation)
+    needed, free = f"{most.needed_bytes / GIB:.1f}", f"{card.free_gib:.1f}"
+    if not most.fits:
+        return most, trouble("memory_too_small", needed=needed, card=f"{room_gib:.1f}")
+    if not plan.fits:
+        return plan, trouble("memory_taken", needed=needed, card=f"{card.memory_gib:.1f}", free=free)
+    slots, most_slots = plan.num_slots or 0, most.num_slots or 0
+    if slots < TIGHT * most_slots:
+        counts = {"slots": str(slots), "most": str(most_slots)}
+        return plan, warning("memory_tight", card=f"{card.memory_gib:.1f}", free=free, **counts)
+    return plan, None
+
+
+def why_no_card(signs: Signs, said: str = "") -> Trouble:
+    """Why torch sees no card that it can use. `said`: what CUDA said of it, "" where nobody has asked it.
+
+    "card_none" where nothing on this machine speaks of a card.
+    """
+    driver, torch = signs.driver or "?", signs.torch
+    if not signs.cuda:
+        return trouble("card_cpu_torch", driver=driver, torch=torch) if signs.driver else trouble("card_none")
+    needed = DRIVER_FOR_CUDA.get(int(signs.cuda.partition(".")[0]), f"for CUDA {signs.cuda}")
+    too_old = trouble("card_driver_old", driver=driver, torch=torch, cuda=signs.cuda, needed=needed)
+    if "too old" in said or "driver version is insufficient" in said:
+        return too_old
+    if not signs.driver:
+        return trouble("card_no_driver", torch=torch, needed=needed) if signs.on_bus else trouble("card_none")
+    if not signs.device_files:
+        return trouble("card_not_in_container" if signs.in_container else "card_no_device", driver=driver)
+    if signs.closed_file:
+        return trouble("card_no_permission", file=signs.closed_file, uid=str(os.getuid()))
+    if signs.library and signs.library != signs.driver:
+        return trouble("card_driver_mixed", driver=driver, library=signs.library)
+    if _numbers(signs.driver) < _numbers(needed):
+        return too_old
+    if "Error 802" in said or "system not yet initialized" in said:
+        return trouble("card_fabric", driver=driver)
+    if "Found no NVIDIA driver" in said:
+        return trouble("card_no_library", driver=driver)
+    if signs.visible is not None and ("No CUDA GPUs" in said or not said):
+        return trouble("card_hidden", visible=signs.visible)
+    if not said:
+        return trouble("card_unseen", driver=driver, torch=torch)
+    return trouble("card_error", said=said, driver=driver, torch=torch)
+
+
+def ask_torch(device: str | None, cuda: Any = None) -> Seen:
+    """Ask torch for `device`. This makes a CUDA context on it. `cuda` is torch.cuda where it is left out."""
+    if cuda is None:
+        from torch import cuda
+    num_cards = 0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it warns of, `init` raises
+            cuda.init()
+        num_cards = cuda.device_count()
+        number = int(device.partition(":")[2]) if device and ":" in device else cuda.current_device()
+        if number >= num_cards:
+            return Seen(num_cards=num_cards)
+        properties = cuda.get_device_properties(number)
+        free_bytes, total_bytes = cuda.mem_get_info(number)
+        ours = cuda.memory_reserved(number) + CUDA_CONTEXT_BYTES
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
+        return Seen(num_cards=num_cards, said=" ".join(str(error).partition("\n")[0].split()) or type(error).__name__)
+    free_gib = min(total_bytes, free_bytes + ours) / GIB
+    return Seen(Card(properties.name, total_bytes / GIB, free_gib, (properties.major, properties.minor)), num_cards)
+
+
+def read_signs(
+    root: Path = Path("/"),
+    environ: Mapping[str, str] = os.environ,
+    may_open: Callable[[Path], bool] = lambda file: os.access(file, os.R_OK | os.W_OK),
+) -> Signs:
+    """Look for a card and its driver in the files below `root`. Asks neither torch nor CUDA."""
+    torch, cuda = _torch_versions()
+    numbered = sorted((root / "dev").glob("nvidia[0-9]*"))
+    shared = [file for file in (root / "dev/nvidiactl", root / "dev/nvidia-uvm") if file.exists()]
+    closed = [*(file for file in shared if not may_open(file))]
+    if not any(map(may_open, numbered)):
+        closed += numbered
+    return Signs(
+        driver=_driver_version(root),
+        library=_library_version(root),
+        torch=torch,
+        cuda=cuda,
+        visible=environ.get("CUDA_VISIBLE_DEVICES"),
+        on_bus=any(map(_is_nvidia_card, (root / "sys/bus/pci/devices").glob("*"))),
+        device_files=bool(numbered),
+        closed_file=f"/{closed[0].relative_to(root)}" if closed else "",
+        in_container="container" in environ
+        or "KUBERNETES_SERVICE_HOST" in environ
+        or any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv")),
+    )
+
+
+def _torch_versions() -> tuple[str, str]:
+    """Of the installed torch, and of the CUDA it is built for. Its file says both, without the seconds torch takes."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return "", ""
+    said = runpy.run_path(str(Path(found.origin).with_name("version.py")))
+    return str(said["__version__"]), str(said["cuda"] or "")
+
+
+def _driver_version(root: Path) -> str:
+    """Of NVIDIA's kernel driver, while it is loaded."""
+    lines = _read(root / "proc/driver/nvidia/version").splitlines()
+    return next((word for word in lines[0].split() if word[0].isdigit() and "." in word), "?") if lines else ""
+
+
+def _library_version(root: Path) -> str:
+    """Of the driver's library that programs load, from the name of the file that libcuda.so.1 leads to."""
+    names = ((root / folder / "libcuda.so.1").resolve().name for folder in _LIBRARY_FOLDERS)
+    found = (re.fullmatch(r"libcuda\.so\.(\d{3,}(\.\d+)+)", name) for name in names)
+    return next((match[1] for match in found if match), "")
+
+
+def _is_nvidia_card(folder: Path) -> bool:
+    """Whether this PCI device is NVIDIA's, and a display or 3D controller."""
+    return _read(folder / "vendor").strip() == "0x10de" and _read(folder / "class").startswith("0x03")
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)))

@@ -1,0 +1,102 @@
+"""What speaks against loading a model on this machine: a code, its values, and the English sentence.
+
+Plain, so that a check of `prelabel doctor`, the status page (which has the Chinese) and an error of the engine say the
+same. Knows words only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+TEXTS: dict[str, str] = {
+    # why no card can be used
+    "card_none": "this machine has no CUDA card",
+    "card_missing": (
+        "PRELABEL_DEVICE={device}, but no CUDA card is seen. Install NVIDIA's driver, start a container with --gpus "
+        "all, or set PRELABEL_DEVICE=auto."
+    ),
+    "card_no_such": "PRELABEL_DEVICE={device}, but torch sees {count} of them, and counts from cuda:0.",
+    "card_cpu_torch": (
+        "NVIDIA's driver {driver} is there, but torch {torch} is built for CPUs. Install a torch built for CUDA."
+    ),
+    "card_no_driver": (
+        "There is an NVIDIA card in this machine, but its driver is not loaded, and torch {torch} needs driver "
+        "{needed} or newer. Install it; after an update of the kernel, install it again. Then restart the machine."
+    ),
+    "card_driver_old": (
+        "NVIDIA's driver {driver} is too old: torch {torch} is built for CUDA {cuda}, and needs driver {needed} or "
+        "newer. Update the driver (on the host, where this is a container) and restart the machine."
+    ),
+    "card_driver_mixed": (
+        "NVIDIA's driver {driver} is loaded, but its libraries are of {library}, as after an update without a restart. "
+        "Restart the machine; where this is a container, make it anew."
+    ),
+    "card_not_in_container": (
+        "The host has NVIDIA's driver {driver}, but this container was given no card. Start it with --gpus all "
+        "(compose: deploy.resources.reservations.devices); the host needs NVIDIA's container toolkit."
+    ),
+    "card_no_device": (
+        "NVIDIA's driver {driver} is loaded, but there is no /dev/nvidia0: it knows no card of this machine, or the "
+        "file was not made. Run nvidia-smi as root, which makes it or says why not; an old card needs an older driver."
+    ),
+    "card_no_permission": (
+        "{file} cannot be opened by the user prelabel runs as (uid {uid}). Add the user to the group that owns the "
+        "file (often video or render), or start the container with --gpus all."
+    ),
+    "card_no_library": (
+        "NVIDIA's driver {driver} is loaded, but its library libcuda.so.1 is not found. Install it (libcuda1 on "
+        "Debian, libnvidia-compute on Ubuntu); in a container set NVIDIA_DRIVER_CAPABILITIES=compute,utility."
+    ),
+    "card_hidden": (
+        "CUDA_VISIBLE_DEVICES={visible} hides every card from torch. Unset it, or name one by its number (0 is the "
+        "first)."
+    ),
+    "card_fabric": (
+        "CUDA waits for NVIDIA's fabric manager (error 802). Install and start nvidia-fabricmanager of the driver's "
+        "own version, {driver}."
+    ),
+    "card_unseen": (
+        "NVIDIA's driver {driver} is loaded, but torch {torch} cannot use a card. Does nvidia-smi show one? "
+        "`prelabel doctor` asks CUDA why."
+    ),
+    "card_error": (
+        "CUDA cannot use the card: {said} (NVIDIA's driver {driver}, torch {torch}). Does nvidia-smi show it?"
+    ),
+    "card_too_old": (
+        "{card} has compute capability {capability}, and 8.0 is needed for bfloat16 and our kernels: RTX 30, A10, L4, "
+        "A100 and newer (docs/cards.md). V100, T4, P40 and RTX 20 cannot be used."
+    ),
+    # the card's memory
+    "memory_too_small": (
+        "At least {needed} GiB are needed, and the card offers {card} GiB. Use a larger card, or "
+        "PRELABEL_MODEL=garments."
+    ),
+    "memory_taken": (
+        "At least {needed} GiB are needed, and other programs leave {free} of the card's {card} GiB. End them "
+        "(nvidia-smi lists them), or name another card, as PRELABEL_DEVICE=cuda:1."
+    ),
+    "memory_tight": (
+        "Other programs leave {free} of the card's {card} GiB: {slots} requests at a time instead of {most}. "
+        "nvidia-smi lists them."
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """`str()` of it is the sentence, which names `values`. `refuses`: nothing is loaded; else it is only told."""
+
+    code: str
+    values: dict[str, str] = field(default_factory=dict)
+    refuses: bool = True
+
+    def __str__(self) -> str:
+        return TEXTS[self.code].format_map(self.values)
+
+
+def trouble(code: str, **values: str) -> Trouble:
+    return Trouble(code, values)
+
+
+def warning(code: str, **values: str) -> Trouble:
+    return Trouble(code, values, refuses=False)

@@ -1,0 +1,199 @@
+"""A card that can be used, none at all, and every way between: which of them a machine is, and what is said of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from model_loader.cards import Card, Seen, Signs, ask_torch, find_card, read_signs, why_no_card
+from model_loader.memory import GIB
+from model_loader.troubles import Trouble
+
+CUDA = Signs(torch="2.13.0", cuda="13.0")
+WORKING = replace(CUDA, driver="580.95.05", library="580.95.05", on_bus=True, device_files=True)
+TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040). Please update your GPU driver by ..."
+
+
+@pytest.mark.parametrize(
+    ("signs", "said", "code", "told"),
+    [
+        (Signs(torch="2.13.0+cpu"), "Torch not compiled with CUDA enabled", "card_none", ""),
+        (CUDA, "Found no NVIDIA driver on your system. Please check ...", "card_none", "no CUDA card"),
+        (Signs(torch="2.13.0+cpu", driver="580.95.05"), "Torch not compiled with CUDA enabled", "card_cpu_torch",
+         "torch 2.13.0+cpu is built for CPUs"),
+        (Signs(torch="2.13.0+cpu", on_bus=True), "", "card_none", ""),  # who installs that torch wants no card
+        (replace(CUDA, on_bus=True), "Found no NVIDIA driver", "card_no_driver", "needs driver 580.65.06"),
+        (replace(WORKING, driver="550.54.14", library="550.54.14"), TOO_OLD, "card_driver_old",
+         "driver 550.54.14 is too old: torch 2.13.0 is built for CUDA 13.0, and needs driver 580.65.06"),
+        (replace(WORKING, driver="550.54.14", library="550.54.14"), "", "card_driver_old", "550.54.14"),
+        (replace(WORKING, driver="575.57.08", library=""), "CUDA unknown error", "card_driver_old", "575.57.08"),
+        (replace(WORKING, cuda="12.8", driver="470.256.02", library=""), "", "card_driver_old", "525.60.13"),
+        (CUDA, TOO_OLD, "card_driver_old", "CUDA 13.0"),  # WSL: no driver is seen in Linux
+        (replace(WORKING, library="580.105.08"), "CUDA unknown error", "card_driver_mixed", "Restart the machine"),
+        (replace(WORKING, library="590.44.01"), "Unexpected error ... Error 803: system has unsupported display driver",
+         "card_driver_mixed", "580.95.05 is loaded, but its libraries are of 590.44.01"),
+        (replace(CUDA, driver="580.95.05", on_bus=True, in_container=True), "Found no NVIDIA driver",
+         "card_not_in_container", "--gpus all"),
+        (replace(CUDA, driver="550.54.14", in_container=True, visible=""), "", "card_not_in_container", "toolkit"),
+        (replace(WORKING, device_files=False), "No CUDA GPUs are available", "card_no_device", "nvidia-smi as root"),
+        (replace(WORKING, closed_file="/dev/nvidia0"), "CUDA unknown error", "card_no_permission",
+         "/dev/nvidia0 cannot be opened"),
+        (replace(WORKING, library=""), "Found no NVIDIA driver on your system.", "card_no_library", "compute,utility"),
+        (replace(WORKING, visible=""), "No CUDA GPUs are available", "card_hidden", "CUDA_VISIBLE_DEVICES= hides"),
+        (replace(WORKING, visible="7"), "No CUDA GPUs are available", "card_hidden", "CUDA_VISIBLE_DEVICES=7 hides"),
+        (replace(WORKING, visible="-1"), "", "card_hidden", "CUDA_VISIBLE_DEVICES=-1 hides"),
+        (replace(WORKING, visible="0"), "CUDA unknown error - this may be due to ...", "card_error", "unknown error"),
+        (WORKING, "Unexpected error from cudaGetDeviceCount() ... Error 802: system not yet initialized", "card_fabric",
+         "nvidia-fabricmanager"),
+        (WORKING, "Unexpected error ... Error 804: forward compatibility was attempted on non supported HW",
+         "card_error", "Error 804"),
+        (WORKING, "", "card_unseen", "580.95.05"),
+        (replace(WORKING, cuda="14.1"), TOO_OLD, "card_driver_old", "needs driver for CUDA 14.1"),
+        (replace(WORKING, cuda="14.1"), "CUDA unknown error", "card_error", "CUDA unknown error"),
+    ],
+)  # fmt: skip
+def test_no_card_is_told_from_a_card_that_cuda_cannot_use(signs: Signs, said: str, code: str, told: str) -> None:
+    found = why_no_card(signs, said)
+    assert found.code == code
+    assert told in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "runs"),
+    [
+        ("NVIDIA GeForce RTX 3090", (8, 6), True),
+        ("NVIDIA GeForce RTX 4090", (8, 9), True),
+        ("NVIDIA GeForce RTX 5090", (12, 0), True),
+        ("NVIDIA A100-SXM4-40GB", (8, 0), True),
+        ("NVIDIA H200", (9, 0), True),
+        ("Tesla T4", (7, 5), False),
+        ("Quadro RTX 6000", (7, 5), False),
+        ("NVIDIA GeForce RTX 2080 Ti", (7, 5), False),
+        ("Tesla V100-SXM2-32GB", (7, 0), False),
+        ("Tesla P40", (6, 1), False),
+    ],
+)
+def test_a_card_without_bfloat16_is_refused_by_name(name: str, capability: tuple[int, int], runs: bool) -> None:
+    card = Card(name, 32.0, 31.0, capability)
+    found = find_card(ask=lambda device: Seen(card, 1), read=lambda: WORKING)
+    assert found == card if runs else isinstance(found, Trouble)
+    if isinstance(found, Trouble):
+        assert f"{name} has compute capability {capability[0]}.{capability[1]}, and 8.0 is needed" in str(found)
+
+
+def test_a_number_that_no_card_has_is_told_with_how_many_there_are() -> None:
+    found = find_card("cuda:3", ask=lambda device: Seen(num_cards=2), read=lambda: WORKING)
+    assert str(found) == "PRELABEL_DEVICE=cuda:3, but torch sees 2 of them, and counts from cuda:0."
+
+
+def test_a_card_that_fails_when_it_is_asked_is_told_in_cudas_words() -> None:
+    seen = Seen(num_cards=1, said="CUDA error: CUDA-capable device(s) is/are busy or unavailable")
+    found = find_card(ask=lambda device: seen, read=lambda: WORKING)
+    assert isinstance(found, Trouble)
+    assert found.code == "card_error"
+    assert "busy or unavailable (NVIDIA's driver 580.95.05" in str(found)
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\nGCC version: 12\n"
+CLOSED = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 01:44:30 UTC 2024\nGCC version: 12\n"
+BUS = "sys/bus/pci/devices/0000"
+
+
+@pytest.mark.parametrize(
+    ("files", "environ", "expected"),
+    [
+        pytest.param({}, {}, Signs(), id="nothing"),
+        pytest.param({"proc/driver/nvidia/version": OPEN, "dev/nvidia0": "", "dev/nvidiactl": ""}, {},
+                     Signs(driver="580.95.05", device_files=True), id="an open driver"),
+        pytest.param({"proc/driver/nvidia/version": CLOSED, ".dockerenv": ""}, {"CUDA_VISIBLE_DEVICES": "1"},
+                     Signs(driver="550.54.14", in_container=True, visible="1"), id="a container without a card"),
+        pytest.param({f"{BUS}:01:00.0/vendor": "0x10de\n", f"{BUS}:01:00.0/class": "0x030000\n"}, {},
+                     Signs(on_bus=True), id="a card without a driver"),
+        pytest.param({f"{BUS}:01:00.1/vendor": "0x10de\n", f"{BUS}:01:00.1/class": "0x040300\n",
+                      f"{BUS}:00:02.0/vendor": "0x8086\n", f"{BUS}:00:02.0/class": "0x030000\n"}, {},
+                     Signs(), id="the sound of a card, and another maker's card"),
+        pytest.param({"dev/nvidia0": "", "dev/nvidia1": "closed", "dev/nvidiactl": ""}, {},
+                     Signs(device_files=True), id="one card of two may be opened"),
+        pytest.param({"dev/nvidia0": "closed", "dev/nvidiactl": ""}, {},
+                     Signs(device_files=True, closed_file="/dev/nvidia0"), id="no card may be opened"),
+        pytest.param({"dev/nvidia0": "", "dev/nvidia-uvm": "closed"}, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+                     Signs(device_files=True, closed_file="/dev/nvidia-uvm", in_container=True), id="a shared file"),
+    ],
+)  # fmt: skip
+def test_the_signs_of_a_card_are_read_from_the_machine(
+    tmp_path: Path, files: dict[str, str], environ: dict[str, str], expected: Signs
+) -> None:
+    write(tmp_path, files)
+    signs = read_signs(tmp_path, environ, may_open=lambda file: file.read_text() != "closed")
+    assert signs.torch.startswith("2.")
+    assert replace(signs, torch="", cuda="") == expected
+
+
+def test_the_version_of_the_drivers_library_is_that_of_the_file_its_name_leads_to(tmp_path: Path) -> None:
+    folder = tmp_path / "usr/lib/x86_64-linux-gnu"
+    write(tmp_path, {"usr/lib/x86_64-linux-gnu/libcuda.so.580.105.08": "", "usr/lib/wsl/lib/libcuda.so.1.1": ""})
+    (folder / "libcuda.so.1").symlink_to("libcuda.so.580.105.08")
+    assert read_signs(tmp_path, {}).library == "580.105.08"
+
+
+class Cuda:
+    """In place of torch.cuda: cards of 24 GiB, by how much of each is free; or what `init` or a card raises."""
+
+    def __init__(self, *free_gib: float, init: str = "", card: str = "") -> None:
+        self._free_gib, self._init, self._card = free_gib, init, card
+
+    def init(self) -> None:
+        if self._init:
+            raise RuntimeError(self._init)
+
+    def device_count(self) -> int:
+        return len(self._free_gib)
+
+    def current_device(self) -> int:
+        return 0
+
+    def get_device_properties(self, number: int) -> SimpleNamespace:
+        return SimpleNamespace(name=f"Card {number}", major=8, minor=9)
+
+    def mem_get_info(self, number: int) -> tuple[int, int]:
+        if self._card:
+            raise RuntimeError(self._card)
+        return int(self._free_gib[number] * GIB), 24 * GIB
+
+    def memory_reserved(self, number: int) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("device", "cuda", "seen"),
+    [
+        (None, Cuda(20, 10), Seen(Card("Card 0", 24, 20.5, (8, 9)), 2)),  # its own context counts as free
+        ("cuda", Cuda(23.8), Seen(Card("Card 0", 24, 24, (8, 9)), 1)),
+        ("cuda:1", Cuda(20, 10), Seen(Card("Card 1", 24, 10.5, (8, 9)), 2)),
+        ("cuda:2", Cuda(20, 10), Seen(num_cards=2)),
+        (None, Cuda(init=TOO_OLD), Seen(said=TOO_OLD)),
+        (
+            None,
+            Cuda(20, card="CUDA error: out of memory\nCompile with ..."),
+            Seen(None, 1, "CUDA error: out of memory"),
+        ),
+    ],
+)
+def test_torch_is_asked_for_the_card_that_was_named(device: str | None, cuda: Cuda, seen: Seen) -> None:
+    assert ask_torch(device, cuda) == seen
+
+
+def test_torch_itself_is_asked_and_never_raises() -> None:
+    seen = ask_torch(None)
+    assert (seen.card is not None) or seen.said
+    assert ask_torch("cuda:99").card is None

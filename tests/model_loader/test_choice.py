@@ -1,0 +1,89 @@
+"""Which model is loaded for what was asked, on what, and what is refused instead of served by another model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from model_loader.cards import Card
+from model_loader.choice import choose_model
+from model_loader.errors import CardUnusable, ModelTooLarge
+from model_loader.geometry import DEFAULT_MODEL
+from model_loader.troubles import Trouble, trouble
+
+NO_CARD = trouble("card_none")
+OLD_DRIVER = trouble("card_driver_old", driver="550.54.14", torch="2.13.0", cuda="13.0", needed="580.65.06")
+OLD_CARD = trouble("card_too_old", card="Tesla T4", capability="7.5")
+
+
+def finds(found: Card | Trouble) -> Callable[[str | None], Card | Trouble]:
+    return lambda device: found
+
+
+def card(memory_gib: float, free_gib: float | None = None) -> Card:
+    return Card("Some Card", memory_gib, memory_gib if free_gib is None else free_gib, (8, 9))
+
+
+@pytest.mark.parametrize("model", ["garments", DEFAULT_MODEL, "/models/mine"])
+@pytest.mark.parametrize("found", [NO_CARD, card(24.0)], ids=["no card", "a card"])
+def test_a_named_model_is_taken_as_asked(model: str, found: Card | Trouble) -> None:
+    choice = choose_model(model, look=finds(found))
+    assert (choice.model, choice.reason) == (model, "as asked")
+    assert choice.device == ("cuda" if isinstance(found, Card) else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("found", "vram_gib", "model", "reason"),
+    [
+        pytest.param(card(23.6), None, DEFAULT_MODEL, "Some Card holds it, with", id="a 24 GB card"),
+        pytest.param(card(15.8), None, "garments", "At least 19.8 GiB are needed, and the card offers 15.8 GiB",
+                     id="a 16 GB card"),
+        pytest.param(card(80.0), 12.0, "garments", "the card offers 12.0 GiB", id="a large card with a small share"),
+        pytest.param(card(23.6), 80.0, DEFAULT_MODEL, "holds it", id="a share larger than the card"),
+        pytest.param(card(23.6, 20.5), None, DEFAULT_MODEL, "holds it", id="a card that is in use, with room"),
+        pytest.param(NO_CARD, None, "garments", "this machine has no CUDA card, so the small", id="no card"),
+    ],
+)  # fmt: skip
+def test_auto_follows_the_memory_plan(found: Card | Trouble, vram_gib: float | None, model: str, reason: str) -> None:
+    choice = choose_model("auto", vram_gib=vram_gib, look=finds(found))
+    assert choice.model == model
+    assert reason in choice.reason
+    assert choice.card == (found if isinstance(found, Card) else None)
+
+
+def test_auto_refuses_a_card_that_other_programs_fill() -> None:
+    with pytest.raises(ModelTooLarge, match=r"other programs leave 4\.0 of the card's 23\.6 GiB.*nvidia-smi"):
+        choose_model("auto", look=finds(card(23.6, 4.0)))
+
+
+@pytest.mark.parametrize("model", ["auto", DEFAULT_MODEL])
+@pytest.mark.parametrize(
+    ("found", "told"), [(OLD_DRIVER, "550.54.14 is too old: torch 2.13.0"), (OLD_CARD, "Tesla T4")]
+)
+def test_a_card_that_cannot_be_used_is_refused_by_name_and_not_replaced_by_the_small_model(
+    model: str, found: Trouble, told: str
+) -> None:
+    with pytest.raises(CardUnusable, match=rf"{told}.* Or do without a card: PRELABEL_DEVICE=cpu\.$"):
+        choose_model(model, look=finds(found))
+
+
+def test_the_built_in_model_runs_beside_a_card_that_cannot_be_used_for_who_asked_for_it() -> None:
+    choice = choose_model("garments", look=finds(OLD_CARD))
+    assert (choice.model, choice.device) == ("garments", "cpu")
+    assert "on the CPU. Tesla T4 has compute capability 7.5" in choice.reason
+
+
+@pytest.mark.parametrize("model", ["auto", "garments"])
+@pytest.mark.parametrize(("found", "told"), [(NO_CARD, "PRELABEL_DEVICE=cuda:1, but no CUDA card"), (OLD_CARD, "T4")])
+def test_a_card_that_was_asked_for_is_not_replaced_by_the_cpu(model: str, found: Trouble, told: str) -> None:
+    with pytest.raises(CardUnusable, match=told):
+        choose_model(model, device="cuda:1", look=finds(found))
+
+
+def test_a_cpu_that_was_asked_for_is_taken_whatever_cards_there_are() -> None:
+    def nobody(device: str | None) -> Card | Trouble:
+        raise AssertionError("it must not be asked for")
+
+    assert choose_model("auto", device="cpu", look=nobody).model == "garments"
+    assert choose_model(DEFAULT_MODEL, device="cpu", look=nobody).device == "cpu"
