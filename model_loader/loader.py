@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import (
@@ -26,13 +26,13 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
-from model_loader.cards import Card, find_card, judge_memory
+from model_loader.cards import Card, find_card
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
+from model_loader.checks import Quantisation, check_fits, check_host_memory, tell_of_disks
 from model_loader.clean import clean_config, clean_folder
-from model_loader.errors import CardUnusable, ModelFilesInvalid, ModelTooLarge, UnsupportedModel
+from model_loader.errors import CardUnusable, ModelFilesInvalid
 from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
 from model_loader.experts.unpacked import unpack_small
-from model_loader.geometry import geometry_from_config
 from model_loader.load_errors import known_error, named_errors
 from model_loader.norms import use_fused_norms
 from model_loader.patch_embed import use_linear_patch_embedding
@@ -42,9 +42,6 @@ from model_loader.sources import GARMENTS, resolve
 from model_loader.tensor_names import check_tensor_names, report
 
 log = logging.getLogger(__name__)
-
-Quantisation = Literal["nf4", "none"]
-ARCHITECTURE = "Qwen3VLMoeForConditionalGeneration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +89,10 @@ def load_model(
 
     def inspect(config: Mapping[str, Any]) -> None:
         check_fits(config, card=card, vram_gib=vram_gib, quantisation=quantisation)
+        saves_to = parent if saved is None else None
+        check_host_memory(config, on_card=card is not None, saves=saves_to is not None, quantisation=quantisation)
+        if saves_to is not None:
+            tell_of_disks(config, source, revision, saves_to)
 
     progress.enter("resolve", 0.0, 0.02)
     saved = find_saved(parent, source, revision)
@@ -132,30 +133,6 @@ def load_model(
     load_s = time.perf_counter() - started
     identity = resolved.weights_id or weights_id(resolved.folder)
     return LoadedModel(model, tokenizer, image_processor, resolved.name, quantisation, device, dtype, load_s, identity)
-
-
-def check_fits(
-    config: Mapping[str, Any],
-    *,
-    card: Card | None,
-    vram_gib: float | None = None,
-    quantisation: Quantisation = "nf4",
-) -> None:
-    """Raise UnsupportedModel for another architecture, ModelTooLarge if it does not fit what is free of `card`.
-
-    On a CPU `card` is None.
-    """
-    architectures = config.get("architectures")
-    if architectures not in (None, [ARCHITECTURE]):
-        raise UnsupportedModel(f"config.json names the architecture {architectures}; prelabel loads {ARCHITECTURE}")
-    geometry = geometry_from_config(config)
-    if card is None:
-        return
-    _, found = judge_memory(geometry, card, vram_gib=vram_gib, quantisation=quantisation)
-    if found is not None:
-        if found.refuses:
-            raise ModelTooLarge(str(found))
-        log.warning("%s", found)
 
 
 def _card(device: str) -> Card:

@@ -18,6 +18,7 @@ from typing import Any
 
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.errors import ModelError, ModelFilesInvalid
+from model_loader.host import SHARD_BYTES
 from model_loader.sources import GARMENTS, Resolved, local_folder, pinned_commit
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,18 @@ def find_saved(parent: Path | None, source: str, revision: str | None) -> tuple[
     return Resolved(name, folder, commit, str(manifest.get("weights_id", ""))), checkpoint
 
 
-def save(model: Any, original: Checkpoint, resolved: Resolved, place: Path, source: str) -> None:
-    """Write the packed `model` and the small files of `original` to `place`, all or nothing."""
+def save(
+    model: Any,
+    original: Checkpoint,
+    resolved: Resolved,
+    place: Path,
+    source: str,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write the packed `model` and the small files of `original` to `place`, all or nothing.
+
+    One shard at a time goes through this machine's own memory.
+    """
     needed, free = model.get_memory_footprint(), _free_bytes(place.parent)
     if needed * 1.05 > free:
         raise ModelFilesInvalid(
@@ -69,7 +80,7 @@ def save(model: Any, original: Checkpoint, resolved: Resolved, place: Path, sour
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        model.save_pretrained(unfinished)
+        model.save_pretrained(unfinished, max_shard_size=shard_bytes)
         _copy_small_files(original.folder, unfinished)
         manifest = {"name": resolved.name, "source": source, "commit": resolved.commit, "format": _FORMAT}
         manifest["weights_id"] = weights_id(original.folder)

@@ -66,6 +66,28 @@ TEXTS: dict[str, str] = {
         "{card} has compute capability {capability}, and 8.0 is needed for bfloat16 and our kernels: RTX 30, A10, L4, "
         "A100 and newer (docs/cards.md). V100, T4, P40 and RTX 20 cannot be used."
     ),
+    # the machine's own memory, its disks
+    "host_too_small": (
+        "Loading takes at least {least} GiB of this machine's own memory (not the card's), and {free} GiB are free "
+        "here (or in this container). End other programs, let the container have more (--memory), or add memory."
+    ),
+    "host_too_small_for_cpu": (
+        "On a CPU the model takes at least {least} GiB of memory, and {free} GiB are free here (or in this container). "
+        "Use PRELABEL_MODEL=garments, or a machine with a card."
+    ),
+    "host_tight": (
+        "{free} GiB of this machine's own memory are free here (or in this container), and loading takes up to {most} "
+        "GiB while the 4-bit copy is saved: that may fail, and the next start packs again. End other programs."
+    ),
+    "disk_too_small": (
+        "{folder}: {free} GiB free, which is too little: {download} GiB still to download, {packed} GiB for the 4-bit "
+        "copy. Free some space, or name a larger disk with HF_HOME (downloads) or PRELABEL_QUANTISED_DIR (the copy)."
+    ),
+    "disk_tight": (
+        "{folder}: {free} GiB free, which is tight: {download} GiB still to download, {packed} GiB for the 4-bit copy, "
+        "without which each start packs again. Free some space, or name a larger disk with HF_HOME (downloads) or "
+        "PRELABEL_QUANTISED_DIR (the copy)."
+    ),
     # the card's memory
     "memory_too_small": (
         "At least {needed} GiB are needed, and the card offers {card} GiB. Use a larger card, or "

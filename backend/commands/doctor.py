@@ -25,21 +25,21 @@ from backend.settings import Settings
 from backend.status.check import Check, Verdict, bad, doubtful, good
 from backend.status.label_studio_checks import label_studio_checks
 from backend.status.machine_checks import (
-    Disk,
     card_check,
     data_dir_check,
     disk_checks,
-    disk_of,
+    host_memory_check,
     memory_check,
     memory_plan,
     model_check,
-    model_folder,
     port_check,
 )  # fmt: skip
 from model_loader.cards import LEAST_CAPABILITY, Card, find_card, read_signs
 from model_loader.choice import choose_model
+from model_loader.disks import Disk, disk_of, download_folder
 from model_loader.errors import ModelError
 from model_loader.geometry import DEFAULT_MODEL
+from model_loader.host import available_bytes
 from model_loader.memory import GIB, SIXTEEN_BIT, MemoryPlan
 from model_loader.sources import AUTO
 from model_loader.troubles import Trouble, trouble
@@ -55,18 +55,23 @@ _words = Words("en")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What this machine has. `driver` is NVIDIA's version, "" for none; `downloads` and `copies` may be one disk."""
+    """What this machine has. `driver` is NVIDIA's version, "" for none; `downloads` and `copies` may be one disk.
+
+    `host_bytes`: what of its own memory is free, None where nobody knows.
+    """
 
     card: Card | Trouble
     driver: str
     downloads: Disk
     copies: Disk
+    host_bytes: int | None = None
 
 
 def inspect_machine(settings: Settings) -> Machine:
-    """Look at the card, the driver, and the disks the model would go to."""
+    """Look at the card, the driver, the disks the model would go to, and the machine's own memory."""
     card = trouble("card_none") if settings.device == "cpu" else find_card(_device(settings))
-    return Machine(card, read_signs().driver, disk_of(model_folder()), disk_of(settings.quantised_folder))
+    disks = disk_of(download_folder(settings.model)), disk_of(settings.quantised_folder)
+    return Machine(card, read_signs().driver, *disks, available_bytes())
 
 
 def doctor(
@@ -115,6 +120,8 @@ def _checks(settings: Settings, machine: Machine, plan: MemoryPlan | None) -> li
     model, check = _model(settings, machine)
     checks = [check, card_check(settings, machine.card, machine.driver)]
     if plan is not None:
+        on_card = isinstance(machine.card, Card)
+        checks.append(host_memory_check(model, machine.host_bytes, on_card=on_card))
         checks += disk_checks(settings, model, plan, machine.downloads, machine.copies)
     checks.append(data_dir_check(settings.data_dir))
     checks.append(port_check(settings.host, settings.port, _is_prelabel(settings)))

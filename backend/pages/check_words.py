@@ -11,6 +11,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "model": ("模型", "Model"),
     "memory": ("显存", "Memory"),
     "card": ("显卡", "Card"),
+    "host_memory": ("内存", "Host memory"),
     "disk": ("磁盘", "Disk"),
     "data_dir": ("数据目录", "Data folder"),
     "port": ("端口", "Port"),
@@ -75,6 +76,26 @@ _TROUBLES_ZH = {
     "card_too_old": (
         "{card} 的计算能力是 {capability}，而 bfloat16 和我们的内核需要 8.0：RTX 30、A10、L4、A100 及更新的显卡"
         "（docs/cards.md）。V100、T4、P40 和 RTX 20 无法使用。"
+    ),
+    "host_too_small": (
+        "加载模型至少需要 {least} GiB 内存（不是显存），而本机（或容器）只剩 {free} GiB。请结束其他程序、"
+        "加大容器的 --memory，或增加内存。"
+    ),
+    "host_too_small_for_cpu": (
+        "在 CPU 上运行该模型至少需要 {least} GiB 内存，而本机（或容器）只剩 {free} GiB。请设 PRELABEL_MODEL=garments，"
+        "或换一台有显卡的机器。"
+    ),
+    "host_tight": (
+        "本机（或容器）内存剩余 {free} GiB，加载并保存 4-bit 副本最多需要 {most} GiB：副本可能保存失败，"
+        "下次启动会重新量化。请结束其他程序。"
+    ),
+    "disk_too_small": (
+        "{folder}：剩余 {free} GiB，不够：还需要下载 {download} GiB，4-bit 副本 {packed} GiB。请腾出空间，"
+        "或用 HF_HOME（下载）、PRELABEL_QUANTISED_DIR（副本）指定更大的磁盘。"
+    ),
+    "disk_tight": (
+        "{folder}：剩余 {free} GiB，不太够：还需要下载 {download} GiB，4-bit 副本 {packed} GiB；没有副本，"
+        "每次启动都要重新量化。请腾出空间，或用 HF_HOME（下载）、PRELABEL_QUANTISED_DIR（副本）指定更大的磁盘。"
     ),
     "memory_too_small": "至少需要 {needed} GiB，而显卡只有 {card} GiB。请换更大的显卡，或设 PRELABEL_MODEL=garments。",
     "memory_taken": (
@@ -158,7 +179,9 @@ CHECKS: dict[str, tuple[str, str]] = {
         "no CUDA card is seen, and {model} is very slow on a CPU. Install NVIDIA's driver; start a container with "
         "--gpus all.",
     ),
-    # disk
+    # memory of the machine, disk
+    "host_enough": ("本机内存剩余 {free} GiB", "{free} GiB of this machine's own memory are free"),
+    "host_unknown": ("系统没有说明剩余多少内存", "the system does not say how much of it is free"),
     "disk_free": (
         "{folder}：剩余 {free} GiB，模型不再需要空间",
         "{folder}: {free} GiB free; the model needs no more",
@@ -166,13 +189,6 @@ CHECKS: dict[str, tuple[str, str]] = {
     "disk_enough": (
         "{folder}：剩余 {free} GiB；还需要下载 {download} GiB，4-bit 副本 {packed} GiB",
         "{folder}: {free} GiB free; {download} GiB still to download, {packed} GiB for the 4-bit copy",
-    ),
-    "disk_too_small": (
-        "{folder}：剩余 {free} GiB，不够：还需要下载 {download} GiB，4-bit 副本 {packed} GiB。请腾出空间，"
-        "或用 HF_HOME（下载）、PRELABEL_QUANTISED_DIR（副本）指定更大的磁盘。",
-        "{folder}: {free} GiB free, which is too little: {download} GiB still to download, {packed} GiB for the "
-        "4-bit "
-        "copy. Free some space, or name a larger disk with HF_HOME (downloads) or PRELABEL_QUANTISED_DIR (the copy).",
     ),
     "data_dir_good": ("{folder} 可写，剩余 {free} GiB", "{folder} can be written, {free} GiB free"),
     "data_dir_low": (

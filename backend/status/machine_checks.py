@@ -11,24 +11,21 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from backend.settings import Settings
 from backend.status.check import Check, CheckName, bad, doubtful, good, unused
 from model_loader.cards import Card, judge_memory
 from model_loader.checkpoint import read_checkpoint
+from model_loader.disks import SPARE_BYTES, Disk, Room, gib, rooms
 from model_loader.errors import ModelError, ModelNotFound
 from model_loader.geometry import DEFAULT_MODEL, geometry_from_config, shipped_config
+from model_loader.host import judge_host_memory
 from model_loader.hub import cached_bytes
-from model_loader.memory import GIB, SIXTEEN_BIT, MemoryPlan, Request, plan_memory
+from model_loader.memory import GIB, MemoryPlan, Request, plan_memory
 from model_loader.saved import find_saved, place_for
 from model_loader.sources import AUTO, GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder
 from model_loader.troubles import Trouble
-
-SPARE_BYTES = GIB
-"""Below this the store may soon have no room for answers."""
 
 
 def model_check(settings: Settings) -> Check:
@@ -58,7 +55,7 @@ def model_check(settings: Settings) -> Check:
             return bad("model", "model_no_modelscope", model=model)
         return good("model", "model_download", model=model)
     if have := cached_bytes(model):
-        return good("model", "model_cached", model=model, gib=_gib(have))
+        return good("model", "model_cached", model=model, gib=gib(have))
     if shipped_config(model) is None:
         if near:
             return doubtful("model", "model_doubtful", model=model, near=near)
@@ -121,56 +118,27 @@ def card_check(settings: Settings, found: Card | Trouble, driver: str = "") -> C
     return trouble_check("card", found)
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """One file system: the folder that is to hold something there, and its free bytes."""
-
-    folder: Path
-    device: int
-    free_bytes: int
-
-
-def disk_of(folder: Path) -> Disk:
-    """That of `folder`, or of the folder it will be made in."""
-    place = folder.expanduser().absolute()
-    there = next(candidate for candidate in (place, *place.parents) if candidate.exists())
-    return Disk(folder, there.stat().st_dev, shutil.disk_usage(there).free)
+def host_memory_check(model: str, available: int | None, *, on_card: bool) -> Check:
+    """Does this machine's own memory suffice to load `model`. Raises ModelError when its numbers are not here."""
+    found = judge_host_memory(geometry_from_config(find_config(model)), available, on_card=on_card, saves=True)
+    if found is not None:
+        return trouble_check("host_memory", found)
+    if available is None:
+        return unused("host_memory", "host_unknown")
+    return good("host_memory", "host_enough", free=gib(available))
 
 
-def model_folder() -> Path:
-    """Where downloads go."""
-    return Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
-
-
-def disk_checks(settings: Settings, model: str, plan: MemoryPlan, downloads: Disk, copies: Disk) -> Sequence[Check]:
+def disk_checks(settings: Settings, model: str, plan: MemoryPlan, downloads: Disk, copies: Disk) -> list[Check]:
     """Room for what `model` needs before it can answer: a check for each file system that gets something."""
-    download, packed = missing_bytes(settings, model, plan)
-    if downloads.device == copies.device:
-        return [_disk_check(copies, download, packed)]
-    return [_disk_check(downloads, download, 0), _disk_check(copies, 0, packed)]
+    return [_disk_check(room) for room in rooms(model, settings.model_revision or None, plan, downloads, copies)]
 
 
-def missing_bytes(settings: Settings, model: str, plan: MemoryPlan) -> tuple[int, int]:
-    """What has to be downloaded yet, and what the 4-bit copy takes that is made of it."""
-    if model == GARMENTS or find_saved(settings.quantised_folder, model, settings.model_revision or None) is not None:
-        return 0, 0
-    try:
-        if local_folder(model) is not None:
-            whole = find_config(model).get("quantization_config") is None
-            return 0, plan.weights_bytes if whole else 0
-    except ModelError:
-        return 0, 0
-    have = 0 if model.startswith(MODELSCOPE_PREFIX) else cached_bytes(model)
-    return max(0, round(plan.num_params * SIXTEEN_BIT) - have), plan.weights_bytes
-
-
-def _disk_check(disk: Disk, download: int, packed: int) -> Check:
-    if not download + packed and disk.free_bytes >= SPARE_BYTES:
-        return good("disk", "disk_free", folder=str(disk.folder), free=_gib(disk.free_bytes))
-    enough = disk.free_bytes >= download + packed + SPARE_BYTES
-    make, code = (good, "disk_enough") if enough else (bad, "disk_too_small")
-    sizes = {"free": _gib(disk.free_bytes), "download": _gib(download), "packed": _gib(packed)}
-    return make("disk", code, folder=str(disk.folder), **sizes)
+def _disk_check(room: Room) -> Check:
+    if (found := room.trouble()) is not None:
+        return trouble_check("disk", found)
+    if not room.download_bytes + room.copy_bytes:
+        return good("disk", "disk_free", folder=str(room.disk.folder), free=gib(room.disk.free_bytes))
+    return good("disk", "disk_enough", **room.values)
 
 
 def data_dir_check(folder: Path) -> Check:
@@ -185,7 +153,7 @@ def data_dir_check(folder: Path) -> Check:
         return bad("data_dir", "data_dir_unwritable", folder=str(folder), reason=reason, uid=str(os.getuid()))
     if free < SPARE_BYTES:
         return doubtful("data_dir", "data_dir_low", folder=str(folder), free=f"{free / GIB:.2f}")
-    return good("data_dir", "data_dir_good", folder=str(folder), free=_gib(free))
+    return good("data_dir", "data_dir_good", folder=str(folder), free=gib(free))
 
 
 def port_check(host: str, port: int, is_prelabel: bool) -> Check:
@@ -214,7 +182,3 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / GIB:.1f}" if 0 < size_bytes < 10 * GIB else f"{size_bytes / GIB:.0f}"

@@ -13,18 +13,8 @@ from backend.pages.words import Words
 from backend.settings import Settings
 from backend.status.check import Check, good, troubles
 from backend.status.label_studio_checks import label_studio_checks, written_checks
-from backend.status.machine_checks import (
-    card_check,
-    data_dir_check,
-    disk_checks,
-    disk_of,
-    memory_plan,
-    model_check,
-    model_folder,
-)  # fmt: skip
+from backend.status.machine_checks import card_check, data_dir_check, model_check
 from model_loader.cards import read_signs, why_no_card
-from model_loader.errors import ModelError
-from model_loader.sources import AUTO
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +27,7 @@ def refuse_hopeless(settings: Settings) -> None:
     texts = [_words.check(check.code, check.values) for check in checks if check.verdict == "bad"]
     if texts:
         raise SettingsError("\n".join(texts))
-    for check in troubles([*checks, *_room_for_model(settings)]):
+    for check in troubles(checks):
         log.warning("check of %s: %s", _words.check_name(check.name), _words.check(check.code, check.values))
 
 
@@ -51,15 +41,3 @@ def running_checks(settings: Settings, status: EngineStatus) -> list[Check]:
             good("card", "card_used", card=device) if used else card_check(settings, why_no_card(read_signs()))
         )
     return [*checks, *label_studio_checks(settings)]
-
-
-def _room_for_model(settings: Settings) -> list[Check]:
-    """Of a model whose numbers are known here; which one `auto` takes only the engine knows."""
-    if settings.model == AUTO:
-        return []
-    try:
-        plan = memory_plan(settings.model, settings.vram_gib, settings.image_tokens)
-    except (ModelError, OSError, ValueError):
-        return []
-    downloads, copies = disk_of(model_folder()), disk_of(settings.quantised_folder)
-    return list(disk_checks(settings, settings.model, plan, downloads, copies))

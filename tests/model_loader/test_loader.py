@@ -12,14 +12,13 @@ import torch
 from PIL import Image
 from transformers import Qwen3VLMoeForConditionalGeneration
 
-from model_loader import loader
-from model_loader.cards import Card
-from model_loader.checkpoint import SINGLE_NAME
-from model_loader.errors import ModelFilesInvalid, ModelTooLarge, UnsupportedModel
+from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
+from model_loader.errors import ModelFilesInvalid, UnsupportedModel
 from model_loader.geometry import DEFAULT_COMMIT, DEFAULT_MODEL
 from model_loader.loader import LoadedModel, load_model
 from model_loader.patch_embed import LinearPatchEmbed
-from model_loader.saved import MANIFEST, find_saved, place_for
+from model_loader.saved import MANIFEST, find_saved, place_for, save
+from model_loader.sources import Resolved
 from tests.model_loader.checkpoints import image_inputs, rewrite_json, rewrite_tensors
 
 
@@ -88,6 +87,18 @@ def test_saved_checkpoint_is_used_the_next_time_bit_by_bit(folder: Path, tmp_pat
     assert second.tokenizer("x")["input_ids"] == first.tokenizer("x")["input_ids"]
 
 
+def test_a_copy_is_written_and_read_in_shards(folder: Path, tmp_path: Path) -> None:
+    first = load(folder)
+    original, place = read_checkpoint(folder), place_for(tmp_path / "q", str(folder), None)
+    save(first.model, original, Resolved("tiny", folder), place, str(folder), shard_bytes=400_000)
+    shards = list(place.glob("*.safetensors"))
+    assert len(shards) > 2
+    assert max(shard.stat().st_size for shard in shards) < 450_000  # with its header
+    second = load(folder, save_quantised_to=tmp_path / "q")
+    assert torch.equal(logits(first.model), logits(second.model))
+    assert second.weights_id == first.weights_id
+
+
 def test_saved_checkpoint_computes_in_the_dtype_asked_for(folder: Path, tmp_path: Path) -> None:
     load(folder, save_quantised_to=tmp_path / "q")
     again = load(folder, save_quantised_to=tmp_path / "q", dtype=torch.bfloat16)
@@ -151,19 +162,3 @@ def test_checkpoint_quantised_by_others_is_refused(folder: Path) -> None:
     rewrite_json(folder / "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
     with pytest.raises(ModelFilesInvalid, match="quantised already"):
         load(folder)
-
-
-def test_model_larger_than_the_card_or_what_is_free_of_it_is_refused_before_any_weight(folder: Path) -> None:
-    config = loader.read_checkpoint(folder).config
-    loader.check_fits(config, card=Card("Some Card", 24.0, 23.5, (8, 9)))
-    with pytest.raises(ModelTooLarge, match=r"the card offers 0\.5 GiB"):
-        loader.check_fits(config, card=Card("Some Card", 24.0, 23.5, (8, 9)), vram_gib=0.5)
-    with pytest.raises(ModelTooLarge, match=r"other programs leave 0\.5 of the card's 24\.0 GiB"):
-        loader.check_fits(config, card=Card("Some Card", 24.0, 0.5, (8, 9)))
-
-
-def test_what_other_programs_take_of_the_card_is_told_where_it_costs_much(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    loader.check_fits(loader.read_checkpoint(folder).config, card=Card("Some Card", 24.0, 6.0, (8, 9)))
-    assert "Other programs leave 6.0 of the card's 24.0 GiB" in caplog.text

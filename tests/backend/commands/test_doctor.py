@@ -14,8 +14,8 @@ from backend import cli
 from backend.commands.doctor import Machine, count, doctor
 from backend.errors import SettingsError
 from backend.settings import Settings, load_settings
-from backend.status.machine_checks import Disk
 from model_loader.cards import Card
+from model_loader.disks import Disk
 from model_loader.geometry import DEFAULT_MODEL
 from model_loader.memory import GIB
 from model_loader.troubles import Trouble, trouble
@@ -26,7 +26,7 @@ NO_CARD = trouble("card_none")
 
 def machine(card: Card | Trouble = NO_CARD, free_gib: float = 500) -> Callable[[Settings], Machine]:
     disk = Disk(Path("/disk"), 1, int(free_gib * GIB))
-    return lambda settings: Machine(card, "580.95" if isinstance(card, Card) else "", disk, disk)
+    return lambda settings: Machine(card, "580.95" if isinstance(card, Card) else "", disk, disk, 32 * GIB)
 
 
 class Doctor:
@@ -126,11 +126,12 @@ def test_each_check_is_a_line_with_its_mark_and_what_to_do(run: Doctor) -> None:
         lines = run.text(1, "garments", None, machine=machine(free_gib=0.1), **access).splitlines()
         marks = {line[2:14].strip(): line[0] for line in lines if line[:1] in tuple("✓–!✗")}
         assert marks == {
-            "Model": "✓", "Card": "–", "Memory": "–", "Disk": "✗", "Data folder": marks["Data folder"], "Port": "✓",
+            "Model": "✓", "Card": "–", "Memory": "–", "Host memory": "✓", "Disk": "!",
+            "Data folder": marks["Data folder"], "Port": "✓",
             "Label Studio": "✓", "API key": "✗", "Networks": "–",
         }  # fmt: skip
         text = "\n".join(lines)
-        assert "/disk: 0.1 GiB free, which is too little" in text
+        assert "/disk: 0.1 GiB free, which is tight" in text
         assert "Account & Settings > Personal Access Token" in text
 
 

@@ -16,10 +16,10 @@ from backend.pages.words import Words
 from backend.settings import Settings, load_settings
 from backend.status.check import Check
 from backend.status.machine_checks import (
-    Disk,
     card_check,
     data_dir_check,
     disk_checks,
+    host_memory_check,
     memory_check,
     memory_plan,
     model_check,
@@ -27,6 +27,7 @@ from backend.status.machine_checks import (
 )  # fmt: skip
 from backend.status.serve_checks import refuse_hopeless
 from model_loader.cards import Card
+from model_loader.disks import Disk
 from model_loader.geometry import DEFAULT_MODEL
 from model_loader.memory import GIB
 from model_loader.sources import GARMENTS_CHECKPOINT
@@ -167,11 +168,12 @@ def test_memory_fits_or_not(card: Card | None, vram_gib: float | None, verdict: 
     ("model", "downloads_gib", "copies_gib", "same", "verdicts"),
     [
         ("garments", 2, 2, True, ["good"]),
-        ("garments", 0.5, 0.5, True, ["bad"]),
+        ("garments", 0.5, 0.5, True, ["doubtful"]),
         (DEFAULT_MODEL, 100, 100, True, ["good"]),
-        (DEFAULT_MODEL, 70, 70, True, ["bad"]),  # 57.9 to download, 17.9 for the copy
+        (DEFAULT_MODEL, 70, 70, True, ["doubtful"]),  # 57.9 to download, 17.9 for the copy
+        (DEFAULT_MODEL, 50, 50, True, ["bad"]),
         (DEFAULT_MODEL, 70, 20, False, ["good", "good"]),
-        (DEFAULT_MODEL, 70, 10, False, ["good", "bad"]),
+        (DEFAULT_MODEL, 70, 10, False, ["good", "doubtful"]),
         (DEFAULT_MODEL, 50, 20, False, ["bad", "good"]),
     ],
 )
@@ -184,7 +186,23 @@ def test_disks_hold_what_the_model_needs(
     checks = disk_checks(asked, model, memory_plan(model, 24.0, 256), downloads, copies)
     assert [check.verdict for check in checks] == verdicts
     for check in checks:
-        assert ("HF_HOME" in said(check)) is (check.verdict == "bad")
+        assert ("HF_HOME" in said(check)) is (check.verdict != "good")
+
+
+@pytest.mark.parametrize(
+    ("gib", "on_card", "verdict", "told"),
+    [
+        (None, True, "unused", "does not say"),
+        (32, True, "good", "32 GiB of this machine's own memory are free"),
+        (5, True, "doubtful", "the next start packs again"),
+        (3, True, "bad", "let the container have more (--memory)"),
+        (12, False, "bad", "On a CPU the model takes at least"),
+    ],
+)
+def test_the_machines_own_memory_suffices_or_not(gib: int | None, on_card: bool, verdict: str, told: str) -> None:
+    check = host_memory_check(DEFAULT_MODEL, None if gib is None else gib * GIB, on_card=on_card)
+    assert check.verdict == verdict
+    assert told in said(check)
 
 
 def test_a_data_folder_is_writable_or_the_reason_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""What is looked at before any weight is fetched or read: the architecture, the card, this machine's memory, its disks.
+
+What cannot work is refused, what is tight is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from model_loader.cards import Card, judge_memory
+from model_loader.disks import disk_of, download_folder, rooms
+from model_loader.errors import MachineUnfit, ModelError, ModelTooLarge, UnsupportedModel
+from model_loader.geometry import geometry_from_config
+from model_loader.host import available_bytes, judge_host_memory
+from model_loader.memory import plan_memory
+from model_loader.troubles import Trouble
+
+log = logging.getLogger(__name__)
+
+Quantisation = Literal["nf4", "none"]
+ARCHITECTURE = "Qwen3VLMoeForConditionalGeneration"
+
+
+def check_fits(
+    config: Mapping[str, Any],
+    *,
+    card: Card | None,
+    vram_gib: float | None = None,
+    quantisation: Quantisation = "nf4",
+) -> None:
+    """Raise UnsupportedModel for another architecture, ModelTooLarge if it does not fit what is free of `card`.
+
+    On a CPU `card` is None.
+    """
+    architectures = config.get("architectures")
+    if architectures not in (None, [ARCHITECTURE]):
+        raise UnsupportedModel(f"config.json names the architecture {architectures}; prelabel loads {ARCHITECTURE}")
+    geometry = geometry_from_config(config)
+    if card is None:
+        return
+    _heed(judge_memory(geometry, card, vram_gib=vram_gib, quantisation=quantisation)[1], ModelTooLarge)
+
+
+def check_host_memory(
+    config: Mapping[str, Any],
+    *,
+    on_card: bool,
+    saves: bool,
+    quantisation: Quantisation = "nf4",
+    available: Callable[[], int | None] = available_bytes,
+) -> None:
+    """Raise MachineUnfit where this machine's own memory cannot suffice; log where it is tight."""
+    geometry = geometry_from_config(config)
+    found = judge_host_memory(geometry, available(), on_card=on_card, saves=saves, quantisation=quantisation)
+    _heed(found, MachineUnfit)
+
+
+def tell_of_disks(config: Mapping[str, Any], source: str, revision: str | None, parent: Path) -> None:
+    """Log where there is little room. What cannot be downloaded the hub's own sizes refuse, which are exact."""
+    plan = plan_memory(geometry_from_config(config))
+    for room in rooms(source, revision, plan, disk_of(download_folder(source)), disk_of(parent)):
+        if (found := room.trouble()) is not None:
+            log.warning("%s", found)
+
+
+def _heed(found: Trouble | None, kind: type[ModelError]) -> None:
+    if found is None:
+        return
+    if found.refuses:
+        raise kind(str(found))
+    log.warning("%s", found)

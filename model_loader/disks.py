@@ -1,0 +1,88 @@
+"""Room on the disks that a model's files go to: the download, and the 4-bit copy that is made of it. Raises nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_loader.errors import ModelError
+from model_loader.hub import cached_bytes
+from model_loader.memory import GIB, SIXTEEN_BIT, MemoryPlan
+from model_loader.saved import find_saved
+from model_loader.sources import GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder
+from model_loader.troubles import Trouble, trouble, warning
+
+SPARE_BYTES = GIB
+"""Below this the store may soon have no room for answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """One file system: the folder that is to hold something there, and its free bytes."""
+
+    folder: Path
+    device: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What one disk is to take: bytes still to download, and those of the 4-bit copy."""
+
+    disk: Disk
+    download_bytes: int
+    copy_bytes: int
+
+    @property
+    def values(self) -> dict[str, str]:
+        sizes = {"free": self.disk.free_bytes, "download": self.download_bytes, "packed": self.copy_bytes}
+        return {"folder": str(self.disk.folder), **{name: gib(size) for name, size in sizes.items()}}
+
+    def trouble(self) -> Trouble | None:
+        """Without room for the copy every start packs again; without room for the download there is no first one."""
+        left = self.disk.free_bytes - self.download_bytes
+        if left < 0:
+            return trouble("disk_too_small", **self.values)
+        return warning("disk_tight", **self.values) if left < self.copy_bytes + SPARE_BYTES else None
+
+
+def disk_of(folder: Path) -> Disk:
+    """That of `folder`, or of the folder it will be made in."""
+    place = folder.expanduser().absolute()
+    there = next(candidate for candidate in (place, *place.parents) if candidate.exists())
+    return Disk(folder, there.stat().st_dev, shutil.disk_usage(there).free)
+
+
+def download_folder(model: str) -> Path:
+    """Where `model` is downloaded to."""
+    if model.startswith(MODELSCOPE_PREFIX):
+        return Path(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope").expanduser()
+    return Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+
+
+def rooms(model: str, revision: str | None, plan: MemoryPlan, downloads: Disk, copies: Disk) -> list[Room]:
+    """What the first start of `model` takes on each of the disks; `copies` is where 4-bit copies are saved."""
+    download, copy = _missing_bytes(model, revision, plan, copies.folder)
+    if downloads.device == copies.device:
+        return [Room(copies, download, copy)]
+    return [Room(downloads, download, 0), Room(copies, 0, copy)]
+
+
+def _missing_bytes(model: str, revision: str | None, plan: MemoryPlan, copies: Path) -> tuple[int, int]:
+    """What has to be downloaded yet, and what the 4-bit copy takes that is made of it."""
+    if model == GARMENTS or find_saved(copies, model, revision) is not None:
+        return 0, 0
+    try:
+        if local_folder(model) is not None:
+            whole = find_config(model).get("quantization_config") is None
+            return 0, plan.weights_bytes if whole else 0
+    except ModelError:
+        return 0, 0
+    have = 0 if model.startswith(MODELSCOPE_PREFIX) else cached_bytes(model)
+    return max(0, round(plan.num_params * SIXTEEN_BIT) - have), plan.weights_bytes
+
+
+def gib(size_bytes: int) -> str:
+    return f"{size_bytes / GIB:.1f}" if 0 < size_bytes < 10 * GIB else f"{size_bytes / GIB:.0f}"

@@ -1,0 +1,76 @@
+"""What loading takes of this machine's own memory (not the card's), and what there is of it. Raises nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from model_loader.geometry import Geometry
+from model_loader.memory import GIB, SIXTEEN_BIT, plan_memory
+from model_loader.troubles import Trouble, trouble, warning
+
+SHARD_BYTES = 2 * 10**9
+"""Of a saved 4-bit copy: all tensors of one shard are in this machine's memory while it is written."""
+CUDA_HOST_BYTES = 2 * GIB
+"""An allowance for CUDA's libraries, kernels and buffers in the engine's process; not measured."""
+
+
+def judge_host_memory(
+    geometry: Geometry, available: int | None, *, on_card: bool, saves: bool, quantisation: str = "nf4"
+) -> Trouble | None:
+    """Return what speaks against loading `geometry` with `available` bytes; None also where nobody knows how many.
+
+    A tensor is read in 16 bits, and one more is made of it. On a CPU all weights stay here. `saves`: a 4-bit copy is
+    written.
+    """
+    if available is None:
+        return None
+    layer = geometry.num_experts * 2 * geometry.moe_intermediate_size * geometry.hidden_size
+    largest = round(max(layer, geometry.vocab_size * geometry.hidden_size) * SIXTEEN_BIT)
+    stays = CUDA_HOST_BYTES if on_card else plan_memory(geometry, quantisation=quantisation).weights_bytes
+    least = stays + 2 * largest
+    most = least + (SHARD_BYTES if saves else 0)
+    values = {"free": f"{available / GIB:.1f}", "least": f"{least / GIB:.1f}", "most": f"{most / GIB:.1f}"}
+    if available < least:
+        return trouble("host_too_small" if on_card else "host_too_small_for_cpu", **values)
+    return warning("host_tight", **values) if available < most else None
+
+
+def available_bytes(root: Path = Path("/")) -> int | None:
+    """What a process may still take: of the machine, and of its container. None where the system does not say."""
+    found = [int(line.split()[1]) * 1024 for line in _lines(root / "proc/meminfo") if line.startswith("MemAvailable:")]
+    return min([*found, *_container_bytes(root)]) if found else None
+
+
+def _container_bytes(root: Path) -> Iterator[int]:
+    """What each control group above this process leaves, by both versions of the kernel's interface."""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        top = root / "sys/fs/cgroup" / controllers
+        limit_file, usage_file, cache = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            if controllers
+            else ("memory.max", "memory.current", "inactive_file")
+        )
+        group = top / path.strip().lstrip("/")
+        for folder in (group, *group.parents):
+            limit, usage = _number(folder / limit_file), _number(folder / usage_file)
+            if limit is not None and usage is not None:
+                files = [line.split()[1] for line in _lines(folder / "memory.stat") if line.startswith(f"{cache} ")]
+                yield limit - usage + int(next(iter(files), 0))  # files that are cached make room when it is needed
+            if folder == top:
+                break
+
+
+def _number(file: Path) -> int | None:
+    """None also for "max"."""
+    return next((int(line) for line in _lines(file) if line.isdigit()), None)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,133 @@
+"""What is looked at before any weight: the card's memory, the machine's own, and the disks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_loader.cards import Card
+from model_loader.checkpoint import read_config
+from model_loader.checks import check_fits, check_host_memory
+from model_loader.disks import Disk, download_folder, rooms
+from model_loader.errors import MachineUnfit, ModelTooLarge
+from model_loader.geometry import DEFAULT_MODEL, geometry_from_config
+from model_loader.host import available_bytes, judge_host_memory
+from model_loader.memory import GIB, plan_memory
+from model_loader.sources import find_config
+
+
+@pytest.fixture
+def config(folder: Path) -> Mapping[str, Any]:
+    """Of a model of some megabytes."""
+    return read_config(folder)
+
+
+def test_a_model_larger_than_the_card_or_than_what_is_free_of_it_is_refused(config: Mapping[str, Any]) -> None:
+    check_fits(config, card=Card("Some Card", 24.0, 23.5, (8, 9)))
+    with pytest.raises(ModelTooLarge, match=r"the card offers 0\.5 GiB"):
+        check_fits(config, card=Card("Some Card", 24.0, 23.5, (8, 9)), vram_gib=0.5)
+    with pytest.raises(ModelTooLarge, match=r"other programs leave 0\.5 of the card's 24\.0 GiB"):
+        check_fits(config, card=Card("Some Card", 24.0, 0.5, (8, 9)))
+
+
+def test_what_other_programs_take_of_the_card_is_told_where_it_costs_much(
+    config: Mapping[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    check_fits(config, card=Card("Some Card", 24.0, 6.0, (8, 9)))
+    assert "Other programs leave 6.0 of the card's 24.0 GiB" in caplog.text
+
+
+BIG = geometry_from_config(find_config(DEFAULT_MODEL))
+
+
+@pytest.mark.parametrize(
+    ("gib", "on_card", "saves", "code"),
+    [
+        (None, True, True, None),
+        (8.0, True, True, None),
+        (5.0, True, True, "host_tight"),
+        (5.0, True, False, None),  # a copy is there already
+        (3.0, True, False, "host_too_small"),
+        (24.0, False, True, None),
+        (16.0, False, False, "host_too_small_for_cpu"),  # a CPU keeps 17.9 GiB of weights
+    ],
+)
+def test_the_machines_own_memory_is_judged_by_where_the_weights_stay(
+    gib: float | None, on_card: bool, saves: bool, code: str | None
+) -> None:
+    found = judge_host_memory(BIG, None if gib is None else int(gib * GIB), on_card=on_card, saves=saves)
+    assert (found and found.code) == code
+
+
+def test_too_little_memory_is_refused_before_any_weight_and_little_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    config = find_config(DEFAULT_MODEL)
+    with pytest.raises(MachineUnfit, match=r"at least 3\.5 GiB of this machine's own memory .* and 2\.0 GiB are free"):
+        check_host_memory(config, on_card=True, saves=True, available=lambda: 2 * GIB)
+    assert not caplog.text
+    check_host_memory(config, on_card=True, saves=True, available=lambda: 5 * GIB)
+    assert "the next start packs again" in caplog.text
+
+
+MEMINFO = f"MemTotal:       65536000 kB\nMemFree:  1000 kB\nMemAvailable:   {32 * 2**20} kB\n"
+NO_LIMIT = str(2**63 - 4096)
+
+
+@pytest.mark.parametrize(
+    ("files", "gib"),
+    [
+        pytest.param({}, None, id="no Linux"),
+        pytest.param({"proc/meminfo": MEMINFO}, 32, id="no container"),
+        pytest.param({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "max\n",
+                      "sys/fs/cgroup/memory.current": "4096\n"}, 32, id="a container without a limit"),
+        pytest.param({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/\n",
+                      "sys/fs/cgroup/memory.max": f"{8 * GIB}\n", "sys/fs/cgroup/memory.current": f"{5 * GIB}\n",
+                      "sys/fs/cgroup/memory.stat": f"anon 1\nfile 2\ninactive_file {2 * GIB}\n"}, 5,
+                     id="a container with a limit, files of which are cached"),
+        pytest.param({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/system.slice/prelabel.service\n",
+                      "sys/fs/cgroup/system.slice/memory.max": f"{4 * GIB}\n",
+                      "sys/fs/cgroup/system.slice/memory.current": f"{GIB}\n",
+                      "sys/fs/cgroup/system.slice/prelabel.service/memory.max": "max\n",
+                      "sys/fs/cgroup/system.slice/prelabel.service/memory.current": f"{GIB}\n"}, 3,
+                     id="a limit of a group further up"),
+        pytest.param({"proc/meminfo": MEMINFO, "proc/self/cgroup": "5:cpu:/\n4:memory:/docker/abc\n0::/\n",
+                      "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{6 * GIB}\n",
+                      "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{2 * GIB}\n",
+                      "sys/fs/cgroup/memory/memory.stat": f"cache 1\ntotal_inactive_file {GIB}\n"}, 5,
+                     id="the first version's files, seen from a container"),
+        pytest.param({"proc/meminfo": MEMINFO, "proc/self/cgroup": "4:memory:/\n",
+                      "sys/fs/cgroup/memory/memory.limit_in_bytes": NO_LIMIT,
+                      "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{GIB}\n"}, 32,
+                     id="the first version's files without a limit"),
+    ],
+)  # fmt: skip
+def test_free_memory_is_that_of_the_machine_and_of_its_container(
+    tmp_path: Path, files: dict[str, str], gib: int | None
+) -> None:
+    for name, text in files.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert available_bytes(tmp_path) == (None if gib is None else gib * GIB)
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "code"), [(100, None), (76, "disk_tight"), (60, "disk_tight"), (50, "disk_too_small")]
+)
+def test_a_disk_takes_the_download_and_the_copy_or_only_the_download(
+    tmp_path: Path, free_gib: int, code: str | None
+) -> None:
+    disk = Disk(tmp_path, 1, free_gib * GIB)
+    [room] = rooms(DEFAULT_MODEL, None, plan_memory(BIG), disk, disk)
+    found = room.trouble()
+    assert (found and found.code) == code
+    assert found is None or found.refuses is (code == "disk_too_small")
+
+
+def test_downloads_lie_where_each_hub_puts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", "/big/hf")
+    monkeypatch.setenv("MODELSCOPE_CACHE", "/big/ms")
+    assert download_folder(DEFAULT_MODEL) == Path("/big/hf")
+    assert download_folder(f"modelscope:{DEFAULT_MODEL}") == Path("/big/ms")
