@@ -154,8 +154,11 @@ def known_error(error: BaseException, logged: str = "") -> ModelError | None:
 
 
 @contextlib.contextmanager
-def named_errors(what: str) -> Iterator[None]:
-    """Turn what libraries raise in this block about `what` into a ModelError, one clear line that says what to do."""
+def named_errors(what: str, happened: str = "could not be loaded") -> Iterator[None]:
+    """Turn what libraries raise in this block into a ModelError: one clear line, and what to do.
+
+    `what` `happened` is said where nothing more is known, as in "tokenizer.json could not be loaded".
+    """
     with _logged_warnings() as warnings:
         try:
             yield
@@ -163,12 +166,12 @@ def named_errors(what: str) -> Iterator[None]:
             raise
         except Exception as error:
             logged = "\n".join(warnings)
-            raise known_error(error, logged) or _unknown(what, error) from error
+            raise known_error(error, logged) or _unknown(f"{what} {happened}", error) from error
 
 
-def _unknown(what: str, error: Exception) -> ModelError:
+def _unknown(happened: str, error: Exception) -> ModelError:
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    said = f"{what} could not be loaded: {first[:300]}"
+    said = f"{happened}: {first[:300]}"
     if isinstance(error, _ABOUT_FILES) or _ABOUT_SHAPES.search(str(error)):
         return ModelFilesInvalid(f"{said}; download the checkpoint again")
     return LoadingFailed(f"{said} ({type(error).__name__}); the log has the whole error")

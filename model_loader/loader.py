@@ -94,6 +94,8 @@ def load_model(
         if saves_to is not None:
             tell_of_disks(config, source, revision, saves_to)
 
+    if card is not None and quantisation == "nf4":
+        try_packing(device, dtype)
     progress.enter("resolve", 0.0, 0.02)
     saved = find_saved(parent, source, revision)
     downloaded = False
@@ -140,6 +142,16 @@ def _card(device: str) -> Card:
     if isinstance(found, Card):
         return found
     raise CardUnusable(str(found))
+
+
+def try_packing(device: str, dtype: torch.dtype) -> None:
+    """Pack a few weights on `device`: what cannot work there is told before a download, not after it.
+
+    Raises CardUnusable, SetupIncomplete and the like.
+    """
+    with named_errors(f"packing to 4 bits on {device}", "failed"):
+        packed, _ = quantizer.pack_experts(torch.ones(1, 64, 64, dtype=dtype, device=device))
+        packed.cpu()  # waits for the device
 
 
 def load_tokenizer(folder: Path) -> Any:

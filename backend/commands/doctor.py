@@ -26,6 +26,7 @@ from backend.status.check import Check, Verdict, bad, doubtful, good
 from backend.status.label_studio_checks import label_studio_checks
 from backend.status.machine_checks import (
     card_check,
+    compiler_check,
     data_dir_check,
     disk_checks,
     host_memory_check,
@@ -119,8 +120,10 @@ def _checks(settings: Settings, machine: Machine, plan: MemoryPlan | None) -> li
     """All but that of the card's memory."""
     model, check = _model(settings, machine)
     checks = [check, card_check(settings, machine.card, machine.driver)]
+    on_card = isinstance(machine.card, Card)
+    if on_card:
+        checks.append(compiler_check())
     if plan is not None:
-        on_card = isinstance(machine.card, Card)
         checks.append(host_memory_check(model, machine.host_bytes, on_card=on_card))
         checks += disk_checks(settings, model, plan, machine.downloads, machine.copies)
     checks.append(data_dir_check(settings.data_dir))

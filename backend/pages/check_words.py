@@ -11,6 +11,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "model": ("模型", "Model"),
     "memory": ("显存", "Memory"),
     "card": ("显卡", "Card"),
+    "compiler": ("编译器", "Compiler"),
     "host_memory": ("内存", "Host memory"),
     "disk": ("磁盘", "Disk"),
     "data_dir": ("数据目录", "Data folder"),
@@ -178,6 +179,18 @@ CHECKS: dict[str, tuple[str, str]] = {
         "没有 CUDA 显卡，{model} 在 CPU 上会非常慢。请装 NVIDIA 驱动，容器用 --gpus all 启动。",
         "no CUDA card is seen, and {model} is very slow on a CPU. Install NVIDIA's driver; start a container with "
         "--gpus all.",
+    ),
+    "compiler_found": ("{compiler} 和 Python 头文件都在", "{compiler} and Python's headers are there"),
+    "compiler_missing": (
+        "没有 C 编译器，而 Triton 需要它来使用显卡上的内核；没有它会慢得多。请安装 gcc，或在 CC 中指定。",
+        "There is no C compiler, which Triton needs for its kernels on a card; without them all is much slower. "
+        "Install gcc, or name one in CC.",
+    ),
+    "headers_missing": (
+        "没有 {file}，而 Triton 需要它来使用显卡上的内核；没有它会慢得多。请安装 Python 头文件"
+        "（Debian 和 Ubuntu：python3-dev）。",
+        "There is no {file}, which Triton needs for its kernels on a card; without them all is much slower. Install "
+        "Python's headers (on Debian and Ubuntu: python3-dev).",
     ),
     # memory of the machine, disk
     "host_enough": ("本机内存剩余 {free} GiB", "{free} GiB of this machine's own memory are free"),

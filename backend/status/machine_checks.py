@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import socket
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -116,6 +117,17 @@ def card_check(settings: Settings, found: Card | Trouble, driver: str = "") -> C
     if settings.model == GARMENTS and settings.device == "auto":  # runs on the CPU, then
         return doubtful("card", found.code, **found.values)
     return trouble_check("card", found)
+
+
+def compiler_check() -> Check:
+    """Triton builds a small launcher for its kernels in C when a card is first used."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    headers = Path(sysconfig.get_config_var("INCLUDEPY") or "") / "Python.h"
+    if compiler is None:
+        return doubtful("compiler", "compiler_missing")
+    if not headers.is_file():
+        return doubtful("compiler", "headers_missing", file=str(headers))
+    return good("compiler", "compiler_found", compiler=compiler)
 
 
 def host_memory_check(model: str, available: int | None, *, on_card: bool) -> Check:

@@ -13,9 +13,9 @@ from PIL import Image
 from transformers import Qwen3VLMoeForConditionalGeneration
 
 from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
-from model_loader.errors import ModelFilesInvalid, UnsupportedModel
+from model_loader.errors import ModelError, ModelFilesInvalid, UnsupportedModel
 from model_loader.geometry import DEFAULT_COMMIT, DEFAULT_MODEL
-from model_loader.loader import LoadedModel, load_model
+from model_loader.loader import LoadedModel, load_model, try_packing
 from model_loader.patch_embed import LinearPatchEmbed
 from model_loader.saved import MANIFEST, find_saved, place_for, save
 from model_loader.sources import Resolved
@@ -150,6 +150,13 @@ def test_missing_small_files_are_named(folder: Path, file: str, message: str) ->
     (folder / file).unlink()
     with pytest.raises(ModelFilesInvalid, match=message):
         load(folder)
+
+
+def test_packing_is_tried_before_anything_is_fetched() -> None:
+    try_packing("cpu", torch.float32)
+    with pytest.raises(ModelError, match="packing to 4 bits on") as raised:
+        try_packing("cuda:99", torch.bfloat16)
+    assert "download" not in str(raised.value)
 
 
 def test_another_architecture_is_refused(folder: Path) -> None:

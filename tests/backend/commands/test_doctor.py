@@ -82,7 +82,7 @@ def test_a_model_without_numbers_is_exit_code_2(run: Doctor, model: str) -> None
 def test_the_table_names_the_card_of_this_machine(run: Doctor) -> None:
     text = run.text(0, "auto", None, machine=machine(Card("Some Card", 23.6, 23.6, (8, 9))))
     for expected in (
-        "31.07 billion parameters", "Some Card: 23.6 GiB", "fits 23.6 GiB", "bitsandbytes", "load_in_4bit",
+        "31.07 billion parameters", "Some Card: 23.6 GiB", "fits 23.6 GiB", "Compiler", "bitsandbytes", "load_in_4bit",
         f"auto takes {DEFAULT_MODEL}",
     ):  # fmt: skip
         assert expected in text

@@ -17,6 +17,7 @@ from backend.settings import Settings, load_settings
 from backend.status.check import Check
 from backend.status.machine_checks import (
     card_check,
+    compiler_check,
     data_dir_check,
     disk_checks,
     host_memory_check,
@@ -187,6 +188,16 @@ def test_disks_hold_what_the_model_needs(
     assert [check.verdict for check in checks] == verdicts
     for check in checks:
         assert ("HF_HOME" in said(check)) is (check.verdict != "good")
+
+
+def test_what_triton_builds_its_kernels_with_is_there_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert said(compiler_check()).startswith("There is no C compiler")
+    (tmp_path / "gcc").touch(mode=0o755)
+    check = compiler_check()
+    assert check.code in ("compiler_found", "headers_missing")  # by the Python of this machine
+    assert said(check)
 
 
 @pytest.mark.parametrize(
