@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Write the parts of the documentation that are made from the code: the settings, the control tags, and what
-to do about each reason of a failure.
+"""Write the parts of the documentation that are made from the code: the settings, the control tags, what to
+do about each reason of a failure, and what common cards do.
 
 Each part stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`. `--check` only says whether all are current.
 """
@@ -12,6 +12,8 @@ import sys
 from functools import partial
 from pathlib import Path
 from typing import Literal
+
+from card_table import cards_table  # beside this file, which is run as a program
 
 from backend.reasons import SECTIONS
 from backend.settings import settings_table
@@ -47,6 +49,7 @@ def _cell(text: str) -> str:
 PARTS = (
     ("docs/settings.md", "settings", settings_table),
     ("docs/label-configs.md", "tags", tags_table),
+    ("docs/cards.md", "cards", cards_table),
     ("docs/troubleshooting.md", "reasons", partial(reasons_tables, "en")),
     ("docs/troubleshooting.zh.md", "reasons", partial(reasons_tables, "zh")),
 )
