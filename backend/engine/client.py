@@ -13,6 +13,7 @@ import contextlib
 import logging
 import multiprocessing
 import queue
+import signal
 import sys
 import threading
 import types
@@ -51,6 +52,13 @@ class _Pending:
     future: asyncio.Future[Finished]
     is_running: bool = False
     num_deaths: int = 0
+
+
+def _ended(exitcode: int | None, by_itself: bool) -> str:
+    said = f"the engine process ended with exit code {exitcode}"
+    if by_itself and exitcode == -signal.SIGKILL:
+        said += ": it was killed, as the system does when this machine's memory is full (`dmesg` says so)"
+    return said
 
 
 _starting = threading.Lock()
@@ -174,19 +182,20 @@ class EngineClient:
             connection = self._start_process()
             if restarts:
                 log.warning("engine process %d started after a death", self._process.pid)
-            served_s = await self._listen(connection)
+            served_s, silence = await self._listen(connection)
             connection.close()
             if self._status.is_gone:
                 return
-            await asyncio.to_thread(self._end_process)
+            by_itself = await asyncio.to_thread(self._end_process)
             if self._status.is_gone:
                 return
-            message = f"the engine process ended with exit code {self._process.exitcode}"
+            message = silence or _ended(self._process.exitcode, by_itself)
             log.error("%s; %d requests wait for the next one", message, len(self._pending))
             self._note_death()
             restarts = 1 if served_s > self._limits.stable_s else restarts + 1
             if restarts > self._limits.max_restarts:
-                await self._give_up(f"the engine process died {restarts} times in a row; see the log, restart prelabel")
+                often = f"the engine process died {restarts} times in a row; see the log, restart prelabel"
+                await self._give_up(f"{often}. The last time {message}")
                 return
             await self._set(EngineStatus("restarting", message=message, num_restarts=self._status.num_restarts + 1))
             await asyncio.sleep(self._limits.restart_backoff_s * 2 ** (restarts - 1))
@@ -208,10 +217,10 @@ class EngineClient:
         self._connection = connection
         return connection
 
-    async def _listen(self, connection: Connection) -> float:
+    async def _listen(self, connection: Connection) -> tuple[float, str]:
         """Handle messages until the pipe closes, loading takes too long, or a process with work falls silent.
 
-        Returns for how many seconds the process served.
+        Returns for how many seconds the process served, and what to say of its silence if it was ended for that.
         """
         loop = asyncio.get_running_loop()
         incoming: asyncio.Queue[FromEngine | None] = asyncio.Queue()
@@ -236,6 +245,7 @@ class EngineClient:
         load_until = loop.time() + self._limits.load_s
         ready_at: float | None = None
         was_idle = True
+        silence = ""
         while True:
             limit_s = load_until - loop.time() if ready_at is None else self._limits.hang_s
             try:
@@ -247,7 +257,8 @@ class EngineClient:
                 elif was_idle or not self._has_work:  # silence counts only when there was work all the time
                     was_idle = not self._has_work
                     continue
-                log.error("the engine said nothing for %.0f s: it is ended", limit_s)
+                silence = f"the engine said nothing for {limit_s:.0f} s and was ended"
+                log.error("%s", silence)
                 self._process.kill()
                 await asyncio.to_thread(reader.join, self._limits.close_s)  # else it reads from what is closed next
                 break
@@ -257,7 +268,7 @@ class EngineClient:
                 ready_at = loop.time()
             await self._handle(message)
             was_idle = not self._has_work
-        return 0.0 if ready_at is None else loop.time() - ready_at
+        return (0.0 if ready_at is None else loop.time() - ready_at), silence
 
     async def _handle(self, message: FromEngine) -> None:
         match message:
@@ -327,10 +338,13 @@ class EngineClient:
             except Exception as error:  # the engine is gone; the supervisor notices. This thread must outlive it.
                 log.debug("a message was not sent: %s", type(error).__name__)
 
-    def _end_process(self) -> None:
+    def _end_process(self) -> bool:
+        """Return whether it ended without us."""
         if self._process is None:
-            return
+            return True
         self._process.join(self._limits.close_s)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        if not self._process.is_alive():
+            return True
+        self._process.kill()
+        self._process.join()
+        return False

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from multiprocessing.connection import Connection
 
 from backend.engine.messages import Cancel, Failed, Finished, LoadFailed, Loading, Ready, Running, Shutdown, Submit
@@ -13,6 +14,8 @@ def main(connection: Connection, options: EngineOptions) -> None:
     if options.model == "broken":
         connection.send(LoadFailed("no such model: broken"))
         return
+    if options.model == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     if options.model == "slow":
         until_the_tests_end()
     connection.send(

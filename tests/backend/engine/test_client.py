@@ -227,6 +227,15 @@ def test_an_engine_that_keeps_dying_is_given_up() -> None:
     run(test)
 
 
+def test_an_engine_that_is_killed_while_it_loads_says_what_that_may_be() -> None:
+    async def test() -> None:
+        async with running(EngineOptions(model="killed"), replace(LIMITS, max_restarts=0)) as client:
+            with pytest.raises(EngineDead, match=r"exit code -9: it was killed, .*this machine's memory is full"):
+                await client.wait_ready(WAIT_S)
+
+    run(test)
+
+
 def test_a_failure_names_its_kind_and_leaves_the_neighbours_alone() -> None:
     async def test() -> None:
         async with running() as client:
