@@ -21,6 +21,7 @@ from backend.engine.messages import FromEngine, LoadFailed, Loading, Ready
 from backend.engine.options import EngineOptions
 from backend.errors import one_line
 from backend.logs import configure_logging
+from model_loader.errors import ModelError
 
 if TYPE_CHECKING:
     from backend.engine.loop import EngineLoop
@@ -65,8 +66,10 @@ def main(
     except Exception as error:
         from model_loader.load_errors import known_error
 
-        log.exception("the model could not be loaded")
-        send(LoadFailed(one_line(known_error(error) or error)))
+        named = known_error(error) or error
+        is_ours = named is error and isinstance(error, ModelError) and error.__cause__ is None
+        log.error("the model could not be loaded: %s", named, exc_info=None if is_ours else error)
+        send(LoadFailed(one_line(named)))
         return
     code = EXIT_LOOP
     try:

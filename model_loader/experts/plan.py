@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from model_loader.cards import LEAST_CAPABILITY
+
 DEFAULT_LINEAR_MAX_ROWS = 1024
 
 
@@ -71,7 +73,7 @@ def default_plan(capability: tuple[int, int]) -> ExpertsPlan:
 
     The kernels are for NVIDIA's bfloat16 tensor cores: older cards and other makers' get the reference.
     """
-    if capability < (8, 0) or torch.version.hip is not None:
+    if capability < LEAST_CAPABILITY or torch.version.hip is not None:
         return REFERENCE
     fused_max_tokens = 1024 if capability >= (9, 0) else 4096 if capability >= (8, 9) else 2048
     return ExpertsPlan("default", fused_max_tokens, FUSED, DENSE)
