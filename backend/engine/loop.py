@@ -155,6 +155,7 @@ class EngineLoop:
                     self._stats,
                     num_waiting=scheduler.num_waiting,
                     num_running=scheduler.num_running,
+                    num_kv_tokens=scheduler.num_kv_tokens,
                     memory_gib=peak,
                 )
             )

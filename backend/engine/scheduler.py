@@ -130,6 +130,11 @@ class Scheduler:
         return len(self._running)
 
     @property
+    def num_kv_tokens(self) -> int:
+        """Positions of the blocks in use, each once."""
+        return (self._kv.num_blocks - self._kv.num_free) * BLOCK_TOKENS
+
+    @property
     def max_prefill_tokens(self) -> int:
         """The limit of one prefill now (`limit_prefill`)."""
         return self._max_prefill_tokens
