@@ -214,10 +214,9 @@ class EngineLoop:
         for job in jobs:
             request_id = job.request.request_id
             if job.row is not None and self._scheduler.is_running(request_id):
-                put_back = self._scheduler.extend(request_id, job.row.num_after_step)
-                for number in put_back:
+                for number in self._scheduler.extend(request_id, job.row.num_after_step):
                     self._jobs[number].prepared = None
-                self._count(num_put_back=len(put_back))
+                    self._count(num_put_back=1)
         return [job for job in jobs if self._scheduler.is_running(job.request.request_id)]
 
     def _run(self, jobs: list[_Job], step: Callable[[list[_Job]], None]) -> None:
