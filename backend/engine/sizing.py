@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import gc
 import logging
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 
 from backend.engine.cache import kv_bytes_per_position
+from backend.engine.kv_blocks import BLOCK_TOKENS, KvBlocks, blocks_for
 from backend.engine.messages import Picture, Sampling, Submit
 from backend.engine.options import EngineOptions
 from backend.engine.packing import Row
 from backend.engine.runner import Runner
-from backend.engine.scheduler import SchedulerLimits
+from backend.engine.scheduler import SchedulerLimits, Slot
 from label_config.schema import LabelSchema, TextField
 from model_loader.errors import ModelTooLarge
 from model_loader.loader import LoadedModel
@@ -30,7 +32,6 @@ MIB = 2**20
 CPU_KV_BYTES = 256 * MIB
 MARGIN = 0.09  # of the budget: CUDA context, graphs, fragmentation
 PREFILL_TOKENS = 4096
-BLOCK_TOKENS = 16
 WARM_UP_SCHEMA = LabelSchema((TextField("caption", "image"),), "image", "image")
 
 
@@ -52,7 +53,6 @@ def scheduler_limits(sizes: Sizes, context_tokens: int) -> SchedulerLimits:
         reserved_slots=reserved_slots,
         reserved_tokens=min(context_tokens, sizes.kv_tokens // 8) if reserved_slots else 0,
         max_prefill_tokens=sizes.max_prefill_tokens,
-        block_tokens=BLOCK_TOKENS,
     )
 
 
@@ -62,7 +62,7 @@ def make_runner(loaded: LoadedModel, options: EngineOptions, cpu_kv_bytes: int =
     `cpu_kv_bytes`: what there is on a CPU.
     """
     position_bytes = kv_bytes_per_position(loaded.model.config.text_config, loaded.dtype)
-    context = -(-options.context_tokens // BLOCK_TOKENS) * BLOCK_TOKENS  # ranges are whole blocks
+    context = blocks_for(options.context_tokens) * BLOCK_TOKENS
     most = options.max_slots * context
     if loaded.device.startswith("cuda"):
         budget = budget_bytes(*_card_bytes(loaded.device), options.vram_gib)
@@ -86,13 +86,8 @@ def make_runner(loaded: LoadedModel, options: EngineOptions, cpu_kv_bytes: int =
 
 
 def kv_tokens_within(budget_bytes: int, peak_bytes: int, warm_up_tokens: int, position_bytes: int) -> int:
-    """Positions that fit in the budget beside a peak that was measured with `warm_up_tokens` of them.
-
-    An eighth on top is for the instructions' own keys (`Runner`), so a position more counts for nine eighths; one less
-    frees itself only.
-    """
-    free = int(budget_bytes * (1 - MARGIN)) - peak_bytes
-    return warm_up_tokens + (8 * free // (9 * position_bytes) if free > 0 else free // position_bytes)
+    """Positions that fit in the budget beside a peak that was measured with `warm_up_tokens` of them."""
+    return warm_up_tokens + (int(budget_bytes * (1 - MARGIN)) - peak_bytes) // position_bytes
 
 
 def budget_bytes(total_bytes: int, obtainable_bytes: int, vram_gib: float | None) -> int:
@@ -152,7 +147,8 @@ def warm_up(runner: Runner, sizes: Sizes) -> None:
     """
     rows: list[Row] = []
     patches: list[torch.Tensor] = []
-    offset = num_tokens = 0
+    num_tokens = 0
+    kv = KvBlocks(sizes.kv_tokens // BLOCK_TOKENS)
     side_px = runner.prompts.token_px * (int(runner.prompts.max_image_tokens**0.5) + 1)
     picture = Picture(side_px, side_px, bytes(3 * side_px * side_px))
     while not rows or (num_tokens < sizes.max_prefill_tokens and len(rows) < sizes.max_slots):
@@ -160,11 +156,12 @@ def warm_up(runner: Runner, sizes: Sizes) -> None:
             WARM_UP_SCHEMA, "", picture, Sampling(temperature=1.0, max_new_tokens=64), request_id=len(rows)
         )
         prompt = runner.prompts.encode(request)
-        if offset + prompt.num_tokens + 64 > sizes.kv_tokens:
+        num_blocks = blocks_for(prompt.num_tokens + 64)
+        if num_blocks > kv.num_free:
             break
-        rows.append(runner.start(request, prompt, offset))
+        slot = Slot(len(rows), len(rows), kv.share(()), array("i", kv.take(num_blocks)))
+        rows.append(runner.start(request, prompt, slot))
         patches.append(runner.to_patches(request, prompt))
-        offset += prompt.num_tokens + 64
         num_tokens += len(prompt.suffix_ids)
     runner.prefill(rows, patches)
     if unfinished := [row for row in rows if not row.sequence.finished]:

@@ -9,11 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.engine.bulk_queue import SlotRequest
 from backend.engine.cache import kv_bytes_per_position
+from backend.engine.kv_blocks import BLOCK_TOKENS
 from backend.engine.options import EngineOptions
 from backend.engine.packing import Row
 from backend.engine.runner import Runner
-from backend.engine.scheduler import Scheduler, SlotRequest
+from backend.engine.scheduler import Scheduler
 from backend.engine.sizing import (
     MARGIN,
     Sizes,
@@ -33,33 +35,25 @@ GIB = 2**30
 POSITION_BYTES = kv_bytes_per_position(tiny_model().model.config.text_config, torch.float32)
 
 
-def positions(kv_tokens: int, context_tokens: int) -> int:
-    """What a runner's pool has in all, for slots and instructions."""
-    return kv_tokens + min(context_tokens, kv_tokens // 8)
-
-
 @settings(max_examples=examples(50, 1000), deadline=None, derandomize=True)
 @given(
     budget=st.integers(1, 80 * GIB),
     peak=st.integers(0, 80 * GIB),
     warm_up_tokens=st.integers(64, 50_000),
     position_bytes=st.sampled_from([1024, 98_304, 196_608]),
-    context_tokens=st.integers(64, 16_384),
 )
 def test_the_cache_fits_in_the_budget_beside_the_peak(
-    budget: int, peak: int, warm_up_tokens: int, position_bytes: int, context_tokens: int
+    budget: int, peak: int, warm_up_tokens: int, position_bytes: int
 ) -> None:
     tokens = kv_tokens_within(budget, peak, warm_up_tokens, position_bytes)
     if tokens < 1:
         return
-    more = positions(tokens, context_tokens) - positions(warm_up_tokens, context_tokens)
-    # floors of an eighth, on both sides
-    assert peak + (more - 1) * position_bytes <= budget * (1 - MARGIN)
+    assert peak + (tokens - warm_up_tokens) * position_bytes <= budget * (1 - MARGIN)
 
 
 def test_what_the_peak_leaves_of_the_budget_becomes_positions() -> None:
     assert kv_tokens_within(24 * GIB, int(24 * GIB * (1 - MARGIN)), 12_288, 98_304) == 12_288
-    left = 9 * 98_304 * 1000
+    left = 98_304 * 8_000
     assert kv_tokens_within(24 * GIB, int(24 * GIB * (1 - MARGIN)) - left, 12_288, 98_304) == 12_288 + 8_000
 
 
@@ -93,7 +87,7 @@ class Watched(Runner):
     """Notes what runs, and where."""
 
     def prefill(self, rows, pictures):  # type: ignore[no-untyped-def]
-        self.prefilled = [(row.offset, row.prompt) for row in rows]
+        self.prefilled: list[Row] = list(rows)
         super().prefill(rows, pictures)
 
     def decode(self, rows):  # type: ignore[no-untyped-def]
@@ -113,19 +107,20 @@ def runner() -> Iterator[Watched]:
     [
         pytest.param(Sizes(8, 1500, 10_000), 8, id="as many as there are slots"),
         pytest.param(Sizes(8, 1500, 80), 3, id="as many as one prefill takes"),
-        pytest.param(Sizes(8, 300, 10_000), 3, id="as many as the pool holds"),
+        pytest.param(Sizes(8, 340, 10_000), 3, id="as many as the pool holds"),
         pytest.param(Sizes(1, 1500, 1), 1, id="one at least"),
     ],
 )
 def test_the_warm_up_runs_the_heaviest_prefill_inside_the_pool(runner: Watched, sizes: Sizes, expected: int) -> None:
     warm_up(runner, sizes)
     assert len(runner.prefilled) == len(runner.decoded) == expected
-    num_tokens = [len(prompt.suffix_ids) for _, prompt in runner.prefilled]
+    num_tokens = [len(row.prompt.suffix_ids) for row in runner.prefilled]
     assert sum(num_tokens[:-1]) < sizes.max_prefill_tokens
-    first = min(offset for offset, _ in runner.prefilled)
-    ends = [offset - first + prompt.num_tokens + 64 for offset, prompt in runner.prefilled]
-    assert max(ends) <= sizes.kv_tokens
-    assert all(prompt.num_image_tokens >= 16 for _, prompt in runner.prefilled)
+    blocks = [block for row in runner.prefilled for block in row.slot.blocks]
+    assert len(set(blocks)) == len(blocks) <= sizes.kv_tokens // BLOCK_TOKENS
+    for row in runner.prefilled:
+        assert row.prompt.num_image_tokens >= 16
+        assert len(row.slot.blocks) * BLOCK_TOKENS >= row.prompt.num_tokens + 64
 
 
 class Warmups:
