@@ -34,12 +34,12 @@ from model_loader.errors import ModelFilesInvalid, ModelTooLarge, UnsupportedMod
 from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
 from model_loader.experts.unpacked import unpack_small
 from model_loader.geometry import geometry_from_config
-from model_loader.memory import GIB, plan_memory
+from model_loader.memory import plan_memory
 from model_loader.norms import use_fused_norms
 from model_loader.patch_embed import use_linear_patch_embedding
 from model_loader.progress import Progress, ProgressCallback, no_progress
 from model_loader.saved import find_saved, place_for, save
-from model_loader.sources import GARMENTS, resolve
+from model_loader.sources import GARMENTS, find_card, resolve
 from model_loader.tensor_names import check_tensor_names, report
 
 log = logging.getLogger(__name__)
@@ -133,19 +133,19 @@ def load_model(
 def check_fits(
     config: Mapping[str, Any], *, device: str, vram_gib: float | None = None, quantisation: Quantisation = "nf4"
 ) -> None:
-    """Raise UnsupportedModel for another architecture, ModelTooLarge if the plan does not fit the CUDA card."""
+    """Raise UnsupportedModel for another architecture, ModelTooLarge if the CUDA card has no room for the plan now."""
     architectures = config.get("architectures")
     if architectures not in (None, [ARCHITECTURE]):
         raise UnsupportedModel(f"config.json names the architecture {architectures}; prelabel loads {ARCHITECTURE}")
     geometry = geometry_from_config(config)
-    if not device.startswith("cuda"):
+    card = find_card(device) if device.startswith("cuda") else None
+    if card is None:
         return
-    card_gib = torch.cuda.get_device_properties(device).total_memory / GIB
-    room_gib = card_gib if vram_gib is None else min(card_gib, vram_gib)
-    plan = plan_memory(geometry, vram_gib=room_gib, quantisation=quantisation)
+    room_gib = card.memory_gib if vram_gib is None else min(card.memory_gib, vram_gib)
+    plan = plan_memory(geometry, vram_gib=room_gib, free_gib=card.free_gib, quantisation=quantisation)
     if not plan.fits:
         raise ModelTooLarge(
-            f"the model needs {plan.needed_bytes / GIB:.1f} GiB and the card offers {room_gib:.1f} GiB; "
+            f"the model does not fit {card.name}: {plan.refusal}; "
             "see `prelabel doctor`, use a larger card, or the built-in model: garments"
         )
 

@@ -118,7 +118,8 @@ def choose_model(
     """Return the model to load and, for people, the reason. Anything but "auto" is taken as asked.
 
     "auto" takes Qwen3-VL-30B-A3B-Instruct when a CUDA card holds it by the memory plan (within `vram_gib`, if
-    given), else the built-in garments model. `device` names the card to judge, or "cpu"; `look` finds it, as
+    given), else the built-in garments model. What other programs hold of the card now changes nothing: they may end,
+    and loading says so. `device` names the card to judge, or "cpu"; `look` finds it, as
     `find_card` does.
     """
     if requested != AUTO:
@@ -131,9 +132,8 @@ def choose_model(
     room_gib = card.memory_gib if vram_gib is None else min(vram_gib, card.memory_gib)
     plan = default_plan(room_gib)
     if plan.fits:
-        return DEFAULT_MODEL, f"{card.name} with {room_gib:.1f} GiB holds it, with {plan.num_slots} requests at a time"
-    needed = plan.needed_bytes / GIB
-    return GARMENTS, f"{DEFAULT_MODEL} needs {needed:.1f} GiB but {card.name} offers {room_gib:.1f} GiB"
+        return DEFAULT_MODEL, f"{card.name} with {room_gib:.1f} GiB holds it"
+    return GARMENTS, f"{card.name} does not hold {DEFAULT_MODEL}: {plan.refusal}"
 
 
 def default_plan(vram_gib: float | None) -> MemoryPlan:
@@ -143,8 +143,11 @@ def default_plan(vram_gib: float | None) -> MemoryPlan:
 
 @dataclass(frozen=True, slots=True)
 class Card:
+    """`free_gib`: what of the card is free or held by torch here already, CUDA's context off; None: not measured."""
+
     name: str
     memory_gib: float
+    free_gib: float | None = None
 
 
 def find_card(device: str | None = None) -> Card | None:
@@ -153,5 +156,12 @@ def find_card(device: str | None = None) -> Card | None:
 
     if not torch.cuda.is_available():
         return None
-    properties = torch.cuda.get_device_properties(device or torch.cuda.current_device())
-    return Card(properties.name, properties.total_memory / GIB)
+    place = device or torch.cuda.current_device()
+    properties = torch.cuda.get_device_properties(place)
+    try:
+        free_bytes = int(torch.cuda.mem_get_info(place)[0]) + int(torch.cuda.memory_reserved(place))
+    except RuntimeError as error:
+        if "out of memory" not in str(error):
+            raise
+        free_bytes = 0  # other programs leave no room for CUDA's context
+    return Card(properties.name, properties.total_memory / GIB, free_bytes / GIB)

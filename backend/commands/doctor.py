@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import httpx
@@ -39,7 +39,7 @@ from backend.status.machine_checks import (
 )  # fmt: skip
 from model_loader.errors import ModelError
 from model_loader.geometry import DEFAULT_MODEL
-from model_loader.memory import GIB, SIXTEEN_BIT, MemoryPlan
+from model_loader.memory import GIB, MARGIN, SIXTEEN_BIT, MemoryPlan
 from model_loader.sources import AUTO, Card, choose_model, find_card
 
 EXIT_GOOD, EXIT_FAILED, EXIT_UNKNOWN_MODEL = 0, 1, 2
@@ -77,11 +77,12 @@ def doctor(
     """Print the plan and the checks of what `settings` say, and return the exit code."""
     image_policy(settings)  # its own refusals
     found = machine(settings)
-    vram_gib = settings.vram_gib or (found.card.memory_gib if found.card else None)
+    if found.card and _is_prelabel(settings):  # what it holds will be free for the next one
+        found = replace(found, card=replace(found.card, free_gib=None))
     model = DEFAULT_MODEL if settings.model == AUTO else settings.model
     plan, error = None, ""
     try:
-        plan = memory_plan(model, vram_gib, image_tokens or settings.image_tokens)
+        plan = memory_plan(settings, model, found.card, image_tokens)
     except ModelError as refused:
         error = one_line(redact(str(refused)))
     checks = _checks(settings, found, plan)
@@ -143,12 +144,22 @@ def report(model: str, plan: MemoryPlan | None, checks: Sequence[Check], error: 
         "weights_gib": _gib(plan.weights_bytes),
         "workspace_gib": _gib(plan.workspace_bytes),
         "kv_slot_gib": round(plan.kv_slot_bytes / GIB, 4),
-        "kv_slot_tokens": plan.request.tokens,
+        "kv_slot_tokens": plan.request.own_tokens,
         "image_tokens": plan.request.image_tokens,
         "needed_gib": _gib(plan.needed_bytes),
         "vram_gib": None if plan.vram_bytes is None else _gib(plan.vram_bytes),
+        "offered_gib": None if plan.offered_bytes is None else _gib(plan.offered_bytes),
         "free_for_kv_gib": None if plan.free_bytes is None else _gib(plan.free_bytes),
         "num_slots": plan.num_slots,
+        "num_slots_assumes": {
+            "instruction_tokens": plan.request.instruction_tokens,
+            "instruction_is_shared": True,
+            "image_tokens": plan.request.image_tokens,
+            "answer_tokens": plan.request.answer_tokens,
+            "longest_tokens": plan.request.longest_tokens,
+            "max_slots": plan.max_slots,
+            "margin": MARGIN,
+        },
         "naive_load_in_4bit_gib": _gib(plan.naive_bytes),
         "sixteen_bit_gib": _gib(round(plan.num_params * SIXTEEN_BIT)),
         **said,
@@ -193,9 +204,11 @@ def _plan_table(model: str, plan: MemoryPlan) -> Table:
             part.note,
         )
     table.add_section()
-    slot = f"one request: {plan.request.tokens} tokens, {plan.request.image_tokens} of them the picture"
+    request = plan.request
+    slot = f"picture {request.image_tokens} tokens, answer {request.answer_tokens}; all share the instruction"
     table.add_row("KV cache slot", "", _size(plan.kv_slot_bytes), slot)
-    table.add_row("least needed", "", _size(plan.needed_bytes), "weights, workspace and one slot")
+    least = f"with one request of {request.longest_tokens} tokens, {MARGIN:.0%} to spare and CUDA's own"
+    table.add_row("least needed", "", _size(plan.needed_bytes), least)
     table.add_row("naive load_in_4bit", "", _size(plan.naive_bytes), "transformers alone: experts stay 16 bit")
     return table
 

@@ -85,6 +85,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     from backend.engine.scheduler import Scheduler
     from backend.engine.sizing import make_runner, scheduler_limits
     from model_loader.loader import load_model
+    from model_loader.memory import GIB, budget_bytes
     from model_loader.sources import choose_model
 
     num_cpus = len(os.sched_getaffinity(0))
@@ -99,8 +100,8 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
         # Triton, streams and memory figures are those of the current device
         torch.cuda.set_device(torch.device(options.device or "cuda").index or 0)
     if options.vram_gib and not on_cpu:
-        total_gib = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / 2**30
-        torch.cuda.set_per_process_memory_fraction(min(1.0, options.vram_gib / total_gib))
+        total_gib = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / GIB
+        torch.cuda.set_per_process_memory_fraction(budget_bytes(total_gib, options.vram_gib) / GIB / total_gib)
     loaded = load_model(
         model,
         on_progress=lambda stage, fraction: send(Loading(stage, fraction)),

@@ -69,8 +69,16 @@ CHECKS: dict[str, tuple[str, str]] = {
     ),
     # memory and card
     "memory_fits": (
-        "{card} GiB 放得下：留给 KV 缓存 {free} GiB，可同时处理 {slots} 张",
-        "fits {card} GiB: {free} GiB left for the KV cache = {slots} requests at a time",
+        "{card} GiB 放得下：留给 KV 缓存 {free} GiB，可同时处理 {slots} 张"
+        "（按提示词 {instruction} token 共用，每张图 {image}、答案 {answer} token 计）",
+        "fits {card} GiB: {free} GiB left for the KV cache = {slots} requests at a time "
+        "(an instruction of {instruction} tokens that all share; {image} for a picture, {answer} for its answer)",
+    ),
+    "memory_taken": (
+        "显卡有 {card} GiB，但其他程序占用后只剩 {offered} GiB，至少需要 {needed} GiB。"
+        "请结束那些程序（nvidia-smi 可查看），或设 PRELABEL_MODEL=garments。",
+        "the card has {card} GiB, but other programs leave {offered} GiB of it, and at least {needed} GiB are needed. "
+        "End them (nvidia-smi shows them), or set PRELABEL_MODEL=garments.",
     ),
     "memory_too_small": (
         "{card} GiB 放不下：至少需要 {needed} GiB。请换更大的显卡，或设 PRELABEL_MODEL=garments。",

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backend.predict.build import context_tokens
 from backend.settings import Settings
 from backend.status.check import Check, bad, doubtful, good, unused
 from model_loader.checkpoint import read_checkpoint
@@ -84,20 +85,36 @@ def _near(model: str) -> str:
     return names[close[0]] if close else ""
 
 
-def memory_plan(model: str, vram_gib: float | None, image_tokens: int) -> MemoryPlan:
-    """What a card must hold for `model`. Raises ModelError when its numbers are not on this machine."""
-    geometry = geometry_from_config(find_config(model))
-    return plan_memory(geometry, vram_gib=vram_gib, request=Request(image_tokens=image_tokens))
+def memory_plan(settings: Settings, model: str, card: Card | None, image_tokens: int | None = None) -> MemoryPlan:
+    """What `card` must hold for `model`, by the engine's own rule: all of it, or PRELABEL_VRAM_GIB.
+
+    A larger PRELABEL_VRAM_GIB stands for another card. Raises ModelError when the model's numbers are not here.
+    """
+    is_other = card is None or (settings.vram_gib or 0) > card.memory_gib
+    image_tokens = image_tokens or settings.image_tokens
+    return plan_memory(
+        geometry_from_config(find_config(model)),
+        vram_gib=settings.vram_gib or (card.memory_gib if card else None),
+        free_gib=None if is_other or card is None else card.free_gib,
+        request=Request(image_tokens=image_tokens, longest_tokens=context_tokens(image_tokens)),
+        max_slots=settings.max_slots,
+    )
 
 
 def memory_check(plan: MemoryPlan) -> Check:
     if plan.vram_bytes is None:
         return unused("memory", "memory_unknown")
-    card = f"{plan.vram_bytes / GIB:.1f}"
+    card, offered = f"{plan.vram_bytes / GIB:.1f}", f"{(plan.offered_bytes or 0) / GIB:.1f}"
     if not plan.fits:
-        return bad("memory", "memory_too_small", card=card, needed=f"{plan.needed_bytes / GIB:.1f}")
-    free = f"{(plan.free_bytes or 0) / GIB:.2f}"
-    return good("memory", "memory_fits", card=card, free=free, slots=str(plan.num_slots))
+        needed = f"{plan.needed_bytes / GIB:.1f}"
+        if plan.is_shared and plan.needed_bytes <= plan.vram_bytes:
+            return bad("memory", "memory_taken", card=card, offered=offered, needed=needed)
+        return bad("memory", "memory_too_small", card=card, needed=needed)
+    request = plan.request
+    return good(
+        "memory", "memory_fits", card=offered, free=f"{(plan.free_bytes or 0) / GIB:.2f}", slots=str(plan.num_slots),
+        instruction=str(request.instruction_tokens), image=str(request.image_tokens), answer=str(request.answer_tokens),
+    )  # fmt: skip
 
 
 def driver_version() -> str:

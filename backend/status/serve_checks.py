@@ -56,7 +56,7 @@ def _room_for_model(settings: Settings) -> list[Check]:
     if settings.model == AUTO:
         return []
     try:
-        plan = memory_plan(settings.model, settings.vram_gib, settings.image_tokens)
+        plan = memory_plan(settings, settings.model, None)
     except (ModelError, OSError, ValueError):
         return []
     downloads, copies = disk_of(model_folder()), disk_of(settings.quantised_folder)

@@ -154,10 +154,17 @@ def test_checkpoint_quantised_by_others_is_refused(folder: Path) -> None:
 
 def test_model_larger_than_the_card_is_refused_before_any_weight(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class FakeProperties:
+        name = "Some Card"
         total_memory = 24 * 2**30
 
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: FakeProperties)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (23 * 2**30, 24 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
     config = loader.read_checkpoint(folder).config
     loader.check_fits(config, device="cuda")
-    with pytest.raises(ModelTooLarge, match=r"the card offers 0\.5 GiB"):
+    with pytest.raises(ModelTooLarge, match=r"does not fit Some Card: .* 0\.5 GiB are there"):
         loader.check_fits(config, device="cuda:0", vram_gib=0.5)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 24 * 2**30))
+    with pytest.raises(ModelTooLarge, match=r"other programs leave 0\.5 of 24\.0 GiB \(nvidia-smi"):
+        loader.check_fits(config, device="cuda")

@@ -12,7 +12,7 @@ import torch
 from model_loader import sources
 from model_loader.errors import ModelNotFound
 from model_loader.geometry import DEFAULT_MODEL
-from model_loader.sources import choose_model, find_config, local_folder, pinned_commit, resolve
+from model_loader.sources import choose_model, find_card, find_config, local_folder, pinned_commit, resolve
 
 
 def test_folder_is_taken_as_it_is(folder: Path) -> None:
@@ -66,12 +66,26 @@ def test_named_model_is_taken_as_asked() -> None:
     assert choose_model("garments") == ("garments", "as asked")
 
 
-def put_card_in(monkeypatch: pytest.MonkeyPatch, memory_gib: float) -> None:
-    """Let torch say that this machine has a card."""
+def put_card_in(monkeypatch: pytest.MonkeyPatch, memory_gib: float, taken_gib: float = 0.0) -> None:
+    """Let torch say that this machine has a card, of which other programs hold `taken_gib`."""
+    free_bytes = int((memory_gib - 0.5 - taken_gib) * 2**30)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_bytes, int(memory_gib * 2**30)))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
     card = SimpleNamespace(name="Some Card", total_memory=int(memory_gib * 2**30))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+
+
+def test_a_card_that_is_full_to_the_brim_has_nothing_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(device: object) -> None:
+        raise torch.AcceleratorError("CUDA error: out of memory")
+
+    put_card_in(monkeypatch, 23.6)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", no_room)
+    card = find_card()
+    assert card is not None
+    assert (card.name, card.free_gib) == ("Some Card", 0.0)
 
 
 def test_auto_without_a_card_is_the_built_in_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,18 +101,24 @@ def test_auto_on_a_cpu_that_was_asked_for_is_the_built_in_model(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("memory_gib", "vram_gib", "model", "reason"),
+    ("memory_gib", "taken_gib", "vram_gib", "model", "reason"),
     [
-        pytest.param(23.6, None, DEFAULT_MODEL, "Some Card with 23.6 GiB holds it", id="a 24 GB card"),
-        pytest.param(15.8, None, "garments", "needs 19.8 GiB but Some Card offers 15.8 GiB", id="a 16 GB card"),
-        pytest.param(80.0, 12.0, "garments", "offers 12.0 GiB", id="a large card with a small share"),
-        pytest.param(23.6, 80.0, DEFAULT_MODEL, "with 23.6 GiB", id="a share larger than the card"),
+        pytest.param(23.6, 0, None, DEFAULT_MODEL, "Some Card with 23.6 GiB holds it", id="a 24 GB card"),
+        pytest.param(15.8, 0, None, "garments", "19.1 GiB are needed, and 15.8 GiB are there", id="a 16 GB card"),
+        pytest.param(80.0, 0, 12.0, "garments", "12.0 GiB are there", id="a large card with a small share"),
+        pytest.param(23.6, 0, 80.0, DEFAULT_MODEL, "with 23.6 GiB", id="a share larger than the card"),
+        pytest.param(23.6, 9.0, None, DEFAULT_MODEL, "23.6 GiB holds it", id="a card in use: loading says by whom"),
     ],
 )
 def test_auto_follows_the_memory_plan(
-    monkeypatch: pytest.MonkeyPatch, memory_gib: float, vram_gib: float | None, model: str, reason: str
+    monkeypatch: pytest.MonkeyPatch,
+    memory_gib: float,
+    taken_gib: float,
+    vram_gib: float | None,
+    model: str,
+    reason: str,
 ) -> None:
-    put_card_in(monkeypatch, memory_gib)
+    put_card_in(monkeypatch, memory_gib, taken_gib)
     chosen, why = choose_model("auto", vram_gib=vram_gib)
     assert chosen == model
     assert reason in why

@@ -134,11 +134,21 @@ def test_a_driver_without_a_card_is_told_with_what_may_hide_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vram_gib", "verdict", "told"),
-    [(None, "unused", "--vram-gib"), (24.0, "good", "26 requests"), (16.0, "bad", "at least 19.8 GiB are needed")],
+    ("vram_gib", "card", "verdict", "told"),
+    [
+        (None, None, "unused", "--vram-gib"),
+        (24.0, None, "good", "128 requests at a time (an instruction of 975 tokens that all share; 256 for a picture"),
+        (None, Card("Some Card", 23.65, 23.2), "good", "4.70 GiB left for the KV cache = 126 requests"),
+        (None, Card("Some Card", 23.65, 22.35), "good", "3.94 GiB left for the KV cache = 105 requests"),
+        (22.0, Card("Some Card", 23.65, 23.2), "good", "fits 22.0 GiB"),
+        (16.0, None, "bad", "at least 19.1 GiB are needed"),
+        (None, Card("Some Card", 23.65, 12.0), "bad", "but other programs leave 12.5 GiB of it, and at least 19.1 GiB"),
+        (None, Card("Some Card", 15.8, 12.0), "bad", "does not fit 15.8 GiB: at least 19.1 GiB are needed"),
+        (80.0, Card("Some Card", 15.8, 12.0), "good", "fits 80.0 GiB"),  # another card
+    ],
 )
-def test_memory_fits_or_not(vram_gib: float | None, verdict: str, told: str) -> None:
-    check = memory_check(memory_plan(DEFAULT_MODEL, vram_gib, 256))
+def test_memory_fits_or_not(vram_gib: float | None, card: Card | None, verdict: str, told: str) -> None:
+    check = memory_check(memory_plan(settings(vram_gib=vram_gib), DEFAULT_MODEL, card))
     assert check.verdict == verdict
     assert told in said(check)
 
@@ -161,7 +171,7 @@ def test_disks_hold_what_the_model_needs(
     downloads = Disk(Path("/models"), 1, int(downloads_gib * GIB))
     copies = Disk(Path("/data"), 1 if same else 2, int(copies_gib * GIB))
     asked = settings(model=model, data_dir=tmp_path)
-    checks = disk_checks(asked, model, memory_plan(model, 24.0, 256), downloads, copies)
+    checks = disk_checks(asked, model, memory_plan(asked, model, None), downloads, copies)
     assert [check.verdict for check in checks] == verdicts
     for check in checks:
         assert ("HF_HOME" in said(check)) is (check.verdict == "bad")
