@@ -56,6 +56,7 @@ def build_images(settings: Settings) -> ImageFetcher:
 
 def image_policy(settings: Settings) -> ImagePolicy:
     """Where pictures may come from, with which key. Raises SettingsError for a contradictory policy."""
+    seen = settings.image_tokens * PIXELS_PER_TOKEN
     return ImagePolicy(
         label_studio_url=settings.label_studio_url,
         label_studio_public_url=settings.label_studio_public_url,
@@ -65,5 +66,5 @@ def image_policy(settings: Settings) -> ImagePolicy:
         picture_headers=settings.picture_headers.get_secret_value(),
         proxy_url=settings.proxy.get_secret_value(),
         extra_ca_file=settings.extra_ca_file,
-        limits=Limits(picture_max_pixels=max(Limits().picture_max_pixels, settings.image_tokens * PIXELS_PER_TOKEN)),
+        limits=Limits(picture_max_pixels=max(Limits().picture_max_pixels, seen), seen_pixels=seen),
     )
