@@ -4,6 +4,8 @@ The same Fashion-MNIST test pictures, prompt, grammar and greedy choice. Parts:
 throughput   (a) `generate()` one by one, (b) `generate()` in static batches of 16, and the engine's own process at
              several slot counts; (a) and (b) from packed 4-bit weights, as transformers and bitsandbytes do, and from
              the unpacked ones that the engine keeps of a small model on a CPU
+memory       the KV cache that a request takes while all slots are busy: one piece for its prompt and longest answer, as
+             many engines reserve it, and blocks that grow, those of the instruction shared
 interactive  the latency of a person's request, alone and beside a bulk load
 """
 
@@ -18,10 +20,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from backend.engine.cache import kv_bytes_per_position
 from backend.engine.client import EngineClient
+from backend.engine.kv_blocks import BLOCK_TOKENS, blocks_for
 from backend.engine.messages import GenerateRequest, Sampling, Submit
 from backend.engine.options import EngineOptions
 from benchmarks.generate_baseline import GenerateBaseline
+from benchmarks.in_process import InProcessEngine
 from benchmarks.pictures import request_about
 from benchmarks.report import Figure, Measure, Part, latencies, measure_parts, percentile, use_threads
 from model_loader.experts.unpacked import drop_unpacked
@@ -115,6 +120,30 @@ async def time_engine(slots: int, requests: Sequence[Submit]) -> Timed:
         return Timed(f"engine, {slots} slots", time.perf_counter() - started, each_s, answers)
 
 
+def memory(folder: Path, small: bool) -> Part:
+    """In this process: the loop's own count of positions in use, at its largest."""
+    loaded = load_model("garments", device="cpu")
+    engine = InProcessEngine(loaded, EngineOptions(max_slots=INTERACTIVE_SLOTS))
+    requests = _requests(32 if small else 96)
+    prompts = [engine.runner.prompts.encode(request) for request in requests]
+    engine.answer(requests)
+    engine.close()
+    position_bytes = kv_bytes_per_position(loaded.model.config.text_config, loaded.dtype)
+    lengths = [p.num_tokens + r.sampling.max_new_tokens for p, r in zip(prompts, requests, strict=True)]
+    most = max((stats for _, stats in engine.stats), key=lambda stats: stats.num_kv_tokens)
+    whole = statistics.mean(blocks_for(length) * BLOCK_TOKENS for length in lengths)
+    shared = most.num_kv_tokens / most.num_running
+    instruction = statistics.mean(len(prompt.shared_ids) for prompt in prompts)
+    figures = [
+        Figure("one piece for each request", whole * position_bytes / 1024, "KiB"),
+        Figure("blocks, the instruction's with them, a request", shared * position_bytes / 1024, "KiB"),
+        Figure("one piece to blocks", whole / shared, "x"),
+        Figure("requests at once", most.num_running),
+        Figure("put back", engine.stats[-1][1].num_put_back),
+    ]
+    return Part(f"{len(requests)} pictures, an instruction of {instruction:.0f} tokens in whole blocks", figures)
+
+
 def interactive(folder: Path, small: bool) -> Part:
     """A person's requests alone, then beside pictures that wait for the same engine."""
     count, num_bulk = (3, 200) if small else (60, 1000)
@@ -174,7 +203,7 @@ def _plain(request: Submit, *, interactive: bool = False) -> GenerateRequest:
     return GenerateRequest(**{**asked, "interactive": interactive})
 
 
-PARTS: dict[str, Measure] = {"throughput": throughput, "interactive": interactive}
+PARTS: dict[str, Measure] = {"throughput": throughput, "memory": memory, "interactive": interactive}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

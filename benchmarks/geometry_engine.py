@@ -188,10 +188,9 @@ def make_instruction(tokenizer: Any, prefix_tokens: int) -> str:
 def _options(loaded: LoadedModel, load: Load, cap_gib: float | None) -> EngineOptions:
     """As many slots as leave `load.slots` to bulk requests (a sixteenth is kept for people), each of the right size."""
     total = next(n for n in range(load.slots + 1, 2 * load.slots + 2) if n - max(1, n // 16) >= load.slots)
-    suffix = load.image_tokens + 32  # the image, the closing tokens, and the rounding of KV ranges
+    suffix = load.image_tokens + 32  # the image, the closing tokens, and the rounding to blocks
     needed = load.prefix_tokens + suffix + load.answer_tokens
-    # the engine measures itself with answers of 64 tokens, and keeps instructions in an eighth of the KV cache
-    context = max(needed, suffix + 128, 9 * load.prefix_tokens // total)
+    context = max(needed, suffix + 128)  # the engine measures itself with answers of 64 tokens
     return EngineOptions(
         device=loaded.device,
         vram_gib=cap_gib,

@@ -1,9 +1,9 @@
 """Attention over the slots of a `KvPool`, under the name transformers looks it up by, and over equal-size pictures.
 
 Text: the tokens of a step lie packed in one row [1, tokens]; each belongs to a slot and sees that slot's positions up
-to its own. On a CPU, and for prefills, the slots go through torch's scaled_dot_product_attention (SDPA), their keys
-gathered unless they lie evenly; a decode step in a CUDA graph reads the pool in place (`slot_attention`). What a step
-looks like reaches the attention function as `kv_step`, through the keyword arguments of the language model.
+to its own, which its block table finds. On a CPU, and for prefills, the keys of each slot are gathered for torch's
+scaled_dot_product_attention (SDPA); a decode step in a CUDA graph reads the pool in place (`slot_attention`). What a
+step looks like reaches the attention function as `kv_step`, through the keyword arguments of the language model.
 
 Vision: transformers hands attention functions whose name contains "flash" all pictures of a pass at once, which is
 one SDPA call when they have the same size; by any other name it loops over the pictures.
@@ -21,38 +21,30 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from backend.engine.kv_blocks import BLOCK_TOKENS
+
 TEXT_ATTENTION = "kv_slots"
 VISION_ATTENTION = "flash_equal_pictures"
 
 
 class Span(NamedTuple):
-    """The tokens of one slot in a step: its range begins at `offset`, they are number `start` to `start + length`."""
+    """The tokens of one slot in a step: its number `start` up to `start + length`."""
 
-    offset: int
     start: int
     length: int
-
-
-class Ranges(NamedTuple):
-    """Slots at equal distances in the pool: number i begins at `first + i * stride`. Some of them may be idle."""
-
-    first: int
-    stride: int
-    num_slots: int
 
 
 @dataclass(frozen=True, slots=True)
 class SlotGroup:
     """Slots whose attention is one call: R of them with Q tokens at most and L positions at most, N tokens in all.
 
-    `keys`: where the slots lie, as ranges if they are evenly spaced (no key is copied then), else pool positions
-    [R * L] to gather. `mask` [R, 1, Q, L]: 0 where a token sees a position, -inf where not. `place` [N]: where the
-    packed tokens stand in [R * Q], None when they fill it.
+    `keys` [R * L]: the pool positions of each slot, in order. `mask` [R, 1, Q, L]: 0 where a token sees one, -inf where
+    not. `place` [N]: where the packed tokens stand in [R * Q], None when they fill it.
     """
 
     num_tokens: int
     width: int
-    keys: Ranges | torch.Tensor
+    keys: torch.Tensor
     mask: torch.Tensor
     place: torch.Tensor | None
 
@@ -66,48 +58,40 @@ class AttentionStep:
 
 @dataclass(frozen=True, slots=True)
 class DecodeStep:
-    """What the in-place kernel needs: `offset` and `length` [N] int32, the range and the visible keys of each token."""
+    """What the in-place kernel needs, int32: the blocks of each token's slot, and how many of their keys it sees.
 
-    offset: torch.Tensor
+    `table` [N, W], `length` [N].
+    """
+
+    table: torch.Tensor
     length: torch.Tensor
 
 
 def plan_attention(
-    spans: Rows[Span], num_positions: int, *, heads_per_key: int, device: str, dtype: torch.dtype
+    spans: Rows[Span], table: NDArray[np.int32], *, heads_per_key: int, device: str, dtype: torch.dtype
 ) -> AttentionStep:
-    """Lay out the attention of one step over the slots of `spans`, in a pool of `num_positions`.
+    """Lay out the attention of one step over the slots of `spans`, whose blocks are the rows of `table` [R, W].
 
     Slots with a single token are kept apart if they come first: padding them to the longest would cost more.
     `heads_per_key`: query heads that share a key head.
     """
     num_single = next((i for i, span in enumerate(spans) if span.length > 1), len(spans))
-    parts = [part for part in (spans[:num_single], spans[num_single:]) if part]
-    return AttentionStep(tuple(_plan_group(part, num_positions, heads_per_key, device, dtype) for part in parts))
+    parts = [part for part in (slice(num_single), slice(num_single, None)) if spans[part]]
+    return AttentionStep(tuple(_plan_group(spans[part], table[part], heads_per_key, device, dtype) for part in parts))
 
 
 def _plan_group(
-    spans: Rows[Span], num_positions: int, heads_per_key: int, device: str, dtype: torch.dtype
+    spans: Rows[Span], table: NDArray[np.int32], heads_per_key: int, device: str, dtype: torch.dtype
 ) -> SlotGroup:
-    offset, start, count = np.array(spans).T
+    start, count = np.array(spans).T
     width, longest = int(count.max()), int((start + count).max())
-    positions = np.arange(longest)
     visible = start[:, None] + np.minimum(np.arange(width), (count - 1)[:, None])
-    rows, num_rows = np.arange(len(spans)), len(spans)
-    keys: Ranges | torch.Tensor
-    ranges = find_ranges(offset, longest, num_positions)
-    if ranges is None:
-        gather = offset[:, None] + np.minimum(positions, (start + count - 1)[:, None])  # never beyond the slot's own
-        keys = torch.from_numpy(gather.ravel()).to(device)
-    else:
-        keys, num_rows = ranges, ranges.num_slots
-        rows = (offset - ranges.first) // ranges.stride
-        all_visible = np.zeros((num_rows, width), dtype=visible.dtype)  # an idle slot sees one key, so no NaN
-        all_visible[rows] = visible
-        visible = all_visible
+    numbers = np.minimum(np.arange(longest), visible[:, -1:])  # never beyond what the slot itself has written
+    keys = torch.from_numpy(pool_positions(table, numbers).ravel()).to(device)
     num_tokens = int(count.sum())
     place = None
-    if width * num_rows != num_tokens or (rows[1:] < rows[:-1]).any():
-        places = np.concatenate([row * width + np.arange(number) for row, number in zip(rows, count, strict=True)])
+    if width * len(spans) != num_tokens:
+        places = np.flatnonzero(np.arange(width) < count[:, None])
         place = torch.from_numpy(places).to(device)
     # heads that share keys become further rows of one matrix, so the mask repeats for each of them; it is made on the
     # device: for a long prefill it is tens of megabytes
@@ -117,25 +101,10 @@ def _plan_group(
     return SlotGroup(num_tokens, width, keys, mask, place)
 
 
-def find_ranges(offset: NDArray[np.int64], longest: int, num_positions: int) -> Ranges | None:
-    """The even spacing of slots that begin at `offset`, if there is one with not many idle ones between."""
-    ordered = np.sort(offset)
-    gaps = np.diff(ordered)
-    stride = int(gaps.min()) if len(gaps) else longest
-    first, count = int(ordered[0]), int(ordered[-1] - ordered[0]) // max(1, stride) + 1
-    is_even = stride > 0 and not (gaps % stride).any()
-    fits = first + (count - 1) * stride + longest <= num_positions
-    return Ranges(first, stride, count) if is_even and fits and count <= 2 * len(offset) else None
-
-
-def _view(pool: torch.Tensor, keys: Ranges | torch.Tensor, longest: int) -> torch.Tensor:
-    """pool: [positions, kv_heads, head_dim] -> [slots, kv_heads, longest, head_dim]."""
-    _, kv_heads, head_dim = pool.shape
-    if isinstance(keys, torch.Tensor):
-        return pool.index_select(0, keys).view(-1, longest, kv_heads, head_dim).transpose(1, 2)
-    step = pool.stride(0)
-    shape, strides = (keys.num_slots, kv_heads, longest, head_dim), (keys.stride * step, head_dim, step, 1)
-    return pool.as_strided(shape, strides, pool.storage_offset() + keys.first * step)
+def pool_positions(table: NDArray[np.int32], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the tokens `numbers` [R, L] of slots stand in the pool, whose blocks are the rows of `table` [R, W]."""
+    blocks = np.take_along_axis(table, numbers // BLOCK_TOKENS, axis=1).astype(np.int64)
+    return blocks * BLOCK_TOKENS + numbers % BLOCK_TOKENS
 
 
 def attend_to_slots(
@@ -156,7 +125,7 @@ def attend_to_slots(
     if isinstance(kv_step, DecodeStep):
         from backend.engine.slot_attention import slot_attention
 
-        return slot_attention(packed, key, value, kv_step.offset, kv_step.length, scaling)[None], None
+        return slot_attention(packed, key, value, kv_step.table, kv_step.length, scaling)[None], None
     results = []
     first = 0
     for group in kv_step.groups:
@@ -178,7 +147,10 @@ def _attend_to_group(
     # heads that share keys become further rows of one matrix, so keys need no copies
     rows = padded.view(slots, group.width, kv_heads, heads // kv_heads, head_dim).permute(0, 2, 3, 1, 4)
     rows = rows.reshape(slots, kv_heads, -1, head_dim)
-    keys, values = _view(key, group.keys, longest), _view(value, group.keys, longest)
+    keys, values = (
+        pool.index_select(0, group.keys).view(slots, longest, kv_heads, head_dim).transpose(1, 2)
+        for pool in (key, value)
+    )
     result = F.scaled_dot_product_attention(rows, keys, values, attn_mask=group.mask, scale=scaling)
     result = result.view(slots, kv_heads, heads // kv_heads, group.width, head_dim).permute(0, 3, 1, 2, 4)
     result = result.reshape(slots * group.width, heads, head_dim)

@@ -1,6 +1,6 @@
-"""Keys and values of everything the model has read: one pool of positions, in which each slot owns a contiguous range.
+"""Keys and values of everything the model has read: one pool of positions, in which each slot has blocks.
 
-Which range is whose is the scheduler's business (`backend.engine.scheduler`); here are only tensors. transformers'
+Which block is whose is the scheduler's business (`backend.engine.kv_blocks`); here are only tensors. transformers'
 attention calls `update()` once a layer; where the tokens of a step go is set before it with `write_index`.
 Raises torch.OutOfMemoryError when the pool does not fit.
 """
@@ -13,10 +13,7 @@ import torch
 
 
 class KvPool:
-    """`buffer`: [layers, 2 (keys, values), positions, kv_heads, head_dim], zero until written.
-
-    Zero, not empty: a masked position still meets a probability of 0, and 0 times a stray NaN is NaN.
-    """
+    """`buffer`: [layers, 2 (keys, values), positions, kv_heads, head_dim], zero until written."""
 
     is_compileable = True
 
@@ -40,14 +37,6 @@ class KvPool:
         keys.index_copy_(0, self.write_index, key[0].transpose(0, 1))
         values.index_copy_(0, self.write_index, value[0].transpose(0, 1))
         return keys, values
-
-    def copy_range(self, source: int, target: int, num_tokens: int) -> None:
-        """Copy `num_tokens` positions of all layers, from `source` on, to `target` on. The ranges do not overlap."""
-        self.buffer[:, :, target : target + num_tokens] = self.buffer[:, :, source : source + num_tokens]
-
-    def clear_range(self, offset: int, num_tokens: int) -> None:
-        """Write zeros where keys became no numbers: a masked NaN would still spread to the next request."""
-        self.buffer[:, :, offset : offset + num_tokens] = 0
 
 
 def kv_bytes_per_position(text_config: Any, dtype: torch.dtype) -> int:

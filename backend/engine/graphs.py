@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from backend.engine.attention import DecodeStep
 from backend.engine.cache import KvPool
+from backend.engine.kv_blocks import BLOCK_TOKENS
 
 SIZES = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 TOKENS_A_ROW = 1.5
@@ -35,26 +36,33 @@ class Graph(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Captured:
-    """One size: `inputs` [7, tokens] int64 as `run` takes them, `hidden` [tokens, H]."""
+    """One size: `inputs` [6, tokens] int64 and `table` [tokens, blocks] int32 as for `run`, `hidden` [tokens, H]."""
 
     inputs: torch.Tensor
+    table: torch.Tensor
     hidden: torch.Tensor
     graph: Graph
 
 
 class DecodeGraphs:
-    """Graphs of `language_model` over `pool`, whose last position is the scratch position."""
+    """Graphs of `language_model` over `pool`, whose last position is the scratch position: a block of its own.
+
+    `max_blocks`: the most blocks of a slot.
+    """
 
     def __init__(
         self,
         language_model: Any,
         pool: KvPool,
+        max_blocks: int,
         sizes: tuple[int, ...],
         capture: Callable[[Callable[[], None]], Graph] | None = None,
     ) -> None:
         """`capture` records a step; tests on a CPU put one there that runs it again instead."""
         self._language_model = language_model
         self._pool = pool
+        self._max_blocks = max_blocks
+        self._scratch_block = (pool.num_positions - 1) // BLOCK_TOKENS
         self._device = pool.buffer.device
         self._is_padding: torch.Tensor | None = None
         self._hooks = [
@@ -82,10 +90,11 @@ class DecodeGraphs:
         self._captured.clear()
         self._is_padding = None
 
-    def run(self, inputs: NDArray[np.int64]) -> torch.Tensor:
+    def run(self, inputs: NDArray[np.int64], table: NDArray[np.int32]) -> torch.Tensor:
         """Run a step over N <= `max_tokens` tokens. Returns the hidden states [N, H], valid until the next step.
 
-        `inputs` [7, N]: ids, mRoPE positions (3), write index, first position of the slot, visible keys.
+        `inputs` [6, N]: ids, mRoPE positions (3), write index, visible keys. `table` [N, W]: the blocks of each
+        token's slot, W <= `max_blocks`.
         """
         num_tokens = inputs.shape[1]
         size = min(size for size in self._captured if size >= num_tokens)
@@ -93,22 +102,26 @@ class DecodeGraphs:
         padded = self._padding(size)
         padded[:, :num_tokens] = inputs
         captured.inputs.copy_(torch.from_numpy(padded), non_blocking=False)
+        padded_table = np.full((size, table.shape[1]), self._scratch_block, dtype=np.int32)
+        padded_table[:num_tokens] = table
+        captured.table[:, : table.shape[1]].copy_(torch.from_numpy(padded_table), non_blocking=False)
         captured.graph.replay()
         return captured.hidden[:num_tokens]
 
     def _padding(self, size: int) -> NDArray[np.int64]:
         """Inputs of `size` padding tokens: token 0, position 0, the scratch position, one key."""
         scratch = self._pool.num_positions - 1
-        return np.repeat(np.array([[0], [0], [0], [0], [scratch], [scratch], [1]]), size, axis=1)
+        return np.repeat(np.array([[0], [0], [0], [0], [scratch], [1]]), size, axis=1)
 
     def _capture(self, size: int, capture: Callable[[Callable[[], None]], Graph]) -> _Captured:
         inputs = torch.from_numpy(self._padding(size)).to(self._device)
         hidden_size = int(self._language_model.config.hidden_size)
         hidden = torch.zeros(size, hidden_size, dtype=self._pool.buffer.dtype, device=self._device)
-        return _Captured(inputs, hidden, capture(lambda: self._step(inputs, hidden)))
+        table = torch.full((size, self._max_blocks), self._scratch_block, dtype=torch.int32, device=self._device)
+        return _Captured(inputs, table, hidden, capture(lambda: self._step(inputs, table, hidden)))
 
-    def _step(self, inputs: torch.Tensor, hidden: torch.Tensor) -> None:
-        ids, positions, write_index, offset, length = inputs[0], inputs[1:4], inputs[4], inputs[5], inputs[6]
+    def _step(self, inputs: torch.Tensor, table: torch.Tensor, hidden: torch.Tensor) -> None:
+        ids, positions, write_index, length = inputs[0], inputs[1:4], inputs[4], inputs[5]
         self._pool.write_index = write_index
         self._is_padding = write_index == self._pool.num_positions - 1
         output = self._language_model(
@@ -116,7 +129,7 @@ class DecodeGraphs:
             position_ids=positions[:, None],
             past_key_values=self._pool,
             use_cache=True,
-            kv_step=DecodeStep(offset.int(), length.int()),
+            kv_step=DecodeStep(table, length.int()),
         )
         self._is_padding = None
         hidden.copy_(output.last_hidden_state[0])

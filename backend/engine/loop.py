@@ -3,7 +3,8 @@
 Each request is answered by exactly one message, whatever happens. Between two steps the loop reads what has arrived, so
 a new interactive request waits for one step at most and a cancelled one ends at once. A step that fails is run again in
 halves until the requests that fail alone are found; a step that runs out of memory makes later prefills smaller for a
-while. A broken device ends the process, because only a new one has a working device.
+while. A request that the scheduler puts back keeps its answer so far, and goes on from there. A broken device ends the
+process, because only a new one has a working device.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from typing import Any
 
 import torch
 
+from backend.engine.bulk_queue import SlotRequest
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import Cancel, Failed, FailureKind, FromEngine, Running, Shutdown, Stats, Submit
 from backend.engine.packing import Row
 from backend.engine.preparation import Preparation
 from backend.engine.prompts import Prompt, PromptTooLong
 from backend.engine.runner import Runner
-from backend.engine.scheduler import KvTooSmall, Prefill, Scheduler, Slot, SlotRequest
+from backend.engine.scheduler import KvTooSmall, Prefill, Scheduler, Slot
 from backend.errors import one_line
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ SMALLER_PREFILL_S = 300.0
 
 @dataclass(slots=True)
 class _Job:
-    """One request in the engine. `row` is set while it runs, `prepared` once its picture was taken."""
+    """One request in the engine. `row` is set once it has run, `prepared` while its picture waits to be read."""
 
     request: Submit
     prompt: Prompt
@@ -99,7 +101,7 @@ class EngineLoop:
         if isinstance(message, Submit):
             self._submit(message)
         elif message.request_id in self._jobs:  # else it was answered already
-            was_running = self._jobs[message.request_id].row is not None
+            was_running = self._scheduler.is_running(message.request_id)
             self._fail(
                 message.request_id, "cancelled", "cancelled " + ("while it ran" if was_running else "while it waited")
             )
@@ -111,9 +113,10 @@ class EngineLoop:
                 request_id=request.request_id,
                 group=request.group,
                 num_tokens=prompt.num_tokens + request.sampling.max_new_tokens,
-                num_prefill=len(prompt.suffix_ids),
+                num_prefill=prompt.num_tokens - len(prompt.shared_ids),
                 interactive=request.interactive,
                 alone=request.alone,
+                instruction=prompt.shared_ids,
             )
             self._scheduler.submit(wanted)
         except (PromptTooLong, KvTooSmall) as error:
@@ -152,6 +155,7 @@ class EngineLoop:
                     self._stats,
                     num_waiting=scheduler.num_waiting,
                     num_running=scheduler.num_running,
+                    num_kv_tokens=scheduler.num_kv_tokens,
                     memory_gib=peak,
                 )
             )
@@ -160,7 +164,7 @@ class EngineLoop:
 
     def _prefill(self, slots: Rows[Slot]) -> None:
         until = time.monotonic() + PICTURES_S
-        jobs = [job for slot in slots if (job := self._begin(slot, until)) is not None]
+        jobs = self._with_room([job for slot in slots if (job := self._begin(slot, until)) is not None])
         started = time.perf_counter()
 
         def step(part: list[_Job]) -> None:
@@ -183,7 +187,10 @@ class EngineLoop:
             if slot.request_id not in self._preparation:
                 self._send(Running((slot.request_id,)))
                 self._preparation.start(job.request, job.prompt)
-            job.row = self._runner.start(job.request, job.prompt, slot.offset)
+            if job.row is None:
+                job.row = self._runner.start(job.request, job.prompt, slot)
+            else:
+                job.row.restart(slot)
             kind = "bad_picture"
             job.prepared = self._preparation.take(slot.request_id, max(0.1, until - time.monotonic()))
         except Exception as error:
@@ -197,9 +204,20 @@ class EngineLoop:
         return job
 
     def _decode(self, jobs: list[_Job]) -> None:
+        jobs = self._with_room(jobs)
         started = time.perf_counter()
         self._run(jobs, lambda part: self._runner.decode([job.row for job in part if job.row]))
         self._count(num_steps=1, decode_s=time.perf_counter() - started)
+
+    def _with_room(self, jobs: list[_Job]) -> list[_Job]:
+        """Have blocks for what the next step of `jobs` writes. Returns those that were not put back for others."""
+        for job in jobs:
+            request_id = job.request.request_id
+            if job.row is not None and self._scheduler.is_running(request_id):
+                for number in self._scheduler.extend(request_id, job.row.num_after_step):
+                    self._jobs[number].prepared = None
+                    self._count(num_put_back=1)
+        return [job for job in jobs if self._scheduler.is_running(job.request.request_id)]
 
     def _run(self, jobs: list[_Job], step: Callable[[list[_Job]], None]) -> None:
         """Run a step over `jobs`; if it fails, over its halves, down to the requests that fail alone."""

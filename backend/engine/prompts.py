@@ -14,6 +14,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from backend.engine.image_sizes import Grid, choose_grid
+from backend.engine.kv_blocks import BLOCK_TOKENS
 from backend.engine.messages import Submit
 from model_loader.chat import encode_prompt
 
@@ -35,6 +36,11 @@ class Prompt:
     @property
     def num_tokens(self) -> int:
         return len(self.prefix_ids) + len(self.suffix_ids)
+
+    @property
+    def shared_ids(self) -> tuple[int, ...]:
+        """The part of the instruction that fills whole blocks of the KV cache: requests share their keys."""
+        return self.prefix_ids[: len(self.prefix_ids) // BLOCK_TOKENS * BLOCK_TOKENS]
 
     @property
     def num_image_tokens(self) -> int:

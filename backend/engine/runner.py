@@ -1,8 +1,8 @@
 """All tensors of generation: rows in, their next tokens out. Knows no policy: which rows run together is the caller's.
 
 One step runs the tokens of all its rows, packed in one row [1, N], through the stock language model of transformers:
-each token has its own position, and its keys and values go to its slot's range of the `KvPool`. A prefill step feeds
-image and closing tokens behind the instruction, whose keys and values were computed once and are copied; a decode step
+each token has its own position, and its keys and values go to its slot's blocks of the `KvPool`. A prefill step feeds
+image and closing tokens behind the instruction, whose keys and values are computed once and read by all; a decode step
 feeds the tokens a sequence has pending: the one chosen last and those its grammar forces. The mask of the token after
 them is computed in threads while the device runs. A step changes a sequence only when it has succeeded, so a failed one
 may be run again in smaller parts. Raises torch.OutOfMemoryError, and whatever the device raises.
@@ -24,15 +24,16 @@ from llguidance.numpy import fill_next_token_bitmask_par
 from numpy.typing import NDArray
 
 from backend.engine import attention
-from backend.engine.attention import Span, plan_attention
+from backend.engine.attention import plan_attention
 from backend.engine.cache import KvPool
 from backend.engine.graphs import DecodeGraphs, Graph, graph_sizes
 from backend.engine.image_sizes import Grid, scale
+from backend.engine.kv_blocks import BLOCK_TOKENS, Instruction, blocks_for
 from backend.engine.messages import Submit
-from backend.engine.packing import Packed, Row, graph_inputs, pack_answers, pack_prompts
+from backend.engine.packing import Packed, Row, graph_inputs, pack_answers, pack_instruction, pack_prompts
 from backend.engine.pictures import to_patches
-from backend.engine.prefixes import PrefixArea
 from backend.engine.prompts import Prompt, PromptEncoder
+from backend.engine.scheduler import Slot
 from backend.engine.sequence import GrammarCache, GrammarError, Sequence
 from backend.engine.token_choice import GREEDY, MIN_TEMPERATURE, Draw, choose_tokens
 from backend.engine.vision import VisionTower, VisualTokens
@@ -47,8 +48,7 @@ log = logging.getLogger(__name__)
 class Runner:
     """One instance per loaded model. One thread owns the device; only `to_patches` may be called from others.
 
-    The pool begins with an area for instructions (`PrefixArea`); `kv_tokens` positions that the scheduler gives to
-    slots follow, and offsets count from there.
+    The pool has `kv_tokens` positions, rounded down to whole blocks, that the scheduler gives to slots.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class Runner:
         self.prompts = PromptEncoder(
             loaded.tokenizer, loaded.image_processor, image_tokens=image_tokens, context_tokens=context_tokens
         )
-        self._prefixes = PrefixArea(min(context_tokens, kv_tokens // 8))
-        self._first = self._prefixes.num_positions
+        num_positions = kv_tokens // BLOCK_TOKENS * BLOCK_TOKENS
+        self._max_blocks = blocks_for(min(context_tokens, num_positions))
         # the last position is where padding tokens of a CUDA graph write
-        self._pool = KvPool(text_config, self._first + kv_tokens + 1, device=loaded.device, dtype=loaded.dtype)
+        self._pool = KvPool(text_config, num_positions + 1, device=loaded.device, dtype=loaded.dtype)
         self._graphs: DecodeGraphs | None = None
         self._vision = VisionTower(loaded.model, max_tokens=max(VISION_PASS_TOKENS, self.prompts.max_image_tokens))
         self._language_model.config._attn_implementation = attention.TEXT_ATTENTION
@@ -79,12 +79,12 @@ class Runner:
         self._mask_executor = LLExecutor()
         self._mask_thread = ThreadPoolExecutor(1, thread_name_prefix="masks")
 
-    def start(self, request: Submit, prompt: Prompt, offset: int) -> Row:
+    def start(self, request: Submit, prompt: Prompt, slot: Slot) -> Row:
         """Compile the grammar and take what it forces at once. Raises GrammarError."""
         picture = request.picture
         image_scale = scale(picture.width_px, picture.height_px, prompt.grid, self.prompts.token_px)
         sequence = Sequence(request, self._grammars, prompt.num_tokens, prompt.num_image_tokens, image_scale)
-        return Row(sequence, prompt, self._first + offset)
+        return Row(sequence, prompt, slot)
 
     def to_patches(self, request: Submit, prompt: Prompt) -> torch.Tensor:
         """The vision tower's input for a request, on the CPU. Thread-safe. Raises ValueError."""
@@ -106,7 +106,7 @@ class Runner:
         if patches:
             visual = self._vision.encode(patches, [row.prompt.grid for row in rows])
         for row in rows:
-            self._put_prefix(row)
+            self._write_instruction(row.slot.instruction)
         masks = self._start_masks(rows)
         packed = pack_prompts(rows)
         self._advance(rows, packed, self._forward(packed, visual), masks)
@@ -120,7 +120,7 @@ class Runner:
         if self._graphs is None or packed.num_tokens > self._graphs.max_tokens:
             hidden = self._forward(packed)
         else:
-            hidden = self._last_of_each(packed, self._graphs.run(graph_inputs(packed)))
+            hidden = self._last_of_each(packed, self._graphs.run(graph_inputs(packed), packed.token_table()))
         self._advance(rows, packed, hidden, masks)
 
     @torch.inference_mode()
@@ -129,7 +129,7 @@ class Runner:
     ) -> None:
         """Decode through graphs from now on. Raises whatever capturing raises."""
         sizes = sizes or graph_sizes(len(self._masks))
-        self._graphs = DecodeGraphs(self._language_model, self._pool, sizes, capture)
+        self._graphs = DecodeGraphs(self._language_model, self._pool, self._max_blocks, sizes, capture)
 
     def try_graphs(self) -> str:
         """Decode through CUDA graphs if this card can capture them; else without, and why not is returned."""
@@ -150,24 +150,16 @@ class Runner:
         self._mask_thread.shutdown()
         self._pool.buffer = self._pool.buffer.new_zeros(0)
 
-    def _put_prefix(self, row: Row) -> None:
-        """Have the keys of the row's instruction at the start of its range: copied, or computed if they are new."""
-        ids = row.prompt.prefix_ids
-        kept = self._prefixes.find(ids)
-        if kept is None:
-            kept = self._prefixes.place(ids)
-            positions = np.tile(np.arange(len(ids)), (3, 1))
-            offset = row.offset if kept is None else kept
-            self._forward(Packed(np.array(ids), positions, [Span(offset, 0, len(ids))]))
-            if kept is None:
-                return
-            self._prefixes.keep(ids, kept)
-        self._pool.copy_range(kept, row.offset, len(ids))
+    def _write_instruction(self, instruction: Instruction) -> None:
+        """Have the keys of an instruction in its blocks."""
+        if instruction.blocks and not instruction.is_written:
+            self._forward(pack_instruction(instruction))
+            instruction.is_written = True
 
     def _forward(self, packed: Packed, visual: Rows[VisualTokens] = ()) -> torch.Tensor:
         """Run the language model over `packed`. Returns the last hidden state of each slot, [R, H]."""
         ids = self._to_device(packed.ids)
-        self._pool.write_index = self._to_device(packed.starts() + packed.numbers())
+        self._pool.write_index = self._to_device(packed.write_index())
         embeddings = self._language_model.embed_tokens(ids)
         inputs: dict[str, Any] = {}
         if visual:
@@ -184,7 +176,7 @@ class Runner:
             use_cache=True,
             kv_step=plan_attention(
                 packed.spans,
-                self._pool.num_positions,
+                packed.table,
                 heads_per_key=self._heads_per_key,
                 device=self._device,
                 dtype=self._loaded.dtype,
@@ -200,8 +192,7 @@ class Runner:
     def _advance(self, rows: Rows[Row], packed: Packed, hidden: torch.Tensor, masks: Future[None]) -> None:
         """Choose the next token of each row and hand it over. Raises ArithmeticError for several broken rows.
 
-        A row whose numbers are broken fails alone. Where several are, one may have spoilt the others (a masked key
-        counts 0 times its value, which is no number if the value is none): in smaller steps the culprit is found.
+        A row whose numbers are broken fails alone, and where several are, smaller steps tell which.
         """
         logits = self._model.lm_head(hidden)
         masks.result()
@@ -213,7 +204,6 @@ class Runner:
             row.num_cached = span.start + span.length
             try:
                 if not math.isfinite(probability):
-                    self._pool.clear_range(row.offset, row.num_cached)
                     raise GrammarError("the model's probabilities are not numbers")
                 row.sequence.append(token, probability)
             except GrammarError as error:

@@ -1,6 +1,6 @@
 """Decides what the device does next: the prefill of some waiting requests, or one decode step of running ones.
 
-Knows rows and KV ranges as numbers; no tensor, no clock, no thread. Raises ValueError for a request it cannot take.
+Knows rows and KV blocks as numbers; no tensor, no clock, no thread. Raises ValueError for a request it cannot take.
 
 Order of admission. Interactive requests go first, in order of arrival; bulk groups take turns, in order of arrival
 within a group. The order is strict: while the next one does not fit, nothing after it is admitted, so it fits at the
@@ -11,19 +11,29 @@ latest when all that runs has ended. Two bounds keep both sides alive:
 - after MAX_PREFILLS prefills without a decode of all running requests, such a decode comes next.
 
 An interactive request may still pass a bulk one that waits to run alone, until bulk is due.
+
+Blocks. Requests with the same instruction share its blocks. A bulk request starts with blocks for its prompt and the
+first tokens of its answer, and is given more as that grows (`extend`); an interactive one starts with all it may need.
+When the blocks are used up, the youngest bulk request is put back: it loses its blocks and waits again, before the
+others. After MAX_PUT_BACK times it starts with all it may need, too, and is never put back again. So that this is
+rare, bulk starts only where each one that grows could take another block.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from backend.engine.kv_ranges import KvRanges
+from backend.engine.bulk_queue import BulkQueue, SlotRequest
+from backend.engine.kv_blocks import BLOCK_TOKENS, Instruction, KvBlocks, blocks_for
 
 MAX_INTERACTIVE_IN_A_ROW = 8
 MAX_PREFILLS = 8
+MAX_BATCH = 8  # bulk requests that running ones wait for, so that they wait seldom
+MAX_PUT_BACK = 2
 BULK_EVERY = 6  # while an interactive request runs, bulk takes part in every such decode turn
 
 
@@ -32,27 +42,11 @@ class KvTooSmall(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class SlotRequest:
-    """One request as the scheduler sees it.
-
-    `num_tokens`: KV positions it may need in all (prompt, image, longest answer). `num_prefill`: tokens its prefill
-    computes. `group`: its project. `alone`: it was aboard an engine death, so it runs without neighbours.
-    """
-
-    request_id: int
-    group: str
-    num_tokens: int
-    num_prefill: int
-    interactive: bool = False
-    alone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class SchedulerLimits:
-    """`max_slots` requests run at once in a pool of `kv_tokens` positions.
+    """`max_slots` requests run at once in a pool of `kv_tokens` positions, rounded down to whole blocks.
 
-    `reserved_slots` of them and the last `reserved_tokens` of the pool are kept for interactive requests. One prefill
-    computes at most `max_prefill_tokens`, unless it is a single request. KV ranges are multiples of `block_tokens`.
+    `reserved_slots` of them and `reserved_tokens` of the pool are kept for interactive requests. One prefill computes
+    at most `max_prefill_tokens`, unless it is a single request.
     """
 
     max_slots: int
@@ -60,25 +54,31 @@ class SchedulerLimits:
     reserved_slots: int
     reserved_tokens: int
     max_prefill_tokens: int
-    block_tokens: int = 16
 
     def __post_init__(self) -> None:
         if not 0 <= self.reserved_slots < self.max_slots:
             raise ValueError(f"reserved_slots is {self.reserved_slots}, not within 0..max_slots-1 ({self.max_slots})")
         if not 0 <= self.reserved_tokens <= self.kv_tokens:
             raise ValueError(f"reserved_tokens is {self.reserved_tokens}, not within 0..kv_tokens ({self.kv_tokens})")
-        if self.block_tokens < 1 or self.max_prefill_tokens < 1:
-            raise ValueError("block_tokens and max_prefill_tokens are at least 1")
+        if self.max_prefill_tokens < 1:
+            raise ValueError(f"max_prefill_tokens is {self.max_prefill_tokens}, not at least 1")
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a running request lives: its row, and the `num_tokens` positions of the pool from `offset` on."""
+    """Where a running request lives: its row, and its block table: the instruction's `blocks`, then its own.
+
+    The table grows in place (`Scheduler.extend`).
+    """
 
     request_id: int
     row: int
-    offset: int
-    num_tokens: int
+    instruction: Instruction
+    blocks: array[int]
+
+    @property
+    def own_blocks(self) -> array[int]:
+        return self.blocks[len(self.instruction.blocks) :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +106,16 @@ class Scheduler:
         self._max_slots = limits.max_slots
         self._reserved_slots = limits.reserved_slots
         self._bulk_slots = limits.max_slots - limits.reserved_slots
-        self._admit_batch = max(1, limits.max_slots // 4)
         self._max_prefill_tokens = limits.max_prefill_tokens
-        self._kv = KvRanges(limits.kv_tokens, limits.block_tokens)
-        bulk_tokens = limits.kv_tokens - limits.reserved_tokens
-        self._bulk_end = bulk_tokens - bulk_tokens % limits.block_tokens
+        self._kv = KvBlocks(limits.kv_tokens // BLOCK_TOKENS)
+        self._bulk_blocks = (limits.kv_tokens - limits.reserved_tokens) // BLOCK_TOKENS
         self._free_rows = list(range(limits.max_slots))  # a heap
         self._waiting: dict[int, SlotRequest] = {}
         self._interactive: OrderedDict[int, SlotRequest] = OrderedDict()
-        self._bulk = _BulkQueue()
+        self._bulk = BulkQueue()
         self._running: dict[int, tuple[SlotRequest, Slot]] = {}
         self._num_interactive = 0  # running ones
+        self._num_growing = 0  # running ones that may want more blocks
         self._alone_runs = False
         self._interactive_in_a_row = 0  # admitted since the last bulk request, or since bulk waits
         self._prefills = 0  # since the last decode of all running requests
@@ -129,6 +128,11 @@ class Scheduler:
     @property
     def num_running(self) -> int:
         return len(self._running)
+
+    @property
+    def num_kv_tokens(self) -> int:
+        """Positions of the blocks in use, each once."""
+        return (self._kv.num_blocks - self._kv.num_free) * BLOCK_TOKENS
 
     @property
     def max_prefill_tokens(self) -> int:
@@ -144,20 +148,21 @@ class Scheduler:
         return request_id in self._running
 
     def submit(self, request: SlotRequest) -> None:
-        """Queue a request. Raises KvTooSmall, or ValueError on an id it already has or a size below 1."""
+        """Queue a request. Raises KvTooSmall, or ValueError on an id it already has or sizes that cannot be."""
         if request.request_id in self._waiting or request.request_id in self._running:
             raise ValueError(f"request {request.request_id} was submitted already")
         if min(request.num_tokens, request.num_prefill) < 1:
             raise ValueError(f"request {request.request_id} has a size below 1")
-        if self._length(request) > self._kv.num_tokens:
-            raise KvTooSmall(f"{request.num_tokens} tokens do not fit in the KV cache of {self._kv.num_tokens}")
+        if len(request.instruction) >= request.num_tokens or len(request.instruction) % BLOCK_TOKENS:
+            raise ValueError(f"request {request.request_id} is no longer than its instruction, or that fills no blocks")
+        if blocks_for(request.num_tokens) > self._kv.num_blocks:
+            pool = self._kv.num_blocks * BLOCK_TOKENS
+            raise KvTooSmall(f"{request.num_tokens} tokens do not fit in the KV cache of {pool}")
         self._waiting[request.request_id] = request
         if request.interactive:
             self._interactive[request.request_id] = request
-            return
-        if not self._bulk.num_waiting:
-            self._interactive_in_a_row = 0
-        self._bulk.add(request)
+        else:
+            self._add_bulk(request)
 
     def cancel(self, request_id: int) -> bool:
         """Forget a waiting request and return True; return False if it is running or unknown."""
@@ -168,15 +173,51 @@ class Scheduler:
         return True
 
     def finish(self, request_id: int) -> None:
-        """A running request ended: free its row and its range. Raises ValueError if it does not run."""
+        """A running request ended: free its row and its blocks. Raises ValueError if it does not run."""
         if request_id not in self._running:
             raise ValueError(f"request {request_id} is not running")
         request, slot = self._running.pop(request_id)
         heapq.heappush(self._free_rows, slot.row)
-        self._kv.release(slot.offset, slot.num_tokens)
+        self._kv.give_back(slot.own_blocks)
+        self._kv.leave(slot.instruction)
         self._num_interactive -= request.interactive
+        self._num_growing -= not self._starts_whole(request)
         if request.alone:
             self._alone_runs = False
+
+    def extend(self, request_id: int, num_tokens: int) -> list[int]:
+        """Have blocks for the first `num_tokens` of a running request.
+
+        Returns the bulk requests that were put back for it, the youngest first; it may be among them, as the last.
+        They wait again. Raises ValueError if it does not run, or may not become so long.
+        """
+        if request_id not in self._running or num_tokens > self._running[request_id][0].num_tokens:
+            raise ValueError(f"request {request_id} is not running, or not with {num_tokens} tokens")
+        request, slot = self._running[request_id]
+        missing = blocks_for(num_tokens) - len(slot.blocks)
+        put_back: list[int] = []
+        while missing > 0 and missing > self._num_left_to_bulk():
+            youngest = next(one for one, _ in reversed(self._running.values()) if not self._starts_whole(one))
+            put_back.append(youngest.request_id)
+            self._put_back(youngest, num_tokens if youngest is request else 0)
+            if youngest is request:
+                return put_back
+        slot.blocks.extend(self._kv.take(max(0, missing)))
+        return put_back
+
+    def _put_back(self, request: SlotRequest, num_tokens: int) -> None:
+        """Have a running request wait for blocks for as many tokens as it had, and at least `num_tokens`."""
+        had = len(self._running[request.request_id][1].blocks) * BLOCK_TOKENS
+        self.finish(request.request_id)
+        num_prefill = min(max(had, num_tokens), request.num_tokens) - len(request.instruction)
+        again = replace(request, num_prefill=num_prefill, num_put_back=request.num_put_back + 1)
+        self._waiting[again.request_id] = again
+        self._add_bulk(again)
+
+    def _add_bulk(self, request: SlotRequest) -> None:
+        if not self._bulk.num_waiting:
+            self._interactive_in_a_row = 0
+        self._bulk.add(request)
 
     def limit_prefill(self, tokens: int) -> None:
         """Compute at most `tokens` in one prefill from now on (a single request may still exceed it)."""
@@ -214,75 +255,114 @@ class Scheduler:
         if self._alone_runs or (self._running and self._prefills >= MAX_PREFILLS):
             return []
         if not self._interactive:
-            return self._fill(self._bulk.head, self._find_bulk) if self._bulk_may_start() else []
+            return self._fill(self._bulk.head, self._fits_bulk) if self._bulk_may_start() else []
         left = MAX_INTERACTIVE_IN_A_ROW - self._interactive_in_a_row
         if self._bulk.num_waiting and left <= 0:
-            return self._fill(self._bulk.head, self._find_bulk, most=1) or self._admit_inside_reserve()
+            return self._fill(self._bulk.head, self._fits_bulk, most=1) or self._admit_inside_reserve()
         most = left if self._bulk.num_waiting else self._max_slots
-        return self._fill(self._next_interactive, self._find_interactive, most=most)
+        return self._fill(self._next_interactive, self._fits_interactive, most=most)
 
     def _admit_inside_reserve(self) -> list[Slot]:
         """Start interactive requests where they take nothing from the bulk request that is due."""
         due = self._bulk.head()
-        if due is None or due.alone or self._length(due) > self._bulk_end:
+        if due is None or due.alone or blocks_for(due.num_tokens) > self._bulk_blocks:
             return []
         return self._fill(
-            self._next_interactive,
-            lambda request: self._find_interactive(request, self._bulk_end),
-            most=self._reserved_slots - self._num_interactive,
+            self._next_interactive, self._fits_in_reserve, most=self._reserved_slots - self._num_interactive
         )
 
     def _bulk_may_start(self) -> bool:
         """Bulk starts in batches, so that running requests seldom wait for a prefill."""
-        if self._num_interactive and not self._is_bulk_turn():
+        head = self._bulk.head()
+        if head is None or (self._num_interactive and not self._is_bulk_turn()):
             return False
         num_bulk = len(self._running) - self._num_interactive
-        num_free = min(len(self._free_rows), self._bulk_slots - num_bulk)
-        return not num_bulk or num_free >= min(self._admit_batch, self._bulk.num_waiting)
+        num_own = self._num_own(head)
+        most = min(self._max_slots, self._bulk_blocks // num_own)
+        left = (self._num_left_to_bulk() - self._num_growing) // num_own
+        num_free = min(len(self._free_rows), self._bulk_slots - num_bulk, left)
+        return not num_bulk or num_free >= min(MAX_BATCH, max(1, most // 4), self._bulk.num_waiting)
 
     def _is_bulk_turn(self) -> bool:
         return self._decodes >= BULK_EVERY - 1
 
     def _fill(
-        self, head: Callable[[], SlotRequest | None], find: Callable[[SlotRequest], int | None], most: int | None = None
+        self, head: Callable[[], SlotRequest | None], fits: Callable[[SlotRequest], bool], most: int | None = None
     ) -> list[Slot]:
-        """Start requests from `head` on while `find` has a KV offset for them, at most `most` of them."""
+        """Start requests from `head` on while they fit, at most `most` of them."""
         slots: list[Slot] = []
         num_tokens = 0
         while (most is None or len(slots) < most) and (request := head()) is not None:
             num_tokens += request.num_prefill
-            offset = find(request)
-            if offset is None or (slots and num_tokens > self._max_prefill_tokens):
+            if not fits(request) or (slots and num_tokens > self._max_prefill_tokens):
                 break
-            slots.append(self._start(request, offset))
+            slots.append(self._start(request))
         return slots
 
     def _next_interactive(self) -> SlotRequest | None:
         return next(iter(self._interactive.values()), None)
 
-    def _find_interactive(self, request: SlotRequest, start: int = 0) -> int | None:
-        return self._kv.highest(self._length(request), start) if self._has_row(request) else None
+    def _fits_interactive(self, request: SlotRequest) -> bool:
+        return self._has_row(request) and self._num_missing(request) <= self._kv.num_free
 
-    def _find_bulk(self, request: SlotRequest) -> int | None:
+    def _fits_in_reserve(self, request: SlotRequest) -> bool:
+        """Whether it leaves bulk its whole share."""
+        num_others = self._kv.num_blocks - self._kv.num_free - self._num_bulk_blocks()
+        reserve = self._kv.num_blocks - self._bulk_blocks
+        return self._fits_interactive(request) and num_others + self._num_missing(request) <= reserve
+
+    def _fits_bulk(self, request: SlotRequest) -> bool:
         if not self._has_row(request) or len(self._running) - self._num_interactive >= self._bulk_slots:
-            return None
-        length = self._length(request)
-        return self._kv.lowest(length, self._bulk_end if length <= self._bulk_end else self._kv.num_tokens)
+            return False
+        if self._num_missing(request) + self._num_growing > self._kv.num_free:
+            return False
+        needs_more_than_its_share = blocks_for(request.num_tokens) > self._bulk_blocks
+        return needs_more_than_its_share or self._num_bulk_blocks(request) + self._num_growing <= self._bulk_blocks
 
     def _has_row(self, request: SlotRequest) -> bool:
         return bool(self._free_rows) and not self._alone_runs and not (request.alone and self._running)
 
-    def _start(self, request: SlotRequest, offset: int) -> Slot:
+    def _num_missing(self, request: SlotRequest) -> int:
+        """Blocks that it would take of the free ones."""
+        is_shared = self._kv.find(request.instruction) is not None
+        return self._num_own(request) + (0 if is_shared else len(request.instruction) // BLOCK_TOKENS)
+
+    def _num_bulk_blocks(self, *more: SlotRequest) -> int:
+        """Blocks of the bulk requests that run, and of `more`, with their instructions."""
+        slots = [slot for request, slot in self._running.values() if not request.interactive]
+        own = sum(len(slot.blocks) - len(slot.instruction.blocks) for slot in slots) + sum(map(self._num_own, more))
+        instructions = {slot.instruction for slot in slots}
+        new = [request.instruction for request in more if self._kv.find(request.instruction) not in instructions]
+        return own + sum(len(one.blocks) for one in instructions) + sum(map(len, new)) // BLOCK_TOKENS
+
+    def _num_left_to_bulk(self) -> int:
+        """Blocks that running bulk requests may still take."""
+        return min(self._kv.num_free, self._bulk_blocks - self._num_bulk_blocks())
+
+    def _starts_whole(self, request: SlotRequest) -> bool:
+        """Whether it starts with all blocks it may need: it does not grow, and is never put back."""
+        is_large = blocks_for(request.num_tokens) > self._bulk_blocks
+        return request.interactive or request.alone or is_large or request.num_put_back >= MAX_PUT_BACK
+
+    def _num_own(self, request: SlotRequest) -> int:
+        """Blocks that it starts with, beside its instruction's: a growing one has a whole one for its answer."""
+        num_shared, most = len(request.instruction) // BLOCK_TOKENS, blocks_for(request.num_tokens)
+        first = blocks_for(len(request.instruction) + request.num_prefill) + 1
+        return (most if self._starts_whole(request) else min(most, first)) - num_shared
+
+    def _start(self, request: SlotRequest) -> Slot:
         if request.interactive:
             self._interactive_in_a_row += 1
         else:
-            self._bulk.end_turn(request.group)
+            self._bulk.end_turn(request)
             self._interactive_in_a_row = self._decodes = 0
         self._remove_waiting(request)
-        slot = Slot(request.request_id, heapq.heappop(self._free_rows), offset, self._length(request))
-        self._kv.take(offset, slot.num_tokens)
+        instruction = self._kv.share(request.instruction)
+        blocks = array("i", [*instruction.blocks, *self._kv.take(self._num_own(request))])
+        slot = Slot(request.request_id, heapq.heappop(self._free_rows), instruction, blocks)
         self._running[request.request_id] = (request, slot)
         self._num_interactive += request.interactive
+        self._num_growing += not self._starts_whole(request)
         self._alone_runs = request.alone
         return slot
 
@@ -292,44 +372,3 @@ class Scheduler:
             del self._interactive[request.request_id]
         else:
             self._bulk.remove(request)
-
-    def _length(self, request: SlotRequest) -> int:
-        return self._kv.rounded(request.num_tokens)
-
-
-class _BulkQueue:
-    """Waiting bulk requests: the first group has its turn; after an admission it goes to the end."""
-
-    def __init__(self) -> None:
-        self.num_waiting = 0
-        self._groups: OrderedDict[str, OrderedDict[int, SlotRequest]] = OrderedDict()
-
-    def add(self, request: SlotRequest) -> None:
-        self._groups.setdefault(request.group, OrderedDict())[request.request_id] = request
-        self.num_waiting += 1
-
-    def remove(self, request: SlotRequest) -> None:
-        group = self._groups[request.group]
-        del group[request.request_id]
-        if not group:
-            del self._groups[request.group]
-        self.num_waiting -= 1
-
-    def end_turn(self, group: str) -> None:
-        self._groups.move_to_end(group)
-
-    def head(self) -> SlotRequest | None:
-        return next(self.in_order(), None)
-
-    def in_order(self) -> Iterator[SlotRequest]:
-        """Yield all in the order of their turns. Lazy: the first n cost O(n)."""
-        turns: deque[Iterator[SlotRequest]] = deque()
-        for group in self._groups.values():
-            requests = iter(group.values())
-            yield next(requests)
-            turns.append(requests)
-        while turns:
-            requests = turns.popleft()
-            if (request := next(requests, None)) is not None:
-                yield request
-                turns.append(requests)

@@ -92,6 +92,7 @@ class Sequence:
         self.pending: list[int] = []
         self.matcher = grammars.matcher(request.schema, request.text_max_chars)
         self._grammars = grammars
+        self._tokens: list[int] = []
         self._pieces: list[bytes] = []
         self._probabilities: list[float] = []
         self._text_marker = _text_marker(request.schema)
@@ -126,6 +127,10 @@ class Sequence:
         if not self.finished:
             self._take_forced()
 
+    def read_again(self) -> None:
+        """The model has forgotten what it read: all tokens of the answer so far are `pending` again."""
+        self.pending = self._tokens.copy()
+
     def fail(self, reason: str) -> None:
         self.failure = reason
         self.finish_reason = "length"
@@ -144,6 +149,7 @@ class Sequence:
             raise GrammarError(f"token {token} is not allowed here: {self.matcher.get_error()}")
         piece = self._grammars.piece(token)
         self.pending.append(token)
+        self._tokens.append(token)
         self._pieces.append(piece)
         self._probabilities.append(probability)
         self._watch_for_text(piece)

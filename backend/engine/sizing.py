@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import gc
 import logging
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 
 from backend.engine.cache import kv_bytes_per_position
+from backend.engine.kv_blocks import BLOCK_TOKENS, KvBlocks, blocks_for
 from backend.engine.messages import Picture, Sampling, Submit
 from backend.engine.options import EngineOptions
 from backend.engine.packing import Row
 from backend.engine.runner import Runner
-from backend.engine.scheduler import SchedulerLimits
+from backend.engine.scheduler import SchedulerLimits, Slot
 from backend.engine.token_choice import Draw, choose_tokens
 from label_config.schema import LabelSchema, TextField
 from model_loader.errors import ModelTooLarge
@@ -28,7 +30,6 @@ from model_loader.geometry import geometry_from_config
 from model_loader.loader import LoadedModel
 from model_loader.memory import (
     GIB,
-    KV_BLOCK_TOKENS,
     PREFILL_TOKENS,
     MemoryPlan,
     Request,
@@ -64,7 +65,6 @@ def scheduler_limits(sizes: Sizes, context_tokens: int) -> SchedulerLimits:
         reserved_slots=reserved_slots,
         reserved_tokens=min(context_tokens, sizes.kv_tokens // 8) if reserved_slots else 0,
         max_prefill_tokens=sizes.max_prefill_tokens,
-        block_tokens=KV_BLOCK_TOKENS,
     )
 
 
@@ -88,7 +88,7 @@ def make_runner(loaded: LoadedModel, options: EngineOptions, cpu_kv_bytes: int =
             runner = _runner(loaded, options, sizes)
         except torch.OutOfMemoryError:  # others took memory meanwhile
             smaller = sizes.kv_tokens * 9 // 10
-            if smaller < context + KV_BLOCK_TOKENS:
+            if smaller < context + BLOCK_TOKENS:
                 raise
             sizes = replace(sizes, kv_tokens=smaller)
             continue
@@ -114,9 +114,8 @@ def fit(plan: MemoryPlan, position_bytes: int, peak_of_warm_up: Callable[[Sizes]
             positions = kv_positions(plan.budget_bytes, others, position_bytes)
         except torch.OutOfMemoryError:
             positions = 0
-        # an eighth on top of what the slots get is for the instructions' own keys (`Runner`)
-        if slots := requests_at_once(kv_tokens := 8 * positions // 9, request, tried.max_slots):
-            return Sizes(slots, kv_tokens, prefill_tokens)
+        if slots := requests_at_once(positions, request, tried.max_slots):
+            return Sizes(slots, positions, prefill_tokens)
         if prefill_tokens <= request.image_tokens:
             raise ModelTooLarge(
                 f"the model leaves no room for a request of {request.longest_tokens} tokens in "
@@ -161,7 +160,8 @@ def warm_up(runner: Runner, sizes: Sizes) -> None:
     """
     rows: list[Row] = []
     patches: list[torch.Tensor] = []
-    offset = num_tokens = 0
+    num_tokens = 0
+    kv = KvBlocks(sizes.kv_tokens // BLOCK_TOKENS)
     side_px = runner.prompts.token_px * (int(runner.prompts.max_image_tokens**0.5) + 1)
     picture = Picture(side_px, side_px, bytes(3 * side_px * side_px))
     while not rows or (num_tokens < sizes.max_prefill_tokens and len(rows) < sizes.max_slots):
@@ -169,11 +169,12 @@ def warm_up(runner: Runner, sizes: Sizes) -> None:
             WARM_UP_SCHEMA, "", picture, Sampling(temperature=1.0, max_new_tokens=64), request_id=len(rows)
         )
         prompt = runner.prompts.encode(request)
-        if offset + prompt.num_tokens + 64 > sizes.kv_tokens:
+        num_blocks = blocks_for(prompt.num_tokens + 64)
+        if num_blocks > kv.num_free:
             break
-        rows.append(runner.start(request, prompt, offset))
+        slot = Slot(len(rows), len(rows), kv.share(()), array("i", kv.take(num_blocks)))
+        rows.append(runner.start(request, prompt, slot))
         patches.append(runner.to_patches(request, prompt))
-        offset += prompt.num_tokens + 64
         num_tokens += len(prompt.suffix_ids)
     runner.prefill(rows, patches)
     if unfinished := [row for row in rows if not row.sequence.finished]:

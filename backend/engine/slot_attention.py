@@ -1,9 +1,9 @@
-"""Attention of single query tokens over ranges of a shared pool of keys and values, in Triton.
+"""Attention of single query tokens over blocks of a shared pool of keys and values, in Triton.
 
-For decode: each token names the range of the pool that holds its sequence, so nothing is gathered or padded. A
-program serves one token, one key head with all its query heads, and one part of the range; a second launch joins the
-parts. How many parts there are follows from shapes and card, not from lengths, and nothing waits for the device: a
-step can be captured in a CUDA graph and replayed with other lengths. Softmax and sums are float32.
+For decode: each token names the blocks of the pool that hold its sequence, so nothing is gathered or padded. A program
+serves one token, one key head with all its query heads, and one part of its keys; a second launch joins the parts. How
+many parts there are follows from shapes and card, not from lengths, and nothing waits for the device: a step can be
+captured in a CUDA graph and replayed with other lengths and blocks. Softmax and sums are float32.
 Knows no slots and no model. head_dim: a power of 2, 16 to 256. Raises nothing of its own.
 """
 
@@ -15,6 +15,8 @@ import torch
 import triton
 import triton.language as tl
 
+from backend.engine.kv_blocks import BLOCK_TOKENS
+
 MAX_PARTS = 16
 PROGRAMS_A_CORE = 2  # enough to hide the latency of reading keys
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -25,16 +27,17 @@ def slot_attention(
     query: torch.Tensor,
     k_pool: torch.Tensor,
     v_pool: torch.Tensor,
-    offset: torch.Tensor,
+    table: torch.Tensor,
     length: torch.Tensor,
     scale: float,
     num_parts: int | None = None,
 ) -> torch.Tensor:
-    """Return softmax(query @ keys * scale) @ values of each token's own range, [N, heads, D].
+    """Return softmax(query @ keys * scale) @ values of each token's own blocks, [N, heads, D].
 
-    query: [N, heads, D]. k_pool, v_pool: [T, kv_heads, D]; query head h reads key head h * kv_heads // heads. offset,
-    length: [N] int32, the first row of the token's range and how many keys it sees (at least 1). The last dimensions
-    must be contiguous. `num_parts` splits each range; by default enough to fill the card.
+    query: [N, heads, D]. k_pool, v_pool: [T, kv_heads, D]; query head h reads key head h * kv_heads // heads. table:
+    [N, W] int32, the blocks (of BLOCK_TOKENS rows) of the token's sequence, in order. length: [N] int32, how many of
+    their keys it sees (at least 1). The last dimensions must be contiguous. `num_parts` splits the keys of each token;
+    by default enough to fill the card.
     """
     tokens, heads, head_dim = query.shape
     kv_heads = k_pool.shape[1]
@@ -49,13 +52,14 @@ def slot_attention(
         query,
         k_pool,
         v_pool,
-        offset,
+        table,
         length,
         sums,
         tops,
         scale,
         query.stride(0),
         query.stride(1),
+        table.stride(0),
         k_pool.stride(0),
         k_pool.stride(1),
         v_pool.stride(0),
@@ -65,6 +69,7 @@ def slot_attention(
         GROUP_PADDED=max(16, triton.next_power_of_2(group)),
         D=head_dim,
         PARTS=parts,
+        BLOCK_TOKENS=BLOCK_TOKENS,
         BLOCK_T=64 if head_dim <= 128 else 32,
         num_warps=4,
         num_stages=2,
@@ -84,7 +89,7 @@ def slot_attention(
 
 @functools.cache
 def _parts(programs: int, device: torch.device) -> int:
-    """How many parts a range is cut in, so that `programs` times as many fill the card. A power of 2."""
+    """How many parts the keys of a token are cut in, so that `programs` times as many fill the card. A power of 2."""
     cores = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
     wanted = triton.cdiv(cores * PROGRAMS_A_CORE, programs)
     return min(MAX_PARTS, int(triton.next_power_of_2(wanted)))
@@ -103,13 +108,14 @@ def attend_kernel(
     query: tl.tensor,
     k_pool: tl.tensor,
     v_pool: tl.tensor,
-    offset: tl.tensor,
+    table: tl.tensor,
     length: tl.tensor,
     sums: tl.tensor,  # [N, HEADS, PARTS, D] float32: sum of exp(score - top) * value
     tops: tl.tensor,  # [N, HEADS, PARTS, 2] float32: top score in powers of 2, sum of exp(score - top)
     scale: tl.tensor,
     query_token: tl.tensor,
     query_head: tl.tensor,
+    table_row: tl.tensor,
     k_row: tl.tensor,
     k_head: tl.tensor,
     v_row: tl.tensor,
@@ -119,12 +125,13 @@ def attend_kernel(
     GROUP_PADDED: tl.constexpr,
     D: tl.constexpr,
     PARTS: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr,
     BLOCK_T: tl.constexpr,
 ) -> None:
-    """One token, one key head and its GROUP query heads, one part of the range. An empty part writes sums of 0."""
+    """One token, one key head and its GROUP query heads, one part of its keys. An empty part writes sums of 0."""
     token, kv_head, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     keys = tl.load(length + token)
-    base = tl.load(offset + token).to(tl.int64)
+    blocks = table + token.to(tl.int64) * table_row
     size = tl.cdiv(tl.cdiv(keys, PARTS), BLOCK_T) * BLOCK_T
     first = part * size
     last = tl.minimum(first + size, keys)
@@ -138,7 +145,8 @@ def attend_kernel(
     total = tl.zeros((GROUP_PADDED, D), tl.float32)
     for start in range(first, last, BLOCK_T):
         is_seen = start + steps < last
-        rows = base + tl.minimum(start + steps, keys - 1)
+        number = tl.minimum(start + steps, keys - 1)
+        rows = tl.load(blocks + number // BLOCK_TOKENS).to(tl.int64) * BLOCK_TOKENS + number % BLOCK_TOKENS
         k = tl.load(k_pool + rows[:, None] * k_row + kv_head * k_head + dims[None, :])
         scores = _dot(q, tl.trans(k)) * (scale * LOG2_E)
         scores = tl.where(is_seen[None, :], scores, float("-inf"))

@@ -24,6 +24,14 @@ class Gauges:
         self._prefills = Gauge(
             "prelabel_engine_prefills", "Prefills since the model was loaded", registry=self.registry
         )
+        self._put_back = Gauge(
+            "prelabel_engine_put_back",
+            "Times a bulk request lost its blocks of the KV cache to older ones, since the model was loaded",
+            registry=self.registry,
+        )
+        self._kv_tokens = Gauge(
+            "prelabel_engine_kv_tokens", "Positions of the KV cache", ["state"], registry=self.registry
+        )
         self._device_s = Gauge(
             "prelabel_engine_device_seconds", "Time of the device by phase", ["phase"], registry=self.registry
         )
@@ -54,6 +62,9 @@ class Gauges:
         self._restarts.set(status.num_restarts)
         self._steps.set(status.stats.num_steps)
         self._prefills.set(status.stats.num_prefills)
+        self._put_back.set(status.stats.num_put_back)
+        self._kv_tokens.labels("used").set(status.stats.num_kv_tokens)
+        self._kv_tokens.labels("all").set(status.ready.kv_tokens if status.ready else 0)
         self._device_s.labels("prefill").set(status.stats.prefill_s)
         self._device_s.labels("decode").set(status.stats.decode_s)
         self._memory.set(status.stats.memory_gib)

@@ -15,6 +15,7 @@ from benchmarks.random_model import build, model_config
 from model_loader.chat import encode_prompt
 from model_loader.experts.quantizer import fused_experts
 from model_loader.loader import LoadedModel
+from tests.backend.engine.slots import Slots
 from tests.limits import WAIT_S
 
 LOAD = Load(image_tokens=16, slots=2, answer_tokens=24, prefix_tokens=20)
@@ -103,8 +104,8 @@ def test_the_engine_computes_the_hidden_states_of_transformers_own_forward() -> 
     runner = Runner(engines, image_tokens=16, context_tokens=256, kv_tokens=2560, max_slots=2)
     hidden: list[torch.Tensor] = []
     engines.model.lm_head.register_forward_hook(lambda module, args, output: hidden.append(args[0]))
-    prompt = runner.prompts.encode(request)
-    row = runner.start(request, prompt, 0)
+    row = Slots(runner, 2560).start(request)
+    prompt = row.prompt
     patches = runner.to_patches(request, prompt)
     ids = [*prompt.prefix_ids, *prompt.suffix_ids, *row.sequence.pending]
     runner.prefill([row], [patches])

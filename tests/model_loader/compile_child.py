@@ -18,11 +18,12 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from backend.engine import slot_attention
+from backend.engine.kv_blocks import BLOCK_TOKENS
 from model_loader.experts import dequantise, kernels, tiles
 from model_loader.experts.plan import DENSE, FUSED, Step, Tile
 
 HIDDEN, INNER = 2048, 768  # of the 30B
-INT = {"order", "tiles", "table", "offset", "length"}
+INT = {"order", "tiles", "table", "length"}
 NUMBERS = {"num_tiles", "total_rows", "num_routes", "num_experts", "num_blocks"}
 STRIDES = ("_token", "_head", "_row")
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
@@ -121,7 +122,9 @@ def compile_kernels(*, all_steps: bool) -> list[dict[str, Any]]:
     rows.append(compiled(kernels.combine_kernel, 86, 4, 3, N=HIDDEN, TOP_K=8, BLOCK_N=1024))
     rows.append(compiled(dequantise.dequantise_kernel, 86, 4, 3, BLOCKS=dequantise.BLOCKS_A_PROGRAM))
     parts = {"HEADS": 32, "D": 128, "PARTS": 4}
-    rows.append(compiled(slot_attention.attend_kernel, 86, 4, 2, GROUP=8, GROUP_PADDED=16, BLOCK_T=64, **parts))
+    attend = {"GROUP": 8, "GROUP_PADDED": 16, "BLOCK_TOKENS": BLOCK_TOKENS, "BLOCK_T": 64, **parts}
+    for arch in (86, 89, 90, 120) if all_steps else (86,):
+        rows.append(compiled(slot_attention.attend_kernel, arch, 4, 2, **attend))
     rows.append(compiled(slot_attention.join_kernel, 86, 2, 3, PARTS_PADDED=4, **parts))
     return rows
 

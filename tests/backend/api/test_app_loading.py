@@ -175,9 +175,12 @@ def test_health_tells_that_the_engine_was_restarted_and_why(tmp_path: Path) -> N
 def test_metrics_tell_what_the_engine_has_done(tmp_path: Path) -> None:
     engine = FakeEngine(ANSWER)
     with serving(tmp_path, engine) as server:
-        engine.status = replace(engine.status, stats=Stats(num_prefills=3, num_steps=40, prefill_s=0.5, decode_s=2.0))
+        stats = Stats(num_prefills=3, num_steps=40, num_put_back=5, num_kv_tokens=320, prefill_s=0.5, decode_s=2.0)
+        engine.status = replace(engine.status, stats=stats)
         assert server.metric("prelabel_engine_prefills") == 3
         assert server.metric("prelabel_engine_steps") == 40
+        assert server.metric("prelabel_engine_put_back") == 5
+        assert server.metric("prelabel_engine_kv_tokens", state="used") == 320
         assert server.metric("prelabel_engine_device_seconds", phase="prefill") == 0.5
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from backend.engine.scheduler import Prefill, Scheduler, Slot, SlotRequest
+from backend.engine.bulk_queue import SlotRequest
+from backend.engine.kv_blocks import BLOCK_TOKENS
+from backend.engine.scheduler import Prefill, Scheduler, Slot
 
 
 def assert_all_is_free(scheduler: Scheduler) -> None:
     """An idle scheduler gives one request the whole pool, and as many as it has rows a row each. It is idle again."""
     limits = scheduler.limits
     assert (scheduler.num_waiting, scheduler.num_running) == (0, 0)
-    num_blocks = limits.kv_tokens // limits.block_tokens
-    pool = num_blocks * limits.block_tokens
-    assert _started(scheduler, [pool]) == [Slot(-1, 0, 0, pool)], "a part of the pool is lost"
+    num_blocks = limits.kv_tokens // BLOCK_TOKENS
+    [slot] = _started(scheduler, [num_blocks * BLOCK_TOKENS])
+    assert sorted(slot.blocks) == list(range(num_blocks)), "a part of the pool is lost"
     count = min(limits.max_slots, num_blocks)
     slots = _started(scheduler, [1] * count)
     assert sorted(slot.row for slot in slots) == list(range(count)), "a row is lost"

@@ -42,23 +42,6 @@ def test_an_unwritten_pool_holds_zeros() -> None:
     assert not pool().buffer.any()
 
 
-def test_a_copied_range_brings_all_layers_and_leaves_the_rest() -> None:
-    kv = pool()
-    kv.buffer.normal_(generator=torch.Generator().manual_seed(1))
-    before = kv.buffer.clone()
-    kv.copy_range(2, 15, 5)
-    assert torch.equal(kv.buffer[:, :, 15:], before[:, :, 2:7])
-    assert torch.equal(kv.buffer[:, :, :15], before[:, :, :15])
-
-
-def test_a_cleared_range_holds_zeros_and_the_rest_stays() -> None:
-    kv = pool()
-    kv.buffer.fill_(torch.nan)
-    kv.clear_range(3, 4)
-    assert kv.buffer.isnan().all(dim=(0, 1, 3, 4)).tolist() == [not 3 <= position < 7 for position in range(20)]
-    assert not kv.buffer[:, :, 3:7].any()
-
-
 def test_bytes_per_position_are_those_of_the_buffer() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         kv = pool(10, dtype)

@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 import torch
 
+from backend.engine.attention import pool_positions
 from backend.engine.cache import KvPool
 from backend.engine.graphs import DecodeGraphs, graph_sizes
+from backend.engine.kv_blocks import BLOCK_TOKENS
 from backend.engine.messages import Finished, Sampling
 from backend.engine.packing import Row
 from backend.engine.runner import Runner
 from model_loader.loader import LoadedModel
 from tests.backend.engine.requests import CLOTHES, LABELS_ONLY, submit
+from tests.backend.engine.slots import Slots
 from tests.tiny_model import tiny_model
 
+MAX_BLOCKS = 5
 SIZES = ((32, 32), (64, 16), (16, 64), (20, 90))
 
 
@@ -47,14 +51,14 @@ def runner() -> Iterator[Runner]:
 
 def answers(runner: Runner, count: int) -> list[Finished]:
     """The answers to `count` requests; no two have the same schema, size and noise."""
+    slots = Slots(runner, 4096)
     rows: list[Row] = []
     patches = []
     for i in range(count):
         sampling = Sampling(max_new_tokens=40, temperature=0.0)
         request = submit(i, LABELS_ONLY if i % 3 == 2 else CLOTHES, size=SIZES[i % 4], sampling=sampling)
-        prompt = runner.prompts.encode(request)
-        rows.append(runner.start(request, prompt, 512 * i))
-        patches.append(runner.to_patches(request, prompt))
+        rows.append(slots.start(request))
+        patches.append(runner.to_patches(request, rows[-1].prompt))
     runner.prefill(rows, patches)
     while running := [row for row in rows if not row.sequence.finished]:
         runner.decode(running)
@@ -77,25 +81,27 @@ def test_answers_through_graphs_are_those_without(runner: Runner) -> None:
     assert len(replayed) > 2
 
 
-def pool_and_inputs(num_tokens: int) -> tuple[KvPool, np.ndarray[Any, Any]]:
-    """A pool with history, and tokens of slots of 20 positions, each at another place in its slot."""
+def pool_and_inputs(num_tokens: int) -> tuple[KvPool, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """A pool with history, and tokens of slots of two blocks, each at another place in its slot."""
     config = model().model.config.text_config
-    pool = KvPool(config, 20 * 40 + 1, device="cpu", dtype=torch.float32)
+    pool = KvPool(config, 40 * BLOCK_TOKENS + 1, device="cpu", dtype=torch.float32)
     pool.buffer.normal_(generator=torch.Generator().manual_seed(3))
+    table = np.arange(2 * num_tokens, dtype=np.int32).reshape(2, num_tokens).T
     numbers = np.arange(num_tokens)
-    place = numbers % 17
+    place = 13 + numbers
     ids = 5 + numbers * 7 % 200
-    return pool, np.stack([ids, place, place, place, numbers * 20 + place, numbers * 20, place + 1])
+    write_index = pool_positions(table, place[:, None])[:, 0]
+    return pool, np.stack([ids, place, place, place, write_index, place + 1]), table
 
 
 def run(sizes: tuple[int, ...], num_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The hidden states of `num_tokens` tokens, and the pool behind the step, less its scratch position."""
-    pool, inputs = pool_and_inputs(num_tokens)
+    pool, inputs, table = pool_and_inputs(num_tokens)
     before = pool.buffer.clone()
     language_model = model().model.model.language_model
-    decode = DecodeGraphs(language_model, pool, sizes, RunAgain)
+    decode = DecodeGraphs(language_model, pool, MAX_BLOCKS, sizes, RunAgain)
     torch.testing.assert_close(pool.buffer[:, :, :-1], before[:, :, :-1], rtol=0, atol=0)  # capturing wrote nothing
-    hidden = decode.run(inputs).clone()
+    hidden = decode.run(inputs, table).clone()
     decode.close()
     return hidden, pool.buffer[:, :, :-1].clone()
 
@@ -145,10 +151,10 @@ def test_a_step_takes_the_smallest_size_that_holds_it() -> None:
             replayed.append(self.number)
 
     captured: list[Noted] = []
-    decode = DecodeGraphs(model().model.model.language_model, pool_and_inputs(1)[0], (2, 6, 4), Noted)
+    decode = DecodeGraphs(model().model.model.language_model, pool_and_inputs(1)[0], MAX_BLOCKS, (2, 6, 4), Noted)
     assert decode.max_tokens == 6
     for num_tokens in (1, 2, 3, 4, 5, 6):
-        decode.run(pool_and_inputs(num_tokens)[1])
+        decode.run(*pool_and_inputs(num_tokens)[1:])
     decode.close()
     assert replayed == [2, 2, 1, 1, 0, 0]  # captured largest first
 

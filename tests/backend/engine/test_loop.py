@@ -1,7 +1,9 @@
 """The engine's loop with a fake device: who runs when, memory, failures, cancels, and one answer for every request."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from backend.engine.mailbox import Mailbox
 from backend.engine.messages import Cancel, Failed, Finished, Picture, Running, Sampling, Shutdown, Stats, Submit
 from backend.engine.preparation import Preparation
 from backend.engine.prompts import PromptTooLong
-from backend.engine.scheduler import Scheduler, SchedulerLimits
+from backend.engine.scheduler import Scheduler, SchedulerLimits, Slot
 from label_config.schema import LabelSchema, RatingField
 from tests.backend.engine.all_free import assert_all_is_free
 
@@ -27,7 +29,8 @@ def submit(request_id: int, instruction: str = "", **options: bool) -> Submit:
 
 class FakePrompt:
     def __init__(self, request: Submit) -> None:
-        self.suffix_ids, self.num_tokens, self.grid, self.name = (0,) * 10, 20, None, request.instruction
+        self.suffix_ids, self.shared_ids, self.num_tokens = (0,) * 10, (), 20
+        self.grid, self.name = None, request.instruction
 
 
 class FakeSequence:
@@ -47,6 +50,11 @@ class FakeRow:
     def __init__(self, sequence: FakeSequence) -> None:
         self.sequence = sequence
         self.request_id = sequence.request.request_id
+        self.num_restarts = 0
+        self.num_after_step = 20
+
+    def restart(self, slot: Slot) -> None:
+        self.num_restarts += 1
 
 
 class FakeRunner:
@@ -55,6 +63,8 @@ class FakeRunner:
     def __init__(self, fault: Callable[[str, list[str]], None] = lambda kind, names: None) -> None:
         self.fault = fault
         self.steps: list[tuple[str, list[int]]] = []
+        self.rows: dict[int, FakeRow] = {}
+        self.num_pictures: Counter[int] = Counter()
         self.prompts: Any = self
 
     def encode(self, request: Submit) -> FakePrompt:
@@ -65,12 +75,14 @@ class FakeRunner:
     def to_patches(self, request: Submit, prompt: FakePrompt) -> str:
         if request.instruction == "unreadable":
             raise OSError("a broken picture")
+        self.num_pictures[request.request_id] += 1
         return request.instruction
 
-    def start(self, request: Submit, prompt: FakePrompt, offset: int) -> FakeRow:
+    def start(self, request: Submit, prompt: FakePrompt, slot: Slot) -> FakeRow:
         if request.instruction == "bad grammar":
             raise ValueError("no such rule")
-        return FakeRow(FakeSequence(request))
+        row = self.rows[request.request_id] = FakeRow(FakeSequence(request))
+        return row
 
     def prefill(self, rows: list[FakeRow], pictures: list[str]) -> None:
         self._step("prefill", rows)
@@ -203,6 +215,40 @@ def test_a_cancel_in_the_queue_and_a_late_one() -> None:
     assert harness.answers[2].kind == "cancelled"
     harness.run(Cancel(1), submit(4))
     assert isinstance(harness.answers[1], Finished)
+
+
+def put_one_back() -> Harness:
+    """Requests 1 and 2 ran, then 1 took the blocks of 2."""
+    harness = Harness(stats_s=-1.0)
+    sampling = Sampling(max_new_tokens=800)
+    harness.put(*(replace(submit(number, "endless"), sampling=sampling) for number in (1, 2)))
+    harness.loop.turn()
+    harness.runner.rows[1].num_after_step = 800
+    harness.loop.turn()
+    assert harness.runner.steps[-1] == ("decode", [1, 2])
+    harness.runner.rows[2].num_after_step = 300
+    harness.loop.turn()
+    assert harness.runner.steps[-1] == ("decode", [1])
+    return harness
+
+
+def test_a_request_that_was_put_back_goes_on_when_there_is_room() -> None:
+    harness = put_one_back()
+    answers = harness.run(Cancel(1), submit(3))
+    assert isinstance(answers[3], Finished)
+    assert ("prefill", [2, 3]) in harness.runner.steps
+    assert (harness.runner.rows[2].num_restarts, harness.runner.num_pictures[2]) == (1, 2)
+    assert [m for m in harness.sent if isinstance(m, Stats)][-1].num_put_back == 1
+
+
+def test_a_request_that_was_put_back_waits_again() -> None:
+    harness = put_one_back()
+    harness.put(Cancel(2))
+    harness.loop.turn()
+    assert harness.answers[2] == Failed(2, "cancelled", "cancelled while it waited")
+    harness.put(Cancel(1))
+    harness.loop.turn()
+    assert_all_is_free(harness.scheduler)
 
 
 def test_out_of_memory_halves_the_step_and_makes_later_prefills_smaller() -> None:

@@ -11,9 +11,8 @@ import torch
 from backend.engine.runner import Row, Runner
 from backend.engine.vision import VisualTokens
 from tests.backend.engine.requests import CLOTHES, LABELS_ONLY, submit
+from tests.backend.engine.slots import Slots
 from tests.tiny_model import tiny_model
-
-SLOT = 768  # tokens; longer than any of the prompts
 
 
 @pytest.fixture
@@ -24,13 +23,14 @@ def runner() -> Iterator[Runner]:
 
 
 def prefill(runner: Runner, *, broken: int | None, second: bool = True) -> list[str]:
-    """Prefill long, short or long, and long prompts in slots 0 to 2. Returns what each failed of."""
+    """Prefill long, short or long, and long prompts, in the same blocks each time. Returns what each failed of."""
+    slots = Slots(runner, 4096)
     rows: list[Row] = []
     pictures = []
     for i, schema in enumerate((CLOTHES, CLOTHES if second else LABELS_ONLY, CLOTHES)):
         request = submit(i, schema)
-        prompt = runner.prompts.encode(request)
-        rows.append(runner.start(request, prompt, i * SLOT))
+        rows.append(slots.start(request))
+        prompt = rows[-1].prompt
         [visual] = runner.encode([runner.to_patches(request, prompt)], [prompt.grid])
         if i == broken:
             visual = VisualTokens(torch.full_like(visual.embeddings, math.nan), visual.deepstack)
@@ -49,6 +49,6 @@ def test_several_broken_rows_are_left_to_smaller_steps(runner: Runner) -> None:
         prefill(runner, broken=None)
 
 
-def test_a_shorter_request_in_the_same_slot_is_answered(runner: Runner) -> None:
+def test_a_shorter_request_in_the_same_blocks_is_answered(runner: Runner) -> None:
     assert "not numbers" in prefill(runner, broken=1)[1]
     assert prefill(runner, broken=None, second=False) == ["", "", ""]

@@ -14,20 +14,17 @@ from backend.engine.runner import Runner
 from benchmarks.generate_baseline import GenerateBaseline
 from label_config.answer import parse_answer
 from tests.backend.engine.requests import CLOTHES, LABELS_ONLY, MIXED, submit
+from tests.backend.engine.slots import Slots
 from tests.limits import examples
 from tests.tiny_model import tiny_model
 
-SLOT_TOKENS = 1024
-NUM_SLOTS = 8
+CONTEXT_TOKENS = 1024
+KV_TOKENS = 8 * CONTEXT_TOKENS
 
 
 @pytest.fixture(scope="module")
 def runner() -> Runner:
-    return make_runner()
-
-
-def make_runner(kv_tokens: int = NUM_SLOTS * SLOT_TOKENS) -> Runner:
-    return Runner(tiny_model(), image_tokens=64, context_tokens=SLOT_TOKENS, kv_tokens=kv_tokens, max_slots=NUM_SLOTS)
+    return Runner(tiny_model(), image_tokens=64, context_tokens=CONTEXT_TOKENS, kv_tokens=KV_TOKENS, max_slots=8)
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +34,15 @@ def one_by_one() -> dict[int, Finished]:
     return {request.request_id: baseline.answer([request])[0] for request in MIXED}
 
 
-def begin(runner: Runner, requests: list[Submit], slots: list[int]) -> list[Row]:
-    rows = []
-    patches = []
-    for request, slot in zip(requests, slots, strict=True):
-        prompt = runner.prompts.encode(request)
-        rows.append(runner.start(request, prompt, slot * SLOT_TOKENS))
-        patches.append(runner.to_patches(request, prompt))
-    runner.prefill(rows, patches)
+def begin(runner: Runner, requests: list[Submit], slots: Slots | None = None) -> list[Row]:
+    slots = slots or Slots(runner, KV_TOKENS)
+    rows = [slots.start(request) for request in requests]
+    runner.prefill(rows, [runner.to_patches(row.sequence.request, row.prompt) for row in rows])
     return rows
 
 
 def run(runner: Runner, requests: list[Submit]) -> list[Finished]:
-    rows = begin(runner, requests, list(range(len(requests))))
+    rows = begin(runner, requests)
     while running := [row for row in rows if not row.sequence.finished]:
         runner.decode(running)
     return [row.sequence.result() for row in rows]
@@ -71,26 +64,27 @@ def test_a_mixed_batch_answers_as_transformers_does_one_by_one(runner: Runner, o
 def test_any_order_of_arrival_and_any_company_gives_the_same_answers(
     runner: Runner, one_by_one: dict[int, Finished], data: st.DataObject
 ) -> None:
-    """Requests come and go at any step, in any free slot, and some steps leave some rows out."""
+    """Requests come and go at any step, in any blocks, and some steps leave some rows out."""
     waiting = data.draw(st.permutations(MIXED))
-    free = data.draw(st.permutations(range(NUM_SLOTS)))
-    running: list[tuple[Row, int]] = []
+    slots = Slots(runner, KV_TOKENS)
+    running: list[Row] = []
     answers: list[Finished] = []
     while waiting or running:
         num_new = data.draw(st.integers(0 if running else 1, 3)) if waiting else 0
         new, waiting = waiting[:num_new], waiting[num_new:]
         if new:
-            slots, free = free[: len(new)], free[len(new) :]
-            running += list(zip(begin(runner, new, slots), slots, strict=True))
+            running += begin(runner, new, slots)
         decoding = data.draw(st.lists(st.sampled_from(running), unique_by=id, min_size=1)) if running else []
-        live = [row for row, _ in decoding if not row.sequence.finished]
+        live = [row for row in decoding if not row.sequence.finished]
         for _ in range(data.draw(st.integers(1, 12))):
             live = [row for row in live if not row.sequence.finished]
             if live:
                 runner.decode(live)
-        free = [*free, *(slot for row, slot in running if row.sequence.finished)]
-        answers += [row.sequence.result() for row, _ in running if row.sequence.finished]
-        running = [(row, slot) for row, slot in running if not row.sequence.finished]
+        for row in running:
+            if row.sequence.finished:
+                slots.end(row)
+                answers.append(row.sequence.result())
+        running = [row for row in running if not row.sequence.finished]
     assert len(answers) == len(MIXED)
     for answer in answers:
         assert_same(answer, one_by_one[answer.request_id])
@@ -108,7 +102,7 @@ def test_every_answer_is_legal_whatever_the_model_prefers(runner: Runner) -> Non
 
 
 def test_forced_tokens_save_steps(runner: Runner) -> None:
-    [row] = begin(runner, [MIXED[0]], [0])
+    [row] = begin(runner, [MIXED[0]])
     num_steps = 0
     while not row.sequence.finished:
         runner.decode([row])
@@ -119,7 +113,7 @@ def test_forced_tokens_save_steps(runner: Runner) -> None:
 
 
 def test_a_step_may_be_run_again_after_it_failed(runner: Runner, one_by_one: dict[int, Finished]) -> None:
-    rows = begin(runner, MIXED[:3], [0, 1, 2])
+    rows = begin(runner, MIXED[:3])
     broken = tiny_model().model.lm_head.register_forward_hook(lambda *_: 1 / 0)
     with broken, pytest.raises(ZeroDivisionError):
         runner.decode(rows)
@@ -130,12 +124,27 @@ def test_a_step_may_be_run_again_after_it_failed(runner: Runner, one_by_one: dic
         assert_same(row.sequence.result(), one_by_one[row.request_id])
 
 
-def test_an_instruction_too_long_for_the_kept_area_is_read_in_its_slot(one_by_one: dict[int, Finished]) -> None:
-    runner = make_runner(kv_tokens=3 * SLOT_TOKENS)
-    assert all(len(runner.prompts.encode(request).prefix_ids) > 3 * SLOT_TOKENS // 8 for request in MIXED[:3])
-    for answer in run(runner, MIXED[:3]):
-        assert_same(answer, one_by_one[answer.request_id])
-    runner.close()
+def test_an_instruction_is_read_once_for_all_its_requests_and_again_when_its_blocks_were_lost(
+    runner: Runner, one_by_one: dict[int, Finished]
+) -> None:
+    slots = Slots(runner, KV_TOKENS)
+    steps: list[int] = []
+    language_model = tiny_model().model.model.language_model
+    watch = language_model.register_forward_pre_hook(
+        lambda _, args, kwargs: steps.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    with watch:
+        for same in ([MIXED[0], MIXED[2]], [MIXED[4]]):
+            for row in begin(runner, same, slots):
+                slots.end(row)
+        [num_shared] = {len(runner.prompts.encode(request).shared_ids) for request in (MIXED[0], MIXED[2], MIXED[4])}
+        assert [length == num_shared for length in steps] == [True, False, False]
+        slots.kv.give_back(slots.kv.take(slots.kv.num_blocks))
+        [row] = begin(runner, [MIXED[0]], slots)
+        assert steps[3] == num_shared
+    while not row.sequence.finished:
+        runner.decode([row])
+    assert_same(row.sequence.result(), one_by_one[MIXED[0].request_id])
 
 
 def test_sampled_text_repeats_with_its_seed_and_leaves_labels_as_they_were(runner: Runner) -> None:
@@ -173,7 +182,7 @@ def test_a_row_whose_logits_are_no_numbers_fails_alone(runner: Runner) -> None:
     def spoil(head: object, hidden: object, logits: torch.Tensor) -> torch.Tensor:
         return logits.index_fill(0, torch.tensor([0]), torch.nan)
 
-    rows = begin(runner, MIXED[:2], [0, 1])
+    rows = begin(runner, MIXED[:2])
     with tiny_model().model.lm_head.register_forward_hook(spoil):
         runner.decode(rows)
     failures = sorted((row.sequence.failure for row in rows), reverse=True)

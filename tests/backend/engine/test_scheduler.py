@@ -1,10 +1,13 @@
 """The scheduler's rules, one example each."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import pytest
 
-from backend.engine.scheduler import Decode, KvTooSmall, Prefill, Scheduler, SchedulerLimits, Slot, SlotRequest
+from backend.engine.bulk_queue import SlotRequest
+from backend.engine.kv_blocks import BLOCK_TOKENS
+from backend.engine.scheduler import Decode, KvTooSmall, Prefill, Scheduler, SchedulerLimits, Slot
 
 
 def scheduler(
@@ -17,12 +20,24 @@ def scheduler(
     return Scheduler(SchedulerLimits(max_slots, kv_tokens, reserved_slots, reserved_tokens, max_prefill_tokens))
 
 
-def bulk(request_id: int, group: str = "p", tokens: int = 64, prefill: int = 10, alone: bool = False) -> SlotRequest:
-    return SlotRequest(request_id, group, tokens, prefill, alone=alone)
+def bulk(
+    request_id: int,
+    group: str = "p",
+    tokens: int = 64,
+    prefill: int = 10,
+    alone: bool = False,
+    instruction: tuple[int, ...] = (),
+) -> SlotRequest:
+    return SlotRequest(request_id, group, tokens, prefill, alone=alone, instruction=instruction)
 
 
 def person(request_id: int, tokens: int = 64, prefill: int = 10, alone: bool = False) -> SlotRequest:
     return SlotRequest(request_id, "p", tokens, prefill, interactive=True, alone=alone)
+
+
+def full(request_id: int, group: str = "p", tokens: int = 64) -> SlotRequest:
+    """A bulk request that starts with all the blocks that it may need, as its answer is short."""
+    return bulk(request_id, group, tokens, prefill=tokens - BLOCK_TOKENS)
 
 
 def submit(planner: Scheduler, requests: Iterable[SlotRequest]) -> None:
@@ -72,18 +87,20 @@ class TestLifeOfARequest:
         assert turn(planner) == ("idle", [])
         assert not planner.is_running(1)
 
-    def test_a_slot_holds_the_rounded_size_at_the_lowest_free_row_and_position(self) -> None:
+    def test_a_slot_has_the_lowest_free_row_and_blocks_for_prompt_and_first_answer(self) -> None:
         planner = scheduler(max_slots=4)
-        submit(planner, [bulk(1, tokens=65), bulk(2, tokens=16), bulk(3, tokens=1)])
-        assert started(planner) == (Slot(1, 0, 0, 80), Slot(2, 1, 80, 16), Slot(3, 2, 96, 16))
+        submit(planner, [bulk(1, tokens=65), bulk(2, tokens=16), bulk(3, tokens=300, prefill=100)])
+        assert [(slot.row, len(slot.blocks)) for slot in started(planner)] == [(0, 2), (1, 1), (2, 8)]
         finish(planner, 2, 1)
-        planner.submit(bulk(4, tokens=90))
-        assert started(planner) == (Slot(4, 0, 0, 96),)
+        planner.submit(bulk(4))
+        assert [slot.row for slot in started(planner)] == [0]
 
-    def test_interactive_ranges_come_from_the_top_of_the_pool(self) -> None:
+    @pytest.mark.parametrize("make", [person, partial(bulk, alone=True)], ids=["interactive", "alone"])
+    def test_who_is_never_put_back_starts_with_all_blocks_it_may_need(self, make: Callable[..., SlotRequest]) -> None:
         planner = scheduler()
-        submit(planner, [person(1, tokens=32), person(2, tokens=10)])
-        assert started(planner) == (Slot(1, 0, 992, 32), Slot(2, 1, 976, 16))
+        planner.submit(make(1, tokens=65))
+        [slot] = started(planner)
+        assert len(slot.blocks) == 5
 
     def test_an_id_in_use_is_refused_and_a_finished_one_may_come_back(self) -> None:
         planner = scheduler()
@@ -108,6 +125,11 @@ class TestLifeOfARequest:
     def test_a_request_without_a_size_is_refused(self, wanted: SlotRequest) -> None:
         with pytest.raises(ValueError, match="below 1"):
             scheduler().submit(wanted)
+
+    @pytest.mark.parametrize("instruction", [(1,) * 64, (1,) * 17], ids=["as long as all", "no whole blocks"])
+    def test_an_instruction_that_cannot_be_shared_is_refused(self, instruction: tuple[int, ...]) -> None:
+        with pytest.raises(ValueError, match="no longer than its instruction, or that fills no blocks"):
+            scheduler().submit(bulk(1, instruction=instruction))
 
     def test_only_a_waiting_request_is_cancelled(self) -> None:
         planner = scheduler(max_slots=2)
@@ -186,26 +208,37 @@ class TestReserve:
         planner.submit(person(9))
         assert turn(planner) == ("prefill", [9])
 
-    def test_bulk_leaves_the_reserved_positions_free(self) -> None:
+    def test_bulk_leaves_the_reserved_blocks_free(self) -> None:
         planner = scheduler(kv_tokens=256, reserved_tokens=64)
-        submit(planner, [bulk(number) for number in range(4)])
-        assert turn(planner) == ("prefill", [0, 1, 2])
+        submit(planner, [full(number) for number in range(4)])
+        assert turn(planner) == ("prefill", [0, 1])  # each of these could take another block
+        assert turn(planner)[0] == "decode"
+        assert planner.extend(0, 64) == planner.extend(1, 64) == []
         planner.submit(person(9))
-        assert started(planner) == (Slot(9, 3, 192, 64),)
+        assert turn(planner) == ("prefill", [9])
 
-    def test_bulk_too_big_for_its_region_waits_for_the_whole_pool(self) -> None:
+    def test_an_answer_leaves_the_reserved_blocks_free_too(self) -> None:
+        planner = scheduler(kv_tokens=256, reserved_tokens=64)
+        submit(planner, [bulk(number, tokens=192) for number in range(2)])
+        turn(planner)
+        assert planner.extend(0, 160) == []
+        assert planner.extend(0, 161) == [1]
+        planner.submit(person(9))
+        assert turn(planner) == ("prefill", [9])
+
+    def test_bulk_too_big_for_its_share_waits_for_the_whole_pool(self) -> None:
         planner = scheduler(kv_tokens=256, reserved_tokens=64)
         submit(planner, [person(1), bulk(2, tokens=256), bulk(3)])
         assert turns(planner, 5) == [("prefill", [1]), *[("decode", [1])] * 4]
         finish(planner, 1)
-        assert started(planner) == (Slot(2, 0, 0, 256),)
+        assert [(slot.request_id, len(slot.blocks)) for slot in started(planner)] == [(2, 16)]
         finish(planner, 2)
         assert turn(planner) == ("prefill", [3])
 
-    def test_interactive_requests_use_the_bulk_region_too(self) -> None:
+    def test_interactive_requests_use_what_bulk_leaves_too(self) -> None:
         planner = scheduler(kv_tokens=256, reserved_tokens=64)
         submit(planner, [person(number) for number in range(5)])
-        assert [slot.offset for slot in started(planner)] == [192, 128, 64, 0]
+        assert turn(planner) == ("prefill", [0, 1, 2, 3])
 
     def test_with_one_slot_everything_takes_turns(self) -> None:
         planner = scheduler(max_slots=1, reserved_slots=0)
@@ -213,6 +246,107 @@ class TestReserve:
         assert turn(planner) == ("prefill", [2])
         finish(planner, 2)
         assert turn(planner) == ("prefill", [1])
+
+
+class TestSharedInstructions:
+    def test_one_more_request_with_the_same_instruction_takes_its_own_blocks_only(self) -> None:
+        planner = scheduler(max_slots=16, kv_tokens=20 * 16, reserved_tokens=0)
+        instruction = (7,) * 160
+        submit(planner, [bulk(number, tokens=192, instruction=instruction) for number in range(5)])
+        slots = started(planner)
+        assert [slot.request_id for slot in slots] == [0, 1, 2]  # 10 blocks, and 2 each, and 2 that might be wanted
+        assert len({slot.instruction for slot in slots}) == 1
+        assert all([*slot.blocks][:10] == [*slots[0].instruction.blocks] for slot in slots)
+        assert len({block for slot in slots for block in slot.own_blocks}) == 6
+
+    def test_an_instruction_that_nobody_uses_gives_way(self) -> None:
+        planner = scheduler(kv_tokens=20 * 16, reserved_tokens=0)
+        planner.submit(bulk(1, tokens=192, instruction=(7,) * 160))
+        turn(planner)
+        finish(planner, 1)
+        planner.submit(bulk(2, tokens=320, prefill=300))
+        assert [len(slot.blocks) for slot in started(planner)] == [20]
+
+
+class TestGrowth:
+    def two_in_twelve_blocks(self) -> Scheduler:
+        planner = scheduler(kv_tokens=12 * 16, reserved_tokens=0)
+        submit(planner, [bulk(1, "a", tokens=192), bulk(2, "b", tokens=192)])
+        assert turn(planner) == ("prefill", [1, 2])
+        return planner
+
+    def test_an_answer_takes_blocks_as_it_grows(self) -> None:
+        planner = scheduler()
+        planner.submit(bulk(1, tokens=192))
+        [slot] = started(planner)
+        sizes = []
+        for num_tokens in (11, 32, 33, 80, 50, 192):
+            assert planner.extend(1, num_tokens) == []
+            sizes.append(len(slot.blocks))
+        assert sizes == [2, 2, 3, 5, 5, 12]
+
+    @pytest.mark.parametrize(("request_id", "num_tokens"), [(1, 193), (2, 10)], ids=["too long", "unknown"])
+    def test_what_was_not_foreseen_is_refused(self, request_id: int, num_tokens: int) -> None:
+        planner = scheduler()
+        planner.submit(bulk(1, tokens=192))
+        turn(planner)
+        with pytest.raises(ValueError, match=f"request {request_id} is not running, or not with {num_tokens} tokens"):
+            planner.extend(request_id, num_tokens)
+
+    def test_the_youngest_is_put_back_where_blocks_run_short(self) -> None:
+        planner = self.two_in_twelve_blocks()
+        assert planner.extend(1, 160) == []
+        assert planner.extend(1, 161) == [2]
+        assert (planner.is_running(2), planner.num_waiting) == (False, 1)
+
+    def test_who_wants_blocks_is_put_back_itself_if_it_is_the_youngest(self) -> None:
+        planner = self.two_in_twelve_blocks()
+        assert planner.extend(1, 120) == []
+        assert planner.extend(2, 80) == [2]
+        assert turn(planner) == ("decode", [1])
+
+    def test_who_was_put_back_comes_before_all_that_waits_and_has_room_for_what_it_had(self) -> None:
+        planner = self.two_in_twelve_blocks()
+        submit(planner, [bulk(3, "a"), bulk(4, "b")])
+        assert planner.extend(2, 60) == []
+        assert planner.extend(1, 160) == [2]
+        assert planner.upcoming(9) == [2, 3, 4]
+        finish(planner, 1)
+        slots = started(planner)
+        assert [slot.request_id for slot in slots] == [2, 3, 4]
+        assert len(slots[0].blocks) == 5
+
+    def test_an_interactive_request_is_never_put_back(self) -> None:
+        planner = scheduler(kv_tokens=12 * 16, reserved_tokens=0)
+        planner.submit(bulk(1, tokens=192))
+        turn(planner)
+        planner.submit(person(2, tokens=96))
+        assert turn(planner) == ("prefill", [2])
+        assert planner.extend(1, 97) == [1]
+        assert turn(planner) == ("decode", [2])
+
+    def test_who_was_put_back_twice_starts_with_all_it_may_need_and_stays(self) -> None:
+        planner = scheduler(kv_tokens=12 * 16, reserved_tokens=0)
+        planner.submit(bulk(1, tokens=192))
+        sizes = [len(slot.blocks) for slot in started(planner)]
+        for number, persons, num_tokens in ((10, 112, 96), (11, 80, 128)):
+            planner.submit(person(number, tokens=persons))
+            assert turn(planner) == ("prefill", [number])
+            assert planner.extend(1, num_tokens) == [1]
+            finish(planner, number)
+            sizes += [len(slot.blocks) for slot in started(planner)]
+        assert sizes == [2, 7, 12]
+        planner.submit(bulk(2))
+        assert turn(planner) == ("decode", [1])
+
+    def test_bulk_waits_until_a_batch_of_it_has_blocks(self) -> None:
+        planner = scheduler(max_slots=64, kv_tokens=48 * 16, reserved_slots=0, reserved_tokens=0)
+        submit(planner, [full(number) for number in range(20)])  # four blocks each: 12 would fill the pool
+        assert turn(planner) == ("prefill", list(range(9)))  # and each of those could take one more
+        finish(planner, 0)
+        assert turn(planner)[0] == "decode"
+        finish(planner, 1, 2)
+        assert turn(planner) == ("prefill", [9, 10, 11])
 
 
 class TestFairness:
@@ -239,18 +373,17 @@ class TestFairness:
 
     def test_nothing_overtakes_a_bulk_request_that_does_not_fit(self) -> None:
         planner = scheduler(kv_tokens=256, reserved_tokens=0)
-        submit(planner, [bulk(1, "a"), bulk(2, "b", tokens=256), bulk(3, "a", tokens=16)])
+        submit(planner, [bulk(1, "a"), full(2, "b", tokens=256), bulk(3, "a", tokens=16)])
         assert turns(planner, 2) == [("prefill", [1]), ("decode", [1])]
         finish(planner, 1)
         assert turn(planner) == ("prefill", [2])
 
     def test_no_bulk_overtakes_an_interactive_request_that_does_not_fit(self) -> None:
         planner = scheduler(kv_tokens=256, reserved_tokens=64)
-        submit(planner, [bulk(number) for number in range(4)])
-        turn(planner)
-        planner.submit(person(9, tokens=128))
-        finish(planner, 1)
-        assert turn(planner) == ("decode", [0, 2])
+        submit(planner, [bulk(number, prefill=32) for number in range(4)])
+        assert turn(planner) == ("prefill", [0, 1, 2])
+        planner.submit(person(9, tokens=160))
+        assert turn(planner) == ("decode", [0, 1, 2])
         finish(planner, 2)
         assert turn(planner) == ("prefill", [9])
 

@@ -1,26 +1,38 @@
-"""Random use of the scheduler: nothing is lost or shared, the order is kept, and every request ends.
+"""Random use of the scheduler: nothing is lost or shared that is not an instruction, the order is kept, all ends.
 
 `Device` stands for the engine: it does every turn it is told to, and checks each against the rules as the outside
-sees them. A request runs for 0 to 4 decode steps; 0 means that its first token was its last.
+sees them. A request runs for 0 to 4 decode steps; 0 means that its first token was its last. In each its answer grows
+by a part of what it may become, so that blocks run short.
 """
 
 from collections import deque
-from itertools import pairwise
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from backend.engine.scheduler import Decode, KvTooSmall, Prefill, Scheduler, SchedulerLimits, Slot, SlotRequest, Turn
+from backend.engine.bulk_queue import SlotRequest
+from backend.engine.kv_blocks import BLOCK_TOKENS as BLOCK
+from backend.engine.kv_blocks import Instruction, blocks_for
+from backend.engine.scheduler import (
+    MAX_PUT_BACK,
+    Decode,
+    KvTooSmall,
+    Prefill,
+    Scheduler,
+    SchedulerLimits,
+    Slot,
+    Turn,
+)
 from tests.backend.engine.all_free import assert_all_is_free
 from tests.limits import examples
 
-BLOCK = 16
 MAX_STEPS = 4
 # An upper limit of turns from one admission of bulk to the next: eight interactive admissions and bulk itself may each
 # wait for all that runs, which takes MAX_STEPS decodes of all; between two of those lie at most 8 prefills and, before
 # each and the decode, 3 decodes of interactive requests.
-TURNS_PER_ADMISSION = 9 * MAX_STEPS * (9 * 3 + 9)
+TURNS_PER_ADMISSION = 9 * MAX_STEPS * (9 * 3 + 9) * (1 + MAX_PUT_BACK)
 
 
 @st.composite
@@ -33,7 +45,6 @@ def scheduler_limits(draw: st.DrawFn) -> SchedulerLimits:
         reserved_slots=draw(st.integers(0, max_slots - 1)),
         reserved_tokens=draw(st.integers(0, kv_tokens)),
         max_prefill_tokens=draw(st.integers(1, 200)),
-        block_tokens=BLOCK,
     )
 
 
@@ -44,10 +55,13 @@ class Device:
         self.limits = limits
         self.planner = Scheduler(limits)
         self.max_prefill_tokens = limits.max_prefill_tokens
-        self.bulk_end = (limits.kv_tokens - limits.reserved_tokens) // BLOCK * BLOCK
+        self.num_blocks = limits.kv_tokens // BLOCK
+        self.bulk_blocks = (limits.kv_tokens - limits.reserved_tokens) // BLOCK
         self.waiting: dict[int, SlotRequest] = {}
         self.running: dict[int, tuple[SlotRequest, Slot]] = {}
         self.steps: dict[int, int] = {}
+        self.length: dict[int, int] = {}  # tokens so far
+        self.num_put_back: dict[int, int] = {}
         self.admitted: list[int] = []
         self.in_a_row = 0  # interactive admissions while bulk waits and could go on
         self.since_all: deque[Turn] = deque(maxlen=1000)  # turns since the last decode of all
@@ -58,6 +72,8 @@ class Device:
         self.planner.submit(request)
         self.waiting[request.request_id] = request
         self.steps[request.request_id] = steps
+        self.length[request.request_id] = min(request.num_tokens, len(request.instruction) + request.num_prefill)
+        self.num_put_back[request.request_id] = 0
 
     def cancel(self, request_id: int) -> None:
         assert self.planner.cancel(request_id) == (request_id in self.waiting)
@@ -91,12 +107,41 @@ class Device:
         assert len(requests) == 1 or sum(request.num_prefill for request in requests) <= self.max_prefill_tokens
         self._check_order(requests, slots)
         for request, slot in zip(requests, slots, strict=True):
-            self._check_place(request, slot)
+            self._check_row(request)
             self.running[request.request_id] = (request, slot)
             self.admitted.append(request.request_id)
         alone = [request for request, _ in self.running.values() if request.alone]
         assert not alone or len(self.running) == 1, "a request that runs alone has neighbours"
+        self._have_room(slots)
         self._end_those_done(slots)
+
+    def _have_room(self, slots: tuple[Slot, ...]) -> None:
+        """As the loop does before a step: some grow, and some are put back for them."""
+        for slot in slots:
+            if slot.request_id in self.running:
+                for number in self.planner.extend(slot.request_id, self.length[slot.request_id]):
+                    self._put_back(number)
+
+    def _put_back(self, request_id: int) -> None:
+        assert not self.planner.is_running(request_id)
+        request, _ = self.running.pop(request_id)
+        assert not request.interactive, "a person's request is put back"
+        assert not request.alone
+        younger = [self.running[number][0] for number in [*self.running] if self._is_younger(number, request_id)]
+        assert all(other.interactive or other.alone or self._is_whole(other) for other in younger), "an older one goes"
+        self.num_put_back[request_id] += 1
+        assert self.num_put_back[request_id] <= MAX_PUT_BACK, "a request is put back too often"
+        if not any(not other.interactive for other in self.waiting.values()):
+            self.in_a_row = 0
+        self.waiting[request_id] = request
+
+    def _is_younger(self, number: int, than: int) -> bool:
+        last = {request_id: place for place, request_id in enumerate(self.admitted)}
+        return last[number] > last[than]
+
+    def _is_whole(self, request: SlotRequest) -> bool:
+        is_large = blocks_for(request.num_tokens) > self.bulk_blocks
+        return is_large or self.num_put_back[request.request_id] == MAX_PUT_BACK
 
     def _check_order(self, requests: list[SlotRequest], slots: tuple[Slot, ...]) -> None:
         bulk_waits = any(not request.interactive for request in self.waiting.values())
@@ -105,22 +150,25 @@ class Device:
             num_interactive = sum(request.interactive for request, _ in self.running.values()) + len(requests)
             if self.in_a_row > 8:
                 assert num_interactive <= self.limits.reserved_slots, "bulk gets no turn"
-                assert min(slot.offset for slot in slots) >= self.bulk_end, "bulk loses its region"
+                held = self._blocks(*self.running, slots=slots) - self._blocks(*self._bulk_ids())
+                assert len(held) <= self.num_blocks - self.bulk_blocks, "bulk loses its share"
             return
         if any(request.interactive for request in self.waiting.values()):
             assert self.in_a_row >= 8, "bulk overtakes an interactive request"
             assert len(requests) == 1
         self.in_a_row = 0
 
-    def _check_place(self, request: SlotRequest, slot: Slot) -> None:
-        assert slot.num_tokens == -(-request.num_tokens // BLOCK) * BLOCK
-        assert 0 <= slot.offset <= slot.offset + slot.num_tokens <= self.limits.kv_tokens
-        if request.interactive:
-            return
-        num_bulk = sum(not other.interactive for other, _ in self.running.values())
-        assert num_bulk < self.limits.max_slots - self.limits.reserved_slots, "bulk takes a reserved row"
-        if slot.num_tokens <= self.bulk_end:
-            assert slot.offset + slot.num_tokens <= self.bulk_end, "bulk takes reserved positions"
+    def _check_row(self, request: SlotRequest) -> None:
+        if not request.interactive:
+            num_bulk = len(self._bulk_ids())
+            assert num_bulk < self.limits.max_slots - self.limits.reserved_slots, "bulk takes a reserved row"
+
+    def _bulk_ids(self) -> list[int]:
+        return [number for number, (request, _) in self.running.items() if not request.interactive]
+
+    def _blocks(self, *request_ids: int, slots: tuple[Slot, ...] = ()) -> set[int]:
+        running = [self.running[number][1] for number in request_ids]
+        return {block for slot in (*running, *slots) for block in slot.blocks}
 
     def _decode(self, slots: tuple[Slot, ...]) -> None:
         assert slots
@@ -130,13 +178,18 @@ class Device:
         interactive = {number for number, (request, _) in self.running.items() if request.interactive}
         assert {slot.request_id for slot in slots} in ({*self.running}, interactive)
         self._num_running_before = len(self.running)
+        self._have_room(slots)
         for slot in slots:
-            self.steps[slot.request_id] -= 1
+            if slot.request_id in self.running:
+                self.steps[slot.request_id] -= 1
+                request, _ = self.running[slot.request_id]
+                more = (request.num_tokens - len(request.instruction)) // MAX_STEPS + 1
+                self.length[slot.request_id] = min(request.num_tokens, self.length[slot.request_id] + more)
         self._end_those_done(slots)
 
     def _end_those_done(self, slots: tuple[Slot, ...]) -> None:
         for slot in slots:
-            if self.steps[slot.request_id] <= 0:
+            if slot.request_id in self.running and self.steps[slot.request_id] <= 0:
                 self.finish(slot.request_id)
 
     def _check_all_decode_often(self) -> None:
@@ -152,8 +205,25 @@ class Device:
         slots = [slot for _, slot in self.running.values()]
         assert len({slot.row for slot in slots}) == len(slots)
         assert all(0 <= slot.row < self.limits.max_slots for slot in slots)
-        ranges = sorted((slot.offset, slot.offset + slot.num_tokens) for slot in slots)
-        assert all(end <= start for (_, end), (start, _) in pairwise(ranges))
+        instructions: dict[tuple[int, ...], Instruction] = {}
+        blocks: list[int] = []
+        for request, slot in self.running.values():
+            assert slot.instruction.token_ids == request.instruction
+            assert instructions.setdefault(request.instruction, slot.instruction) is slot.instruction
+            assert [*slot.blocks][: len(slot.instruction.blocks)] == [*slot.instruction.blocks]
+            assert len(slot.blocks) <= blocks_for(request.num_tokens)
+            if request.interactive:
+                assert len(slot.blocks) == blocks_for(request.num_tokens)
+            blocks += slot.own_blocks
+        for instruction in instructions.values():
+            assert len(instruction.blocks) == len(instruction.token_ids) // BLOCK
+            assert instruction.num_users == sum(slot.instruction is instruction for slot in slots)
+            blocks += instruction.blocks
+        assert len(set(blocks)) == len(blocks), "a block is in two hands"
+        assert set(blocks) <= set(range(self.num_blocks))
+        bulk = self._bulk_ids()
+        if not any(blocks_for(self.running[number][0].num_tokens) > self.bulk_blocks for number in bulk):
+            assert len(self._blocks(*bulk)) <= self.bulk_blocks, "bulk takes reserved blocks"
 
     def run_until_idle(self) -> None:
         limit = (len(self.waiting) + len(self.running) + 1) * TURNS_PER_ADMISSION
@@ -168,7 +238,12 @@ class Device:
 def requests(limits: SchedulerLimits, request_id: int) -> st.SearchStrategy[SlotRequest]:
     pool = limits.kv_tokens // BLOCK * BLOCK
     sizes = st.integers(1, max(1, pool // 6)) | st.integers(1, pool)
-    return st.builds(
+
+    def with_instruction(request: SlotRequest, name: int, num_blocks: int) -> SlotRequest:
+        length = min(num_blocks, (request.num_tokens - 1) // BLOCK) * BLOCK
+        return replace(request, instruction=(name,) * length)
+
+    plain = st.builds(
         SlotRequest,
         request_id=st.just(request_id),
         group=st.sampled_from("abc"),
@@ -177,6 +252,7 @@ def requests(limits: SchedulerLimits, request_id: int) -> st.SearchStrategy[Slot
         interactive=st.booleans(),
         alone=st.integers(0, 9).map(lambda n: n == 0),
     )
+    return st.builds(with_instruction, plain, st.integers(0, 2), st.sampled_from([0, 1, 4]))
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -189,10 +265,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def submit(self, data: st.DataObject, count: int, steps: int) -> None:
         pattern = data.draw(requests(self.device.limits, 0))
         for _ in range(count):
-            request = SlotRequest(
-                self.next_id, pattern.group, pattern.num_tokens, pattern.num_prefill, pattern.interactive
-            )
-            self.device.submit(request, steps)
+            self.device.submit(replace(pattern, request_id=self.next_id, alone=False), steps)
             self.next_id += 1
 
     @rule(data=st.data(), steps=st.integers(0, MAX_STEPS))
@@ -234,7 +307,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         """All that waits now ends, though new requests of one size keep coming: both kinds, any group."""
         device = self.device
         target = set(device.waiting)
-        size = data.draw(requests(device.limits, 0)).num_tokens
+        pattern = replace(data.draw(requests(device.limits, 0)), num_prefill=5, alone=False)
         steps = data.draw(st.integers(0, MAX_STEPS))
         room = 3 * device.limits.max_slots + len(target)
         for turn in range((len(target) + 1) * TURNS_PER_ADMISSION):
@@ -242,7 +315,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 return
             for every, interactive in ((interactive_every, True), (bulk_every, False)):
                 if turn % every == 0 and len(device.waiting) < room:
-                    device.submit(SlotRequest(self.next_id, "abc"[self.next_id % 3], size, 5, interactive), steps)
+                    new = {"request_id": self.next_id, "group": "abc"[self.next_id % 3], "interactive": interactive}
+                    device.submit(replace(pattern, **new), steps)
                     self.next_id += 1
             device.turn()
         raise AssertionError("a waiting request is starved")
@@ -272,7 +346,7 @@ def test_requests_are_admitted_in_the_order_foretold(data: st.DataObject, limits
     order = device.planner.upcoming(count)
     assert sorted(order) == list(range(count))
     device.run_until_idle()
-    assert device.admitted == order
+    assert list(dict.fromkeys(device.admitted)) == order  # whoever was put back had its turn
 
 
 @settings(max_examples=examples(25, 500), deadline=None)

@@ -90,6 +90,19 @@ def test_chosen_tokens_keep_their_probability_and_forced_ones_have_one() -> None
     assert probabilities[: num_forced + 1 + after] == (*[1.0] * num_forced, 0.25, *[1.0] * after)
 
 
+def test_what_is_read_again_is_all_of_the_answer_so_far_and_changes_nothing_else() -> None:
+    sequence, other = start(STYLE, CAPTION), start(STYLE, CAPTION)
+    told = [*sequence.pending]
+    for _ in range(3):
+        for one in (sequence, other):
+            one.append(allowed(one)[0], 0.5)
+        told += sequence.pending
+    sequence.read_again()
+    assert sequence.pending == told
+    assert sequence.num_tokens == len(told)
+    assert finish(sequence).result() == finish(other).result()
+
+
 @pytest.mark.parametrize("choose", [0, 1, -1])
 def test_an_answer_ends_with_its_grammar(choose: int) -> None:
     fields = (STYLE, RatingField("stars", "pic", required=True))

@@ -9,11 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend.engine.bulk_queue import SlotRequest
 from backend.engine.cache import kv_bytes_per_position
+from backend.engine.kv_blocks import BLOCK_TOKENS
 from backend.engine.options import EngineOptions
 from backend.engine.packing import Row
 from backend.engine.runner import Runner
-from backend.engine.scheduler import Scheduler, SlotRequest
+from backend.engine.scheduler import Scheduler
 from backend.engine.sizing import CPU_SLOTS, Sizes, choose_for_all, fit, make_runner, scheduler_limits, warm_up
 from model_loader.errors import ModelTooLarge
 from model_loader.geometry import DEFAULT_MODEL, geometry_from_config, shipped_config
@@ -24,11 +26,6 @@ from tests.tiny_model import tiny_model
 GIB = 2**30
 POSITION_30B_BYTES = 98_304
 POSITION_BYTES = kv_bytes_per_position(tiny_model().model.config.text_config, torch.float32)
-
-
-def positions(kv_tokens: int, context_tokens: int) -> int:
-    """What a runner's pool has in all, for slots and instructions."""
-    return kv_tokens + min(context_tokens, kv_tokens // 8)
 
 
 @pytest.mark.parametrize("max_slots", [1, 2, 3, 16, 64, 512])
@@ -62,7 +59,7 @@ class Watched(Runner):
     """Notes what runs, and where."""
 
     def prefill(self, rows, pictures):  # type: ignore[no-untyped-def]
-        self.prefilled = [(row.offset, row.prompt) for row in rows]
+        self.prefilled: list[Row] = list(rows)
         super().prefill(rows, pictures)
 
     def decode(self, rows):  # type: ignore[no-untyped-def]
@@ -82,19 +79,20 @@ def runner() -> Iterator[Watched]:
     [
         pytest.param(Sizes(8, 1500, 10_000), 8, id="as many as there are slots"),
         pytest.param(Sizes(8, 1500, 80), 3, id="as many as one prefill takes"),
-        pytest.param(Sizes(8, 300, 10_000), 3, id="as many as the pool holds"),
+        pytest.param(Sizes(8, 340, 10_000), 3, id="as many as the pool holds"),
         pytest.param(Sizes(1, 1500, 1), 1, id="one at least"),
     ],
 )
 def test_the_warm_up_runs_the_heaviest_prefill_inside_the_pool(runner: Watched, sizes: Sizes, expected: int) -> None:
     warm_up(runner, sizes)
     assert len(runner.prefilled) == len(runner.decoded) == expected
-    num_tokens = [len(prompt.suffix_ids) for _, prompt in runner.prefilled]
+    num_tokens = [len(row.prompt.suffix_ids) for row in runner.prefilled]
     assert sum(num_tokens[:-1]) < sizes.max_prefill_tokens
-    first = min(offset for offset, _ in runner.prefilled)
-    ends = [offset - first + prompt.num_tokens + 64 for offset, prompt in runner.prefilled]
-    assert max(ends) <= sizes.kv_tokens
-    assert all(prompt.num_image_tokens >= 16 for _, prompt in runner.prefilled)
+    blocks = [block for row in runner.prefilled for block in row.slot.blocks]
+    assert len(set(blocks)) == len(blocks) <= sizes.kv_tokens // BLOCK_TOKENS
+    for row in runner.prefilled:
+        assert row.prompt.num_image_tokens >= 16
+        assert len(row.slot.blocks) * BLOCK_TOKENS >= row.prompt.num_tokens + 64
 
 
 def test_a_choice_for_all_rows_needs_nothing_of_them() -> None:
@@ -130,10 +128,9 @@ def test_a_card_whose_peak_is_the_plans_runs_as_many_as_doctor_says(vram_gib: fl
     planned = plan(vram_gib, max_slots)
     assert planned.num_slots
     assert planned.positions
-    # an eighth of the cache is the instructions' own (`Runner`)
-    warmups = Warmups(lambda sizes: planned.weights_bytes + planned.workspace_bytes - planned.positions // 8 * 98_304)
+    warmups = Warmups(lambda sizes: planned.weights_bytes + planned.workspace_bytes)
     sizes = fit(planned, POSITION_30B_BYTES, warmups)
-    assert (sizes.max_slots, sizes.max_prefill_tokens) == (planned.num_slots, 4096)
+    assert sizes == Sizes(planned.num_slots, planned.positions, 4096)
     assert warmups.tried == [Sizes(planned.num_slots, 2 * 4096 + 4096, 4096)]
 
 
@@ -154,8 +151,7 @@ def test_the_cache_fits_in_the_budget_beside_what_was_measured(others_gib: float
         sizes = fit(planned, POSITION_30B_BYTES, Warmups(lambda _: others))
     except ModelTooLarge:
         return
-    held = positions(sizes.kv_tokens, 4096) * POSITION_30B_BYTES
-    assert others + held <= planned.budget_bytes * (1 - MARGIN)
+    assert others + sizes.kv_tokens * POSITION_30B_BYTES <= planned.budget_bytes * (1 - MARGIN)
     assert sizes.kv_tokens >= 4096
 
 

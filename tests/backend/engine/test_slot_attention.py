@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.engine.kv_blocks import BLOCK_TOKENS, blocks_for
 from backend.engine.slot_attention import slot_attention
 from tests.limits import examples
 
@@ -15,12 +16,12 @@ POOL = 900
 
 
 def exact(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, offset: torch.Tensor, length: torch.Tensor
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, table: torch.Tensor, length: torch.Tensor
 ) -> torch.Tensor:
     group, scale = query.shape[1] // keys.shape[1], query.shape[2] ** -0.5
     rows = []
-    for token, (start, count) in enumerate(zip(offset.tolist(), length.tolist(), strict=True)):
-        own = slice(start, start + count)
+    for token, (blocks, count) in enumerate(zip(table.tolist(), length.tolist(), strict=True)):
+        own = [blocks[number // BLOCK_TOKENS] * BLOCK_TOKENS + number % BLOCK_TOKENS for number in range(count)]
         k, v = (pool[own].double().repeat_interleave(group, dim=1) for pool in (keys, values))
         scores = torch.einsum("hd,thd->ht", query[token].double(), k) * scale
         rows.append(torch.einsum("ht,thd->hd", scores.softmax(-1), v))
@@ -42,10 +43,11 @@ def check(
     query = torch.randn(heads, len(lengths), head_dim, generator=random).to(device, dtype).transpose(0, 1) * spread
     keys, values = (torch.randn(POOL, kv_heads, head_dim, generator=random).to(device, dtype) for _ in range(2))
     length = torch.tensor(lengths, dtype=torch.int32, device=device)
-    offset = (torch.rand(len(lengths), generator=random).to(device) * (POOL - length)).int()
-    output = slot_attention(query, keys, values, offset, length, head_dim**-0.5, parts)
+    width = blocks_for(max(lengths)) + 1
+    table = torch.randint(0, POOL // BLOCK_TOKENS, (len(lengths), width), generator=random).to(device, torch.int32)
+    output = slot_attention(query, keys, values, table, length, head_dim**-0.5, parts)
     assert (output.shape, output.dtype) == (query.shape, dtype)
-    expected = exact(query, keys, values, offset, length)
+    expected = exact(query, keys, values, table, length)
     assert float((output.double() - expected).norm() / expected.norm()) < TOLERANCE[dtype]
 
 
@@ -80,18 +82,19 @@ def test_scores_of_hundreds_do_not_overflow() -> None:
     check([70, 3], 4, 2, 16, parts=2, spread=300.0)
 
 
-def test_rows_outside_the_range_are_not_read() -> None:
+def test_rows_that_a_token_does_not_see_are_not_read() -> None:
     keys = torch.full((200, 1, 16), float("nan"))
     values = keys.clone()
-    keys[50:130], values[50:130] = 1.0, 2.0
-    length, offset = torch.tensor([80], dtype=torch.int32), torch.tensor([50], dtype=torch.int32)
-    output = slot_attention(torch.ones(1, 2, 16), keys, values, offset, length, 1.0, 4)
+    for seen in (slice(96, 112), slice(16, 32), slice(48, 55)):
+        keys[seen], values[seen] = 1.0, 2.0
+    length, table = torch.tensor([39], dtype=torch.int32), torch.tensor([[6, 1, 3, 11]], dtype=torch.int32)
+    output = slot_attention(torch.ones(1, 2, 16), keys, values, table, length, 1.0, 4)
     torch.testing.assert_close(output, torch.full((1, 2, 16), 2.0))
 
 
 def test_no_token_gives_no_row() -> None:
-    pool, empty = torch.zeros(4, 1, 16), torch.empty(0, dtype=torch.int32)
-    assert slot_attention(torch.empty(0, 2, 16), pool, pool, empty, empty, 1.0).shape == (0, 2, 16)
+    pool, length = torch.zeros(4, 1, 16), torch.empty(0, dtype=torch.int32)
+    assert slot_attention(torch.empty(0, 2, 16), pool, pool, length.view(0, 1), length, 1.0).shape == (0, 2, 16)
 
 
 @pytest.mark.gpu
