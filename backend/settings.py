@@ -69,9 +69,9 @@ class Settings(BaseSettings):
         "Folder for 4-bit checkpoints, so that a second start does not quantise again; default: DATA_DIR/quantised"))
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:1`")
     vram_gib: float | None = Field(None, gt=0, le=1024, description=(
-        "GPU memory to stay within, in GiB; empty: the whole card"))
-    max_slots: int = Field(64, ge=1, le=512, description=(
-        "Most pictures answered at the same time; memory may allow fewer"))
+        "GPU memory to stay within, in GiB, CUDA's own included; empty: the whole card"))
+    max_slots: int = Field(128, ge=1, le=512, description=(
+        "Most pictures answered at the same time; memory may allow fewer: `prelabel doctor` says how many"))
     image_tokens: int = Field(256, ge=16, le=4096, description=(
         "Most tokens a picture becomes (one token is 32x32 pixels); fewer is faster, more sees smaller details"))
 

@@ -13,11 +13,12 @@ import runpy
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from model_loader.geometry import Geometry
-from model_loader.memory import CUDA_CONTEXT_BYTES, GIB, MemoryPlan, Request, plan_memory
+from model_loader.memory import CUDA_CONTEXT_BYTES, GIB, MAX_SLOTS, MemoryPlan, Request, plan_memory
 from model_loader.troubles import Trouble, trouble, warning
 
 LEAST_CAPABILITY = (8, 0)
@@ -95,11 +96,15 @@ def judge_memory(
     vram_gib: float | None = None,
     quantisation: str = "nf4",
     request: Request | None = None,
+    max_slots: int = MAX_SLOTS,
 ) -> tuple[MemoryPlan, Trouble | None]:
     """Return the plan within what is free of `card` (of `vram_gib` of it, if given), and what speaks against it."""
     room_gib = card.memory_gib if vram_gib is None else min(vram_gib, card.memory_gib)
-    most = plan_memory(geometry, vram_gib=room_gib, request=request, quantisation=quantisation)
-    plan = plan_memory(geometry, vram_gib=min(room_gib, card.free_gib), request=request, quantisation=quantisation)
+    free_gib = max(0.0, card.free_gib - CUDA_CONTEXT_BYTES / GIB)
+    planned = partial(
+        plan_memory, geometry, vram_gib=room_gib, request=request, max_slots=max_slots, quantisation=quantisation
+    )
+    most, plan = planned(), planned(free_gib=free_gib)
     needed, free = f"{most.needed_bytes / GIB:.1f}", f"{card.free_gib:.1f}"
     if not most.fits:
         return most, trouble("memory_too_small", needed=needed, card=f"{room_gib:.1f}")
@@ -159,12 +164,21 @@ def ask_torch(device: str | None, cuda: Any = None) -> Seen:
         if number >= num_cards:
             return Seen(num_cards=num_cards)
         properties = cuda.get_device_properties(number)
-        free_bytes, total_bytes = cuda.mem_get_info(number)
-        ours = cuda.memory_reserved(number) + CUDA_CONTEXT_BYTES
+        total_bytes, free_bytes = properties.total_memory, _free_bytes(cuda, number)
     except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
         return Seen(num_cards=num_cards, said=" ".join(str(error).partition("\n")[0].split()) or type(error).__name__)
-    free_gib = min(total_bytes, free_bytes + ours) / GIB
+    free_gib = min(total_bytes, free_bytes) / GIB
     return Seen(Card(properties.name, total_bytes / GIB, free_gib, (properties.major, properties.minor)), num_cards)
+
+
+def _free_bytes(cuda: Any, number: int) -> int:
+    """What is free or this process's already; 0 where other programs leave no room for CUDA's context."""
+    try:
+        return int(cuda.mem_get_info(number)[0] + cuda.memory_reserved(number)) + CUDA_CONTEXT_BYTES
+    except RuntimeError as error:
+        if "out of memory" not in str(error):
+            raise
+        return 0
 
 
 def read_signs(

@@ -1,9 +1,10 @@
-"""What fits on a card: weights, KV cache slots and workspace against its memory, from config.json numbers alone.
+"""What fits on a card: how many requests run at once, from config.json numbers alone.
 
-Knows parameter counts (`model_loader.geometry`) and the byte sizes of the formats; reads no weights, imports no
-torch. The weights are exact to the byte; the workspace is an allowance (its terms are named below), so the engine
-does not go by it: it sizes its KV cache by measuring (`backend.engine.sizing`). This plan is for before the download.
-Sizes: `_bytes` are bytes, `_gib` are 2**30 bytes. A "24 GB" card has 24 GiB.
+One rule for `prelabel doctor`, for "auto" and for the engine: of the budget MARGIN stays free, weights and workspace go
+off, and the rest are positions of the KV cache, in which `requests_at_once` counts. The engine puts the peak that it
+measures in the place of weights and workspace (`backend.engine.sizing`); the weights are exact to the byte here, the
+workspace is an allowance whose terms are named below. Reads no weights, imports no torch.
+Sizes: `_bytes` are bytes, `_gib` are 2**30 bytes. A "24 GB" card has 24 GiB, of which torch sees 23.6.
 """
 
 from __future__ import annotations
@@ -14,24 +15,71 @@ from model_loader.geometry import Geometry
 
 GIB = 2**30
 NF4_BLOCK = 64
-NF4_BYTES = 0.5 + 4 / NF4_BLOCK  # half a byte a weight, one float32 absmax per block of 64
 SIXTEEN_BIT = 2.0
-CUDA_CONTEXT_BYTES = int(0.5 * GIB)  # driver context, cuBLAS workspaces, kernels, allocator slack
+EXPERT_BYTES = 0.5 + 2 / NF4_BLOCK  # half a byte a weight, one bfloat16 absmax a block
+LINEAR_BYTES = 0.5 + 4 / NF4_BLOCK  # bitsandbytes keeps its absmax in float32
+
+CUDA_CONTEXT_BYTES = GIB // 2
+"""What CUDA's driver and libraries hold of a card beside torch's memory."""
+MARGIN = 0.04
+"""Share of the budget that stays free: CUDA graphs, kernels loaded later, masks of instructions longer than planned,
+what torch's allocator rounds up, and what other programs may still take."""
+KV_BLOCK_TOKENS = 16
+"""Positions of the KV cache are handed out in blocks of so many."""
+PREFILL_TOKENS = 4096
+MAX_SLOTS = 128
+"""Requests that run at once where nobody says, if memory allows."""
+VISION_PASS_TOKENS = 2048
+"""Most image tokens of one pass of the vision tower: 8 pictures of 256."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The work a slot must hold (tokens), and how much is prefilled or looked at in one pass."""
+    """What the plan takes a request for, in tokens.
 
-    text_tokens: int = 1_000
+    The instruction (of the ready-made ecommerce.zh: 975) is held once for all requests at work on it, in whole blocks.
+    Image and answer are each request's own. A request of `longest_tokens` must find room, too.
+    """
+
+    instruction_tokens: int = 975
     image_tokens: int = 256
-    answer_tokens: int = 512
-    prefill_chunk_tokens: int = 4096
-    images_per_pass: int = 8
+    answer_tokens: int = 120
+    longest_tokens: int = 4096
 
     @property
-    def tokens(self) -> int:
-        return self.text_tokens + self.image_tokens + self.answer_tokens
+    def shared_tokens(self) -> int:
+        return self.instruction_tokens - self.instruction_tokens % KV_BLOCK_TOKENS
+
+    @property
+    def own_tokens(self) -> int:
+        return whole_blocks(self.instruction_tokens - self.shared_tokens + self.image_tokens + self.answer_tokens)
+
+
+def whole_blocks(tokens: int) -> int:
+    """Positions of the blocks that `tokens` need."""
+    return -(-tokens // KV_BLOCK_TOKENS) * KV_BLOCK_TOKENS
+
+
+def budget_bytes(card_gib: float, vram_gib: float | None = None, free_gib: float | None = None) -> int:
+    """What prelabel may take of a card of `card_gib`, CUDA's context not counted.
+
+    `vram_gib`: the setting, context included. `free_gib`: what was free, or torch's already, when CUDA's context was
+    there (None: not measured, as if nothing else ran on the card).
+    """
+    most = int(min(card_gib, card_gib if vram_gib is None else vram_gib) * GIB) - CUDA_CONTEXT_BYTES
+    return max(0, most if free_gib is None else min(most, int(free_gib * GIB)))
+
+
+def kv_positions(budget_bytes: int, other_bytes: int, position_bytes: int) -> int:
+    """Positions of the KV cache that fit beside `other_bytes` of weights and workspace. Negative: those do not fit."""
+    return (int(budget_bytes * (1 - MARGIN)) - other_bytes) // position_bytes
+
+
+def requests_at_once(positions: int, request: Request, max_slots: int) -> int:
+    """How many requests, `max_slots` at most, a KV cache of `positions` holds. 0 if a longest one finds no room."""
+    if positions < whole_blocks(request.longest_tokens) + KV_BLOCK_TOKENS:
+        return 0
+    return max(1, min(max_slots, (positions - request.shared_tokens) // request.own_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +94,53 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """What a card must hold. `num_slots`, `free_bytes` and `fits` are None when no card was named."""
+    """What a card must hold. `num_slots`, `positions`, `free_bytes` and `fits` are None when no card was named.
+
+    `has_scratch`: whether long prefills may unpack a layer's experts to 16 bit.
+    """
 
     parts: tuple[Part, ...]
     num_params: int
     weights_bytes: int
     workspace_bytes: int
-    kv_slot_bytes: int
+    position_bytes: int
     naive_bytes: int
     request: Request
+    max_slots: int
+    has_scratch: bool
     vram_bytes: int | None
+    budget_bytes: int | None
+
+    @property
+    def kv_slot_bytes(self) -> int:
+        """The KV cache that each further request takes."""
+        return self.position_bytes * self.request.own_tokens
 
     @property
     def needed_bytes(self) -> int:
-        """Weights, workspace and one slot: the least that can answer a request."""
-        return self.weights_bytes + self.workspace_bytes + self.kv_slot_bytes
+        """The smallest card that can answer a request of the longest kind, its margin and CUDA's context included."""
+        longest = (whole_blocks(self.request.longest_tokens) + KV_BLOCK_TOKENS) * self.position_bytes
+        return round((self.weights_bytes + self.workspace_bytes + longest) / (1 - MARGIN)) + CUDA_CONTEXT_BYTES
+
+    @property
+    def offered_bytes(self) -> int | None:
+        """What other programs leave of `vram_bytes`, CUDA's context included: to be compared with `needed_bytes`."""
+        return None if self.budget_bytes is None else self.budget_bytes + CUDA_CONTEXT_BYTES
+
+    @property
+    def positions(self) -> int | None:
+        """Of the KV cache; negative when weights and workspace alone are too large."""
+        if self.budget_bytes is None:
+            return None
+        return kv_positions(self.budget_bytes, self.weights_bytes + self.workspace_bytes, self.position_bytes)
 
     @property
     def free_bytes(self) -> int | None:
-        """Room left for KV slots; negative when the weights alone are too large."""
-        return None if self.vram_bytes is None else self.vram_bytes - self.weights_bytes - self.workspace_bytes
+        return None if self.positions is None else self.positions * self.position_bytes
 
     @property
     def num_slots(self) -> int | None:
-        return None if self.free_bytes is None else max(0, self.free_bytes // self.kv_slot_bytes)
+        return None if self.positions is None else requests_at_once(self.positions, self.request, self.max_slots)
 
     @property
     def fits(self) -> bool | None:
@@ -77,28 +148,48 @@ class MemoryPlan:
 
 
 def plan_memory(
-    geometry: Geometry, *, vram_gib: float | None = None, request: Request | None = None, quantisation: str = "nf4"
+    geometry: Geometry,
+    *,
+    vram_gib: float | None = None,
+    free_gib: float | None = None,
+    request: Request | None = None,
+    max_slots: int = MAX_SLOTS,
+    quantisation: str = "nf4",
 ) -> MemoryPlan:
-    """Plan the memory of `geometry` on a card of `vram_gib` GiB.
+    """Plan the memory of `geometry` on a card of `vram_gib` GiB, of which `free_gib` were found free (`budget_bytes`).
 
     `quantisation` "nf4" packs experts and attention; "none" keeps all in 16 bit. `naive_bytes` is what
     transformers alone needs with `load_in_4bit=True`: it packs only `nn.Linear`, so the experts stay in 16 bit.
+    The scratch is planned where as many requests run beside it as are asked for.
     """
+    packed = quantisation == "nf4"
+    weights = _weights(geometry, packed=packed)
     request = request or Request()
-    weights = _weights(geometry, packed=quantisation == "nf4")
-    workspace = _workspace(geometry, request)
     naive = sum(part.size_bytes for part in _weights(geometry, packed=False))
-    naive -= round((geometry.attention + geometry.dense_mlp + geometry.vision_linears) * (SIXTEEN_BIT - NF4_BYTES))
-    return MemoryPlan(
-        parts=(*weights, *workspace),
-        num_params=geometry.total,
-        weights_bytes=sum(part.size_bytes for part in weights),
-        workspace_bytes=sum(part.size_bytes for part in workspace),
-        kv_slot_bytes=kv_bytes_per_token(geometry) * request.tokens,
-        naive_bytes=naive,
-        request=request,
-        vram_bytes=None if vram_gib is None else round(vram_gib * GIB),
-    )
+    naive -= round((geometry.attention + geometry.dense_mlp + geometry.vision_linears) * (SIXTEEN_BIT - LINEAR_BYTES))
+
+    def plan(*, has_scratch: bool, rows: int = 1) -> MemoryPlan:
+        workspace = _workspace(geometry, request, rows, has_scratch=has_scratch)
+        return MemoryPlan(
+            parts=(*weights, *workspace),
+            num_params=geometry.total,
+            weights_bytes=sum(part.size_bytes for part in weights),
+            workspace_bytes=sum(part.size_bytes for part in workspace),
+            position_bytes=kv_bytes_per_token(geometry),
+            naive_bytes=naive,
+            request=request,
+            max_slots=max_slots,
+            has_scratch=has_scratch,
+            vram_bytes=None if vram_gib is None else round(vram_gib * GIB),
+            budget_bytes=None if vram_gib is None else budget_bytes(vram_gib, free_gib=free_gib),
+        )
+
+    def filled(*, has_scratch: bool) -> MemoryPlan:
+        most = plan(has_scratch=has_scratch).num_slots  # no more rows than these ever meet the head
+        return plan(has_scratch=has_scratch, rows=most or 1)
+
+    roomy = filled(has_scratch=packed)
+    return roomy if roomy.num_slots == max_slots else filled(has_scratch=False)
 
 
 def kv_bytes_per_token(geometry: Geometry) -> int:
@@ -107,35 +198,36 @@ def kv_bytes_per_token(geometry: Geometry) -> int:
 
 
 def _weights(geometry: Geometry, *, packed: bool) -> tuple[Part, ...]:
-    linear, note = (NF4_BYTES, "NF4, float32 absmax") if packed else (SIXTEEN_BIT, "16 bit")
-
-    def part(name: str, num_params: int, bytes_each: float, how: str) -> Part:
+    def part(name: str, num_params: int, bytes_each: float = SIXTEEN_BIT, how: str = "16 bit") -> Part:
         return Part(name, round(num_params * bytes_each), num_params, how)
 
+    experts, attention = geometry.experts, geometry.attention + geometry.dense_mlp
     return (
-        part("experts", geometry.experts, linear, note),
-        part("attention", geometry.attention + geometry.dense_mlp, linear, note),
-        part("vision", geometry.vision, SIXTEEN_BIT, "16 bit"),
-        part("embeddings_and_head", geometry.embeddings + geometry.head, SIXTEEN_BIT, "16 bit"),
-        part("router_and_norms", geometry.router_and_norms, SIXTEEN_BIT, "16 bit"),
+        part("experts", experts, EXPERT_BYTES, "NF4, bfloat16 absmax") if packed else part("experts", experts),
+        part("attention", attention, LINEAR_BYTES, "NF4, float32 absmax") if packed else part("attention", attention),
+        part("vision", geometry.vision),
+        part("embeddings_and_head", geometry.embeddings + geometry.head),
+        part("router_and_norms", geometry.router_and_norms),
     )
 
 
-def _workspace(geometry: Geometry, request: Request) -> tuple[Part, ...]:
-    """The allowance beside the weights.
+def _workspace(geometry: Geometry, request: Request, rows: int, *, has_scratch: bool) -> tuple[Part, ...]:
+    """The allowance beside the weights: the scratch, and the largest of what a step holds one after the other.
 
-    Scratch: one layer's gate_up stack in 16 bit (long prefills dequantise a whole layer; down reuses it).
-    Activations: the routed rows of a prefill chunk, or the patches of one vision pass, whichever is larger.
+    Scratch: one layer's gate_up stack in 16 bit (down reuses it). Text: the routed rows of a prefill, hidden states and
+    masks. Vision: the patches of a pass, whose queries and keys are turned in float32. Head: logits in 16 and 32 bit,
+    probabilities, and the mask unpacked.
     """
     hidden, inner = geometry.hidden_size, geometry.moe_intermediate_size
+    routed_row = (2 * hidden + 3 * inner) * 2
+    text = PREFILL_TOKENS * (geometry.num_experts_per_token * routed_row + 8 * hidden * 2)
+    patches = max(VISION_PASS_TOKENS, request.image_tokens) * geometry.patches_per_image_token
+    turned, widened = 44 * geometry.vision_hidden_size, 8 * geometry.vision_hidden_size
+    vision = patches * max(turned, widened + 4 * geometry.vision_intermediate_size)
+    vision += PREFILL_TOKENS * 4 * hidden * 2  # pictures that are through: embeddings and DeepStack
+    head = rows * geometry.vocab_size * 13
+    activations = Part("activations", max(text, vision, head), note="prefill, vision pass or logits")
+    if not has_scratch:
+        return (activations,)
     scratch = geometry.num_experts * 2 * inner * hidden * 2
-    routed_row = (2 * hidden + 3 * inner) * 2  # gathered input, gate_up, activation, output: 16 bit
-    text = request.prefill_chunk_tokens * (geometry.num_experts_per_token * routed_row + 8 * hidden * 2)
-    patches = request.images_per_pass * request.image_tokens * geometry.patches_per_image_token
-    vision = patches * (8 * geometry.vision_hidden_size + 2 * geometry.vision_intermediate_size) * 2
-    logits = 64 * geometry.vocab_size * 4 * 2  # 64 rows of float32 logits, and their softmax
-    return (
-        Part("dequantise_scratch", scratch, note="one layer's gate_up in 16 bit"),
-        Part("activations", max(text, vision) + logits, note="prefill chunk or vision pass, logits"),
-        Part("cuda_context", CUDA_CONTEXT_BYTES, note="driver, libraries, allocator slack"),
-    )
+    return (Part("dequantise_scratch", scratch, note="one layer's gate_up in 16 bit"), activations)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from backend.settings import Settings
 from model_loader.cards import LEAST_CAPABILITY, Card, judge_memory
 from model_loader.geometry import DEFAULT_MODEL, Geometry, geometry_from_config, shipped_config
-from model_loader.memory import NF4_BYTES, SIXTEEN_BIT, kv_bytes_per_token
+from model_loader.memory import EXPERT_BYTES, LINEAR_BYTES, SIXTEEN_BIT, kv_bytes_per_token
 
 INSTRUCTION_TOKENS = 975  # of the ready-made ecommerce.zh
 IMAGE_TOKENS = 256
@@ -87,7 +87,7 @@ def images_per_s(model: Model, geometry: Geometry, slots: int) -> float:
 def _step_bytes(geometry: Geometry, slots: int) -> float:
     """What a decode step reads: the experts that `slots` tokens hit if all are as likely, the rest, keys and values."""
     hit = 1 - (1 - geometry.num_experts_per_token / geometry.num_experts) ** slots
-    weights = (geometry.experts * hit + geometry.attention + geometry.dense_mlp) * NF4_BYTES
+    weights = geometry.experts * hit * EXPERT_BYTES + (geometry.attention + geometry.dense_mlp) * LINEAR_BYTES
     weights += ((geometry.head or geometry.embeddings) + geometry.router_and_norms) * SIXTEEN_BIT
     positions = INSTRUCTION_TOKENS + IMAGE_TOKENS + PROMPT_TOKENS + ANSWER_TOKENS / 2
     return weights + slots * positions * kv_bytes_per_token(geometry)

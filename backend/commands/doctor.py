@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import httpx
@@ -41,7 +41,7 @@ from model_loader.disks import Disk, disk_of, download_folder
 from model_loader.errors import ModelError
 from model_loader.geometry import DEFAULT_MODEL
 from model_loader.host import available_bytes
-from model_loader.memory import GIB, SIXTEEN_BIT, MemoryPlan
+from model_loader.memory import GIB, MARGIN, SIXTEEN_BIT, MemoryPlan
 from model_loader.sources import AUTO
 from model_loader.troubles import Trouble, trouble
 
@@ -86,17 +86,15 @@ def doctor(
     image_policy(settings)  # its own refusals
     found = machine(settings)
     card = _judged_card(settings, found)
-    vram_gib = settings.vram_gib or (card.memory_gib if card else None)
-    image_tokens = image_tokens or settings.image_tokens
     model = DEFAULT_MODEL if settings.model == AUTO else settings.model
-    plan, error = None, ""
+    plan, against, error = None, None, ""
     try:
-        plan = memory_plan(model, vram_gib, image_tokens)
+        plan, against = memory_plan(settings, model, card, image_tokens)
     except ModelError as refused:
         error = one_line(redact(str(refused)))
     checks = _checks(settings, found, plan)
     if plan is not None:
-        checks.insert(2, memory_check(model, card, settings.vram_gib, image_tokens))
+        checks.insert(2, memory_check(plan, against))
     if plan is None and checks[0].verdict != "bad":
         checks.insert(2, doubtful("memory", "model_no_numbers", model=model))
     if json_output:
@@ -113,6 +111,8 @@ def _judged_card(settings: Settings, machine: Machine) -> Card | None:
     card = machine.card if isinstance(machine.card, Card) else None
     if settings.vram_gib and (card is None or settings.vram_gib > card.memory_gib):
         return Card("", settings.vram_gib, settings.vram_gib, LEAST_CAPABILITY)
+    if card is not None and _is_prelabel(settings):  # what it holds will be free for the next one
+        return replace(card, free_gib=card.memory_gib)
     return card
 
 
@@ -174,12 +174,22 @@ def report(model: str, plan: MemoryPlan | None, checks: Sequence[Check], error: 
         "weights_gib": _gib(plan.weights_bytes),
         "workspace_gib": _gib(plan.workspace_bytes),
         "kv_slot_gib": round(plan.kv_slot_bytes / GIB, 4),
-        "kv_slot_tokens": plan.request.tokens,
+        "kv_slot_tokens": plan.request.own_tokens,
         "image_tokens": plan.request.image_tokens,
         "needed_gib": _gib(plan.needed_bytes),
         "vram_gib": None if plan.vram_bytes is None else _gib(plan.vram_bytes),
+        "offered_gib": None if plan.offered_bytes is None else _gib(plan.offered_bytes),
         "free_for_kv_gib": None if plan.free_bytes is None else _gib(plan.free_bytes),
         "num_slots": plan.num_slots,
+        "num_slots_assumes": {
+            "instruction_tokens": plan.request.instruction_tokens,
+            "instruction_is_shared": True,
+            "image_tokens": plan.request.image_tokens,
+            "answer_tokens": plan.request.answer_tokens,
+            "longest_tokens": plan.request.longest_tokens,
+            "max_slots": plan.max_slots,
+            "margin": MARGIN,
+        },
         "naive_load_in_4bit_gib": _gib(plan.naive_bytes),
         "sixteen_bit_gib": _gib(round(plan.num_params * SIXTEEN_BIT)),
         **said,
@@ -224,9 +234,11 @@ def _plan_table(model: str, plan: MemoryPlan) -> Table:
             part.note,
         )
     table.add_section()
-    slot = f"one request: {plan.request.tokens} tokens, {plan.request.image_tokens} of them the picture"
+    request = plan.request
+    slot = f"picture {request.image_tokens} tokens, answer {request.answer_tokens}; all share the instruction"
     table.add_row("KV cache slot", "", _size(plan.kv_slot_bytes), slot)
-    table.add_row("least needed", "", _size(plan.needed_bytes), "weights, workspace and one slot")
+    least = f"with one request of {request.longest_tokens} tokens, {MARGIN:.0%} to spare and CUDA's own"
+    table.add_row("least needed", "", _size(plan.needed_bytes), least)
     table.add_row("naive load_in_4bit", "", _size(plan.naive_bytes), "transformers alone: experts stay 16 bit")
     return table
 

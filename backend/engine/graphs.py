@@ -19,7 +19,15 @@ from backend.engine.attention import DecodeStep
 from backend.engine.cache import KvPool
 from backend.engine.kv_blocks import BLOCK_TOKENS
 
-SIZES = (8, 16, 32, 48, 64, 96, 128, 192)
+SIZES = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+TOKENS_A_ROW = 1.5
+"""What a decode step of many rows seldom exceeds: each row's chosen token, and those that its grammar forces."""
+
+
+def graph_sizes(max_slots: int) -> tuple[int, ...]:
+    """The numbers of tokens to capture: up to the first of SIZES that holds a step of `max_slots` rows."""
+    enough = next((size for size in SIZES if size >= TOKENS_A_ROW * max_slots), SIZES[-1])
+    return tuple(size for size in SIZES if size <= enough)
 
 
 class Graph(Protocol):
@@ -47,7 +55,7 @@ class DecodeGraphs:
         language_model: Any,
         pool: KvPool,
         max_blocks: int,
-        sizes: tuple[int, ...] = SIZES,
+        sizes: tuple[int, ...],
         capture: Callable[[Callable[[], None]], Graph] | None = None,
     ) -> None:
         """`capture` records a step; tests on a CPU put one there that runs it again instead."""

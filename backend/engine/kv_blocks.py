@@ -10,7 +10,9 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-BLOCK_TOKENS = 16
+from model_loader.memory import KV_BLOCK_TOKENS
+
+BLOCK_TOKENS = KV_BLOCK_TOKENS
 
 
 def blocks_for(num_tokens: int) -> int:

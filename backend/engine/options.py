@@ -15,7 +15,7 @@ class EngineOptions:
     device: str | None = None
     vram_gib: float | None = None
     quantised_dir: Path | None = None
-    max_slots: int = 64
+    max_slots: int = 128
     max_queue: int = 512
     image_tokens: int = 256
     context_tokens: int = 4096

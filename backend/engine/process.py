@@ -91,6 +91,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     from backend.engine.sizing import make_runner, scheduler_limits
     from model_loader.choice import choose_model
     from model_loader.loader import load_model
+    from model_loader.memory import GIB, budget_bytes
 
     num_cpus = len(os.sched_getaffinity(0))
     choice = choose_model(options.model, vram_gib=options.vram_gib, device=options.device)
@@ -104,7 +105,8 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
         # Triton, streams and memory figures are those of the current device
         torch.cuda.set_device(torch.device(choice.device).index or 0)
         if options.vram_gib:
-            torch.cuda.set_per_process_memory_fraction(min(1.0, options.vram_gib / choice.card.memory_gib))
+            total_gib = choice.card.memory_gib
+            torch.cuda.set_per_process_memory_fraction(budget_bytes(total_gib, options.vram_gib) / GIB / total_gib)
     loaded = load_model(
         choice.model,
         on_progress=lambda stage, fraction: send(Loading(stage, fraction)),

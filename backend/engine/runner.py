@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from backend.engine import attention
 from backend.engine.attention import plan_attention
 from backend.engine.cache import KvPool
-from backend.engine.graphs import SIZES, DecodeGraphs, Graph
+from backend.engine.graphs import DecodeGraphs, Graph, graph_sizes
 from backend.engine.image_sizes import Grid, scale
 from backend.engine.kv_blocks import BLOCK_TOKENS, Instruction, blocks_for
 from backend.engine.messages import Submit
@@ -40,10 +40,9 @@ from backend.engine.vision import VisionTower, VisualTokens
 from backend.errors import one_line
 from label_config.grammar import text_slices
 from model_loader.loader import LoadedModel
+from model_loader.memory import VISION_PASS_TOKENS
 
 log = logging.getLogger(__name__)
-
-MAX_VISION_TOKENS = 4096
 
 
 class Runner:
@@ -73,7 +72,7 @@ class Runner:
         # the last position is where padding tokens of a CUDA graph write
         self._pool = KvPool(text_config, num_positions + 1, device=loaded.device, dtype=loaded.dtype)
         self._graphs: DecodeGraphs | None = None
-        self._vision = VisionTower(loaded.model, max_tokens=max(MAX_VISION_TOKENS, self.prompts.max_image_tokens))
+        self._vision = VisionTower(loaded.model, max_tokens=max(VISION_PASS_TOKENS, self.prompts.max_image_tokens))
         self._language_model.config._attn_implementation = attention.TEXT_ATTENTION
         words = (text_config.vocab_size + 31) // 32
         self._masks = torch.zeros(max_slots, words, dtype=torch.int32, pin_memory=loaded.device.startswith("cuda"))
@@ -126,9 +125,10 @@ class Runner:
 
     @torch.inference_mode()
     def capture_graphs(
-        self, capture: Callable[[Callable[[], None]], Graph] | None = None, sizes: tuple[int, ...] = SIZES
+        self, capture: Callable[[Callable[[], None]], Graph] | None = None, sizes: tuple[int, ...] = ()
     ) -> None:
         """Decode through graphs from now on. Raises whatever capturing raises."""
+        sizes = sizes or graph_sizes(len(self._masks))
         self._graphs = DecodeGraphs(self._language_model, self._pool, self._max_blocks, sizes, capture)
 
     def try_graphs(self) -> str:

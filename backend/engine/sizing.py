@@ -1,8 +1,8 @@
 """How many requests the engine can run at once: measured on a card, computed on a CPU.
 
-On a card a full prefill and a decode step of its rows are run once with a small KV cache; what they leave of the
-memory budget becomes the KV cache, less a margin for the CUDA context, graphs and fragmentation. Raises ModelTooLarge
-when not even one request fits.
+The rule is that of `model_loader.memory`, and so of `prelabel doctor`. On a card a full prefill, a decode step of its
+rows and a choice for as many rows as the plan has are run once with a small KV cache: their peak takes the place of the
+plan's weights and workspace. Raises ModelTooLarge when not even one request fits.
 """
 
 from __future__ import annotations
@@ -22,16 +22,27 @@ from backend.engine.options import EngineOptions
 from backend.engine.packing import Row
 from backend.engine.runner import Runner
 from backend.engine.scheduler import SchedulerLimits, Slot
+from backend.engine.token_choice import Draw, choose_tokens
 from label_config.schema import LabelSchema, TextField
+from model_loader.cards import Card, find_card, judge_memory
 from model_loader.errors import ModelTooLarge
+from model_loader.experts import never_dequantise
+from model_loader.geometry import geometry_from_config
 from model_loader.loader import LoadedModel
+from model_loader.memory import (
+    GIB,
+    PREFILL_TOKENS,
+    MemoryPlan,
+    Request,
+    kv_positions,
+    requests_at_once,
+    whole_blocks,
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
-MIB = 2**20
-CPU_KV_BYTES = 256 * MIB
-MARGIN = 0.09  # of the budget: CUDA context, graphs, fragmentation
-PREFILL_TOKENS = 4096
+CPU_KV_BYTES = GIB // 4
+CPU_SLOTS = 64  # more rows make a step longer there, and not more answers a second
 WARM_UP_SCHEMA = LabelSchema((TextField("caption", "image"),), "image", "image")
 
 
@@ -62,16 +73,15 @@ def make_runner(loaded: LoadedModel, options: EngineOptions, cpu_kv_bytes: int =
     `cpu_kv_bytes`: what there is on a CPU.
     """
     position_bytes = kv_bytes_per_position(loaded.model.config.text_config, loaded.dtype)
-    context = blocks_for(options.context_tokens) * BLOCK_TOKENS
-    most = options.max_slots * context
+    context = whole_blocks(options.context_tokens)
     if loaded.device.startswith("cuda"):
-        budget = budget_bytes(*_card_bytes(loaded.device), options.vram_gib)
-        tokens, prefill_tokens = fit(
-            options, position_bytes, budget, lambda sizes: _peak_of_warm_up(loaded, options, sizes)
-        )
+        plan = _plan(loaded, options)
+        if not plan.has_scratch:
+            never_dequantise(loaded.model.device)
+        sizes = fit(plan, position_bytes, lambda sizes: _peak_of_warm_up(loaded, options, sizes))
     else:
-        tokens, prefill_tokens = max(context, cpu_kv_bytes // position_bytes), PREFILL_TOKENS
-    sizes = Sizes(options.max_slots, min(most, tokens), prefill_tokens)
+        sizes = Sizes(min(options.max_slots, CPU_SLOTS), max(context, cpu_kv_bytes // position_bytes), PREFILL_TOKENS)
+    sizes = replace(sizes, kv_tokens=min(sizes.max_slots * context, sizes.kv_tokens))
     while True:
         try:
             runner = _runner(loaded, options, sizes)
@@ -81,57 +91,60 @@ def make_runner(loaded: LoadedModel, options: EngineOptions, cpu_kv_bytes: int =
                 raise
             sizes = replace(sizes, kv_tokens=smaller)
             continue
-        log.info("KV cache: %d positions, %.2f GiB", sizes.kv_tokens, sizes.kv_tokens * position_bytes / 2**30)
+        log.info(
+            "KV cache: %d positions, %.2f GiB; %d requests at once",
+            sizes.kv_tokens, sizes.kv_tokens * position_bytes / GIB, sizes.max_slots,
+        )  # fmt: skip
         return runner, sizes
 
 
-def kv_tokens_within(budget_bytes: int, peak_bytes: int, warm_up_tokens: int, position_bytes: int) -> int:
-    """Positions that fit in the budget beside a peak that was measured with `warm_up_tokens` of them."""
-    return warm_up_tokens + (int(budget_bytes * (1 - MARGIN)) - peak_bytes) // position_bytes
+def fit(plan: MemoryPlan, position_bytes: int, peak_of_warm_up: Callable[[Sizes], int]) -> Sizes:
+    """Run the worst case of `plan` and return the sizes that its peak leaves: no more requests than were planned.
 
-
-def budget_bytes(total_bytes: int, obtainable_bytes: int, vram_gib: float | None) -> int:
-    """What the engine may take of a card on which other programs leave `obtainable_bytes`."""
-    budget = min(total_bytes, obtainable_bytes)
-    return budget if vram_gib is None else min(budget, int(vram_gib * 2**30))
-
-
-def fit(
-    options: EngineOptions, position_bytes: int, budget: int, peak_of_warm_up: Callable[[Sizes], int]
-) -> tuple[int, int]:
-    """Run the worst case and return (KV positions, prefill tokens) that fit in `budget` bytes."""
-    prefill_tokens = PREFILL_TOKENS
+    Prefills are halved until there is room. `peak_of_warm_up(sizes)` returns bytes, its KV cache among them.
+    """
+    assert plan.budget_bytes is not None
+    assert plan.num_slots is not None
+    request, prefill_tokens = plan.request, PREFILL_TOKENS
     while True:
-        warm_up_tokens = 2 * prefill_tokens + options.context_tokens
+        tried = Sizes(max(1, plan.num_slots), 2 * prefill_tokens + request.longest_tokens, prefill_tokens)
         try:
-            peak = peak_of_warm_up(Sizes(options.max_slots, warm_up_tokens, prefill_tokens))
-            tokens = kv_tokens_within(budget, peak, warm_up_tokens, position_bytes)
+            others = peak_of_warm_up(tried) - tried.kv_tokens * position_bytes
+            positions = kv_positions(plan.budget_bytes, others, position_bytes)
         except torch.OutOfMemoryError:
-            tokens = 0
-        if tokens >= options.context_tokens + BLOCK_TOKENS:
-            return tokens, prefill_tokens
-        if prefill_tokens <= options.image_tokens:
+            positions = 0
+        if slots := requests_at_once(positions, request, tried.max_slots):
+            return Sizes(slots, positions, prefill_tokens)
+        if prefill_tokens <= request.image_tokens:
             raise ModelTooLarge(
-                f"the model leaves no room for a request of {options.context_tokens} tokens in "
-                f"{budget / 2**30:.1f} GiB: use fewer image tokens or a larger card"
+                f"the model leaves no room for a request of {request.longest_tokens} tokens in "
+                f"{plan.budget_bytes / GIB:.1f} GiB: use fewer image tokens or a larger card"
             )
         prefill_tokens //= 2
         log.warning("the heaviest prefill leaves too little memory; trying %d tokens", prefill_tokens)
 
 
-def _card_bytes(device: str) -> tuple[int, int]:
-    """What the card has, and what of it is ours already or free: other programs may hold a part."""
-    total_bytes = torch.cuda.get_device_properties(device).total_memory
-    free_bytes, _ = torch.cuda.mem_get_info(device)
-    return total_bytes, int(free_bytes) + int(torch.cuda.memory_reserved(device))
+def _plan(loaded: LoadedModel, options: EngineOptions) -> MemoryPlan:
+    card = find_card(loaded.device)
+    assert isinstance(card, Card), "a model is on it"
+    plan, _ = judge_memory(
+        geometry_from_config(loaded.model.config.to_dict()),
+        card,
+        vram_gib=options.vram_gib,
+        request=Request(image_tokens=options.image_tokens, longest_tokens=options.context_tokens),
+        max_slots=options.max_slots,
+        quantisation=loaded.quantisation,
+    )
+    return plan
 
 
 def _peak_of_warm_up(loaded: LoadedModel, options: EngineOptions, sizes: Sizes) -> int:
-    """Reserved bytes at the peak of one prefill of `max_prefill_tokens` and one decode step of its rows."""
+    """Reserved bytes at the peak of one prefill of `max_prefill_tokens`, one decode step of its rows, and a choice."""
     torch.cuda.reset_peak_memory_stats()
     runner = _runner(loaded, options, sizes)
     try:
         warm_up(runner, sizes)
+        choose_for_all(loaded, sizes.max_slots)
         return torch.cuda.max_memory_reserved()
     finally:
         runner.close()
@@ -143,7 +156,7 @@ def _peak_of_warm_up(loaded: LoadedModel, options: EngineOptions, sizes: Sizes) 
 def warm_up(runner: Runner, sizes: Sizes) -> None:
     """Run a full prefill of pictures of the largest size, and one decode step of the rows it holds.
 
-    Longer instructions and wider decode steps take somewhat more: that is part of the margin.
+    Longer instructions take somewhat more: that is part of the margin.
     """
     rows: list[Row] = []
     patches: list[torch.Tensor] = []
@@ -166,6 +179,15 @@ def warm_up(runner: Runner, sizes: Sizes) -> None:
     runner.prefill(rows, patches)
     if unfinished := [row for row in rows if not row.sequence.finished]:
         runner.decode(unfinished)
+
+
+@torch.inference_mode()
+def choose_for_all(loaded: LoadedModel, rows: int) -> None:
+    """Choose the next token of `rows` rows, all sampled: what the widest decode step adds to a prefill's."""
+    vocabulary = int(loaded.model.config.text_config.vocab_size)
+    logits = torch.zeros(rows, vocabulary, dtype=loaded.dtype, device=loaded.device)
+    mask = torch.full((rows, (vocabulary + 31) // 32), -1, dtype=torch.int32, device=loaded.device)
+    choose_tokens(logits, mask, [Draw(temperature=1.0, top_p=0.9, uniform=0.5)] * rows)
 
 
 def _runner(loaded: LoadedModel, options: EngineOptions, sizes: Sizes) -> Runner:

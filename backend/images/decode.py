@@ -27,7 +27,9 @@ from backend.images.policy import Limits
 from backend.images.sniff import Sniffed, sniff
 
 _BAND_PIXELS = 2_000_000
-_SHRINK_GAP = 2  # shrink by averaging to twice the final size, then LANCZOS: as sharp, many times faster
+_SHRINK_GAP = 2
+"""How many times as long and wide as what the model sees a picture is at least until the last resizing but one: so far
+the cheap ways (JPEG's own, averages, BILINEAR) are as good as LANCZOS, and many times faster."""
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -106,10 +108,10 @@ def _decode_first_frame(data: bytes, pillow_format: str, limits: Limits) -> tupl
         scale = min(1.0, math.sqrt(limits.picture_max_pixels / num_pixels))
         profile = profile_of(image, icc or image.info.get("icc_profile"))
         if num_pixels <= limits.large_picture_pixels:
-            rgb = _shrunken_rgb(image, scale, profile)
+            rgb = _shrunken_rgb(image, scale, profile, limits)
         else:
             with _large_picture:
-                rgb = _shrunken_rgb(image, scale, profile)
+                rgb = _shrunken_rgb(image, scale, profile, limits)
         orientation = 1 if pillow_format == "TIFF" else _orientation(image)  # Pillow turns TIFF itself
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
@@ -130,20 +132,23 @@ def _check_shape(width: int, height: int, pillow_format: str, limits: Limits) ->
         )
 
 
-def _shrunken_rgb(image: Image.Image, scale: float, profile: Profile | None) -> Image.Image:
+def _shrunken_rgb(image: Image.Image, scale: float, profile: Profile | None, limits: Limits) -> Image.Image:
     final = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    gap = max(1.0, _SHRINK_GAP * math.sqrt(limits.seen_pixels / limits.picture_max_pixels))
+    averaged = (math.ceil(final[0] * gap), math.ceil(final[1] * gap))
     if scale < 1:
-        image.draft(None, (final[0] * _SHRINK_GAP, final[1] * _SHRINK_GAP))  # JPEG decodes at 1/2, 1/4 or 1/8
+        image.draft(None, averaged)  # JPEG decodes at 1/2, 1/4 or 1/8
     header_size = image.size
     image.load()
     if image.size != header_size:
         raise ImageError("corrupt", "The picture is of another size than its header says.")
-    factor = max(1, min(image.width // final[0], image.height // final[1]) // _SHRINK_GAP)
+    factor = max(1, min(image.width // averaged[0], image.height // averaged[1]))
     # Colours are converted last, where there are fewest pixels, unless the pixels that are shrunk are no longer those
     # that the profile is for: of inks, and of what is mixed with the paper.
     is_early = image.mode == "CMYK" or image.has_transparency_data
     rgb = _rgb_by_bands(image, factor, profile if is_early else None)
-    rgb = rgb if rgb.size == final else rgb.resize(final, Image.Resampling.LANCZOS)
+    resampling = Image.Resampling.LANCZOS if gap > 1 else Image.Resampling.BILINEAR
+    rgb = rgb if rgb.size == final else rgb.resize(final, resampling)
     return rgb if profile is None or is_early else profile.to_srgb(rgb)
 
 

@@ -29,6 +29,8 @@ class Limits:
     max_aspect_ratio: int = 200
     picture_max_pixels: int = 1_500_000
     """The picture handed to the model is made no larger than this."""
+    seen_pixels: int = 256 * 32 * 32
+    """What the model sees of a picture at most. Until twice as long and wide a picture is shrunk by averaging alone."""
 
     connect_s: float = 3.0
     first_byte_s: float = 5.0

@@ -158,8 +158,10 @@ CHECKS: dict[str, tuple[str, str]] = {
     ),
     # memory and card
     "memory_fits": (
-        "{card} GiB 放得下：留给 KV 缓存 {free} GiB，可同时处理 {slots} 张",
-        "fits {card} GiB: {free} GiB left for the KV cache = {slots} requests at a time",
+        "{card} GiB 放得下：留给 KV 缓存 {free} GiB，可同时处理 {slots} 张"
+        "（按提示词 {instruction} token 共用，每张图 {image}、答案 {answer} token 计）",
+        "fits {card} GiB: {free} GiB left for the KV cache = {slots} requests at a time "
+        "(an instruction of {instruction} tokens that all share; {image} for a picture, {answer} for its answer)",
     ),
     "memory_unknown": (
         "没有显卡可比较；可用 --vram-gib 指定",

@@ -17,6 +17,11 @@ ORDINARY_IMAGE_TOKENS = 1024
 PIXELS_PER_TOKEN = 32 * 32
 
 
+def context_tokens(image_tokens: int) -> int:
+    """The longest request, instruction and answer included, where a picture has up to `image_tokens`."""
+    return CONTEXT_TOKENS + max(0, image_tokens - ORDINARY_IMAGE_TOKENS)
+
+
 def engine_options(settings: Settings) -> EngineOptions:
     """What the real engine is started with."""
     return EngineOptions(
@@ -27,7 +32,7 @@ def engine_options(settings: Settings) -> EngineOptions:
         quantised_dir=settings.quantised_folder,
         max_slots=settings.max_slots,
         image_tokens=settings.image_tokens,
-        context_tokens=CONTEXT_TOKENS + max(0, settings.image_tokens - ORDINARY_IMAGE_TOKENS),
+        context_tokens=context_tokens(settings.image_tokens),
         log_level=settings.log_level,
     )
 
@@ -51,6 +56,7 @@ def build_images(settings: Settings) -> ImageFetcher:
 
 def image_policy(settings: Settings) -> ImagePolicy:
     """Where pictures may come from, with which key. Raises SettingsError for a contradictory policy."""
+    seen = settings.image_tokens * PIXELS_PER_TOKEN
     return ImagePolicy(
         label_studio_url=settings.label_studio_url,
         label_studio_public_url=settings.label_studio_public_url,
@@ -60,5 +66,5 @@ def image_policy(settings: Settings) -> ImagePolicy:
         picture_headers=settings.picture_headers.get_secret_value(),
         proxy_url=settings.proxy.get_secret_value(),
         extra_ca_file=settings.extra_ca_file,
-        limits=Limits(picture_max_pixels=max(Limits().picture_max_pixels, settings.image_tokens * PIXELS_PER_TOKEN)),
+        limits=Limits(picture_max_pixels=max(Limits().picture_max_pixels, seen), seen_pixels=seen),
     )

@@ -31,7 +31,8 @@ CLOSE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """`max_running` tasks are in work at once; `max_urgent` more if people wait for them.
+    """`max_running` tasks are in work at once, and no more than twice what the engine runs, so that the next pictures
+    are at hand and not more of them in memory; `max_urgent` more if people wait for them.
 
     `poll_s`: how often to look for work that nobody announced.
     """
@@ -200,9 +201,10 @@ class Worker:
 
     async def _claim(self) -> None:
         """The store hands out first what people wait for; then come those that fit beside."""
-        limits, urgent = self._limits, self._waiting.urgent
-        room = limits.max_running - len(self._jobs)
-        room = max(room, min(len(urgent), limits.max_running + limits.max_urgent - len(self._jobs)))
+        limits, urgent, ready = self._limits, self._waiting.urgent, self._engine.status.ready
+        most = min(limits.max_running, 2 * ready.max_slots) if ready and ready.max_slots else limits.max_running
+        room = most - len(self._jobs)
+        room = max(room, min(len(urgent), most + limits.max_urgent - len(self._jobs)))
         self._left_some = room <= 0
         if room <= 0 or self._stopping:
             return

@@ -14,6 +14,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+from backend.predict.build import context_tokens
 from backend.settings import Settings
 from backend.status.check import Check, CheckName, bad, doubtful, good, unused
 from model_loader.cards import Card, judge_memory
@@ -78,22 +79,31 @@ def _near(model: str) -> str:
     return names[close[0]] if close else ""
 
 
-def memory_plan(model: str, vram_gib: float | None, image_tokens: int) -> MemoryPlan:
-    """What a card must hold for `model`. Raises ModelError when its numbers are not on this machine."""
-    geometry = geometry_from_config(find_config(model))
-    return plan_memory(geometry, vram_gib=vram_gib, request=Request(image_tokens=image_tokens))
+def memory_plan(
+    settings: Settings, model: str, card: Card | None, image_tokens: int | None = None
+) -> tuple[MemoryPlan, Trouble | None]:
+    """What `card` must hold for `model`, by the engine's own rule, and what speaks against it.
 
-
-def memory_check(model: str, card: Card | None, vram_gib: float | None, image_tokens: int) -> Check:
-    """Does `model` fit what is free of `card`. Raises ModelError when its numbers are not on this machine."""
+    Raises ModelError when the model's numbers are not on this machine.
+    """
+    geometry, image_tokens = geometry_from_config(find_config(model)), image_tokens or settings.image_tokens
+    request = Request(image_tokens=image_tokens, longest_tokens=context_tokens(image_tokens))
     if card is None:
+        return plan_memory(geometry, request=request, max_slots=settings.max_slots), None
+    return judge_memory(geometry, card, vram_gib=settings.vram_gib, request=request, max_slots=settings.max_slots)
+
+
+def memory_check(plan: MemoryPlan, against: Trouble | None) -> Check:
+    if plan.vram_bytes is None:
         return unused("memory", "memory_unknown")
-    geometry, request = geometry_from_config(find_config(model)), Request(image_tokens=image_tokens)
-    plan, found = judge_memory(geometry, card, vram_gib=vram_gib, request=request)
-    if found is not None:
-        return trouble_check("memory", found)
-    room, free = f"{(plan.vram_bytes or 0) / GIB:.1f}", f"{(plan.free_bytes or 0) / GIB:.2f}"
-    return good("memory", "memory_fits", card=room, free=free, slots=str(plan.num_slots))
+    if against is not None:
+        return trouble_check("memory", against)
+    request = plan.request
+    return good(
+        "memory", "memory_fits", card=f"{(plan.offered_bytes or 0) / GIB:.1f}",
+        free=f"{(plan.free_bytes or 0) / GIB:.2f}", slots=str(plan.num_slots),
+        instruction=str(request.instruction_tokens), image=str(request.image_tokens), answer=str(request.answer_tokens),
+    )  # fmt: skip
 
 
 def trouble_check(name: CheckName, found: Trouble) -> Check:

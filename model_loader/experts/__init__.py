@@ -9,7 +9,7 @@ from __future__ import annotations
 from model_loader.experts.calibration import calibrate
 from model_loader.experts.dispatch import EXPERTS_IMPLEMENTATION, nf4_experts_forward, register
 from model_loader.experts.linear import use_fused_linears
-from model_loader.experts.plan import ExpertsPlan
+from model_loader.experts.plan import ExpertsPlan, never_dequantise
 from model_loader.experts.reference import dequantise_nf4
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ExpertsPlan",
     "calibrate",
     "dequantise_nf4",
+    "never_dequantise",
     "nf4_experts_forward",
     "register",
     "use_fused_linears",

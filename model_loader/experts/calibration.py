@@ -26,7 +26,7 @@ from model_loader.experts.plan import DENSE, FUSED, REFERENCE, ExpertsPlan, Step
 log = logging.getLogger(__name__)
 
 BUDGET_S = 20.0
-DECODE_TOKENS = (8, 32, 64, 128)
+DECODE_TOKENS = (8, 32, 128, 192)  # 192: 128 rows, and what is forced
 CROSSOVER_TOKENS = (512, 1024, 2048, 4096, 8192)
 LINEAR_ROWS = (128, 256, 512, 1024, 2048)
 GATE_UP_TILES = (Tile(32, 4, 4), Tile(64, 4, 3, unroll=2), Tile(16, 2, 4))

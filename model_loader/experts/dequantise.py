@@ -79,7 +79,7 @@ def _room(size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
 @triton.jit(do_not_specialize=["num_blocks"])
 def dequantise_kernel(
     packed: tl.tensor,  # [blocks * 32] bytes
-    absmax: tl.tensor,  # [blocks]
+    absmax: tl.tensor,  # [blocks], bfloat16 or float32
     codes: tl.tensor,
     output: tl.tensor,  # [blocks * 64]
     num_blocks: tl.tensor,
@@ -90,7 +90,7 @@ def dequantise_kernel(
     is_inside = blocks < num_blocks
     bytes_at = blocks[:, None] * 32 + tl.arange(0, 32)[None, :]
     nibbles = tl.load(packed + bytes_at, mask=is_inside[:, None], other=0)
-    scale = tl.load(absmax + blocks, mask=is_inside, other=0.0)[:, None]
+    scale = tl.load(absmax + blocks, mask=is_inside, other=0.0).to(tl.float32)[:, None]
     even = tl.load(codes + (nibbles >> 4).to(tl.int32)) * scale
     odd = tl.load(codes + (nibbles & 15).to(tl.int32)) * scale
     values = tl.interleave(even, odd).to(output.dtype.element_ty)

@@ -29,7 +29,8 @@ def gate_up(
 ) -> torch.Tensor:
     """Return SiLU(gate) * up [routes, I] in the order of `tiles.order`; dropped routes' rows are not set.
 
-    x: [tokens, K]. weight: packed [E, 2I, K/2] with absmax [E, 2I, K/64], or of x's dtype [E, 2I, K] without.
+    x: [tokens, K]. weight: packed [E, 2I, K/2] with absmax [E, 2I, K/64] in 16 or 32 bit, or of x's dtype
+    [E, 2I, K] without.
     """
     depth, columns = x.shape[1], weight.shape[1] // 2
     output = torch.empty(tiles.order.shape[0], columns, dtype=x.dtype, device=x.device)
@@ -176,7 +177,7 @@ def _add_packed(
     high, low = _values(tl.load(weight), codes, PERMUTE)
     product = dot(x_even, tl.trans(high), tl.zeros(total.shape, tl.float32))
     product = dot(x_odd, tl.trans(low), product)
-    return total + product * tl.load(absmax)[None, :]
+    return total + product * tl.load(absmax).to(tl.float32)[None, :]
 
 
 @triton.jit(do_not_specialize=["num_tiles"])

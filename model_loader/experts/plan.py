@@ -7,7 +7,7 @@ device. Raises nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -86,6 +86,13 @@ def plan_for(device: torch.device) -> ExpertsPlan:
         plan = REFERENCE if device.type != "cuda" else default_plan(torch.cuda.get_device_capability(device))
         _plans[device] = plan
     return plan
+
+
+def never_dequantise(device: torch.device) -> None:
+    """Let `device` read packed experts however many tokens come: long prefills are slower, and need no scratch."""
+    plan = plan_for(device)
+    if plan is not REFERENCE:
+        set_plan(device, replace(plan, fused_max_tokens=FUSED[-1].max_tokens))
 
 
 def set_plan(device: torch.device, plan: ExpertsPlan) -> None:

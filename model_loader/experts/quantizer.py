@@ -2,9 +2,11 @@
 
 transformers packs `nn.Linear` only, and silently leaves experts stored as one [experts, N, K] parameter in 16 bit:
 56 GiB for a "4-bit" Qwen3-VL-30B-A3B. After `register()`, plain `from_pretrained` packs them too, tensor by tensor
-while loading, to uint8 [experts, N, K/2] plus float32 `_absmax` [experts, N, K/64] (the bytes and the order of
+while loading, to uint8 [experts, N, K/2] plus bfloat16 `_absmax` [experts, N, K/64] (the bytes and the order of
 `bitsandbytes.functional.quantize_4bit` with blocks of 64); `save_pretrained` writes a checkpoint that reloads bit by
-bit. absmax stays float32: exact, and what bitsandbytes' kernels take; config.json records it as `nf4_experts`.
+bit. absmax is the largest of 64 weights, so of a bfloat16 checkpoint it is a bfloat16 and nothing is lost; of others it
+is rounded (docs/gpu.md has the error). config.json records the format as `nf4_experts`; earlier copies, whose absmax is
+float32, load and give the same bits.
 Both layouts of a checkpoint, the hub's [experts, K, N] and transformers' [experts, N, K], give the same bytes.
 
 16-bit by rule: vision tower, router, head, embeddings. A model without such experts is handled as without the plug-in.
@@ -35,7 +37,9 @@ from model_loader.tensor_names import check_tensor_names
 log = logging.getLogger(__name__)
 
 PROJECTIONS = ("gate_up_proj", "down_proj")
-EXPERTS_FORMAT = {"format": 1, "block_size": BLOCK_SIZE, "absmax_dtype": "float32"}
+ABSMAX_DTYPE = torch.bfloat16
+EXPERTS_FORMAT = {"format": 2, "block_size": BLOCK_SIZE, "absmax_dtype": "bfloat16"}
+EARLIER_FORMAT = {"format": 1, "block_size": BLOCK_SIZE, "absmax_dtype": "float32"}
 
 
 def register() -> None:
@@ -45,13 +49,13 @@ def register() -> None:
 
 
 def pack_experts(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pack [experts, N, K] to uint8 [experts, N, K/2] and float32 absmax [experts, N, K/64].
+    """Pack [experts, N, K] to uint8 [experts, N, K/2] and bfloat16 absmax [experts, N, K/64].
 
     One expert at a time, so the scratch is that of one expert, whatever the device.
     """
     num_experts, rows, columns = weight.shape
     packed = torch.empty(num_experts, rows, columns // 2, dtype=torch.uint8, device=weight.device)
-    absmax = torch.empty(num_experts, rows, columns // BLOCK_SIZE, dtype=torch.float32, device=weight.device)
+    absmax = torch.empty(num_experts, rows, columns // BLOCK_SIZE, dtype=ABSMAX_DTYPE, device=weight.device)
     for expert in range(num_experts):
         codes, scales = torch.ops.bitsandbytes.quantize_4bit.default(
             weight[expert].contiguous(), BLOCK_SIZE, "nf4", torch.uint8
@@ -113,6 +117,7 @@ class Nf4MoeQuantizer(Bnb4BitHfQuantizer):  # type: ignore[misc]
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         model = super()._process_model_after_weight_loading(model, **kwargs)
         if self.packs_experts:
+            _round_earlier_absmax(model)
             model.config.nf4_experts = dict(EXPERTS_FORMAT)
             model.requires_grad_(False)
             _keep_linears_exact(model)
@@ -150,12 +155,20 @@ def _is_expert_weight(model: nn.Module, param_name: str) -> bool:
 def _is_packed_checkpoint(config: Any) -> bool:
     """Whether a 4-bit checkpoint's experts were packed by this plug-in; others keep them in 16 bit."""
     recorded = getattr(config, "nf4_experts", None)
-    if recorded is not None and recorded != EXPERTS_FORMAT:
+    if recorded not in (None, EXPERTS_FORMAT, EARLIER_FORMAT):
         raise UnsupportedModel(
             f"the checkpoint's packed experts are of a format this version does not read ({recorded}); "
             "delete that folder and quantise the original again"
         )
     return recorded is not None
+
+
+def _round_earlier_absmax(model: nn.Module) -> None:
+    """Bring the absmax of EARLIER_FORMAT, which is loaded in the dtype it was saved in, to what packing gives now."""
+    for module in fused_experts(model).values():
+        for projection in PROJECTIONS:
+            absmax = getattr(module, projection + "_absmax")
+            absmax.data = absmax.data.to(ABSMAX_DTYPE)
 
 
 def _adapt(config: Any, model: Any) -> Any:
@@ -197,7 +210,7 @@ def _declare(module: nn.Module, projection: str, name: str, *, packed: bool) -> 
             f"{name} has rows of {columns} weights, which is no multiple of {BLOCK_SIZE}: "
             "it cannot be packed as NF4; load this model with quantisation 'none'"
         )
-    scales = torch.empty(num_experts, rows, columns // BLOCK_SIZE, dtype=torch.float32, device="meta")
+    scales = torch.empty(num_experts, rows, columns // BLOCK_SIZE, dtype=ABSMAX_DTYPE, device="meta")
     module.register_parameter(projection + "_absmax", nn.Parameter(scales, requires_grad=False))
     if packed:
         codes = torch.empty(num_experts, rows, columns // 2, dtype=torch.uint8, device="meta")

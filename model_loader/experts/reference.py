@@ -1,8 +1,9 @@
 """The NF4 experts forward in plain torch: slow next to a fused kernel, right on every shape, and the oracle for one.
 
 Layout (that of bitsandbytes, and of every kernel that means to replace this): an expert weight [N, K] is `packed`
-uint8 [N, K/2], element 2j in the high nibble, and `absmax` float32 [N, K/64]; weight = NF4 code * absmax of its
-block of 64. Knows nothing of loading; raises nothing of its own.
+uint8 [N, K/2], element 2j in the high nibble, and `absmax` [N, K/64]; weight = NF4 code * absmax of its block of 64, in
+float32. Experts keep absmax in bfloat16 (`quantizer`), bitsandbytes' linears in float32: the arithmetic is the same.
+Knows nothing of loading; raises nothing of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def dequantise_nf4(packed: torch.Tensor, absmax: torch.Tensor, dtype: torch.dtyp
     code: torch.Tensor = bnb_functional.get_4bit_type("nf4", device=packed.device)  # 16 float32 values
     indices = torch.stack([packed >> 4, packed & 15], dim=-1).flatten(-2).int()  # [..., N, K]
     values = code.index_select(0, indices.flatten()).view(-1, BLOCK_SIZE)
-    values *= absmax.reshape(-1, 1)
+    values *= absmax.reshape(-1, 1).float()
     return values.view(indices.shape).to(dtype)
 
 
@@ -59,6 +60,6 @@ def _weight(module: Any, projection: str, expert: int, dtype: torch.dtype) -> to
     absmax = getattr(module, projection + "_absmax")[expert]
     shape = (packed.shape[0], 2 * packed.shape[1])
     weight: torch.Tensor = torch.ops.bitsandbytes.dequantize_4bit.default(
-        packed.reshape(-1, 1), absmax.reshape(-1), BLOCK_SIZE, "nf4", shape, dtype
+        packed.reshape(-1, 1), absmax.reshape(-1).float(), BLOCK_SIZE, "nf4", shape, dtype
     )
     return weight

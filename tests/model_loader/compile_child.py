@@ -37,7 +37,7 @@ def kind(name: str, kernel: Any, *, packed: bool) -> str:
         return "i32"
     if name == "index":
         return "*i64"
-    if name in ("absmax", "sums", "tops"):
+    if name in ("sums", "tops"):
         return "*fp32"
     if name == "codes":
         return "*fp32" if kernel is dequantise.dequantise_kernel else "*bf16"

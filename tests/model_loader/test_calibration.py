@@ -58,11 +58,11 @@ def test_each_decode_size_gets_its_fastest_tiles() -> None:
     assert [(s.max_tokens, s.gate_up.block_n, s.down.block_n) for s in plan.fused[:4]] == [
         (8, 16, 32),
         (32, 16, 32),
-        (64, 64, 128),
         (128, 64, 128),
+        (192, 64, 128),
     ]
     assert plan.fused[4:] == FUSED[1:]
-    assert [plan.step(tokens).max_tokens for tokens in (8, 9, 128)] == [8, 32, 128]
+    assert [plan.step(tokens).max_tokens for tokens in (8, 9, 129)] == [8, 32, 192]
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ class Cuda:
         return 0
 
     def get_device_properties(self, number: int) -> SimpleNamespace:
-        return SimpleNamespace(name=f"Card {number}", major=8, minor=9)
+        return SimpleNamespace(name=f"Card {number}", major=8, minor=9, total_memory=24 * GIB)
 
     def mem_get_info(self, number: int) -> tuple[int, int]:
         if self._card:
@@ -185,7 +185,7 @@ class Cuda:
         (
             None,
             Cuda(20, card="CUDA error: out of memory\nCompile with ..."),
-            Seen(None, 1, "CUDA error: out of memory"),
+            Seen(Card("Card 0", 24, 0, (8, 9)), 1),  # full to the brim
         ),
     ],
 )

@@ -12,7 +12,17 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from model_loader import experts
 from model_loader.experts.dispatch import choose_path
-from model_loader.experts.plan import DENSE, FUSED, REFERENCE, ExpertsPlan, Step, default_plan, plan_for, set_plan
+from model_loader.experts.plan import (
+    DENSE,
+    FUSED,
+    REFERENCE,
+    ExpertsPlan,
+    Step,
+    default_plan,
+    never_dequantise,
+    plan_for,
+    set_plan,
+)  # fmt: skip
 from tests.model_loader.packed import exact_forward, packed_module, relative_error, routing
 
 CPU = torch.device("cpu")
@@ -63,6 +73,15 @@ def test_a_cpu_runs_the_reference_unless_told_otherwise() -> None:
 )
 def test_the_default_border_follows_the_compute_capability(capability: tuple[int, int], fused_max_tokens: int) -> None:
     assert default_plan(capability).fused_max_tokens == fused_max_tokens
+
+
+def test_a_card_without_room_for_the_scratch_reads_packed_weights_for_any_prefill() -> None:
+    device = torch.device("cuda", 99)
+    set_plan(device, default_plan((8, 6)))
+    never_dequantise(device)
+    assert plan_for(device) == replace(default_plan((8, 6)), fused_max_tokens=1_000_000)
+    never_dequantise(CPU)
+    assert plan_for(CPU) is REFERENCE
 
 
 @pytest.mark.parametrize(

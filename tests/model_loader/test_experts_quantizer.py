@@ -15,7 +15,14 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from model_loader.errors import UnsupportedModel
 from model_loader.experts import quantizer
-from tests.model_loader.checkpoints import image_inputs, rewrite_json, tiny_config, tiny_model, write_checkpoint
+from tests.model_loader.checkpoints import (
+    image_inputs,
+    rewrite_json,
+    rewrite_tensors,
+    tiny_config,
+    tiny_model,
+    write_checkpoint,
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +75,9 @@ def test_experts_are_packed_as_bitsandbytes_packs_them(
         experts = experts_of(packed)
         num, rows, columns = weight.shape
         assert torch.equal(getattr(experts, projection), codes.view(num, rows, columns // 2))
-        assert torch.equal(getattr(experts, projection + "_absmax"), state.absmax.view(num, rows, columns // 64))
+        absmax = getattr(experts, projection + "_absmax")
+        assert absmax.dtype == torch.bfloat16
+        assert torch.equal(absmax.float(), state.absmax.view(num, rows, columns // 64)), "of bfloat16 it is exact"
 
 
 def test_both_checkpoint_layouts_give_the_same_bytes(tmp_path: Path) -> None:
@@ -117,15 +126,37 @@ def test_saved_checkpoint_reloads_bit_by_bit(tmp_path: Path, used_before: bool, 
 def test_saved_config_records_the_format(folder: Path, tmp_path: Path) -> None:
     load(folder).save_pretrained(tmp_path / "saved")
     config = json.loads((tmp_path / "saved" / "config.json").read_text())
-    assert config["nf4_experts"] == {"format": 1, "block_size": 64, "absmax_dtype": "float32"}
+    assert config["nf4_experts"] == {"format": 2, "block_size": 64, "absmax_dtype": "bfloat16"}
     assert config["quantization_config"]["bnb_4bit_quant_type"] == "nf4"
 
 
 def test_format_of_another_version_is_refused(folder: Path, tmp_path: Path) -> None:
     load(folder).save_pretrained(tmp_path / "saved")
-    rewrite_json(tmp_path / "saved" / "config.json", nf4_experts={"format": 2})
+    rewrite_json(tmp_path / "saved" / "config.json", nf4_experts={"format": 3})
     with pytest.raises(UnsupportedModel, match="format this version does not read"):
         reload(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_earlier_copy_with_float32_absmax_loads_to_the_same_bits(
+    folder: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    packed = load(folder, dtype=dtype)
+    packed.save_pretrained(tmp_path / "new")
+    packed.save_pretrained(tmp_path / "old")
+
+    def as_before(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: value.float() if name.endswith("_absmax") else value for name, value in tensors.items()}
+
+    rewrite_tensors(tmp_path / "old", as_before)
+    earlier = {"format": 1, "block_size": 64, "absmax_dtype": "float32"}
+    rewrite_json(tmp_path / "old" / "config.json", nf4_experts=earlier)
+    new, old = (
+        Qwen3VLMoeForConditionalGeneration.from_pretrained(tmp_path / name, dtype=dtype) for name in ("new", "old")
+    )
+    assert old.config.nf4_experts == new.config.nf4_experts != earlier
+    assert experts_of(old).down_proj_absmax.dtype == torch.bfloat16
+    assert all(torch.equal(value, old.state_dict()[name]) for name, value in new.state_dict().items())
 
 
 def test_rows_that_are_no_multiple_of_the_block_are_refused(tmp_path: Path) -> None:

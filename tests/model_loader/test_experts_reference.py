@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from model_loader import experts
-from tests.model_loader.packed import exact_forward, packed_module
+from model_loader.experts.quantizer import pack_experts
+from tests.model_loader.packed import exact_forward, packed_module, relative_error
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -19,6 +20,32 @@ def test_dequantised_values_equal_bitsandbytes_bit_for_bit(dtype: torch.dtype) -
     codes, state = bnb_functional.quantize_4bit(weight, blocksize=64, quant_type="nf4")
     ours = experts.dequantise_nf4(codes.view(96, 160), state.absmax.view(96, 5), dtype)
     assert torch.equal(ours, bnb_functional.dequantize_4bit(codes, state))
+
+
+WEIGHTS = {
+    "normal": torch.distributions.Normal(0.0, 0.02),
+    "uniform": torch.distributions.Uniform(-0.5, 0.5),
+    "with outliers": torch.distributions.StudentT(3.0),
+}
+
+
+@pytest.mark.parametrize("weights", list(WEIGHTS))
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_absmax_in_bfloat16_costs_nothing_for_bfloat16_weights_and_next_to_nothing_for_others(
+    dtype: torch.dtype, weights: str
+) -> None:
+    torch.manual_seed(0)
+    weight = WEIGHTS[weights].sample((3, 128, 2048)).to(dtype)
+    packed, absmax = pack_experts(weight)
+    exact = torch.stack([bnb_functional.quantize_4bit(w, blocksize=64, quant_type="nf4")[1].absmax for w in weight])
+    exact = exact.view(absmax.shape)
+    assert (absmax.dtype, exact.dtype) == (torch.bfloat16, torch.float32)
+    assert torch.equal(absmax.float(), exact) == (dtype == torch.bfloat16)
+    error, least = (
+        relative_error(experts.dequantise_nf4(packed, scales, torch.float64), weight.double())
+        for scales in (absmax, exact)
+    )
+    assert 0.08 < least <= error < least * (1 + 1 / 2000)
 
 
 @pytest.mark.parametrize(

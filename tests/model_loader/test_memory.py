@@ -6,11 +6,22 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
 
 from model_loader.errors import UnsupportedModel
 from model_loader.geometry import DEFAULT_MODEL, Geometry, geometry_from_config, shipped_config
-from model_loader.memory import GIB, Request, kv_bytes_per_token, plan_memory
+from model_loader.memory import (
+    CUDA_CONTEXT_BYTES,
+    GIB,
+    MARGIN,
+    Request,
+    budget_bytes,
+    kv_bytes_per_token,
+    plan_memory,
+)  # fmt: skip
+from tests.limits import examples
 from tests.model_loader.checkpoints import tiny_config
 
 
@@ -74,17 +85,95 @@ def test_known_model_has_the_published_size() -> None:
     assert shipped_config("someone/else") is None
 
 
+DESKTOP_GIB = 0.8
+
+
 @pytest.mark.parametrize(
-    ("vram_gib", "fits", "slots"),
-    [(24, True, 26), (22, True, 14), (20, True, 1), (19, False, 0), (16, False, 0), (80, True, 372)],
+    ("vram_gib", "taken_gib", "most", "slots", "has_scratch"),
+    [
+        pytest.param(24, 0, 512, 135, False, id="24 GiB, headless"),
+        pytest.param(23.65, 0, 512, 126, False, id="24 GiB as torch sees them, headless"),
+        pytest.param(23.65, DESKTOP_GIB, 512, 105, False, id="24 GiB with a desktop"),
+        pytest.param(22.05, 0, 512, 84, False, id="A10, L4"),
+        pytest.param(40, 0, 128, 128, True, id="40 GiB, by the default"),
+        pytest.param(40, 0, 512, 512, True, id="40 GiB"),
+        pytest.param(80, 0, 128, 128, True, id="80 GiB, by the default"),
+        pytest.param(80, 0, 512, 512, True, id="80 GiB"),
+        pytest.param(141, 0, 512, 512, True, id="141 GiB"),
+        pytest.param(32, 0, 512, 341, False, id="32 GiB"),
+        pytest.param(20, 0, 512, 30, False, id="20 GiB"),
+        pytest.param(24, 5, 512, 0, False, id="24 GiB, much of them taken"),
+        pytest.param(19, 0, 512, 0, False, id="19 GiB"),
+        pytest.param(16, 0, 512, 0, False, id="16 GiB"),
+    ],
 )
-def test_plan_of_the_known_model_for_a_card(vram_gib: float, fits: bool, slots: int) -> None:
-    plan = plan_memory(geometry_from_config(known()), vram_gib=vram_gib)
-    assert (plan.fits, plan.num_slots) == (fits, slots)
-    assert plan.weights_bytes / GIB == pytest.approx(17.85, abs=0.005)
+def test_how_many_requests_run_at_once_on_a_card(
+    vram_gib: float, taken_gib: float, most: int, slots: int, has_scratch: bool
+) -> None:
+    free_gib = vram_gib - CUDA_CONTEXT_BYTES / GIB - taken_gib
+    plan = plan_memory(geometry_from_config(known()), vram_gib=vram_gib, free_gib=free_gib, max_slots=most)
+    assert (plan.num_slots, plan.fits, plan.has_scratch) == (slots, slots > 0, has_scratch)
+    assert plan.weights_bytes / GIB == pytest.approx(17.00, abs=0.005)
     assert plan.naive_bytes / GIB == pytest.approx(55.9, abs=0.1)
     assert sum(part.num_params for part in plan.parts) == plan.num_params
     assert sum(part.size_bytes for part in plan.parts) == plan.weights_bytes + plan.workspace_bytes
+
+
+def test_what_is_needed_just_fits_and_less_does_not() -> None:
+    geometry = geometry_from_config(known())
+    needed = plan_memory(geometry).needed_bytes / GIB
+    assert plan_memory(geometry, vram_gib=needed + 0.001).fits
+    assert not plan_memory(geometry, vram_gib=needed - 0.001).fits
+
+
+@settings(max_examples=examples(50, 1000), deadline=None, derandomize=True)
+@given(
+    vram_gib=st.floats(16, 141),
+    taken_gib=st.floats(0, 8),
+    instruction=st.integers(1, 3000),
+    image=st.sampled_from([16, 256, 1024]),
+    answer=st.integers(1, 512),
+    most=st.integers(1, 512),
+)
+def test_what_runs_at_once_fits_in_the_budget_and_one_more_does_not(
+    vram_gib: float, taken_gib: float, instruction: int, image: int, answer: int, most: int
+) -> None:
+    request = Request(instruction, image, answer)
+    plan = plan_memory(
+        geometry_from_config(known()), vram_gib=vram_gib, free_gib=vram_gib - taken_gib, request=request, max_slots=most
+    )
+    assert plan.budget_bytes is not None
+    assert plan.num_slots is not None
+    if not plan.fits:
+        return
+    blocks = -(-(instruction % 16 + image + answer) // 16)
+
+    def taken(slots: int) -> int:
+        kv_tokens = instruction // 16 * 16 + slots * 16 * blocks
+        return plan.weights_bytes + plan.workspace_bytes + kv_tokens * 98_304
+
+    free = plan.budget_bytes * (1 - MARGIN)
+    assert plan.num_slots == 1 or taken(plan.num_slots) <= free
+    assert plan.num_slots == most or taken(plan.num_slots + 1) > free - 98_304
+
+
+@pytest.mark.parametrize(
+    ("card", "vram", "free", "expected"),
+    [
+        pytest.param(24, None, None, 23.5, id="a whole card, not looked at"),
+        pytest.param(24, None, 23.6, 23.5, id="a small context is no gain"),
+        pytest.param(24, None, 20, 20, id="others hold a part"),
+        pytest.param(24, 20, None, 19.5, id="a share, with CUDA's context"),
+        pytest.param(24, 20, 23.5, 19.5, id="a share that is free"),
+        pytest.param(24, 20, 12, 12, id="a share that is not free"),
+        pytest.param(24, 80, None, 23.5, id="a share larger than the card"),
+        pytest.param(24, 0.25, None, 0, id="a share smaller than CUDA's context"),
+    ],
+)
+def test_the_budget_is_what_was_given_and_is_there(
+    card: float, vram: float | None, free: float | None, expected: float
+) -> None:
+    assert budget_bytes(card, vram, free) == int(expected * GIB)
 
 
 def test_plan_without_a_card_gives_no_verdict() -> None:
@@ -102,7 +191,7 @@ def test_more_image_tokens_leave_fewer_slots() -> None:
     geometry = geometry_from_config(known())
     slots = [plan_memory(geometry, vram_gib=24, request=Request(image_tokens=n)).num_slots for n in (256, 576, 1024)]
     assert slots == sorted(slots, reverse=True)
-    assert min(slots) >= 16
+    assert min(slots) >= 40
 
 
 def changed(section: str, **values: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ THUMBNAIL_PX = 176
 """The longer side. Shown smaller, so that it is sharp on a dense screen."""
 MAX_THUMBNAIL_BYTES = 60_000
 _QUALITY = 82
-_LIMITS = Limits(picture_max_pixels=16 * THUMBNAIL_PX**2)
+_LIMITS = Limits(picture_max_pixels=16 * THUMBNAIL_PX**2, seen_pixels=THUMBNAIL_PX**2)
 _JPEG = b"\xff\xd8\xff"
 
 Thumbnails = Callable[[str], bytes | None]

@@ -56,11 +56,20 @@ def test_json_says_that_the_30b_fits_24_gib(run: Doctor) -> None:
     said = run.json(0)
     assert said["fits"] is True
     assert (said["params_billion"], said["experts_params_billion"]) == (31.07, 28.99)
-    assert said["weights_gib"] == pytest.approx(17.85, abs=0.01)
+    assert said["weights_gib"] == pytest.approx(17.00, abs=0.01)
     assert said["naive_load_in_4bit_gib"] == pytest.approx(56, abs=0.2)
-    assert said["num_slots"] == 26
+    assert said["num_slots"] == 128
+    assert said["num_slots_assumes"] == {
+        "instruction_tokens": 975, "instruction_is_shared": True, "image_tokens": 256, "answer_tokens": 120,
+        "longest_tokens": 4096, "max_slots": 128, "margin": 0.04,
+    }  # fmt: skip
     assert said["needed_gib"] < 24
     assert set(said["gib"]) >= {"experts", "attention", "vision", "embeddings_and_head", "router_and_norms"}
+
+
+def test_the_engine_and_doctor_have_the_same_number_for_a_card_that_others_use(run: Doctor) -> None:
+    said = run.json(0, "auto", None, machine=machine(Card("Some Card", 23.65, 22.85, (8, 9))))
+    assert (said["num_slots"], said["offered_gib"], said["vram_gib"]) == (105, 22.85, 23.65)
 
 
 def test_card_that_is_too_small_is_exit_code_1(run: Doctor) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from backend.engine.attention import pool_positions
 from backend.engine.cache import KvPool
-from backend.engine.graphs import DecodeGraphs
+from backend.engine.graphs import DecodeGraphs, graph_sizes
 from backend.engine.kv_blocks import BLOCK_TOKENS
 from backend.engine.messages import Finished, Sampling
 from backend.engine.packing import Row
@@ -114,6 +114,15 @@ def test_padding_tokens_change_nothing(size: int, num_tokens: int, runner: Runne
     assert padded.shape == (num_tokens, 128)
     torch.testing.assert_close(padded, exact, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(padded_pool, exact_pool, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("max_slots", "largest"), [(1, 8), (16, 32), (84, 128), (126, 192), (128, 192), (256, 384), (512, 768)]
+)
+def test_a_decode_step_of_all_rows_has_a_graph(max_slots: int, largest: int) -> None:
+    sizes = graph_sizes(max_slots)
+    assert sizes[-1] == largest >= max_slots
+    assert sizes == tuple(sorted(set(sizes)))
 
 
 @torch.inference_mode()

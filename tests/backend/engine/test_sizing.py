@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.engine.bulk_queue import SlotRequest
@@ -16,45 +16,16 @@ from backend.engine.options import EngineOptions
 from backend.engine.packing import Row
 from backend.engine.runner import Runner
 from backend.engine.scheduler import Scheduler
-from backend.engine.sizing import (
-    MARGIN,
-    Sizes,
-    budget_bytes,
-    fit,
-    kv_tokens_within,
-    make_runner,
-    scheduler_limits,
-    warm_up,
-)
+from backend.engine.sizing import CPU_SLOTS, Sizes, choose_for_all, fit, make_runner, scheduler_limits, warm_up
 from model_loader.errors import ModelTooLarge
+from model_loader.geometry import DEFAULT_MODEL, geometry_from_config, shipped_config
+from model_loader.memory import MARGIN, MemoryPlan, Request, plan_memory
 from tests.backend.engine.all_free import assert_all_is_free
-from tests.limits import examples
 from tests.tiny_model import tiny_model
 
 GIB = 2**30
+POSITION_30B_BYTES = 98_304
 POSITION_BYTES = kv_bytes_per_position(tiny_model().model.config.text_config, torch.float32)
-
-
-@settings(max_examples=examples(50, 1000), deadline=None, derandomize=True)
-@given(
-    budget=st.integers(1, 80 * GIB),
-    peak=st.integers(0, 80 * GIB),
-    warm_up_tokens=st.integers(64, 50_000),
-    position_bytes=st.sampled_from([1024, 98_304, 196_608]),
-)
-def test_the_cache_fits_in_the_budget_beside_the_peak(
-    budget: int, peak: int, warm_up_tokens: int, position_bytes: int
-) -> None:
-    tokens = kv_tokens_within(budget, peak, warm_up_tokens, position_bytes)
-    if tokens < 1:
-        return
-    assert peak + (tokens - warm_up_tokens) * position_bytes <= budget * (1 - MARGIN)
-
-
-def test_what_the_peak_leaves_of_the_budget_becomes_positions() -> None:
-    assert kv_tokens_within(24 * GIB, int(24 * GIB * (1 - MARGIN)), 12_288, 98_304) == 12_288
-    left = 98_304 * 8_000
-    assert kv_tokens_within(24 * GIB, int(24 * GIB * (1 - MARGIN)) - left, 12_288, 98_304) == 12_288 + 8_000
 
 
 @pytest.mark.parametrize("max_slots", [1, 2, 3, 16, 64, 512])
@@ -67,7 +38,7 @@ def test_limits_are_accepted_and_keep_room_for_people(max_slots: int, kv_tokens:
     assert limits.reserved_tokens <= min(4096, kv_tokens // 8)
 
 
-@pytest.mark.parametrize("max_slots", [1, 2, 64])
+@pytest.mark.parametrize("max_slots", [1, 2, 64, 512])
 @pytest.mark.parametrize("context_tokens", [1000, 1001, 1024], ids="{} tokens".format)
 @pytest.mark.parametrize("cpu_kv_bytes", [0, 256 * 2**20], ids=["little memory", "the usual memory"])
 def test_a_request_as_long_as_the_context_always_has_room_on_a_cpu(
@@ -77,7 +48,8 @@ def test_a_request_as_long_as_the_context_always_has_room_on_a_cpu(
     runner, sizes = make_runner(tiny_model(), options, cpu_kv_bytes)
     runner.close()
     assert sizes.kv_tokens * POSITION_BYTES <= max(cpu_kv_bytes, 1024 * POSITION_BYTES)
-    assert sizes.kv_tokens <= max_slots * 1024
+    assert sizes.max_slots == min(max_slots, CPU_SLOTS)
+    assert sizes.kv_tokens <= sizes.max_slots * 1024
     scheduler = Scheduler(scheduler_limits(sizes, context_tokens))
     scheduler.submit(SlotRequest(1, "", num_tokens=context_tokens, num_prefill=context_tokens - 1))
     assert scheduler.next_turn() is not None
@@ -123,70 +95,86 @@ def test_the_warm_up_runs_the_heaviest_prefill_inside_the_pool(runner: Watched, 
         assert len(row.slot.blocks) * BLOCK_TOKENS >= row.prompt.num_tokens + 64
 
 
-class Warmups:
-    """Stands for the card: `peak(sizes)` says what a warm-up takes of it."""
+def test_a_choice_for_all_rows_needs_nothing_of_them() -> None:
+    choose_for_all(tiny_model(), 3)
 
-    def __init__(self, peak: Callable[[Sizes], int]) -> None:
-        self.peak = peak
-        self.tried: list[int] = []
+
+def plan(vram_gib: float = 23.65, max_slots: int = 128, longest_tokens: int = 4096) -> MemoryPlan:
+    config = shipped_config(DEFAULT_MODEL)
+    assert config is not None
+    request = Request(longest_tokens=longest_tokens)
+    return plan_memory(geometry_from_config(config), vram_gib=vram_gib, max_slots=max_slots, request=request)
+
+
+class Warmups:
+    """Stands for the card: beside the KV cache, a warm-up takes what `others(sizes)` says."""
+
+    def __init__(self, others: Callable[[Sizes], int]) -> None:
+        self.others = others
+        self.tried: list[Sizes] = []
 
     def __call__(self, sizes: Sizes) -> int:
-        self.tried.append(sizes.max_prefill_tokens)
-        return self.peak(sizes)
-
-
-OPTIONS = EngineOptions(context_tokens=1024)
+        self.tried.append(sizes)
+        return self.others(sizes) + sizes.kv_tokens * POSITION_30B_BYTES
 
 
 def out_of_memory(sizes: Sizes) -> int:
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-@pytest.mark.parametrize(
-    ("obtainable", "vram_gib", "expected"),
-    [
-        pytest.param(GIB, None, GIB, id="a whole card"),
-        pytest.param(GIB, 0.75, 3 * GIB // 4, id="a part of the card"),
-        pytest.param(GIB, 99.0, GIB, id="more than the card has"),
-        pytest.param(3 * GIB // 4, None, 3 * GIB // 4, id="other programs hold a part"),
-        pytest.param(3 * GIB // 4, 0.5, GIB // 2, id="less than others leave"),
-    ],
-)
-def test_the_budget_is_what_was_given_and_is_there(obtainable: int, vram_gib: float | None, expected: int) -> None:
-    assert budget_bytes(GIB, obtainable, vram_gib) == expected
+@pytest.mark.parametrize("vram_gib", [20, 22.05, 23.65, 40])
+@pytest.mark.parametrize("max_slots", [1, 64, 512])
+def test_a_card_whose_peak_is_the_plans_runs_as_many_as_doctor_says(vram_gib: float, max_slots: int) -> None:
+    planned = plan(vram_gib, max_slots)
+    assert planned.num_slots
+    assert planned.positions
+    warmups = Warmups(lambda sizes: planned.weights_bytes + planned.workspace_bytes)
+    sizes = fit(planned, POSITION_30B_BYTES, warmups)
+    assert sizes == Sizes(planned.num_slots, planned.positions, 4096)
+    assert warmups.tried == [Sizes(planned.num_slots, 2 * 4096 + 4096, 4096)]
 
 
-def test_a_card_gives_what_its_warm_up_leaves() -> None:
-    warmups = Warmups(lambda sizes: GIB // 2)
-    expected = kv_tokens_within(GIB, GIB // 2, 2 * 4096 + 1024, POSITION_BYTES)
-    assert fit(OPTIONS, POSITION_BYTES, GIB, warmups) == (expected, 4096)
-    assert warmups.tried == [4096]
+def test_a_card_that_needs_more_than_the_plan_runs_fewer_and_never_more_where_it_needs_less() -> None:
+    planned = plan()
+    others = planned.weights_bytes + planned.workspace_bytes
+    more, less = (fit(planned, POSITION_30B_BYTES, Warmups(lambda _: others + by * GIB)) for by in (1, -3))  # noqa: B023
+    assert planned.num_slots
+    assert 0 < more.max_slots < planned.num_slots == less.max_slots
+    assert more.kv_tokens < less.kv_tokens
 
 
-def test_a_smaller_budget_gives_less() -> None:
-    warmups = Warmups(lambda sizes: GIB // 2)
-    whole, part = (fit(OPTIONS, POSITION_BYTES, budget, warmups) for budget in (GIB, 3 * GIB // 4))
-    assert part[0] < whole[0]
+@given(others_gib=st.floats(15, 30), vram_gib=st.floats(16, 80))
+def test_the_cache_fits_in_the_budget_beside_what_was_measured(others_gib: float, vram_gib: float) -> None:
+    planned, others = plan(vram_gib), int(others_gib * GIB)
+    assert planned.budget_bytes
+    try:
+        sizes = fit(planned, POSITION_30B_BYTES, Warmups(lambda _: others))
+    except ModelTooLarge:
+        return
+    assert others + sizes.kv_tokens * POSITION_30B_BYTES <= planned.budget_bytes * (1 - MARGIN)
+    assert sizes.kv_tokens >= 4096
 
 
 def test_a_prefill_that_takes_too_much_is_halved() -> None:
-    def peak(sizes: Sizes) -> int:
+    planned = plan()
+
+    def others(sizes: Sizes) -> int:
         if sizes.max_prefill_tokens == 4096:
             return out_of_memory(sizes)
-        return GIB if sizes.max_prefill_tokens == 2048 else GIB // 2
+        return 30 * GIB if sizes.max_prefill_tokens == 2048 else planned.weights_bytes
 
-    warmups = Warmups(peak)
-    assert fit(OPTIONS, POSITION_BYTES, GIB, warmups)[1] == 1024
-    assert warmups.tried == [4096, 2048, 1024]
+    warmups = Warmups(others)
+    assert fit(planned, POSITION_30B_BYTES, warmups).max_prefill_tokens == 1024
+    assert [sizes.max_prefill_tokens for sizes in warmups.tried] == [4096, 2048, 1024]
 
 
 def test_a_warm_up_that_never_fits_refuses_the_model() -> None:
     warmups = Warmups(out_of_memory)
     with pytest.raises(ModelTooLarge, match="leaves no room for a request of 1024 tokens"):
-        fit(OPTIONS, POSITION_BYTES, GIB, warmups)
-    assert warmups.tried == [4096, 2048, 1024, 512, 256]
+        fit(plan(longest_tokens=1024), POSITION_30B_BYTES, warmups)
+    assert [sizes.max_prefill_tokens for sizes in warmups.tried] == [4096, 2048, 1024, 512, 256]
 
 
 def test_a_model_that_fills_the_card_is_refused_with_the_numbers() -> None:
-    with pytest.raises(ModelTooLarge, match=r"in 1\.0 GiB: use fewer image tokens or a larger card"):
-        fit(OPTIONS, POSITION_BYTES, GIB, Warmups(lambda sizes: 2 * GIB))
+    with pytest.raises(ModelTooLarge, match=r"in 23\.1 GiB: use fewer image tokens or a larger card"):
+        fit(plan(), POSITION_30B_BYTES, Warmups(lambda sizes: 24 * GIB))

@@ -17,7 +17,7 @@ from backend.store.calls import FEW_ROWS
 from tests.backend.gate import GateEngine
 from tests.backend.queue.worker_rig import FAST, PROJECT, RECIPE, RECORD, VERSION, CountsClaims, Rig, SlowToTell, run
 from tests.backend.serving import ANSWER
-from tests.fakes import FakeEngine
+from tests.fakes import READY, FakeEngine
 from tests.limits import WAIT_S, eventually
 
 
@@ -82,6 +82,22 @@ def test_the_end_of_one_task_makes_room_for_the_next(store: Store, num_tasks: in
         assert all(outcome.answer_key for outcome in await rig.outcomes(await rig.accept(*range(num_tasks))))
         waiter = await rig.accept(num_tasks)
         assert (await rig.outcomes(waiter))[0].answer_key
+
+    run(rig, test)
+
+
+def test_no_more_pictures_are_at_hand_than_twice_what_the_engine_runs_at_once(store: Store) -> None:
+    engine = GateEngine()
+    engine.status = replace(engine.status, ready=replace(READY, max_slots=1))
+    rig = Rig(store, engine)
+
+    async def test() -> None:
+        await rig.accept(*range(5))
+        await eventually(lambda: engine.num_asked == 2)
+        await rig.rounds(3)
+        assert (rig.states(), engine.num_asked) == ({"running": 2, "queued": 3}, 2)
+        engine.open()
+        await eventually(lambda: rig.states() == {"done": 5})
 
     run(rig, test)
 

@@ -151,16 +151,18 @@ def test_every_trouble_with_a_machine_has_words_in_both_languages(code: str) -> 
     ("card", "vram_gib", "verdict", "told"),
     [
         (None, None, "unused", "--vram-gib"),
-        (Card("", 24.0, 24.0, (8, 9)), None, "good", "26 requests"),
-        (Card("", 80.0, 79.0, (8, 9)), 24.0, "good", "26 requests"),
-        (Card("", 16.0, 16.0, (8, 9)), None, "bad", "At least 19.8 GiB are needed, and the card offers 16.0 GiB"),
+        (Card("", 24.0, 24.0, (8, 9)), None, "good", "= 128 requests at a time (an instruction of 975 tokens that all"),
+        (Card("", 23.65, 23.65, (8, 9)), None, "good", "4.70 GiB left for the KV cache = 126 requests"),
+        (Card("", 23.65, 22.85, (8, 9)), None, "good", "3.94 GiB left for the KV cache = 105 requests"),
+        (Card("", 80.0, 79.0, (8, 9)), 22.0, "good", "fits 22.0 GiB"),
+        (Card("", 16.0, 16.0, (8, 9)), None, "bad", "At least 19.1 GiB are needed, and the card offers 16.0 GiB"),
         (Card("", 80.0, 79.0, (8, 9)), 16.0, "bad", "the card offers 16.0 GiB"),
         (Card("", 24.0, 10.0, (8, 9)), None, "bad", "other programs leave 10.0 of the card's 24.0 GiB"),
-        (Card("", 24.0, 21.0, (8, 9)), None, "doubtful", "requests at a time instead of 26"),
+        (Card("", 24.0, 21.0, (8, 9)), None, "doubtful", "requests at a time instead of 128"),
     ],
 )
 def test_memory_fits_or_not(card: Card | None, vram_gib: float | None, verdict: str, told: str) -> None:
-    check = memory_check(DEFAULT_MODEL, card, vram_gib, 256)
+    check = memory_check(*memory_plan(settings(vram_gib=vram_gib), DEFAULT_MODEL, card))
     assert check.verdict == verdict
     assert told in said(check)
 
@@ -184,7 +186,7 @@ def test_disks_hold_what_the_model_needs(
     downloads = Disk(Path("/models"), 1, int(downloads_gib * GIB))
     copies = Disk(Path("/data"), 1 if same else 2, int(copies_gib * GIB))
     asked = settings(model=model, data_dir=tmp_path)
-    checks = disk_checks(asked, model, memory_plan(model, 24.0, 256), downloads, copies)
+    checks = disk_checks(asked, model, memory_plan(asked, model, None)[0], downloads, copies)
     assert [check.verdict for check in checks] == verdicts
     for check in checks:
         assert ("HF_HOME" in said(check)) is (check.verdict != "good")
