@@ -30,7 +30,7 @@ from label_config.schema import (
 from label_config.visible import HIDDEN_RANGES
 
 # 10,000 paths of three levels take 1.0 M characters and compile in 0.3 s.
-MAX_GRAMMAR_CHARS = 2_000_000
+MAX_GRAMMAR_CHARS = 2_500_000
 MAX_TEXT_CHARS = 8_000
 
 _LinesAndName = Generator[str, None, str]

@@ -24,6 +24,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import ParamSpec, TypeVar
 
 from backend.errors import EngineBusy
@@ -39,6 +40,7 @@ LATER_S_PER_BYTE = 0.5 / 2**20
 """A moderate body lets smaller ones go first that come this much later; so it waits for no endless row of them."""
 MAX_MEMORY_BYTES = 4 * 2**30
 PARSE_S = 60.0
+END_S = 2.0
 
 
 class BodyParser:
@@ -61,8 +63,9 @@ class BodyParser:
         self._large.open_pool().submit(os.getpid)
 
     def close(self) -> None:
-        self._moderate.close()
-        self._large.close()
+        """End the processes, and return when they have ended, or END_S later."""
+        for sentinel in (*self._moderate.close(), *self._large.close()):
+            wait([sentinel], END_S)
 
 
 class _Lane:
@@ -121,14 +124,16 @@ class _Lane:
             self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_limit_process)
         return self._pool
 
-    def close(self) -> None:
+    def close(self) -> list[int]:
+        """End the process; the result becomes ready, for `wait`, when it has ended."""
         if self._pool is None:
-            return
+            return []
         processes = list((self._pool._processes or {}).values())
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._pool = None
         for process in processes:  # a parse cannot be interrupted, and nobody waits for it any more
             process.terminate()
+        return [process.sentinel for process in processes]
 
 
 def _uncollected(read: Callable[[], T]) -> T:

@@ -241,7 +241,8 @@ def requests(limits: SchedulerLimits, request_id: int) -> st.SearchStrategy[Slot
 
     def with_instruction(request: SlotRequest, name: int, num_blocks: int) -> SlotRequest:
         length = min(num_blocks, (request.num_tokens - 1) // BLOCK) * BLOCK
-        return replace(request, instruction=(name,) * length)
+        num_prefill = min(request.num_prefill, request.num_tokens - length)  # no prompt is longer than it may be
+        return replace(request, instruction=(name,) * length, num_prefill=num_prefill)
 
     plain = st.builds(
         SlotRequest,

@@ -51,8 +51,8 @@ def test_labels_left_out_of_the_prompt_are_named(language: str) -> None:
     assert _warnings(LONG, ProjectOptions.model_validate({"language": language})) == [UNLISTED]
 
 
-def test_setup_tells_them(shared_server: Server) -> None:
-    reply = shared_server.client.post("/setup", json=setup_body(LONG))
+def test_setup_tells_them(server: Server) -> None:
+    reply = server.client.post("/setup", json=setup_body(LONG))
     assert (reply.status_code, reply.json()["warnings"]) == (200, [UNLISTED])
 
 
