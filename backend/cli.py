@@ -207,8 +207,11 @@ def connect(
     project: Annotated[int | None, typer.Option(help="Id of an existing project.")] = None,
     create: Annotated[str | None, typer.Option(help="Title of a project to create.")] = None,
     backend_url: Annotated[
-        str, typer.Option(help="Where Label Studio reaches `prelabel serve`.")
-    ] = "http://127.0.0.1:9090",
+        str | None,
+        typer.Option(
+            help="Where Label Studio reaches `prelabel serve`; default: as PRELABEL_PORT and PRELABEL_HOST say."
+        ),
+    ] = None,
     label_config: LabelConfig = None,
     backend_user: Annotated[
         str, typer.Option(envvar="BASIC_AUTH_USER", help="User name the backend was started with.")
@@ -232,7 +235,7 @@ def connect(
             api_key=api_key,
             project=project,
             create=create,
-            backend_url=backend_url,
+            backend_url=backend_url or _settings({}).own_url,
             label_config=label_config,
             backend_user=backend_user,
             backend_password=backend_password,

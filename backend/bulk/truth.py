@@ -27,7 +27,7 @@ from label_config.answer import Answer, FieldAnswer
 from label_config.regions import regions_to_answer
 from label_config.schema import LabelSchema, TextField
 
-Unused = Literal["not_labelled", "cancelled", "from_predictions", "no_record", "twice", "unreadable"]
+Unused = Literal["not_labelled", "cancelled", "from_predictions", "no_record", "other_version", "twice", "unreadable"]
 _MAX_EXAMPLES = 3
 
 
@@ -128,6 +128,8 @@ def _of_export(path: Path, records: Records, schema: LabelSchema, account: Accou
             account.add(_why_none(annotations), name)
         elif (known := _record_of(records, data, task_id, schema)) is None:
             account.add("no_record", name)
+        elif any(_seen_version(a) not in (None, known.model_version) for a in usable):
+            account.add("other_version", name)
         else:
             yield _labelled(known, usable, schema)
 
@@ -174,6 +176,13 @@ def _saw_answer(annotation: Mapping[str, Any]) -> bool:
     regions = [region for region in _list(annotation.get("result")) if isinstance(region, Mapping)]
     came_from_one = any(str(region.get("origin", "")).startswith("prediction") for region in regions)
     return came_from_one or annotation.get("parent_prediction") is not None or bool(annotation.get("prediction"))
+
+
+def _seen_version(annotation: Mapping[str, Any]) -> str | None:
+    """The model version of the prediction that the form was filled with; None if it had none, or does not say."""
+    seen = annotation.get("prediction")
+    version = seen.get("model_version") if isinstance(seen, Mapping) else None
+    return version if isinstance(version, str) and version else None
 
 
 def _labels(answer: Answer, schema: LabelSchema) -> tuple[Any, ...]:

@@ -25,11 +25,12 @@ TIMEOUT_S = 10.0
 @dataclass(frozen=True, slots=True)
 class BackendHealth:
     """`model` is "" while it is not known which one `auto` will load; `language` is what projects get that choose none,
-    None if it was not said."""
+    None if it was not said. `problems` are codes of the checks that found something."""
 
     model: str
     is_loaded: bool
     language: Language | None
+    problems: tuple[str, ...] = ()
 
 
 def backend_health(
@@ -63,8 +64,13 @@ def backend_health(
             f"What answers at {backend_url}/health is no prelabel backend (HTTP {reply.status_code}). "
             "--backend-url is the address that `prelabel serve` printed."
         )
-    language = body.get("language")
-    return BackendHealth(str(model.get("name") or ""), state == "ready", language if language in ("zh", "en") else None)
+    language, problems = body.get("language"), body.get("problems")
+    return BackendHealth(
+        str(model.get("name") or ""),
+        state == "ready",
+        language if language in ("zh", "en") else None,
+        tuple(map(str, problems)) if isinstance(problems, list) else (),
+    )
 
 
 def _json(reply: httpx.Response) -> Any:

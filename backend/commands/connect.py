@@ -24,6 +24,7 @@ from backend.errors import ConfigRefused, LabelStudioError, SettingsError, Usage
 from backend.label_studio.address import shown_url, site_of
 from backend.label_studio.client import LabelStudioClient, Project
 from backend.label_studio.tabs import DOUBT_TAB, arrange_tabs, review_title
+from backend.logs import one_line
 from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
 from backend.settings import Credentials
 from label_config.labels_language import labels_language
@@ -166,11 +167,19 @@ def _arrange_tabs(
 def _say_health(console: Console, backend_url: str, health: BackendHealth | None) -> None:
     if health is None:
         console.print(
-            f"  {escape(backend_url)} cannot be reached from here; Label Studio is asked to reach it", soft_wrap=True
+            f"  {escape(backend_url)} cannot be reached from here; Label Studio is asked to reach it. If `prelabel "
+            "serve` listens elsewhere, name that address with --backend-url",
+            soft_wrap=True,
         )
     else:
         model = health.model or "a model that it is still choosing"
         done(console, f"Backend {backend_url}: {model}{' is loaded' if health.is_loaded else ', still loading'}")
+    for code in health.problems if health else ():
+        console.print(
+            f"[red]✗[/] The backend says that something does not work ({escape(one_line(code))}): `prelabel status`, "
+            "or its status page, says what to do",
+            soft_wrap=True,
+        )
 
 
 def _say_language(

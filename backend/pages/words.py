@@ -89,14 +89,18 @@ TEXTS: dict[str, tuple[str, str]] = {
     "failed": ("失败", "Failed"),
     "older": ("旧配置的结果（未计入）", "Of earlier configs (not counted)"),
     "stale": (
-        "Label Studio 中还有 {num} 条 prelabel 以前的配置或模型给出的预测。",
-        "Label Studio still has {num} predictions that prelabel made under earlier configs or models.",
+        "Label Studio 中还有 {num} 条 prelabel 以前的配置或模型给出的预测。要按当前配置重新预标注这些任务，"
+        "请在 Data Manager 中选中它们，再点一次 Actions > Retrieve Predictions。",
+        "Label Studio still has {num} predictions that prelabel made under earlier configs or models. To have those "
+        "tasks pre-filled under the present one, select them in the Data Manager and choose Actions > Retrieve "
+        "Predictions again.",
     ),
     "delete_older": ("删除旧预测", "Delete earlier predictions"),
     "delete_older_sure": (
-        "从 Label Studio 中删除这 {num} 条旧预测？当前版本的预测、人工标注和其他来源的预测都会保留。",
+        "从 Label Studio 中删除这 {num} 条旧预测？当前版本的预测、人工标注和其他来源的预测都会保留；"
+        "只有旧预测的任务将不再有预测。",
         "Delete these {num} predictions from Label Studio? Those of the present version, people's annotations and "
-        "predictions of other origin stay.",
+        "predictions of other origin stay; tasks that have only earlier ones will have none.",
     ),
     "delete_older_yes": ("确认删除", "Yes, delete"),
     "note.moved": (

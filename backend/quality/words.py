@@ -20,6 +20,10 @@ _UNUSED: dict[str, tuple[str, str]] = {
         "its annotation was made from the prediction, without a person",
     ),
     "no_record": ("记录文件里没有这张图片", "no record of this picture"),
+    "other_version": (
+        "标注者看到的是另一个模型版本的答案，不是这份记录里的",
+        "the form showed an answer of another model version than the record's",
+    ),
     "twice": ("同一张图片的第二个答案", "a second answer for the same picture"),
     "unreadable": ("内容不符合标注配置", "holds what the label config does not allow"),
 }

@@ -98,6 +98,18 @@ def test_who_saw_the_answer_first_is_told_apart(tmp_path: Path, more: dict[str, 
     assert (found.saw_answer, blind.saw_answer) == (True, False)
 
 
+def test_who_saw_an_answer_of_another_version_says_nothing_of_the_record(tmp_path: Path) -> None:
+    export = [
+        task("a", annotation(prediction={"model_version": "garments-nf4-of-another-config", "result": []})),
+        task("b", annotation(prediction={"model_version": VERSION, "result": []}), number=2),
+    ]
+
+    found, account = read(tmp_path, export)
+
+    assert [(labelled.name, labelled.saw_answer) for labelled in found] == [("b", True)]
+    assert account.num == {"other_version": 1}
+
+
 def test_of_several_annotations_the_ground_truth_counts_else_the_last_and_agreement_is_told(tmp_path: Path) -> None:
     first, last = annotation("夏季", updated_at="2026-01-01"), annotation("winter", updated_at="2026-02-01")
     chosen = annotation("夏季", updated_at="2025-01-01", ground_truth=True)
