@@ -27,6 +27,7 @@ MAX_HEADERS = 100
 MAX_HEADERS_BYTES = 32 * 1024
 MAX_DRAINED_BYTES = 64 * 1024
 DRAIN_S = 0.5
+SHOWN_PATH_CHARS = 200
 _SLOW_S = 1.0
 _QUIET_PATHS = frozenset({"/health", "/livez", "/metrics", "/status", "/status.json"})
 
@@ -62,10 +63,10 @@ class Edge:
         except asyncio.CancelledError:  # by the server, which stops and waits no longer
             await exchange.refuse(scope, EngineBusy("prelabel is stopping; ask again when it runs again"))
         except PrelabelError as error:
-            log.info("refused %s %s: %s", scope["method"], scope["path"], error)
+            log.info("refused %s %s: %s", scope["method"], scope["path"][:SHOWN_PATH_CHARS], error)
             await exchange.refuse(scope, error)
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception("%s %s failed", scope["method"], scope["path"][:SHOWN_PATH_CHARS])
             await exchange.refuse(scope, None)
         finally:
             self._record(scope, exchange.status, time.monotonic() - started)
@@ -76,7 +77,8 @@ class Edge:
         method = method if method in {"GET", "HEAD", "POST"} else "other"
         self._metrics.requests.labels(method, route, str(status)).inc()
         quiet = path in _QUIET_PATHS and status == 200 and seconds < _SLOW_S
-        log.log(logging.DEBUG if quiet else logging.INFO, "%s %s -> %d in %.3f s", method, path[:200], status, seconds)
+        shown = path[:SHOWN_PATH_CHARS]
+        log.log(logging.DEBUG if quiet else logging.INFO, "%s %s -> %d in %.3f s", method, shown, status, seconds)
 
 
 class _Exchange:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Iterator
 
 import httpx
@@ -34,6 +35,12 @@ def test_without_credentials_every_page_is_401(server: Server, method: str, path
     assert (reply.status_code, reply.json()["error"]["code"]) == (401, "unauthorized")
     assert reply.headers["www-authenticate"].startswith("Basic ")
     assert PASSWORD not in reply.text
+
+
+def test_who_has_no_password_fills_no_log_with_a_long_path(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "backend")
+    assert server.client.get(f"/{'eyJ-' * 12_000}").status_code == 401
+    assert 0 < len(caplog.messages) == len([said for said in caplog.messages if len(said) < 500])
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
