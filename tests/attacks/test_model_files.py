@@ -224,6 +224,25 @@ def test_patches_that_are_not_those_of_the_vision_tower_are_refused(folder: Path
         load_model(str(folder), device="cpu", quantisation="none")
 
 
+@pytest.mark.parametrize("offsets", ["[0,1e999]", "[1e999,4]", "[0,NaN]", '["a","b"]', "[0]", "{}", "null", "[0,[4]]"])
+@pytest.mark.parametrize("shape", ["[1]", "[1e999]"])
+def test_a_header_of_odd_numbers_is_refused_by_name(folder: Path, offsets: str, shape: str) -> None:
+    header = f'{{"t":{{"dtype":"F32","shape":{shape},"data_offsets":{offsets}}}}}'.encode()
+    (folder / SINGLE_NAME).write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
+    with pytest.raises(ModelError, match="malformed header"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", ["x" * 5_000, "\ud800", "a\0", "a\nb", "../a", "a/b"], ids=ascii)
+def test_an_index_that_names_no_file_of_a_folder_is_refused_in_words_that_can_be_printed(
+    folder: Path, name: str
+) -> None:
+    (folder / INDEX_NAME).write_text(json.dumps({"metadata": {}, "weight_map": {"t": f"{name}.safetensors"}}))
+    with pytest.raises(UnsafeModelFiles, match=r"no \.safetensors of this folder") as caught:
+        read_checkpoint(folder)
+    assert len(str(caught.value).encode()) < 500
+
+
 @pytest.mark.parametrize("numbers", [[0] * 1_000, [None], "0", {"0": 1}])
 @pytest.mark.parametrize(
     ("section", "name"), [("text_config", "mlp_only_layers"), ("vision_config", "deepstack_visual_indexes")]
