@@ -3,7 +3,7 @@
 Redaction works on the finished text of a record, arguments and traceback included, so no caller can forget it.
 Covered: credentials in headers, JSON and URLs, query strings and signed folders of URLs, `data:` bodies, JWTs, and
 every value given to `hide`. Not covered: a secret under a name we do not know that was never given to `hide`.
-Nothing here raises.
+Anybody may have a long line written, by asking for a long path: all of it is linear in the length. Nothing here raises.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
     (re.compile(r"data:[^,\s\"']{0,200},[^\s\"']+"), f"data:{HIDDEN}"),
     (re.compile(r"(?i)\b(?P<scheme>(?:https?|s3|gs|azure-blob)://)(?P<user>[^/\s\"']*@)?(?P<path>[^\s\"'?#]*)"
                 r"(?P<query>[?#][^\s\"']*)?"), _without_keys),
-    (re.compile(r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), HIDDEN),
+    # from the beginning of a run, not from each eyJ in it: a row of those would be looked through as often
+    (re.compile(r"(?<![\w-])(?=[\w-]*\beyJ)[\w-]+\.[\w-]+(?:\.[\w-]*)?"), HIDDEN),
     (re.compile(r"(?i)\b(basic|bearer)\s+[\w+/=.~-]{6,}"), rf"\1 {HIDDEN}"),
     (re.compile(rf"(?i)([\"']?\b\w*{_NAMES}[\"']?\s*[:=,]\s*b?)([\"'])(?:\\.|(?!\2).)*\2"), rf"\1\2{HIDDEN}\2"),
     (re.compile(rf"(?i)(\b\w*{_NAMES}[\"']?\s*[:=]\s*)(?![\"'*\s])(?:(?:basic|bearer|token)\s+)?[^\s,;&\"'}}]+"),

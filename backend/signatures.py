@@ -34,12 +34,16 @@ _SIGNED_FOLDERS = re.compile(
 )
 _SAYS_SO = re.compile(r"s--[\w-]{6,64}--|eyJ[\w-]+\.eyJ[\w.-]+", re.ASCII)
 _PARTS = re.compile(r"[&;~#?]")
+_LOGIN = re.compile(r"//[^/?#\s]*@")
 
 
 def query_is_secret(query: str, path: str = "") -> bool:
-    """Whether what stands after the "?" or "#" of an address with this path may be known to nobody else."""
+    """Whether what stands after the "?" or "#" of an address with this path may be known to nobody else. A value may be
+    an escaped address with a query or a login of its own: that is how proxies of pictures are asked."""
     ours = _LABEL_STUDIO_NAMES if _LABEL_STUDIO_PATH.search(path) else frozenset()
-    return any(_is_secret(part) for part in _PARTS.split(query) if part.partition("=")[0] not in ours)
+    texts = (query, unquote(query)) if "%" in query else (query,)
+    parts = (part for text in texts for part in _PARTS.split(text) if part.partition("=")[0] not in ours)
+    return any(map(_is_secret, parts)) or any(map(_LOGIN.search, texts))
 
 
 def _hidden(folders: str) -> str:

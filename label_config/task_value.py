@@ -16,6 +16,9 @@ from typing import Any
 from label_config.errors import UnsupportedConfig
 
 MAX_VALUE_CHARS = 500
+MAX_NAMES = 10  # in a text, which is filled once for each task
+MAX_FILLED_CHARS = 10_000  # of what all names but one stand for; one may be the picture itself
+MAX_LISTS = 10  # in each other
 
 _NAME = re.compile(r"\$([\w.\[\]{}]+)", re.ASCII)
 _PATH = re.compile(r"\w+(?:\.\w+|\[\w+\])*", re.ASCII)
@@ -42,6 +45,8 @@ def checked_place(value: str) -> str:
         raise UnsupportedConfig(
             f'needs value="$key", the task data key that holds one image, not "{value}", the same for every task.'
         )
+    if len(names) > MAX_NAMES:
+        raise UnsupportedConfig(f'value="{value}" takes {len(names)} keys of the task; the limit is {MAX_NAMES}.')
     for name in names:
         if not _PATH.fullmatch(name):
             braces = "{" in name or "}" in name
@@ -76,7 +81,8 @@ def is_text(place: str) -> bool:
 
 
 def shown(place: str, data: Mapping[str, Any]) -> str | None:
-    """The picture's address that the editor shows for `data`; None where it shows none."""
+    """The picture's address that the editor shows for `data`; None where it shows none, or none that anybody could
+    mean: a few names may not make a text that is many times the data."""
     if is_text(place):
         return _filled(place, lambda name: _text(_found(name, data)))
     value = _found(place, data)
@@ -117,17 +123,20 @@ def _found(name: str, data: Mapping[str, Any]) -> object:
 def _filled(text: str, replacement: Callable[[str], str | None]) -> str | None:
     """None if a single name has no replacement: the editor would write "undefined" there."""
     parts: list[str] = []
-    end = 0
+    end = num_chars = longest = 0
     for match in _NAME.finditer(text):
         new = replacement(match[1])
         if new is None:
+            return None
+        num_chars, longest = num_chars + len(new), max(longest, len(new))
+        if num_chars - longest > MAX_FILLED_CHARS:
             return None
         parts += [text[end : match.start()], new]
         end = match.end()
     return "".join([*parts, text[end:]])
 
 
-def _text(value: object) -> str | None:
+def _text(value: object, max_lists: int = MAX_LISTS) -> str | None:
     """As JavaScript puts a JSON value into a text; None for what never is part of an address."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -135,6 +144,7 @@ def _text(value: object) -> str | None:
         return str(int(value))
     if isinstance(value, str | int | float):
         return str(value)
-    if isinstance(value, list):
-        return ",".join("" if item is None else _text(item) or "" for item in value)
+    if isinstance(value, list) and max_lists:
+        items = [None if item is None else _text(item, max_lists - 1) for item in value]
+        return ",".join(item or "" for item in items)
     return None

@@ -27,6 +27,7 @@ _CONFIGS_WITH_CODE = ("config.json", _TOKENIZER_CONFIG, "preprocessor_config.jso
 TOKENIZERS = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 MAX_TENSORS = 200_000
 _MAX_HEADER_BYTES = 100 * 2**20  # the limit of the safetensors format itself
+_MAX_NAME_BYTES = 255
 _SAMPLE_BYTES = 2**20
 
 
@@ -138,9 +139,10 @@ def _indexed_shards(folder: Path) -> tuple[Path, ...]:
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
         raise ModelFilesInvalid(f"{INDEX_NAME} has no weight_map; download the checkpoint again")
     names: list[str] = sorted(set(weight_map.values()))
-    outside = [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]
+    outside = [name for name in names if not _is_of_a_folder(name)]
     if outside:
-        raise UnsafeModelFiles(f"{INDEX_NAME} names files that are no .safetensors of this folder: {shorten(outside)}")
+        shown = [name.encode("utf-8", "backslashreplace").decode()[:_MAX_NAME_BYTES] for name in outside]
+        raise UnsafeModelFiles(f"{INDEX_NAME} names files that are no .safetensors of this folder: {shorten(shown)}")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise ModelFilesInvalid(
@@ -151,6 +153,12 @@ def _indexed_shards(folder: Path) -> tuple[Path, ...]:
     if lost:
         raise ModelFilesInvalid(f"the index names tensors that no shard holds: {shorten(lost)}; download again")
     return shards
+
+
+def _is_of_a_folder(name: str) -> bool:
+    """Whether a shard may be called so; the system would raise errors of its own for a longer name."""
+    is_short = len(name.encode("utf-8", "replace")) <= _MAX_NAME_BYTES
+    return Path(name).name == name and name.endswith(".safetensors") and name.isprintable() and is_short
 
 
 def _read_header(shard: Path) -> dict[str, TensorEntry]:
@@ -166,8 +174,8 @@ def _read_header(shard: Path) -> dict[str, TensorEntry]:
         raw = parse_object(text, shard.name)
         raw.pop("__metadata__", None)
         entries = {name: _entry(value) for name, value in raw.items()}
-        end = max((value["data_offsets"][1] for value in raw.values()), default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        end = max((int(value["data_offsets"][1]) for value in raw.values()), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise ModelFilesInvalid(f"{shard.name} has a malformed header; delete it and download it again") from error
     if size != 8 + length + end:
         raise ModelFilesInvalid(

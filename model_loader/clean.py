@@ -18,6 +18,7 @@ from typing import Any
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint
 from model_loader.errors import ModelFilesInvalid
 from model_loader.json_text import MAX_BYTES, read_object
+from model_loader.tokenizer_file import MAX_ADDED_TOKENS, check_tokenizer
 
 _TOP = frozenset({
     "architectures", "model_type", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id",
@@ -79,13 +80,20 @@ def _checked(file: Path) -> Path:
         raise ModelFilesInvalid(f"{file.parent} has no {file.name}; download the whole checkpoint again")
     if file.stat().st_size > MAX_BYTES:
         raise ModelFilesInvalid(f"{file.name} is larger than {MAX_BYTES // 2**20} MiB, which no such file is")
-    if file.name != "tokenizer.json":  # the tokenizer's own parser has limits of its own
+    if file.name == "tokenizer.json":
+        check_tokenizer(file)
+    else:
         read_object(file)
     return file
 
 
 def _tokenizer_config(file: Path) -> dict[str, Any]:
     config = read_object(file) if file.is_file() else {}
+    for name in ("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens"):
+        if isinstance(given := config.get(name), list | dict) and len(given) > MAX_ADDED_TOKENS:
+            raise ModelFilesInvalid(
+                f"{file.name}: {name} has more than {MAX_ADDED_TOKENS:,} tokens, which no model has"
+            )
     return {name: value for name, value in config.items() if name in _TOKENIZER or name.endswith("_token")}
 
 

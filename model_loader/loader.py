@@ -119,6 +119,7 @@ def load_model(
     stage = "quantise" if quantisation == "nf4" and not quantised else "load"
     with clean_folder(checkpoint) as folder:
         tokenizer, image_processor = load_tokenizer(folder), load_image_processor(folder)
+        _check_patches(image_processor, checkpoint.config["vision_config"])
         step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95)
         with named_errors(resolved.name), _weights_progress(checkpoint, step):
             model = _load_weights(checkpoint, folder, device=device, dtype=dtype, quantisation=quantisation)
@@ -166,6 +167,21 @@ def load_image_processor(folder: Path) -> Any:
     """Return transformers' Pillow image processor with the sizes of preprocessor_config.json (no torchvision)."""
     with named_errors("preprocessor_config.json"):
         return Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
+
+
+def _check_patches(image_processor: Any, vision: Mapping[str, Any]) -> None:
+    """A picture is made as many pixels large as its patches need: they are those of the vision tower, or no model's."""
+    for name, of_tower, usual in (
+        ("patch_size", "patch_size", 16),
+        ("merge_size", "spatial_merge_size", 2),
+        ("temporal_patch_size", "temporal_patch_size", 2),
+    ):
+        wanted = usual if vision.get(of_tower) is None else vision[of_tower]
+        if getattr(image_processor, name) != wanted:
+            raise ModelFilesInvalid(
+                f"preprocessor_config.json has {name} {str(getattr(image_processor, name))[:40]} and config.json "
+                f"{of_tower} {wanted}; use the file that belongs to this model"
+            )
 
 
 def _check_packed(checkpoint: Checkpoint, quantisation: Quantisation) -> None:

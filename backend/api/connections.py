@@ -162,12 +162,13 @@ class Connection(H11Protocol):
         self.transport.abort()
 
     def _make_room(self) -> None:
-        """Close the connection that has waited longest for a head; if there is none, for the rest of a request, for its
-        reply to be taken, or to be told that its password is wrong. No other is cut: then there is no room for the new
-        one."""
-        idle = (one for one in self.config.idle if one is not self)
-        held_up = (one for one in self.config.owing if one._is_held_up)
-        longest = next(itertools.chain(idle, held_up, [self]))
+        """Close the connection that has waited longest for a head; where more wait for the rest of a request, for their
+        reply to be taken, or to be told that their password is wrong, the longest of those: else a crowd of them would
+        leave no time for a head to those that are new. No other is cut: then there is no room for the new one."""
+        idle = next((one for one in self.config.idle if one is not self), self)
+        num_idle = len(self.config.idle) - (self in self.config.idle)
+        held_up = [*itertools.islice((one for one in self.config.owing if one._is_held_up), num_idle + 1)]
+        longest = held_up[0] if len(held_up) > num_idle else idle
         self.config.made_room.happened()
         longest.transport.abort()
         longest._sort_out()  # now: the loop closes it later, and others may need room before

@@ -27,6 +27,8 @@ MAX_HEADERS = 100
 MAX_HEADERS_BYTES = 32 * 1024
 MAX_DRAINED_BYTES = 64 * 1024
 DRAIN_S = 0.5
+SHOWN_PATH_CHARS = 200
+SHOWN_METHOD_CHARS = 20
 _SLOW_S = 1.0
 _QUIET_PATHS = frozenset({"/health", "/livez", "/metrics", "/status", "/status.json"})
 
@@ -62,10 +64,10 @@ class Edge:
         except asyncio.CancelledError:  # by the server, which stops and waits no longer
             await exchange.refuse(scope, EngineBusy("prelabel is stopping; ask again when it runs again"))
         except PrelabelError as error:
-            log.info("refused %s %s: %s", scope["method"], scope["path"], error)
+            log.info("refused %s: %s", _shown(scope), error)
             await exchange.refuse(scope, error)
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception("%s failed", _shown(scope))
             await exchange.refuse(scope, None)
         finally:
             self._record(scope, exchange.status, time.monotonic() - started)
@@ -76,7 +78,7 @@ class Edge:
         method = method if method in {"GET", "HEAD", "POST"} else "other"
         self._metrics.requests.labels(method, route, str(status)).inc()
         quiet = path in _QUIET_PATHS and status == 200 and seconds < _SLOW_S
-        log.log(logging.DEBUG if quiet else logging.INFO, "%s %s -> %d in %.3f s", method, path[:200], status, seconds)
+        log.log(logging.DEBUG if quiet else logging.INFO, "%s -> %d in %.3f s", _shown(scope), status, seconds)
 
 
 class _Exchange:
@@ -125,6 +127,11 @@ class _Exchange:
         else:
             response = error_response(error)
         await response(scope, self.receive, self.send)
+
+
+def _shown(scope: Scope) -> str:
+    """Method and path for the log: who has no password may ask with as long ones as a head may have."""
+    return f"{scope['method'][:SHOWN_METHOD_CHARS]} {scope['path'][:SHOWN_PATH_CHARS]}"
 
 
 def _check_size(scope: Scope) -> None:

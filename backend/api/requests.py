@@ -21,6 +21,8 @@ from label_config.task_value import shown
 MAX_CONFIG_CHARS = 256 * 1024
 MAX_PROJECT_CHARS = 64
 MAX_HOSTNAME_CHARS = 500
+MAX_EXTRA_CHARS = 64 * 1024
+"""Of the extra params, as a text; those of fifty fields with all that may be said of each are 30,000 characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,21 @@ def read_setup(body: bytes) -> SetupBody:
     schema = read_schema(document, "schema")
     hostname = document.get("hostname")
     named = hostname if isinstance(hostname, str) and len(hostname) <= MAX_HOSTNAME_CHARS and _is_text(hostname) else ""
-    return SetupBody(project, document["schema"], schema, document.get("extra_params"), named)
+    return SetupBody(project, document["schema"], schema, _extra_params(document.get("extra_params")), named)
+
+
+def _extra_params(value: Any) -> Any:
+    """What a person typed, of which only the size is looked at here: the event loop reads it."""
+    try:
+        num_chars = len(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    except RecursionError:
+        raise BadRequest('"extra_params" is nested too deeply.') from None
+    if num_chars > MAX_EXTRA_CHARS:
+        raise PayloadTooLarge(
+            f'"extra_params" is {num_chars:,} characters long; the limit is {MAX_EXTRA_CHARS:,}. Shorten the extra '
+            "params in the model settings."
+        )
+    return value
 
 
 def read_webhook(body: bytes) -> WebhookBody:

@@ -16,6 +16,8 @@ from backend.logs import one_line
 from backend.settings import Settings
 
 MAX_NAMED_FIELDS = 50
+MAX_UNKNOWN = 20
+"""Keys that are named because they are none of ours; each costs a comparison with all of ours, and a line of log."""
 
 
 class FieldOptions(BaseModel):
@@ -90,7 +92,10 @@ def read_options(extra_params: object, defaults: ProjectOptions) -> tuple[Projec
     if not isinstance(extra_params, Mapping):
         return defaults, ['extra params must be an object such as {"language": "en"}']
     defaults = _in_language(defaults, extra_params.get("language"))
-    warnings = [_unknown(str(key)) for key in extra_params if key not in ProjectOptions.model_fields]
+    unknown = [str(key) for key in extra_params if key not in ProjectOptions.model_fields]
+    warnings = [_unknown(key) for key in unknown[:MAX_UNKNOWN]]
+    if len(unknown) > MAX_UNKNOWN:
+        warnings.append(f"and {len(unknown) - MAX_UNKNOWN:,} more extra params that there are not")
     known = {key: value for key, value in extra_params.items() if key in ProjectOptions.model_fields}
     for key in list(known):
         problem = _problem(defaults, {key: known[key]}, alone=True)
@@ -130,6 +135,6 @@ def _said(changes: Mapping[str, Any], place: tuple[int | str, ...], message: str
 
 
 def _unknown(key: str) -> str:
-    close = difflib.get_close_matches(key, ProjectOptions.model_fields, n=1)
+    close = difflib.get_close_matches(key[:64], ProjectOptions.model_fields, n=1)
     hint = f"did you mean {close[0]}?" if close else "known are " + ", ".join(ProjectOptions.model_fields)
     return f"{one_line(key[:64])}: there is no such extra param; {hint}"

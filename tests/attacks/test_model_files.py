@@ -171,6 +171,78 @@ def test_what_is_too_large_for_any_model_is_refused_by_name(
         geometry_from_config(read_checkpoint(folder).config)
 
 
+def replaced(old: str, new: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {"String": old}, "content": new}
+
+
+TOKENIZERS: dict[str, tuple[dict[str, Any], str]] = {
+    "a text made longer again and again": (
+        {"normalizer": {"type": "Sequence", "normalizers": [replaced("e", "e" * 8)] * 9}}, "normalizer is Replace",
+    ),
+    "an alphabet of the library's own": (
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}, "normalizer is Precompiled",
+    ),
+    "pieces of no length": ({"pre_tokenizer": {"type": "FixedLength", "length": 0}}, "pre_tokenizer is FixedLength"),
+    "a pattern without an end": (
+        {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": r"((.+)+)+\d"}, "behavior": "Isolated"}},
+        "pattern that repeats a group",
+    ),
+    "a text written a million times": (
+        {"post_processor": {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 10**5}},
+        "post_processor is .* characters long",
+    ),
+    "a decoder of another kind": ({"decoder": {"type": "WordPiece"}}, "decoder is WordPiece"),
+    "another model": ({"model": {"type": "Unigram", "unk_id": 99, "vocab": [["a", 0.0]]}}, "model is no BPE"),
+    "a token of a number without end": ({"model": {"type": "BPE", "vocab": {"a": 2**32 - 6}}}, "no token has"),
+    "a prefix": (
+        {"model": {"type": "BPE", "vocab": {"a": 0}, "continuing_subword_prefix": "x"}}, "continuing_subword_prefix"
+    ),
+    "an added token of a number without end": ({"added_tokens": [{"id": 4 * 10**9, "content": "<q>"}]}, "none has"),
+    "added tokens without end": ({"added_tokens": [{"id": n, "content": f"<{n}>"} for n in range(2_000)]}, "1,000"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "message"), TOKENIZERS.values(), ids=TOKENIZERS)
+def test_a_tokenizer_that_does_anything_but_split_is_refused(
+    folder: Path, changes: dict[str, Any], message: str
+) -> None:
+    rewrite_json(folder / "tokenizer.json", **changes)
+    with pytest.raises(ModelError, match=message):
+        load_model(str(folder), device="cpu", quantisation="none")
+
+
+def test_special_tokens_without_end_are_refused(folder: Path) -> None:
+    rewrite_json(folder / "tokenizer_config.json", extra_special_tokens={f"k{n}": f"<{n}>" for n in range(2_000)})
+    with pytest.raises(ModelError, match="extra_special_tokens has more than 1,000 tokens"):
+        load_model(str(folder), device="cpu", quantisation="none")
+
+
+@pytest.mark.parametrize("name", ["patch_size", "merge_size", "temporal_patch_size"])
+def test_patches_that_are_not_those_of_the_vision_tower_are_refused(folder: Path, name: str) -> None:
+    rewrite_json(folder / "preprocessor_config.json", **{name: 2_000})
+    with pytest.raises(ModelError, match=f"preprocessor_config.json has {name} 2000"):
+        load_model(str(folder), device="cpu", quantisation="none")
+
+
+@pytest.mark.parametrize("offsets", ["[0,1e999]", "[1e999,4]", "[0,NaN]", '["a","b"]', "[0]", "{}", "null", "[0,[4]]"])
+@pytest.mark.parametrize("shape", ["[1]", "[1e999]"])
+def test_a_header_of_odd_numbers_is_refused_by_name(folder: Path, offsets: str, shape: str) -> None:
+    header = f'{{"t":{{"dtype":"F32","shape":{shape},"data_offsets":{offsets}}}}}'.encode()
+    (folder / SINGLE_NAME).write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
+    with pytest.raises(ModelError, match="malformed header"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", ["x" * 5_000, "\ud800", "a\0", "a\nb", "../a", "a/b"], ids=ascii)
+def test_an_index_that_names_no_file_of_a_folder_is_refused_in_words_that_can_be_printed(
+    folder: Path, name: str
+) -> None:
+    (folder / INDEX_NAME).write_text(json.dumps({"metadata": {}, "weight_map": {"t": f"{name}.safetensors"}}))
+    with pytest.raises(UnsafeModelFiles, match=r"no \.safetensors of this folder") as caught:
+        read_checkpoint(folder)
+    assert len(str(caught.value).encode()) < 500
+
+
 @pytest.mark.parametrize("numbers", [[0] * 1_000, [None], "0", {"0": 1}])
 @pytest.mark.parametrize(
     ("section", "name"), [("text_config", "mlp_only_layers"), ("vision_config", "deepstack_visual_indexes")]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from label_config.errors import UnsupportedConfig
 from label_config.parse import parse_label_config
-from label_config.task_value import checked_place, data_showing, described, place_warning, shown
+from label_config.task_value import MAX_NAMES, checked_place, data_showing, described, place_warning, shown
 
 A, B = "https://a.example/1.jpg", "https://a.example/2.jpg"
 DATA = {
@@ -92,6 +94,20 @@ def test_a_value_that_shows_no_picture_is_refused_with_what_to_write(value: str,
     with pytest.raises(UnsupportedConfig) as caught:
         checked_place(value)
     assert told in str(caught.value)
+
+
+def test_a_text_takes_few_keys() -> None:
+    assert checked_place("/".join(["$a"] * MAX_NAMES)) == "/".join(["$a"] * MAX_NAMES)
+    with pytest.raises(UnsupportedConfig, match="takes 11 keys of the task"):
+        checked_place("/".join(["$a"] * (MAX_NAMES + 1)))
+
+
+def test_a_text_does_not_multiply_the_data() -> None:
+    picture, deep = "x" * 5_000_000, json.loads("[" * 900 + "]" * 900)
+    assert shown("data:$kind;base64,$picture", {"kind": "image/png", "picture": picture}) is not None
+    assert shown("$picture$picture", {"picture": picture}) is None
+    assert shown("$all$all[0]$all.0", {"all": [picture]}) is None
+    assert shown("https://x/$deep", {"deep": deep}) == "https://x/"
 
 
 @pytest.mark.parametrize(

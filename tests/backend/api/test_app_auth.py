@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Iterator
 
 import httpx
@@ -34,6 +35,15 @@ def test_without_credentials_every_page_is_401(server: Server, method: str, path
     assert (reply.status_code, reply.json()["error"]["code"]) == (401, "unauthorized")
     assert reply.headers["www-authenticate"].startswith("Basic ")
     assert PASSWORD not in reply.text
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "eyJ-" * 12_000), ("eyJ-" * 12_000, "")], ids=["path", "method"])
+def test_who_has_no_password_fills_no_log(
+    server: Server, method: str, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "backend")
+    assert server.client.request(method, f"/{path}").status_code == 401
+    assert 0 < len(caplog.messages) == len([said for said in caplog.messages if len(said) < 500])
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])

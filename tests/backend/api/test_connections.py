@@ -169,6 +169,17 @@ def test_the_one_that_waits_longest_for_its_client_makes_room_and_a_whole_reques
         assert all(is_answered(one) for one in [held, *more_held])
 
 
+def test_a_crowd_that_holds_requests_up_leaves_the_new_ones_time_for_a_head() -> None:
+    with guarded(max_connections=4) as app, ExitStack() as opened:
+        crowd = [opened.enter_context(app.connect(LONG.replace(b" / ", b" /body "))) for _ in range(4)]
+        until(lambda: app.num_held == 4)
+        new = [opened.enter_context(app.connect()) for _ in range(2)]
+        assert (read_all(crowd[0]), read_all(crowd[1])) == (b"", b"")
+        for one in new:
+            one.sendall(GET % b"")
+            assert is_answered(one)
+
+
 def test_many_at_once_are_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     with guarded(max_connections=3, burst=2) as app, ExitStack() as opened:

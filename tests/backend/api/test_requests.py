@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from typing import Any
 
 import pytest
 
-from backend.api.requests import read_predict
-from tests.backend.serving import predict_body, task
+from backend.api.requests import MAX_EXTRA_CHARS, read_predict, read_setup
+from backend.errors import BadRequest, PayloadTooLarge
+from tests.backend.serving import predict_body, setup_body, task
 
 
 @pytest.mark.parametrize(
@@ -34,3 +37,21 @@ def test_of_a_key_that_stands_twice_the_last_value_counts_and_nothing_else_chang
         (1, "https://shop.example/1.jpg"), (2, second), (3, "https://shop.example/3.jpg"),
     ]  # fmt: skip
     assert read.project == "12.1700000000"
+
+
+@pytest.mark.parametrize("params", ["x" * MAX_EXTRA_CHARS, {"extra_instructions": "裙" * 2_000}, None, [], 7], ids=type)
+def test_extra_params_of_a_size_that_a_person_types_are_left_as_they_are(params: Any) -> None:
+    assert read_setup(json.dumps(setup_body(extra_params=params)).encode()).extra_params == params
+
+
+@pytest.mark.parametrize("params", ["x" * (MAX_EXTRA_CHARS + 1), {f"k{n}": n for n in range(10_000)}], ids=type)
+def test_extra_params_that_nobody_types_are_refused_by_name(params: Any) -> None:
+    with pytest.raises(PayloadTooLarge, match="characters long; the limit is 65,536"):
+        read_setup(json.dumps(setup_body(extra_params=params)).encode())
+
+
+@pytest.mark.parametrize("levels", range(800, 1_100, 20))
+def test_however_deep_extra_params_are_they_are_read_or_refused(levels: int) -> None:
+    body = json.dumps(setup_body(extra_params="deep")).replace('"deep"', "[" * levels + "]" * levels)
+    with contextlib.suppress(BadRequest):
+        read_setup(body.encode())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backend.predict.options import ProjectOptions, read_options
+from backend.predict.options import MAX_UNKNOWN, ProjectOptions, read_options
 from backend.queue.projects import ProjectBook
 from backend.store.state_file import StateFile
 
@@ -57,6 +57,14 @@ def test_what_cannot_be_used_is_a_warning_and_the_rest_applies(extra: Any, said:
     assert options.model_copy(update={"top_p": 0.9}) == DEFAULTS
     if isinstance(extra, dict):
         assert options.top_p == 0.5
+
+
+def test_of_many_unknown_keys_a_few_are_named_and_the_others_counted() -> None:
+    options, warnings = read_options({f"{n}temperature" * 20: n for n in range(MAX_UNKNOWN + 1_000)}, DEFAULTS)
+    assert options == DEFAULTS
+    assert len(warnings) == MAX_UNKNOWN + 1
+    assert warnings[-1] == "and 1,000 more extra params that there are not"
+    assert max(map(len, warnings)) < 500
 
 
 def test_projects_do_not_mix_and_survive_a_restart(tmp_path: Path) -> None:
