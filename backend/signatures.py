@@ -2,7 +2,7 @@
 
 A query is secret if one of its names or values looks so; an expiry alone says that a signature is beside it. In a path
 a folder is one where it says so (`token=...`, `s--...--`, a JWT), or where it is a digest and a time stands beside it:
-CDNs sign /TIME/DIGEST/file and /DIGEST/TIME/file, while a digest without a time is how many sites name their files.
+CDNs sign /TIME/DIGEST/file and /DIGEST/TIME/file, some with a dash between, while a digest without a time is how many sites name their files.
 Says nothing of user names before the host. Pure; nothing raises, and all of it is linear in the length.
 """
 
@@ -28,9 +28,9 @@ _HEX_TIME = r"[4-9a-fA-F][0-9a-fA-F]{7}"  # of 2004 and later: a date such as 20
 _HEX_DIGEST = r"[0-9a-fA-F]{32}(?:[0-9a-fA-F]{8})?|[0-9a-fA-F]{64}"
 _BASE64_DIGEST = r"(?=[\w-]{0,43}[A-Z])(?=[\w-]{0,43}[a-z])(?:[\w-]{22}|[\w-]{27}|[\w-]{43})={0,2}"
 _DIGEST = f"(?:{_HEX_DIGEST}|{_BASE64_DIGEST})"
-_BETWEEN = "(?:[/,]|%2C)"
+_BETWEEN = "(?:[/,_-]|%2[CcFf])(?:/|%2[Ff])?"
 _SIGNED_FOLDERS = re.compile(
-    rf"(?<=/)(?:{_TIME}{_BETWEEN}{_DIGEST}|{_DIGEST}{_BETWEEN}(?:{_TIME}|{_HEX_TIME}))(?=/)", re.ASCII
+    rf"(?<=/)(?:(?:{_TIME}|{_HEX_TIME}){_BETWEEN}{_DIGEST}|{_DIGEST}{_BETWEEN}(?:{_TIME}|{_HEX_TIME}))(?=/|$)", re.ASCII
 )
 _SAYS_SO = re.compile(r"s--[\w-]{6,64}--|eyJ[\w-]+\.eyJ[\w.-]+", re.ASCII)
 _PARTS = re.compile(r"[&;~#?]")
