@@ -217,8 +217,8 @@ class Scheduler:
         """Have a running request wait for blocks for as many tokens as it had, and at least `num_tokens`."""
         had = len(self._running[request.request_id][1].blocks) * BLOCK_TOKENS
         self.finish(request.request_id)
-        num_prefill = min(max(had, num_tokens), request.num_tokens) - len(request.instruction)
-        again = replace(request, num_prefill=num_prefill, num_put_back=request.num_put_back + 1)
+        num_read = min(max(had, num_tokens), request.num_tokens) - len(request.instruction)
+        again = replace(request, num_prefill=max(request.num_prefill, num_read), num_put_back=request.num_put_back + 1)
         self._waiting[again.request_id] = again
         self._add_bulk(again)
 
