@@ -108,7 +108,7 @@ def _summarise(engine: InProcessEngine, loaded: LoadedModel, load: Load) -> Meas
     decode_s, prefill_s = after.decode_s - before.decode_s, after.prefill_s - before.prefill_s
     tokens = len(next(iter(engine.answers.values())).pieces)
     running = max(stats.num_running for _, stats in engine.stats)
-    tokens_per_step = tokens * finished / max(1, steps)
+    tokens_per_step = tokens * finished / max(1, steps + after.num_mixed - before.num_mixed)
     context = load.prefix_tokens + load.image_tokens + load.answer_tokens // 2
     kv_bytes = running * context * kv_bytes_per_position(loaded.model.config.text_config, loaded.dtype)
     on_card = engine.device.startswith("cuda")

@@ -2,8 +2,9 @@
 
 Text: the tokens of a step lie packed in one row [1, tokens]; each belongs to a slot and sees that slot's positions up
 to its own, which its block table finds. On a CPU, and for prefills, the keys of each slot are gathered for torch's
-scaled_dot_product_attention (SDPA); a decode step in a CUDA graph reads the pool in place (`slot_attention`). What a
-step looks like reaches the attention function as `kv_step`, through the keyword arguments of the language model.
+scaled_dot_product_attention (SDPA); where decode steps are CUDA graphs, those who decode read the pool in place
+(`slot_attention`). What a step looks like reaches the attention function as `kv_step`, through the keyword arguments of
+the language model.
 
 Vision: transformers hands attention functions whose name contains "flash" all pictures of a pass at once, which is
 one SDPA call when they have the same size; by any other name it loops over the pictures.
@@ -25,6 +26,7 @@ from backend.engine.kv_blocks import BLOCK_TOKENS
 
 TEXT_ATTENTION = "kv_slots"
 VISION_ATTENTION = "flash_equal_pictures"
+FEW = 16  # tokens of a slot; a decode step seldom has more, a prefill always
 
 
 class Span(NamedTuple):
@@ -50,14 +52,7 @@ class SlotGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionStep:
-    """The groups of a step, in the order of its packed tokens: slots with one token, and slots with several."""
-
-    groups: tuple[SlotGroup, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeStep:
+class InPlaceGroup:
     """What the in-place kernel needs, int32: the blocks of each token's slot, and how many of their keys it sees.
 
     `table` [N, W], `length` [N].
@@ -66,18 +61,48 @@ class DecodeStep:
     table: torch.Tensor
     length: torch.Tensor
 
+    @property
+    def num_tokens(self) -> int:
+        return self.length.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionStep:
+    """The groups of a step, in the order of its packed tokens."""
+
+    groups: tuple[SlotGroup | InPlaceGroup, ...]
+
 
 def plan_attention(
-    spans: Rows[Span], table: NDArray[np.int32], *, heads_per_key: int, device: str, dtype: torch.dtype
+    spans: Rows[Span],
+    table: NDArray[np.int32],
+    *,
+    heads_per_key: int,
+    device: str,
+    dtype: torch.dtype,
+    in_place: bool = False,
 ) -> AttentionStep:
     """Lay out the attention of one step over the slots of `spans`, whose blocks are the rows of `table` [R, W].
 
-    Slots with a single token are kept apart if they come first: padding them to the longest would cost more.
+    Slots with one token, with FEW at most and with more are kept apart if they come in that order: padding all to the
+    longest would cost more. `in_place`: the first two are not padded or gathered, but read by the kernel.
     `heads_per_key`: query heads that share a key head.
     """
-    num_single = next((i for i, span in enumerate(spans) if span.length > 1), len(spans))
-    parts = [part for part in (slice(num_single), slice(num_single, None)) if spans[part]]
-    return AttentionStep(tuple(_plan_group(spans[part], table[part], heads_per_key, device, dtype) for part in parts))
+    few, many = (next((i for i, span in enumerate(spans) if span.length > most), len(spans)) for most in (1, FEW))
+    groups: list[SlotGroup | InPlaceGroup] = []
+    if in_place and many:
+        groups.append(_plan_in_place(spans[:many], table[:many], device))
+    for part in (slice(many, None),) if in_place else (slice(few), slice(few, many), slice(many, None)):
+        if spans[part]:
+            groups.append(_plan_group(spans[part], table[part], heads_per_key, device, dtype))
+    return AttentionStep(tuple(groups))
+
+
+def _plan_in_place(spans: Rows[Span], table: NDArray[np.int32], device: str) -> InPlaceGroup:
+    start, count = np.array(spans).T
+    length = np.arange(1, count.sum() + 1) + np.repeat(start - (np.cumsum(count) - count), count)
+    tables = torch.from_numpy(np.repeat(table, count, axis=0)).to(device)
+    return InPlaceGroup(tables, torch.from_numpy(length.astype(np.int32)).to(device))
 
 
 def _plan_group(
@@ -114,7 +139,7 @@ def attend_to_slots(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float,
-    kv_step: AttentionStep | DecodeStep,
+    kv_step: AttentionStep,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """query: [1, heads, N, head_dim]; key, value: the layer's pool [positions, kv_heads, head_dim] (`KvPool.update`).
@@ -122,17 +147,24 @@ def attend_to_slots(
     Returns [1, N, heads, head_dim].
     """
     packed = query[0].transpose(0, 1)  # [N, heads, head_dim]
-    if isinstance(kv_step, DecodeStep):
-        from backend.engine.slot_attention import slot_attention
-
-        return slot_attention(packed, key, value, kv_step.table, kv_step.length, scaling)[None], None
     results = []
     first = 0
     for group in kv_step.groups:
         tokens = packed[first : first + group.num_tokens] if len(kv_step.groups) > 1 else packed
-        results.append(_attend_to_group(tokens, key, value, group, scaling))
+        if isinstance(group, InPlaceGroup):
+            results.append(_attend_in_place(tokens, key, value, group, scaling))
+        else:
+            results.append(_attend_to_group(tokens, key, value, group, scaling))
         first += group.num_tokens
     return (results[0] if len(results) == 1 else torch.cat(results))[None], None
+
+
+def _attend_in_place(
+    packed: torch.Tensor, key: torch.Tensor, value: torch.Tensor, group: InPlaceGroup, scaling: float
+) -> torch.Tensor:
+    from backend.engine.slot_attention import slot_attention
+
+    return slot_attention(packed, key, value, group.table, group.length, scaling)
 
 
 def _attend_to_group(

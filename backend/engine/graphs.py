@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from backend.engine.attention import DecodeStep
+from backend.engine.attention import AttentionStep, InPlaceGroup
 from backend.engine.cache import KvPool
 from backend.engine.kv_blocks import BLOCK_TOKENS
 
@@ -129,7 +129,7 @@ class DecodeGraphs:
             position_ids=positions[:, None],
             past_key_values=self._pool,
             use_cache=True,
-            kv_step=DecodeStep(table, length.int()),
+            kv_step=AttentionStep((InPlaceGroup(table, length.int()),)),
         )
         self._is_padding = None
         hidden.copy_(output.last_hidden_state[0])

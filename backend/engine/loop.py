@@ -13,7 +13,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from collections.abc import Sequence as Rows
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,7 +89,7 @@ class EngineLoop:
             self._smaller_until = 0.0
         turn = self._scheduler.next_turn()
         if isinstance(turn, Prefill):
-            self._prefill(turn.slots)
+            self._prefill(turn)
         elif turn is not None:
             self._decode([self._jobs[slot.request_id] for slot in turn.slots])
         return True
@@ -162,18 +161,25 @@ class EngineLoop:
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
-    def _prefill(self, slots: Rows[Slot]) -> None:
+    def _prefill(self, turn: Prefill) -> None:
         until = time.monotonic() + PICTURES_S
-        jobs = self._with_room([job for slot in slots if (job := self._begin(slot, until)) is not None])
+        starting = [job for slot in turn.slots if (job := self._begin(slot, until)) is not None]
+        decoding = [self._jobs[slot.request_id] for slot in turn.decoding]
+        jobs = self._with_room([*decoding, *starting])
         started = time.perf_counter()
 
         def step(part: list[_Job]) -> None:
-            self._runner.prefill([job.row for job in part if job.row], [job.prepared for job in part])
+            """`part` may hold those that decode alone, after a step that failed."""
+            others = [job.row for job in part if job.row and job.prepared is None]
+            if new := [job for job in part if job.prepared is not None]:
+                self._runner.prefill([job.row for job in new if job.row], [job.prepared for job in new], others)
+            else:
+                self._runner.decode(others)
 
         self._run(jobs, step)
-        for job in jobs:
+        for job in starting:
             job.prepared = None
-        self._count(num_prefills=1, prefill_s=time.perf_counter() - started)
+        self._count(num_prefills=1, num_mixed=int(bool(decoding)), prefill_s=time.perf_counter() - started)
 
     def _begin(self, slot: Slot, until: float) -> _Job | None:
         """Give a request its slot, grammar and picture; fail it alone if one of them is no good.
@@ -250,7 +256,8 @@ class EngineLoop:
 
     def _shrink(self, jobs: list[_Job]) -> None:
         torch.cuda.empty_cache()
-        tokens = min(self._scheduler.max_prefill_tokens, sum(len(job.prompt.suffix_ids) for job in jobs) // 2)
+        read = [job for job in jobs if job.prepared is not None] or jobs
+        tokens = min(self._scheduler.max_prefill_tokens, sum(len(job.prompt.suffix_ids) for job in read) // 2)
         log.warning("out of memory with %d requests in one step; prefills are %d tokens now", len(jobs), tokens)
         self._scheduler.limit_prefill(tokens)
         self._smaller_until = time.monotonic() + SMALLER_PREFILL_S

@@ -120,9 +120,10 @@ class Running:
 class Stats:
     """What the engine has done since it was loaded. Sent about once a second while it works, so silence is a hang.
 
-    `num_steps` counts decode steps, `num_put_back` how often a bulk request lost its blocks of the KV cache to older
-    ones (it goes on later); `num_kv_tokens` positions of the KV cache are in use now. `prefill_s` and `decode_s` are
-    seconds of the device's thread. `memory_gib`: the device's peak, 0 on a CPU.
+    `num_steps` counts decode steps, `num_mixed` the prefills that were decode steps, too, `num_put_back` how often a
+    bulk request lost its blocks of the KV cache to older ones (it goes on later); `num_kv_tokens` positions of the KV
+    cache are in use now. `prefill_s` and `decode_s` are seconds of the device's thread. `memory_gib`: the device's
+    peak, 0 on a CPU.
     """
 
     num_waiting: int = 0
@@ -130,6 +131,7 @@ class Stats:
     num_finished: int = 0
     num_prefills: int = 0
     num_steps: int = 0
+    num_mixed: int = 0
     num_put_back: int = 0
     num_kv_tokens: int = 0
     prefill_s: float = 0.0

@@ -110,6 +110,19 @@ def pack_answers(rows: Rows[Row]) -> Packed:
     return Packed(np.array(ids), np.tile(places, (3, 1)), spans, _table(rows))
 
 
+def pack_both(decoding: Rows[Row], starting: Rows[Row]) -> Packed:
+    """The pending tokens of some rows, then the prompts of others."""
+    if not decoding:
+        return pack_prompts(starting)
+    parts = pack_answers(decoding), pack_prompts(starting)
+    return Packed(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.positions for part in parts], axis=1),
+        [span for part in parts for span in part.spans],
+        _table([*decoding, *starting]),
+    )
+
+
 def _table(rows: Rows[Row]) -> NDArray[np.int32]:
     """The blocks of each row, [R, W]."""
     table = np.zeros((len(rows), max(len(row.slot.blocks) for row in rows)), dtype=np.int32)

@@ -30,7 +30,7 @@ from backend.engine.graphs import DecodeGraphs, Graph, graph_sizes
 from backend.engine.image_sizes import Grid, scale
 from backend.engine.kv_blocks import BLOCK_TOKENS, Instruction, blocks_for
 from backend.engine.messages import Submit
-from backend.engine.packing import Packed, Row, graph_inputs, pack_answers, pack_instruction, pack_prompts
+from backend.engine.packing import Packed, Row, graph_inputs, pack_answers, pack_both, pack_instruction
 from backend.engine.pictures import to_patches
 from backend.engine.prompts import Prompt, PromptEncoder
 from backend.engine.scheduler import Slot
@@ -96,10 +96,13 @@ class Runner:
         return self._vision.encode(patches, grids)
 
     @torch.inference_mode()
-    def prefill(self, rows: Rows[Row], pictures: Rows[torch.Tensor] | Rows[VisualTokens]) -> None:
+    def prefill(
+        self, rows: Rows[Row], pictures: Rows[torch.Tensor] | Rows[VisualTokens], decoding: Rows[Row] = ()
+    ) -> None:
         """Read the prompts of `rows`, with their pictures, and choose the first tokens of their answers.
 
-        `pictures`: what `to_patches` gave for each row, or what `encode` made of it.
+        `pictures`: what `to_patches` gave for each row, or what `encode` made of it. `decoding`: rows that get their
+        next token in the same step.
         """
         visual = [picture for picture in pictures if isinstance(picture, VisualTokens)]
         patches = [picture for picture in pictures if isinstance(picture, torch.Tensor)]
@@ -107,14 +110,15 @@ class Runner:
             visual = self._vision.encode(patches, [row.prompt.grid for row in rows])
         for row in rows:
             self._write_instruction(row.slot.instruction)
-        masks = self._start_masks(rows)
-        packed = pack_prompts(rows)
-        self._advance(rows, packed, self._forward(packed, visual), masks)
+        decoding = _shortest_first(decoding)
+        masks = self._start_masks([*decoding, *rows])
+        packed = pack_both(decoding, rows)
+        self._advance([*decoding, *rows], packed, self._forward(packed, visual), masks)
 
     @torch.inference_mode()
     def decode(self, rows: Rows[Row]) -> None:
         """Read the pending tokens of `rows` and choose the next one of each."""
-        rows = sorted(rows, key=lambda row: len(row.sequence.pending))  # see `plan_attention`
+        rows = _shortest_first(rows)
         masks = self._start_masks(rows)
         packed = pack_answers(rows)
         if self._graphs is None or packed.num_tokens > self._graphs.max_tokens:
@@ -180,6 +184,7 @@ class Runner:
                 heads_per_key=self._heads_per_key,
                 device=self._device,
                 dtype=self._loaded.dtype,
+                in_place=self._graphs is not None,
             ),
             **inputs,
         )
@@ -216,6 +221,11 @@ class Runner:
 
     def _to_device(self, array: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(array).to(self._device, non_blocking=True)
+
+
+def _shortest_first(rows: Rows[Row]) -> list[Row]:
+    """In the order in which attention pads them least (`plan_attention`)."""
+    return sorted(rows, key=lambda row: len(row.sequence.pending))
 
 
 def draw_of(sequence: Sequence) -> Draw:

@@ -34,6 +34,8 @@ MAX_INTERACTIVE_IN_A_ROW = 8
 MAX_PREFILLS = 8
 MAX_BATCH = 8  # bulk requests that running ones wait for, so that they wait seldom
 MAX_PUT_BACK = 2
+MIXED_FROM = 20  # below, a decode step of its own is cheap: it runs as a graph
+TOKENS_A_ROW = 2  # that one of `Prefill.decoding` adds, forced ones included: seldom more
 BULK_EVERY = 6  # while an interactive request runs, bulk takes part in every such decode turn
 
 
@@ -46,7 +48,8 @@ class SchedulerLimits:
     """`max_slots` requests run at once in a pool of `kv_tokens` positions, rounded down to whole blocks.
 
     `reserved_slots` of them and `reserved_tokens` of the pool are kept for interactive requests. One prefill computes
-    at most `max_prefill_tokens`, unless it is a single request.
+    at most `max_prefill_tokens`, unless it is a single request. Where `mixed_from` requests run, a prefill of bulk
+    ones is their decode step, too.
     """
 
     max_slots: int
@@ -54,6 +57,7 @@ class SchedulerLimits:
     reserved_slots: int
     reserved_tokens: int
     max_prefill_tokens: int
+    mixed_from: int = MIXED_FROM
 
     def __post_init__(self) -> None:
         if not 0 <= self.reserved_slots < self.max_slots:
@@ -83,9 +87,13 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """Compute the prompts of these requests; all interactive or all bulk. They run from now on."""
+    """Compute the prompts of `slots`, all interactive or all bulk; they run from now on.
+
+    In the same step, compute one token of each of `decoding`: all that ran before, or nobody.
+    """
 
     slots: tuple[Slot, ...]
+    decoding: tuple[Slot, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +217,8 @@ class Scheduler:
         """Have a running request wait for blocks for as many tokens as it had, and at least `num_tokens`."""
         had = len(self._running[request.request_id][1].blocks) * BLOCK_TOKENS
         self.finish(request.request_id)
-        num_prefill = min(max(had, num_tokens), request.num_tokens) - len(request.instruction)
-        again = replace(request, num_prefill=num_prefill, num_put_back=request.num_put_back + 1)
+        num_read = min(max(had, num_tokens), request.num_tokens) - len(request.instruction)
+        again = replace(request, num_prefill=max(request.num_prefill, num_read), num_put_back=request.num_put_back + 1)
         self._waiting[again.request_id] = again
         self._add_bulk(again)
 
@@ -238,7 +246,11 @@ class Scheduler:
 
     def next_turn(self) -> Turn | None:
         """Return what to do next, or None if no request waits or runs. A prefill's slots run from now on."""
+        before, mixes = [slot for _, slot in self._running.values()], self._mixes
         if admitted := self._admit():
+            if mixes and not self._running[admitted[0].request_id][0].interactive:
+                self._prefills = 0
+                return Prefill(tuple(admitted), _by_row(before))
             self._prefills += 1
             return Prefill(tuple(admitted))
         if not self._running:
@@ -248,7 +260,7 @@ class Scheduler:
         self._decodes = 0 if everybody else self._decodes + 1
         if len(slots) == len(self._running):
             self._prefills = 0
-        return Decode(tuple(sorted(slots, key=lambda slot: slot.row)))
+        return Decode(_by_row(slots))
 
     def _admit(self) -> list[Slot]:
         """Start the next waiting requests that may share one prefill; empty if none may start now."""
@@ -291,13 +303,18 @@ class Scheduler:
     ) -> list[Slot]:
         """Start requests from `head` on while they fit, at most `most` of them."""
         slots: list[Slot] = []
-        num_tokens = 0
+        num_tokens = TOKENS_A_ROW * len(self._running) if self._mixes else 0
         while (most is None or len(slots) < most) and (request := head()) is not None:
             num_tokens += request.num_prefill
             if not fits(request) or (slots and num_tokens > self._max_prefill_tokens):
                 break
             slots.append(self._start(request))
         return slots
+
+    @property
+    def _mixes(self) -> bool:
+        """Whether a prefill of bulk takes along those who run: where they are many, it costs less than their step."""
+        return len(self._running) >= self.limits.mixed_from
 
     def _next_interactive(self) -> SlotRequest | None:
         return next(iter(self._interactive.values()), None)
@@ -372,3 +389,7 @@ class Scheduler:
             del self._interactive[request.request_id]
         else:
             self._bulk.remove(request)
+
+
+def _by_row(slots: list[Slot]) -> tuple[Slot, ...]:
+    return tuple(sorted(slots, key=lambda slot: slot.row))

@@ -1,6 +1,6 @@
 """The whole engine in a KV cache that is too small for all: answers stay those of transformers, each request alone.
 
-Instructions are shared, answers grow, and the youngest bulk requests are put back and go on later.
+Instructions are shared, answers grow, the youngest bulk requests are put back and go on later, and steps are mixed.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ def one_by_one() -> dict[int, Finished]:
 class Engine:
     """The loop with a model, without a process. `num_blocks` is its KV cache."""
 
-    def __init__(self, num_blocks: int, num_reserved: int = 0, max_prefill_tokens: int = 300) -> None:
+    def __init__(
+        self, num_blocks: int, num_reserved: int = 0, max_prefill_tokens: int = 300, mixed_from: int = 9
+    ) -> None:
         self.num_tokens = num_blocks * BLOCK_TOKENS
         self.runner = Runner(
             tiny_model(), image_tokens=64, context_tokens=CONTEXT_TOKENS, kv_tokens=self.num_tokens, max_slots=8
         )
-        limits = SchedulerLimits(8, self.num_tokens, 1, num_reserved * BLOCK_TOKENS, max_prefill_tokens)
+        limits = SchedulerLimits(8, self.num_tokens, 1, num_reserved * BLOCK_TOKENS, max_prefill_tokens, mixed_from)
         self.scheduler = Scheduler(limits)
         self.mailbox = Mailbox()
         self.preparation = Preparation(self.runner.to_patches, None, 1)
@@ -93,6 +95,16 @@ def test_requests_that_are_put_back_give_the_same_answers(one_by_one: dict[int, 
     engine.close()
 
 
+def test_requests_that_decode_in_the_prefills_of_others_give_the_same_answers(
+    one_by_one: dict[int, Finished],
+) -> None:
+    engine = Engine(num_blocks=120, max_prefill_tokens=1, mixed_from=1)
+    engine.run(MIXED, [0] * len(MIXED))
+    assert_same(engine.answers, one_by_one)
+    assert engine.stats.num_mixed == len(MIXED) - 1
+    engine.close()
+
+
 @settings(max_examples=examples(5, 100), deadline=None)
 @given(data=st.data())
 def test_any_order_of_arrival_in_any_room_gives_the_same_answers(
@@ -104,7 +116,8 @@ def test_any_order_of_arrival_in_any_room_gives_the_same_answers(
     ]
     turns = data.draw(st.lists(st.integers(0, 12), min_size=len(requests), max_size=len(requests)))
     # the longest needs 43 blocks
-    engine = Engine(data.draw(st.integers(43, 90)), data.draw(st.integers(0, 43)), data.draw(st.integers(1, 300)))
+    num_blocks, num_reserved = data.draw(st.integers(43, 90)), data.draw(st.integers(0, 43))
+    engine = Engine(num_blocks, num_reserved, data.draw(st.integers(1, 300)), data.draw(st.sampled_from([1, 2, 9])))
     engine.run(requests, turns)
     assert_same(engine.answers, one_by_one)
     engine.close()

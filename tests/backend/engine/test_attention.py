@@ -15,7 +15,7 @@ from backend.engine.attention import Span, attend_to_slots, plan_attention
 from backend.engine.kv_blocks import BLOCK_TOKENS, blocks_for
 from tests.limits import examples
 
-HEAD_DIM = 8
+HEAD_DIM = 16
 
 
 def exact(
@@ -51,7 +51,15 @@ def make_table(spans: list[Span], seed: int, *, num_shared: int = 0) -> NDArray[
     return table
 
 
-def check(spans: list[Span], *, num_shared: int = 0, kv_heads: int = 2, heads_per_key: int = 2, seed: int = 0) -> None:
+def check(
+    spans: list[Span],
+    *,
+    num_shared: int = 0,
+    kv_heads: int = 2,
+    heads_per_key: int = 2,
+    seed: int = 0,
+    in_place: bool = False,
+) -> None:
     table = make_table(spans, seed, num_shared=num_shared)
     random = torch.Generator().manual_seed(seed)
     num_tokens = sum(span.length for span in spans)
@@ -63,7 +71,9 @@ def check(spans: list[Span], *, num_shared: int = 0, kv_heads: int = 2, heads_pe
             at = blocks[number // BLOCK_TOKENS] * BLOCK_TOKENS + number % BLOCK_TOKENS
             buffer[:, at] = torch.randn(2, kv_heads, HEAD_DIM, generator=random)
     keys, values = buffer
-    step = plan_attention(spans, table, heads_per_key=heads_per_key, device="cpu", dtype=torch.float32)
+    step = plan_attention(
+        spans, table, heads_per_key=heads_per_key, device="cpu", dtype=torch.float32, in_place=in_place
+    )
     output, weights = attend_to_slots(None, query[None], keys, values, None, 0.3, step)
     assert (output.shape, weights) == ((1, num_tokens, kv_heads * heads_per_key, HEAD_DIM), None)
     torch.testing.assert_close(output[0].double(), exact(spans, table, query, keys, values, 0.3), rtol=1e-4, atol=1e-5)
@@ -77,12 +87,14 @@ LAYOUTS = [
     pytest.param([Span(4, 2), Span(0, 5), Span(3, 1)], id="several tokens of unlike numbers"),
     pytest.param([Span(2, 1), Span(6, 1), Span(1, 4), Span(0, 2)], id="singles before multis"),
     pytest.param([Span(2, 2), Span(60, 1), Span(1, 4)], id="a single after a multi"),
+    pytest.param([Span(40, 1), Span(33, 3), Span(0, 20), Span(16, 18)], id="who decodes before who starts"),
 ]
 
 
+@pytest.mark.parametrize("in_place", [False, True], ids=["gathered", "in place"])
 @pytest.mark.parametrize("spans", LAYOUTS)
-def test_each_token_sees_its_own_slot_up_to_itself(spans: list[Span]) -> None:
-    check(spans)
+def test_each_token_sees_its_own_slot_up_to_itself(spans: list[Span], in_place: bool) -> None:
+    check(spans, in_place=in_place)
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,9 @@ class FakeRunner:
         row = self.rows[request.request_id] = FakeRow(FakeSequence(request))
         return row
 
-    def prefill(self, rows: list[FakeRow], pictures: list[str]) -> None:
-        self._step("prefill", rows)
+    def prefill(self, rows: list[FakeRow], pictures: list[str], decoding: list[FakeRow]) -> None:
+        assert len(pictures) == len(rows)
+        self._step("mixed" if decoding else "prefill", [*decoding, *rows])
 
     def decode(self, rows: list[FakeRow]) -> None:
         self._step("decode", rows)
@@ -98,11 +99,13 @@ class FakeRunner:
 
 
 class Harness:
-    def __init__(self, runner: FakeRunner | None = None, max_slots: int = 4, **options: float) -> None:
+    def __init__(
+        self, runner: FakeRunner | None = None, max_slots: int = 4, mixed_from: int = 99, **options: float
+    ) -> None:
         self.sent: list[Any] = []
         self.mailbox = Mailbox()
         self.runner = runner or FakeRunner()
-        limits = SchedulerLimits(max_slots, 1000, reserved_slots=1, reserved_tokens=100, max_prefill_tokens=1000)
+        limits = SchedulerLimits(max_slots, 1000, 1, 100, max_prefill_tokens=1000, mixed_from=mixed_from)
         self.scheduler = Scheduler(limits)
         self.preparation = Preparation(self.runner.to_patches, None, 1)  # type: ignore[arg-type]
         self.loop = EngineLoop(
@@ -215,6 +218,35 @@ def test_a_cancel_in_the_queue_and_a_late_one() -> None:
     assert harness.answers[2].kind == "cancelled"
     harness.run(Cancel(1), submit(4))
     assert isinstance(harness.answers[1], Finished)
+
+
+def test_bulk_that_starts_takes_along_those_who_run() -> None:
+    harness = Harness(max_slots=8, mixed_from=1, stats_s=-1.0)
+    harness.put(submit(1, "endless"), submit(2, "endless"))
+    harness.loop.turn()
+    harness.run(submit(3))
+    assert harness.runner.steps[:2] == [("prefill", [1, 2]), ("mixed", [1, 2, 3])]
+    last = [m for m in harness.sent if isinstance(m, Stats)][-1]
+    assert (last.num_prefills, last.num_mixed) == (2, 1)
+
+
+@pytest.mark.parametrize("culprit", [2, 3], ids=["who decodes", "who starts"])
+def test_only_the_culprit_of_a_mixed_step_fails(culprit: int) -> None:
+    def fault(kind: str, names: list[str]) -> None:
+        if "poison" in names and len(steps) > 1:
+            raise IndexError("a bug")
+
+    harness = Harness(FakeRunner(fault), max_slots=8, mixed_from=1)
+    steps = harness.runner.steps
+    requests = [submit(number, "poison" if number == culprit else "") for number in (1, 2, 3)]
+    harness.put(*requests[:2])
+    harness.loop.turn()
+    harness.put(requests[2])
+    while len(harness.answers) < len(requests):
+        harness.loop.turn()
+    assert steps[1] == ("mixed", [1, 2, 3])
+    for number, answer in harness.answers.items():
+        assert isinstance(answer, Failed if number == culprit else Finished)
 
 
 def put_one_back() -> Harness:

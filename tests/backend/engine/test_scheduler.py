@@ -16,8 +16,10 @@ def scheduler(
     reserved_slots: int = 1,
     reserved_tokens: int = 128,
     max_prefill_tokens: int = 10_000,
+    mixed_from: int = 99,
 ) -> Scheduler:
-    return Scheduler(SchedulerLimits(max_slots, kv_tokens, reserved_slots, reserved_tokens, max_prefill_tokens))
+    limits = SchedulerLimits(max_slots, kv_tokens, reserved_slots, reserved_tokens, max_prefill_tokens, mixed_from)
+    return Scheduler(limits)
 
 
 def bulk(
@@ -48,8 +50,8 @@ def submit(planner: Scheduler, requests: Iterable[SlotRequest]) -> None:
 def turn(planner: Scheduler) -> tuple[str, list[int]]:
     """The next turn as a word and request ids."""
     match planner.next_turn():
-        case Prefill(slots):
-            return "prefill", [slot.request_id for slot in slots]
+        case Prefill(slots, decoding):
+            return "mixed" if decoding else "prefill", [slot.request_id for slot in (*decoding, *slots)]
         case Decode(slots):
             return "decode", [slot.request_id for slot in slots]
         case None:
@@ -198,6 +200,36 @@ class TestPrefills:
         submit(planner, [person(number) for number in range(12)])
         words = [word for word, _ in turns(planner, 10)]
         assert words == ["prefill"] * 8 + ["decode", "prefill"]
+
+
+class TestMixedSteps:
+    def test_bulk_that_starts_takes_along_those_who_run_where_they_are_many(self) -> None:
+        planner = scheduler(mixed_from=2)
+        for number, word in ((1, "prefill"), (2, "prefill"), (3, "mixed")):
+            planner.submit(bulk(number))
+            assert turn(planner) == (word, [*range(1, number + 1)] if word == "mixed" else [number])
+
+    def test_a_persons_prefill_takes_nobody_along(self) -> None:
+        planner = scheduler(mixed_from=1)
+        submit(planner, [bulk(1), bulk(2)])
+        turn(planner)
+        planner.submit(person(3))
+        assert turn(planner) == ("prefill", [3])
+
+    def test_a_person_who_runs_decodes_in_the_prefills_of_bulk(self) -> None:
+        planner = scheduler(mixed_from=1)
+        submit(planner, [person(1), bulk(2)])
+        assert turns(planner, 7) == [("prefill", [1]), *[("decode", [1])] * 5, ("mixed", [1, 2])]
+
+    def test_prefills_that_are_decode_steps_need_no_other_between_them(self) -> None:
+        planner = scheduler(max_slots=16, max_prefill_tokens=1, kv_tokens=4096, mixed_from=1)
+        submit(planner, [bulk(number) for number in range(12)])
+        assert [word for word, _ in turns(planner, 13)] == ["prefill", *["mixed"] * 11, "decode"]
+
+    def test_those_who_are_taken_along_count_in_the_tokens_of_the_prefill(self) -> None:
+        planner = scheduler(max_prefill_tokens=23, mixed_from=2)
+        submit(planner, [bulk(number) for number in range(6)])
+        assert turns(planner, 2) == [("prefill", [0, 1]), ("mixed", [0, 1, 2])]
 
 
 class TestReserve:

@@ -45,6 +45,7 @@ def scheduler_limits(draw: st.DrawFn) -> SchedulerLimits:
         reserved_slots=draw(st.integers(0, max_slots - 1)),
         reserved_tokens=draw(st.integers(0, kv_tokens)),
         max_prefill_tokens=draw(st.integers(1, 200)),
+        mixed_from=draw(st.sampled_from([1, 4, 20])),
     )
 
 
@@ -86,9 +87,14 @@ class Device:
     def turn(self) -> Turn | None:
         turn = self.planner.next_turn()
         match turn:
-            case Prefill(slots):
+            case Prefill(slots, decoding):
+                assert {slot.request_id for slot in decoding} in ({*self.running}, set())
                 self._prefill(slots)
                 self.since_all.append(turn)
+                if decoding:
+                    assert not self.admitted_interactive, "a person's prefill takes others along"
+                    self._advance(decoding)
+                    self.since_all.clear()
             case Decode(slots):
                 self._decode(slots)
                 self.since_all.append(turn)
@@ -106,6 +112,7 @@ class Device:
         assert len({request.interactive for request in requests}) == 1, "interactive and bulk share a prefill"
         assert len(requests) == 1 or sum(request.num_prefill for request in requests) <= self.max_prefill_tokens
         self._check_order(requests, slots)
+        self.admitted_interactive = requests[0].interactive
         for request, slot in zip(requests, slots, strict=True):
             self._check_row(request)
             self.running[request.request_id] = (request, slot)
@@ -178,6 +185,9 @@ class Device:
         interactive = {number for number, (request, _) in self.running.items() if request.interactive}
         assert {slot.request_id for slot in slots} in ({*self.running}, interactive)
         self._num_running_before = len(self.running)
+        self._advance(slots)
+
+    def _advance(self, slots: tuple[Slot, ...]) -> None:
         self._have_room(slots)
         for slot in slots:
             if slot.request_id in self.running:
