@@ -2,7 +2,8 @@
 
 A query is secret if one of its names or values looks so; an expiry alone says that a signature is beside it. In a path
 a folder is one where it says so (`token=...`, `s--...--`, a JWT), or where it is a digest and a time stands beside it:
-CDNs sign /TIME/DIGEST/file and /DIGEST/TIME/file, some with a dash between, while a digest without a time is how many sites name their files.
+CDNs sign /TIME/DIGEST/file and /DIGEST/TIME/file, some with a dash between, while a digest without a time is how many
+sites name their files.
 Says nothing of user names before the host. Pure; nothing raises, and all of it is linear in the length.
 """
 
