@@ -52,7 +52,6 @@ def serve(
     configure_logging(settings.log_level)
     if short := short_password(settings):
         log.warning("%s", short)
-    log.info("settings: %r", settings)
     refuse_hopeless(settings)
     return asyncio.run(_serve(settings, make_engine(settings), make_images))
 
@@ -64,6 +63,7 @@ async def _serve(settings: Settings, engine: Engine, make_images: Callable[[Sett
     except PrelabelError:
         listener.close()
         raise
+    log.info("settings: %r", settings)  # not before a refusal, which is one line
     address = f"http://{_shown_host(settings.host)}:{listener.getsockname()[1]}"
     # What is here now stays: looking through it again and again would stop the event loop for 0.1 s each time.
     gc.collect()
