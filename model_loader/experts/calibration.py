@@ -2,7 +2,7 @@
 
 It uses the model's first experts, random inputs and CUDA graphs (so that the time is the card's, not Python's), and
 first compares both kernel paths with the torch reference: a path that is wrong or does not build here is never used.
-Bounded: no new trial starts after `BUDGET_S`, and a trial that does not fit in memory counts as infinitely slow.
+Bounded: no new trial starts after `BUDGET_S`, and a trial that does not fit in memory counts as very slow.
 Trials are plain values, so what is chosen from which times is tested without a card. Raises nothing of its own.
 """
 
@@ -33,6 +33,8 @@ GATE_UP_TILES = (Tile(32, 4, 4), Tile(64, 4, 3, unroll=2), Tile(16, 2, 4))
 DOWN_TILES = (Tile(64, 4, 4), Tile(128, 4, 3, unroll=2), Tile(32, 4, 4))
 TOLERANCE = 0.03  # of the norm, kernel to reference: rounding to bfloat16 gives a third of it, a wrong kernel about 1
 REPEATS = 5
+NO_ROOM_MS = 1e30
+"""Of a trial for which there is not enough memory. One that fails otherwise takes for ever."""
 
 Path = Literal["fused", "dequantised"]
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # hidden_states, top_k_index, top_k_weights
@@ -104,7 +106,7 @@ def calibrate(model: Any) -> ExpertsPlan:
 
 
 class KernelWrong(RuntimeError):
-    """A kernel's output is not that of the reference."""
+    """A kernel's output is not that of the reference, or there is none."""
 
 
 class Bench:
@@ -141,14 +143,19 @@ def check_kernels(bench: Bench, tokens: int = 9) -> None:
 def measure(
     bench: Bench, linear: FusedLinear4bit | None, plan: ExpertsPlan, time_ms: TimeMs, is_time_left: Callable[[], bool]
 ) -> ExpertsPlan:
-    """Return `plan` with what `time_ms` says is faster. What there was no time to measure stays as it was."""
+    """Return `plan` with what `time_ms` says is faster. What there was no time to measure stays as it was.
+
+    Raises KernelWrong where a size has nothing that runs: tiles of which every one fails are not used all the same.
+    """
     failures = _failures()
 
     def clock(trial: Trial | LinearTrial) -> float:
         try:
             return time_ms(trial)
+        except torch.OutOfMemoryError:
+            return NO_ROOM_MS
         except failures as error:
-            log.debug("a trial failed: %s", error)
+            log.warning("a kernel does not run here (%s, %d tokens): %s", trial.path, trial.tokens, error)
             return math.inf
 
     def experts(path: Path, tokens: int, step: Step) -> float:
@@ -166,7 +173,7 @@ def measure(
     plan = replace(plan, name="calibrated", fused=(*decode, *larger))
 
     def is_fused_faster(tokens: int) -> bool:
-        return experts("fused", tokens, plan.step(tokens)) <= experts("dequantised", tokens, plan.dense)
+        return is_faster(experts("fused", tokens, plan.step(tokens)), experts("dequantised", tokens, plan.dense))
 
     limit = crossover(CROSSOVER_TOKENS, is_fused_faster, is_time_left)
     plan = plan if limit is None else replace(plan, fused_max_tokens=limit)
@@ -175,7 +182,7 @@ def measure(
 
     def is_linear_faster(rows: int) -> bool:
         x = torch.randn(rows, linear.in_features, device=linear.weight.device).to(bench.dtype)
-        return clock(LinearTrial("fused", linear, x)) <= clock(LinearTrial("dequantised", linear, x))
+        return is_faster(clock(LinearTrial("fused", linear, x)), clock(LinearTrial("dequantised", linear, x)))
 
     limit = crossover(LINEAR_ROWS, is_linear_faster, is_time_left)
     return plan if limit is None else replace(plan, linear_max_rows=limit)
@@ -184,14 +191,24 @@ def measure(
 def fastest(
     steps: Sequence[Step], cost: Callable[[Step], float], is_time_left: Callable[[], bool] = lambda: True
 ) -> Step | None:
-    """Return the cheapest of `steps` that could be measured in time; None if none could, or all cost infinity."""
+    """Return the cheapest of `steps` that could be measured in time, None if none could. Raises KernelWrong if all were
+    and cost infinity: none runs."""
     best, best_cost = None, math.inf
     for step in steps:
         if not is_time_left():
-            break
+            return best
         if (step_cost := cost(step)) < best_cost:
             best, best_cost = step, step_cost
+    if best is None and steps:
+        raise KernelWrong("none of the tiles runs")
     return best
+
+
+def is_faster(fused_ms: float, dequantised_ms: float) -> bool:
+    """Whether fused is to be used. Raises KernelWrong if neither runs; where neither has room, fused takes less."""
+    if math.inf == fused_ms == dequantised_ms:
+        raise KernelWrong("neither the fused nor the dequantised path runs")
+    return fused_ms <= dequantised_ms
 
 
 def crossover(

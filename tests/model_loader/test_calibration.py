@@ -97,6 +97,48 @@ def test_a_trial_that_does_not_fit_or_build_is_never_chosen() -> None:
     assert {step.gate_up for step in measured(time_ms).fused[: len(DECODE_TOKENS)]} == {GATE_UP_TILES[-1]}
 
 
+@pytest.mark.parametrize(
+    "fails",
+    [
+        pytest.param(
+            lambda trial: trial.path == "fused" and trial.tokens <= DECODE_TOKENS[0], id="every tile of a size"
+        ),
+        pytest.param(lambda trial: trial.tokens >= CROSSOVER_TOKENS[2], id="both paths of a long prefill"),
+        pytest.param(lambda trial: isinstance(trial, LinearTrial), id="both paths of a linear"),
+    ],
+)
+def test_where_nothing_runs_no_kernel_is_used(fails: Callable[[Trial | LinearTrial], bool]) -> None:
+    def time_ms(trial: Trial | LinearTrial) -> float:
+        if fails(trial):
+            raise RuntimeError("PassManager::run failed")
+        return 1.0
+
+    with pytest.raises(KernelWrong):
+        measured(time_ms)
+
+
+def test_a_path_that_does_not_run_is_not_used_beside_one_that_does() -> None:
+    def time_ms(trial: Trial | LinearTrial) -> float:
+        if trial.path == "fused" and trial.tokens >= CROSSOVER_TOKENS[0]:
+            raise RuntimeError("out of resource: shared memory")
+        if trial.path == "dequantised":
+            raise torch.OutOfMemoryError("no room")
+        return 1.0
+
+    plan = measured(time_ms)
+    assert plan.fused_max_tokens == CROSSOVER_TOKENS[0] // 2
+    assert plan.linear_max_rows == LINEAR_ROWS[1]
+
+
+def test_where_neither_path_has_room_fused_is_used_which_takes_less() -> None:
+    def time_ms(trial: Trial | LinearTrial) -> float:
+        if trial.tokens >= CROSSOVER_TOKENS[2]:
+            raise torch.OutOfMemoryError("no room")
+        return 1.0
+
+    assert measured(time_ms).fused_max_tokens == CROSSOVER_TOKENS[-1]
+
+
 def test_what_there_was_no_time_for_stays_as_it_was() -> None:
     assert replace(measured(lambda trial: 1.0, left=0), name="default", fused=PLAN.fused) == PLAN
     trials = len(GATE_UP_TILES) + len(DOWN_TILES)
@@ -107,7 +149,8 @@ def test_what_there_was_no_time_for_stays_as_it_was() -> None:
 def test_the_first_of_equals_and_nothing_of_nothing_is_fastest() -> None:
     steps = list(FUSED)
     assert fastest(steps, lambda step: 1.0) is steps[0]
-    assert fastest(steps, lambda step: math.inf) is None
+    with pytest.raises(KernelWrong):
+        fastest(steps, lambda step: math.inf)
     assert fastest(steps, lambda step: 1.0, lambda: False) is None
 
 
