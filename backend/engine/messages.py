@@ -89,6 +89,7 @@ class Ready:
 
     At most `max_slots` requests run at once, in a KV cache of `kv_tokens` positions.
     `source` is what `auto` was resolved to: a restarted engine loads that again, whatever the card looks like then.
+    `slower` is what makes it slower than it should be, and why: the code of a check, and what the card said.
     """
 
     model_name: str
@@ -100,6 +101,7 @@ class Ready:
     weights_id: str = ""
     max_slots: int = 0
     kv_tokens: int = 0
+    slower: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

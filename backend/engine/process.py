@@ -116,10 +116,10 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
         revision=options.revision,
         save_quantised_to=options.quantised_dir,
     )
-    _tune(loaded)
+    slower = [("slow_experts", why)] if (why := _tune(loaded)) else []
     runner, sizes = make_runner(loaded, options)
     if not on_cpu:
-        runner.try_graphs()
+        slower += [("slow_graphs", why)] if (why := runner.try_graphs()) else []
     preparation = Preparation(
         runner.to_patches, runner.encode if on_cpu else None, min(MAX_PICTURE_THREADS, max(1, num_cpus - 1))
     )
@@ -134,19 +134,21 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
             weights_id=loaded.weights_id,
             max_slots=sizes.max_slots,
             kv_tokens=sizes.kv_tokens,
+            slower=tuple(slower),
         )
     )
     scheduler = Scheduler(scheduler_limits(sizes, options.context_tokens))
     return EngineLoop(runner, mailbox, send, scheduler, preparation)
 
 
-def _tune(loaded: LoadedModel) -> None:
-    """Pick the fastest of our kernels on a card; on a CPU there is nothing to pick."""
+def _tune(loaded: LoadedModel) -> str:
+    """Pick the fastest of our kernels on a card, or say why none can be used; on a CPU there is nothing to pick."""
     from model_loader.experts import calibrate, use_fused_linears
 
     if loaded.device.startswith("cuda") and loaded.quantisation == "nf4":
         use_fused_linears(loaded.model)
-        calibrate(loaded.model)
+        return calibrate(loaded.model).unusable
+    return ""
 
 
 def _read(connection: Connection, mailbox: Mailbox) -> None:

@@ -172,6 +172,17 @@ CHECKS: dict[str, tuple[str, str]] = {
         "{card}: {memory} GiB, {free} GiB of it free; compute capability {capability}, driver {driver}",
     ),
     "card_used": ("正在使用 {card}", "{card} is in use"),
+    "slow_experts": (
+        "比应有的速度慢得多：专家层的 Triton 内核不能用，改由普通 torch 计算（{said}）。"
+        "请运行 prelabel doctor 检查编译器，然后重启 prelabel。",
+        "much slower than it should be: the experts' Triton kernels cannot be used, plain torch computes them "
+        "({said}). Let prelabel doctor check the compiler, then start prelabel again.",
+    ),
+    "slow_graphs": (
+        "比应有的速度慢：解码没有用上 CUDA graph（{said}）。请更新显卡驱动后重启 prelabel；结果不受影响。",
+        "slower than it should be: decode steps run without CUDA graphs ({said}). Update the card's driver and start "
+        "prelabel again; the answers are the same.",
+    ),
     "card_not_wanted": ("PRELABEL_DEVICE=cpu：不使用显卡", "PRELABEL_DEVICE=cpu: no card is used"),
     "card_not_needed": (
         "没有 CUDA 显卡，用 CPU 运行小模型",

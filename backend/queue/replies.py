@@ -36,6 +36,7 @@ LATE_S = 10.0
 CHECK_PER_PREDICTION_S = 0.3
 STORE_PER_PREDICTION_S = 0.2
 """How long Label Studio may take to store each prediction of a reply; measured: 0.025 to 0.05 s, 0.2 s when busy."""
+STORE_GRACE_S = 1.0
 PREPARE_S = 2.0
 PREPARE_PER_TASK_S = 0.03
 """How old a list of tasks may be when it arrives: Label Studio chooses them, asks /health and /setup, and writes the
@@ -105,6 +106,8 @@ class Replies:
         left_s = deadline - asyncio.get_running_loop().time()
         try:
             await asyncio.wait([accepting], timeout=left_s)
+            if self._lasts and not accepting.done():  # perhaps it is kept at this very moment: then it is not refused
+                await asyncio.wait([accepting], timeout=STORE_GRACE_S)
             if accepting.done():
                 accepting.result()
             elif self._lasts:  # it goes on, and what it stores is computed

@@ -153,6 +153,7 @@ class Core:
             try:
                 ready = await self.engine.wait_ready(WATCH_S)
                 await self._loaded()
+                self.watch.wake()  # what makes it slow is known now
                 await asyncio.to_thread(self._names.remember, ready)
                 return
             except EngineBusy:
@@ -267,7 +268,8 @@ class DurableCore(Core):
                 self.upkeep.look(project, version)
 
     async def _loaded(self) -> None:
-        """What waits was perhaps asked for under another model."""
+        """What waits was perhaps asked for under another model; and what makes this one slower is known now."""
+        self.watch.wake()
         try:
             summaries = await self._disk.calls.run(self.store.summary)
         except StoreError as error:

@@ -11,7 +11,7 @@ from backend.engine.api import EngineStatus
 from backend.errors import SettingsError
 from backend.pages.words import Words
 from backend.settings import Settings
-from backend.status.check import Check, good, troubles
+from backend.status.check import Check, doubtful, good, troubles
 from backend.status.label_studio_checks import label_studio_checks, written_checks
 from backend.status.machine_checks import card_check, data_dir_check, model_check
 from model_loader.cards import read_signs, why_no_card
@@ -40,4 +40,5 @@ def running_checks(settings: Settings, status: EngineStatus) -> list[Check]:
         checks.append(
             good("card", "card_used", card=device) if used else card_check(settings, why_no_card(read_signs()))
         )
+        checks += [doubtful("card", code, said=said) for code, said in status.ready.slower]
     return [*checks, *label_studio_checks(settings)]

@@ -33,6 +33,7 @@ GATE_UP_TILES = (Tile(32, 4, 4), Tile(64, 4, 3, unroll=2), Tile(16, 2, 4))
 DOWN_TILES = (Tile(64, 4, 4), Tile(128, 4, 3, unroll=2), Tile(32, 4, 4))
 TOLERANCE = 0.03  # of the norm, kernel to reference: rounding to bfloat16 gives a third of it, a wrong kernel about 1
 REPEATS = 5
+MAX_SAID = 300
 NO_ROOM_MS = 1e30
 """Of a trial for which there is not enough memory. One that fails otherwise takes for ever."""
 
@@ -90,7 +91,7 @@ def calibrate(model: Any) -> ExpertsPlan:
     if module is None or not module.gate_up_proj.is_cuda or plan_for(module.gate_up_proj.device) is REFERENCE:
         return REFERENCE
     device = module.gate_up_proj.device
-    started = time.monotonic()
+    started, unusable = time.monotonic(), ""
     try:
         bench = Bench(module, model.config.get_text_config().num_experts_per_tok, model.dtype)
         check_kernels(bench)
@@ -98,11 +99,11 @@ def calibrate(model: Any) -> ExpertsPlan:
         plan = measure(bench, linear, plan_for(device), cuda_time_ms, lambda: time.monotonic() - started < BUDGET_S)
     except _failures() as error:
         log.error("the Triton kernels cannot be used, so the experts run slowly in plain torch: %s", error)
-        plan = REFERENCE
+        plan, unusable = REFERENCE, " ".join(str(error).split())[:MAX_SAID] or type(error).__name__
     set_plan(device, plan)
     _release_memory()
     log.info("experts plan after %.1f s: %s", time.monotonic() - started, plan)
-    return plan
+    return replace(plan, unusable=unusable)
 
 
 class KernelWrong(RuntimeError):
@@ -248,10 +249,13 @@ def cuda_time_ms(trial: Trial | LinearTrial) -> float:
 
 def _failures() -> tuple[type[Exception], ...]:
     """What a kernel raises that does not build (no C compiler, too large for the card) or does not fit in memory."""
-    from triton.errors import TritonError
-
+    always = (RuntimeError, OSError, CalledProcessError, ImportError)
+    try:
+        from triton.errors import TritonError
+    except ImportError:  # the kernels are not there at all, which the first trial says
+        return always
     triton_error: type[Exception] = TritonError
-    return (triton_error, RuntimeError, OSError, CalledProcessError)
+    return (triton_error, *always)
 
 
 def _release_memory() -> None:

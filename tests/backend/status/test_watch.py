@@ -6,14 +6,17 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from backend.engine.api import EngineStatus
 from backend.status.check import Check, bad, good
 from backend.status.watch import Watch, WatchPace
 from tests.backend.fake_label_studio import LEGACY_KEY, fake_label_studio
-from tests.backend.serving import serving
+from tests.backend.serving import ANSWER, serving
+from tests.fakes import READY, FakeEngine
 from tests.limits import eventually, until
 
 NEVER_S = 10**9
@@ -119,3 +122,18 @@ def test_label_studio_may_start_after_the_backend(tmp_path: Path) -> None:
             until(lambda: backend.client.get("/health").json().get("problems") == ["address_error"])
             del server.refusals[("GET", "/api/version")]
             until(lambda: "problems" not in backend.client.get("/health").json())
+
+
+def test_what_makes_the_engine_slower_is_told_when_it_is_ready(tmp_path: Path) -> None:
+    """The hour's checks were made while it loaded."""
+    slower = (("slow_experts", "no C compiler"), ("slow_graphs", "CUDA error: operation not permitted"))
+    engine = FakeEngine(ANSWER)
+    engine.status = EngineStatus("loading")
+    nobody = {"label_studio_url": "http://127.0.0.1:9", "label_studio_api_key": LEGACY_KEY}
+    with serving(tmp_path, engine, watch=WatchPace(soon_s=NEVER_S), **nobody) as server:
+        until(lambda: server.client.get("/health").json().get("problems"), "the first look")
+        engine.status = EngineStatus("ready", ready=replace(READY, device="cuda:0", slower=slower))
+        until(lambda: {"slow_experts", "slow_graphs"} <= {*server.client.get("/health").json().get("problems", ())})
+        said = server.client.get("/status").text
+    assert "no C compiler" in said
+    assert "operation not permitted" in said
