@@ -153,7 +153,6 @@ class Core:
             try:
                 ready = await self.engine.wait_ready(WATCH_S)
                 await self._loaded()
-                self.watch.wake()  # what makes it slow is known now
                 await asyncio.to_thread(self._names.remember, ready)
                 return
             except EngineBusy:
