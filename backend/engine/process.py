@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 EXIT_READER = 71
 EXIT_LOOP = 72
 MAX_PICTURE_THREADS = 4
+LOAD_SHARE = 0.9
+"""Of the whole start: on a card kernels, memory and graphs come after the model is loaded, and take a minute or two."""
 
 
 Send = Callable[[FromEngine], None]
@@ -107,18 +109,32 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
         if options.vram_gib:
             total_gib = choice.card.memory_gib
             torch.cuda.set_per_process_memory_fraction(budget_bytes(total_gib, options.vram_gib) / GIB / total_gib)
+        # it may be preferred on Hopper, and plans anew for each shape of prefill
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+    def loading(stage: str, fraction: float) -> None:
+        if stage != "ready":  # the model is; requests are taken later
+            send(Loading(stage, LOAD_SHARE * fraction))
+
+    def next_on_card(stage: str, fraction: float) -> None:
+        if choice.card is not None:
+            send(Loading(stage, fraction))
+
     loaded = load_model(
         choice.model,
-        on_progress=lambda stage, fraction: send(Loading(stage, fraction)),
+        on_progress=loading,
         device=choice.device,
         card=choice.card,
         vram_gib=options.vram_gib,
         revision=options.revision,
         save_quantised_to=options.quantised_dir,
     )
+    next_on_card("kernels", LOAD_SHARE)
     slower = [("slow_experts", why)] if (why := _tune(loaded)) else []
+    next_on_card("memory", 0.95)
     runner, sizes = make_runner(loaded, options)
-    if not on_cpu:
+    if not on_cpu and not slower:  # plain torch's experts cannot be captured
+        next_on_card("graphs", 0.97)
         slower += [("slow_graphs", why)] if (why := runner.try_graphs()) else []
     preparation = Preparation(
         runner.to_patches, runner.encode if on_cpu else None, min(MAX_PICTURE_THREADS, max(1, num_cpus - 1))

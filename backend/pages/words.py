@@ -167,6 +167,9 @@ STAGES: dict[str, tuple[str, str]] = {
     "quantise": ("4-bit 量化", "Quantising to 4 bits"),
     "load": ("载入权重", "Loading the weights"),
     "save": ("保存 4-bit 权重", "Saving the 4-bit weights"),
+    "kernels": ("测试并选择 GPU 内核", "Trying the card's kernels"),
+    "memory": ("测量显存", "Measuring the card's memory"),
+    "graphs": ("录制 CUDA graph", "Capturing CUDA graphs"),
     "ready": ("准备推理", "Getting ready"),
 }
 

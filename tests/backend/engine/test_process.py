@@ -88,7 +88,9 @@ def test_the_built_in_model_answers_through_the_real_loop() -> None:
     mailbox = Mailbox()
     loop = process.load(EngineOptions(model="garments", device="cpu", max_slots=4), mailbox, sent.append)
     ready = sent[-1]
-    assert isinstance(sent[0], Loading)
+    told = [message for message in sent if isinstance(message, Loading)]
+    assert told == sent[:-1]
+    assert all(message.fraction <= process.LOAD_SHARE and message.stage != "ready" for message in told)
     assert isinstance(ready, Ready)
     assert (ready.max_slots, ready.quantisation) == (4, "nf4")
     assert ready.kv_tokens >= 4096
