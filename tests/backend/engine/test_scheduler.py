@@ -1,76 +1,13 @@
-"""The scheduler's rules, one example each."""
+"""The scheduler's rules of turns and order, one example each."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 
 from backend.engine.bulk_queue import SlotRequest
-from backend.engine.kv_blocks import BLOCK_TOKENS
-from backend.engine.scheduler import Decode, KvTooSmall, Prefill, Scheduler, SchedulerLimits, Slot
-
-
-def scheduler(
-    max_slots: int = 8,
-    kv_tokens: int = 1024,
-    reserved_slots: int = 1,
-    reserved_tokens: int = 128,
-    max_prefill_tokens: int = 10_000,
-    mixed_from: int = 99,
-) -> Scheduler:
-    limits = SchedulerLimits(max_slots, kv_tokens, reserved_slots, reserved_tokens, max_prefill_tokens, mixed_from)
-    return Scheduler(limits)
-
-
-def bulk(
-    request_id: int,
-    group: str = "p",
-    tokens: int = 64,
-    prefill: int = 10,
-    alone: bool = False,
-    instruction: tuple[int, ...] = (),
-) -> SlotRequest:
-    return SlotRequest(request_id, group, tokens, prefill, alone=alone, instruction=instruction)
-
-
-def person(request_id: int, tokens: int = 64, prefill: int = 10, alone: bool = False) -> SlotRequest:
-    return SlotRequest(request_id, "p", tokens, prefill, interactive=True, alone=alone)
-
-
-def full(request_id: int, group: str = "p", tokens: int = 64) -> SlotRequest:
-    """A bulk request that starts with all the blocks that it may need, as its answer is short."""
-    return bulk(request_id, group, tokens, prefill=tokens - BLOCK_TOKENS)
-
-
-def submit(planner: Scheduler, requests: Iterable[SlotRequest]) -> None:
-    for request in requests:
-        planner.submit(request)
-
-
-def turn(planner: Scheduler) -> tuple[str, list[int]]:
-    """The next turn as a word and request ids."""
-    match planner.next_turn():
-        case Prefill(slots, decoding):
-            return "mixed" if decoding else "prefill", [slot.request_id for slot in (*decoding, *slots)]
-        case Decode(slots):
-            return "decode", [slot.request_id for slot in slots]
-        case None:
-            return "idle", []
-
-
-def turns(planner: Scheduler, count: int) -> list[tuple[str, list[int]]]:
-    return [turn(planner) for _ in range(count)]
-
-
-def started(planner: Scheduler) -> tuple[Slot, ...]:
-    result = planner.next_turn()
-    assert isinstance(result, Prefill)
-    return result.slots
-
-
-def finish(planner: Scheduler, *request_ids: int) -> None:
-    for request_id in request_ids:
-        planner.finish(request_id)
+from backend.engine.scheduler import KvTooSmall
+from tests.backend.engine.scheduler_rig import bulk, finish, full, person, scheduler, started, submit, turn, turns
 
 
 class TestLifeOfARequest:
@@ -202,36 +139,6 @@ class TestPrefills:
         assert words == ["prefill"] * 8 + ["decode", "prefill"]
 
 
-class TestMixedSteps:
-    def test_bulk_that_starts_takes_along_those_who_run_where_they_are_many(self) -> None:
-        planner = scheduler(mixed_from=2)
-        for number, word in ((1, "prefill"), (2, "prefill"), (3, "mixed")):
-            planner.submit(bulk(number))
-            assert turn(planner) == (word, [*range(1, number + 1)] if word == "mixed" else [number])
-
-    def test_a_persons_prefill_takes_nobody_along(self) -> None:
-        planner = scheduler(mixed_from=1)
-        submit(planner, [bulk(1), bulk(2)])
-        turn(planner)
-        planner.submit(person(3))
-        assert turn(planner) == ("prefill", [3])
-
-    def test_a_person_who_runs_decodes_in_the_prefills_of_bulk(self) -> None:
-        planner = scheduler(mixed_from=1)
-        submit(planner, [person(1), bulk(2)])
-        assert turns(planner, 7) == [("prefill", [1]), *[("decode", [1])] * 5, ("mixed", [1, 2])]
-
-    def test_prefills_that_are_decode_steps_need_no_other_between_them(self) -> None:
-        planner = scheduler(max_slots=16, max_prefill_tokens=1, kv_tokens=4096, mixed_from=1)
-        submit(planner, [bulk(number) for number in range(12)])
-        assert [word for word, _ in turns(planner, 13)] == ["prefill", *["mixed"] * 11, "decode"]
-
-    def test_those_who_are_taken_along_count_in_the_tokens_of_the_prefill(self) -> None:
-        planner = scheduler(max_prefill_tokens=23, mixed_from=2)
-        submit(planner, [bulk(number) for number in range(6)])
-        assert turns(planner, 2) == [("prefill", [0, 1]), ("mixed", [0, 1, 2])]
-
-
 class TestReserve:
     def test_bulk_leaves_the_reserved_rows_free(self) -> None:
         planner = scheduler(max_slots=4, reserved_slots=1)
@@ -278,107 +185,6 @@ class TestReserve:
         assert turn(planner) == ("prefill", [2])
         finish(planner, 2)
         assert turn(planner) == ("prefill", [1])
-
-
-class TestSharedInstructions:
-    def test_one_more_request_with_the_same_instruction_takes_its_own_blocks_only(self) -> None:
-        planner = scheduler(max_slots=16, kv_tokens=20 * 16, reserved_tokens=0)
-        instruction = (7,) * 160
-        submit(planner, [bulk(number, tokens=192, instruction=instruction) for number in range(5)])
-        slots = started(planner)
-        assert [slot.request_id for slot in slots] == [0, 1, 2]  # 10 blocks, and 2 each, and 2 that might be wanted
-        assert len({slot.instruction for slot in slots}) == 1
-        assert all([*slot.blocks][:10] == [*slots[0].instruction.blocks] for slot in slots)
-        assert len({block for slot in slots for block in slot.own_blocks}) == 6
-
-    def test_an_instruction_that_nobody_uses_gives_way(self) -> None:
-        planner = scheduler(kv_tokens=20 * 16, reserved_tokens=0)
-        planner.submit(bulk(1, tokens=192, instruction=(7,) * 160))
-        turn(planner)
-        finish(planner, 1)
-        planner.submit(bulk(2, tokens=320, prefill=300))
-        assert [len(slot.blocks) for slot in started(planner)] == [20]
-
-
-class TestGrowth:
-    def two_in_twelve_blocks(self) -> Scheduler:
-        planner = scheduler(kv_tokens=12 * 16, reserved_tokens=0)
-        submit(planner, [bulk(1, "a", tokens=192), bulk(2, "b", tokens=192)])
-        assert turn(planner) == ("prefill", [1, 2])
-        return planner
-
-    def test_an_answer_takes_blocks_as_it_grows(self) -> None:
-        planner = scheduler()
-        planner.submit(bulk(1, tokens=192))
-        [slot] = started(planner)
-        sizes = []
-        for num_tokens in (11, 32, 33, 80, 50, 192):
-            assert planner.extend(1, num_tokens) == []
-            sizes.append(len(slot.blocks))
-        assert sizes == [2, 2, 3, 5, 5, 12]
-
-    @pytest.mark.parametrize(("request_id", "num_tokens"), [(1, 193), (2, 10)], ids=["too long", "unknown"])
-    def test_what_was_not_foreseen_is_refused(self, request_id: int, num_tokens: int) -> None:
-        planner = scheduler()
-        planner.submit(bulk(1, tokens=192))
-        turn(planner)
-        with pytest.raises(ValueError, match=f"request {request_id} is not running, or not with {num_tokens} tokens"):
-            planner.extend(request_id, num_tokens)
-
-    def test_the_youngest_is_put_back_where_blocks_run_short(self) -> None:
-        planner = self.two_in_twelve_blocks()
-        assert planner.extend(1, 160) == []
-        assert planner.extend(1, 161) == [2]
-        assert (planner.is_running(2), planner.num_waiting) == (False, 1)
-
-    def test_who_wants_blocks_is_put_back_itself_if_it_is_the_youngest(self) -> None:
-        planner = self.two_in_twelve_blocks()
-        assert planner.extend(1, 120) == []
-        assert planner.extend(2, 80) == [2]
-        assert turn(planner) == ("decode", [1])
-
-    def test_who_was_put_back_comes_before_all_that_waits_and_has_room_for_what_it_had(self) -> None:
-        planner = self.two_in_twelve_blocks()
-        submit(planner, [bulk(3, "a"), bulk(4, "b")])
-        assert planner.extend(2, 60) == []
-        assert planner.extend(1, 160) == [2]
-        assert planner.upcoming(9) == [2, 3, 4]
-        finish(planner, 1)
-        slots = started(planner)
-        assert [slot.request_id for slot in slots] == [2, 3, 4]
-        assert len(slots[0].blocks) == 5
-
-    def test_an_interactive_request_is_never_put_back(self) -> None:
-        planner = scheduler(kv_tokens=12 * 16, reserved_tokens=0)
-        planner.submit(bulk(1, tokens=192))
-        turn(planner)
-        planner.submit(person(2, tokens=96))
-        assert turn(planner) == ("prefill", [2])
-        assert planner.extend(1, 97) == [1]
-        assert turn(planner) == ("decode", [2])
-
-    def test_who_was_put_back_twice_starts_with_all_it_may_need_and_stays(self) -> None:
-        planner = scheduler(kv_tokens=12 * 16, reserved_tokens=0)
-        planner.submit(bulk(1, tokens=192))
-        sizes = [len(slot.blocks) for slot in started(planner)]
-        for number, persons, num_tokens in ((10, 112, 96), (11, 80, 128)):
-            planner.submit(person(number, tokens=persons))
-            assert turn(planner) == ("prefill", [number])
-            assert planner.extend(1, num_tokens) == [1]
-            finish(planner, number)
-            sizes += [len(slot.blocks) for slot in started(planner)]
-        assert sizes == [2, 7, 12]
-        planner.submit(bulk(2))
-        assert turn(planner) == ("decode", [1])
-
-    def test_bulk_waits_until_a_batch_of_it_has_blocks(self) -> None:
-        planner = scheduler(max_slots=64, kv_tokens=48 * 16, reserved_slots=0, reserved_tokens=0)
-        submit(planner, [full(number) for number in range(20)])  # four blocks each: 12 would fill the pool
-        assert turn(planner) == ("prefill", list(range(9)))  # and each of those could take one more
-        finish(planner, 0)
-        assert turn(planner)[0] == "decode"
-        finish(planner, 1, 2)
-        assert turn(planner) == ("prefill", [9, 10, 11])
 
 
 class TestFairness:
