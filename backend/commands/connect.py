@@ -25,7 +25,7 @@ from backend.label_studio.address import shown_url, site_of
 from backend.label_studio.client import LabelStudioClient, Project
 from backend.label_studio.tabs import DOUBT_TAB, arrange_tabs, review_title
 from backend.logs import one_line
-from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
+from backend.predict.label_configs import default_label_config, is_for_garments, parse_or_refuse, read_label_config
 from backend.settings import Credentials
 from label_config.labels_language import labels_language
 from label_config.prompt import Language
@@ -94,6 +94,12 @@ def _connect(
     replaced: bool,
 ) -> None:
     schema = parse_or_refuse(project.label_config)
+    if health is not None and health.model == "garments" and not is_for_garments(schema):
+        console.print(
+            "  The built-in model garments knows ten kinds of garment and nothing else: what it answers to this label "
+            "config's labels is no better than chance. Another model: PRELABEL_MODEL",
+            soft_wrap=True,
+        )
     language = health.language if health else None
     note = connect_project(
         client, console, project, backend_url, credentials, language, replaced=replaced, shown_url=shown_url

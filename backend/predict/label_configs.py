@@ -44,6 +44,12 @@ def default_label_config(model_name: str, language: str) -> str:
     return f"{'garments' if model_name == 'garments' else 'ecommerce'}.{language}"
 
 
+def is_for_garments(schema: LabelSchema) -> bool:
+    """Whether the built-in model can answer it: its labels are those it was trained on."""
+    known = (parse_label_config(ready_made(name)) for name in ready_made_names() if name.startswith("garments."))
+    return any({field.name: field for field in own.fields} == {f.name: f for f in schema.fields} for own in known)
+
+
 def parse_or_refuse(xml: str) -> LabelSchema:
     """`parse_label_config`, with the refusal as an error of ours."""
     try:

@@ -159,6 +159,28 @@ def test_a_new_project_gets_the_label_config_that_goes_with_the_model(
 
 
 @pytest.mark.parametrize(
+    ("model", "config", "told"),
+    [
+        ("garments", "ecommerce.zh", True),
+        ("garments", "garments.en", False),
+        ("Qwen3-VL-30B-A3B-Instruct", "ecommerce.zh", False),
+    ],
+)
+def test_labels_that_the_built_in_model_does_not_know_are_told(
+    server: FakeLabelStudio, capsys: pytest.CaptureFixture[str], model: str, config: str, told: bool
+) -> None:
+    server.health = healthy(model)
+    assert run(server, label_config=config) == 0
+    assert ("knows ten kinds of garment and nothing else" in capsys.readouterr().out) is told
+
+
+def test_what_does_not_work_at_the_backend_is_told(server: FakeLabelStudio, capsys: pytest.CaptureFixture[str]) -> None:
+    server.health = (200, {**healthy("garments")[1], "problems": ["token_refused"]})
+    assert run(server) == 0
+    assert "something does not work (token_refused): `prelabel status`" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("typed", "kept"),
     [
         ({"review_threshold": 0.7, "language": "zh"}, {"review_threshold": 0.7, "language": "en"}),
