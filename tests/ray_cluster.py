@@ -30,6 +30,8 @@ PATIENT = {
 """A process that is slow is not taken for dead."""
 FRUGAL = {"RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}
 """No processes in advance: each imports Ray, for every program that joins, and most have nothing to do here."""
+EQUAL = {"RAY_worker_niceness": "0"}
+"""By default 15: on a busy machine a worker would not even have started after minutes."""
 
 
 class Cluster:
@@ -83,7 +85,7 @@ def _head(folder: Path, log: Path, settings: Mapping[str, str]) -> Iterator[Clus
     token.write_text("0123456789abcdef" * 4)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(CLEAN)}
     environment |= {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
-    environment |= {"RAY_TMPDIR": str(folder), "COLUMNS": "120", **PATIENT, **FRUGAL}
+    environment |= {"RAY_TMPDIR": str(folder), "COLUMNS": "120", **PATIENT, **FRUGAL, **EQUAL}
     address = f"127.0.0.1:{free_port()}"
     with log.open("wb") as said:
         process = subprocess.Popen(

@@ -67,6 +67,7 @@ def test_a_run_that_loses_a_worker_ends_as_one_with_one_engine(cluster: Cluster,
         wait_for_lines(output, 3, process)
         workers = cluster.workers("MapWorker")
         assert len(workers) == 2
+        assert {worker.nice() for worker in workers} == {psutil.Process().nice()}
         workers[0].kill()
         code, said = finish(process)
     assert code == 1, said
