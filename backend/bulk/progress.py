@@ -23,7 +23,6 @@ from backend.bulk.summary import duration
 
 LINE_EVERY_S = 10.0
 RATE_WINDOW_S = 30.0
-_TICK_S = 0.25
 _BAR_WIDTH = 40
 
 
