@@ -15,10 +15,11 @@ from rich.text import Text
 
 from backend.bulk.exports.records import is_of
 from backend.bulk.lines import read_lines
-from backend.bulk.truth import Account, Records, read_truth
+from backend.bulk.truth import Records, read_truth
 from backend.errors import UsageError
 from backend.logs import one_line
 from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
+from backend.quality.people import Account
 from backend.quality.summary import Quality, quality_of
 from backend.quality.words import Language, Sentences
 from label_config.schema import LabelSchema
