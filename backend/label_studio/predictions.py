@@ -54,6 +54,17 @@ class CurrentProject:
     title: str = ""
 
 
+def project_number(project: str) -> int | None:
+    """12 for "12.1700000000"; None if it is no project of Label Studio's."""
+    number = project.partition(".")[0]
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else None
+
+
+def is_same_project(project: str, current_uid: str) -> bool:
+    """Whether the project of that number is still the one that asked, and not another server's or a later one."""
+    return project == current_uid or project == current_uid.partition(".")[0]
+
+
 class PredictionsClient(LabelStudioClient):
     """Safe to use from several threads at once."""
 
