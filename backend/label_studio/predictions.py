@@ -199,6 +199,9 @@ class PredictionsClient(LabelStudioClient):
                 raw = _read(reply.iter_bytes(), deadline)
         except _UNSENT as error:
             raise CallFailed(str(unreachable(self.url, error)), "unsent") from None
+        except _TooLong:
+            text = f"Label Studio's reply is larger than {MAX_REPLY_BYTES // 2**20} MiB."
+            raise CallFailed(text, "too_large" if method == "GET" else "in_doubt") from None
         except httpx.HTTPError as error:
             raise CallFailed(str(unreachable(self.url, error)), "in_doubt") from None
         body = _json_or_text(raw)
@@ -227,12 +230,18 @@ class _SaidNotFound(CallFailed):
     """404 in Label Studio's own words."""
 
 
+class _TooLong(Exception):
+    pass
+
+
 def _read(chunks: Iterable[bytes], deadline: float) -> bytes:
-    """The whole body. Raises httpx.ReadTimeout when it takes too long or is too large."""
+    """The whole body. Raises httpx.ReadTimeout when it takes too long, _TooLong when it is too large."""
     raw = bytearray()
     for chunk in chunks:
         raw += chunk
-        if time.monotonic() > deadline or len(raw) > MAX_REPLY_BYTES:
+        if len(raw) > MAX_REPLY_BYTES:
+            raise _TooLong
+        if time.monotonic() > deadline:
             raise httpx.ReadTimeout("the reply does not end")
     return bytes(raw)
 

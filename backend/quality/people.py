@@ -15,7 +15,10 @@ from label_config.answer import Answer
 from label_config.regions import regions_to_answer
 from label_config.schema import LabelSchema, TextField
 
-Unused = Literal["not_labelled", "cancelled", "from_predictions", "no_record", "other_version", "twice", "unreadable"]
+Unused = Literal[
+    "not_labelled", "cancelled", "from_predictions", "no_record", "other_version", "twice", "unreadable", "no_answer",
+    "not_chosen", "earlier", "too_large",
+]  # fmt: skip
 MAX_EXAMPLES = 3
 
 
