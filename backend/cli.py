@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -258,11 +259,21 @@ def demo(
 
 @app.command()
 def quality(
-    records: Annotated[Path, typer.Argument(metavar="RECORDS", help="The file that `annotate --output` wrote.")],
+    records: Annotated[
+        Path | None, typer.Argument(metavar="RECORDS", help="The file that `annotate --output` wrote; with --truth.")
+    ] = None,
     truth: Annotated[
-        Path,
+        Path | None,
         typer.Option(help="What is right: Label Studio's JSON export, or the table of --csv, corrected (.csv, .xlsx)."),
-    ],
+    ] = None,
+    project: Annotated[
+        int | None,
+        typer.Option(min=1, help="Instead of both: what people labelled in this project, read from Label Studio."),
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="With --project: only what was labelled since."),
+    ] = None,
     label_config: LabelConfig = None,
     target: Annotated[
         float, typer.Option(min=0.5, max=0.999, help="So many of the answers that may pass unseen are right, at least.")
@@ -270,13 +281,41 @@ def quality(
     confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="How sure that is to be.")] = 0.9,
     blind: Annotated[
         bool,
-        typer.Option("--blind", help="Whoever filled the table did not see the answers. An export says so itself."),
+        typer.Option(
+            "--blind",
+            help="Whoever filled the table did not see the answers (an export says so itself); with --project: tasks "
+            "labelled without an answer were chosen by chance.",
+        ),
     ] = False,
+    data_dir: DataDir = None,
     language: Language = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Say how good a bulk run's answers are, and which may pass unseen, by what people say is right."""
-    settings = _settings({"language": language})
+    """Say how good the answers are, and which may pass unseen, by what people say is right."""
+    settings = _settings({"language": language, "data_dir": data_dir})
+    if project is not None:
+        if records or truth or label_config:
+            raise UsageError(
+                "--project reads from Label Studio, by the project's own label config: leave RECORDS, --truth and "
+                "--label-config out."
+            )
+        from backend.commands.quality_project import quality_of_project
+
+        raise typer.Exit(
+            quality_of_project(
+                settings,
+                project,
+                since=since,
+                target=target,
+                confidence=confidence,
+                blind=blind,
+                json_output=json_output,
+            )
+        )
+    if records is None or truth is None:
+        raise UsageError("Give RECORDS and --truth FILE, or --project ID.")
+    if since is not None:
+        raise UsageError("--since goes with --project; of records, all that the truth says counts.")
     from backend.commands.quality import quality as run
 
     raise typer.Exit(

@@ -7,11 +7,9 @@ Raises UsageError and OSError.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from backend.bulk.exports.csv import LIST_SEPARATOR, uncovered
 from backend.bulk.exports.records import Column, answer_in, columns, holds_list, is_allowed, plain_value, read_records
@@ -23,65 +21,24 @@ from backend.bulk.tables.csv_text import candidates, encodings
 from backend.bulk.tables.rows import Table
 from backend.bulk.tables.workbook import Workbook
 from backend.errors import UsageError
+from backend.quality.people import Account, Known, Labelled, labelled, usable
 from label_config.answer import Answer, FieldAnswer
-from label_config.regions import regions_to_answer
 from label_config.schema import LabelSchema, TextField
-
-Unused = Literal["not_labelled", "cancelled", "from_predictions", "no_record", "other_version", "twice", "unreadable"]
-_MAX_EXAMPLES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """One record's answer and the right one. `saw_answer`: whoever labelled it was shown a prediction.
-
-    `lead_s`: how long it took them; None if Label Studio does not say. `agrees`: whether all people who labelled it
-    gave the same labels; None where it was one.
-    """
-
-    name: str
-    answer: Answer
-    truth: Answer
-    model_version: str
-    saw_answer: bool = False
-    lead_s: float | None = None
-    agrees: bool | None = None
-
-
-@dataclass(slots=True)
-class Account:
-    """Entries of the truth that were not used, by reason, with the first of each by name."""
-
-    num: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: Unused, name: str) -> None:
-        self.num[reason] += 1
-        named = self.examples.setdefault(reason, [])
-        if len(named) < _MAX_EXAMPLES:
-            named.append(name)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    name: str
-    answer: Answer
-    model_version: str
 
 
 class Records:
     """The records that a truth is about, in memory: about 1 KB each."""
 
     def __init__(self, path: Path, schema: LabelSchema) -> None:
-        self._by_key: dict[bytes, _Known] = {}
+        self._by_key: dict[bytes, Known] = {}
         self.num = 0
         for record in read_records(path, schema):
-            known = _Known(str(record["image_id"]), answer_in(record, schema)[0], str(record["model_version"]))
+            known = Known(str(record["image_id"]), answer_in(record, schema)[0], str(record["model_version"]))
             self._by_key[_own_key(known.name)] = known
             self._by_key[identity_of(record)] = known
             self.num += 1
 
-    def of(self, key: bytes) -> _Known | None:
+    def of(self, key: bytes) -> Known | None:
         return self._by_key.get(key)
 
 
@@ -105,12 +62,12 @@ def read_truth(
             f"--truth {path}: give Label Studio's JSON export (.json), or a corrected table (.csv, .xlsx)."
         )
     seen: set[str] = set()
-    for labelled in entries:
-        if labelled.name in seen:
-            account.add("twice", labelled.name)
+    for found in entries:
+        if found.name in seen:
+            account.add("twice", found.name)
             continue
-        seen.add(labelled.name)
-        yield labelled
+        seen.add(found.name)
+        yield found
 
 
 # -- Label Studio's export ---------------------------------------------------------------------------------------------
@@ -122,19 +79,18 @@ def _of_export(path: Path, records: Records, schema: LabelSchema, account: Accou
             raise UsageError(f"{path}: entry {number} has no annotations. Export the project as JSON, not as JSON-MIN.")
         data, task_id = entry.get("data"), entry.get("id")
         name = f"task {task_id}"
-        annotations = [found for found in _list(entry["annotations"]) if isinstance(found, Mapping)]
-        usable = [a for a in annotations if not a.get("was_cancelled") and not _is_from_prediction(a)]
-        if not usable:
-            account.add(_why_none(annotations), name)
+        people = usable(entry["annotations"] if isinstance(entry["annotations"], list) else [])
+        if isinstance(people, str):
+            account.add(people, name)
         elif (known := _record_of(records, data, task_id, schema)) is None:
             account.add("no_record", name)
-        elif any(_seen_version(a) not in (None, known.model_version) for a in usable):
-            account.add("other_version", name)
+        elif isinstance(said := labelled(known, people, schema), str):
+            account.add(said, name)
         else:
-            yield _labelled(known, usable, schema)
+            yield said
 
 
-def _record_of(records: Records, data: Any, task_id: Any, schema: LabelSchema) -> _Known | None:
+def _record_of(records: Records, data: Any, task_id: Any, schema: LabelSchema) -> Known | None:
     if not isinstance(data, Mapping):
         return None
     is_id = isinstance(task_id, int | str) and not isinstance(task_id, bool)
@@ -143,55 +99,6 @@ def _record_of(records: Records, data: Any, task_id: Any, schema: LabelSchema) -
         return known
     image_id = data.get("image_id")
     return records.of(_own_key(image_id)) if isinstance(image_id, str) else None
-
-
-def _why_none(annotations: Sequence[Mapping[str, Any]]) -> Unused:
-    if not annotations:
-        return "not_labelled"
-    return "cancelled" if all(a.get("was_cancelled") for a in annotations) else "from_predictions"
-
-
-def _is_from_prediction(annotation: Mapping[str, Any]) -> bool:
-    """*Create Annotations From Predictions* made it: nobody opened it, so it took no time."""
-    return annotation.get("parent_prediction") is not None and annotation.get("lead_time") is None
-
-
-def _labelled(known: _Known, annotations: Sequence[Mapping[str, Any]], schema: LabelSchema) -> Labelled:
-    """Of several annotations the one marked as ground truth counts, else the last that was changed."""
-    ordered = sorted(annotations, key=lambda a: (bool(a.get("ground_truth")), str(a.get("updated_at") or "")))
-    answers = [regions_to_answer(schema, _list(annotation.get("result"))) for annotation in ordered]
-    lead = ordered[-1].get("lead_time")
-    return Labelled(
-        known.name,
-        known.answer,
-        answers[-1],
-        known.model_version,
-        saw_answer=any(map(_saw_answer, ordered)),
-        lead_s=float(lead) if isinstance(lead, int | float) and not isinstance(lead, bool) and lead > 0 else None,
-        agrees=None if len(answers) == 1 else len({_labels(answer, schema) for answer in answers}) == 1,
-    )
-
-
-def _saw_answer(annotation: Mapping[str, Any]) -> bool:
-    regions = [region for region in _list(annotation.get("result")) if isinstance(region, Mapping)]
-    came_from_one = any(str(region.get("origin", "")).startswith("prediction") for region in regions)
-    return came_from_one or annotation.get("parent_prediction") is not None or bool(annotation.get("prediction"))
-
-
-def _seen_version(annotation: Mapping[str, Any]) -> str | None:
-    """The model version of the prediction that the form was filled with; None if it had none, or does not say."""
-    seen = annotation.get("prediction")
-    version = seen.get("model_version") if isinstance(seen, Mapping) else None
-    return version if isinstance(version, str) and version else None
-
-
-def _labels(answer: Answer, schema: LabelSchema) -> tuple[Any, ...]:
-    names = [found.name for found in schema.fields if not isinstance(found, TextField)]
-    return tuple(answer.fields[name].value if name in answer.fields else None for name in names)
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 # -- a corrected table -------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Prints sentences and a table for people, or with `--json` everything. Reads only
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from rich.text import Text
 
 from backend.bulk.exports.records import is_of
 from backend.bulk.lines import read_lines
-from backend.bulk.truth import Account, Records, read_truth
+from backend.bulk.truth import Records, read_truth
 from backend.errors import UsageError
 from backend.logs import one_line
 from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
+from backend.quality.people import Account
 from backend.quality.summary import Quality, quality_of
 from backend.quality.words import Language, Sentences
 from label_config.schema import LabelSchema
@@ -50,7 +52,7 @@ def quality(
     if json_output:
         print(json.dumps(asdict(found), ensure_ascii=False, allow_nan=False))
     else:
-        _print(found, account, Sentences(language))
+        show(found, account, Sentences(language))
     return 0
 
 
@@ -67,7 +69,8 @@ def _schema(records: Path, label_config: str | None, language: Language) -> Labe
     return next((schema for schema in schemas if is_of(first, schema)), schemas[0])
 
 
-def _print(found: Quality, account: Account, say: Sentences) -> None:
+def show(found: Quality, account: Account, say: Sentences) -> None:
+    """Print it for people. Tasks of Label Studio are links where the terminal has them."""
     console = Console(highlight=False)
     for sentence in say.of(found):
         console.print(Text(sentence))
@@ -75,11 +78,25 @@ def _print(found: Quality, account: Account, say: Sentences) -> None:
     confused = [(field.name, pair) for field in found.fields for pair in field.confusions]
     for name, pair in sorted(confused, key=lambda item: -item[1].num)[:10]:
         shown = f"{pair.answered or say('（空）', '(none)')} -> {pair.right or say('（空）', '(none)')}"
-        console.print(Text(one_line(f"  {pair.num:>4,}  {name}: {shown}   {', '.join(pair.examples[:3])}")))
+        console.print(Text(one_line(f"  {pair.num:>4,}  {name}: {shown}   ")) + _names(pair.examples[:3], found))
     if found.unfilled:
         console.print(Text(one_line(say.unfilled(found.unfilled))))
     for reason, num in account.num.items():
-        console.print(Text(one_line(f"{say.unused(reason, num)} ({', '.join(account.examples[reason])})")))
+        text = Text(one_line(say.unused(reason, num)))
+        if names := account.examples.get(reason):
+            text += Text(" (") + _names(names, found) + Text(")")
+        console.print(text)
+    if found.task_url:
+        console.print(Text(one_line(say.task_address(found.task_url))))
+
+
+def _names(names: Sequence[str], found: Quality) -> Text:
+    """Of pictures or tasks, with a comma between."""
+    links = [
+        Text(one_line(name), style=f"link {found.task_url}{name}" if found.task_url.startswith("http") else "")
+        for name in names
+    ]
+    return Text(", ").join(links)
 
 
 def _fields(found: Quality, say: Sentences) -> Table:

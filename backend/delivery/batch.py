@@ -15,13 +15,11 @@ from backend.delivery.plan import (
     Parcel,
     config_problem,
     halves,
-    is_same_project,
     packed,
-    project_number,
     sort_out,
     work_ids,
 )
-from backend.label_studio.predictions import CallFailed, PredictionsClient
+from backend.label_studio.predictions import CallFailed, PredictionsClient, is_same_project, project_number
 from backend.reasons import Reason, explained
 from backend.store import Store, Work
 

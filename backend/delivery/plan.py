@@ -52,17 +52,6 @@ class Sorted:
     gone: tuple[Parcel, ...]
 
 
-def project_number(project: str) -> int | None:
-    """12 for "12.1700000000"; None if it is no project of Label Studio's."""
-    number = project.partition(".")[0]
-    return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else None
-
-
-def is_same_project(project: str, current_uid: str) -> bool:
-    """Whether the project of that number is still the one that asked, and not another server's or a later one."""
-    return project == current_uid or project == current_uid.partition(".")[0]
-
-
 def config_problem(record: RecipeRecord | None, current_config: str) -> str:
     """Why answers to `record` no longer fit the project; empty if they do. Layout and wording may change."""
     if record is None:

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-from backend.delivery.plan import is_same_project, project_number
 from backend.errors import PrelabelError
-from backend.label_studio.predictions import PredictionsClient
+from backend.label_studio.predictions import PredictionsClient, is_same_project, project_number
 from backend.label_studio.tabs import Tabs, arrange_tabs, num_in_tab, sort_doubt_tab
 from backend.logs import one_line, redact
 

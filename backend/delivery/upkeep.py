@@ -19,10 +19,9 @@ from typing import Literal
 
 from cachetools import LRUCache
 
-from backend.delivery.plan import is_same_project, project_number
 from backend.errors import PrelabelError
 from backend.label_studio.model_settings import LiveModel, ModelSettings, ModelSettingsClient, ours
-from backend.label_studio.predictions import CallFailed
+from backend.label_studio.predictions import CallFailed, is_same_project, project_number
 from backend.logs import one_line, redact
 from backend.store.threads import in_thread
 

@@ -54,6 +54,17 @@ class CurrentProject:
     title: str = ""
 
 
+def project_number(project: str) -> int | None:
+    """12 for "12.1700000000"; None if it is no project of Label Studio's."""
+    number = project.partition(".")[0]
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else None
+
+
+def is_same_project(project: str, current_uid: str) -> bool:
+    """Whether the project of that number is still the one that asked, and not another server's or a later one."""
+    return project == current_uid or project == current_uid.partition(".")[0]
+
+
 class PredictionsClient(LabelStudioClient):
     """Safe to use from several threads at once."""
 
@@ -188,6 +199,9 @@ class PredictionsClient(LabelStudioClient):
                 raw = _read(reply.iter_bytes(), deadline)
         except _UNSENT as error:
             raise CallFailed(str(unreachable(self.url, error)), "unsent") from None
+        except _TooLong:
+            text = f"Label Studio's reply is larger than {MAX_REPLY_BYTES // 2**20} MiB."
+            raise CallFailed(text, "too_large" if method == "GET" else "in_doubt") from None
         except httpx.HTTPError as error:
             raise CallFailed(str(unreachable(self.url, error)), "in_doubt") from None
         body = _json_or_text(raw)
@@ -216,12 +230,18 @@ class _SaidNotFound(CallFailed):
     """404 in Label Studio's own words."""
 
 
+class _TooLong(Exception):
+    pass
+
+
 def _read(chunks: Iterable[bytes], deadline: float) -> bytes:
-    """The whole body. Raises httpx.ReadTimeout when it takes too long or is too large."""
+    """The whole body. Raises httpx.ReadTimeout when it takes too long, _TooLong when it is too large."""
     raw = bytearray()
     for chunk in chunks:
         raw += chunk
-        if time.monotonic() > deadline or len(raw) > MAX_REPLY_BYTES:
+        if len(raw) > MAX_REPLY_BYTES:
+            raise _TooLong
+        if time.monotonic() > deadline:
             raise httpx.ReadTimeout("the reply does not end")
     return bytes(raw)
 

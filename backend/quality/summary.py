@@ -65,7 +65,8 @@ class Quality:
     """`blind`, `filled`: tasks of which all labels are right. `threshold`: of the task's score, on blind tasks.
 
     `agreement`: tasks on which all people agree, of those that several labelled. `unused`: entries that say nothing of
-    an answer, by reason; `num_entries` = `num_blind` + `num_filled` + all of `unused`.
+    an answer, by reason; `num_entries` = `num_blind` + `num_filled` + all of `unused`. `task_url`: where tasks go by
+    their numbers in Label Studio, that and a task's name are its address; else "".
     """
 
     num_entries: int
@@ -80,6 +81,7 @@ class Quality:
     unfilled: tuple[str, ...]
     time_saved: TimeSaved | None
     agreement: Share
+    task_url: str = ""
 
 
 def quality_of(

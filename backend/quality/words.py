@@ -26,6 +26,13 @@ _UNUSED: dict[str, tuple[str, str]] = {
     ),
     "twice": ("同一张图片的第二个答案", "a second answer for the same picture"),
     "unreadable": ("内容不符合标注配置", "holds what the label config does not allow"),
+    "no_answer": ("没有这个模型版本的答案", "no answer under this model version"),
+    "not_chosen": (
+        "标注时没有显示答案，但不是随机抽出的盲检任务（如果确实是随机抽取的，请加上 --blind）",
+        "labelled without an answer, but not chosen by chance for a blind check (if they were, say --blind)",
+    ),
+    "earlier": ("早于 --since 的日期", "earlier than --since"),
+    "too_large": ("内容太大，无法读取", "too large to be read"),
 }
 
 
@@ -82,6 +89,18 @@ class Sentences:
                 f"Of {quality.agreement.num:,} pictures that several people labelled, they agree on every label of "
                 f"{_percent(quality.agreement.share or 0)}.",
             )
+
+    def in_short(self, quality: Quality, project_id: str) -> Iterator[str]:
+        """For the status page: how good, how much time it saves, what may pass; and where there is more."""
+        sentences = self.of(quality)
+        yield next(sentences)
+        if quality.time_saved is not None:
+            yield self.time(quality.time_saved)
+        yield self.threshold(quality.threshold)
+        yield self(
+            f"各字段与最常见的错误：prelabel quality --project {project_id}",
+            f"By field, and what is confused most: prelabel quality --project {project_id}",
+        )
 
     def unfilled(self, names: tuple[str, ...]) -> str:
         listed = ", ".join(names)
@@ -151,6 +170,17 @@ class Sentences:
                 )
             )
         return self("；", "; ").join(parts)
+
+    def version(self, name: str, quality: Quality) -> str:
+        """Another model version, in one line."""
+        return self(
+            f"模型版本 {name}：盲检正确 {self.share(quality.blind)}；预标注后未改动 {self.share(quality.filled)}",
+            f"Model version {name}: right, checked blind {self.share(quality.blind)}; pre-filled, unchanged "
+            f"{self.share(quality.filled)}",
+        )
+
+    def task_address(self, task_url: str) -> str:
+        return self(f"任务的地址：{task_url} 加上编号", f"The address of a task: {task_url} and its number")
 
     def unused(self, reason: str, num: int) -> str:
         zh, en = _UNUSED[reason]

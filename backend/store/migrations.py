@@ -180,7 +180,30 @@ _SCHEMA_4 = (
     END""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3, _SCHEMA_4)
+# What people did in Label Studio, by project as Label Studio names it to backends: of its own, because the rows of
+# `project` and `work` are forgotten when they are old. See `people`.
+_SCHEMA_5 = (
+    """CREATE TABLE people (
+        id INTEGER PRIMARY KEY,
+        project TEXT NOT NULL UNIQUE,
+        since REAL NOT NULL DEFAULT 0,
+        until REAL NOT NULL DEFAULT 0,
+        after_task INTEGER NOT NULL DEFAULT 0,
+        num_tasks INTEGER NOT NULL DEFAULT 0,
+        ended_at REAL NOT NULL DEFAULT 0
+    ) STRICT""",
+    """CREATE TABLE labelled (
+        people_id INTEGER NOT NULL REFERENCES people (id),
+        task_id INTEGER NOT NULL,
+        changed_at REAL NOT NULL,
+        num_submitted INTEGER NOT NULL,
+        num_skipped INTEGER NOT NULL,
+        content TEXT NOT NULL,
+        UNIQUE (people_id, task_id)
+    ) STRICT""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3, _SCHEMA_4, _SCHEMA_5)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:

@@ -11,8 +11,11 @@ CHUNK = 2_000
 
 OVER_IDS = """SELECT id FROM work WHERE state IN ('returned', 'delivered', 'failed', 'cancelled') AND updated_at < ?
     AND (state <> 'returned' OR (check_at < ? AND push_attempts = 0 AND push_until = 0))
-    AND (open_replies = 0 OR reply_until < ?) LIMIT ?"""
-"""Without an API key nothing that a reply held is ever looked up. What a push may have lost is never forgotten."""
+    AND (open_replies = 0 OR reply_until < ?)
+    AND NOT EXISTS (SELECT 1 FROM project p JOIN people q ON q.project = p.name JOIN labelled l ON l.people_id = q.id
+        WHERE p.id = work.project_id AND l.task_id = work.task_id AND work.answer_id IS NOT NULL) LIMIT ?"""
+"""Without an API key nothing that a reply held is ever looked up. What a push may have lost is never forgotten, and
+neither is the answer to a task that people labelled: how good it was is still asked."""
 UNUSED_ANSWERS = """SELECT id FROM answer a WHERE saved_at < ?
     AND NOT EXISTS (SELECT 1 FROM work WHERE answer_id = a.id) LIMIT ?"""
 

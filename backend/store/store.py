@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
-from backend.store import accepting, outbox, overview, pruning, work
+from backend.store import accepting, outbox, overview, people, pruning, work
 from backend.store import answers as answer_rows
 from backend.store import versions as present_versions
 from backend.store.database import DEFAULTS, Database, Options
@@ -211,6 +211,20 @@ class Store:
     delivered = _write(outbox.delivered)
     push_failed = _write(outbox.push_failed)
     drop = _write(outbox.drop)
+
+    # What people did in Label Studio
+
+    reading = _read(people.reading)
+    begin_reading = _write(people.begin_reading)
+    save_people = _write(people.save_people)
+    end_reading = _write(people.end_reading)
+    labelled = _read(people.labelled)
+    labelled_among = _read(people.labelled_among)
+    people_counts = _read(people.people_counts)
+    forget_labelled = _write(people.forget_labelled)
+    forget_people = _write(people.forget_people)
+    people_projects = _read(people.people_projects)
+    own_answers = _read(people.own_answers)
 
     # What a person does
 

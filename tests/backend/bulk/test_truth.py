@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from backend.bulk.exports.csv import write_csv
-from backend.bulk.truth import Account, Labelled, Records, read_truth
+from backend.bulk.truth import Records, read_truth
 from backend.errors import UsageError
+from backend.quality.people import Account, Labelled
 from label_config.answer import Answer
 from tests.backend.bulk.given import SCHEMA, VERSION, record, write_lines
 from tests.backend.bulk.workbooks import workbook

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import pytest
 from backend import cli
 from tests.backend.bulk.given import record, write_lines
 from tests.backend.bulk.test_truth import annotation, task
+from tests.backend.fake_label_studio import LEGACY_KEY
+from tests.backend.label_studio.tasks_server import TasksServer, prediction, tasks_server
+from tests.backend.label_studio.tasks_server import annotation as ls_annotation
 from tests.backend.serving import CONFIG
 
 
@@ -103,6 +107,92 @@ def test_a_truth_about_other_pictures_is_refused_with_the_reason(
 
     assert code == 2
     assert said in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Give RECORDS and --truth FILE, or --project ID"),
+        (["out.jsonl"], "Give RECORDS and --truth FILE, or --project ID"),
+        (["--truth", "a.json"], "Give RECORDS and --truth FILE, or --project ID"),
+        (["--project", "12", "out.jsonl"], "leave RECORDS, --truth and --label-config out"),
+        (["--project", "12", "--truth", "a.json"], "leave RECORDS, --truth and --label-config out"),
+        (["out.jsonl", "--truth", "a.json", "--since", "2026-11-30"], "--since goes with --project"),
+        (["--project", "12"], "set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"),
+    ],
+)
+def test_one_form_is_asked_for_and_not_both(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["prelabel", "quality", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TasksServer]:
+    """Label Studio, with ten tasks that people saw an answer of, two of them corrected, and one skipped."""
+    with tasks_server(CONFIG) as server:
+        monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
+        monkeypatch.setenv("LABEL_STUDIO_API_KEY", LEGACY_KEY)
+        monkeypatch.setenv("LABEL_STUDIO_PUBLIC_URL", "https://labels.example")
+        monkeypatch.setenv("PRELABEL_DATA_DIR", str(tmp_path / "data"))
+        monkeypatch.setenv("COLUMNS", "160")
+        for number in range(1, 11):
+            said = annotation("夏季" if number < 3 else "winter")["result"]
+            made = ls_annotation(number, 10 + number, said, parent_prediction=number)
+            answer = prediction(number, "garments-nf4-1", 5, annotation()["result"])
+            server.add(number, 20 + number, made, predictions=(answer,))
+        server.add(11, 40, ls_annotation(11, 40, [], was_cancelled=True))
+        yield server
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["prelabel", "quality", "--project", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_a_project_is_read_from_label_studio_and_said_with_links_to_its_tasks(
+    project: TasksServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask(monkeypatch, "12", "--language", "zh") == 0
+    shown = capsys.readouterr().out
+    assert "模型版本 garments-nf4-1" in shown
+    assert "预标注过的 10 张：80% 没有改动任何标签" in shown
+    assert "season: 冬季 -> 夏季   1, 2" in shown
+    assert "1 条没有用上：标注者跳过了 (11)" in shown
+    assert "任务的地址：https://labels.example/projects/12/data?task= 加上编号" in shown
+    assert {method for method, _, _ in project.calls} == {"GET"}
+
+
+def test_of_a_project_programs_get_every_figure_and_only_what_is_new_is_read_again(
+    project: TasksServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask(monkeypatch, "12", "--json") == 0
+    first = json.loads(capsys.readouterr().out)
+    assert (first["model_version"], first["num_filled"], first["filled"]["num_right"]) == ("garments-nf4-1", 10, 8)
+    assert first["other_versions"] == []
+
+    project.calls.clear()
+    del project.tasks[11]
+    assert ask(monkeypatch, "12", "--json", "--since", "2026-11-29") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["num_entries"] == again["num_filled"] == 10, "a task that was deleted is gone from here, too"
+
+
+def test_a_project_that_is_not_there_or_where_nobody_labelled_is_said_so(
+    project: TasksServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask(monkeypatch, "13") == 2
+    assert "--project 13: Label Studio at" in capsys.readouterr().err
+    project.tasks.clear()
+    project.add(1, 5)
+    assert ask(monkeypatch, "12") == 2
+    assert "nobody has labelled a task that has an answer yet (tasks in all: 1)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["out.jsonl", "truth.json"])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from backend.delivery.loop import Delivery
-from backend.delivery.plan import is_same_project, project_number
 from backend.errors import StoreBusy
+from backend.label_studio.predictions import is_same_project, project_number
 from tests.backend.delivery.fake_server import CONFIG, FakeServer
 from tests.backend.delivery.rig import VERSION, Answer, Recipe, Rig, make_prediction
 from tests.backend.fake_label_studio import LEGACY_KEY, PERSONAL_KEY

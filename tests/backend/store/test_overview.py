@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from backend.store import Store, WorkState
+from backend.store.people import LabelledTask
 from tests.backend.store.given import ANSWER, accepted, done, opened, task, tasks
 
 
@@ -28,6 +29,20 @@ def test_failures_come_newest_first_up_to_a_limit(store: Store) -> None:
     for work_id in range(1, 6):
         store.fail(work_id, "x", "", 2.0)
     assert [row.task_id for row in store.failures("12.17", 3)] == [5, 4, 3]
+
+
+def test_the_answer_to_a_task_that_people_labelled_is_not_forgotten(store: Store) -> None:
+    """Else nobody could say later how good it was."""
+    rows = done(store, 3)
+    store.delivered([row.id for row in rows], 5.0)
+    store.begin_reading("12.17", 9.0)
+    store.save_people("12.17", [LabelledTask(2, 8.0, 1, 0, "{}")], {}, until=9.0, after=3)
+
+    assert store.prune(1_000.0, 100.0) == 2
+    assert store.own_answers("12.17", [1, 2, 3]) == {(2, "v1"): ANSWER}
+
+    store.forget_people("12.17")
+    assert store.prune(1_000.0, 100.0) == 1
 
 
 def test_the_rate_counts_what_finished_since_it_was_accepted(store: Store) -> None:

@@ -1,0 +1,89 @@
+"""`prelabel quality --project ID`: how good the answers of a project are, by what people labelled in Label Studio.
+
+Reads what changed there since the last time, into the store that `prelabel serve` keeps (beside it, if it runs), and
+says the same as `prelabel quality RECORDS`. Changes nothing in Label Studio. Exit code 0. Raises PrelabelError.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from datetime import datetime
+
+from backend.commands.quality import show
+from backend.errors import SettingsError, UsageError
+from backend.label_studio.address import shown_url
+from backend.label_studio.people import PeopleClient
+from backend.label_studio.predictions import CurrentProject
+from backend.predict.label_configs import parse_or_refuse
+from backend.quality.project import Asked, OfVersion, project_quality
+from backend.quality.reading import read_people
+from backend.quality.words import Sentences
+from backend.settings import Settings
+from backend.store import Store
+from backend.store.serving import FILE_NAME
+from backend.store.state_file import prepare_data_dir
+
+
+def quality_of_project(
+    settings: Settings,
+    number: int,
+    *,
+    since: datetime | None,
+    target: float,
+    confidence: float,
+    blind: bool,
+    json_output: bool,
+) -> int:
+    """`target`: the share of right ones that may pass is at least this, with `confidence`. `since`: in local time."""
+    start = since.timestamp() if since else 0.0
+    asked = Asked(round(1 - target, 6), round(1 - confidence, 6), start, blind)
+    found, num_tasks = _found(settings, number, asked)
+    if not found:
+        raise UsageError(
+            f"--project {number}: nobody has labelled a task that has an answer yet (tasks in all: {num_tasks:,})."
+        )
+    main, *others = found
+    if json_output:
+        versions = [{"model_version": one.model_version, **asdict(one.quality)} for one in others]
+        document = {"model_version": main.model_version, **asdict(main.quality), "other_versions": versions}
+        print(json.dumps(document, ensure_ascii=False, allow_nan=False))
+    else:
+        say = Sentences(settings.language)
+        print(say(f"模型版本 {main.model_version}", f"Model version {main.model_version}"))
+        show(main.quality, main.account, say)
+        for other in others:
+            print(say.version(other.model_version, other.quality))
+    return 0
+
+
+def _found(settings: Settings, number: int, asked: Asked) -> tuple[list[OfVersion], int]:
+    """The qualities, and how many tasks the project has."""
+    url, key = settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
+    if not url or not key:
+        raise SettingsError(
+            "--project reads what people labelled in Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, as "
+            "`prelabel serve` has them."
+        )
+    prepare_data_dir(settings.data_dir)
+    now = time.time()
+    with (
+        Store.beside(settings.data_dir / FILE_NAME, now) as store,
+        PeopleClient(url, key, extra_ca_file=settings.extra_ca_file) as client,
+    ):
+        current = client.current_project(number)
+        if current is None:
+            raise UsageError(f"--project {number}: Label Studio at {url} has no such project.")
+        print(f"Reading what people labelled in project {number}: {current.title}", file=sys.stderr)
+        read_people(client, store, current.uid, now)
+        return _of(store, current, asked, shown_url(url, settings.label_studio_public_url))
+
+
+def _of(store: Store, current: CurrentProject, asked: Asked, base: str) -> tuple[list[OfVersion], int]:
+    present = store.present(current.uid)
+    schema = parse_or_refuse(current.label_config)
+    task_url = f"{base}/projects/{current.uid.partition('.')[0]}/data?task="
+    found = project_quality(store, current.uid, schema, present[0] if present else "", asked, task_url=task_url)
+    return found, store.reading(current.uid).num_tasks

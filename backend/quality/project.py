@@ -1,0 +1,161 @@
+"""How good the answers of a project are, by what people did in Label Studio as the store has it. Reads the store only.
+
+An answer is ours as the store keeps it, else the prediction that Label Studio had. Raises StoreError.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from backend.label_studio.people import seconds
+from backend.predict.answered import Answered
+from backend.predict.options import ProjectOptions
+from backend.predict.recipe import Recipe, recipe_of
+from backend.quality.people import Account, Known, Labelled, labelled, usable
+from backend.quality.reading import NOT_READ
+from backend.quality.summary import Quality, quality_of
+from backend.store import Store, StoredAnswer
+from label_config.answer import Answer, FieldAnswer
+from label_config.regions import regions_to_answer
+from label_config.schema import LabelSchema, TextField
+
+log = logging.getLogger(__name__)
+
+MAX_VERSIONS = 5
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`since`: only annotations that were made or changed then or later, in seconds since the epoch. `blind`: tasks
+    that people labelled without an answer were chosen by chance. `target`, `delta`: see `guaranteed_threshold`."""
+
+    target: float = 0.05
+    delta: float = 0.1
+    since: float = 0.0
+    blind: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OfVersion:
+    """The answers under one model version."""
+
+    model_version: str
+    quality: Quality
+    account: Account
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """`answers`: what there is under each model version, not yet read."""
+
+    name: str
+    annotations: Sequence[Any]
+    answers: Mapping[str, StoredAnswer | Mapping[str, Any]]
+
+
+def withheld_tasks(store: Store, project: str) -> frozenset[int]:
+    """The tasks that were chosen by chance to be labelled without an answer."""
+    return frozenset()
+
+
+def project_quality(
+    store: Store, project: str, schema: LabelSchema, present: str, asked: Asked, *, task_url: str = ""
+) -> list[OfVersion]:
+    """Under the `present` model version first, then those that people have said most of; MAX_VERSIONS at most. Empty
+    where people have said nothing yet. `task_url` and a task's number are its address in Label Studio."""
+    counted = Counter(version for task in _tasks(store, project) for version in task.answers)
+    versions = [version for version, _ in counted.most_common() if version != present]
+    if present in counted:
+        versions.insert(0, present)
+    return [_of_version(store, project, schema, version, asked, task_url) for version in versions[:MAX_VERSIONS]]
+
+
+def _of_version(
+    store: Store, project: str, schema: LabelSchema, version: str, asked: Asked, task_url: str
+) -> OfVersion:
+    account = Account()
+    num_unlabelled = store.reading(project).num_tasks - store.people_counts(project).num_tasks
+    if num_unlabelled > 0:
+        account.num["not_labelled"] = num_unlabelled
+    withheld = withheld_tasks(store, project)
+    tasks = _labelled(
+        _tasks(store, project), schema, version, asked, account, lambda name: asked.blind or int(name) in withheld
+    )
+    found = quality_of(schema, tasks, account.num, target=asked.target, delta=asked.delta)
+    return OfVersion(version, replace(found, task_url=task_url), account)
+
+
+def _labelled(
+    tasks: Iterator[_Task],
+    schema: LabelSchema,
+    version: str,
+    asked: Asked,
+    account: Account,
+    was_chosen: Callable[[str], bool],
+) -> Iterator[Labelled]:
+    """Those that say something of the answers under `version`; the others are counted in `account`."""
+    recipe = recipe_of(schema, ProjectOptions(), 0)
+    for task in tasks:
+        if not task.annotations:
+            account.add("too_large", task.name)
+            continue
+        annotations = [one for one in task.annotations if seconds(one["updated_at"]) >= asked.since]
+        people = usable(annotations)
+        if not annotations:
+            account.add("earlier", task.name)
+        elif isinstance(people, str):
+            account.add(people, task.name)
+        elif (answer := _answer(recipe, task, version)) is None:
+            account.add("no_answer", task.name)
+        elif isinstance(said := labelled(Known(task.name, answer, version), people, schema), str):
+            account.add(said, task.name)
+        elif not said.saw_answer and not was_chosen(task.name):
+            account.add("not_chosen", task.name)
+        else:
+            yield said
+
+
+def _tasks(store: Store, project: str) -> Iterator[_Task]:
+    """All that people labelled."""
+    after = 0
+    while kept := store.labelled(project, after, _AT_ONCE):
+        after = kept[-1].task_id
+        own: dict[int, dict[str, StoredAnswer]] = {}
+        for (task_id, version), stored in store.own_answers(project, [task.task_id for task in kept]).items():
+            own.setdefault(task_id, {})[version] = stored
+        for task in kept:
+            if task.content == NOT_READ:
+                yield _Task(str(task.task_id), (), own.get(task.task_id, {}))
+                continue
+            document = json.loads(task.content)
+            answers = {**document["predictions"], **own.get(task.task_id, {})}
+            yield _Task(str(task.task_id), document["annotations"], answers)
+
+
+def _answer(recipe: Recipe, task: _Task, version: str) -> Answer | None:
+    """None: there is none, or it cannot be read any more."""
+    found = task.answers.get(version)
+    if isinstance(found, StoredAnswer):
+        try:
+            return Answered.read(recipe, found.key, found.content).answer
+        except ValueError:
+            log.warning("the stored answer to task %s cannot be read", task.name)
+            return None
+    return None if found is None else _predicted(recipe.schema, found)
+
+
+def _predicted(schema: LabelSchema, prediction: Mapping[str, Any]) -> Answer:
+    """A prediction has no region for a field that was left empty; how sure that was shows where it is the least sure of
+    all, in the score."""
+    answer = regions_to_answer(schema, prediction["result"])
+    score = prediction["score"]
+    empty = [one.name for one in schema.fields if one.name not in answer.fields and not isinstance(one, TextField)]
+    if isinstance(score, int | float) and empty and (answer.score is None or score < answer.score):
+        return Answer({**answer.fields, empty[0]: FieldAnswer(None, float(score))})
+    return answer
