@@ -327,8 +327,10 @@ RESULTS = (
         "project_deleted",
         "项目已在 Label Studio 中删除",
         "The project was deleted in Label Studio",
-        "如果项目还在：LABEL_STUDIO_URL 必须是该项目所在的 Label Studio。否则不用处理。",
-        "If it is still there, LABEL_STUDIO_URL must be the Label Studio that has it. Else nothing.",
+        "如果项目还在：LABEL_STUDIO_URL 必须是该项目所在的 Label Studio，改正并重启 prelabel 后再次点击 "
+        "Retrieve Predictions，结果都还在。否则不用处理。",
+        "If it is still there, LABEL_STUDIO_URL must be the Label Studio that has it: correct it, restart prelabel and "
+        "choose Retrieve Predictions again; the answers are kept. Else nothing.",
         ("LABEL_STUDIO_URL",),
     ),
     Explained(

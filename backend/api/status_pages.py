@@ -88,7 +88,7 @@ class Source(Protocol):
 class StatusPages:
     """The handlers. `changed(action, project)` is called after a button changed the queue, so that the change takes
     effect at once; `checks()` gives what the last checks found, `review_left(projects)` what is left to review in
-    them."""
+    them, `shown(projects)` hears which projects with tasks somebody looks at."""
 
     def __init__(
         self,
@@ -97,12 +97,14 @@ class StatusPages:
         changed: Callable[[Action, str], None] = lambda action, project: None,
         checks: Callable[[], Sequence[Check]] = tuple,
         review_left: Callable[[Sequence[str]], Mapping[str, ReviewLeft]] = lambda projects: {},
+        shown: Callable[[Sequence[str]], None] = lambda projects: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._source = source
         self._changed = changed
         self._checks = checks
         self._review_left = review_left
+        self._shown = shown
         self._clock = clock
         self._guard = FormGuard()
         self._reader = BodyReader(BodyLimits(MAX_FORM_BYTES))
@@ -144,6 +146,7 @@ class StatusPages:
     def _look(self) -> StatusView:
         source, now = self._source, self._clock()
         summaries = source.store.summary()
+        self._shown([s.project for s in summaries[:MAX_PROJECTS] if s.num_tasks])
         failures = {
             summary.project: source.store.failures(summary.project, MAX_FAILED_TASKS)
             for summary in summaries[:MAX_PROJECTS]

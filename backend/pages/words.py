@@ -124,6 +124,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{age}: the project's settings in Label Studio could not be seen to: {text}",
     ),
     "cancelled": ("已取消", "Cancelled"),
+    "gone": ("已不在 Label Studio（未计入）", "No longer in Label Studio (not counted)"),
+    "done_by_people": ("失败后已由人工标注（未计入）", "Failed and annotated by people (not counted)"),
+    "had_failed": ("人工标注的任务当初失败的原因：{counts}", "Why those that people annotated had failed: {counts}"),
+    "not_counted": ("{reason}：{num} 个任务。{remedy}", "{reason}: {num} tasks. {remedy}"),
     "times": ("开始于 {first}，最近请求 {last}", "Started {first}, last asked for {last}"),
     "last_finished": ("，最近完成 {age}", ", last finished {age}"),
     "full_stop": ("。", ". "),
@@ -139,9 +143,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "cancel_yes": ("确认取消", "Yes, cancel"),
     "next_step": (
         "已有 {num} 条结果等待返回："
-        "请在 Label Studio 的 Data Manager 中选中任务，点击 Actions > Retrieve Predictions。",
+        "请在 Label Studio 的 Data Manager 中选中任务，点击 Actions > Retrieve Predictions。"
+        "没有 API 密钥，prelabel 看不到其中哪些任务已被删除，它们会一直计在这里。",
         "{num} results are waiting: select the tasks in Label Studio's Data Manager and choose "
-        "Actions > Retrieve Predictions.",
+        "Actions > Retrieve Predictions. Without an API key prelabel cannot see which of these tasks were deleted; "
+        "those stay counted.",
     ),
     "empty_title": ("还没有任务", "No tasks yet"),
     "empty_text": (
@@ -203,6 +209,12 @@ class Words:
         """What a person can do about it, "" if nobody knows."""
         row = reasons.known(reason)
         return (row.do_zh, row.do_en)[self._column] if row else ""
+
+    def counts(self, reasons: Mapping[str, int]) -> str:
+        """Each reason with how often."""
+        return ("、" if self.language == "zh" else ", ").join(
+            f"{self.reason(r)} {number(n)}" for r, n in reasons.items()
+        )
 
     def busy(self, device: str) -> str:
         """What the engine's own time is called: `device` is where it works, "" if nobody knows yet."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from backend.delivery.asking import Asking
 from backend.delivery.tabs import FRESH_S, RETRY_S, ProjectTabs, ReviewLeft
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.predictions import PredictionsClient
@@ -52,11 +53,12 @@ def rig() -> Iterator[Rig]:
         server.add_project("A", "<View/>")
         with LabelStudioClient(server.url, LEGACY_KEY) as client:
             rig = Rig(server, arrange_tabs(client, 1, TITLE))
-        rig.tabs = ProjectTabs(lambda: PredictionsClient(server.url, LEGACY_KEY), lambda: rig.now)
+        asking = Asking(lambda: PredictionsClient(server.url, LEGACY_KEY))
+        rig.tabs = ProjectTabs(asking, lambda: rig.now)
         server.calls.clear()
-        rig.tabs.start()
+        asking.start()
         yield rig
-        rig.tabs.stop()
+        asking.stop()
 
 
 def test_the_tab_is_sorted_when_tasks_were_asked_for_and_not_looked_at_again(rig: Rig) -> None:
@@ -128,7 +130,6 @@ def test_a_refusal_is_no_end(rig: Rig) -> None:
 
 
 def test_without_an_api_key_nothing_is_known_and_nothing_asked() -> None:
-    tabs = ProjectTabs(None)
-    tabs.start()
+    tabs = ProjectTabs(Asking(None))
     tabs.asked(PROJECT, TITLE)
     assert tabs.left([PROJECT]) == {}
