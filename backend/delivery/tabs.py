@@ -18,7 +18,7 @@ from backend.delivery.asking import Asking
 from backend.delivery.plan import is_same_project, project_number
 from backend.errors import PrelabelError
 from backend.label_studio.predictions import PredictionsClient
-from backend.label_studio.tabs import Tabs, arrange_tabs, num_in_tab, sort_doubt_tab
+from backend.label_studio.tabs import Tabs, arrange_tabs, is_review_tab, num_to_review, sort_doubt_tab
 from backend.logs import one_line, redact
 
 log = logging.getLogger(__name__)
@@ -30,9 +30,10 @@ RETRY_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ReviewLeft:
-    """The tab of tasks that need review and are not completed, and how many it held when last looked."""
+    """How many tasks needed review and were not completed when last looked, and the tab that shows them; None if people
+    have changed what it shows."""
 
-    tab: int
+    tab: int | None
     num_tasks: int
 
 
@@ -102,7 +103,10 @@ class ProjectTabs:
                 ours = current is not None and is_same_project(project, current.uid)
                 known.tabs = self._arranged(client, number, known) if ours else None
             tab = known.tabs.review if known.tabs else None
-            known.left = ReviewLeft(tab, num_in_tab(client, tab)) if tab is not None else None
+            if tab is None:
+                known.left = None
+            else:
+                known.left = ReviewLeft(tab if is_review_tab(client, tab) else None, num_to_review(client, number))
             wait_s = FRESH_S
         except PrelabelError as error:
             known.tabs = None  # someone may have deleted one

@@ -318,7 +318,7 @@ def _project(
         note=_note(known.note) if known and known.note else None,
         progress=answered / total if total else 0.0,
         num_review_left=left.num_tasks if left else None,
-        review_url=f"{url}?tab={left.tab}" if url and left else "",
+        review_url=f"{url}?tab={left.tab}" if url and left and left.tab is not None else "",
         failures=_by_reason(summary.failures),
         failed_tasks=tuple(_failed(work, url) for work in failed),
         first_accepted_at=summary.first_accepted_at,

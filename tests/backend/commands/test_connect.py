@@ -117,6 +117,26 @@ def test_a_renamed_tab_of_what_needs_review_is_known_by_its_filter(server: FakeL
     assert titles(server) == ["Default", "复核队列", DOUBT_TAB]
 
 
+def test_a_tab_of_what_needs_review_whose_filters_were_cleared_gets_them_back(server: FakeLabelStudio) -> None:
+    run(server)
+    [view] = [view for view in server.views.values() if view["data"]["title"] == "需人工复核"]
+    before = view["data"]["filters"]
+    view["data"] = {**view["data"], "filters": {"conjunction": "and", "items": []}}
+    run(server)
+    assert titles(server) == ["Default", "需人工复核", DOUBT_TAB]
+    assert view["data"]["filters"] == before
+
+
+def test_a_tab_of_that_name_with_other_filters_is_somebodys_own(server: FakeLabelStudio) -> None:
+    run(server)
+    [view] = [view for view in server.views.values() if view["data"]["title"] == "需人工复核"]
+    own = {"conjunction": "and", "items": [{"filter": "filter:tasks:id", "operator": "less", "value": 9}]}
+    view["data"] = {**view["data"], "filters": own}
+    run(server)
+    assert titles(server).count("需人工复核") == 2
+    assert view["data"]["filters"] == own
+
+
 def test_a_label_config_without_a_flag_gets_no_tab_for_it(server: FakeLabelStudio) -> None:
     number = server.add_project("Mine", '<View><Image name="i" value="$i"/><TextArea name="t" toName="i"/></View>')
     run(server, create=None, project=number)

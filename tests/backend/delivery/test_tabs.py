@@ -103,6 +103,19 @@ def test_what_is_left_to_review_is_known_a_moment_later_and_stays_fresh(rig: Rig
     until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 13), "a smaller number")
 
 
+def test_a_tab_whose_filters_were_changed_is_not_linked_and_the_number_stays_true(rig: Rig) -> None:
+    rig.server.projects[1]["task_number"] = 30
+    rig.server.num_in_tab = 14
+    until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14), "the number of the tab")
+    data = rig.server.views[rig.made.review or 0]["data"]
+    rig.server.views[rig.made.review or 0]["data"] = {**data, "filters": {"conjunction": "and", "items": []}}
+    rig.now += FRESH_S
+    until(lambda: rig.left() == ReviewLeft(None, 14), "no link")
+    rig.server.views[rig.made.review or 0]["data"] = data
+    rig.now += FRESH_S
+    until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14), "the link again")
+
+
 def test_a_tab_that_people_removed_is_not_made_again(rig: Rig) -> None:
     rig.server.views.clear()
     rig.server.projects[1]["task_number"] = 3
