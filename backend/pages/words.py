@@ -135,6 +135,15 @@ TEXTS: dict[str, tuple[str, str]] = {
     "task": ("任务 {id}", "Task {id}"),
     "more_tasks": ("另有 {num} 个", "and {num} more"),
     "retry": ("重试失败的任务", "Retry what failed"),
+    "did.retry": (
+        "{project}：{num} 个失败的任务已重新排队。",
+        "{project}: {num} failed tasks were put back and are tried again.",
+    ),
+    "did.cancel": ("{project}：{num} 个任务已取消。", "{project}: {num} tasks were cancelled."),
+    "did.delete-older": (
+        "{project}：正在从 Label Studio 删除 {num} 条旧预测，完成后会写在项目中。",
+        "{project}: {num} earlier predictions are being deleted in Label Studio; the project says when that is done.",
+    ),
     "cancel": ("取消排队", "Cancel the rest"),
     "cancel_sure": (
         "取消 {num} 个未完成的任务？已完成的结果会保留并照常回传。",

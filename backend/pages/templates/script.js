@@ -35,6 +35,11 @@ function morph(have, want) {
 
 const isBeingConfirmed = () => live.querySelector('details[open]') !== null;
 
+// What a button did is said once, not again when the page is loaded anew.
+const here = new URL(location.href);
+for (const name of ['did', 'project', 'num', 'token']) here.searchParams.delete(name);
+if (here.href !== location.href) history.replaceState(null, '', here);
+
 async function refresh() {
   if (!document.hidden && !isBeingConfirmed()) {
     try {
