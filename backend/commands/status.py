@@ -95,7 +95,7 @@ def _lines(view: StatusView) -> Iterator[tuple[str, str]]:
         yield "", _words("delivery.paused", wait=_words.duration(delivery.paused_until - view.now))
     if delivery.last_error and delivery.last_error_at is not None:
         age = _words.age(delivery.last_error_at, view.now)
-        yield "", _words("delivery.error", age=age, message=delivery.last_error)
+        yield "", _words("delivery.error", age=age, said=delivery.last_error)
         if (remedy := _words.remedy(delivery.last_reason)) and delivery.paused_until is None:
             yield "", remedy
     if view.set_aside:
@@ -134,7 +134,8 @@ def _failures(project: ProjectView) -> Iterator[RenderableType]:
     for reason, count in project.failures.items():
         example = next((task for task in project.failed_tasks if task.reason == reason), None)
         where = one_line(example.url or f"task {example.task_id}") if example else ""
-        table.add_row(number(count), Text(one_line(_words.reason(reason))), Text(where))
+        said = f"{where}: {example.message}" if example and example.message else where
+        table.add_row(number(count), Text(one_line(_words.reason(reason))), Text(one_line(said)))
     yield table
     for reason in project.failures:
         if remedy := _words.remedy(reason):

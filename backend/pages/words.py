@@ -64,7 +64,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Label Studio 拒绝了 API 密钥，{wait}后重试。结果已保存，请检查 LABEL_STUDIO_API_KEY。",
         "Label Studio refuses the API key; next try in {wait}. The results are kept. Check LABEL_STUDIO_API_KEY.",
     ),
-    "delivery.error": ("最近一次错误（{age}）：{message}", "Last error ({age}): {message}"),
+    "delivery.error": ("最近一次错误（{age}）：{said}", "Last error ({age}): {said}"),
+    "model_said": ("模型进程的消息：{said}", "{said}"),
+    "original": ("英文原文", "In the original"),
+    "see_original": ("见英文原文", "see the original"),
     "delivery.success": ("最近一次成功：{age}", "Last success: {age}"),
     "delivery.dropped": (
         "{num} 条结果无法回传，原因见各项目的“失败”",
@@ -188,6 +191,9 @@ STAGES: dict[str, tuple[str, str]] = {
     "ready": ("准备推理", "Getting ready"),
 }
 
+SAID = ("said", "reason")
+"""Values of checks that are others' English sentences."""
+
 _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
 
 
@@ -201,9 +207,14 @@ class Words:
     def __call__(self, key: str, **values: str) -> str:
         return TEXTS[key][self._column].format_map(values)
 
+    def quoted(self, said: str) -> str:
+        """What another part said in English, within a text of ours: in Chinese only that it stands beside the text."""
+        return said if self.language == "en" or not said else self("see_original")
+
     def note(self, kind: str, text: str, num: int, age: str) -> str:
         """What was done in a project's settings in Label Studio; "" of a kind that has no words."""
         key = f"note.{kind}"
+        text = self.quoted(text) if kind == "failed" else text
         return self(key, text=text, num=number(num), age=age) if key in TEXTS else ""
 
     def state(self, state: str) -> str:
@@ -238,7 +249,7 @@ class Words:
             return code
         text = CHECKS[code][self._column]
         try:
-            return text.format_map(values)
+            return text.format_map({**values, **{name: self.quoted(values[name]) for name in SAID if name in values}})
         except (KeyError, ValueError, IndexError):  # of a backend of another version
             return text
 
