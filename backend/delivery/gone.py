@@ -119,6 +119,8 @@ class GoneTasks:
     def _ended(self, client: PredictionsClient, project: str, number: int, known: _Known, all_tasks: bool) -> int:
         """How many rows ended. Raises PrelabelError."""
         store, asked_at = self._store, self._clock()
+        if not store.tasks_at_rest(project, 0, 1, asked_at, told=True):  # nothing that an answer could end
+            return 0
         current = client.current_project(number)
         if current is None or not is_same_project(project, current.uid):
             return store.project_gone(project, "project_deleted", asked_at)
