@@ -36,7 +36,7 @@ from backend.reasons import Reason
 ImageErrorKind = Literal[
     "missing", "blocked", "private_address", "not_found", "forbidden", "unreachable", "timeout", "too_large",
     "not_an_image", "unsupported_format", "corrupt", "too_many_pixels", "bad_shape", "unsupported_source",
-    "label_studio_auth",
+    "label_studio_auth", "upload_deleted", "no_storage",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ Reason = Literal[
     "image_unreachable", "image_timeout", "image_too_large", "image_not_an_image",
     "image_unsupported_format", "image_corrupt",
     "image_too_many_pixels", "image_bad_shape", "image_unsupported_source", "image_label_studio_auth",
+    "image_upload_deleted", "image_no_storage",
     "engine_busy", "engine_not_ready", "engine_dead", "crashed", "out_of_memory", "too_long", "bad_grammar",
     "bad_picture", "generation_failed", "malformed_answer", "internal",
     "deadline", "told", "cancelled", "model_changed", "address_withheld", "store",
@@ -180,6 +181,23 @@ PICTURES = (
         "Label Studio itself uses); for local files, that Label Studio serves local files.",
         ("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_URL"),
     ),
+    Explained(
+        "image_upload_deleted",
+        "上传到 Label Studio 的图片文件已删除",
+        "The file was uploaded to Label Studio and is deleted there",
+        "任务还在，但文件没有了，重试没有用：重新上传图片（会成为新任务），并删除这个任务。",
+        "The task is there and its file is not, so a retry does not help: upload the picture again, which makes a new "
+        "task, and delete this one.",
+    ),
+    Explained(
+        "image_no_storage",
+        "项目没有连接存放图片的云存储（s3://、gs://、azure-blob://）",
+        "The project has no cloud storage that holds the picture (s3://, gs://, azure-blob://)",
+        "在 Label Studio 项目的 Settings > Cloud Storage 里添加该存储桶（Add Source Storage），再重试；"
+        "如果任务已被删除，不用处理。",
+        "Add the bucket under Settings > Cloud Storage > Add Source Storage of the project in Label Studio and try "
+        "again. Nothing, if the task was deleted.",
+    ),
 )
 
 MODEL = (
@@ -327,8 +345,10 @@ RESULTS = (
         "project_deleted",
         "项目已在 Label Studio 中删除",
         "The project was deleted in Label Studio",
-        "如果项目还在：LABEL_STUDIO_URL 必须是该项目所在的 Label Studio。否则不用处理。",
-        "If it is still there, LABEL_STUDIO_URL must be the Label Studio that has it. Else nothing.",
+        "如果项目还在：LABEL_STUDIO_URL 必须是该项目所在的 Label Studio，改正并重启 prelabel 后再次点击 "
+        "Retrieve Predictions，结果都还在。否则不用处理。",
+        "If it is still there, LABEL_STUDIO_URL must be the Label Studio that has it: correct it, restart prelabel and "
+        "choose Retrieve Predictions again; the answers are kept. Else nothing.",
         ("LABEL_STUDIO_URL",),
     ),
     Explained(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from model_loader.chat import END_OF_TEXT, TURN_END, special_id
@@ -21,6 +22,8 @@ from training.dataset import enlarge
 from training.rules import CLASS_NAMES, LABELS
 
 NUM_PICTURES_PER_CLASS = 3
+UPPER_HALVES = ("coat", "pullover")
+"""Of the first picture of these classes there is one more that shows its upper half alone, as shops' close-ups do."""
 
 
 def image_processor() -> Any:
@@ -62,9 +65,11 @@ def save_checkpoint(model: Any, tokenizer: Any, weights: dict[str, Tensor], fold
 
 
 def write_pictures(pictures: NDArray[np.uint8], classes: NDArray[np.int64], folder: Path) -> None:
-    """Write the first three test pictures of each class as 224x224 PNGs, and labels.json: class and category of each.
+    """Write the first three test pictures of each class as 224x224 PNGs, the upper halves of some, and labels.json:
+    class and category of each.
 
-    A rule that looks at no prediction, so that the pictures show what the model gets wrong too.
+    A rule that looks at no prediction, so that the pictures show what the model gets wrong too. Of the halves it is
+    unsure: they are what a person has to look at.
     """
     folder.mkdir(parents=True, exist_ok=True)
     truth: dict[str, dict[str, int | str]] = {}
@@ -75,4 +80,10 @@ def write_pictures(pictures: NDArray[np.uint8], classes: NDArray[np.int64], fold
             enlarge(pictures[index]).save(folder / name, optimize=True)
             category = LABELS["zh"][class_index].category[-1]
             truth[name] = {"class": class_index, "name": class_name, "test_index": index, "category": category}
+    for slug in UPPER_HALVES:
+        whole = next(name for name in truth if name.startswith(f"{slug}-"))
+        with Image.open(folder / whole) as picture:
+            half = picture.crop((0, 0, picture.width, picture.height // 2))
+        half.save(folder / f"upper-half-{whole}", optimize=True)
+        truth[f"upper-half-{whole}"] = {**truth[whole], "part": "upper half"}
     (folder / "labels.json").write_text(json.dumps(truth, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -59,6 +59,9 @@ KNOWN_WEBHOOKS = frozenset({
     "TASKS_DELETED", "PROJECT_CREATED", "PROJECT_UPDATED", "PROJECT_DELETED", "START_TRAINING",
 })  # fmt: skip
 
+COUNTED_WEBHOOKS = frozenset({"TASKS_DELETED", "ANNOTATION_CREATED", "ANNOTATIONS_CREATED"})
+"""After which a task may need no answer any more."""
+
 
 def create_app(
     settings: Settings,
@@ -107,7 +110,12 @@ class Backend:
         self.core = core
         self.parser = BodyParser(body_limits.parse_s)
         self.status = StatusPages(
-            core, changed=self._changed, clock=core.clock, checks=lambda: core.watch.checks, review_left=core.tabs.left
+            core,
+            changed=self._changed,
+            clock=core.clock,
+            checks=lambda: core.watch.checks,
+            review_left=core.tabs.left,
+            shown=core.gone.look,
         )
         self._gauges = Gauges(core.metrics.registry)
         self._reader = BodyReader(body_limits)
@@ -193,6 +201,8 @@ class Backend:
         log.info("webhook %s of project %s", body.action, body.project)
         if body.action == "TASKS_DELETED":
             self.core.tabs.tasks_deleted(body.project)
+        if body.action in COUNTED_WEBHOOKS:
+            self.core.gone.changed(body.project.partition(".")[0], deleted=body.action == "TASKS_DELETED")
         return StrictJSON({"status": "ok"})
 
     async def _predict(self, body: PredictBody, deadline: float, asked_at: float) -> list[TaskResult]:

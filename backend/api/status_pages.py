@@ -12,8 +12,10 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from hmac import compare_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -26,7 +28,7 @@ from backend.errors import StoreError
 from backend.pages.words import Language
 from backend.settings import Settings
 from backend.status.check import Check
-from backend.status.page import render, render_live, security_headers
+from backend.status.page import Did, render, render_live, security_headers
 from backend.status.view import RATE_WINDOW_S, StatusView, make_view
 from backend.store.types import ProjectSummary, Work
 
@@ -88,7 +90,7 @@ class Source(Protocol):
 class StatusPages:
     """The handlers. `changed(action, project)` is called after a button changed the queue, so that the change takes
     effect at once; `checks()` gives what the last checks found, `review_left(projects)` what is left to review in
-    them."""
+    them, `shown(projects)` hears which projects with tasks somebody looks at."""
 
     def __init__(
         self,
@@ -97,12 +99,14 @@ class StatusPages:
         changed: Callable[[Action, str], None] = lambda action, project: None,
         checks: Callable[[], Sequence[Check]] = tuple,
         review_left: Callable[[Sequence[str]], Mapping[str, ReviewLeft]] = lambda projects: {},
+        shown: Callable[[Sequence[str]], None] = lambda projects: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._source = source
         self._changed = changed
         self._checks = checks
         self._review_left = review_left
+        self._shown = shown
         self._clock = clock
         self._guard = FormGuard()
         self._reader = BodyReader(BodyLimits(MAX_FORM_BYTES))
@@ -114,7 +118,8 @@ class StatusPages:
         if request.query_params.get("part") == "live":
             text = await asyncio.to_thread(render_live, view, language, sign=self._guard.sign)
         else:
-            text = await asyncio.to_thread(render, view, language, nonce=nonce, sign=self._guard.sign)
+            did = self._done(request.query_params)
+            text = await asyncio.to_thread(render, view, language, nonce=nonce, sign=self._guard.sign, did=did)
         return HTMLResponse(text, headers={**security_headers(nonce), "Vary": "Accept-Language"})
 
     async def json(self, request: Request) -> Response:
@@ -144,6 +149,7 @@ class StatusPages:
     def _look(self) -> StatusView:
         source, now = self._source, self._clock()
         summaries = source.store.summary()
+        self._shown([s.project for s in summaries[:MAX_PROJECTS] if s.num_tasks])
         failures = {
             summary.project: source.store.failures(summary.project, MAX_FAILED_TASKS)
             for summary in summaries[:MAX_PROJECTS]
@@ -175,7 +181,16 @@ class StatusPages:
         log.info("project %s: %s of %d, from the status page", project, action, num)
         self._changed(action, project)
         language = chosen_language(form["lang"], request.headers.get("accept-language", ""))
-        return RedirectResponse(f"../status?lang={language}", status_code=303)
+        done = {"did": action, "project": project, "num": str(num)}
+        token = self._guard.sign(f"did {action} {num}", project)  # a link of others' says nothing on our page
+        address = "../status?" + urlencode({"lang": language, **done, "token": token}, errors="replace")
+        return RedirectResponse(address, status_code=303)
+
+    def _done(self, query: Mapping[str, str]) -> Did | None:
+        """What `_press` has just done and led here to say."""
+        action, project, num = (query.get(name, "") for name in ("did", "project", "num"))
+        token = self._guard.sign(f"did {action} {num}", project)
+        return Did(action, project, int(num)) if action and compare_digest(token, query.get("token", "")) else None
 
 
 def chosen_language(asked: str | None, accept: str) -> Language:

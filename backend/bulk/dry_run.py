@@ -160,4 +160,6 @@ def _lines(e: Estimate) -> Iterator[tuple[str, str, str]]:
         yield "Time", duration(e.seconds), f"and {duration(e.load_s)} to load the model"
         if e.cost_yuan is not None:
             yield "Cost", f"¥{e.cost_yuan:,.2f}", f"at ¥{e.price_per_minute:g} a minute"
+        else:
+            yield "Cost", "", "not known: --price-per-minute, or PRELABEL_PRICE_PER_MINUTE, says what a minute costs"
         yield "Model", "", e.model_version

@@ -139,6 +139,7 @@ class Job:
             num_failed=figures.num_failed,
             num_failed_before=before.total(),
             failures=dict((figures.failures + before).most_common()),
+            messages=dict(figures.messages),
             left_out=self.left_out.groups,
             seconds=self.seconds,
             load_s=self.load_s,

@@ -28,17 +28,20 @@ _BAR_WIDTH = 40
 
 @dataclass(slots=True)
 class Figures:
-    """Of this run. `num_to_do` is None until the pictures are counted; then it is without those done before."""
+    """Of this run. `num_to_do` is None until the pictures are counted; then it is without those done before.
+    `messages`: the first that came with each reason of a failure."""
 
     num_to_do: int | None = None
     num_done: int = 0
     num_reused: int = 0
     num_review: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    messages: dict[str, str] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
         if isinstance(outcome, FailedItem):
             self.failures[outcome.reason] += 1
+            self.messages.setdefault(outcome.reason, str(outcome.line["message"]))
             return
         self.num_done += 1
         self.num_reused += outcome.reused

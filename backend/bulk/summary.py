@@ -33,9 +33,10 @@ class Summary:
     `num_done` were annotated by this run, `num_reused` of them without asking the model: their answer was stored, or
     is that of an identical picture. `num_review` of `num_done` need review. `num_skipped` were annotated, and
     `num_failed_before` failed, in an earlier run into the same file. `failures` counts both kinds of failures by
-    reason. `seconds` is the time from the first picture to the last, without `load_s` of loading; costs are of
-    `seconds`. `label_config` is the schema's fingerprint. `left_out` is what the sources hold and name besides the
-    pictures. `error`: why the run could not go on, or a file besides the records could not be written.
+    reason, `messages` has what was said of the first of this run's: limits stand there. `seconds` is the time from the
+    first picture to the last, without `load_s` of loading; costs are of `seconds`. `label_config` is the schema's
+    fingerprint. `left_out` is what the sources hold and name besides the pictures. `error`: why the run could not go
+    on, or a file besides the records could not be written.
     Times are seconds since the epoch.
     """
 
@@ -53,6 +54,7 @@ class Summary:
     num_failed: int = 0
     num_failed_before: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
+    messages: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[LeftOutGroup, ...] = ()
     error: str = ""
     seconds: float = 0.0
@@ -130,7 +132,8 @@ def _lines(s: Summary) -> Iterator[tuple[str, str, str]]:
     before = f"{s.num_failed_before:,} of them in an earlier run" if s.num_failed_before else ""
     yield "Failed", f"{s.num_failed + s.num_failed_before:,}", before
     for reason, count in sorted(s.failures.items(), key=lambda item: (-item[1], item[0])):
-        yield "", f"{count:,}", f"{reason}: {sentence(reason)}" if known(reason) else reason
+        what = f"{reason}: {sentence(reason)}" if known(reason) else reason
+        yield "", f"{count:,}", f"{what} (The first: {s.messages[reason]})" if reason in s.messages else what
     if s.num_left:
         yield "Not reached", f"{s.num_left:,}", {"interrupted": "interrupted"}.get(s.state, "")
     yield from left_out_lines(s.left_out)

@@ -25,7 +25,13 @@ from backend.label_studio.address import shown_url, site_of
 from backend.label_studio.client import LabelStudioClient, Project
 from backend.label_studio.tabs import DOUBT_TAB, arrange_tabs, review_title
 from backend.logs import one_line
-from backend.predict.label_configs import default_label_config, is_for_garments, parse_or_refuse, read_label_config
+from backend.predict.label_configs import (
+    default_label_config,
+    fields_differ,
+    is_for_garments,
+    parse_or_refuse,
+    read_label_config,
+)  # fmt: skip
 from backend.settings import Credentials
 from label_config.labels_language import labels_language
 from label_config.prompt import Language
@@ -213,6 +219,7 @@ def _existing(
     if wanted is not None and wanted.strip() != found.label_config.strip():
         client.set_label_config(found.id, wanted)
         done(console, f"Project {found.id} “{found.title}”: label config replaced")
+        _say_outdated(client, console, found, wanted)
         return Project(found.id, found.title, wanted)
     if not found.label_config.strip() or found.label_config.strip() == "<View></View>":
         raise ConfigRefused(
@@ -223,6 +230,18 @@ def _existing(
     _refuse_unanswerable(parse_or_refuse(found.label_config))
     done(console, f"Project {found.id} “{found.title}”")
     return found
+
+
+def _say_outdated(client: LabelStudioClient, console: Console, before: Project, wanted: str) -> None:
+    """Label Studio keeps predictions whatever the label config; only people's work it looks at."""
+    num = client.num_predictions(before.id) if fields_differ(before.label_config, wanted) else 0
+    if num:
+        console.print(
+            f"  [yellow]note:[/]       The {num} predictions in this project were made for the label config before: "
+            "they may lack fields, or have labels that are gone. Select the tasks in the Data Manager and choose "
+            "Actions > Retrieve Predictions again; the status page then offers to delete the earlier ones",
+            soft_wrap=True,
+        )
 
 
 def _refuse_unanswerable(schema: LabelSchema) -> None:

@@ -95,7 +95,7 @@ def _lines(view: StatusView) -> Iterator[tuple[str, str]]:
         yield "", _words("delivery.paused", wait=_words.duration(delivery.paused_until - view.now))
     if delivery.last_error and delivery.last_error_at is not None:
         age = _words.age(delivery.last_error_at, view.now)
-        yield "", _words("delivery.error", age=age, message=delivery.last_error)
+        yield "", _words("delivery.error", age=age, said=delivery.last_error)
         if (remedy := _words.remedy(delivery.last_reason)) and delivery.paused_until is None:
             yield "", remedy
     if view.set_aside:
@@ -112,11 +112,13 @@ def _project(p: ProjectView, now: float) -> Iterator[RenderableType]:
     """The title on a line of its own: it may be long, and nothing here is cut, however narrow the terminal."""
     left = p.num_queued + p.num_running
     last = _words.age(max(p.last_accepted_at, p.last_finished_at or 0.0), now)
-    counts = (
+    counts = [
         ("done", p.num_answered), ("waiting", left), ("failed", p.num_failed),
         ("to deliver", p.num_done + p.num_returned), ("in Label Studio", p.num_delivered),
         ("to review", p.num_needs_review if p.num_review_left is None else p.num_review_left),
-    )  # fmt: skip
+    ]  # fmt: skip
+    besides = (("no longer in Label Studio", p.gone), ("failed and annotated by people", p.done_by_people))
+    counts += [(name, sum(found.values())) for name, found in besides if found]
     yield Text()
     yield Text(_name(p), "bold", overflow="fold")
     shown = ", ".join(f"{number(count)} {name}" for name, count in counts)
@@ -132,7 +134,8 @@ def _failures(project: ProjectView) -> Iterator[RenderableType]:
     for reason, count in project.failures.items():
         example = next((task for task in project.failed_tasks if task.reason == reason), None)
         where = one_line(example.url or f"task {example.task_id}") if example else ""
-        table.add_row(number(count), Text(one_line(_words.reason(reason))), Text(where))
+        said = f"{where}: {example.message}" if example and example.message else where
+        table.add_row(number(count), Text(one_line(_words.reason(reason))), Text(one_line(said)))
     yield table
     for reason in project.failures:
         if remedy := _words.remedy(reason):
@@ -143,6 +146,11 @@ def _told(project: ProjectView, now: float) -> Iterator[str]:
     """What else there is to know of a project."""
     if project.num_older:
         yield f"{_name(project)}: {_words('older')}: {number(project.num_older)}"
+    for reason, count in project.gone.items():
+        said = _words("not_counted", reason=_words.reason(reason), num=number(count), remedy=_words.remedy(reason))
+        yield f"{_name(project)}: {one_line(said)}"
+    if project.done_by_people:
+        yield f"{_name(project)}: {one_line(_words('had_failed', counts=_words.counts(project.done_by_people)))}"
     if project.num_stale:
         yield f"{_name(project)}: {_words('stale', num=number(project.num_stale))}"
     if project.note is not None:

@@ -77,7 +77,7 @@ class Batch:
     def run(self) -> None:
         number = project_number(self._project)
         if number is None:
-            return self._drop_all("project_deleted", "it was not asked for by a project of Label Studio")
+            return self._drop_all("not_a_task", "it was not asked for by a project of Label Studio")
         self._number = number
         current = self._client.current_project(number)
         if current is None or not is_same_project(self._project, current.uid):

@@ -1,13 +1,12 @@
 """Our tabs in the Data Managers of the projects that ask: one sorted when it can be, one counted for the status page.
 
-Everything is asked of Label Studio in one thread of its own, behind which nobody waits; what fails is logged and asked
-again later. Nothing raises. A project of the same number in another Label Studio is left alone.
+What fails is logged and asked again later. Nothing raises. A project of the same number in another Label Studio is left
+alone.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -15,9 +14,10 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
+from backend.delivery.asking import Asking
 from backend.errors import PrelabelError
 from backend.label_studio.predictions import PredictionsClient, is_same_project, project_number
-from backend.label_studio.tabs import Tabs, arrange_tabs, num_in_tab, sort_doubt_tab
+from backend.label_studio.tabs import Tabs, arrange_tabs, is_review_tab, num_to_review, sort_doubt_tab
 from backend.logs import one_line, redact
 
 log = logging.getLogger(__name__)
@@ -29,9 +29,10 @@ RETRY_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ReviewLeft:
-    """The tab of tasks that need review and are not completed, and how many it held when last looked."""
+    """How many tasks needed review and were not completed when last looked, and the tab that shows them; None if people
+    have changed what it shows."""
 
-    tab: int
+    tab: int | None
     num_tasks: int
 
 
@@ -47,26 +48,14 @@ class _Known:
 
 
 class ProjectTabs:
-    """`connect` is None where no API key is set: nothing is done and nothing known then."""
+    """Where nothing can be asked, nothing is done and nothing known."""
 
-    def __init__(
-        self, connect: Callable[[], PredictionsClient] | None, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._connect = connect
+    def __init__(self, asking: Asking, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._asking = asking
         self._monotonic = monotonic
-        self._client: PredictionsClient | None = None
         self._known: LRUCache[str, _Known] = LRUCache(MAX_PROJECTS)
         self._lost_tasks: LRUCache[str, bool] = LRUCache(MAX_PROJECTS)
         self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-
-    def start(self) -> None:
-        if self._connect is not None:
-            threading.Thread(target=self._run, name="tabs", daemon=True).start()
-
-    def stop(self) -> None:
-        """Begin nothing more; a call under way ends by itself, or with the process."""
-        self._jobs.put(None)
 
     def asked(self, project: str, title: str) -> None:
         """Tasks of it were sent here, so it can be sorted. `title`: of its tab of what needs review, "" for none."""
@@ -99,27 +88,28 @@ class ProjectTabs:
     def _look_if_due(self, project: str, known: _Known) -> None:
         number = project_number(project)
         with self._lock:
-            if self._connect is None or number is None or known.is_looking or self._monotonic() < known.look_at:
+            if not self._asking.is_possible or number is None or known.is_looking or self._monotonic() < known.look_at:
                 return
             known.is_looking = True
-        self._jobs.put(lambda: self._look(project, number, known))
+        self._asking.put(lambda: self._look(project, number, known))
 
     def _look(self, project: str, number: int, known: _Known) -> None:
         wait_s = RETRY_S
         try:
-            client = self._connected()
+            client = self._asking.client()
             if known.tabs is None or not known.tabs.is_sorted:
                 current = client.current_project(number)
                 ours = current is not None and is_same_project(project, current.uid)
                 known.tabs = self._arranged(client, number, known) if ours else None
             tab = known.tabs.review if known.tabs else None
-            known.left = ReviewLeft(tab, num_in_tab(client, tab)) if tab is not None else None
+            if tab is None:
+                known.left = None
+            else:
+                known.left = ReviewLeft(tab if is_review_tab(client, tab) else None, num_to_review(client, number))
             wait_s = FRESH_S
         except PrelabelError as error:
             known.tabs = None  # someone may have deleted one
             log.info("project %s: its tabs in the Data Manager: %s", project, one_line(redact(str(error))))
-        except Exception:  # a job's border: the tabs of other projects go on
-            log.exception("project %s: its tabs in the Data Manager could not be looked after", project)
         finally:
             known.look_at = self._monotonic() + wait_s
             known.is_looking = False
@@ -131,15 +121,3 @@ class ProjectTabs:
             tabs = arrange_tabs(client, number, known.title)
         known.title = None
         return tabs
-
-    def _connected(self) -> PredictionsClient:
-        if self._client is None:
-            assert self._connect is not None
-            self._client = self._connect()
-        return self._client
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-        if self._client is not None:
-            self._client.close()

@@ -177,6 +177,7 @@ class Upkeep:
         older = ours(settings, versions - {version})
         if delete:
             num = sum(client.delete_predictions(number, one) for one in older)
+            client.recount(number)
             self._forget(project)
             log.info("project %s: %d predictions of earlier versions were deleted in Label Studio", project, num)
             note = Note("deleted", self._clock(), num=num)

@@ -46,6 +46,7 @@ _KEEP_ALIVE_S = 15.0
 _DNS_THREADS = 16
 _PIECE_BYTES = 256 * 1024
 _MAX_TOKEN_REPLY_BYTES = 64 * 1024
+_MAX_SAID_BYTES = 64 * 1024
 
 
 class Transfer:
@@ -81,7 +82,7 @@ class Transfer:
                 return await self._body(target, reply, self._limits.max_bytes)
             if reply.status in replies.REDIRECTS:
                 return self._next(target, _header(reply, "location"))
-            raise self._refusal(target, reply, authorization)
+            raise await self._refusal(target, reply, authorization)
 
     async def aclose(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -141,8 +142,13 @@ class Transfer:
             raise ImageError("blocked", f"{target.origin.host} redirects from https to http, which is refused.")
         return following
 
-    def _refusal(self, target: Target, reply: httpcore.Response, authorization: str | None) -> Exception:
+    async def _refusal(self, target: Target, reply: httpcore.Response, authorization: str | None) -> Exception:
+        site = self._policy.label_studio.site
         label_studio = self._is_label_studio(target)
+        if label_studio and site is not None and reply.status in (404, 410, 500):
+            path = target.decoded_path.removeprefix(site.base)
+            if (lacks := replies.label_studio_lacks(path, reply.status, await self._said(target, reply))) is not None:
+                return lacks
         if label_studio and reply.status == 401:
             if authorization is None:
                 return replies.label_studio_key_missing()
@@ -153,9 +159,14 @@ class Transfer:
         if label_studio and reply.status == 403:
             return replies.label_studio_refusal(403)
         retry_after = _header(reply, "retry-after")
-        return replies.status_failure(
-            target.origin.host, reply.status, self._limits.num_retries, retry_after, label_studio=label_studio
-        )
+        return replies.status_failure(target.origin.host, reply.status, self._limits.num_retries, retry_after)
+
+    async def _said(self, target: Target, reply: httpcore.Response) -> bytes:
+        """The body of a refusal; empty if it cannot be read, which the status outweighs."""
+        try:
+            return await self._body(target, reply, _MAX_SAID_BYTES)
+        except ImageError:
+            return b""
 
     async def _new_access_token(self, refresh_token: str) -> str:
         site = self._policy.label_studio.site

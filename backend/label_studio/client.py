@@ -108,6 +108,9 @@ class LabelStudioClient:
         return self._call(lambda: _project(self._sdk.projects.create(title=title, label_config=label_config)))
 
     def set_label_config(self, project_id: int, label_config: str) -> None:
+        """Refused where it lacks a field or a label that annotations or drafts use. By itself a change of the project
+        refuses only fields, and drops labels in silence; Label Studio's own page asks for this check before it."""
+        self.api("POST", f"/api/projects/{project_id}/validate/", json={"label_config": label_config})
         self._call(lambda: self._sdk.projects.update(id=project_id, label_config=label_config))
 
     def remove_project(self, project_id: int) -> None:
@@ -115,8 +118,14 @@ class LabelStudioClient:
         self._call(lambda: self._sdk.projects.delete(id=project_id))
 
     def num_tasks(self, project_id: int) -> int:
-        found = self.api("GET", f"/api/projects/{project_id}", params={"include": "id,task_number"})
-        return self.whole_number(found, "task_number")
+        return self._num_of(project_id, "task_number")
+
+    def num_predictions(self, project_id: int) -> int:
+        return self._num_of(project_id, "total_predictions_number")
+
+    def _num_of(self, project_id: int, name: str) -> int:
+        found = self.api("GET", f"/api/projects/{project_id}", params={"include": f"id,{name}"})
+        return self.whole_number(found, name)
 
     def sample_least_certain_first(self, project_id: int) -> bool:
         """Have *Label All Tasks* bring the lowest score first, where nobody has chosen another way than the default.

@@ -68,7 +68,7 @@ class ModelSettingsClient(PredictionsClient):
 
     def delete_predictions(self, project_id: int, model_version: str) -> int:
         """Delete the predictions of that version; annotations stay. Returns how many. The project's model_version may
-        be unset after it."""
+        be unset after it. Where a task had several of them Label Studio counts too many of it until `recount`."""
         reply = self._ask(
             "DELETE", f"/api/projects/{project_id}/model-versions/", json={"model_version": model_version}
         )
@@ -76,6 +76,10 @@ class ModelSettingsClient(PredictionsClient):
         if type(deleted) is not int:
             raise self._strange("in_doubt")
         return deleted
+
+    def recount(self, project_id: int) -> None:
+        """Have Label Studio count the predictions of every task anew: it does so after an import, also of nothing."""
+        self.import_predictions(project_id, [])
 
 
 def ours(settings: ModelSettings, versions: Collection[str]) -> dict[str, int]:

@@ -109,7 +109,12 @@ class PredictionsClient(LabelStudioClient):
 
     def missing_tasks(self, project_id: int, task_ids: Collection[int]) -> frozenset[int]:
         """Those of `task_ids` that the project does not have (any more)."""
-        return frozenset(task_ids) - self._task_ids(project_id, task_ids)
+        return frozenset(task_ids) - self._tasks(project_id, task_ids).keys()
+
+    def num_annotations(self, project_id: int, task_ids: Collection[int]) -> dict[int, int]:
+        """How many annotations those of `task_ids` have that the project still has; skipped ones are not counted."""
+        found = self._tasks(project_id, task_ids, "id,total_annotations")
+        return {task_id: self.whole_number(row, "total_annotations") for task_id, row in found.items()}
 
     def predictions_of(self, project_id: int, task_ids: Collection[int], model_version: str) -> frozenset[int]:
         """Those of `task_ids` that have a prediction of `model_version`.
@@ -122,7 +127,7 @@ class PredictionsClient(LabelStudioClient):
             "type": "List",
             "value": [model_version],
         }
-        return self._task_ids(project_id, task_ids, {"conjunction": "and", "items": [only]})
+        return frozenset(self._tasks(project_id, task_ids, filters={"conjunction": "and", "items": [only]}))
 
     def import_predictions(self, project_id: int, items: Sequence[Mapping[str, Any]]) -> int:
         """Store `items` (`{"task", "model_version", "score", "result"}`) and return how many Label Studio took.
@@ -136,10 +141,14 @@ class PredictionsClient(LabelStudioClient):
             raise self._strange("in_doubt")
         return created
 
-    def _task_ids(
-        self, project_id: int, task_ids: Collection[int], filters: dict[str, Any] | None = None
-    ) -> frozenset[int]:
-        """Which of `task_ids` are there: 0.1 s and 2 KB for 200 of 5,000 tasks, against 2 MB by /api/predictions.
+    def _tasks(
+        self,
+        project_id: int,
+        task_ids: Collection[int],
+        include: str = "id",
+        filters: dict[str, Any] | None = None,
+    ) -> dict[int, dict[str, Any]]:
+        """Those of `task_ids` that are there: 0.1 s and 2 KB for 200 of 5,000 tasks, against 2 MB by /api/predictions.
 
         `review=true` keeps Label Studio from asking its ML backend, that is us, for the predictions of these tasks in
         projects with "retrieve predictions when loading a task".
@@ -147,21 +156,27 @@ class PredictionsClient(LabelStudioClient):
         query: dict[str, Any] = {"selectedItems": {"all": False, "included": sorted(task_ids)}}
         if filters:
             query["filters"] = filters
-        found: set[int] = set()
+        found: dict[int, dict[str, Any]] = {}
         seen = 0
         for page in range(1, len(task_ids) + 2):
-            params = {"project": project_id, "include": "id", "review": "true", "page": page, "page_size": _PAGE_SIZE}
+            params = {
+                "project": project_id,
+                "include": include,
+                "review": "true",
+                "page": page,
+                "page_size": _PAGE_SIZE,
+            }
             try:
                 reply = self._ask(
                     "GET", "/api/tasks", params={**params, "query": json.dumps(query, separators=(",", ":"))}
                 )
                 rows, total = reply["tasks"], int(reply["total"])
-                found |= {int(row["id"]) for row in rows}
+                found |= {int(row["id"]): row for row in rows}
             except (KeyError, TypeError, ValueError):
                 raise self._strange("busy") from None
             seen += len(rows)
             if seen >= total:
-                return frozenset(found) & frozenset(task_ids)
+                return {task_id: row for task_id, row in found.items() if task_id in task_ids}
             if not rows:
                 break
         raise CallFailed("Label Studio's list of tasks changed while it was read.", "busy")  # half a list would lie

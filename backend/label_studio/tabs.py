@@ -8,6 +8,7 @@ Label Studio's SQLite keeps other letters as escapes. Raises LabelStudioError.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ _NEEDS_REVIEW = {
     "value": FLAG_NAME,
 }
 _NOT_COMPLETED = {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True}
+_REVIEW_FILTERS = {"conjunction": "and", "items": [_NEEDS_REVIEW, _NOT_COMPLETED]}
+_NO_FILTERS: dict[str, Any] = {"conjunction": "and", "items": []}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +54,24 @@ def review_title(schema: LabelSchema) -> str:
 
 
 def arrange_tabs(client: LabelStudioClient, project_id: int, title: str) -> Tabs:
-    """Make what is missing, each tab once, however often this runs; keep a tab that is not ours in front.
+    """Make what is missing, each tab once, however often this runs; keep a tab that is not ours in front. Our tab whose
+    filters someone has cleared gets them back.
 
     `title` is for the tab of tasks that need review and are not completed; "": this label config has no flag.
     """
     tabs = _tabs(client, project_id)
     review, doubt = _find(tabs, _is_review), _find(tabs, _is_doubt)
+    if review is None and title:
+        review = _find(tabs, lambda data: _is_cleared(data, title))
+        if review is not None:
+            data = {**review["data"], "filters": _REVIEW_FILTERS}
+            client.api("PATCH", f"/api/dm/views/{review['id']}/", json={"project": project_id, "data": data})
     others = [tab["id"] for tab in tabs if tab not in (review, doubt)]
     if not others:
         others = [_make(client, project_id, _DEFAULT_TAB, _PLAIN)]
     review_id = review["id"] if review else None
     if review is None and title:
-        review_id = _make(client, project_id, title, _SCORED, filters=[_NEEDS_REVIEW, _NOT_COMPLETED])
+        review_id = _make(client, project_id, title, _SCORED, filters=_REVIEW_FILTERS)
     found = _sorted(client, project_id, review_id, doubt, make=True)
     if tabs and tabs[0] in (review, doubt):
         ours = [tab for tab in (found.review, found.doubt) if tab is not None]
@@ -99,10 +108,18 @@ def _sorted(
     return Tabs(review_id, doubt_id, has_tasks)
 
 
-def num_in_tab(client: LabelStudioClient, tab_id: int) -> int:
-    """How many tasks a tab holds now. `review=true` keeps Label Studio from asking its ML backend for predictions."""
-    params = {"view": tab_id, "page": 1, "page_size": 1, "include": "id", "review": "true"}
-    return client.whole_number(client.api("GET", "/api/tasks", params=params), "total")
+def is_review_tab(client: LabelStudioClient, tab_id: int) -> bool:
+    """Whether it still shows what needs review: people change its filters."""
+    found = client.api("GET", f"/api/dm/views/{tab_id}/")
+    return isinstance(found, dict) and _is_review(found.get("data") or {})
+
+
+def num_to_review(client: LabelStudioClient, project_id: int) -> int:
+    """How many tasks need review and are not completed. `review=true` keeps Label Studio from asking its ML backend for
+    predictions."""
+    params = {"project": project_id, "page": 1, "page_size": 1, "include": "id", "review": "true"}
+    query = json.dumps({"filters": _REVIEW_FILTERS}, separators=(",", ":"))
+    return client.whole_number(client.api("GET", "/api/tasks", params={**params, "query": query}), "total")
 
 
 def _tabs(client: LabelStudioClient, project_id: int) -> list[dict[str, Any]]:
@@ -121,8 +138,16 @@ def _is_doubt(data: dict[str, Any]) -> bool:
 
 def _is_review(data: dict[str, Any]) -> bool:
     """By its filter: people may give the tab another name."""
-    items = (data.get("filters") or {}).get("items") or ()
-    return any({key: item.get(key) for key in _NEEDS_REVIEW} == _NEEDS_REVIEW for item in items)
+    return any({key: item.get(key) for key in _NEEDS_REVIEW} == _NEEDS_REVIEW for item in _filters(data))
+
+
+def _is_cleared(data: dict[str, Any], title: str) -> bool:
+    """By its name, where no filter is left that would say more."""
+    return data.get("title") == title and not _filters(data)
+
+
+def _filters(data: dict[str, Any]) -> Sequence[dict[str, Any]]:
+    return (data.get("filters") or {}).get("items") or ()
 
 
 def _make(
@@ -132,7 +157,7 @@ def _make(
     shown: Collection[str],
     *,
     ordering: Sequence[str] = (),
-    filters: Sequence[dict[str, Any]] = (),
+    filters: dict[str, Any] = _NO_FILTERS,
 ) -> int:
     """Add a tab with these columns and the tasks' own data; return its id."""
     data = {
@@ -140,7 +165,7 @@ def _make(
         "type": "list",
         "target": "tasks",
         "ordering": list(ordering),
-        "filters": {"conjunction": "and", "items": list(filters)},
+        "filters": filters,
         "hiddenColumns": {
             "explore": [f"tasks:{name}" for name in _COLUMNS if name not in shown],
             "labeling": [f"tasks:{name}" for name in _COLUMNS],

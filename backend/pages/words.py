@@ -64,7 +64,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Label Studio 拒绝了 API 密钥，{wait}后重试。结果已保存，请检查 LABEL_STUDIO_API_KEY。",
         "Label Studio refuses the API key; next try in {wait}. The results are kept. Check LABEL_STUDIO_API_KEY.",
     ),
-    "delivery.error": ("最近一次错误（{age}）：{message}", "Last error ({age}): {message}"),
+    "delivery.error": ("最近一次错误（{age}）：{said}", "Last error ({age}): {said}"),
+    "model_said": ("模型进程的消息：{said}", "{said}"),
+    "original": ("英文原文", "In the original"),
+    "see_original": ("见英文原文", "see the original"),
     "delivery.success": ("最近一次成功：{age}", "Last success: {age}"),
     "delivery.dropped": (
         "{num} 条结果无法回传，原因见各项目的“失败”",
@@ -124,6 +127,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{age}: the project's settings in Label Studio could not be seen to: {text}",
     ),
     "cancelled": ("已取消", "Cancelled"),
+    "gone": ("已不在 Label Studio（未计入）", "No longer in Label Studio (not counted)"),
+    "done_by_people": ("失败后已由人工标注（未计入）", "Failed and annotated by people (not counted)"),
+    "had_failed": ("人工标注的任务当初失败的原因：{counts}", "Why those that people annotated had failed: {counts}"),
+    "not_counted": ("{reason}：{num} 个任务。{remedy}", "{reason}: {num} tasks. {remedy}"),
     "times": ("开始于 {first}，最近请求 {last}", "Started {first}, last asked for {last}"),
     "last_finished": ("，最近完成 {age}", ", last finished {age}"),
     "full_stop": ("。", ". "),
@@ -131,6 +138,15 @@ TEXTS: dict[str, tuple[str, str]] = {
     "task": ("任务 {id}", "Task {id}"),
     "more_tasks": ("另有 {num} 个", "and {num} more"),
     "retry": ("重试失败的任务", "Retry what failed"),
+    "did.retry": (
+        "{project}：{num} 个失败的任务已重新排队。",
+        "{project}: {num} failed tasks were put back and are tried again.",
+    ),
+    "did.cancel": ("{project}：{num} 个任务已取消。", "{project}: {num} tasks were cancelled."),
+    "did.delete-older": (
+        "{project}：正在从 Label Studio 删除 {num} 条旧预测，完成后会写在项目中。",
+        "{project}: {num} earlier predictions are being deleted in Label Studio; the project says when that is done.",
+    ),
     "cancel": ("取消排队", "Cancel the rest"),
     "cancel_sure": (
         "取消 {num} 个未完成的任务？已完成的结果会保留并照常回传。",
@@ -139,9 +155,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "cancel_yes": ("确认取消", "Yes, cancel"),
     "next_step": (
         "已有 {num} 条结果等待返回："
-        "请在 Label Studio 的 Data Manager 中选中任务，点击 Actions > Retrieve Predictions。",
+        "请在 Label Studio 的 Data Manager 中选中任务，点击 Actions > Retrieve Predictions。"
+        "没有 API 密钥，prelabel 看不到其中哪些任务已被删除，它们会一直计在这里。",
         "{num} results are waiting: select the tasks in Label Studio's Data Manager and choose "
-        "Actions > Retrieve Predictions.",
+        "Actions > Retrieve Predictions. Without an API key prelabel cannot see which of these tasks were deleted; "
+        "those stay counted.",
     ),
     "empty_title": ("还没有任务", "No tasks yet"),
     "empty_text": (
@@ -173,6 +191,9 @@ STAGES: dict[str, tuple[str, str]] = {
     "ready": ("准备推理", "Getting ready"),
 }
 
+SAID = ("said", "reason")
+"""Values of checks that are others' English sentences."""
+
 _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
 
 
@@ -186,9 +207,14 @@ class Words:
     def __call__(self, key: str, **values: str) -> str:
         return TEXTS[key][self._column].format_map(values)
 
+    def quoted(self, said: str) -> str:
+        """What another part said in English, within a text of ours: in Chinese only that it stands beside the text."""
+        return said if self.language == "en" or not said else self("see_original")
+
     def note(self, kind: str, text: str, num: int, age: str) -> str:
         """What was done in a project's settings in Label Studio; "" of a kind that has no words."""
         key = f"note.{kind}"
+        text = self.quoted(text) if kind == "failed" else text
         return self(key, text=text, num=number(num), age=age) if key in TEXTS else ""
 
     def state(self, state: str) -> str:
@@ -204,6 +230,12 @@ class Words:
         row = reasons.known(reason)
         return (row.do_zh, row.do_en)[self._column] if row else ""
 
+    def counts(self, reasons: Mapping[str, int]) -> str:
+        """Each reason with how often."""
+        return ("、" if self.language == "zh" else ", ").join(
+            f"{self.reason(r)} {number(n)}" for r, n in reasons.items()
+        )
+
     def busy(self, device: str) -> str:
         """What the engine's own time is called: `device` is where it works, "" if nobody knows yet."""
         return self("busy_gpu" if device.startswith("cuda") else "busy_cpu" if device.startswith("cpu") else "busy")
@@ -217,7 +249,7 @@ class Words:
             return code
         text = CHECKS[code][self._column]
         try:
-            return text.format_map(values)
+            return text.format_map({**values, **{name: self.quoted(values[name]) for name in SAID if name in values}})
         except (KeyError, ValueError, IndexError):  # of a backend of another version
             return text
 

@@ -50,6 +50,14 @@ def is_for_garments(schema: LabelSchema) -> bool:
     return any({field.name: field for field in own.fields} == {f.name: f for f in schema.fields} for own in known)
 
 
+def fields_differ(before: str, after: str) -> bool:
+    """Whether what is asked for `before` may not fit `after`; layout and wording may change."""
+    try:
+        return parse_label_config(before).fingerprint != parse_label_config(after).fingerprint
+    except UnsupportedConfig:  # nothing was asked for one that cannot be pre-filled
+        return False
+
+
 def parse_or_refuse(xml: str) -> LabelSchema:
     """`parse_label_config`, with the refusal as an error of ours."""
     try:

@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from backend.delivery.asking import Asking
+from backend.delivery.gone import GoneTasks
 from backend.delivery.loop import Delivery
 from backend.delivery.pace import DeliveryLimits
 from backend.delivery.tabs import ProjectTabs
@@ -178,7 +180,9 @@ class DurableCore(Core):
             return ModelSettingsClient(url, key, extra_ca_file=settings.extra_ca_file)
 
         self.watch = Watch(lambda: running_checks(settings, engine.status), self.timing.watch)
-        self.tabs = ProjectTabs(connect if url and key else None)
+        self._asking = Asking(connect if url and key else None)
+        self.tabs = ProjectTabs(self._asking)
+        self.gone = GoneTasks(self.store, self._asking, clock=self.clock)
         self._disk = self._queue(
             self.store,
             lasts=True,
@@ -297,14 +301,14 @@ class DurableCore(Core):
         await super().start()
         await self.delivery.start()
         self.upkeep.start()
-        self.tabs.start()
+        self._asking.start()
         self._disk.start()
         self.watch.start()
 
     async def _stop(self, limit_s: float) -> None:
         """Queue again what is not computed by then, and keep what Label Studio has not been told yet."""
         self.watch.stop()
-        self.tabs.stop()
+        self._asking.stop()
         stops = _ended("work on the disk", self._disk.stop(limit_s * 0.7)), super()._stop(limit_s * 0.7)
         await asyncio.gather(*stops)
         ends = _ended("delivery", self.delivery.stop(limit_s * 0.3)), _ended("upkeep", self.upkeep.stop(limit_s * 0.3))

@@ -7,6 +7,7 @@ What the page looks like is in `backend/pages/templates`. Knows neither the stor
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from backend.pages import html
 from backend.pages.words import Language, Words, number
@@ -16,8 +17,17 @@ Sign = Callable[[str, str], str]
 """The token of a form: (action, project) -> text."""
 
 
-def render(view: StatusView, language: Language, *, nonce: str, sign: Sign) -> str:
-    return html.render("status.html", **_values(view, language, sign), nonce=nonce)
+@dataclass(frozen=True, slots=True)
+class Did:
+    """What a button has just done: `num` tasks or predictions."""
+
+    action: str
+    project: str
+    num: int
+
+
+def render(view: StatusView, language: Language, *, nonce: str, sign: Sign, did: Did | None = None) -> str:
+    return html.render("status.html", **_values(view, language, sign), nonce=nonce, did=did)
 
 
 def render_live(view: StatusView, language: Language, *, sign: Sign) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # `prelabel status` need not wait for what they bring
 RATE_WINDOW_S = 60.0
 MAX_MESSAGE_CHARS = 300
 _UNDELIVERABLE = (
-    "task_deleted", "project_deleted", "config_changed", "rejected", "refused", "too_large", "not_a_task", "unreadable",
+    "config_changed", "rejected", "refused", "too_large", "not_a_task", "unreadable",
 )  # fmt: skip
 _BULK = 10_000
 """What a price is named for: 10,000 pictures."""
@@ -114,7 +114,8 @@ class ProjectView:
     in a reply. `num_delivered` counts what the store has forgotten since, and so does `num_answered`, the sum of the
     three. `progress`: the share of the tasks that is answered (0..1); what failed is not. `num_older`: tasks that were
     answered under an earlier label config, options or model; `num_stale`: predictions of those in Label Studio. `url`
-    is its Data Manager, "" if not known.
+    is its Data Manager, "" if not known. Not counted among the tasks: `gone`, by reason, which Label Studio does not
+    have any more; and `done_by_people`, by the reason for which they had failed, which people have annotated since.
 
     `num_needs_review` were marked for review, ever; `num_review_left` of them nobody has submitted yet, as Label Studio
     says, None while that is not known; `review_url` is the tab that shows them, "" if there is none."""
@@ -133,6 +134,8 @@ class ProjectView:
     num_failed: int
     num_needs_review: int
     num_older: int
+    gone: dict[str, int]
+    done_by_people: dict[str, int]
     num_stale: int
     note: ProjectNote | None
     num_review_left: int | None
@@ -309,18 +312,24 @@ def _project(
         num_failed=num(WorkState.FAILED),
         num_needs_review=summary.num_needs_review,
         num_older=summary.num_older,
+        gone=_by_reason(summary.gone),
+        done_by_people=_by_reason(summary.done_by_people),
         num_stale=known.num_stale if known else 0,
         note=_note(known.note) if known and known.note else None,
         progress=answered / total if total else 0.0,
         num_review_left=left.num_tasks if left else None,
-        review_url=f"{url}?tab={left.tab}" if url and left else "",
-        failures={one_line(reason): count for reason, count in summary.failures.items()},
+        review_url=f"{url}?tab={left.tab}" if url and left and left.tab is not None else "",
+        failures=_by_reason(summary.failures),
         failed_tasks=tuple(_failed(work, url) for work in failed),
         first_accepted_at=summary.first_accepted_at,
         last_accepted_at=summary.last_accepted_at,
         last_finished_at=summary.last_finished_at,
         last_delivered_at=summary.last_delivered_at,
     )
+
+
+def _by_reason(counts: Mapping[str, int]) -> dict[str, int]:
+    return {one_line(reason): count for reason, count in counts.items()}
 
 
 def _problem(check: Check) -> Check:

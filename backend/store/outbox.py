@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from backend.reasons import Reason
 from backend.store import rows
-from backend.store.types import Work
+from backend.store.types import GONE, Work
 from backend.store.work import reason_and_message
 
 _DUE = "state IN ('done', 'returned') AND project_id = (SELECT id FROM project WHERE name = ?) AND due_at <= ?"
@@ -140,10 +140,16 @@ def push_failed(
 
 
 def drop(connection: sqlite3.Connection, work_ids: Sequence[int], reason: Reason, message: str, now: float) -> None:
-    """They will never fit (the task is gone, the config changed): FAILED."""
+    """They will never fit (the config changed): FAILED; or CANCELLED, where the reason is one of GONE."""
     connection.execute(
-        f"""UPDATE work SET state = 'failed', reason = ?, message = ?, push_until = 0,
+        f"""UPDATE work SET state = ?, reason = ?, message = ?, push_until = 0,
         finished_at = coalesce(finished_at, ?), updated_at = ?
         WHERE state IN ('queued', 'running', 'done', 'returned') AND id {rows.IN_IDS}""",  # noqa: S608 - constants
-        [*reason_and_message(reason, message), now, now, rows.id_list(work_ids)],
+        [
+            "cancelled" if reason in GONE else "failed",
+            *reason_and_message(reason, message),
+            now,
+            now,
+            rows.id_list(work_ids),
+        ],
     )

@@ -6,7 +6,7 @@ import sqlite3
 from collections import Counter, defaultdict
 
 from backend.store import rows
-from backend.store.types import ProjectSummary, Work, WorkState
+from backend.store.types import GONE, ProjectSummary, Work, WorkState
 
 _SUMMARY = """SELECT id, name, model_version, num_pruned, first_accepted_at, last_accepted_at, last_finished_at,
     last_delivered_at FROM project ORDER BY last_accepted_at DESC, id DESC"""
@@ -26,12 +26,17 @@ def summary(connection: sqlite3.Connection) -> list[ProjectSummary]:
     reasons: defaultdict[int, Counter[str]] = defaultdict(Counter)
     reviews: Counter[int] = Counter()
     older: Counter[int] = Counter()
+    gone: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    by_people: defaultdict[int, Counter[str]] = defaultdict(Counter)
     tally = """SELECT project_id, state, reason, needs_review, num, p.model_version NOT IN ('', t.model_version)
         FROM tally t JOIN project p ON p.id = project_id"""
     for project_id, name, reason, needs_review, num, is_older in connection.execute(tally):
         state = WorkState(name)
         if is_older and state not in _UNANSWERED:
             older[project_id] += num if state in _TOLD else 0
+            continue
+        if state is WorkState.CANCELLED and reason:
+            (gone if reason in GONE else by_people)[project_id][reason] += num
             continue
         states[project_id][state] += num
         if state is WorkState.FAILED:
@@ -47,6 +52,8 @@ def summary(connection: sqlite3.Connection) -> list[ProjectSummary]:
             num_needs_review=reviews[project_id],
             num_delivered=num_pruned + states[project_id][WorkState.DELIVERED],
             num_older=older[project_id],
+            gone=dict(gone[project_id].most_common()),
+            done_by_people=dict(by_people[project_id].most_common()),
             first_accepted_at=first,
             last_accepted_at=last,
             last_finished_at=finished,

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
-from backend.store import accepting, outbox, overview, people, pruning, work
+from backend.reasons import Reason
+from backend.store import accepting, gone, outbox, overview, people, pruning, work
 from backend.store import answers as answer_rows
 from backend.store import versions as present_versions
 from backend.store.database import DEFAULTS, Database, Options
@@ -225,6 +226,16 @@ class Store:
     forget_people = _write(people.forget_people)
     people_projects = _read(people.people_projects)
     own_answers = _read(people.own_answers)
+
+    # What Label Studio does not have any more, or people did
+
+    tasks_at_rest = _read(gone.tasks_at_rest)
+    tasks_gone = _write(gone.tasks_gone)
+    tasks_done_by_people = _write(gone.tasks_done_by_people)
+
+    def project_gone(self, project: str, reason: Reason, asked_at: float) -> int:
+        """As `tasks_gone`, of all tasks of `project`, in steps. What was pruned is not counted any more either."""
+        return self._in_steps(lambda connection: gone.project_gone(connection, project, reason, asked_at))
 
     # What a person does
 

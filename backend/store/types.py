@@ -5,6 +5,7 @@ The life of a row of work:
     QUEUED -> RUNNING -> DONE -> DELIVERED          pushed to Label Studio by the delivery loop
                           └----> RETURNED -> DELIVERED   it may be in Label Studio: look there before pushing it
     QUEUED, RUNNING -> FAILED or CANCELLED          either is queued again when Label Studio asks for the task again
+    all but RUNNING -> CANCELLED                    when Label Studio does not have the task any more
 
 A task whose picture was changed since is queued again from any state.
 """
@@ -15,7 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from backend.reasons import Reason
+
 MAX_TASK_ID = 2**63 - 1
+GONE: tuple[Reason, ...] = ("task_deleted", "project_deleted")
+"""Why a row is CANCELLED whose task Label Studio does not have any more."""
 
 
 class WorkState(StrEnum):
@@ -28,6 +33,7 @@ class WorkState(StrEnum):
     DELIVERED = "delivered"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    """By a person if it has no reason; else see `store.gone`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,9 @@ class StoredAnswer:
 class ProjectSummary:
     """Of the present model version: tasks are counted, not rows. `states` and `failures` (by reason) leave out what is
     zero; what is still to be answered counts under whatever version. `num_delivered` includes what was pruned since.
-    `num_older`: tasks Label Studio was told of under an earlier version.
+    `num_older`: tasks Label Studio was told of under an earlier version. `gone`, by reason: tasks Label Studio does
+    not have any more; `done_by_people`, by the reason for which they had failed: those that people annotated. Neither
+    is among the `states`.
     """
 
     project: str
@@ -108,6 +116,8 @@ class ProjectSummary:
     num_needs_review: int
     num_delivered: int
     num_older: int
+    gone: Mapping[str, int]
+    done_by_people: Mapping[str, int]
     first_accepted_at: float
     last_accepted_at: float
     last_finished_at: float | None

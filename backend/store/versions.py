@@ -29,9 +29,8 @@ OLDER = f"""SELECT id FROM work INDEXED BY work_unsettled WHERE {_UNSETTLED} AND
     UNION ALL SELECT id FROM work INDEXED BY work_unsettled WHERE {_UNSETTLED} AND model_version > ?2
     LIMIT ?3"""  # noqa: S608 - constants
 """A push under way ends first: as delivered, or it moves then."""
-_STAYS_FAILED = """state = 'failed' AND (image_url IS NULL OR reason IN ('task_deleted', 'project_deleted')
-    OR (answer_id IS NULL AND reason <> 'model_changed'))"""
-"""The picture is to blame, or the task is gone; every other failure was the earlier version's."""
+_STAYS_FAILED = """state = 'failed' AND (image_url IS NULL OR (answer_id IS NULL AND reason <> 'model_changed'))"""
+"""The picture is to blame; every other failure was the earlier version's."""
 _MOVE = f"""INSERT INTO work (project_id, task_id, model_version, recipe, image_url, image_hash, interactive, attempts,
         state, reason, message, finished_at, told_at, reply_until, open_replies, updated_at)
     SELECT project_id, task_id, ?1, ?2, image_url, image_hash, interactive,
@@ -100,7 +99,7 @@ def _move(connection: sqlite3.Connection, ids: str, version: str, recipe: str, n
     connection.execute(_MOVE, [version, recipe, now, ids])
     # The newest row stays, or SQLite would give its id to the next one, of which a job that still runs must not hear.
     connection.execute(
-        f"UPDATE work SET state = 'cancelled', image_url = NULL, updated_at = ? WHERE id {rows.IN_IDS}",  # noqa: S608
+        f"UPDATE work SET state = 'cancelled', reason = '', image_url = NULL, updated_at = ? WHERE id {rows.IN_IDS}",  # noqa: S608
         [now, ids],
     )
     connection.execute(

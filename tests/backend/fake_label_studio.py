@@ -55,7 +55,7 @@ class FakeLabelStudio:
         number = len(self.projects) + 1
         self.projects[number] = {
             "id": number, "title": title, "label_config": label_config, "task_number": 0,
-            "sampling": "Sequential sampling", "created_at": CREATED_AT,
+            "total_predictions_number": 0, "sampling": "Sequential sampling", "created_at": CREATED_AT,
         }  # fmt: skip
         return number
 
@@ -88,6 +88,8 @@ class FakeLabelStudio:
         if rest == ["order"]:
             self.views = {number: self.views[number] for number in body["ids"]}
             return 200, None
+        if rest[1:] == ["validate"]:
+            return 200, {"config_essential_data_has_changed": True}
         number = int(rest[0]) if rest else None
         stores = {"projects": self.projects, "ml": self.backends, "webhooks": self.webhooks, "views": self.views}
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
@@ -112,7 +114,7 @@ class FakeLabelStudio:
             number = max(rows, default=0) + 1
             rows[number] = {"id": number}
             if kind == "projects":
-                rows[number] |= {"task_number": 0, "sampling": "Sequential sampling"}
+                rows[number] |= {"task_number": 0, "total_predictions_number": 0, "sampling": "Sequential sampling"}
             if kind == "ml":
                 webhook = max(self.webhooks, default=0) + 1
                 url = body["url"].rstrip("/") + "/webhook"

@@ -75,6 +75,12 @@ class Site:
             return http.request(method, f"{self.server.url}{path}", **request).raise_for_status()
 
 
+def told(backend: LocalBackend, project: Project) -> dict[str, Any]:
+    """The project on the status page, as JSON."""
+    view = httpx.get(f"{backend.url}/status.json", timeout=WAIT_S, trust_env=False).json()
+    return next(one for one in view["projects"] if one["project_id"] == str(project.id))
+
+
 def read_answer(project: Project, regions: TaskRegions) -> Answer:
     return regions_to_answer(parse_or_refuse(project.label_config), regions.regions)
 

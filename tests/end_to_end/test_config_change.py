@@ -6,14 +6,13 @@ import re
 from collections import Counter
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from backend.commands.demo.local_backend import LocalBackend
 from backend.label_studio.client import Project
 from label_config.ready_made import ready_made
-from tests.end_to_end.site import Site
+from tests.end_to_end.site import Site, told
 from tests.limits import WAIT_S, until
 
 NUM_TASKS = 64  # more than a reply holds
@@ -31,10 +30,10 @@ def settings(site: Site, project: Project) -> tuple[str, list[tuple[str, str]]]:
     return shown, [(one.title, one.model_version) for one in site.client.backends(project.id)]
 
 
-def told(backend: LocalBackend, project: Project) -> dict[str, Any]:
-    """The project on the status page, as JSON."""
-    view = httpx.get(f"{backend.url}/status.json", timeout=WAIT_S, trust_env=False).json()
-    return next(one for one in view["projects"] if one["project_id"] == str(project.id))
+def num_predictions(site: Site, project: Project) -> set[int]:
+    """How many each task has, as Label Studio counts them in its Data Manager."""
+    found = site.call("GET", "/api/tasks", params={"project": project.id, "page_size": 1_000, "fields": "all"}).json()
+    return {task["total_predictions"] for task in found["tasks"]}
 
 
 def press(backend: LocalBackend, action: str, project: Project) -> None:
@@ -93,8 +92,12 @@ def test_a_config_changed_in_the_middle_of_a_run_is_answered_by_the_new_one_and_
     num_stale = versions()[before]
     if num_stale:  # as many as were there before the config changed
         until(lambda: told(backend, project)["num_stale"] == num_stale, "the earlier ones are known")
+        twice = [one for one in site.client.predictions(project.id) if one.model_version == before][:2]
+        again = [{"task": one.task_id, "model_version": before, "result": list(one.regions)} for one in twice]
+        site.call("POST", f"/api/projects/{project.id}/import/predictions", json=again)
         press(backend, "delete-older", project)
         until(lambda: set(versions()) == {present}, "the earlier ones are deleted")
         until(lambda: told(backend, project)["num_stale"] == told(backend, project)["num_older"] == 0)
         until(lambda: settings(site, project)[0] == present, "what the deletion unset is set again")
+        assert num_predictions(site, project) == {1}
     assert versions()[present] == NUM_TASKS

@@ -49,9 +49,10 @@ def test_it_fills_every_task_serves_until_it_is_told_to_stop_and_leaves_nothing(
     try:
         until(lambda: "Ctrl-C ends the demo" in output.read_text() or demo.poll() is not None, "a demo that serves")
         printed = output.read_text()
-        assert "30 of 30 tasks pre-filled in every field" in printed
-        assert "30 of 30 answered" in printed
-        assert "30 predictions are in Label Studio" in printed
+        assert "32 of 32 tasks pre-filled in every field" in printed
+        assert "32 of 32 answered" in printed
+        assert re.search(r"upper-half-\S+\.png .* yes\b", printed), "none that a person has to look at"
+        assert "32 predictions are in Label Studio" in printed
         [(url, project)] = re.findall(r"Open +(http://127\.0\.0\.1:\d+)(/projects/\d+/data)", printed)
         [(username, password)] = re.findall(r"Login +(\S+) +password +(\S+)", printed)
         [status] = re.findall(r"Status +(http://\S+/status\?lang=en)", printed)

@@ -10,8 +10,8 @@ import pytest
 from backend.commands.demo.local_backend import LocalBackend, model_state, running_backend
 from backend.errors import PrelabelError
 from label_config.parse import parse_label_config
-from tests.end_to_end.site import Site, read_answer
-from tests.limits import WAIT_S
+from tests.end_to_end.site import Site, read_answer, told
+from tests.limits import WAIT_S, until
 
 MATERIALS = """
 <View>
@@ -79,6 +79,19 @@ def test_a_missing_picture_costs_only_its_own_task(site: Site, backend: LocalBac
     tasks = site.client.tasks(project.id)
     [missing] = [task_id for task_id, data in tasks.items() if "gone" in data["image"]]
     assert set(found) == set(tasks) - {missing}
+
+    until(lambda: told(backend, project)["failures"] == {"image_upload_deleted": 1}, "a failure with its own name")
+    caption = {"from_name": "caption", "to_name": "image", "type": "textarea", "value": {"text": ["人工"]}}
+    site.call("POST", f"/api/tasks/{missing}/annotations", json={"result": [caption]})
+    until(lambda: told(backend, project)["done_by_people"] == {"image_upload_deleted": 1}, "what a person has done")
+    assert told(backend, project)["num_failed"] == 0
+    chosen = {"selectedItems": {"all": False, "included": [next(iter(found))]}}
+    site.call("POST", f"/api/dm/actions?id=delete_tasks&project={project.id}", json=chosen)
+    until(lambda: told(backend, project)["gone"] == {"task_deleted": 1}, "the task that was deleted")
+    assert told(backend, project)["num_answered"] == 2
+    site.client.remove_project(project.id)
+    until(lambda: told(backend, project)["gone"].get("project_deleted") == 2, "the project that was deleted")
+    assert (told(backend, project)["num_answered"], told(backend, project)["num_delivered"]) == (0, 0)
 
 
 def test_opening_a_task_fills_it_without_batch_predictions(

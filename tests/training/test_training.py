@@ -42,7 +42,7 @@ def test_training_writes_a_checkpoint_that_loads(data: Path, tmp_path: Path) -> 
     loaded = load_model(str(out / "checkpoint"), device="cpu")
     assert loaded.quantisation == "nf4"
     truth = json.loads((out / "pictures" / "labels.json").read_text("utf-8"))
-    assert len(truth) == 30
+    assert len(truth) == 32
     assert all((out / "pictures" / name).exists() for name in truth)
 
 

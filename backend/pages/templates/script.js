@@ -21,7 +21,7 @@ function morph(have, want) {
     if (have.getAttribute(name) !== value) have.setAttribute(name, value);
   }
   for (const { name } of [...have.attributes]) {
-    if (!want.hasAttribute(name)) have.removeAttribute(name);
+    if (!want.hasAttribute(name) && name !== 'open') have.removeAttribute(name);
   }
   const wanted = [...want.childNodes];
   wanted.forEach((node, index) => {
@@ -33,7 +33,12 @@ function morph(have, want) {
   while (have.childNodes.length > wanted.length) have.lastChild.remove();
 }
 
-const isBeingConfirmed = () => live.querySelector('details[open]') !== null;
+const isBeingConfirmed = () => live.querySelector('details[open]:not(.said)') !== null;
+
+// What a button did is said once, not again when the page is loaded anew.
+const here = new URL(location.href);
+for (const name of ['did', 'project', 'num', 'token']) here.searchParams.delete(name);
+if (here.href !== location.href) history.replaceState(null, '', here);
 
 async function refresh() {
   if (!document.hidden && !isBeingConfirmed()) {

@@ -233,6 +233,9 @@ def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(here: Here, tmp_p
     assert set(tmp_path.iterdir()) == before
     code, shown, _ = here.run(folder, *options)
     assert "nothing was written" in shown
+    assert "at ¥2 a minute" in shown
+    code, shown, _ = here.run(folder, "--dry-run", "--output", tmp_path / "out.jsonl", "--workers", "4")
+    assert "not known: --price-per-minute" in " ".join(shown.split())
 
 
 def test_a_summary_can_be_printed_as_json(here: Here, tmp_path: Path) -> None:

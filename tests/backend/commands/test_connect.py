@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backend.commands.connect import connect
-from backend.errors import ConfigRefused, SettingsError
+from backend.errors import ConfigRefused, LabelStudioError, SettingsError
 from backend.label_studio.tabs import DOUBT_TAB
 from label_config.ready_made import ready_made
 from tests.backend.fake_label_studio import LEGACY_KEY, PERSONAL_KEY, FakeLabelStudio, fake_label_studio, healthy
@@ -117,6 +117,26 @@ def test_a_renamed_tab_of_what_needs_review_is_known_by_its_filter(server: FakeL
     assert titles(server) == ["Default", "复核队列", DOUBT_TAB]
 
 
+def test_a_tab_of_what_needs_review_whose_filters_were_cleared_gets_them_back(server: FakeLabelStudio) -> None:
+    run(server)
+    [view] = [view for view in server.views.values() if view["data"]["title"] == "需人工复核"]
+    before = view["data"]["filters"]
+    view["data"] = {**view["data"], "filters": {"conjunction": "and", "items": []}}
+    run(server)
+    assert titles(server) == ["Default", "需人工复核", DOUBT_TAB]
+    assert view["data"]["filters"] == before
+
+
+def test_a_tab_of_that_name_with_other_filters_is_somebodys_own(server: FakeLabelStudio) -> None:
+    run(server)
+    [view] = [view for view in server.views.values() if view["data"]["title"] == "需人工复核"]
+    own = {"conjunction": "and", "items": [{"filter": "filter:tasks:id", "operator": "less", "value": 9}]}
+    view["data"] = {**view["data"], "filters": own}
+    run(server)
+    assert titles(server).count("需人工复核") == 2
+    assert view["data"]["filters"] == own
+
+
 def test_a_label_config_without_a_flag_gets_no_tab_for_it(server: FakeLabelStudio) -> None:
     number = server.add_project("Mine", '<View><Image name="i" value="$i"/><TextArea name="t" toName="i"/></View>')
     run(server, create=None, project=number)
@@ -200,6 +220,40 @@ def test_an_english_config_changes_the_language_and_no_other_extra_param(
     assert server.backends[backend["id"]]["extra_params"] == typed
     run(server, label_config="ecommerce.en")
     assert server.backends[backend["id"]]["extra_params"] == kept
+
+
+def test_a_label_config_without_a_label_that_people_used_is_refused_by_name_and_changes_nothing(
+    server: FakeLabelStudio,
+) -> None:
+    number = server.add_project("Mine", ready_made("garments.zh"))
+    said = (
+        "These labels still exist in annotations or drafts:\n连衣裙 (3 annotations)\nPlease add labels to tag with "
+        'name="category".'
+    )
+    body = {"detail": "Validation error", "validation_errors": {"non_field_errors": [said]}}
+    server.refusals[("POST", "/api/projects/1/validate")] = (400, body)
+    with pytest.raises(LabelStudioError, match=r"the field category has the labels 连衣裙 \(3 annotations\)"):
+        run(server, create=None, project=number, label_config="ecommerce.zh")
+    assert server.changes == [("POST", "/api/projects/1/validate")]
+    assert server.projects[1]["label_config"] == ready_made("garments.zh")
+
+
+@pytest.mark.parametrize(
+    ("config", "num", "told"),
+    [("ecommerce.zh", 12, True), ("ecommerce.zh", 0, False), ("other layout", 12, False)],
+    ids=["other fields", "nothing predicted yet", "another layout"],
+)
+def test_predictions_that_may_not_fit_a_changed_label_config_are_told(
+    server: FakeLabelStudio, capsys: pytest.CaptureFixture[str], tmp_path: Path, config: str, num: int, told: bool
+) -> None:
+    server.projects[server.add_project("Mine", ready_made("garments.zh"))]["total_predictions_number"] = num
+    if config == "other layout":
+        (tmp_path / "config.xml").write_text(ready_made("garments.zh").replace("<Header", "\n\n<Header", 1), "utf-8")
+        config = str(tmp_path / "config.xml")
+    assert run(server, create=None, project=1, label_config=config) == 0
+    printed = capsys.readouterr().out
+    assert "label config replaced" in printed
+    assert (f"The {num} predictions in this project were made for the label config before" in printed) is told
 
 
 ENGLISH = '<View><Image name="i" value="$i"/><Choices name="c" toName="i"><Choice value="Red"/></Choices></View>'

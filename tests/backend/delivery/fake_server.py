@@ -36,6 +36,7 @@ class FakeServer:
 
     url: str = ""
     tasks: dict[int, set[int]] = field(default_factory=dict)
+    annotated: set[int] = field(default_factory=set)
     configs: dict[int, str] = field(default_factory=dict)
     rows: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     faults: dict[str, deque[str]] = field(default_factory=dict)
@@ -125,7 +126,7 @@ class FakeServer:
         if number not in self.tasks:
             return said(404, "No Project matches the given query.")
         found = {"id": number, "title": f"project {number}", "created_at": CREATED_AT}
-        return 200, {**found, "label_config": self.configs[number]}, {}
+        return 200, {**found, "label_config": self.configs[number], "task_number": len(self.tasks[number])}, {}
 
     def _some_tasks(self, query: dict[str, str]) -> Reply:
         self.backend_asked += query.get("review") != "true"
@@ -141,7 +142,8 @@ class FakeServer:
             found = [task for task in found if task in having]
         size = min(self.max_page, int(query["page_size"]))
         start = (int(query["page"]) - 1) * size
-        return 200, {"total": len(found), "tasks": [{"id": task} for task in found[start : start + size]]}, {}
+        rows = [{"id": task, "total_annotations": int(task in self.annotated)} for task in found]
+        return 200, {"total": len(rows), "tasks": rows[start : start + size]}, {}
 
     def _import(self, project: int, items: list[dict[str, Any]], fault: str) -> Reply | None:
         if project not in self.tasks:

@@ -235,7 +235,7 @@ def test_work_that_is_no_task_of_label_studio_is_dropped(rig: Rig, label_studio:
     rig.store.add(label_studio.add_project(1, 2), ["photo-7", 1000])
     rig.store.add("my project", [5])
     rig.run()
-    assert rig.store.states() == {"photo-7": "not_a_task", 1000: "delivered", 5: "project_deleted"}
+    assert rig.store.states() == {"photo-7": "not_a_task", 1000: "delivered", 5: "not_a_task"}
 
 
 @pytest.mark.parametrize("content", ["{", "NaN", '"\\ud800"'], ids=["broken", "no number", "lone surrogate"])

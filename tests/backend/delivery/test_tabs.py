@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from backend.delivery.asking import Asking
 from backend.delivery.tabs import FRESH_S, RETRY_S, ProjectTabs, ReviewLeft
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.predictions import PredictionsClient
@@ -52,11 +53,12 @@ def rig() -> Iterator[Rig]:
         server.add_project("A", "<View/>")
         with LabelStudioClient(server.url, LEGACY_KEY) as client:
             rig = Rig(server, arrange_tabs(client, 1, TITLE))
-        rig.tabs = ProjectTabs(lambda: PredictionsClient(server.url, LEGACY_KEY), lambda: rig.now)
+        asking = Asking(lambda: PredictionsClient(server.url, LEGACY_KEY))
+        rig.tabs = ProjectTabs(asking, lambda: rig.now)
         server.calls.clear()
-        rig.tabs.start()
+        asking.start()
         yield rig
-        rig.tabs.stop()
+        asking.stop()
 
 
 def test_the_tab_is_sorted_when_tasks_were_asked_for_and_not_looked_at_again(rig: Rig) -> None:
@@ -101,6 +103,19 @@ def test_what_is_left_to_review_is_known_a_moment_later_and_stays_fresh(rig: Rig
     until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 13), "a smaller number")
 
 
+def test_a_tab_whose_filters_were_changed_is_not_linked_and_the_number_stays_true(rig: Rig) -> None:
+    rig.server.projects[1]["task_number"] = 30
+    rig.server.num_in_tab = 14
+    until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14), "the number of the tab")
+    data = rig.server.views[rig.made.review or 0]["data"]
+    rig.server.views[rig.made.review or 0]["data"] = {**data, "filters": {"conjunction": "and", "items": []}}
+    rig.now += FRESH_S
+    until(lambda: rig.left() == ReviewLeft(None, 14), "no link")
+    rig.server.views[rig.made.review or 0]["data"] = data
+    rig.now += FRESH_S
+    until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14), "the link again")
+
+
 def test_a_tab_that_people_removed_is_not_made_again(rig: Rig) -> None:
     rig.server.views.clear()
     rig.server.projects[1]["task_number"] = 3
@@ -128,7 +143,6 @@ def test_a_refusal_is_no_end(rig: Rig) -> None:
 
 
 def test_without_an_api_key_nothing_is_known_and_nothing_asked() -> None:
-    tabs = ProjectTabs(None)
-    tabs.start()
+    tabs = ProjectTabs(Asking(None))
     tabs.asked(PROJECT, TITLE)
     assert tabs.left([PROJECT]) == {}

@@ -60,6 +60,9 @@ class Settings:
         self.model_version = ""
         return self.stored.pop(version)
 
+    def recount(self, number: int) -> None:
+        self.changes.append(("recount", str(number)))
+
 
 @contextmanager
 def upkeep(settings: Settings, forgotten: list[str]) -> Iterator[Upkeep]:
@@ -135,6 +138,7 @@ def test_only_earlier_predictions_of_ours_are_deleted_and_only_when_asked() -> N
     assert (left.stored, known.num_stale) == (stored, 1_200)
     known, forgotten = seen_to(left, delete=True)
     assert (left.stored, left.model_version, forgotten) == ({NEW: 1_000, "by-hand-v3": 5}, NEW, [P])
+    assert left.changes.index(("recount", "12")) > left.changes.index(("delete", OLD))
     assert known.note is not None
     assert (known.note.kind, known.note.num, known.num_stale) == ("deleted", 1_200, 0)
 

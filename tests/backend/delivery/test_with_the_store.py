@@ -102,7 +102,8 @@ def test_why_something_is_not_delivered_is_kept(path: Path, label_studio: FakeSe
         label_studio.tasks[1].remove(1001)
         deliver(store, label_studio, NOW + 1)
         [summary] = store.summary()
-        assert dict(summary.failures) == {"task_deleted": 1}
+        assert (dict(summary.gone), dict(summary.failures), summary.num_tasks) == ({"task_deleted": 1}, {}, 2)
+        assert store.retry_failed(uid, NOW + 2) == 0, "nothing brings it back"
 
 
 OTHER_CONFIG = CONFIG.replace("</View>", '<Rating name="stars" toName="image"/></View>')

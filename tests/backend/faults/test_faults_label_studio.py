@@ -94,28 +94,29 @@ def project_goes(label_studio: FakeServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "reason", "said"),
+    ("change", "counted", "reason", "said"),
     [
-        (config_changes, "config_changed", "标注配置"),
-        (tasks_go, "task_deleted", "任务已"),
-        (project_goes, "project_deleted", "项目已"),
+        (config_changes, "failures", "config_changed", "标注配置"),
+        (tasks_go, "gone", "task_deleted", "任务已"),
+        (project_goes, "gone", "project_deleted", "项目已"),
     ],
     ids=["label config", "tasks", "project"],
 )
 def test_what_changed_under_the_work_is_not_pushed_and_the_page_says_why(
-    tmp_path: Path, label_studio: FakeServer, change: Callable[[FakeServer], None], reason: str, said: str
+    tmp_path: Path, label_studio: FakeServer, change: Callable[[FakeServer], None], counted: str, reason: str, said: str
 ) -> None:
     engine = GateEngine()
     with serving(tmp_path, engine, delivery=IMPATIENT, **access(label_studio.url)) as server:
         ask(server, label_studio, 12, engine)
         change(label_studio)
         engine.open()
-        until(lambda: status(server)["projects"][0]["failures"] == {reason: 5})
+        until(lambda: status(server)["projects"][0][counted] == {reason: 5})
         page = server.client.get("/status", params={"lang": "zh"}).text
         assert said in page
         assert reason not in page, "nobody gave this reason words"
-        assert status(server)["projects"][0]["failed_tasks"][0]["message"]
-        assert status(server)["delivery"]["num_dropped"] == 5
+        [project] = status(server)["projects"]
+        assert project["num_failed"] == status(server)["delivery"]["num_dropped"] == (5 if counted == "failures" else 0)
+        assert (project["num_queued"], project["num_running"], project["num_answered"]) == (0, 0, 0)
     assert label_studio.rows == []
 
 

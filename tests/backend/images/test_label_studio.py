@@ -15,6 +15,7 @@ from tests.backend.images.conftest import PATIENT, everything_is_loopback, fetch
 from tests.backend.images.pictures import png
 from tests.backend.images.site import Answer, Site, in_turn, redirect, reply
 
+NO_ROW = b"""{"status_code": 500, "detail": "'NoneType' object has no attribute 'has_permission'"}"""
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -233,8 +234,27 @@ class TestRefusals:
         site.routes["/data/upload/1/a"] = redirect("/user/login/?next=/data/upload/1/a")
         assert refusal("/data/upload/1/a", rules(site)).kind == "label_studio_auth"
 
-    def test_a_deleted_file_is_not_found(self, site: Site) -> None:
-        assert refusal("/data/upload/1/gone.png", rules(site)).kind == "not_found"
+    @pytest.mark.parametrize(
+        ("value", "answer", "kind", "says"),
+        [
+            ("/data/upload/1/gone.png", reply(status=404), "upload_deleted", "it was deleted there"),
+            ("/data/upload/1/gone.png", reply(NO_ROW, status=500), "upload_deleted", "it was deleted there"),
+            ("/data/upload/1/a.png", reply(b"database is locked", status=500), "unreachable", "try again later"),
+            ("/data/upload/1/a.png", reply(b"x" * 100_000, status=500), "unreachable", "try again later"),
+            ("/data/local-files/?d=a.png", reply(status=404), "not_found", "does not have the picture"),
+            ("s3://bucket/a.png", reply(status=404), "no_storage", "finds no cloud storage in the task's project"),
+            ("gs://bucket/a.png", reply(NO_ROW, status=500), "unreachable", "try again later"),
+        ],
+        ids=["deleted", "deleted, as 1.23.2 says it", "broken", "long", "a local file", "no storage", "storage broken"],
+    )
+    def test_what_label_studio_lacks_is_named_for_what_it_is(
+        self, site: Site, value: str, answer: Answer, kind: str, says: str
+    ) -> None:
+        for path in ("/data/upload/1/gone.png", "/data/upload/1/a.png", "/data/local-files/", "/tasks/7/presign/"):
+            site.routes[path] = answer
+        error = refusal(value, rules(site), task_id=7)
+        assert (error.kind, error.retryable) == (kind, kind == "unreachable")
+        assert says in str(error)
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://user@x/", "http://127.1", "label-studio:8080"])

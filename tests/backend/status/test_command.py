@@ -51,7 +51,7 @@ def test_it_prints_the_model_the_queue_and_every_project(site: Site, printed: Pr
     for line in (
         "Qwen3-VL-30B-A3B-Instruct nf4: Ready", "970 waiting, 0 running", "1.0 img/s; time left: 16 min 10 s",
         "1 h since the model was loaded", "¥3.60 for the busy time; the rest will cost ¥0.97", "No API key",
-        "The picture came too slowly", "https://labels.example/projects/12/data?task=301",
+        "The picture came too slowly", "https://labels.example/projects/12/data?task=301: slow",
     ):  # fmt: skip
         assert line in text
     lines = [line.rstrip() for line in text.splitlines()]

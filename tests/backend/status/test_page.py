@@ -11,14 +11,18 @@ from typing import Any, get_args
 
 import pytest
 
+from backend.api.status_pages import Action
 from backend.delivery.loop import DeliveryStatus
 from backend.delivery.upkeep import NoteKind
 from backend.engine.api import EngineState
 from backend.pages.html import TEMPLATES
-from backend.pages.words import STAGES, TEXTS, Language, Words
-from backend.status.page import render, render_live, security_headers
-from backend.status.view import DeliveryMode, StatusView, make_view
+from backend.pages.words import CHECKS, STAGES, TEXTS, Language, Words
+from backend.reasons import Reason
+from backend.status.check import Check
+from backend.status.page import Did, render, render_live, security_headers
+from backend.status.view import DeliveryMode, FailedTask, ProjectNote, StatusView, make_view
 from backend.store import Store
+from backend.store.types import GONE
 from tests.backend.status.rig import HOSTILE, NOW, READY, finished, queued
 from tests.backend.status.test_view import settings
 from tests.backend.store.given import QUICK
@@ -124,6 +128,81 @@ def test_every_text_of_the_view_is_escaped(tmp_path: Path, mode: DeliveryMode, s
     assert page.count("<script") == page.count("</script") == page.count("<style") == page.count("</style") == 1
 
 
+ENGLISH = "The picture is larger than the limit of 20 MB"
+
+
+class Visible(HTMLParser):
+    """The text of a page without what it marks as English, and the attributes that people are shown or read."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._depth = 0
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if self._depth or values.get("lang") == "en" or tag in ("style", "script"):
+            self._depth += tag not in ("meta", "link", "input")
+        self.text += "\n".join(f"\n{values.get(name) or ''}" for name in ("title", "aria-label", "placeholder"))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._depth -= bool(self._depth)
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self._depth else data + "\n"
+
+
+def everything(folder: Path, mode: DeliveryMode, state: EngineState) -> StatusView:
+    """Every block of the page filled, every reason, check and note; what others say in English."""
+    view = hostile_view(folder, "夏装")
+    said = {name: name.upper() for name in _blanks()} | dict.fromkeys(("said", "reason"), ENGLISH)
+    reasons = {reason: 3 for reason in get_args(Reason)}
+    failed = tuple(FailedTask(number, reason, ENGLISH, "http://ls/1") for number, reason in enumerate(reasons))
+    one = replace(
+        view.projects[0], failures=reasons, failed_tasks=failed, gone=dict.fromkeys(GONE, 2), done_by_people=reasons,
+        num_failed=9, num_cancelled=2, num_older=2, num_stale=2, num_done=3, num_review_left=2, last_finished_at=NOW,
+    )  # fmt: skip
+    notes = [replace(one, note=ProjectNote(kind, NOW, ENGLISH if kind == "failed" else "m-1", 3)) for kind in NOTES]
+    delivery = replace(
+        view.delivery, mode=mode, last_error=ENGLISH, last_reason="busy", last_error_at=NOW, num_dropped=4,
+        last_success_at=NOW - 60, paused_until=None if mode == "push" else NOW + 60,
+    )  # fmt: skip
+    cost = replace(view.cost, yuan_per_minute=0.06, busy_yuan=1.0, rest_yuan=1.0, bulk_yuan=2.0)
+    return replace(
+        view, model=replace(view.model, state=state, stage="load", message=ENGLISH, num_restarts=2), cost=cost,
+        delivery=delivery, projects=tuple(notes), num_more_projects=3,
+        problems=tuple(Check("card", "bad", code, said) for code in CHECKS),
+    )  # fmt: skip
+
+
+NOTES = get_args(NoteKind)
+
+
+def _blanks() -> set[str]:
+    formatter = string.Formatter()
+    return {name for texts in CHECKS.values() for _, name, _, _ in formatter.parse(texts[1]) if name}
+
+
+@pytest.mark.parametrize("mode", get_args(DeliveryMode))
+@pytest.mark.parametrize("state", get_args(EngineState))
+def test_the_chinese_page_has_no_english_sentence(tmp_path: Path, mode: DeliveryMode, state: EngineState) -> None:
+    """Names, commands and what stands on Label Studio's own buttons are English; three small words in a row are not."""
+    view = everything(tmp_path, mode, state)
+    page = render(view, "zh", nonce="n", sign=sign, did=Did("retry", "12.1", 5))
+    assert re.findall(r"(?:\b[a-z]+\b[ ,]+){2}\b[a-z]+\b", Visible(page).text) == []
+    assert Seen(page).text.count(ENGLISH) > len(CHECKS) / 10, "and yet it can be read there"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_was_said_of_a_failed_task_can_be_read_without_pointing_at_it(tmp_path: Path, language: Language) -> None:
+    view = hostile_view(tmp_path, "p")
+    tasks = tuple(FailedTask(number, "p", f"the limit is {number % 2} MB", "") for number in range(9))
+    project = replace(view.projects[0], failed_tasks=tasks)
+    text = Seen(render(replace(view, projects=(project,)), language, nonce="n", sign=sign)).text
+    assert [text.count(f"the limit is {number} MB") for number in (0, 1)] == [1, 1]
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path, language: Language) -> None:
     page = render(hostile_view(tmp_path, "p"), language, nonce="n", sign=sign)
@@ -156,7 +235,8 @@ def test_both_languages_have_every_text_with_the_same_blanks(table: dict[str, tu
 
 def test_every_state_has_words() -> None:
     assert {f"state.{state}" for state in get_args(EngineState)} <= set(TEXTS)
-    assert {f"note.{kind}" for kind in get_args(NoteKind)} == {key for key in TEXTS if key.startswith("note.")}
+    for prefix, kinds in {"note": get_args(NoteKind), "did": get_args(Action)}.items():
+        assert {f"{prefix}.{kind}" for kind in kinds} == {key for key in TEXTS if key.startswith(f"{prefix}.")}
 
 
 def test_every_text_is_used() -> None:
@@ -164,7 +244,7 @@ def test_every_text_is_used() -> None:
     rooms = ("pages", "status", "api", "commands")
     paths = [*TEMPLATES.glob("*.html"), *(path for room in rooms for path in (backend / room).glob("*.py"))]
     code = "".join(path.read_text("utf-8") for path in paths).replace("'", '"')
-    unused = {key for key in TEXTS if code.count(f'"{key}"') < 2 and not key.startswith(("state.", "note."))}
+    unused = {key for key in TEXTS if code.count(f'"{key}"') < 2 and not key.startswith(("state.", "note.", "did."))}
     assert not unused
 
 

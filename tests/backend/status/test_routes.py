@@ -86,9 +86,25 @@ def test_the_script_gets_only_the_part_that_changes(site: Site) -> None:
 def test_retry_queues_again_what_failed_and_leads_back(site: Site) -> None:
     failed_and_queued(site)
     reply = press(site, "retry", lang="en")
-    assert (reply.status_code, reply.headers["location"]) == (303, "../status?lang=en")
+    assert (reply.status_code, reply.headers["location"].partition("&")[0]) == (303, "../status?lang=en")
     assert states(site) == {"queued": 5, "done": 1}
     assert site.changed == [PROJECT]
+    said = "Project 12: 2 failed tasks were put back and are tried again."
+    address = reply.headers["location"].removeprefix("..")
+    assert said in site.client.get(address).text
+    assert said not in site.client.get(address + "&part=live").text
+    assert said not in site.page("en")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("num=2", "num=3"), ("did=retry", "did=cancel"), ("project=12", "project=13"), ("token=", "")]
+)
+def test_what_a_button_did_is_not_said_of_a_link_that_someone_made(site: Site, before: str, after: str) -> None:
+    failed_and_queued(site)
+    address = press(site, "retry").headers["location"].removeprefix("..")
+    assert 'id="did"' in site.client.get(address).text
+    assert before in address
+    assert 'id="did"' not in site.client.get(address.replace(before, after)).text
 
 
 def test_cancel_keeps_what_is_done(site: Site) -> None:

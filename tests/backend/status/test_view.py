@@ -87,7 +87,7 @@ def test_answers_that_can_never_be_delivered_are_counted_as_the_tasks_they_are(s
     finished(store, works)
     for _ in range(2):
         store.retry_failed(PROJECT, NOW)
-        store.drop([works[0].id], "task_deleted", "gone", NOW)
+        store.drop([works[0].id], "rejected", "left out", NOW)
     store.fail(queued(store, PROJECT, [9])[0].id, "crashed", "", NOW)
     assert view_of(store).delivery.num_dropped == 1
 
@@ -208,3 +208,21 @@ def test_the_view_survives_json(store: Store) -> None:
     work_in_every_state(store)
     view = view_of(store, price_per_minute=0.06, titles={PROJECT: "夏装"}, set_aside="/data/old\ud800")
     assert TypeAdapter(StatusView).validate_json(bytes(StrictJSON(asdict(view)).body)) == view
+
+
+def test_what_is_gone_or_done_by_people_adds_up_beside_the_tasks(store: Store) -> None:
+    work_in_every_state(store)
+    store.tasks_done_by_people(PROJECT, [10], NOW)
+    store.tasks_gone(PROJECT, [1, 9, 11, 20], "task_deleted", NOW)  # delivered, to deliver, failed, waiting
+    view = view_of(store)
+    [project] = view.projects
+    counts = (project.num_queued, project.num_running, project.num_done, project.num_returned, project.num_delivered)
+    assert counts == (4, 3, 3, 1, 3)
+    assert (project.num_failed, project.failures) == (1, {"crashed": 1})
+    assert (project.gone, project.done_by_people, project.num_cancelled) == (
+        {"task_deleted": 4},
+        {"image_timeout": 1},
+        0,
+    )
+    assert project.progress == 7 / 15
+    assert sum(view.totals.work.values()) == 15

@@ -220,7 +220,7 @@ class World(RuleBasedStateMachine):
             self.store.drop(ids, "task_deleted", "", self.now)
         else:
             self.store.push_failed(ids, self.now + 5, end, self.now, sent=end != "not sent")
-        after = {"ok": "delivered", "gone": "failed", "not sent": None}.get(end, "returned")
+        after = {"ok": "delivered", "gone": "cancelled", "not sent": None}.get(end, "returned")
         for key in keys:
             if self.states[key] in ("done", "returned", *(["queued", "running"] if end == "gone" else [])):
                 self.states[key] = after or self.states[key]

@@ -181,9 +181,9 @@ def test_the_address_of_the_picture_is_forgotten_once_it_is_delivered(store: Sto
 
 def test_dropped_work_has_failed_with_its_reason(store: Store) -> None:
     (row,) = done(store)
-    store.drop([row.id], "task_deleted", "Label Studio has no such task.", 3.0)
+    store.drop([row.id], "rejected", "Label Studio left it out.", 3.0)
     (failed,) = store.failures(P, 9)
-    assert (failed.state, failed.reason) == (WorkState.FAILED, "task_deleted")
+    assert (failed.state, failed.reason) == (WorkState.FAILED, "rejected")
     assert store.due(P, 9, 1e9) == []
 
 

@@ -50,6 +50,8 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "the summary": lambda store: store.summary(),
     "what is due": lambda store: store.due("p1", 8, 2 * NOW),
     "the projects that are due": lambda store: store.projects_due(2 * NOW),
+    "the tasks to look up": lambda store: store.tasks_at_rest("p1", 20_000, 8, 2 * NOW, told=False),
+    "all tasks to look up": lambda store: store.tasks_at_rest("p1", 20_000, 8, 2 * NOW, told=True),
     "the newest failures": lambda store: store.failures("p1", 8),
     "the rate": lambda store: store.rate(NOW + NUM_ROWS, 60.0),
     "new work": lambda store: accepted(store, [task(NUM_ROWS + i, "p1") for i in range(1, 9)], NOW),

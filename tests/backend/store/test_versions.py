@@ -55,7 +55,7 @@ CASES: dict[str, tuple[Callable[[Store], object], dict[WorkState, int], int]] = 
     "failed by the model that changed": (lambda store: failed(store, "model_changed"), QUEUED, 0),
     "dropped for its label config": (lambda store: dropped(store, "config_changed"), QUEUED, 0),
     "rejected by Label Studio": (lambda store: dropped(store, "rejected"), QUEUED, 0),
-    "dropped with its task": (lambda store: dropped(store, "task_deleted"), FAILED, 0),
+    "dropped with its task": (lambda store: dropped(store, "task_deleted"), {}, 0),
     "cancelled": (lambda store: store.cancel_project(P, 3.0), {}, 0),
     "in a reply": (returned, {}, 1),
     "in Label Studio": (delivered, {}, 1),

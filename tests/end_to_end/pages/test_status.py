@@ -67,7 +67,10 @@ def test_the_numbers_change_by_themselves(site: Site, opened: Open, keep_screens
     expect(page.locator("#note-waiting")).to_have_text("处理中 20")
     site.engine.status = replace(READY, state="restarting", message="the GPU stopped answering")
     expect(page.get_by_text("重启中")).to_be_visible()
+    page.locator("summary", has_text="英文原文").click()
     expect(page.get_by_text("the GPU stopped answering")).to_be_visible()
+    site.engine.status = replace(READY, state="restarting", message="it starts again")
+    expect(page.get_by_text("it starts again")).to_be_visible()  # what was opened stays so, and goes on changing
     assert page.evaluate("document.body.dataset.loaded") == "once", "the page was loaded anew"
 
 
@@ -102,7 +105,8 @@ def test_what_failed_is_tried_again_and_the_rest_is_cancelled_in_two_steps(site:
     page = opened()
     page.goto(f"{site.url}/status")
     page.get_by_role("button", name="重试失败的任务").click()
-    page.wait_for_url("**/status?lang=zh")
+    expect(page.get_by_text("项目 15：12 个失败的任务已重新排队。")).to_be_visible()
+    page.wait_for_url("**/status?lang=zh")  # what was done is not said again when the page is loaded anew
     coats = page.locator("section", has_text="秋冬外套")
     expect(coats.get_by_text("408 / 420 张")).to_be_visible()
     coats.get_by_text("取消排队").click()

@@ -66,6 +66,20 @@ def test_what_needs_care_comes_first_and_leaves_the_tab_when_it_is_submitted(
     open_data_manager(page, site.server, project.id, len(found), num_shown=left, tab=REVIEW_TAB)
     expect(link_on_status_page(page, backend, project)).to_have_text(str(left))
 
+    # Someone clears its filters: the number stays true and is no link, and connect gives them back.
+    views = site.call("GET", "/api/dm/views", params={"project": project.id}).json()
+    [tab] = [view for view in views if view["data"]["title"] == REVIEW_TAB]
+    cleared = {**tab["data"], "filters": {"conjunction": "and", "items": []}}
+    site.call("PATCH", f"/api/dm/views/{tab['id']}/", json={"project": project.id, "data": cleared})
+    link = link_on_status_page(page, backend, project)
+    expect(link).to_have_count(0)
+    expect(page.locator(f'[data-key^="project {project.id}."] [data-key="review"]')).to_contain_text(str(left))
+    site.connected(backend, "先看不确定的")
+    expect(link).to_have_text(str(left))
+    open_data_manager(page, site.server, project.id, len(found), num_shown=left, tab=REVIEW_TAB)
+    again = site.call("GET", "/api/dm/views", params={"project": project.id}).json()
+    assert [view["id"] for view in again] == [view["id"] for view in views]
+
 
 def test_every_tab_opens_before_there_are_pictures_and_after_they_are_gone(
     site: Site, backend: LocalBackend, pictures: list[Path], label_studio_page: Page

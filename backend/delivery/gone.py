@@ -1,0 +1,145 @@
+"""Tasks that need no answer any more leave the counts: those Label Studio has lost, and failed ones people have done.
+
+It is looked up when somebody looks at the status, and when Label Studio says that something changed; each time the
+project itself first, then some of its tasks that wait, failed or are to be delivered, from where the last look ended.
+What fails is logged and asked again later. Nothing raises.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from backend.delivery.asking import Asking
+from backend.errors import PrelabelError
+from backend.label_studio.predictions import PredictionsClient, is_same_project, project_number
+from backend.logs import one_line, redact
+from backend.store import Store
+
+log = logging.getLogger(__name__)
+
+MAX_PROJECTS = 1_000
+FRESH_S = 10.0
+RETRY_S = 60.0
+AT_ONCE = 200
+"""Tasks in one call, which takes Label Studio 0.1 s."""
+CALLS = 5
+"""In one look. A look at all tasks, when some were deleted, has no such limit."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """`after`: where the last look ended, 0 if it saw all. `all_tasks`: tasks were deleted since."""
+
+    after: int = 0
+    all_tasks: bool = False
+    look_at: float = 0.0
+    is_looking: bool = False
+
+
+class GoneTasks:
+    def __init__(
+        self,
+        store: Store,
+        asking: Asking,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._asking = asking
+        self._clock = clock
+        self._monotonic = monotonic
+        self._known: LRUCache[str, _Known] = LRUCache(MAX_PROJECTS)
+        self._hints: dict[str, bool] = {}
+        self._lock = threading.Lock()
+
+    def look(self, projects: Iterable[str]) -> None:
+        """Soon, at those that were not looked at within FRESH_S."""
+        for project in projects:
+            self._look_if_due(project)
+
+    def changed(self, number: str, *, deleted: bool = False) -> None:
+        """Label Studio says so of the project with that number. `deleted`: some of its tasks are gone, which may be any
+        that it was told of."""
+        if not self._asking.is_possible:
+            return
+        with self._lock:
+            is_new = number not in self._hints
+            self._hints[number] = self._hints.get(number, False) or deleted
+        if is_new:
+            self._asking.put(lambda: self._changed(number))
+
+    def _changed(self, number: str) -> None:
+        with self._lock:
+            deleted = self._hints.pop(number)
+        try:
+            projects = [one.project for one in self._store.summary() if one.project.partition(".")[0] == number]
+        except PrelabelError as error:
+            log.info("project %s: its tasks were not looked at: %s", number, error)
+            return
+        for project in projects:
+            self._get(project).all_tasks |= deleted
+            self._look_if_due(project)
+
+    def _get(self, project: str) -> _Known:
+        with self._lock:
+            return self._known.setdefault(project, _Known())
+
+    def _look_if_due(self, project: str) -> None:
+        number, known = project_number(project), self._get(project)
+        with self._lock:
+            due = self._monotonic() >= known.look_at and not known.is_looking
+            if not self._asking.is_possible or number is None or not due:
+                return
+            known.is_looking = True
+        self._asking.put(lambda: self._look(project, number, known))
+
+    def _look(self, project: str, number: int, known: _Known) -> None:
+        wait_s = RETRY_S
+        all_tasks, known.all_tasks = known.all_tasks, False
+        try:
+            num_ended = self._ended(self._asking.client(), project, number, known, all_tasks)
+            wait_s = FRESH_S
+            if num_ended:
+                log.info("project %s: %d tasks need no answer any more", project, num_ended)
+        except PrelabelError as error:
+            known.all_tasks |= all_tasks
+            log.info("project %s: whether its tasks are still there: %s", project, one_line(redact(str(error))))
+        finally:
+            known.look_at = self._monotonic() + wait_s
+            known.is_looking = False
+
+    def _ended(self, client: PredictionsClient, project: str, number: int, known: _Known, all_tasks: bool) -> int:
+        """How many rows ended. Raises PrelabelError."""
+        store, asked_at = self._store, self._clock()
+        if not store.tasks_at_rest(project, 0, 1, asked_at, told=True):  # nothing that an answer could end
+            return 0
+        current = client.current_project(number)
+        if current is None or not is_same_project(project, current.uid):
+            return store.project_gone(project, "project_deleted", asked_at)
+        if client.num_tasks(number) == 0:
+            return store.project_gone(project, "task_deleted", asked_at)
+        num_ended = num_calls = 0
+        after = 0 if all_tasks else known.after
+        while all_tasks or num_calls < CALLS:
+            asked_at = self._clock()
+            tasks = store.tasks_at_rest(project, after, AT_ONCE, asked_at, told=all_tasks)
+            if tasks:
+                asked = {task for _, task in tasks}
+                there = client.num_annotations(number, asked)
+                gone = asked - there.keys()
+                done = [task for task, num in there.items() if num]
+                num_ended += store.tasks_gone(project, gone, "task_deleted", asked_at) if gone else 0
+                num_ended += store.tasks_done_by_people(project, done, asked_at) if done else 0
+            num_calls += 1
+            after = tasks[-1][0] if len(tasks) == AT_ONCE else 0
+            if not after:
+                break
+        known.after = after
+        return num_ended
