@@ -26,6 +26,7 @@ from backend.api.access import Access
 from backend.api.bodies import BodyLimits, BodyReader, ClientGone
 from backend.api.middleware import Edge
 from backend.api.parser import BodyParser
+from backend.api.passwords import MAX_HELD
 from backend.api.project_model import ProjectModel
 from backend.api.requests import NewConfig, PredictBody, read_predict, read_setup, read_webhook
 from backend.api.responses import RawJSON, StrictJSON, refusal, to_json
@@ -66,8 +67,10 @@ def create_app(
     images: Images,
     body_limits: BodyLimits | None = None,
     timing: Timing | None = None,
+    max_held: int = MAX_HELD,
 ) -> FastAPI:
-    """Return the ASGI app; its lifespan starts and closes `engine` and closes `images`.
+    """Return the ASGI app; its lifespan starts and closes `engine` and closes `images`. `max_held`: replies to wrong
+    passwords that wait at a time.
 
     Raises SettingsError when the data folder cannot be used, StoreError when its store cannot.
     """
@@ -94,7 +97,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _http_error)
     for secret in (settings.basic_auth_pass, settings.label_studio_api_key):
         logs.hide(secret.get_secret_value())
-    app.add_middleware(Edge, metrics=backend.core.metrics, access=Access(settings), routes=frozenset(routes))
+    app.add_middleware(Edge, metrics=backend.core.metrics, access=Access(settings, max_held), routes=frozenset(routes))
     app.router.redirect_slashes = False
     app.state.backend = backend
     return app
