@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TextIO
 
-from backend.signatures import HIDDEN, unsigned_path
+from backend.signatures import HIDDEN, unsigned_path, without_logins
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
@@ -32,14 +32,15 @@ _NAMES = r"(?:access_?token|refresh_?token|api_?key|authorization|password|passw
 
 
 def _without_keys(url: re.Match[str]) -> str:
-    user, query = url["user"] and f"{HIDDEN}@", url["query"] and f"?{HIDDEN}"
-    return f"{url['scheme']}{user or ''}{unsigned_path(url['path'])}{query or ''}"
+    query = f"?{HIDDEN}" if url["query"] else ""
+    return f"{url['scheme']}{unsigned_path(url['path'])}{query}"
 
 
 _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"data:[^,\s\"']{0,200},[^\s\"']+"), f"data:{HIDDEN}"),
-    (re.compile(r"(?i)\b(?P<scheme>(?:https?|s3|gs|azure-blob)://)(?P<user>[^/\s\"']*@)?(?P<path>[^\s\"'?#]*)"
-                r"(?P<query>[?#][^\s\"']*)?"), _without_keys),
+    (re.compile(r"(?i)\b(?P<scheme>(?:https?|s3|gs|azure-blob)://)(?P<path>[^\s\"'?#]*)(?P<query>[?#][^\s\"']*)?"),
+     _without_keys),
+    (re.compile(r"(?<![^\s\"'=(,])[\w.+-]{1,64}:[^\s/]{1,128}@(?=[\w-]{1,64}[.:]|localhost\b)"), f"{HIDDEN}@"),
     # from the beginning of a run, not from each eyJ in it: a row of those would be looked through as often
     (re.compile(r"(?<![\w-])(?=[\w-]*\beyJ)[\w-]+\.[\w-]+(?:\.[\w-]*)?"), HIDDEN),
     (re.compile(r"(?i)\b(basic|bearer)\s+[\w+/=.~-]{6,}"), rf"\1 {HIDDEN}"),
@@ -62,6 +63,7 @@ def redact(text: str) -> str:
     """Return `text` without secrets."""
     for secret in _secrets:
         text = text.replace(secret, HIDDEN)
+    text = without_logins(text)
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text

@@ -1,10 +1,12 @@
-"""Which parts of an address open it to whoever has them: keys and signatures in its query and in its path.
+"""Which parts of an address open it to whoever has them: keys and signatures in its query and in its path, and logins.
 
 A query is secret if one of its names or values looks so; an expiry alone says that a signature is beside it. In a path
-a folder is one where it says so (`token=...`, `s--...--`, a JWT), or where it is a digest and a time stands beside it:
-CDNs sign /TIME/DIGEST/file and /DIGEST/TIME/file, some with a dash between, while a digest without a time is how many
-sites name their files.
-Says nothing of user names before the host. Pure; nothing raises, and all of it is linear in the length.
+a folder is one where it says so (`token=...`, `s--...--`, a JWT), or the one before it does (`token/...`), where what
+comes next is what a proxy of pictures is told to do (thumbor, imgproxy, camo), or where it is a digest and a time is
+beside it: CDNs sign /TIME/DIGEST/file and /DIGEST/TIME/file, some with a dash between, while a digest without a time is
+how many sites name their files.
+A login is what stands between two slashes and an @, however they are escaped, with no blank in it.
+Pure; nothing raises, and all of it is linear in the length.
 """
 
 from __future__ import annotations
@@ -33,9 +35,29 @@ _BETWEEN = "(?:[/,_-]|%2[CcFf])(?:/|%2[Ff])?"
 _SIGNED_FOLDERS = re.compile(
     rf"(?<=/)(?:(?:{_TIME}|{_HEX_TIME}){_BETWEEN}{_DIGEST}|{_DIGEST}{_BETWEEN}(?:{_TIME}|{_HEX_TIME}))(?=/|$)", re.ASCII
 )
+_MIXED = r"(?=[\w-]{0,88}[A-Z])(?=[\w-]{0,88}[a-z])"
+_WITH_DIGITS = rf"{_MIXED}(?=[\w-]{{0,88}}[0-9_-])"
+_ORDER = r"[a-z_]{1,20}:|plain/|(?:fit|fill|fill-down|force|auto)/[0-9]+/|https?[:/]|aHR0|68747470"
+"""What a proxy is told to do, or the address of the picture: escaped, in base64, in hexadecimal digits."""
+_SIGNED_ORDER = re.compile(
+    rf"(?<=/)(?:{_MIXED}(?:[\w-]{{22}}|[\w-]{{27}}|[\w-]{{43}})(?:=|%3[Dd]){{1,2}}(?=/|$)"
+    rf"|(?:{_HEX_DIGEST}|{_WITH_DIGITS}[\w-]{{10,88}})(?=/(?:{_ORDER})))",
+    re.ASCII,
+)
+_KEY_NAME = r"(?:[a-z]{2,10}[_-]?)?token|(?:api|access|secret)[_-]?key|signature|sig|hmac|jwt|secret|passw(?:or)?d|pwd"
+_NAMED_KEY = re.compile(rf"(?i)(?<=/)((?:{_KEY_NAME})/+)(?![^/]*\.[a-z]{{3,4}}(?:/|$))([^/]+)")
 _SAYS_SO = re.compile(r"s--[\w-]{6,64}--|eyJ[\w-]+\.eyJ[\w.-]+", re.ASCII)
 _PARTS = re.compile(r"[&;~#?]")
-_LOGIN = re.compile(r"//[^/?#\s]*@")
+
+_ESCAPED = "%(?:25){0,3}"
+_SLASHES = rf"(?:/|\\{{1,4}}/?|{_ESCAPED}(?:2F|5C)){{2}}"
+_COLON, _AT = f"(?::|{_ESCAPED}3A)", f"(?:@|{_ESCAPED}40)"
+_IN_IT = rf"(?!{_ESCAPED}(?:2F|5C)|[\"'][,:\]}}])[^/\\\s]"
+_LOGIN = re.compile(
+    rf"(?i)(?P<scheme>[a-z0-9+.-]{_COLON}{_SLASHES})(?:{_IN_IT}){{0,256}}{_AT}"
+    rf"|(?P<slashes>{_SLASHES})(?:(?:(?!{_COLON}){_IN_IT}){{1,64}}{_COLON}(?:{_IN_IT}){{0,256}}{_AT}"
+    r"|[^/\\\s@:]{1,64}:(?![0-9]{1,5}(?:[/?#\"']|$))[^\s@\"']{0,128}@)"  # a slash in the password, and no port
+)
 
 
 def query_is_secret(query: str, path: str = "") -> bool:
@@ -44,16 +66,23 @@ def query_is_secret(query: str, path: str = "") -> bool:
     ours = _LABEL_STUDIO_NAMES if _LABEL_STUDIO_PATH.search(path) else frozenset()
     texts = (query, unquote(query)) if "%" in query else (query,)
     parts = (part for text in texts for part in _PARTS.split(text) if part.partition("=")[0] not in ours)
-    return any(map(_is_secret, parts)) or any(map(_LOGIN.search, texts))
+    return any(map(_is_secret, parts)) or _LOGIN.search(query) is not None
 
 
-def _hidden(folders: str) -> str:
+def _hidden(secret: str) -> str:
     return HIDDEN
 
 
+def without_logins(text: str, shown: Callable[[str], str] = _hidden) -> str:
+    """`text`, in which there may be addresses, with `shown` of the user name and password of each in its place."""
+    return _LOGIN.sub(lambda found: f"{found['scheme'] or found['slashes']}{shown(found[0])}@", text)
+
+
 def unsigned_path(path: str, shown: Callable[[str], str] = _hidden) -> str:
-    """`path`, or an address up to its query, with `shown` of every key and signature in its place."""
-    shorter = _SIGNED_FOLDERS.sub(lambda found: shown(found[0]), path)
+    """`path`, or an address up to its query, with `shown` of every key, login and signature in its place."""
+    shorter = _NAMED_KEY.sub(lambda found: found[1] + shown(found[2]), without_logins(path, shown))
+    for signed in (_SIGNED_FOLDERS, _SIGNED_ORDER):
+        shorter = signed.sub(lambda found: shown(found[0]), shorter)
     return "/".join(shown(folder) if _is_signed(folder) else folder for folder in shorter.split("/"))
 
 

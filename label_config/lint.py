@@ -1,7 +1,7 @@
 """Conditions under which Label Studio shows a value and loses it at Submit, and the label config that keeps it.
 
-Seen in Label Studio 1.23, in a browser and in the editor's source. `rewritten` changes what can be changed without
-changing what people see. Raises UnsupportedConfig for what is no label config.
+Seen in Label Studio 1.23, in a browser and in the editor's source. `rewritten` changes what has one meaning: afterwards
+what people see is what is submitted. Raises UnsupportedConfig for what is no label config.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from xml.etree.ElementTree import Element, tostring
 
 from label_config.controls import Control
 from label_config.read_xml import read_tree
-from label_config.schema import Field, PathChoicesField, TaxonomyField
+from label_config.schema import ChoicesField, Condition, Field, PathChoicesField, TaxonomyField
+from label_config.traps import FLAG_NAME, REASON_NAME
 
+MAX_OWNERS = 3
+_FIX = "prelabel doctor --label-config FILE --fix writes that"
 _CONDITION = ("visiblewhen", "whentagname", "whenchoicevalue")
 
 
@@ -25,8 +28,40 @@ def tree_ends(fields: Iterable[Field]) -> dict[str, frozenset[str]]:
     }
 
 
-def condition_traps(control: Control, ends: Mapping[str, Collection[str]]) -> Iterator[str]:
-    """A sentence for each condition on or around `control` that loses what stands in it. `ends`: see `tree_ends`."""
+def list_labels(fields: Iterable[Field]) -> dict[str, frozenset[str]]:
+    """For each Choices by name, its labels, as people read them and as they are stored."""
+    found: dict[str, frozenset[str]] = {}
+    for field in fields:
+        if isinstance(field, PathChoicesField):
+            found[field.name] = frozenset(field.label([node.value for node in path]) for path in field.paths())
+        elif isinstance(field, ChoicesField):
+            found[field.name] = frozenset(text for choice in field.choices for text in (choice.value, choice.stored))
+    return found
+
+
+def label_owners(root: Element) -> dict[str, dict[str, None]]:
+    """For each label the first three controls that have it: itself and two others, of which one cannot be meant."""
+    owners: dict[str, dict[str, None]] = {}
+    for control in root.iter():
+        if control.tag.lower() in ("choices", "taxonomy"):
+            name = _get(control, "name")
+            for element in control.iter():
+                if element.tag.lower() == "choice":
+                    for label in (_get(element, "value"), _get(element, "alias")):
+                        found = owners.setdefault(label, {})
+                        if len(found) < MAX_OWNERS:
+                            found[name] = None
+    return owners
+
+
+def condition_traps(
+    control: Control,
+    ends: Mapping[str, Collection[str]],
+    labels: Mapping[str, Collection[str]],
+    owners: Mapping[str, Collection[str]],
+) -> Iterator[str]:
+    """A sentence for each condition on or around `control` that loses what stands in it. `ends`, `labels`, `owners`:
+    see `tree_ends`, `list_labels` and `label_owners`."""
     for condition in control.place.conditions:
         if condition.unselected or not condition.values:
             continue
@@ -34,14 +69,19 @@ def condition_traps(control: Control, ends: Mapping[str, Collection[str]]) -> It
         if not condition.tag and condition.on_control:
             yield (
                 f"{control} is shown once anything is chosen, but submitted only where {wanted} is: "
-                "say with whenTagName in which <Choices>"
+                f"{_what_to_name(control.name, condition, owners)}"
+            )
+        elif missing := [value for value in condition.values if value not in labels.get(condition.tag, (value,))]:
+            yield (
+                f'the condition of {control} names "{missing[0]}", which is no label of <Choices '
+                f'name="{condition.tag}">, so it is never shown for that; name labels as they stand there'
             )
         elif condition.tag in ends:
             if condition.on_control:
                 yield (
                     f'{control} is shown where "{wanted}" is chosen in <Taxonomy name="{condition.tag}">, and what '
-                    "stands in it is gone after Submit, so it is not filled; move its condition to a <View> around it "
-                    "(prelabel doctor --label-config FILE --fix writes that)"
+                    f"stands in it is gone after Submit, so it is not filled; move its condition to a <View> around it "
+                    f"({_FIX})"
                 )
             unknown = next((value for value in condition.values if value not in ends[condition.tag]), None)
             if unknown is not None:
@@ -51,20 +91,58 @@ def condition_traps(control: Control, ends: Mapping[str, Collection[str]]) -> It
                 )
 
 
+def _what_to_name(name: str, condition: Condition, owners: Mapping[str, Collection[str]]) -> str:
+    if owner := _only_owner(name, condition.values, owners):
+        return f'write whenTagName="{owner}" there ({_FIX})'
+    some = _owners(name, condition.values, owners)
+    why = f"{' and '.join(some)} have such labels" if len(some) > 1 else "no other control has all of these labels"
+    return f"say with whenTagName in which <Choices>; {why}"
+
+
+def _owners(name: str, values: Iterable[str], owners: Mapping[str, Collection[str]]) -> list[str]:
+    """The controls other than `name` that have one of the labels."""
+    return list(dict.fromkeys(owner for value in values for owner in owners.get(value, ()) if owner != name))
+
+
+def _only_owner(name: str, values: Iterable[str], owners: Mapping[str, Collection[str]]) -> str:
+    """The one other control that has any of the labels, if it has all; else ""."""
+    some = _owners(name, values, owners)
+    return some[0] if len(some) == 1 and all(some[0] in owners.get(value, ()) for value in values) else ""
+
+
 def rewritten(xml: str) -> str | None:
-    """`xml` with each condition on a control that hangs on a Taxonomy's label moved to a `<View>` around it.
+    """`xml` with the control named whose label a condition on a control means, where only one can be meant, and each
+    condition on a control that hangs on a Taxonomy's label moved to a `<View>` around it.
 
     None if there is nothing to change. Comments are lost.
     """
     root = read_tree(xml)
     trees = {_get(e, "name") for e in root.iter() if e.tag.lower() == "taxonomy"}
-    moved = 0
+    moved = _name_owners(root)
     for parent in list(root.iter()):
         for place, child in enumerate(list(parent)):
             if _is_lost(child, trees):
                 parent[place] = _inside_view(child)
                 moved += 1
     return tostring(root, encoding="unicode") + "\n" if moved else None
+
+
+def _name_owners(root: Element) -> int:
+    """Write whenTagName where it is missing; how often. The review controls are kept out of what is submitted so."""
+    owners = label_owners(root)
+    num = 0
+    for element in root.iter():
+        values, tag, name = _get(element, "whenchoicevalue"), _get(element, "whentagname"), _get(element, "name")
+        visible_when = _get(element, "visiblewhen").lower()
+        is_open = (visible_when == "choice-selected" and not tag) or not visible_when
+        if values and is_open and _get(element, "toname") and name not in (FLAG_NAME, REASON_NAME):
+            owner = _only_owner(name, values.split(","), owners)
+            if owner and tag in ("", owner):
+                kept = {key: value for key, value in element.attrib.items() if key.lower() not in _CONDITION[:2]}
+                element.attrib.clear()
+                element.attrib.update(kept | {"visibleWhen": "choice-selected", "whenTagName": owner})
+                num += 1
+    return num
 
 
 def _is_lost(element: Element, trees: set[str]) -> bool:

@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element
 
 from label_config.controls import BUILDERS, Control, LeftOut, Place, build_field
 from label_config.errors import UnsupportedConfig, cut
-from label_config.lint import condition_traps, tree_ends
+from label_config.lint import condition_traps, label_owners, list_labels, tree_ends
 from label_config.numbers import Numbers
 from label_config.read_xml import read_tree
 from label_config.review_flag import flag_choice
@@ -32,6 +32,8 @@ from label_config.surroundings import Surroundings
 from label_config.task_value import checked_place, place_warning
 from label_config.text_kind import says_description
 from label_config.traps import FLAG_NAME, REASON_NAME, traps
+
+_Labels = Mapping[str, Collection[str]]
 
 MAX_FIELDS = 50
 MAX_CONTROLS = 250  # filled or not
@@ -87,7 +89,7 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
         if control.place.conditional and not _is_review(field)
     ]
     image_key = _image_key(objects[image_name], warnings)
-    ends = tree_ends(fields) if conditions else {}
+    known = (tree_ends(fields), list_labels(fields), label_owners(root)) if conditions else ({}, {}, {})
     return LabelSchema(
         fields=tuple(fields),
         image_name=image_name,
@@ -95,7 +97,7 @@ def parse_label_config(xml: str | bytes) -> LabelSchema:
         review=review,
         warnings=_said(warnings),
         conditions=conditions,
-        traps=_said(trap for control, field in kept for trap in _all_traps(control, field, ends)),
+        traps=_said(trap for control, field in kept for trap in _all_traps(control, field, known)),
     )
 
 
@@ -174,10 +176,10 @@ def _image_key(image: Element, warnings: list[str]) -> str:
     return place
 
 
-def _all_traps(control: Control, field: Field, ends: Mapping[str, Collection[str]]) -> Iterator[str]:
+def _all_traps(control: Control, field: Field, known: tuple[_Labels, _Labels, _Labels]) -> Iterator[str]:
     yield from traps(control, field)
     if not _is_review(field):
-        yield from condition_traps(control, ends)
+        yield from condition_traps(control, *known)
 
 
 def _said(sentences: Iterable[str]) -> tuple[str, ...]:

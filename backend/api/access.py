@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from backend.api.host_names import HostNames
 from backend.api.origin import site_of
-from backend.api.passwords import WrongPasswords, is_right
+from backend.api.passwords import MAX_HELD, WrongPasswords, is_right
 from backend.errors import Forbidden, Unauthorized
 from backend.settings import Credentials, Settings
 
@@ -23,10 +23,12 @@ HELD = "held"
 
 
 class Access:
-    def __init__(self, settings: Settings) -> None:
+    """`max_held`: refusals that wait at a time."""
+
+    def __init__(self, settings: Settings, max_held: int = MAX_HELD) -> None:
         self._credentials = settings.credentials
         self._names = HostNames(settings)
-        self._wrong = WrongPasswords()
+        self._wrong = WrongPasswords(max_held)
 
     async def check(self, scope: Scope) -> None:
         """Return at once for who may ask; after too many wrong passwords from one address, refuse another late."""

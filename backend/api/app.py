@@ -26,8 +26,9 @@ from backend.api.access import Access
 from backend.api.bodies import BodyLimits, BodyReader, ClientGone
 from backend.api.middleware import Edge
 from backend.api.parser import BodyParser
+from backend.api.passwords import MAX_HELD
 from backend.api.project_model import ProjectModel
-from backend.api.requests import PredictBody, read_predict, read_setup, read_webhook
+from backend.api.requests import NewConfig, PredictBody, read_predict, read_setup, read_webhook
 from backend.api.responses import RawJSON, StrictJSON, refusal, to_json
 from backend.api.status_pages import Action, StatusPages
 from backend.engine.api import Engine
@@ -69,8 +70,10 @@ def create_app(
     images: Images,
     body_limits: BodyLimits | None = None,
     timing: Timing | None = None,
+    max_held: int = MAX_HELD,
 ) -> FastAPI:
-    """Return the ASGI app; its lifespan starts and closes `engine` and closes `images`.
+    """Return the ASGI app; its lifespan starts and closes `engine` and closes `images`. `max_held`: replies to wrong
+    passwords that wait at a time.
 
     Raises SettingsError when the data folder cannot be used, StoreError when its store cannot.
     """
@@ -97,7 +100,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _http_error)
     for secret in (settings.basic_auth_pass, settings.label_studio_api_key):
         logs.hide(secret.get_secret_value())
-    app.add_middleware(Edge, metrics=backend.core.metrics, access=Access(settings), routes=frozenset(routes))
+    app.add_middleware(Edge, metrics=backend.core.metrics, access=Access(settings, max_held), routes=frozenset(routes))
     app.router.redirect_slashes = False
     app.state.backend = backend
     return app
@@ -160,11 +163,12 @@ class Backend:
     async def setup(self, request: Request) -> Response:
         async with self._reader.read(request) as raw:
             body = await self.parser.run(len(raw), read_setup, raw)
+        schema = await self.parser.schema(body.project, body.label_config)
         about_params = await self.core.projects.remember(body.project, body.extra_params)
         await self.core.named_addresses.remember(body.hostname)
-        model = ProjectModel(self.core, body.project, body.schema, body.label_config)
+        model = ProjectModel(self.core, body.project, schema, body.label_config)
         unusual = await self._checks.warnings(model.recipe, len(body.label_config))
-        about_config = [*body.schema.warnings, *body.schema.traps, *unusual]
+        about_config = [*schema.warnings, *schema.traps, *unusual]
         for warning in about_config:
             log.warning("project %s: %s", body.project, warning)
         log.info("project %s: %s", body.project, _DELIVERY[self.core.delivery_state])
@@ -178,7 +182,7 @@ class Backend:
         asked_at = self.core.clock()
         with self.core.metrics.predict_s.time():
             async with self._reader.read(request) as raw:
-                body = await self.parser.run(len(raw), read_predict, raw, self.core.settings.max_tasks)
+                body = await self._read_predict(raw)
             del raw
             self._check_place()  # a request has its place once it is whole: half a body keeps nobody out
             self._num_predicts += 1
@@ -189,6 +193,14 @@ class Backend:
         if len(results) == 1:
             return RawJSON(_results(results, body.interactive))
         return RawJSON(await asyncio.to_thread(_results, results, body.interactive))
+
+    async def _read_predict(self, raw: bytes) -> PredictBody:
+        max_tasks = self.core.settings.max_tasks
+        try:
+            return await self.parser.run(len(raw), read_predict, raw, max_tasks)
+        except NewConfig as new:
+            schema = await self.parser.schema(new.project, new.label_config)
+            return await self.parser.run(len(raw), read_predict, raw, max_tasks, schema.image_key)
 
     def _check_place(self) -> None:
         if self._num_predicts >= self.core.settings.max_requests:
@@ -206,9 +218,10 @@ class Backend:
         return StrictJSON({"status": "ok"})
 
     async def _predict(self, body: PredictBody, deadline: float, asked_at: float) -> list[TaskResult]:
-        model = ProjectModel(self.core, body.project, body.schema, body.label_config)
+        schema = await self.parser.schema(body.project, body.label_config)
+        model = ProjectModel(self.core, body.project, schema, body.label_config)
         if not body.interactive:
-            self.core.tabs.asked(body.project, review_title(body.schema))
+            self.core.tabs.asked(body.project, review_title(schema))
         alone = body.interactive or len(body.tasks) == 1
         keep = not body.interactive  # what a person drew is of use to nobody later
         return await model.predict_tasks(body.tasks, deadline, interactive=alone, keep=keep, asked_at=asked_at)

@@ -23,6 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from backend.api.access import HELD
 from backend.api.chunks import ChunkLimit
+from backend.api.passwords import MAX_HELD
 from backend.api.responses import SAFE_HEADERS, refusal
 from backend.logs import Seldom
 
@@ -47,6 +48,11 @@ class ConnectionLimits:
     head_s: float = 10.0
     idle_s: int = 15
     reply_s: float = 60.0
+
+    @property
+    def max_held(self) -> int:
+        """Of those, how many may wait to be told that their password is wrong: most are for those who know it."""
+        return min(MAX_HELD, self.max_connections // 4)
 
 
 def limits_for(num_files: int) -> ConnectionLimits:

@@ -19,7 +19,7 @@ FREE_GUESSES = 10
 """From one address, before its wrong passwords wait. One is forgotten every FORGET_S."""
 FORGET_S = 6.0
 MAX_HOLD_S = 10.0
-MAX_HELD = 512
+MAX_HELD = 256
 """Replies that wait at a time; above it, one more does not. Their connections make room for others (`connections`)."""
 MAX_ADDRESSES = 1_024
 
@@ -48,14 +48,15 @@ def is_right(user: str, password: str, header: bytes | None) -> bool:
 class WrongPasswords:
     """Those of the last minutes, by address; the address that was quiet for longest is forgotten first."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_held: int = MAX_HELD) -> None:
+        self._max_held = max_held
         self._guesses: dict[str, tuple[float, float]] = {}
         self._num_held = 0
 
     async def hold(self, address: str) -> None:
         """Note one more from `address`, and return when it may be answered."""
         hold_s = self.note(address, asyncio.get_running_loop().time())
-        if not hold_s or self._num_held >= MAX_HELD:
+        if not hold_s or self._num_held >= self._max_held:
             return
         self._num_held += 1
         try:

@@ -1,21 +1,23 @@
 """Request bodies of Label Studio -> small typed values. Pure functions of bytes, so that they can run anywhere.
 
 `read_predict` keeps of each task only its id and the address of its picture: a 13 MB body with 10,000 tasks becomes
-about 1 MB, which is all that crosses back from the parser process. Raises BadRequest, UnsupportedBody,
-PayloadTooLarge and ConfigRefused, each naming the field; nothing of a body's content is repeated but field names.
+about 1 MB, which is all that crosses back from the parser process. Label configs are texts here: they are parsed
+elsewhere. Raises BadRequest, UnsupportedBody, PayloadTooLarge and ConfigRefused, each naming the field; nothing of a
+body's content is repeated but field names.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
+from cachetools import LRUCache
+
 from backend.errors import BadRequest, ConfigRefused, PayloadTooLarge, UnsupportedBody
-from backend.predict.label_configs import schema_of
 from backend.predict.task import TaskId, TaskInput
 from backend.store.types import MAX_TASK_ID
-from label_config.schema import LabelSchema
 from label_config.task_value import shown
 
 MAX_CONFIG_CHARS = 256 * 1024
@@ -24,29 +26,36 @@ MAX_HOSTNAME_CHARS = 500
 MAX_EXTRA_CHARS = 64 * 1024
 """Of the extra params, as a text; those of fifty fields with all that may be said of each are 30,000 characters."""
 
+_image_keys: LRUCache[bytes, str] = LRUCache(1_000)
+"""Of this process, by the digest of the label config: where the address of the picture stands in a task's data."""
+
+
+class NewConfig(Exception):
+    """What the tasks' pictures are called cannot be known before this label config is parsed: read the body again with
+    its image key then."""
+
+    def __init__(self, project: str, label_config: str) -> None:
+        super().__init__(project, label_config)
+        self.project = project
+        self.label_config = label_config
+
 
 @dataclass(frozen=True, slots=True)
 class PredictBody:
-    """`project` is Label Studio's "<id>.<created>". `interactive`: a person drew something and waits (a context).
-
-    `label_config` is the text `schema` was read from.
-    """
+    """`project` is Label Studio's "<id>.<created>". `interactive`: a person drew something and waits (a context)."""
 
     project: str
     label_config: str
-    schema: LabelSchema
     tasks: tuple[TaskInput, ...]
     interactive: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SetupBody:
-    """`label_config` is the text `schema` was read from. `access_token` is not kept: Label Studio's legacy tokens are
-    off by default, and ours is a setting."""
+    """`access_token` is not kept: Label Studio's legacy tokens are off by default, and ours is a setting."""
 
     project: str
     label_config: str
-    schema: LabelSchema
     extra_params: Any
     hostname: str
     """What Label Studio calls itself; "" if it does not say."""
@@ -58,7 +67,9 @@ class WebhookBody:
     project: str
 
 
-def read_predict(body: bytes, max_tasks: int) -> PredictBody:
+def read_predict(body: bytes, max_tasks: int, image_key: str | None = None) -> PredictBody:
+    """`image_key` is that of the body's label config; without it, NewConfig is raised for one that was not read here
+    lately."""
     document = parse_object(body)
     tasks = document.get("tasks")
     if not isinstance(tasks, list):
@@ -71,23 +82,21 @@ def read_predict(body: bytes, max_tasks: int) -> PredictBody:
     params = document.get("params") or {}
     if not isinstance(params, dict):
         raise BadRequest(f'"params" must be an object, not {_kind(params)}.')
-    schema = read_schema(document, "label_config")
-    return PredictBody(
-        project=_project(document.get("project")),
-        label_config=document["label_config"],
-        schema=schema,
-        tasks=read_tasks(tasks, schema.image_key),
-        interactive=bool(params.get("context")),
-    )
+    config, project = _label_config(document, "label_config"), _project(document.get("project"))
+    digest = hashlib.sha256(config.encode()).digest()
+    if image_key is None and (image_key := _image_keys.get(digest)) is None:
+        raise NewConfig(project, config)
+    _image_keys[digest] = image_key
+    return PredictBody(project, config, read_tasks(tasks, image_key), bool(params.get("context")))
 
 
 def read_setup(body: bytes) -> SetupBody:
     document = parse_object(body)
     project = _project(document.get("project"))
-    schema = read_schema(document, "schema")
+    config = _label_config(document, "schema")
     hostname = document.get("hostname")
     named = hostname if isinstance(hostname, str) and len(hostname) <= MAX_HOSTNAME_CHARS and _is_text(hostname) else ""
-    return SetupBody(project, document["schema"], schema, _extra_params(document.get("extra_params")), named)
+    return SetupBody(project, config, _extra_params(document.get("extra_params")), named)
 
 
 def _extra_params(value: Any) -> Any:
@@ -138,14 +147,14 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return document
 
 
-def read_schema(document: dict[str, Any], field: str) -> LabelSchema:
+def _label_config(document: dict[str, Any], field: str) -> str:
     config = document.get(field)
     if not isinstance(config, str):
         raise ConfigRefused(f'"{field}" must be the text of a label config, not {_kind(config)}.')
     if len(config) > MAX_CONFIG_CHARS:
         raise PayloadTooLarge(f'"{field}" is longer than {MAX_CONFIG_CHARS:,} characters.')
     _require_text(config, field)
-    return schema_of(config)
+    return config
 
 
 def read_tasks(tasks: list[Any], image_key: str) -> tuple[TaskInput, ...]:

@@ -31,6 +31,8 @@ def check_label_config(name_or_path: str, *, fix: bool = False) -> int:
     if fix:
         better = rewritten(xml)
         console.print("  rewritten" if better else "  nothing to rewrite: the config is printed as it is")
+        for trap in parse_or_refuse(better or xml).traps:
+            console.print(f"  [yellow]left as it is:[/] {escape(trap)}", soft_wrap=True)
         sys.stdout.write(better or xml)
     return 1 if problem else 0
 

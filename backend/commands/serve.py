@@ -58,8 +58,9 @@ def serve(
 
 async def _serve(settings: Settings, engine: Engine, make_images: Callable[[Settings], Images]) -> int:
     listener = _listen(settings.host, settings.port)
+    limits = limits_for(raise_file_limit())
     try:
-        app = create_app(settings, engine, make_images(settings))
+        app = create_app(settings, engine, make_images(settings), max_held=limits.max_held)
     except PrelabelError:
         listener.close()
         raise
@@ -69,7 +70,6 @@ async def _serve(settings: Settings, engine: Engine, make_images: Callable[[Sett
     gc.collect()
     gc.freeze()
     backend: Backend = app.state.backend
-    limits = limits_for(raise_file_limit())
     log_accept_errors_seldom(asyncio.get_running_loop())
     server = _Server(ServerConfig(app, limits, max(1, int(settings.stop_s * GRACE_SHARE))), backend)
     backend.parser.warm_up()

@@ -9,14 +9,12 @@ import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
-from backend.errors import StoreError
+from backend.errors import ConfigRefused, StoreError
+from backend.predict.label_configs import schema_of
 from backend.reasons import Reason
 from backend.store import RecipeRecord, StoredAnswer, Work
-from label_config.errors import UnsupportedConfig
-from label_config.parse import parse_label_config
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +60,10 @@ def config_problem(record: RecipeRecord | None, current_config: str) -> str:
     return "" if wanted == current else "the project's label config was changed since"
 
 
-@lru_cache(maxsize=64)
 def _fingerprint(label_config: str) -> str | None:
     try:
-        return parse_label_config(label_config).fingerprint
-    except UnsupportedConfig:
+        return schema_of(label_config).fingerprint
+    except ConfigRefused:
         return None
 
 

@@ -1,13 +1,16 @@
 """Label configs: the text of one becomes a schema; on the command line a ready-made name, or a file. Raises
 ConfigRefused.
 
-Knows no Label Studio; `default_label_config` is what a command uses when nobody names one.
+What was parsed lately is remembered for the whole process, for any thread. Knows no Label Studio;
+`default_label_config` is what a command uses when nobody names one.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+import threading
 from pathlib import Path
+
+from cachetools import LRUCache
 
 from backend.errors import ConfigRefused
 from label_config.errors import UnsupportedConfig
@@ -16,7 +19,11 @@ from label_config.ready_made import ready_made, ready_made_names
 from label_config.schema import LabelSchema
 
 MAX_FILE_BYTES = 256 * 1024
-MAX_SCHEMAS = 64
+MAX_KNOWN_CHARS = 4 * 2**20
+"""Of all label configs that are remembered: hundreds, where one has 10,000; a schema takes about as much again."""
+
+_known: LRUCache[str, tuple[LabelSchema, int]] = LRUCache(MAX_KNOWN_CHARS, getsizeof=lambda known: known[1])
+_known_lock = threading.Lock()
 
 
 def read_label_config(name_or_path: str) -> str:
@@ -66,12 +73,31 @@ def parse_or_refuse(xml: str) -> LabelSchema:
         raise ConfigRefused(f"The label config cannot be pre-filled: {error}") from None
 
 
-@lru_cache(maxsize=MAX_SCHEMAS)
 def schema_of(xml: str) -> LabelSchema:
-    """Parse a project's label config, or remember having done so. Raises ConfigRefused.
+    """The schema of a project's label config, remembered or parsed here."""
+    schema = known_schema(xml)
+    if schema is None:
+        schema = parse_config(xml)
+        remember(xml, schema)
+    return schema
 
-    Its fingerprint is taken here, which is where there is time: a large body is read in another process.
-    """
+
+def known_schema(xml: str) -> LabelSchema | None:
+    """None if it is not remembered."""
+    with _known_lock:
+        known = _known.get(xml)
+    return known[0] if known else None
+
+
+def remember(xml: str, schema: LabelSchema) -> None:
+    """`schema` is what `parse_config` made of `xml`, wherever that was."""
+    if len(xml) <= MAX_KNOWN_CHARS:
+        with _known_lock:
+            _known[xml] = schema, len(xml)
+
+
+def parse_config(xml: str) -> LabelSchema:
+    """Tenths of a second for the largest ones. Its fingerprint, which takes as long again, is taken here."""
     try:
         schema = parse_label_config(xml)
     except UnsupportedConfig as error:

@@ -29,6 +29,7 @@ class ProjectBook:
         self._changes: FIFOCache[str, dict[str, Any]] = FIFOCache(max_projects)
         self._versions: FIFOCache[str, str] = FIFOCache(max_projects)
         self._saving = asyncio.Lock()
+        self._is_saved = True
         for project, changes in file.load().items():
             if isinstance(changes, dict):
                 self._changes[project] = changes
@@ -48,6 +49,8 @@ class ProjectBook:
         if changes:
             self._changes[project] = changes
         if changes != before:
+            self._is_saved = False
+        if not self._is_saved:
             await self._save()
         return warnings
 
@@ -61,8 +64,13 @@ class ProjectBook:
         return list(dict.fromkeys(reversed(chosen)))
 
     async def _save(self) -> None:
+        """The file is written whole: all that change something meanwhile wait for one more time, which is theirs."""
         async with self._saving:
+            if self._is_saved:
+                return
+            self._is_saved = True
             try:
                 await asyncio.to_thread(self._file.save, dict(self._changes))
             except OSError as error:
+                self._is_saved = False
                 log.warning("the projects' extra params could not be saved: %s", error.strerror)

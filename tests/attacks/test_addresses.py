@@ -17,6 +17,7 @@ from tests.limits import seeds
 MD5 = "c4a4e1f00d15ea5ec4a4e1f00d15ea5e"
 SHA1 = MD5 + "c4a4e1f0"
 SHA256 = MD5 + MD5
+SIGNED = "C4n4ryC4n4ry_C4n4ryC4n4ry-C4n4ryC4n4ryC4n4ry"
 BASE64 = "C4naryC4naryC4naryC4na"  # an MD5 without padding
 QUERIES = {
     "AWS S3, v2": f"AWSAccessKeyId=AKIA&Expires=1800000000&Signature={BASE64}%3D",
@@ -92,9 +93,29 @@ FOLDERS = {
     "Akamai without a name": f"exp=1800000000~acl=%2f*~hmac={SHA256}",
     "Leaseweb": f"ttl=1800000000/token={BASE64}",
     "Cloudinary": f"image/upload/s--{BASE64[:8]}--",
+    "a folder named for it": "token/hunter2",
+    "a longer name": "Access_Token/hunter2.hunter2",
+    "a key": "api-key/hunter2",
     "Cloudflare Stream": "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjNG4ifQ.c4n",
 }
-SECRETS = (MD5, BASE64[:8], "eyJ", "c4a4e1f0", "ssig", "hunter2")
+ORDERS = {
+    "thumbor": f"{SIGNED[:27]}=/300x200/smart",
+    "thumbor, escaped": f"{SIGNED[:27]}%3D/fit-in/300x200",
+    "imagor": f"{SIGNED[:43]}=/fit-in/300x200",
+    "imgproxy": f"{SIGNED[:43]}/rs:fill:300:400:1/g:sm",
+    "imgproxy, cut short": f"{SIGNED[:12]}/w:300",
+    "imgproxy, plain": f"{SIGNED[:43]}/plain/https://b.example",
+    "imgproxy, base64": f"{SIGNED[:43]}/aHR0cHM6Ly9iLmV4YW1wbGUvMS5qcGc",
+    "imgproxy, version 1": f"{SIGNED[:43]}/fill/300/400/sm/0",
+    "camo": f"{SHA1}/68747470733a2f2f622e6578616d706c65",
+    "camo, base64": f"{SIGNED[:27]}/aHR0cHM6Ly9iLmV4YW1wbGU",
+    "Discord": f"external/{SIGNED[:43]}/https/b.example",
+    "imageproxy": f"300x,s{SIGNED[:43]}=/https://b.example",
+    "a login behind a proxy": "w=400/https://user:hunter2@b.example",
+    "an escaped login behind a proxy": "w=400/https%3A%2F%2Fuser%3Ahunter2%40b.example",
+}
+"""In a path, with what a proxy of pictures is to do."""
+SECRETS = (MD5, BASE64[:8], SIGNED[:12], "eyJ", "c4a4e1f0", "ssig", "hunter2")
 
 
 def in_a_row(text: str) -> str:
@@ -124,6 +145,16 @@ def test_a_signed_folder_is_neither_stored_nor_logged(folder: str, begin: str) -
     assert all("/***/a/1.jpg" in text for text in shown[1:])
 
 
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_what_signs_an_order_to_a_proxy_of_pictures_is_neither_stored_nor_logged(order: str) -> None:
+    url = f"https://cdn.example/{order}/1.jpg"
+    assert is_withheld(for_disk(url))
+    for shown in (for_disk(url), public_source(url), redact(in_a_row(url))):
+        assert not any(secret in shown for secret in SECRETS)
+        assert "https://cdn.example/" in shown
+        assert "/1.jpg" in shown
+
+
 def test_another_signed_folder_is_another_address() -> None:
     one, other = (f"https://cdn.example/1800000000/{digest}/1.jpg" for digest in (MD5, MD5[::-1]))
     assert for_disk(one) == for_disk(one) != for_disk(other)
@@ -146,6 +177,56 @@ def test_a_password_is_neither_stored_nor_logged(url: str) -> None:
         assert not any(secret in shown for secret in SECRETS)
 
 
+LOGINS = {
+    "of any scheme": "ftp://{}@b.example/1",
+    "a proxy's": "socks5h://{}@10.0.0.1:1080",
+    "a store's": "postgresql+psycopg://{}@db/label",
+    "without a scheme": "//{}@b.example/1",
+    "without slashes": "{}@b.example:3128",
+    "in a setting": "HTTPS_PROXY={}@b.example:3128",
+    "in quotes": "'{}@b.example/1'",
+    "backslashes": "https:\\\\{}@b.example",
+    "of JSON": "https:\\/\\/{}@b.example\\/1",
+    "shown twice": "https:\\\\\\\\{}@b.example",
+    "escaped": "/proxy/https%3A%2F%2F{}%40b.example%2F1",
+    "escaped twice": "/proxy/https%253A%252F%252F{}%2540b.example%252F1",
+    "in a path": "https://cdn.example/w=400/https://{}@b.example/1",
+    "in compact JSON": '{{"url":"https://{}@b.example/1","other":"x"}}',
+}
+
+
+@pytest.mark.parametrize("form", LOGINS.values(), ids=LOGINS)
+@pytest.mark.parametrize(
+    "login", ["user:hunter2", "u-1.x:hunter2", "user:hu@nter2hunter2", "user:a?b#hunter2", "user:'hunter2"]
+)
+def test_a_login_in_any_form_of_an_address_is_not_logged(form: str, login: str) -> None:
+    shown = redact(f"no way to {form.format(login)} today")
+    assert "hunter2" not in shown
+    assert shown.startswith("no way to ")
+    assert shown.endswith(" today")
+
+
+@pytest.mark.parametrize("login", ["user:hun/ter2/hunter2"])
+def test_a_slash_in_a_password_does_not_show_it(login: str) -> None:
+    assert "hunter2" not in redact(f"GET https://{login}@b.example/1 gave 403")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://shop.example/a//logo@2x.png gave 403",
+        "http://127.0.0.1:8080/logo@2x.png gave 403",
+        "mail to someone@shop.example, at 12:30",
+        "file:///data/1@2.jpg is not there",
+        "// a comment about x@y.example",
+        "label config: token, secret and key",
+        '{"url":"https://shop.example","mail":"x@y.example"}',
+    ],
+)
+def test_a_sign_that_ends_no_login_hides_nothing(text: str) -> None:
+    assert redact(text) == text
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -162,6 +243,14 @@ def test_a_password_is_neither_stored_nor_logged(url: str) -> None:
         "/202701010000/a-folder-of-22-letters/1.jpg",
         "/images/summer-2027_collection/1.jpg",
         "/year=2027/month=01/1.jpg",
+        "/SummerCollection2027/300x200/1.jpg",
+        "/SummerCollection2027/fit-in/1.jpg",
+        f"/{BASE64}/300x200/1.jpg",
+        "/unsafe/300x200/smart/1.jpg",
+        "/insecure/rs:fill:300:400/plain/1.jpg",
+        "/token/1.jpg",
+        "/tokens/summer/1.jpg",
+        "/a//logo@2x.png",
         "/cdn-cgi/image/width=80,quality=75/1.jpg",
         "/image/upload/c_fill,w_400/v1800000000/1.jpg",
         "/i/%E8%BF%9E%E8%A1%A3%E8%A3%99/1.jpg",
@@ -200,7 +289,7 @@ def test_any_digest_beside_any_time_is_taken_for_a_signature(seed: int) -> None:
 
 ROWS = [
     "eyJ", "eyJ-", "a b@", "token:'", "data:", "http://", "/1800000000", f"/{MD5}", "s--", "/a=b&", "%", "=",
-    "/" + "a" * 22, "@", "//",
+    "/" + "a" * 22, "@", "//", "//a:", "/token/", "%2F", "\\", "/Aa1", "/" + "Aa1" * 20, "a:b@",
 ]  # fmt: skip
 
 

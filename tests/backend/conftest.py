@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backend.serving import Server, serving
+from tests.backend.serving import Server, serving, task
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,4 +39,5 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def shared_server(tmp_path_factory: pytest.TempPathFactory, _clean_environment: None) -> Iterator[Server]:
     """One server for tests that leave no trace in it."""
     with serving(tmp_path_factory.mktemp("data")) as running:
+        running.predict(task(1, note="x" * 80_000))  # it starts the process that reads such bodies, and label configs
         yield running

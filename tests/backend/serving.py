@@ -19,6 +19,7 @@ from backend.api.app import create_app
 from backend.api.bodies import BodyLimits
 from backend.api.connections import ConnectionLimits, ServerConfig
 from backend.delivery.pace import DeliveryLimits
+from backend.predict.label_configs import schema_of
 from backend.queue.service import Timing
 from backend.settings import Settings, load_settings
 from backend.status.watch import WatchPace
@@ -131,6 +132,7 @@ def serving(
     """`prelabel serve` in a thread. A request's deadline is so far away that it strikes only in `post_late`, and no
     check is made without `watch`."""
     before = set(multiprocessing.active_children())
+    schema_of(CONFIG)  # else the first request of each server would start a process to parse it
     engine = engine or FakeEngine(ANSWER)
     images = images or FakeImages()
     steered = SteeredTime()

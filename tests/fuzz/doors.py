@@ -13,13 +13,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from backend.api.requests import read_predict, read_setup, read_webhook
+from backend.api.requests import NewConfig, read_predict, read_setup, read_webhook
 from backend.bulk.left_out import LeftOut
 from backend.bulk.lists import ListOptions, read_list
 from backend.engine.grammar_check import grammar_problem
 from backend.errors import BadRequest, ConfigRefused, ImageError, UsageError
 from backend.images import Limits
 from backend.images.decode import decode
+from backend.predict.label_configs import parse_config
 from backend.predict.options import ProjectOptions, read_options
 from backend.urls import parse_http_url
 from label_config.answer import parse_answer
@@ -52,11 +53,18 @@ def _body(chance: random.Random) -> bytes:
 
 
 def _read_body(body: bytes, folder: Path) -> None:
-    for read in (lambda data: read_predict(data, 50), read_setup, read_webhook):
+    for read in (_read_predict, read_setup, read_webhook):
         try:
             read(body)
         except (BadRequest, ConfigRefused):
             continue
+
+
+def _read_predict(body: bytes) -> None:
+    try:
+        read_predict(body, 50)
+    except NewConfig as new:
+        read_predict(body, 50, parse_config(new.label_config).image_key)
 
 
 def _read_config(data: bytes, folder: Path) -> None:

@@ -47,10 +47,63 @@ def test_a_condition_that_names_no_leaf_is_named(value: str) -> None:
     assert "is no last label of a path" in trap
 
 
-def test_a_condition_on_a_choice_of_no_named_control_is_named() -> None:
-    control = choices("a", "b", name="x", attributes='visibleWhen="choice-selected" whenChoiceValue="鞋"')
-    [trap] = parse_label_config(view(choices("鞋", "包", name="kind"), control)).traps
-    assert "say with whenTagName" in trap
+UNNAMED = {
+    "choices": choices("a", "b", name="x", attributes='visibleWhen="choice-selected" whenChoiceValue="鞋"'),
+    "two labels": choices("a", "b", name="x", attributes='visibleWhen="choice-selected" whenChoiceValue="鞋,包"'),
+    "a rating": '<Rating name="x" toName="image" visibleWhen="choice-selected" whenChoiceValue="鞋"/>',
+    "a text": '<TextArea name="x" toName="image" VISIBLEWHEN="Choice-Selected" whenchoicevalue="鞋"/>',
+    "not visibleWhen": '<Rating name="x" toName="image" whenChoiceValue="鞋"/>',
+    "not visibleWhen, but whenTagName": '<Rating name="x" toName="image" whenTagName="kind" whenChoiceValue="鞋"/>',
+    "its own label, too": choices("鞋", "b", name="x", attributes='visibleWhen="choice-selected" whenChoiceValue="鞋"'),
+}
+
+
+@pytest.mark.parametrize("control", UNNAMED.values(), ids=UNNAMED)
+@pytest.mark.parametrize("kind", [choices("鞋", "包", name="kind"), TREE.replace("衣服", "包")], ids=["list", "tree"])
+def test_a_condition_that_names_no_control_gets_the_one_that_has_the_label(control: str, kind: str) -> None:
+    xml = view(kind, control)
+    [trap] = parse_label_config(xml).traps
+    assert 'write whenTagName="kind" there (prelabel doctor' in trap
+    better = rewritten(xml)
+    assert better is not None
+    schema = parse_label_config(better)
+    assert schema.traps == ()
+    assert rewritten(better) is None
+    shoe = ("鞋",) if '<Choices name="kind"' in kind else (("服饰", "鞋"),)
+    answer = Answer({"kind": FieldAnswer(shoe), "x": FieldAnswer(None)})
+    assert "x" in without_hidden(schema, answer).fields
+    assert "x" not in without_hidden(schema, Answer({**answer.fields, "kind": FieldAnswer(None)})).fields
+
+
+KIND = choices("鞋", "包", name="kind")
+
+
+@pytest.mark.parametrize(
+    ("others", "value", "why"),
+    [
+        ([KIND, choices("鞋", "帽", name="more")], "鞋", "kind and more have such labels"),
+        ([KIND, choices("袜", "帽", name="more")], "鞋,帽", "kind and more have such labels"),
+        ([KIND], "鞋,帽", "no other control has all of these labels"),
+        ([KIND], "帽", "no other control has all of these labels"),
+    ],
+)
+def test_where_more_than_one_can_be_meant_it_is_left_and_why_is_said(others: list[str], value: str, why: str) -> None:
+    control = choices("a", "b", name="x", attributes=f'visibleWhen="choice-selected" whenChoiceValue="{value}"')
+    xml = view(*others, control)
+    [trap] = parse_label_config(xml).traps
+    assert trap.endswith(f"say with whenTagName in which <Choices>; {why}")
+    assert rewritten(xml) is None
+
+
+@pytest.mark.parametrize("tag", ["View", "Choices"])
+def test_a_condition_on_a_label_that_its_list_does_not_have_is_named(tag: str) -> None:
+    when = 'visibleWhen="choice-selected" whenTagName="kind" whenChoiceValue="鞋,靴"'
+    control = choices("a", "b", name="x", attributes=when if tag == "Choices" else "")
+    control = control if tag == "Choices" else f"<View {when}>{control}</View>"
+    xml = view(choices("鞋", "包", name="kind"), control)
+    [trap] = parse_label_config(xml).traps
+    assert 'names "靴", which is no label of <Choices name="kind">' in trap
+    assert rewritten(xml) is None
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,6 @@ def test_large_half_bodies_take_no_room_of_moderate_ones(tmp_path: Path) -> None
 
 def test_half_a_body_holds_no_place_of_a_request(tmp_path: Path) -> None:
     with serving(tmp_path, max_requests=1) as server, ExitStack() as clients:
-        for _ in range(3):
+        for _ in range(64):
             clients.enter_context(half_a_body(server, 1_000, b"{"))
         assert server.client.post("/predict", json=predict_body(task(1))).status_code == 200

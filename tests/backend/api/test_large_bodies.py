@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from backend.api.parser import MAX_INSTANT_BYTES, MODERATE_BYTES, BodyParser
-from backend.api.requests import PredictBody, read_predict
+from backend.api.requests import NewConfig, PredictBody, read_predict
 from backend.errors import BadRequest, EngineBusy
-from tests.backend.serving import Server, predict_body, serving, strict_json, task
+from tests.backend.serving import CONFIG, Server, predict_body, serving, strict_json, task
 from tests.limits import RUN_S, WAIT_S, until
 
 MODERATE = MAX_INSTANT_BYTES + 1
@@ -106,12 +106,16 @@ def test_what_comes_back_holds_ids_and_addresses_only() -> None:
 
     async def run() -> PredictBody:
         with parsing() as parser:
-            return await parser.run(len(body), read_predict, body, 5_000)
+            with pytest.raises(NewConfig) as new:
+                await parser.run(len(body), read_predict, body, 5_000)
+            assert new.value.label_config == CONFIG
+            first = await parser.run(len(body), read_predict, body, 5_000, "image")
+            assert await parser.run(len(body), read_predict, body, 5_000) == first, "its label config is known there"
+            return first
 
     read = asyncio.run(run())
     assert len(read.tasks) == 2_000
     assert read.tasks[7].image_url == "https://a.example/7"
-    assert read.schema.image_key == "image"
 
 
 @pytest.mark.parametrize("content", [b"[" * LARGE, b"{" + b" " * LARGE, b'{"tasks": ' + b"9" * LARGE + b"}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +11,7 @@ from socket import create_connection, socket
 import httpx
 import pytest
 
-from backend.api.connections import ConnectionLimits
+from backend.api.connections import ConnectionLimits, limits_for
 from backend.api.passwords import (
     FORGET_S,
     FREE_GUESSES,
@@ -21,6 +22,7 @@ from backend.api.passwords import (
 )
 from backend.settings import load_settings
 from tests.backend.serving import NEVER_S, Server, read_all, serving
+from tests.backend.steered import SteeredTime
 from tests.limits import WAIT_S, until
 
 PASSWORD = "correct horse"
@@ -70,6 +72,25 @@ def test_a_password_that_is_soon_guessed_is_named(password: str, is_short: bool)
     said = short_password(load_settings({"basic_auth_pass": password}))
     assert bool(said) == is_short
     assert not said or said.startswith("BASIC_AUTH_PASS is soon guessed: it is shorter than 8 characters. Set a longer")
+
+
+@pytest.mark.parametrize("num_files", [64, 256, 1_024, 8_192, 1_000_000])
+def test_those_that_wait_leave_most_connections_to_others(num_files: int) -> None:
+    limits = limits_for(num_files)
+    assert 0 < 4 * limits.max_held <= limits.max_connections
+    steered = SteeredTime()
+
+    async def guess() -> int:
+        wrong = WrongPasswords(limits.max_held)
+        guesses = [asyncio.create_task(wrong.hold("10.0.0.1")) for _ in range(FREE_GUESSES + limits.max_held + 50)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        num_waiting = sum(not one.done() for one in guesses)
+        for one in guesses:
+            one.cancel()
+        return num_waiting
+
+    assert steered.run(guess()) == limits.max_held
 
 
 def num_wrong(server: Server) -> int:

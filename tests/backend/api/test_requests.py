@@ -31,7 +31,7 @@ from tests.backend.serving import predict_body, setup_body, task
 def test_of_a_key_that_stands_twice_the_last_value_counts_and_nothing_else_changes(once: str, twice: str) -> None:
     body = json.dumps(predict_body(task(1), task(2), task(3)))
     assert once in body
-    read = read_predict(body.replace(once, twice, 1).encode(), max_tasks=10)
+    read = read_predict(body.replace(once, twice, 1).encode(), 10, "image")
     second = "https://a.example/x" if "a.example" in twice else "https://shop.example/2.jpg"
     assert [(one.id, one.image_url) for one in read.tasks] == [
         (1, "https://shop.example/1.jpg"), (2, second), (3, "https://shop.example/3.jpg"),

@@ -36,6 +36,17 @@ def test_the_better_config_goes_to_standard_output(tmp_path: Path) -> None:
     assert parse_label_config(said.stdout).traps == ()
 
 
+def test_what_a_rewritten_config_still_loses_is_named(tmp_path: Path) -> None:
+    unclear = choices("a", name="x", attributes='visibleWhen="choice-selected" whenChoiceValue="no such"')
+    file = tmp_path / "mine.xml"
+    file.write_text(LOST.replace("</View>", f"{unclear}</View>"), encoding="utf-8")
+    said = CliRunner().invoke(cli.app, ["doctor", "--label-config", str(file), "--fix"])
+    assert "is gone after Submit" not in said.stderr.partition("rewritten")[2]
+    assert 'left as it is: <Choices name="x"> is shown once anything is chosen' in said.stderr
+    assert "no other control has all of these labels" in said.stderr
+    assert len(parse_label_config(said.stdout).traps) == 1
+
+
 def test_a_list_that_cannot_be_run_fails_the_check(tmp_path: Path) -> None:
     chance = random.Random(0)
     labels = ["".join(chance.choices([chr(code) for code in range(0x4E00, 0x9000)], k=5)) for _ in range(6_000)]

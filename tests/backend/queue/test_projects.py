@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from backend.predict.options import MAX_UNKNOWN, ProjectOptions, read_options
 from backend.queue.projects import ProjectBook
 from backend.store.state_file import StateFile
+from tests.limits import WAIT_S
 
 DEFAULTS = ProjectOptions()
 
@@ -129,3 +131,47 @@ def test_a_folder_that_cannot_be_written_costs_the_memory_of_it_only(tmp_path: P
         assert kept.options("1").language == "en"
 
     asyncio.run(run())
+
+
+class SlowFile(StateFile):
+    """Counts how often it is written, and waits with the first time until it may go on. `fails`: so often."""
+
+    def __init__(self, path: Path, fails: int = 0) -> None:
+        super().__init__(path)
+        self.num_saved = 0
+        self.may_go_on = threading.Event()
+        self._fails = fails
+
+    def save(self, document: dict[str, Any]) -> None:
+        self.num_saved += 1
+        assert self.may_go_on.wait(WAIT_S)
+        if self.num_saved <= self._fails:
+            raise OSError("no space left")
+        super().save(document)
+
+
+def test_projects_that_change_while_the_file_is_written_share_the_next_time(tmp_path: Path) -> None:
+    async def run() -> None:
+        file = SlowFile(tmp_path / "projects.json")
+        kept = ProjectBook(file, DEFAULTS)
+        changing = [asyncio.create_task(kept.remember(str(n), {"top_p": 0.5})) for n in range(50)]
+        await asyncio.sleep(0)
+        file.may_go_on.set()
+        await asyncio.gather(*changing)
+        assert file.num_saved <= 2
+
+    asyncio.run(run())
+    assert [book(tmp_path).options(str(n)).top_p for n in range(50)] == [0.5] * 50
+
+
+def test_what_could_not_be_written_is_written_with_the_next_setup_of_any_project(tmp_path: Path) -> None:
+    async def run() -> None:
+        file = SlowFile(tmp_path / "projects.json", fails=1)
+        file.may_go_on.set()
+        kept = ProjectBook(file, DEFAULTS)
+        await kept.remember("1", {"top_p": 0.5})
+        await kept.remember("2", None)
+        assert file.num_saved == 2
+
+    asyncio.run(run())
+    assert book(tmp_path).options("1").top_p == 0.5
