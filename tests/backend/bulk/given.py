@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -128,3 +129,16 @@ def running(folder: Path, *arguments: str | Path, num_answers: int) -> Iterator[
             yield process
         finally:
             process.kill()
+
+
+def annotate(folder: Path, *options: str, model: str = "garments") -> subprocess.CompletedProcess[str]:
+    """`prelabel annotate` of what is in `folder`/pictures, in a process of its own."""
+    command = [sys.executable, "-c", "from backend.cli import main; main()", "annotate", "pictures", "-o", "out.jsonl"]
+    return subprocess.run(
+        [*command, "--model", model, "--data-dir", "data", *options],
+        cwd=folder,
+        env={**os.environ, "PRELABEL_DEVICE": "cpu", "PYTHONPATH": str(Path(__file__).parents[3]), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from label_config.parse import parse_label_config
 from label_config.ready_made import ready_made
-from tests.backend.bulk.given import lines
+from tests.backend.bulk.given import annotate, lines
 
 pytestmark = pytest.mark.slow
 
@@ -42,18 +40,6 @@ class Done:
         return json.loads((self.folder / name).read_text(encoding="utf-8"))
 
 
-def _annotate(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from backend.cli import main; main()", "annotate", "pictures", "-o", "out.jsonl"]
-    return subprocess.run(
-        [*command, "--model", "garments", "--data-dir", "data", *options],
-        cwd=folder,
-        env={**os.environ, "PRELABEL_DEVICE": "cpu", "PYTHONPATH": str(Path(__file__).parents[3]), "COLUMNS": "120"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("run")
@@ -63,7 +49,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
         shutil.copy(source, target)
     shutil.copy(folder / "pictures" / "包 👜.png", folder / "pictures" / "copy.png")
     (folder / "pictures" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut off")
-    result = _annotate(
+    result = annotate(
         folder, "--csv", "out.csv", "--parquet", "out.parquet", "--label-studio-tasks", "tasks.json",
         "--review-only", "review.jsonl", "--summary", "summary.json", "--report", "report.html",
         "--review-threshold", "0.9", "--price-per-minute", "0.6",
@@ -137,7 +123,7 @@ def test_the_report_is_one_page_that_needs_no_network(done: Done) -> None:
 
 def test_the_same_command_again_has_nothing_to_do(done: Done) -> None:
     before = (done.folder / "out.jsonl").read_bytes()
-    again = _annotate(done.folder, "--review-threshold", "0.9")
+    again = annotate(done.folder, "--review-threshold", "0.9")
     assert again.returncode == 1  # one picture still stands as failed
     assert "Done before" in again.stdout
     assert (done.folder / "out.jsonl").read_bytes() == before
