@@ -61,10 +61,10 @@ class Settings(BaseSettings):
     # fmt: off
     model: str = Field("auto", min_length=1, max_length=500, description=(
         "Hub id, `modelscope:` and an id there, folder, `garments` (built in, small) or `auto`: "
-        "the 30B where the GPU holds it"))
+        "the best Qwen3-VL that the GPU holds (docs/cards.md), `garments` without a GPU"))
     model_revision: str = Field("", max_length=200, description=(
-        "Commit, tag or branch of the model; empty: of the 30B the commit it was chosen with, of others the newest at "
-        "the first start, and the same from then on"))
+        "Commit, tag or branch of the model; empty: of those in docs/cards.md the commit they were chosen with, of "
+        "others the newest at the first start, and the same from then on"))
     quantised_dir: Path | None = Field(None, description=(
         "Folder for 4-bit checkpoints, so that a second start does not quantise again; default: DATA_DIR/quantised"))
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:1`")

@@ -13,15 +13,14 @@ from typing import Any, Literal
 from model_loader.cards import Card, judge_memory
 from model_loader.disks import disk_of, download_folder, rooms
 from model_loader.errors import MachineUnfit, ModelError, ModelTooLarge, UnsupportedModel
-from model_loader.geometry import geometry_from_config
+from model_loader.geometry import ARCHITECTURES, geometry_from_config
 from model_loader.host import available_bytes, judge_host_memory
-from model_loader.memory import plan_memory
+from model_loader.memory import Request, plan_memory
 from model_loader.troubles import Trouble
 
 log = logging.getLogger(__name__)
 
 Quantisation = Literal["nf4", "none"]
-ARCHITECTURE = "Qwen3VLMoeForConditionalGeneration"
 
 
 def check_fits(
@@ -30,18 +29,20 @@ def check_fits(
     card: Card | None,
     vram_gib: float | None = None,
     quantisation: Quantisation = "nf4",
+    request: Request | None = None,
 ) -> None:
     """Raise UnsupportedModel for another architecture, ModelTooLarge if it does not fit what is free of `card`.
 
-    On a CPU `card` is None.
+    On a CPU `card` is None. `request`: what is to be answered.
     """
-    architectures = config.get("architectures")
-    if architectures not in (None, [ARCHITECTURE]):
-        raise UnsupportedModel(f"config.json names the architecture {architectures}; prelabel loads {ARCHITECTURE}")
     geometry = geometry_from_config(config)
+    named, ours = config.get("architectures"), ARCHITECTURES[config["model_type"]]
+    if named not in (None, [ours]):
+        raise UnsupportedModel(f"config.json names the architecture {repr(named)[:200]}; prelabel loads {ours}")
     if card is None:
         return
-    _heed(judge_memory(geometry, card, vram_gib=vram_gib, quantisation=quantisation)[1], ModelTooLarge)
+    judged = judge_memory(geometry, card, vram_gib=vram_gib, quantisation=quantisation, request=request)
+    _heed(judged[1], ModelTooLarge)
 
 
 def check_host_memory(

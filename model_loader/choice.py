@@ -1,7 +1,8 @@
 """Which model is loaded, and on what: a card, or the CPU.
 
-`auto` becomes the 30B where a card holds it, else the built-in model. Where there is a card that cannot be used, only
-the built-in model runs, and only for who asked for it by name: nobody gets answers of another model in silence.
+`auto` becomes the best model that a card holds, the built-in one where there is no card. Where there is a card that
+cannot be used, or is too small for all, only the built-in model runs, and only for who asked for it by name: nobody
+gets answers of another model in silence.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 from model_loader.cards import Card, find_card, judge_memory
 from model_loader.errors import CardUnusable, ModelTooLarge
-from model_loader.geometry import DEFAULT_MODEL, geometry_from_config
+from model_loader.geometry import COMMITS, DEFAULT_MODEL, geometry_from_config
+from model_loader.memory import GIB, MAX_SLOTS, MemoryPlan, Request
 from model_loader.sources import AUTO, GARMENTS, find_config
 from model_loader.troubles import Trouble, trouble
 
@@ -31,18 +33,26 @@ def choose_model(
     *,
     device: str | None = None,
     vram_gib: float | None = None,
+    request: Request | None = None,
+    max_slots: int = MAX_SLOTS,
     look: Callable[[str | None], Card | Trouble] = find_card,
 ) -> Choice:
     """Return what to load for `requested`; anything but "auto" is taken as asked.
 
-    `device` is what was asked for, None for a card if there is one. `vram_gib`: the share of the card to stay within.
-    Raises CardUnusable, and ModelTooLarge where only other programs on the card are in the way.
+    `device` is what was asked for, None for a card if there is one. `vram_gib`: the share of the card to stay within,
+    for as many of `request` as there is room for, `max_slots` at most. Raises CardUnusable, and ModelTooLarge where
+    the card is too small for every model, or other programs on it are in the way.
     """
     if device == "cpu":
         return _on_cpu(requested, "the CPU was asked for")
     found = look(device)
     if isinstance(found, Card):
-        return _on_card(requested, device or "cuda", found, vram_gib)
+        if requested != AUTO:
+            return Choice(requested, device or "cuda", found, "as asked")
+        model, plan, against = best_on(found, vram_gib=vram_gib, request=request, max_slots=max_slots)
+        if against is not None and against.refuses:
+            raise ModelTooLarge(_why_none(model, found, against))
+        return Choice(model, device or "cuda", found, _why(model, found, plan))
     if found.code == "card_none":
         if device is None:
             return _on_cpu(requested, str(found))
@@ -58,12 +68,36 @@ def _on_cpu(requested: str, why: str) -> Choice:
     return Choice(requested, "cpu", None, "as asked")
 
 
-def _on_card(requested: str, device: str, card: Card, vram_gib: float | None) -> Choice:
-    if requested != AUTO:
-        return Choice(requested, device, card, "as asked")
-    plan, found = judge_memory(geometry_from_config(find_config(AUTO)), card, vram_gib=vram_gib)
-    if found is not None and found.code == "memory_too_small":
-        return Choice(GARMENTS, device, card, f"{DEFAULT_MODEL} on {card.name}: {found}")
-    if found is not None and found.refuses:
-        raise ModelTooLarge(str(found))
-    return Choice(DEFAULT_MODEL, device, card, f"{card.name} holds it, with {plan.num_slots} requests at a time")
+def best_on(
+    card: Card,
+    *,
+    vram_gib: float | None = None,
+    request: Request | None = None,
+    max_slots: int = MAX_SLOTS,
+) -> tuple[str, MemoryPlan, Trouble | None]:
+    """Return what `auto` is on `card`: the first of COMMITS that it is large enough for, the last if it is for none.
+
+    Also its plan, and what speaks against it. What other programs hold at this moment changes neither: it would be
+    another model at each start.
+    """
+    for model in COMMITS:
+        geometry = geometry_from_config(find_config(model))
+        plan, against = judge_memory(geometry, card, vram_gib=vram_gib, request=request, max_slots=max_slots)
+        if against is None or against.code != "memory_too_small":
+            break
+    return model, plan, against
+
+
+def _why(model: str, card: Card, plan: MemoryPlan) -> str:
+    if model == DEFAULT_MODEL:
+        return f"{card.name} holds it, with {plan.num_slots} requests at a time"
+    return (
+        f"the best that {card.name} holds, with {plan.num_slots} requests at a time; {DEFAULT_MODEL} needs more than "
+        f"its {(plan.vram_bytes or 0) / GIB:.1f} GiB"
+    )
+
+
+def _why_none(model: str, card: Card, against: Trouble) -> str:
+    if against.code != "memory_too_small":
+        return f"{model}: {against}"
+    return f"{card.name} holds no Qwen3-VL. The smallest is {model}: {against}"

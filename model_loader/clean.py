@@ -22,7 +22,7 @@ from model_loader.tokenizer_file import MAX_ADDED_TOKENS, check_tokenizer
 
 _TOP = frozenset({
     "architectures", "model_type", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id",
-    "tie_word_embeddings", "nf4_experts",
+    "tie_word_embeddings", "nf4_experts", "nf4_linears",
 })  # fmt: skip
 _TEXT = frozenset({
     "attention_bias", "attention_dropout", "bos_token_id", "decoder_sparse_step", "eos_token_id", "head_dim",

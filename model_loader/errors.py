@@ -5,7 +5,7 @@ ModelError
 ├── DownloadFailed       the hub could not be reached or the disk is too small; starting again resumes the download
 ├── ModelFilesInvalid    a shard is missing or cut short, a tensor is missing, left over or has another shape
 │   └── UnsafeModelFiles     pickled weights, or a checkpoint that wants to run its own code
-├── UnsupportedModel     not a Qwen3-VL mixture-of-experts, or sizes that cannot be packed in 4 bits
+├── UnsupportedModel     not a Qwen3-VL, or sizes that cannot be packed in 4 bits
 ├── ModelTooLarge        it does not fit the card, or what other programs leave of it
 ├── CardUnusable         there is a card that cannot be used, or one that failed: driver, compute capability, a fault
 ├── MachineUnfit         this machine's own memory or disk does not suffice, fails, or may not be used

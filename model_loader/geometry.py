@@ -1,8 +1,9 @@
-"""How many parameters each part of a Qwen3-VL mixture-of-experts has, from its config.json alone.
+"""How many parameters each part of a Qwen3-VL has, mixture-of-experts or dense, from its config.json alone; and the
+models whose config.json comes with the package.
 
-Knows the module shapes of transformers' `qwen3_vl_moe` (a test compares every count with the real class on the
-meta device). Reads no weights and imports no torch. A config of another model type, or one without the numbers
-needed, raises UnsupportedModel.
+Knows the module shapes of transformers' `qwen3_vl_moe` and `qwen3_vl` (a test compares every count with the real
+classes on the meta device). Reads no weights and imports no torch. A config of another model type, or one without the
+numbers needed, raises UnsupportedModel.
 """
 
 from __future__ import annotations
@@ -15,12 +16,23 @@ from typing import Any
 
 from model_loader.errors import UnsupportedModel
 
-MODEL_TYPE = "qwen3_vl_moe"
+ARCHITECTURES = {
+    "qwen3_vl_moe": "Qwen3VLMoeForConditionalGeneration",
+    "qwen3_vl": "Qwen3VLForConditionalGeneration",
+}
+"""The model types that are loaded, and transformers' class for each."""
 DEFAULT_MODEL = "Qwen/Qwen3-VL-30B-A3B-Instruct"
-DEFAULT_COMMIT = "9c4b90e1e4ba969fd3b5378b57d966d725f1b86c"
-"""Of the default model on the Hugging Face hub: the files it was chosen with, whatever is put there later."""
+COMMITS = {
+    DEFAULT_MODEL: "9c4b90e1e4ba969fd3b5378b57d966d725f1b86c",
+    "Qwen/Qwen3-VL-32B-Instruct": "0cfaf48183f594c314753d30a4c4974bc75f3ccb",
+    "Qwen/Qwen3-VL-8B-Instruct": "0c351dd01ed87e9c1b53cbc748cba10e6187ff3b",
+    "Qwen/Qwen3-VL-4B-Instruct": "ebb281ec70b05090aa6165b016eac8ec08e71b17",
+    "Qwen/Qwen3-VL-2B-Instruct": "89644892e4d85e24eaac8bacfd4f463576704203",
+}
+"""The models that were chosen, best first, each at its commit on the Hugging Face hub, whatever is put there later.
+`auto` takes the first that fits."""
 _SHIPPED = {
-    DEFAULT_MODEL.lower(): "qwen3-vl-30b-a3b.json",
+    **{model.lower(): model.split("/")[1].lower().removesuffix("-instruct") + ".json" for model in COMMITS},
     "qwen/qwen3-vl-30b-a3b-thinking": "qwen3-vl-30b-a3b.json",
 }
 _LARGEST = {"num_hidden_layers": 512, "depth": 512}
@@ -33,7 +45,8 @@ class Geometry:
     """Parameter counts by part, and the sizes the memory plan needs.
 
     `vision_linears` are the weights of the vision tower's linear layers: the part of `vision` that a naive
-    `load_in_4bit` would pack. `dense_mlp` is 0 where every layer has experts, as in the published models.
+    `load_in_4bit` would pack. A dense model has no experts: all that speaks of them is 0. `dense_mlp` and
+    `intermediate_size` are 0 where every layer has experts.
     """
 
     experts: int
@@ -48,6 +61,7 @@ class Geometry:
     num_kv_heads: int
     head_dim: int
     hidden_size: int
+    intermediate_size: int
     moe_intermediate_size: int
     num_experts: int
     num_experts_per_token: int
@@ -68,14 +82,15 @@ def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
     Raises:
         UnsupportedModel: the model type is another one, or a number is missing or no positive whole number.
     """
-    if config.get("model_type") != MODEL_TYPE:
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
         raise UnsupportedModel(
-            f"config.json says model_type {config.get('model_type')!r}; prelabel loads {MODEL_TYPE} "
-            "(Qwen3-VL mixture-of-experts) models only"
+            f"config.json says model_type {repr(model_type)[:80]}; prelabel loads Qwen3-VL models only "
+            f"({', '.join(ARCHITECTURES)})"
         )
     text, vision = _Numbers(config, "text_config"), _Numbers(config, "vision_config")
     tied = bool(config.get("tie_word_embeddings", False))
-    return Geometry(**_text_part(text, tied=tied), **_vision_part(vision))
+    return Geometry(**_text_part(text, tied=tied, is_dense=model_type == "qwen3_vl"), **_vision_part(vision))
 
 
 def shipped_config(model: str) -> dict[str, Any] | None:
@@ -118,14 +133,17 @@ class _Numbers:
         return value
 
 
-def _text_part(text: _Numbers, *, tied: bool) -> dict[str, int]:
+def _text_part(text: _Numbers, *, tied: bool, is_dense: bool) -> dict[str, int]:
     hidden, layers, heads = text["hidden_size"], text["num_hidden_layers"], text["num_attention_heads"]
-    kv_heads = text.either("num_key_value_heads", heads)
-    head_dim = text.either("head_dim", hidden // heads)
-    written_by_transformers = "num_local_experts" in text.values  # its save_pretrained renames the hub's num_experts
-    num_experts = text["num_local_experts" if written_by_transformers else "num_experts"]
-    inner, vocab = text["moe_intermediate_size"], text["vocab_size"]
-    sparse = _num_sparse_layers(text, layers)
+    # named, as they are in every published model: where they are not, transformers' classes differ in what they take
+    kv_heads, head_dim, vocab = text["num_key_value_heads"], text["head_dim"], text["vocab_size"]
+    sparse = num_experts = inner = top_k = 0
+    if not is_dense:
+        written_by_transformers = "num_local_experts" in text.values  # its save_pretrained renames num_experts
+        num_experts = text["num_local_experts" if written_by_transformers else "num_experts"]
+        inner, top_k = text["moe_intermediate_size"], text["num_experts_per_tok"]
+        sparse = _num_sparse_layers(text, layers)
+    wide = text["intermediate_size"] if sparse < layers else 0
     query, key_value = heads * head_dim, kv_heads * head_dim
     bias = query + 2 * key_value + hidden if text.values.get("attention_bias") else 0
     norms = 2 * hidden + 2 * head_dim
@@ -134,15 +152,16 @@ def _text_part(text: _Numbers, *, tied: bool) -> dict[str, int]:
         "attention": layers * (2 * hidden * query + 2 * hidden * key_value + bias),
         "embeddings": vocab * hidden,
         "head": 0 if tied else vocab * hidden,
-        "dense_mlp": (layers - sparse) * 3 * hidden * text["intermediate_size"] if sparse < layers else 0,
+        "dense_mlp": (layers - sparse) * 3 * hidden * wide,
         "router_and_norms": sparse * num_experts * hidden + layers * norms + hidden,
         "num_layers": layers,
         "num_kv_heads": kv_heads,
         "head_dim": head_dim,
         "hidden_size": hidden,
+        "intermediate_size": wide,
         "moe_intermediate_size": inner,
         "num_experts": num_experts,
-        "num_experts_per_token": text["num_experts_per_tok"],
+        "num_experts_per_token": top_k,
         "vocab_size": vocab,
     }
 

@@ -77,7 +77,7 @@ KNOWN = (
         ModelTooLarge,
         r"OutOfMemoryError|CUDA out of memory|CUDA (driver )?error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
         "the card ran out of memory while loading",
-        "end what else runs on it (`nvidia-smi` lists it), or use a larger card or the built-in model: garments",
+        "end what else runs on it (`nvidia-smi` lists it), or use a larger card or a smaller model (docs/cards.md)",
     ),
     _known(
         CardUnusable,

@@ -16,13 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    GenerationConfig,
-    Qwen3VLMoeConfig,
-    Qwen3VLMoeForConditionalGeneration,
-)
+import transformers
+from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig, Qwen3VLMoeConfig
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
@@ -33,7 +28,9 @@ from model_loader.clean import clean_config, clean_folder
 from model_loader.errors import CardUnusable, ModelFilesInvalid
 from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
 from model_loader.experts.unpacked import unpack_small
+from model_loader.geometry import ARCHITECTURES, geometry_from_config
 from model_loader.load_errors import known_error, named_errors
+from model_loader.memory import Request
 from model_loader.norms import use_fused_norms
 from model_loader.patch_embed import use_linear_patch_embedding
 from model_loader.progress import Progress, ProgressCallback, no_progress
@@ -66,6 +63,7 @@ def load_model(
     device: str | None = None,
     card: Card | None = None,
     vram_gib: float | None = None,
+    request: Request | None = None,
     dtype: torch.dtype | None = None,
     quantisation: Quantisation = "nf4",
     revision: str | None = None,
@@ -75,7 +73,8 @@ def load_model(
 
     `on_progress(stage, fraction)`: stages resolve, download, check, quantise or load, save, ready; the fraction is
     of the whole. `device` defaults to the CUDA card if there is one, `dtype` to bfloat16 there and float32 on a CPU.
-    `card` is what `find_card` found there, if it was asked. `vram_gib` caps what the memory plan may use of the card.
+    `card` is what `find_card` found there, if it was asked. `vram_gib` caps what the memory plan may use of the card,
+    which must hold `request`.
     `save_quantised_to` is the parent folder of saved 4-bit checkpoints: one of this source and revision is loaded from
     there, else it is written after packing.
     """
@@ -88,7 +87,7 @@ def load_model(
     parent = save_quantised_to if quantisation == "nf4" and source != GARMENTS else None
 
     def inspect(config: Mapping[str, Any]) -> None:
-        check_fits(config, card=card, vram_gib=vram_gib, quantisation=quantisation)
+        check_fits(config, card=card, vram_gib=vram_gib, quantisation=quantisation, request=request)
         saves_to = parent if saved is None else None
         check_host_memory(config, on_card=card is not None, saves=saves_to is not None, quantisation=quantisation)
         if saves_to is not None:
@@ -185,7 +184,8 @@ def _check_patches(image_processor: Any, vision: Mapping[str, Any]) -> None:
 
 
 def _check_packed(checkpoint: Checkpoint, quantisation: Quantisation) -> None:
-    if quantisation == "none" or checkpoint.config.get("nf4_experts") is None:
+    mark = quantizer.format_name(has_experts=geometry_from_config(checkpoint.config).experts > 0)
+    if quantisation == "none" or checkpoint.config.get(mark) is None:
         raise ModelFilesInvalid(
             f"{checkpoint.folder.name} was quantised already, and not by prelabel or not as asked; "
             "give the original 16-bit checkpoint"
@@ -200,7 +200,8 @@ def _load_weights(
     if quantisation == "nf4":
         quantizer.register()
         options["experts_implementation"] = EXPERTS_IMPLEMENTATION
-    config = Qwen3VLMoeConfig.from_dict(clean_config(checkpoint.config))
+    model_class: Any = getattr(transformers, ARCHITECTURES[checkpoint.config["model_type"]])
+    config = model_class.config_class.from_dict(clean_config(checkpoint.config))
     recorded = getattr(config, "quantization_config", None)
     if recorded is not None:
         recorded["bnb_4bit_compute_dtype"] = str(dtype).removeprefix("torch.")
@@ -210,9 +211,9 @@ def _load_weights(
         )
     else:
         with torch.device("meta"):
-            skeleton = Qwen3VLMoeForConditionalGeneration(config)
+            skeleton = model_class(config)
         check_tensor_names(skeleton, [str(shard) for shard in checkpoint.shards])
-    model, info = Qwen3VLMoeForConditionalGeneration.from_pretrained(
+    model, info = model_class.from_pretrained(
         folder,
         config=config,
         generation_config=GenerationConfig(),  # else one is looked for in the folder

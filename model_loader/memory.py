@@ -158,7 +158,7 @@ def plan_memory(
 ) -> MemoryPlan:
     """Plan the memory of `geometry` on a card of `vram_gib` GiB, of which `free_gib` were found free (`budget_bytes`).
 
-    `quantisation` "nf4" packs experts and attention; "none" keeps all in 16 bit. `naive_bytes` is what
+    `quantisation` "nf4" packs experts, attention and dense MLPs; "none" keeps all in 16 bit. `naive_bytes` is what
     transformers alone needs with `load_in_4bit=True`: it packs only `nn.Linear`, so the experts stay in 16 bit.
     The scratch is planned where as many requests run beside it as are asked for.
     """
@@ -201,33 +201,37 @@ def _weights(geometry: Geometry, *, packed: bool) -> tuple[Part, ...]:
     def part(name: str, num_params: int, bytes_each: float = SIXTEEN_BIT, how: str = "16 bit") -> Part:
         return Part(name, round(num_params * bytes_each), num_params, how)
 
-    experts, attention = geometry.experts, geometry.attention + geometry.dense_mlp
-    return (
-        part("experts", experts, EXPERT_BYTES, "NF4, bfloat16 absmax") if packed else part("experts", experts),
-        part("attention", attention, LINEAR_BYTES, "NF4, float32 absmax") if packed else part("attention", attention),
+    expert = (EXPERT_BYTES, "NF4, bfloat16 absmax") if packed else ()
+    linear = (LINEAR_BYTES, "NF4, float32 absmax") if packed else ()
+    parts = (
+        part("experts", geometry.experts, *expert),
+        part("attention", geometry.attention, *linear),
+        part("dense_mlp", geometry.dense_mlp, *linear),
         part("vision", geometry.vision),
         part("embeddings_and_head", geometry.embeddings + geometry.head),
         part("router_and_norms", geometry.router_and_norms),
     )
+    return tuple(part for part in parts if part.num_params)
 
 
 def _workspace(geometry: Geometry, request: Request, rows: int, *, has_scratch: bool) -> tuple[Part, ...]:
     """The allowance beside the weights: the scratch, and the largest of what a step holds one after the other.
 
-    Scratch: one layer's gate_up stack in 16 bit (down reuses it). Text: the routed rows of a prefill, hidden states and
-    masks. Vision: the patches of a pass, whose queries and keys are turned in float32. Head: logits in 16 and 32 bit,
-    probabilities, and the mask unpacked.
+    Scratch: one layer's gate_up stack in 16 bit (down reuses it). Text: of a prefill the routed rows, or a dense MLP's
+    gate, up and product beside its weight in 16 bit; hidden states and masks. Vision: the patches of a pass, whose
+    queries and keys are turned in float32. Head: logits in 16 and 32 bit, probabilities, and the mask unpacked.
     """
-    hidden, inner = geometry.hidden_size, geometry.moe_intermediate_size
-    routed_row = (2 * hidden + 3 * inner) * 2
-    text = PREFILL_TOKENS * (geometry.num_experts_per_token * routed_row + 8 * hidden * 2)
+    hidden, inner, wide = geometry.hidden_size, geometry.moe_intermediate_size, geometry.intermediate_size
+    routed = PREFILL_TOKENS * geometry.num_experts_per_token * (2 * hidden + 3 * inner) * 2
+    dense = (PREFILL_TOKENS * 3 + hidden) * wide * 2
+    text = max(routed, dense) + PREFILL_TOKENS * 8 * hidden * 2
     patches = max(VISION_PASS_TOKENS, request.image_tokens) * geometry.patches_per_image_token
     turned, widened = 44 * geometry.vision_hidden_size, 8 * geometry.vision_hidden_size
     vision = patches * max(turned, widened + 4 * geometry.vision_intermediate_size)
     vision += PREFILL_TOKENS * 4 * hidden * 2  # pictures that are through: embeddings and DeepStack
     head = rows * geometry.vocab_size * 13
     activations = Part("activations", max(text, vision, head), note="prefill, vision pass or logits")
-    if not has_scratch:
+    if not has_scratch or not geometry.num_experts:
         return (activations,)
     scratch = geometry.num_experts * 2 * inner * hidden * 2
     return (Part("dequantise_scratch", scratch, note="one layer's gate_up in 16 bit"), activations)

@@ -10,11 +10,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch import nn
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRMSNorm
 from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import Qwen3VLMoeTextRMSNorm
 
 
-class FusedRMSNorm(Qwen3VLMoeTextRMSNorm):  # type: ignore[misc]
-    """Same parameters, one kernel. hidden_states: [..., size of the weight]."""
+class FusedRMSNorm(nn.Module):
+    """Either class's parameters, one kernel. hidden_states: [..., size of the weight]."""
+
+    weight: nn.Parameter
+    variance_epsilon: float
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return F.rms_norm(hidden_states, self.weight.shape, self.weight, self.variance_epsilon)
@@ -23,5 +28,5 @@ class FusedRMSNorm(Qwen3VLMoeTextRMSNorm):  # type: ignore[misc]
 def use_fused_norms(model: Any) -> None:
     """Switch the language model's norms in place."""
     for module in model.modules():
-        if type(module) is Qwen3VLMoeTextRMSNorm:
+        if type(module) in (Qwen3VLTextRMSNorm, Qwen3VLMoeTextRMSNorm):
             module.__class__ = FusedRMSNorm

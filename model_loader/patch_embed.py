@@ -12,11 +12,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch import nn
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionPatchEmbed
 from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import Qwen3VLMoeVisionPatchEmbed
 
 
-class LinearPatchEmbed(Qwen3VLMoeVisionPatchEmbed):  # type: ignore[misc]
-    """Same parameters, other arithmetic. hidden_states: [patches, channels * temporal * patch * patch]."""
+class LinearPatchEmbed(nn.Module):
+    """Either class's parameters, other arithmetic. hidden_states: [patches, channels * temporal * patch * patch]."""
+
+    proj: nn.Conv3d
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         weight = self.proj.weight.flatten(1)  # a view: [hidden, patch volume]
@@ -26,5 +30,6 @@ class LinearPatchEmbed(Qwen3VLMoeVisionPatchEmbed):  # type: ignore[misc]
 def use_linear_patch_embedding(model: Any) -> None:
     """Switch `model`'s patch embedding in place if its convolution has no overlap."""
     embed = model.model.visual.patch_embed
-    if type(embed) is Qwen3VLMoeVisionPatchEmbed and embed.proj.stride == embed.proj.kernel_size:
+    is_stock = type(embed) in (Qwen3VLVisionPatchEmbed, Qwen3VLMoeVisionPatchEmbed)
+    if is_stock and embed.proj.stride == embed.proj.kernel_size:
         embed.__class__ = LinearPatchEmbed

@@ -15,7 +15,7 @@ from typing import Any
 
 from model_loader.checkpoint import read_config, refuse_remote_code
 from model_loader.errors import ModelNotFound
-from model_loader.geometry import DEFAULT_COMMIT, DEFAULT_MODEL, shipped_config
+from model_loader.geometry import COMMITS, DEFAULT_MODEL, shipped_config
 from model_loader.hub import Fraction, cached_config, fetch_from_hub, fetch_from_modelscope
 
 AUTO = "auto"
@@ -48,7 +48,7 @@ def resolve(
     """Return the folder of `source`, downloading it if it is a hub id that is not in the cache.
 
     `inspect` gets the parsed config.json before any weights are fetched. `revision` is a commit, tag or branch of a
-    hub id; a folder has none and it is ignored. Without one, the default model is taken at the commit it was chosen
+    hub id; a folder has none and it is ignored. Without one, those of COMMITS are taken at the commit they were chosen
     with, others as `fetch_from_hub` says.
     """
 
@@ -69,7 +69,7 @@ def resolve(
 
 def pinned_commit(source: str) -> str | None:
     """The commit of `source` that is taken where no revision is asked for; None: whichever comes first."""
-    return DEFAULT_COMMIT if source.lower() == DEFAULT_MODEL.lower() else None
+    return {model.lower(): commit for model, commit in COMMITS.items()}.get(source.lower())
 
 
 def local_folder(source: str) -> Path | None:

@@ -90,12 +90,12 @@ TEXTS: dict[str, str] = {
     ),
     # the card's memory
     "memory_too_small": (
-        "At least {needed} GiB are needed, and the card offers {card} GiB. Use a larger card, or "
-        "PRELABEL_MODEL=garments."
+        "At least {needed} GiB are needed, and the card offers {card} GiB. Use a larger card or a smaller model "
+        "(docs/cards.md); PRELABEL_MODEL=garments always fits."
     ),
     "memory_taken": (
         "At least {needed} GiB are needed, and other programs leave {free} of the card's {card} GiB. End them "
-        "(nvidia-smi lists them), or name another card, as PRELABEL_DEVICE=cuda:1."
+        "(nvidia-smi lists them), or name another card, as PRELABEL_DEVICE=cuda:1, or a smaller model (docs/cards.md)."
     ),
     "memory_tight": (
         "Other programs leave {free} of the card's {card} GiB: {slots} requests at a time instead of {most}. "

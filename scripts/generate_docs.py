@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Write the parts of the documentation that are made from the code: the settings, the control tags, what to
-do about each reason of a failure, and what common cards do.
+do about each reason of a failure, what common cards do and the models need.
 
 Each part stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`. `--check` only says whether all are current.
 """
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from card_table import cards_table  # beside this file, which is run as a program
+from card_table import cards_table, models_table  # beside this file, which is run as a program
 
 from backend.reasons import SECTIONS
 from backend.settings import settings_table
@@ -50,6 +50,7 @@ PARTS = (
     ("docs/settings.md", "settings", settings_table),
     ("docs/label-configs.md", "tags", tags_table),
     ("docs/cards.md", "cards", cards_table),
+    ("docs/cards.md", "models", models_table),
     ("docs/troubleshooting.md", "reasons", partial(reasons_tables, "en")),
     ("docs/troubleshooting.zh.md", "reasons", partial(reasons_tables, "zh")),
 )

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from backend.logs import one_line, redact
 from backend.pages.words import Words
-from backend.predict.build import image_policy
+from backend.predict.build import engine_options, image_policy
 from backend.settings import Settings
 from backend.status.check import Check, Verdict, bad, doubtful, good
 from backend.status.label_studio_checks import label_studio_checks
@@ -36,7 +36,7 @@ from backend.status.machine_checks import (
     port_check,
 )  # fmt: skip
 from model_loader.cards import LEAST_CAPABILITY, Card, find_card, read_signs
-from model_loader.choice import choose_model
+from model_loader.choice import best_on, choose_model
 from model_loader.disks import Disk, disk_of, download_folder
 from model_loader.errors import ModelError
 from model_loader.geometry import DEFAULT_MODEL
@@ -84,15 +84,17 @@ def doctor(
 ) -> int:
     """Print the plan and the checks of what `settings` say, and return the exit code."""
     image_policy(settings)  # its own refusals
+    if image_tokens:
+        settings = settings.model_copy(update={"image_tokens": image_tokens})
     found = machine(settings)
     card = _judged_card(settings, found)
-    model = DEFAULT_MODEL if settings.model == AUTO else settings.model
+    model = _judged_model(settings, card)
     plan, against, error = None, None, ""
     try:
-        plan, against = memory_plan(settings, model, card, image_tokens)
+        plan, against = memory_plan(settings, model, card)
     except ModelError as refused:
         error = one_line(redact(str(refused)))
-    checks = _checks(settings, found, plan)
+    checks = _checks(settings, found, model, plan)
     if plan is not None:
         checks.insert(2, memory_check(plan, against))
     if plan is None and checks[0].verdict != "bad":
@@ -116,9 +118,22 @@ def _judged_card(settings: Settings, machine: Machine) -> Card | None:
     return card
 
 
-def _checks(settings: Settings, machine: Machine, plan: MemoryPlan | None) -> list[Check]:
-    """All but that of the card's memory."""
-    model, check = _model(settings, machine)
+def _judged_model(settings: Settings, card: Card | None) -> str:
+    """The model whose memory is told: the one that was named, or what `auto` is on `card`."""
+    if settings.model != AUTO:
+        return settings.model
+    return DEFAULT_MODEL if card is None else best_on(card, **_wanted(settings))[0]
+
+
+def _wanted(settings: Settings) -> dict[str, Any]:
+    """What a card must hold, as the engine is told."""
+    options = engine_options(settings)
+    return {"vram_gib": options.vram_gib, "request": options.request, "max_slots": options.max_slots}
+
+
+def _checks(settings: Settings, machine: Machine, judged: str, plan: MemoryPlan | None) -> list[Check]:
+    """All but that of the card's memory, which is of the model `judged`."""
+    model, check = _model(settings, machine, judged)
     checks = [check, card_check(settings, machine.card, machine.driver)]
     on_card = isinstance(machine.card, Card)
     if on_card:
@@ -131,16 +146,14 @@ def _checks(settings: Settings, machine: Machine, plan: MemoryPlan | None) -> li
     return [*checks, *label_studio_checks(settings)]
 
 
-def _model(settings: Settings, machine: Machine) -> tuple[str, Check]:
+def _model(settings: Settings, machine: Machine, judged: str) -> tuple[str, Check]:
     """What would be loaded, and whether it can be: `auto` is made out."""
     if settings.model != AUTO:
         return settings.model, model_check(settings)
     try:
-        choice = choose_model(
-            AUTO, vram_gib=settings.vram_gib, device=_device(settings), look=lambda device: machine.card
-        )
+        choice = choose_model(AUTO, device=_device(settings), look=lambda device: machine.card, **_wanted(settings))
     except ModelError:  # the card's own lines say why
-        return DEFAULT_MODEL, bad("model", "model_auto_refused")
+        return judged, bad("model", "model_auto_refused")
     return choice.model, good("model", "model_chosen", model=choice.model, reason=choice.reason)
 
 
@@ -163,14 +176,14 @@ def report(model: str, plan: MemoryPlan | None, checks: Sequence[Check], error: 
     said = {"checks": [{**asdict(check), "text": _text(check)} for check in checks]}
     if plan is None:
         return {"model": model, "fits": None, "error": error, **said}
-    parts = {part.name: part for part in plan.parts}
+    num_experts_params = sum(part.num_params for part in plan.parts if part.name == "experts")
     return {
         "model": model,
         "fits": plan.fits,
         "num_params": plan.num_params,
         "params_billion": _billion(plan.num_params),
-        "experts_params_billion": _billion(parts["experts"].num_params),
-        "gib": {name: _gib(part.size_bytes) for name, part in parts.items()},
+        "experts_params_billion": _billion(num_experts_params),
+        "gib": {part.name: _gib(part.size_bytes) for part in plan.parts},
         "weights_gib": _gib(plan.weights_bytes),
         "workspace_gib": _gib(plan.workspace_bytes),
         "kv_slot_gib": round(plan.kv_slot_bytes / GIB, 4),
@@ -239,7 +252,8 @@ def _plan_table(model: str, plan: MemoryPlan) -> Table:
     table.add_row("KV cache slot", "", _size(plan.kv_slot_bytes), slot)
     least = f"with one request of {request.longest_tokens} tokens, {MARGIN:.0%} to spare and CUDA's own"
     table.add_row("least needed", "", _size(plan.needed_bytes), least)
-    table.add_row("naive load_in_4bit", "", _size(plan.naive_bytes), "transformers alone: experts stay 16 bit")
+    if any(part.name == "experts" for part in plan.parts):
+        table.add_row("naive load_in_4bit", "", _size(plan.naive_bytes), "transformers alone: experts stay 16 bit")
     return table
 
 

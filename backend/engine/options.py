@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_loader.memory import Request
+
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
@@ -20,6 +22,11 @@ class EngineOptions:
     image_tokens: int = 256
     context_tokens: int = 4096
     log_level: str = "INFO"
+
+    @property
+    def request(self) -> Request:
+        """What the memory plan takes a request for."""
+        return Request(image_tokens=self.image_tokens, longest_tokens=self.context_tokens)
 
 
 @dataclass(frozen=True, slots=True)

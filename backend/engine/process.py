@@ -96,7 +96,13 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     from model_loader.memory import GIB, budget_bytes
 
     num_cpus = len(os.sched_getaffinity(0))
-    choice = choose_model(options.model, vram_gib=options.vram_gib, device=options.device)
+    choice = choose_model(
+        options.model,
+        device=options.device,
+        vram_gib=options.vram_gib,
+        request=options.request,
+        max_slots=options.max_slots,
+    )
     log.info("the model is %s: %s", choice.model, choice.reason)
     send(Loading(f"{choice.model}: {choice.reason}", 0.0))
     on_cpu = choice.card is None
@@ -126,14 +132,15 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
         device=choice.device,
         card=choice.card,
         vram_gib=options.vram_gib,
+        request=options.request,
         revision=options.revision,
         save_quantised_to=options.quantised_dir,
     )
     next_on_card("kernels", LOAD_SHARE)
-    slower = [("slow_experts", why)] if (why := _tune(loaded)) else []
+    slower = [("slow_kernels", why)] if (why := _tune(loaded)) else []
     next_on_card("memory", 0.95)
     runner, sizes = make_runner(loaded, options)
-    if not on_cpu and not slower:  # plain torch's experts cannot be captured
+    if not on_cpu and not slower:  # experts in plain torch cannot be captured
         next_on_card("graphs", 0.97)
         slower += [("slow_graphs", why)] if (why := runner.try_graphs()) else []
     preparation = Preparation(

@@ -33,7 +33,6 @@ from model_loader.memory import (
     GIB,
     PREFILL_TOKENS,
     MemoryPlan,
-    Request,
     kv_positions,
     requests_at_once,
     whole_blocks,
@@ -131,7 +130,7 @@ def _plan(loaded: LoadedModel, options: EngineOptions) -> MemoryPlan:
         geometry_from_config(loaded.model.config.to_dict()),
         card,
         vram_gib=options.vram_gib,
-        request=Request(image_tokens=options.image_tokens, longest_tokens=options.context_tokens),
+        request=options.request,
         max_slots=options.max_slots,
         quantisation=loaded.quantisation,
     )

@@ -98,10 +98,13 @@ _TROUBLES_ZH = {
         "{folder}：剩余 {free} GiB，不太够：还需要下载 {download} GiB，4-bit 副本 {packed} GiB；没有副本，"
         "每次启动都要重新量化。请腾出空间，或用 HF_HOME（下载）、PRELABEL_QUANTISED_DIR（副本）指定更大的磁盘。"
     ),
-    "memory_too_small": "至少需要 {needed} GiB，而显卡只有 {card} GiB。请换更大的显卡，或设 PRELABEL_MODEL=garments。",
+    "memory_too_small": (
+        "至少需要 {needed} GiB，而显卡只有 {card} GiB。请换更大的显卡或更小的模型（docs/cards.md）；"
+        "PRELABEL_MODEL=garments 总放得下。"
+    ),
     "memory_taken": (
         "至少需要 {needed} GiB，而其他程序只留下 {free} GiB（显卡共 {card} GiB）。请结束它们（nvidia-smi 会列出），"
-        "或指定另一块显卡，如 PRELABEL_DEVICE=cuda:1。"
+        "或指定另一块显卡，如 PRELABEL_DEVICE=cuda:1，或更小的模型（docs/cards.md）。"
     ),
     "memory_tight": (
         "其他程序只留下 {free} GiB（显卡共 {card} GiB）：可同时处理 {slots} 张，而不是 {most} 张。"
@@ -113,8 +116,8 @@ CHECKS: dict[str, tuple[str, str]] = {
     **{code: (chinese, TEXTS[code]) for code, chinese in _TROUBLES_ZH.items()},
     # model
     "model_auto": (
-        "auto：显卡放得下时用 30B，否则用内置的小模型 garments",
-        "auto: the 30B where the card holds it, else the small built-in garments",
+        "auto：显卡放得下的最好的 Qwen3-VL（docs/cards.md）；没有显卡时用内置的小模型 garments",
+        "auto: the best Qwen3-VL that the card holds (docs/cards.md); without a card the small built-in garments",
     ),
     "model_auto_refused": (
         "auto 不加载任何模型，直到下面所说的问题得到解决",
@@ -172,11 +175,11 @@ CHECKS: dict[str, tuple[str, str]] = {
         "{card}: {memory} GiB, {free} GiB of it free; compute capability {capability}, driver {driver}",
     ),
     "card_used": ("正在使用 {card}", "{card} is in use"),
-    "slow_experts": (
-        "比应有的速度慢得多：专家层的 Triton 内核不能用，改由普通 torch 计算（{said}）。"
+    "slow_kernels": (
+        "比应有的速度慢得多：4-bit 权重的 Triton 内核不能用，改由普通 torch 计算（{said}）。"
         "请运行 prelabel doctor 检查编译器，然后重启 prelabel。",
-        "much slower than it should be: the experts' Triton kernels cannot be used, plain torch computes them "
-        "({said}). Let prelabel doctor check the compiler, then start prelabel again.",
+        "much slower than it should be: the Triton kernels for 4-bit weights cannot be used, plain torch computes "
+        "without them ({said}). Let prelabel doctor check the compiler, then start prelabel again.",
     ),
     "slow_graphs": (
         "比应有的速度慢：解码没有用上 CUDA graph（{said}）。请更新显卡驱动后重启 prelabel；结果不受影响。",

@@ -14,17 +14,17 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from backend.predict.build import context_tokens
+from backend.predict.build import engine_options
 from backend.settings import Settings
 from backend.status.check import Check, CheckName, bad, doubtful, good, unused
 from model_loader.cards import Card, judge_memory
 from model_loader.checkpoint import read_checkpoint
 from model_loader.disks import SPARE_BYTES, Disk, Room, gib, rooms
 from model_loader.errors import ModelError, ModelNotFound
-from model_loader.geometry import DEFAULT_MODEL, geometry_from_config, shipped_config
+from model_loader.geometry import COMMITS, geometry_from_config, shipped_config
 from model_loader.host import judge_host_memory
 from model_loader.hub import cached_bytes
-from model_loader.memory import GIB, MemoryPlan, Request, plan_memory
+from model_loader.memory import GIB, MemoryPlan, plan_memory
 from model_loader.saved import find_saved, place_for
 from model_loader.sources import AUTO, GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder
 from model_loader.troubles import Trouble
@@ -69,7 +69,7 @@ def model_check(settings: Settings) -> Check:
 def _near(model: str) -> str:
     """What `model` may have been meant to be: a name of ours, or a folder beside the one it names."""
     path = Path(model).expanduser()
-    names = {name.lower(): name for name in (GARMENTS, AUTO, DEFAULT_MODEL)}
+    names = {name.lower(): name for name in (GARMENTS, AUTO, *COMMITS)}
     try:
         beside = [entry for entry in path.parent.iterdir() if entry.is_dir()] if len(path.parts) > 1 else []
     except OSError:
@@ -79,15 +79,12 @@ def _near(model: str) -> str:
     return names[close[0]] if close else ""
 
 
-def memory_plan(
-    settings: Settings, model: str, card: Card | None, image_tokens: int | None = None
-) -> tuple[MemoryPlan, Trouble | None]:
+def memory_plan(settings: Settings, model: str, card: Card | None) -> tuple[MemoryPlan, Trouble | None]:
     """What `card` must hold for `model`, by the engine's own rule, and what speaks against it.
 
     Raises ModelError when the model's numbers are not on this machine.
     """
-    geometry, image_tokens = geometry_from_config(find_config(model)), image_tokens or settings.image_tokens
-    request = Request(image_tokens=image_tokens, longest_tokens=context_tokens(image_tokens))
+    geometry, request = geometry_from_config(find_config(model)), engine_options(settings).request
     if card is None:
         return plan_memory(geometry, request=request, max_slots=settings.max_slots), None
     return judge_memory(geometry, card, vram_gib=settings.vram_gib, request=request, max_slots=settings.max_slots)

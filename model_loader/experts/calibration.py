@@ -1,13 +1,16 @@
-"""Measure at load how this card runs the experts: tiles for decode, and where dequantising a layer begins to pay.
+"""Measure at load how this card runs packed weights: the experts' tiles for decode, and where dequantising begins to
+pay, for a layer's experts and for a linear.
 
-It uses the model's first experts, random inputs and CUDA graphs (so that the time is the card's, not Python's), and
-first compares both kernel paths with the torch reference: a path that is wrong or does not build here is never used.
+It uses the model's first experts and its largest linear (a dense model has no others), random inputs and CUDA graphs
+(so that the time is the card's, not Python's), and first compares the kernels with the reference, for a linear with
+bitsandbytes' own: what is wrong or does not build here is never used.
 Bounded: no new trial starts after `BUDGET_S`, and a trial that does not fit in memory counts as very slow.
 Trials are plain values, so what is chosen from which times is tested without a card. Raises nothing of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -88,21 +91,27 @@ def calibrate(model: Any) -> ExpertsPlan:
     memory in use. Returns the plan named "reference" at once where there is nothing to measure.
     """
     module = next((m for m in model.modules() if hasattr(m, "gate_up_proj_absmax")), None)
-    if module is None or not module.gate_up_proj.is_cuda or plan_for(module.gate_up_proj.device) is REFERENCE:
+    linears = [m for m in model.modules() if isinstance(m, FusedLinear4bit)]
+    linear = max(linears, key=lambda m: m.in_features * m.out_features, default=None)
+    packed = module.gate_up_proj if module is not None else getattr(linear, "weight", None)
+    if packed is None or not packed.is_cuda or plan_for(packed.device) is REFERENCE:
         return REFERENCE
-    device = module.gate_up_proj.device
+    device = packed.device
     started, unusable = time.monotonic(), ""
     try:
-        bench = Bench(module, model.config.get_text_config().num_experts_per_tok, model.dtype)
-        check_kernels(bench)
-        linear = next((m for m in model.modules() if isinstance(m, FusedLinear4bit)), None)
+        bench = None
+        if module is not None:
+            bench = Bench(module, model.config.get_text_config().num_experts_per_tok, model.dtype)
+            check_kernels(bench)
+        if linear is not None:
+            check_linear(linear)
         plan = measure(bench, linear, plan_for(device), cuda_time_ms, lambda: time.monotonic() - started < BUDGET_S)
     except _failures() as error:
-        log.error("the Triton kernels cannot be used, so the experts run slowly in plain torch: %s", error)
+        log.error("the Triton kernels cannot be used, so packed weights run slowly in plain torch: %s", error)
         plan, unusable = REFERENCE, " ".join(str(error).split())[:MAX_SAID] or type(error).__name__
     set_plan(device, plan)
     _release_memory()
-    log.info("experts plan after %.1f s: %s", time.monotonic() - started, plan)
+    log.info("plan of the kernels after %.1f s: %s", time.monotonic() - started, plan)
     return replace(plan, unusable=unusable)
 
 
@@ -141,10 +150,30 @@ def check_kernels(bench: Bench, tokens: int = 9) -> None:
             raise KernelWrong(f"the {path} path is off by {float(error):.3f} of the reference's norm")
 
 
+def check_linear(linear: FusedLinear4bit, rows: int = 9) -> None:
+    """Raise KernelWrong if our kernel differs from bitsandbytes' unpacking by more than rounding."""
+    x = _linear_input(linear, rows)
+    expected = linear.unpacked(x).float()
+    error = (linear.fused(x).float() - expected).norm() / expected.norm()
+    if not error < TOLERANCE:
+        raise KernelWrong(f"the fused linear is off by {float(error):.3f} of the reference's norm")
+
+
+def _linear_input(linear: FusedLinear4bit, rows: int) -> torch.Tensor:
+    """[rows, K], of unit size."""
+    return torch.randn(rows, linear.in_features, device=linear.weight.device).to(linear.compute_dtype or torch.bfloat16)
+
+
 def measure(
-    bench: Bench, linear: FusedLinear4bit | None, plan: ExpertsPlan, time_ms: TimeMs, is_time_left: Callable[[], bool]
+    bench: Bench | None,
+    linear: FusedLinear4bit | None,
+    plan: ExpertsPlan,
+    time_ms: TimeMs,
+    is_time_left: Callable[[], bool],
 ) -> ExpertsPlan:
     """Return `plan` with what `time_ms` says is faster. What there was no time to measure stays as it was.
+
+    A dense model has no `bench`.
 
     Raises KernelWrong where a size has nothing that runs: tiles of which every one fails are not used all the same.
     """
@@ -159,6 +188,23 @@ def measure(
             log.warning("a kernel does not run here (%s, %d tokens): %s", trial.path, trial.tokens, error)
             return math.inf
 
+    plan = replace(plan, name="calibrated")
+    if bench is not None:
+        plan = _measure_experts(bench, plan, clock, is_time_left)
+    if linear is None:
+        return plan
+
+    def is_linear_faster(rows: int) -> bool:
+        x = _linear_input(linear, rows)
+        return is_faster(clock(LinearTrial("fused", linear, x)), clock(LinearTrial("dequantised", linear, x)))
+
+    limit = crossover(LINEAR_ROWS, is_linear_faster, is_time_left)
+    return plan if limit is None else replace(plan, linear_max_rows=limit)
+
+
+def _measure_experts(bench: Bench, plan: ExpertsPlan, clock: TimeMs, is_time_left: Callable[[], bool]) -> ExpertsPlan:
+    """`clock` answers infinity for what does not run."""
+
     def experts(path: Path, tokens: int, step: Step) -> float:
         return clock(bench.trial(path, tokens, step))
 
@@ -171,22 +217,13 @@ def measure(
         step = fastest(downs, lambda s: experts("fused", tokens, s), is_time_left) or step  # noqa: B023
         decode.append(step)
     larger = [step for step in plan.fused if step.max_tokens > DECODE_TOKENS[-1]]
-    plan = replace(plan, name="calibrated", fused=(*decode, *larger))
+    plan = replace(plan, fused=(*decode, *larger))
 
     def is_fused_faster(tokens: int) -> bool:
         return is_faster(experts("fused", tokens, plan.step(tokens)), experts("dequantised", tokens, plan.dense))
 
     limit = crossover(CROSSOVER_TOKENS, is_fused_faster, is_time_left)
-    plan = plan if limit is None else replace(plan, fused_max_tokens=limit)
-    if linear is None:
-        return plan
-
-    def is_linear_faster(rows: int) -> bool:
-        x = torch.randn(rows, linear.in_features, device=linear.weight.device).to(bench.dtype)
-        return is_faster(clock(LinearTrial("fused", linear, x)), clock(LinearTrial("dequantised", linear, x)))
-
-    limit = crossover(LINEAR_ROWS, is_linear_faster, is_time_left)
-    return plan if limit is None else replace(plan, linear_max_rows=limit)
+    return plan if limit is None else replace(plan, fused_max_tokens=limit)
 
 
 def fastest(
@@ -259,7 +296,8 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _release_memory() -> None:
-    from model_loader.experts import dequantise
+    with contextlib.suppress(ImportError):  # without Triton there is no scratch
+        from model_loader.experts import dequantise
 
-    dequantise.release_scratch()
+        dequantise.release_scratch()
     torch.cuda.empty_cache()

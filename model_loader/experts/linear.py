@@ -1,4 +1,4 @@
-"""bitsandbytes' 4-bit linears through our kernel: attention's projections when a step has few rows.
+"""bitsandbytes' 4-bit linears through our kernel, when a step has few rows: attention's projections, a dense MLP's.
 
 bitsandbytes' own fused kernel serves 7-64 rows of such a matrix, by card; beyond, it writes the weight out in 16 bit
 at every call, eight times the bytes. Ours goes on to the plan's `linear_max_rows`; larger calls are left to

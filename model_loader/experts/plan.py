@@ -41,7 +41,7 @@ class ExpertsPlan:
     """How the experts of one device run. Up to `fused_max_tokens` from packed weights, beyond by dequantising a layer.
 
     `fused` is sorted by `max_tokens`; the last one serves everything above. `linear_max_rows` is the same border for
-    attention's linears. "reference" as a name: plain torch, whatever the device; `unusable`: why, where there are
+    linears. "reference" as a name: plain torch, whatever the device; `unusable`: why, where there are
     kernels for this device that cannot be used.
     """
 

@@ -1,4 +1,4 @@
-"""Quantizer plug-in: `BitsAndBytesConfig(load_in_4bit=True)` also packs the fused experts of a mixture-of-experts.
+"""Quantizer plug-in: `BitsAndBytesConfig(load_in_4bit=True)` packs a Qwen3-VL by our rule, fused experts included.
 
 transformers packs `nn.Linear` only, and silently leaves experts stored as one [experts, N, K] parameter in 16 bit:
 56 GiB for a "4-bit" Qwen3-VL-30B-A3B. After `register()`, plain `from_pretrained` packs them too, tensor by tensor
@@ -9,7 +9,9 @@ is rounded (docs/gpu.md has the error). config.json records the format as `nf4_e
 float32, load and give the same bits.
 Both layouts of a checkpoint, the hub's [experts, K, N] and transformers' [experts, N, K], give the same bytes.
 
-16-bit by rule: vision tower, router, head, embeddings. A model without such experts is handled as without the plug-in.
+16-bit by rule: vision tower, router, head, embeddings. All other linears, attention's and a dense MLP's, are
+bitsandbytes' own; a dense Qwen3-VL has no others, and records its format as `nf4_linears`. Any other model without such
+experts is handled as without the plug-in.
 Raises ModelFilesInvalid (tensors left over, missing or misshapen, before any is read) and UnsupportedModel.
 """
 
@@ -32,6 +34,7 @@ from transformers.quantizers.quantizers_utils import get_module_from_name
 from model_loader.errors import UnsupportedModel
 from model_loader.experts import dispatch
 from model_loader.experts.reference import BLOCK_SIZE
+from model_loader.geometry import ARCHITECTURES
 from model_loader.tensor_names import check_tensor_names
 
 log = logging.getLogger(__name__)
@@ -40,11 +43,12 @@ PROJECTIONS = ("gate_up_proj", "down_proj")
 ABSMAX_DTYPE = torch.bfloat16
 EXPERTS_FORMAT = {"format": 2, "block_size": BLOCK_SIZE, "absmax_dtype": "bfloat16"}
 EARLIER_FORMAT = {"format": 1, "block_size": BLOCK_SIZE, "absmax_dtype": "float32"}
+LINEARS_FORMAT = {"format": 1, "block_size": BLOCK_SIZE, "absmax_dtype": "float32"}
 
 
 def register() -> None:
     """Put the plug-in in the place of transformers' 4-bit bitsandbytes quantizer. Calling it again changes nothing."""
-    AUTO_QUANTIZER_MAPPING["bitsandbytes_4bit"] = Nf4MoeQuantizer
+    AUTO_QUANTIZER_MAPPING["bitsandbytes_4bit"] = Nf4Quantizer
     dispatch.register()
 
 
@@ -68,7 +72,7 @@ def pack_experts(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 class QuantizeNf4(ConversionOps):  # type: ignore[misc]
     """The step transformers runs on each tensor to quantise, right after it was read."""
 
-    def __init__(self, quantizer: Nf4MoeQuantizer) -> None:
+    def __init__(self, quantizer: Nf4Quantizer) -> None:
         self.linear = Bnb4bitQuantize(quantizer)
 
     def convert(
@@ -84,21 +88,22 @@ class QuantizeNf4(ConversionOps):  # type: ignore[misc]
         return {full_layer_name: packed, full_layer_name + "_absmax": absmax}
 
 
-class Nf4MoeQuantizer(Bnb4BitHfQuantizer):  # type: ignore[misc]
-    """transformers' 4-bit quantizer, taught about fused experts."""
+class Nf4Quantizer(Bnb4BitHfQuantizer):  # type: ignore[misc]
+    """transformers' 4-bit quantizer, taught about fused experts and about what of a Qwen3-VL stays in 16 bit."""
 
-    packs_experts = False
+    keeps_rule = False
     quantization_config: Any  # BitsAndBytesConfig
 
     def _process_model_before_weight_loading(
         self, model: nn.Module, device_map: Any, checkpoint_files: list[str] | None = None, **kwargs: Any
     ) -> None:
         fused = fused_experts(model)
-        self.packs_experts = bool(fused) and (not self.pre_quantized or _is_packed_checkpoint(model.config))
-        if self.packs_experts and not self.pre_quantized:
+        has_rule = bool(fused) or getattr(model.config, "model_type", None) in ARCHITECTURES
+        self.keeps_rule = has_rule and (not self.pre_quantized or _is_ours(model.config, has_experts=bool(fused)))
+        if self.keeps_rule and not self.pre_quantized:
             self.quantization_config = _adapt(self.quantization_config, model)
         super()._process_model_before_weight_loading(model, device_map=device_map, **kwargs)
-        if not self.packs_experts:
+        if not self.keeps_rule:
             return
         for name, module in fused.items():
             for projection in PROJECTIONS:
@@ -107,7 +112,7 @@ class Nf4MoeQuantizer(Bnb4BitHfQuantizer):  # type: ignore[misc]
             check_tensor_names(model, checkpoint_files, quantizer=self)
 
     def param_needs_quantization(self, model: nn.Module, param_name: str, **kwargs: Any) -> bool:
-        if self.packs_experts and not self.pre_quantized and _is_expert_weight(model, param_name):
+        if self.keeps_rule and not self.pre_quantized and _is_expert_weight(model, param_name):
             return True
         return bool(super().param_needs_quantization(model, param_name, **kwargs))
 
@@ -116,18 +121,21 @@ class Nf4MoeQuantizer(Bnb4BitHfQuantizer):  # type: ignore[misc]
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         model = super()._process_model_after_weight_loading(model, **kwargs)
-        if self.packs_experts:
+        if self.keeps_rule:
+            has_experts = bool(fused_experts(model))
             _round_earlier_absmax(model)
-            model.config.nf4_experts = dict(EXPERTS_FORMAT)
+            setattr(model.config, format_name(has_experts=has_experts), dict(_formats(has_experts=has_experts)[0]))
             model.requires_grad_(False)
             _keep_linears_exact(model)
-            if not str(model.config._experts_implementation).startswith(dispatch.EXPERTS_IMPLEMENTATION):
+            if has_experts and not str(model.config._experts_implementation).startswith(
+                dispatch.EXPERTS_IMPLEMENTATION
+            ):
                 model.set_experts_implementation(dispatch.EXPERTS_IMPLEMENTATION)
         return model
 
     def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> Any:
-        if self.packs_experts:
-            raise UnsupportedModel("packed experts cannot be unpacked in place; load the 16-bit checkpoint instead")
+        if self.keeps_rule:
+            raise UnsupportedModel("packed weights cannot be unpacked in place; load the 16-bit checkpoint instead")
         return super()._dequantize(model, dtype=dtype)
 
 
@@ -152,12 +160,25 @@ def _is_expert_weight(model: nn.Module, param_name: str) -> bool:
     return name in PROJECTIONS and hasattr(module, name + "_absmax")
 
 
-def _is_packed_checkpoint(config: Any) -> bool:
-    """Whether a 4-bit checkpoint's experts were packed by this plug-in; others keep them in 16 bit."""
-    recorded = getattr(config, "nf4_experts", None)
-    if recorded not in (None, EXPERTS_FORMAT, EARLIER_FORMAT):
+def format_name(*, has_experts: bool) -> str:
+    """Under which name config.json of a 4-bit copy records that it is this plug-in's, and in which format."""
+    return "nf4_experts" if has_experts else "nf4_linears"
+
+
+def _formats(*, has_experts: bool) -> tuple[dict[str, Any], ...]:
+    """Those that are read. The first is written."""
+    return (EXPERTS_FORMAT, EARLIER_FORMAT) if has_experts else (LINEARS_FORMAT,)
+
+
+def _is_ours(config: Any, *, has_experts: bool) -> bool:
+    """Whether a 4-bit checkpoint was packed by this plug-in; others keep experts in 16 bit, or pack the vision tower.
+
+    Raises UnsupportedModel for a format of another version.
+    """
+    recorded = getattr(config, format_name(has_experts=has_experts), None)
+    if recorded not in (None, *_formats(has_experts=has_experts)):
         raise UnsupportedModel(
-            f"the checkpoint's packed experts are of a format this version does not read ({recorded}); "
+            f"the checkpoint's packed weights are of a format this version does not read ({recorded}); "
             "delete that folder and quantise the original again"
         )
     return recorded is not None
@@ -175,7 +196,7 @@ def _adapt(config: Any, model: Any) -> Any:
     """Return the user's config with NF4 as the type and the 16-bit modules named, as config.json will record it."""
     config = copy.deepcopy(config)
     if config.bnb_4bit_quant_type != "nf4":
-        log.info("packing a mixture-of-experts as NF4 instead of %s", config.bnb_4bit_quant_type)
+        log.info("packing as NF4 instead of %s", config.bnb_4bit_quant_type)
         config.bnb_4bit_quant_type = "nf4"
     skip = config.llm_int8_skip_modules or get_keys_to_not_convert(model)
     config.llm_int8_skip_modules = sorted({*skip, "lm_head", *_vision_towers(model)})

@@ -1,4 +1,4 @@
-"""Writes small checkpoints: random Qwen3-VL mixtures-of-experts with tokenizer and image processor, in both layouts."""
+"""Writes small checkpoints: a random Qwen3-VL of either kind, experts in both layouts; tokenizer, image processor."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
+from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLMoeConfig
 
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME
+from model_loader.geometry import ARCHITECTURES
+
+KINDS = ("mixture of experts", "dense")
+both_kinds = pytest.mark.parametrize("folder", KINDS, indirect=True)
+dense_only = pytest.mark.parametrize("folder", KINDS[1:], indirect=True)
+"""Which kind of model the fixture `folder` holds; without them a mixture-of-experts."""
 
 IMAGE_TOKEN = 500
 PREPROCESSOR = {
@@ -27,22 +35,30 @@ PREPROCESSOR = {
 
 def tiny_config(*, hidden: int = 192, inner: int = 128, num_experts: int = 7, **text: Any) -> Qwen3VLMoeConfig:
     """A config with odd numbers of experts and no square expert weight, unless asked."""
-    return Qwen3VLMoeConfig(
-        text_config={
+    experts = {"moe_intermediate_size": inner, "num_experts": num_experts, "num_experts_per_tok": 2}
+    return Qwen3VLMoeConfig(**_sections(hidden, **(experts | text)), tie_word_embeddings=False)
+
+
+def dense_config(*, tied: bool = True, **text: Any) -> Qwen3VLConfig:
+    """A config without experts. `tied`: one matrix is embedding and head, as in the published 2B and 4B."""
+    return Qwen3VLConfig(**_sections(192, **text), tie_word_embeddings=tied)
+
+
+def _sections(hidden: int, **text: Any) -> dict[str, Any]:
+    """What both kinds say alike, with further sizes of the text section."""
+    return {
+        "text_config": {
             "vocab_size": 512,
             "hidden_size": hidden,
             "intermediate_size": 128,
-            "moe_intermediate_size": inner,
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "head_dim": 32,
-            "num_experts": num_experts,
-            "num_experts_per_tok": 2,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [6, 5, 5]},
             **text,
         },
-        vision_config={
+        "vision_config": {
             "depth": 2,
             "hidden_size": 64,
             "intermediate_size": 128,
@@ -52,31 +68,31 @@ def tiny_config(*, hidden: int = 192, inner: int = 128, num_experts: int = 7, **
             "num_position_embeddings": 64,
             "patch_size": 8,
         },
-        image_token_id=IMAGE_TOKEN,
-        video_token_id=501,
-        vision_start_token_id=502,
-        vision_end_token_id=503,
-        tie_word_embeddings=False,
-        architectures=["Qwen3VLMoeForConditionalGeneration"],
-    )
+        "image_token_id": IMAGE_TOKEN,
+        "video_token_id": 501,
+        "vision_start_token_id": 502,
+        "vision_end_token_id": 503,
+    }
 
 
-def tiny_model(config: Qwen3VLMoeConfig | None = None, *, seed: int = 0) -> Qwen3VLMoeForConditionalGeneration:
+def tiny_model(config: Any = None, *, seed: int = 0) -> Any:
+    """A model of either kind with random weights, by default a mixture-of-experts."""
+    config = config or tiny_config()
     torch.manual_seed(seed)
-    return Qwen3VLMoeForConditionalGeneration(config or tiny_config()).eval()
+    return getattr(transformers, ARCHITECTURES[config.model_type])(config).eval()
 
 
-def write_checkpoint(
-    folder: Path, model: Qwen3VLMoeForConditionalGeneration | None = None, *, hub_layout: bool = False, shards: int = 1
-) -> Path:
+def write_checkpoint(folder: Path, model: Any = None, *, hub_layout: bool = False, shards: int = 1) -> Path:
     """Write a whole checkpoint folder in bfloat16. `hub_layout`: experts as [experts, in, out], as the hub has them."""
     model = model or tiny_model()
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.to(torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        del tensors["lm_head.weight"]  # as on the hub
     if hub_layout:
         tensors = {n: v.transpose(1, 2).contiguous() if ".mlp.experts." in n else v for n, v in tensors.items()}
     write_shards(folder, tensors, shards)
-    config = model.config.to_dict() | {"dtype": "bfloat16"}
+    config = model.config.to_dict() | {"dtype": "bfloat16", "architectures": [type(model).__name__]}
     (folder / "config.json").write_text(json.dumps(config, default=str), "utf-8")
     write_small_files(folder)
     return folder

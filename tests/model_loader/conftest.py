@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.model_loader.checkpoints import write_checkpoint
+from tests.model_loader.checkpoints import KINDS, dense_config, tiny_config, tiny_model, write_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -13,11 +13,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
+def _tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A checkpoint of each kind."""
+    place = tmp_path_factory.mktemp("checkpoints")
+    models = (tiny_model(config) for config in (tiny_config(), dense_config()))
+    return {kind: write_checkpoint(place / kind, model) for kind, model in zip(KINDS, models, strict=True)}
 
 
 @pytest.fixture
-def folder(_tiny: Path, tmp_path: Path) -> Path:
-    """A whole tiny checkpoint, free to be damaged."""
-    return Path(shutil.copytree(_tiny, tmp_path / "tiny"))
+def folder(request: pytest.FixtureRequest, _tiny: dict[str, Path], tmp_path: Path) -> Path:
+    """A whole tiny checkpoint, free to be damaged: a mixture-of-experts where a test asks for no kind."""
+    return Path(shutil.copytree(_tiny[getattr(request, "param", KINDS[0])], tmp_path / "tiny"))

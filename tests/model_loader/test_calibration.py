@@ -25,6 +25,7 @@ from model_loader.experts.calibration import (
     Path,
     Trial,
     check_kernels,
+    check_linear,
     crossover,
     fastest,
     measure,
@@ -40,10 +41,15 @@ Time = Callable[[Trial | LinearTrial], float]
 
 def measured(time_ms: Time, *, left: int = 10**6) -> ExpertsPlan:
     """The plan after `left` questions whether there is time were answered with yes."""
+    answers = itertools.chain(itertools.repeat(True, left), itertools.repeat(False))
+    bench = Bench(packed_module(4, 64, 64), 2, torch.float32)
+    return measure(bench, fused_linear(), PLAN, time_ms, lambda: next(answers))
+
+
+def fused_linear() -> Any:
     linear: Any = linear4bit(64, 32)
     linear.__class__ = FusedLinear4bit
-    answers = itertools.chain(itertools.repeat(True, left), itertools.repeat(False))
-    return measure(Bench(packed_module(4, 64, 64), 2, torch.float32), linear, PLAN, time_ms, lambda: next(answers))
+    return linear
 
 
 def test_each_decode_size_gets_its_fastest_tiles() -> None:
@@ -86,6 +92,27 @@ def test_linears_have_a_border_of_their_own() -> None:
         return 2.0 if is_slow else 1.0
 
     assert measured(time_ms).linear_max_rows == LINEAR_ROWS[1]
+
+
+def test_of_a_dense_model_the_linears_border_alone_is_measured() -> None:
+    def time_ms(trial: Trial | LinearTrial) -> float:
+        assert isinstance(trial, LinearTrial)
+        return 2.0 if trial.path == "fused" and trial.tokens > LINEAR_ROWS[2] else 1.0
+
+    plan = measure(None, fused_linear(), PLAN, time_ms, lambda: True)
+    assert plan == replace(PLAN, name="calibrated", linear_max_rows=LINEAR_ROWS[2])
+
+
+def test_a_linears_kernel_that_computes_something_else_is_found_out() -> None:
+    class Wrong(FusedLinear4bit):
+        def fused(self, rows: torch.Tensor) -> torch.Tensor:
+            return super().fused(rows).roll(1, dims=-1)
+
+    check_linear(fused_linear())
+    wrong = fused_linear()
+    wrong.__class__ = Wrong
+    with pytest.raises(KernelWrong, match="the fused linear is off by"):
+        check_linear(wrong)
 
 
 def test_a_trial_that_does_not_fit_or_build_is_never_chosen() -> None:
@@ -180,8 +207,7 @@ def test_a_kernel_that_computes_something_else_is_found_out() -> None:
 
 
 def test_a_linears_trials_agree() -> None:
-    linear: Any = linear4bit(64, 32)
-    linear.__class__ = FusedLinear4bit
+    linear = fused_linear()
     x = torch.randn(3, 64)
     torch.testing.assert_close(LinearTrial("fused", linear, x)(), LinearTrial("dequantised", linear, x)())
 

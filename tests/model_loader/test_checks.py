@@ -60,6 +60,28 @@ def test_the_machines_own_memory_is_judged_by_where_the_weights_stay(
     assert (found and found.code) == code
 
 
+@pytest.mark.parametrize(
+    ("model", "on_card", "least_gib"),
+    [
+        ("Qwen/Qwen3-VL-2B-Instruct", True, 3.2),  # CUDA's 2 GiB, and the embedding in 16 bit, twice
+        ("Qwen/Qwen3-VL-8B-Instruct", True, 4.3),
+        ("Qwen/Qwen3-VL-32B-Instruct", True, 4.9),
+        ("Qwen/Qwen3-VL-8B-Instruct", False, 9.3),
+    ],
+)
+def test_a_dense_model_takes_of_the_machines_memory_its_largest_matrix(
+    model: str, on_card: bool, least_gib: float
+) -> None:
+    geometry = geometry_from_config(find_config(model))
+
+    def refused(gib: float) -> bool:
+        found = judge_host_memory(geometry, int(gib * GIB), on_card=on_card, saves=False)
+        return found is not None and found.refuses
+
+    assert refused(least_gib - 0.1)
+    assert not refused(least_gib + 0.1)
+
+
 def test_too_little_memory_is_refused_before_any_weight_and_little_is_told(caplog: pytest.LogCaptureFixture) -> None:
     config = find_config(DEFAULT_MODEL)
     with pytest.raises(MachineUnfit, match=r"at least 3\.5 GiB of this machine's own memory .* and 2\.0 GiB are free"):

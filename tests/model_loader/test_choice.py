@@ -9,9 +9,12 @@ import pytest
 from model_loader.cards import Card
 from model_loader.choice import choose_model
 from model_loader.errors import CardUnusable, ModelTooLarge
-from model_loader.geometry import DEFAULT_MODEL
+from model_loader.geometry import COMMITS, DEFAULT_MODEL, geometry_from_config
+from model_loader.memory import GIB, Request, plan_memory
+from model_loader.sources import find_config
 from model_loader.troubles import Trouble, trouble
 
+DENSE_8B, DENSE_4B, DENSE_2B = (f"Qwen/Qwen3-VL-{size}-Instruct" for size in ("8B", "4B", "2B"))
 NO_CARD = trouble("card_none")
 OLD_DRIVER = trouble("card_driver_old", driver="550.54.14", torch="2.13.0", cuda="13.0", needed="580.65.06")
 OLD_CARD = trouble("card_too_old", card="Tesla T4", capability="7.5")
@@ -37,9 +40,13 @@ def test_a_named_model_is_taken_as_asked(model: str, found: Card | Trouble) -> N
     ("found", "vram_gib", "model", "reason"),
     [
         pytest.param(card(23.6), None, DEFAULT_MODEL, "Some Card holds it, with", id="a 24 GB card"),
-        pytest.param(card(15.8), None, "garments", "At least 19.1 GiB are needed, and the card offers 15.8 GiB",
-                     id="a 16 GB card"),
-        pytest.param(card(80.0), 12.0, "garments", "the card offers 12.0 GiB", id="a large card with a small share"),
+        pytest.param(card(15.8), None, DENSE_8B, "the best that Some Card holds, with 125 requests at a time; "
+                     f"{DEFAULT_MODEL} needs more than its 15.8 GiB", id="a 16 GB card"),
+        pytest.param(card(11.6), None, DENSE_8B, "with 52 requests at a time", id="a 12 GB card"),
+        pytest.param(card(7.6), None, DENSE_4B, "with 52 requests at a time", id="an 8 GB card"),
+        pytest.param(card(4.5), None, DENSE_2B, "the best that Some Card holds", id="a 4.5 GB card"),
+        pytest.param(card(80.0), 12.0, DENSE_8B, "needs more than its 12.0 GiB", id="a large card with a small share"),
+        pytest.param(card(15.8, 9.9), None, DENSE_8B, "the best that", id="a 16 GB card in use, with room"),
         pytest.param(card(23.6), 80.0, DEFAULT_MODEL, "holds it", id="a share larger than the card"),
         pytest.param(card(23.6, 20.5), None, DEFAULT_MODEL, "holds it", id="a card that is in use, with room"),
         pytest.param(NO_CARD, None, "garments", "this machine has no CUDA card, so the small", id="no card"),
@@ -52,8 +59,36 @@ def test_auto_follows_the_memory_plan(found: Card | Trouble, vram_gib: float | N
     assert choice.card == (found if isinstance(found, Card) else None)
 
 
+@pytest.mark.parametrize("memory_gib", [3.6, 5.0, 5.2, 9.0, 9.2, 19.0, 19.2, 24.0, 80.0])
+def test_auto_takes_the_first_of_the_chosen_models_that_fits(memory_gib: float) -> None:
+    def needs(model: str) -> float:
+        return plan_memory(geometry_from_config(find_config(model))).needed_bytes / GIB
+
+    assert choose_model("auto", look=finds(card(memory_gib))).model == next(
+        model for model in COMMITS if needs(model) <= memory_gib
+    )
+
+
+def test_what_is_answered_counts_when_auto_looks_for_a_model_that_fits() -> None:
+    large = Request(image_tokens=4096, longest_tokens=7168)
+    assert choose_model("auto", look=finds(card(9.3))).model == DENSE_8B
+    assert choose_model("auto", request=large, look=finds(card(9.3))).model == DENSE_4B
+
+
+@pytest.mark.parametrize(("found", "vram_gib"), [(card(3.4), None), (card(24.0), 3.4)])
+def test_a_card_that_holds_no_model_is_refused_and_not_given_the_built_in_one(
+    found: Card, vram_gib: float | None
+) -> None:
+    told = (
+        r"Some Card holds no Qwen3-VL\. The smallest is Qwen/Qwen3-VL-2B-Instruct: At least 3\.5 GiB are needed, and "
+        r"the card offers 3\.4 GiB\. .*PRELABEL_MODEL=garments always fits"
+    )
+    with pytest.raises(ModelTooLarge, match=told):
+        choose_model("auto", vram_gib=vram_gib, look=finds(found))
+
+
 def test_auto_refuses_a_card_that_other_programs_fill() -> None:
-    with pytest.raises(ModelTooLarge, match=r"other programs leave 4\.0 of the card's 23\.6 GiB.*nvidia-smi"):
+    with pytest.raises(ModelTooLarge, match=rf"{DEFAULT_MODEL}.* other programs leave 4\.0 of the card's 23\.6 GiB"):
         choose_model("auto", look=finds(card(23.6, 4.0)))
 
 

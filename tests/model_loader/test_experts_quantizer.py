@@ -10,12 +10,19 @@ import bitsandbytes as bnb
 import bitsandbytes.functional as bnb_functional
 import pytest
 import torch
-from transformers import BitsAndBytesConfig, Qwen3Config, Qwen3ForCausalLM, Qwen3VLMoeForConditionalGeneration
+from transformers import (
+    BitsAndBytesConfig,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLMoeForConditionalGeneration,
+)
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from model_loader.errors import UnsupportedModel
 from model_loader.experts import quantizer
 from tests.model_loader.checkpoints import (
+    dense_config,
     image_inputs,
     rewrite_json,
     rewrite_tensors,
@@ -51,7 +58,7 @@ def logits(model: Any) -> torch.Tensor:
 
 def test_registering_twice_leaves_one_plug_in() -> None:
     quantizer.register()
-    assert AUTO_QUANTIZER_MAPPING["bitsandbytes_4bit"] is quantizer.Nf4MoeQuantizer
+    assert AUTO_QUANTIZER_MAPPING["bitsandbytes_4bit"] is quantizer.Nf4Quantizer
 
 
 @pytest.mark.parametrize(
@@ -100,6 +107,28 @@ def test_attention_is_packed_and_all_else_stays_16_bit(folder: Path, asked: list
     assert "model.language_model.layers.0.mlp.gate.weight" in unpacked
     assert all(value.dtype == torch.bfloat16 for value in model.model.visual.parameters())
     assert asked in (None, ["nothing_of_this_name"])  # the user's own config object is left alone
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["one matrix for embedding and head", "a head of its own"])
+def test_a_dense_models_attention_and_mlps_are_packed_as_bitsandbytes_packs_them(tmp_path: Path, tied: bool) -> None:
+    original = tiny_model(dense_config(tied=tied)).to(torch.bfloat16)
+    packed: Any = Qwen3VLForConditionalGeneration.from_pretrained(
+        write_checkpoint(tmp_path / "original", original),
+        dtype=torch.bfloat16,
+        quantization_config=BitsAndBytesConfig(load_in_4bit=True),
+    )
+    linears = {name: module for name, module in packed.named_modules() if isinstance(module, bnb.nn.Linear4bit)}
+    assert len(linears) == 2 * (4 + 3)
+    assert all(".self_attn." in name or ".mlp." in name for name in linears if ".visual." not in name)
+    for name, module in linears.items():
+        weight = original.get_submodule(name).weight
+        codes, state = bnb_functional.quantize_4bit(weight.detach(), blocksize=64, quant_type="nf4")
+        assert torch.equal(module.weight.data, codes)
+        assert torch.equal(module.weight.quant_state.absmax, state.absmax)
+    assert all(value.dtype == torch.bfloat16 for value in packed.model.visual.parameters())
+    assert packed.lm_head.weight.dtype == torch.bfloat16
+    assert packed.config.nf4_linears == {"format": 1, "block_size": 64, "absmax_dtype": "float32"}
+    assert not hasattr(packed.config, "nf4_experts")
 
 
 def test_packed_model_needs_no_experts_implementation_named(folder: Path) -> None:

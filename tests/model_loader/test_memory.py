@@ -6,12 +6,19 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
 
 from model_loader.errors import UnsupportedModel
-from model_loader.geometry import DEFAULT_MODEL, Geometry, geometry_from_config, shipped_config
+from model_loader.geometry import (
+    ARCHITECTURES,
+    COMMITS,
+    DEFAULT_MODEL,
+    Geometry,
+    geometry_from_config,
+    shipped_config,
+)
 from model_loader.memory import (
     CUDA_CONTEXT_BYTES,
     GIB,
@@ -22,18 +29,21 @@ from model_loader.memory import (
     plan_memory,
 )  # fmt: skip
 from tests.limits import examples
-from tests.model_loader.checkpoints import tiny_config
+from tests.model_loader.checkpoints import dense_config, tiny_config
+
+DENSE = {name: f"Qwen/Qwen3-VL-{name}-Instruct" for name in ("2B", "4B", "8B", "32B")}
 
 
-def known() -> dict[str, Any]:
-    config = shipped_config(DEFAULT_MODEL)
+def known(model: str = DEFAULT_MODEL) -> dict[str, Any]:
+    config = shipped_config(model)
     assert config is not None
     return config
 
 
 def count_on_meta(config: dict[str, Any]) -> dict[str, int]:
     with torch.device("meta"):
-        model = Qwen3VLMoeForConditionalGeneration(Qwen3VLMoeConfig.from_dict(config))
+        model_class = getattr(transformers, ARCHITECTURES[config["model_type"]])
+        model = model_class(model_class.config_class.from_dict(config))
     counts = dict.fromkeys(("experts", "attention", "embeddings", "head", "vision", "dense_mlp", "router_and_norms"), 0)
     counts["vision_linears"] = 0
     for name, value in model.named_parameters():
@@ -62,7 +72,9 @@ def _part_of(name: str) -> str:
 @pytest.mark.parametrize(
     "config",
     [
-        pytest.param(known(), id="the 30B"),
+        *(pytest.param(known(model), id=model) for model in COMMITS),
+        pytest.param(dense_config().to_dict(), id="tiny and dense, one matrix for embedding and head"),
+        pytest.param(dense_config(tied=False, attention_bias=True).to_dict(), id="tiny and dense, with biases"),
         pytest.param(tiny_config().to_dict(), id="tiny"),
         pytest.param(tiny_config(mlp_only_layers=[0]).to_dict(), id="a dense layer"),
         pytest.param(
@@ -83,6 +95,38 @@ def test_known_model_has_the_published_size() -> None:
     assert kv_bytes_per_token(geometry) == 98_304
     assert shipped_config("qwen/qwen3-vl-30b-a3b-thinking") == known()
     assert shipped_config("someone/else") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "kv_bytes", "weights_gib", "needed_gib"),
+    [
+        ("2B", 2_127_532_032, 114_688, 2.08, 3.54),
+        ("4B", 4_437_815_808, 147_456, 3.40, 5.07),
+        ("8B", 8_767_123_696, 147_456, 7.03, 9.06),
+        ("32B", 33_357_390_064, 262_144, 20.36, 23.94),
+    ],
+)
+def test_dense_models_have_the_published_sizes(
+    name: str, total: int, kv_bytes: int, weights_gib: float, needed_gib: float
+) -> None:
+    geometry = geometry_from_config(known(DENSE[name]))
+    plan = plan_memory(geometry)
+    assert (geometry.total, geometry.experts, kv_bytes_per_token(geometry)) == (total, 0, kv_bytes)
+    assert plan.weights_bytes / GIB == pytest.approx(weights_gib, abs=0.005)
+    assert plan.needed_bytes / GIB == pytest.approx(needed_gib, abs=0.005)
+    assert "experts" not in {part.name for part in plan.parts}
+
+
+@pytest.mark.parametrize(
+    ("name", "vram_gib", "slots"),
+    [
+        ("4B", 7.6, 52), ("8B", 7.6, 0), ("8B", 11.6, 52), ("8B", 15.6, 122), ("8B", 24, 128), ("32B", 23.6, 0),
+        ("32B", 31.3, 80),
+    ],
+)  # fmt: skip
+def test_how_many_requests_run_at_once_with_a_dense_model(name: str, vram_gib: float, slots: int) -> None:
+    plan = plan_memory(geometry_from_config(known(DENSE[name])), vram_gib=vram_gib)
+    assert (plan.num_slots, plan.fits) == (slots, slots > 0)
 
 
 DESKTOP_GIB = 0.8
@@ -119,8 +163,9 @@ def test_how_many_requests_run_at_once_on_a_card(
     assert sum(part.size_bytes for part in plan.parts) == plan.weights_bytes + plan.workspace_bytes
 
 
-def test_what_is_needed_just_fits_and_less_does_not() -> None:
-    geometry = geometry_from_config(known())
+@pytest.mark.parametrize("model", COMMITS)
+def test_what_is_needed_just_fits_and_less_does_not(model: str) -> None:
+    geometry = geometry_from_config(known(model))
     needed = plan_memory(geometry).needed_bytes / GIB
     assert plan_memory(geometry, vram_gib=needed + 0.001).fits
     assert not plan_memory(geometry, vram_gib=needed - 0.001).fits
@@ -202,6 +247,14 @@ def changed(section: str, **values: Any) -> dict[str, Any]:
     ("config", "message"),
     [
         pytest.param({"model_type": "llama"}, "model_type 'llama'", id="another model"),
+        pytest.param({"model_type": ["qwen3_vl"]}, "model_type \\['qwen3_vl'\\]", id="a list of models"),
+        pytest.param({"model_type": "qwen3_vl"}, "no text_config", id="no text part of a dense one"),
+        pytest.param(
+            known(DENSE["8B"]) | {"text_config": known()["text_config"] | {"intermediate_size": 0}},
+            "text_config.intermediate_size",
+            id="a dense one without its MLP",
+        ),
+        pytest.param(changed("text_config", head_dim=None), "text_config.head_dim", id="no size of a head"),
         pytest.param({}, "model_type None", id="no model type"),
         pytest.param({"model_type": "qwen3_vl_moe"}, "no text_config", id="no text part"),
         pytest.param(changed("text_config", num_experts=None), "text_config.num_experts", id="no experts"),

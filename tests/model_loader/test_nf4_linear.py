@@ -115,9 +115,13 @@ def test_only_the_kernels_format_is_taken(module: torch.nn.Module, fits: bool) -
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("depth", "columns"), [(2048, 4096), (2048, 512), (4096, 2048)])
+@pytest.mark.parametrize(
+    ("depth", "columns"), [(2048, 4096), (2048, 512), (4096, 2048), (4096, 12_288), (12_288, 4096), (2560, 9728)]
+)
 @pytest.mark.parametrize("rows", [1, 8, 17, 64, 300, 1024, 1500])
-def test_compiled_linear_equals_the_exact_one_at_30b(depth: int, columns: int, rows: int) -> None:
+def test_compiled_linear_equals_the_exact_one_at_the_published_models_sizes(
+    depth: int, columns: int, rows: int
+) -> None:
     model = torch.nn.Sequential(
         bnb.nn.Linear4bit(depth, columns, bias=False, compress_statistics=False, quant_type="nf4")
     )

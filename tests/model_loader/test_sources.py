@@ -9,7 +9,7 @@ import pytest
 
 from model_loader import sources
 from model_loader.errors import ModelNotFound
-from model_loader.geometry import DEFAULT_MODEL
+from model_loader.geometry import COMMITS, DEFAULT_MODEL
 from model_loader.sources import find_config, local_folder, pinned_commit, resolve
 
 
@@ -47,14 +47,17 @@ def test_what_is_neither_folder_nor_id_is_refused(source: str, tmp_path: Path, m
         local_folder(source)
 
 
-def test_the_default_model_alone_comes_with_its_commit() -> None:
-    assert re.fullmatch("[0-9a-f]{40}", pinned_commit(DEFAULT_MODEL) or "")
-    assert pinned_commit(DEFAULT_MODEL.lower()) == pinned_commit(DEFAULT_MODEL)
+def test_the_chosen_models_alone_come_with_their_commit() -> None:
+    for model in COMMITS:
+        assert re.fullmatch("[0-9a-f]{40}", pinned_commit(model) or "")
+        assert pinned_commit(model.lower()) == pinned_commit(model)
+    assert len(set(COMMITS.values())) == len(COMMITS)
     assert pinned_commit("someone/tiny") is None
 
 
 def test_config_is_found_without_network(folder: Path) -> None:
-    assert find_config("auto") == find_config(DEFAULT_MODEL) == find_config("modelscope:" + DEFAULT_MODEL)
+    assert find_config("auto") == find_config(DEFAULT_MODEL)
+    assert all(find_config(model) == find_config(f"modelscope:{model}") for model in COMMITS)
     assert find_config(str(folder))["model_type"] == "qwen3_vl_moe"
     with pytest.raises(ModelNotFound, match="not on this machine"):
         find_config("someone/never-downloaded")

@@ -10,12 +10,14 @@ import torch
 
 from model_loader.errors import ModelFilesInvalid, UnsupportedModel
 from model_loader.loader import load_model
-from tests.model_loader.checkpoints import rewrite_tensors, tiny_config, tiny_model, write_checkpoint
+from tests.model_loader.checkpoints import dense_only, rewrite_tensors, tiny_config, tiny_model, write_checkpoint
 
 Tensors = dict[str, torch.Tensor]
 EXPERTS = "model.language_model.layers.1.mlp.experts.gate_up_proj"
 QUERY = "model.language_model.layers.0.self_attn.q_proj.weight"
 NORM = "model.language_model.norm.weight"
+GATE = "model.language_model.layers.1.mlp.gate_proj.weight"
+EMBEDDING = "model.language_model.embed_tokens.weight"
 
 
 def without(name: str) -> Callable[[Tensors], Tensors]:
@@ -51,6 +53,28 @@ def test_checkpoint_that_does_not_match_its_config_is_refused(
         load_model(str(folder), device="cpu", quantisation="nf4")
     with pytest.raises(ModelFilesInvalid, match=message):
         load_model(str(folder), device="cpu", quantisation="none")
+
+
+@dense_only
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(without(GATE), f"1 tensors are missing: {GATE}", id="a part of an MLP missing"),
+        pytest.param(cropped(GATE), "gate_proj.weight .* instead of", id="a part of an MLP cropped"),
+        pytest.param(
+            without(EMBEDDING), "are missing: lm_head.weight, .*embed_tokens", id="embedding and head missing"
+        ),
+        pytest.param(with_extra(EXPERTS), f"are left over: {EXPERTS}", id="experts in a dense model"),
+        pytest.param(with_extra(GATE + ".absmax"), "absmax", id="absmax in a 16-bit checkpoint"),
+    ],
+)
+def test_dense_checkpoint_that_does_not_match_its_config_is_refused(
+    folder: Path, change: Callable[[Tensors], Tensors], message: str
+) -> None:
+    rewrite_tensors(folder, change)
+    for quantisation in ("nf4", "none"):
+        with pytest.raises(ModelFilesInvalid, match=message):
+            load_model(str(folder), device="cpu", quantisation=quantisation)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,38 @@ def test_the_engine_and_doctor_have_the_same_number_for_a_card_that_others_use(r
     assert (said["num_slots"], said["offered_gib"], said["vram_gib"]) == (105, 22.85, 23.65)
 
 
+@pytest.mark.parametrize(
+    ("memory_gib", "free_gib", "model", "slots"),
+    [(11.6, 11.6, "Qwen/Qwen3-VL-8B-Instruct", 52), (7.6, 7.0, "Qwen/Qwen3-VL-4B-Instruct", 41)],
+)
+def test_a_smaller_card_is_told_of_the_dense_model_that_auto_takes_there(
+    run: Doctor, memory_gib: float, free_gib: float, model: str, slots: int
+) -> None:
+    card = Card("Some Card", memory_gib, free_gib, (8, 9))
+    said = run.json(0, "auto", None, machine=machine(card))
+    assert (said["model"], said["fits"], said["num_slots"], said["experts_params_billion"]) == (model, True, slots, 0)
+    text = run.text(0, "auto", None, machine=machine(card))
+    assert (
+        f"auto takes {model}: the best that Some Card holds, with {slots} requests at a time; {DEFAULT_MODEL}" in text
+    )
+    assert "dense mlp" in text
+    assert "naive load_in_4bit" not in text
+    assert run.json(0, model, None, machine=machine(card))["num_slots"] == slots
+
+
+def test_a_card_that_holds_no_model_fails_the_check_by_the_smallest(run: Doctor) -> None:
+    said = run.json(1, "auto", None, machine=machine(Card("Some Card", 3.4, 3.4, (8, 6))))
+    checks = {check["name"]: check for check in said["checks"]}
+    assert (said["model"], checks["model"]["code"]) == ("Qwen/Qwen3-VL-2B-Instruct", "model_auto_refused")
+    assert "At least 3.5 GiB are needed" in checks["memory"]["text"]
+
+
+def test_pictures_of_more_tokens_make_auto_take_what_holds_them(run: Doctor) -> None:
+    small = machine(Card("Some Card", 9.3, 9.3, (8, 9)))
+    models = [run.json(0, "auto", None, machine=small, image_tokens=n)["model"] for n in (256, 4096)]
+    assert models == ["Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen3-VL-4B-Instruct"]
+
+
 def test_card_that_is_too_small_is_exit_code_1(run: Doctor) -> None:
     assert run.json(1, vram_gib=16.0)["fits"] is False
 

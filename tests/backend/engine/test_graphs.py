@@ -35,9 +35,9 @@ class RunAgain:
 
 
 @functools.cache
-def model() -> LoadedModel:
+def model(*, dense: bool = False) -> LoadedModel:
     """Its experts know routes that lead nowhere, as the 4-bit ones do: transformers' default does not."""
-    loaded = tiny_model(role="graphs")
+    loaded = tiny_model(role="graphs", dense=dense)
     loaded.model.set_experts_implementation("eager")
     return loaded
 
@@ -106,11 +106,11 @@ def pool_and_inputs(num_tokens: int) -> tuple[KvPool, np.ndarray[Any, Any], np.n
     return pool, np.stack([ids, place, place, place, write_index, place + 1]), table
 
 
-def run(sizes: tuple[int, ...], num_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+def run(sizes: tuple[int, ...], num_tokens: int, *, dense: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """The hidden states of `num_tokens` tokens, and the pool behind the step, less its scratch position."""
     pool, inputs, table = pool_and_inputs(num_tokens)
     before = pool.buffer.clone()
-    language_model = model().model.model.language_model
+    language_model = model(dense=dense).model.model.language_model
     decode = DecodeGraphs(language_model, pool, MAX_BLOCKS, sizes, RunAgain)
     torch.testing.assert_close(pool.buffer[:, :, :-1], before[:, :, :-1], rtol=0, atol=0)  # capturing wrote nothing
     hidden = decode.run(inputs, table).clone()
@@ -120,9 +120,11 @@ def run(sizes: tuple[int, ...], num_tokens: int) -> tuple[torch.Tensor, torch.Te
 
 @torch.inference_mode()
 @pytest.mark.parametrize(("size", "num_tokens"), [(4, 1), (3, 2)])
-def test_padding_tokens_change_nothing(size: int, num_tokens: int, runner: Runner) -> None:
-    exact, exact_pool = run((num_tokens,), num_tokens)
-    padded, padded_pool = run((size,), num_tokens)
+@pytest.mark.parametrize("dense", [False, True], ids=["mixture of experts", "dense"])
+def test_padding_tokens_change_nothing(size: int, num_tokens: int, dense: bool) -> None:
+    Runner(model(dense=dense), image_tokens=64, context_tokens=1024, kv_tokens=64, max_slots=1).close()  # its attention
+    exact, exact_pool = run((num_tokens,), num_tokens, dense=dense)
+    padded, padded_pool = run((size,), num_tokens, dense=dense)
     assert padded.shape == (num_tokens, 128)
     torch.testing.assert_close(padded, exact, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(padded_pool, exact_pool, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,7 @@
-"""The slot engine against transformers' own generate(): the same answers, token for token, in any company and order."""
+"""The slot engine against transformers' own generate(): the same answers, token for token, in any company and order.
+
+Of a mixture-of-experts; where only the language model's layers matter, of a dense model, too.
+"""
 
 import json
 from dataclasses import replace
@@ -22,15 +25,25 @@ CONTEXT_TOKENS = 1024
 KV_TOKENS = 8 * CONTEXT_TOKENS
 
 
-@pytest.fixture(scope="module")
-def runner() -> Runner:
-    return Runner(tiny_model(), image_tokens=64, context_tokens=CONTEXT_TOKENS, kv_tokens=KV_TOKENS, max_slots=8)
+KINDS = ["mixture of experts", "dense"]
+both_kinds = pytest.mark.parametrize("dense", [False, True], ids=KINDS, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module", params=[False], ids=KINDS[:1])
+def dense(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
 
 
 @pytest.fixture(scope="module")
-def one_by_one() -> dict[int, Finished]:
+def runner(dense: bool) -> Runner:
+    loaded = tiny_model(dense=dense)
+    return Runner(loaded, image_tokens=64, context_tokens=CONTEXT_TOKENS, kv_tokens=KV_TOKENS, max_slots=8)
+
+
+@pytest.fixture(scope="module")
+def one_by_one(dense: bool) -> dict[int, Finished]:
     """The answers of transformers, each request alone, by request id."""
-    baseline = GenerateBaseline(tiny_model(role="reference"), image_tokens=64)
+    baseline = GenerateBaseline(tiny_model(role="reference", dense=dense), image_tokens=64)
     return {request.request_id: baseline.answer([request])[0] for request in MIXED}
 
 
@@ -54,11 +67,13 @@ def assert_same(answer: Finished, expected: Finished) -> None:
     assert answer.probabilities == pytest.approx(expected.probabilities, rel=1e-3, abs=1e-5)
 
 
+@both_kinds
 def test_a_mixed_batch_answers_as_transformers_does_one_by_one(runner: Runner, one_by_one: dict[int, Finished]) -> None:
     for answer in run(runner, MIXED):
         assert_same(answer, one_by_one[answer.request_id])
 
 
+@both_kinds
 @settings(max_examples=examples(3, 60), deadline=None)
 @given(data=st.data())
 def test_any_order_of_arrival_and_any_company_gives_the_same_answers(

@@ -99,8 +99,10 @@ def test_a_choice_for_all_rows_needs_nothing_of_them() -> None:
     choose_for_all(tiny_model(), 3)
 
 
-def plan(vram_gib: float = 23.65, max_slots: int = 128, longest_tokens: int = 4096) -> MemoryPlan:
-    config = shipped_config(DEFAULT_MODEL)
+def plan(
+    vram_gib: float = 23.65, max_slots: int = 128, longest_tokens: int = 4096, model: str = DEFAULT_MODEL
+) -> MemoryPlan:
+    config = shipped_config(model)
     assert config is not None
     request = Request(longest_tokens=longest_tokens)
     return plan_memory(geometry_from_config(config), vram_gib=vram_gib, max_slots=max_slots, request=request)
@@ -109,27 +111,37 @@ def plan(vram_gib: float = 23.65, max_slots: int = 128, longest_tokens: int = 40
 class Warmups:
     """Stands for the card: beside the KV cache, a warm-up takes what `others(sizes)` says."""
 
-    def __init__(self, others: Callable[[Sizes], int]) -> None:
+    def __init__(self, others: Callable[[Sizes], int], position_bytes: int = POSITION_30B_BYTES) -> None:
         self.others = others
+        self.position_bytes = position_bytes
         self.tried: list[Sizes] = []
 
     def __call__(self, sizes: Sizes) -> int:
         self.tried.append(sizes)
-        return self.others(sizes) + sizes.kv_tokens * POSITION_30B_BYTES
+        return self.others(sizes) + sizes.kv_tokens * self.position_bytes
 
 
 def out_of_memory(sizes: Sizes) -> int:
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-@pytest.mark.parametrize("vram_gib", [20, 22.05, 23.65, 40])
+@pytest.mark.parametrize(
+    ("model", "vram_gib"),
+    [
+        *((DEFAULT_MODEL, vram_gib) for vram_gib in (20, 22.05, 23.65, 40)),
+        ("Qwen/Qwen3-VL-8B-Instruct", 11.6),
+        ("Qwen/Qwen3-VL-4B-Instruct", 7.6),
+    ],
+)
 @pytest.mark.parametrize("max_slots", [1, 64, 512])
-def test_a_card_whose_peak_is_the_plans_runs_as_many_as_doctor_says(vram_gib: float, max_slots: int) -> None:
-    planned = plan(vram_gib, max_slots)
+def test_a_card_whose_peak_is_the_plans_runs_as_many_as_doctor_says(
+    model: str, vram_gib: float, max_slots: int
+) -> None:
+    planned = plan(vram_gib, max_slots, model=model)
     assert planned.num_slots
     assert planned.positions
-    warmups = Warmups(lambda sizes: planned.weights_bytes + planned.workspace_bytes)
-    sizes = fit(planned, POSITION_30B_BYTES, warmups)
+    warmups = Warmups(lambda sizes: planned.weights_bytes + planned.workspace_bytes, planned.position_bytes)
+    sizes = fit(planned, planned.position_bytes, warmups)
     assert sizes == Sizes(planned.num_slots, planned.positions, 4096)
     assert warmups.tried == [Sizes(planned.num_slots, 2 * 4096 + 4096, 4096)]
 

@@ -34,6 +34,7 @@ from model_loader.memory import GIB
 from model_loader.sources import GARMENTS_CHECKPOINT
 from model_loader.troubles import TEXTS, Trouble, trouble
 
+DENSE_8B = "Qwen/Qwen3-VL-8B-Instruct"
 CARD = Card("Some Card", 23.6, 22.9, (8, 9))
 HIDDEN = trouble("card_hidden", visible="7")
 
@@ -80,6 +81,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (DEFAULT_MODEL, "good", "model_download", "is downloaded at the first start"),
         ("Qwen/Qwen3-VL-30B-A3B-Thinking", "good", "model_download", ""),
         ("Qwen/Qwen3-VL-30B-A3B-Instuct", "doubtful", "model_doubtful", f"Did you mean {DEFAULT_MODEL}?"),
+        ("Qwen/Qwen3-VL-8B-Instruct", "good", "model_download", ""),
+        ("Qwen/Qwen3-VL-8B-Instuct", "doubtful", "model_doubtful", "Did you mean Qwen/Qwen3-VL-8B-Instruct?"),
         ("models/qwen4", "doubtful", "model_doubtful", "Did you mean models/qwen3?"),
         ("models/mine", "doubtful", "model_no_folder", "There is no folder models/mine"),
         ("someone/else", "good", "model_download", ""),
@@ -178,6 +181,9 @@ def test_memory_fits_or_not(card: Card | None, vram_gib: float | None, verdict: 
         (DEFAULT_MODEL, 70, 20, False, ["good", "good"]),
         (DEFAULT_MODEL, 70, 10, False, ["good", "doubtful"]),
         (DEFAULT_MODEL, 50, 20, False, ["bad", "good"]),
+        (DENSE_8B, 25, 25, True, ["good"]),
+        (DENSE_8B, 20, 20, True, ["doubtful"]),  # 16.3 to download, 7.0 for the copy
+        (DENSE_8B, 16, 16, True, ["bad"]),
     ],
 )
 def test_disks_hold_what_the_model_needs(

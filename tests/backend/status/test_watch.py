@@ -126,14 +126,14 @@ def test_label_studio_may_start_after_the_backend(tmp_path: Path) -> None:
 
 def test_what_makes_the_engine_slower_is_told_when_it_is_ready(tmp_path: Path) -> None:
     """The hour's checks were made while it loaded."""
-    slower = (("slow_experts", "no C compiler"), ("slow_graphs", "CUDA error: operation not permitted"))
+    slower = (("slow_kernels", "no C compiler"), ("slow_graphs", "CUDA error: operation not permitted"))
     engine = FakeEngine(ANSWER)
     engine.status = EngineStatus("loading")
     nobody = {"label_studio_url": "http://127.0.0.1:9", "label_studio_api_key": LEGACY_KEY}
     with serving(tmp_path, engine, watch=WatchPace(soon_s=NEVER_S), **nobody) as server:
         until(lambda: server.client.get("/health").json().get("problems"), "the first look")
         engine.status = EngineStatus("ready", ready=replace(READY, device="cuda:0", slower=slower))
-        until(lambda: {"slow_experts", "slow_graphs"} <= {*server.client.get("/health").json().get("problems", ())})
+        until(lambda: {"slow_kernels", "slow_graphs"} <= {*server.client.get("/health").json().get("problems", ())})
         said = server.client.get("/status").text
     assert "no C compiler" in said
     assert "operation not permitted" in said
