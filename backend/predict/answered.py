@@ -51,7 +51,7 @@ class Answered:
         """As the project of `recipe` rates it: its calibration, and its thresholds for review. Nothing is computed by
         a model, so a changed rating costs nothing."""
         plain = self.plain or self
-        if not recipe.is_rated:
+        if not recipe.rating:
             return plain
         answer = with_calibration(plain.answer, dict(recipe.options.calibration))
         was_long = any(finding.code == "very_long" for finding in plain.findings)  # which the answer does not tell

@@ -35,18 +35,15 @@ DOUBTFUL_CHARS = 30
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`fingerprint` is of everything, `answer_fingerprint` of what an answer depends on; they differ where the project
-    rates its answers in a way of its own."""
+    """`fingerprint` is of everything, `answer_fingerprint` of what an answer depends on, `rating` of how the project
+    rates its answers, "" if in no way of its own."""
 
     schema: LabelSchema
     options: ProjectOptions
     instruction: str
     fingerprint: str
     answer_fingerprint: str
-
-    @property
-    def is_rated(self) -> bool:
-        return self.fingerprint != self.answer_fingerprint
+    rating: str
 
     @property
     def review_options(self) -> ReviewOptions:
@@ -68,9 +65,9 @@ class Recipe:
 
     def rated_version(self, answer_version: str) -> str:
         """The model version of what is stored under `answer_version`."""
-        if not self.is_rated:
+        if not self.rating:
             return answer_version
-        digest = hashlib.sha256(f"{answer_version}:{self.fingerprint}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{answer_version}:{self.rating}".encode()).hexdigest()
         return answer_version[:-_DIGEST_CHARS] + digest[:_DIGEST_CHARS]
 
     def request(self, picture: Picture, sha256: str, *, interactive: bool) -> GenerateRequest:
@@ -102,10 +99,9 @@ def recipe_of(schema: LabelSchema, options: ProjectOptions, image_tokens: int) -
     # options of fields are in the schema and the instruction
     asked = options.model_dump(exclude={"fields", *RATING})
     content = [ANSWER_CODE, schema.fingerprint, instruction, asked, image_tokens]
-    rating = {name: value for name, value in options.model_dump(include=set(RATING)).items() if value}
-    answer_fingerprint = _digest(content)
-    fingerprint = _digest([answer_fingerprint, rating]) if rating else answer_fingerprint
-    return Recipe(schema, options, instruction, fingerprint, answer_fingerprint)
+    rated = {name: value for name, value in options.model_dump(include=set(RATING)).items() if value}
+    answer, rating = _digest(content), _digest(rated) if rated else ""
+    return Recipe(schema, options, instruction, _digest([answer, rating]) if rating else answer, answer, rating)
 
 
 def _digest(content: object) -> str:

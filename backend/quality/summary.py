@@ -56,7 +56,8 @@ class Task(Protocol):
 class FieldQuality:
     """One field. `blind` and `filled`: share right in each kind of task; the rest is of both together, None where the
     kind of field has no such thing. `threshold` and `temperature` are of the blind ones, None for a text; `reliability`
-    and `calibration_error` too, where there are any."""
+    and `calibration_error` too, where there are any. `temperature`: what the model's own confidence should be rated
+    by, whatever it is rated by now."""
 
     name: str
     title: str
@@ -104,9 +105,16 @@ class Quality:
 
 
 def quality_of(
-    schema: LabelSchema, tasks: Iterable[Task], unused: Mapping[str, int], *, target: float, delta: float
+    schema: LabelSchema,
+    tasks: Iterable[Task],
+    unused: Mapping[str, int],
+    *,
+    target: float,
+    delta: float,
+    calibration: Mapping[str, float] | None = None,
 ) -> Quality:
-    """`tasks` are read once. `unused` is read when they have ended. See `guaranteed_threshold` for the rest."""
+    """`tasks` are read once. `unused` is read when they have ended. `calibration`: the temperatures that the answers'
+    confidences have been rated by. See `guaranteed_threshold` for the rest."""
     blind, filled, both = Measures(schema), Measures(schema), Measures(schema)
     versions = Counter[str]()
     blind_s, filled_s = list[float](), list[float]()
@@ -132,7 +140,14 @@ def quality_of(
         steps=tuple(step for step in steps(blind.scored, delta) if step.num),
         wrong=both.wrong,
         fields=tuple(
-            _field(tally, blind.fields.get(name), filled.fields.get(name), target, delta)
+            _field(
+                tally,
+                blind.fields.get(name),
+                filled.fields.get(name),
+                target,
+                delta,
+                (calibration or {}).get(name, 1.0),
+            )
             for name, tally in both.fields.items()
         ),
         unfilled=tuple(found.name for found in schema.fields if found.name not in both.fields),
@@ -142,7 +157,12 @@ def quality_of(
 
 
 def _field(
-    both: FieldTally, blind: FieldTally | None, filled: FieldTally | None, target: float, delta: float
+    both: FieldTally,
+    blind: FieldTally | None,
+    filled: FieldTally | None,
+    target: float,
+    delta: float,
+    temperature: float,
 ) -> FieldQuality:
     is_text = isinstance(both.of, TextField)
     scored = blind.scored if blind else []
@@ -159,7 +179,7 @@ def _field(
         mean_error=both.mean_error,
         calibration_error=calibration_error(scored or both.scored),
         reliability=reliability(scored or both.scored),
-        temperature=None if is_text else fitted_temperature(scored),
+        temperature=None if is_text else round(temperature * fitted_temperature(scored), 2),
         confusions=both.confusions(MAX_CONFUSIONS_SHOWN),
         matrix=both.matrix(MAX_MATRIX_LABELS),
         threshold=None if is_text else guaranteed_threshold(scored, target, delta),

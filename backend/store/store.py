@@ -225,6 +225,7 @@ class Store:
     forget_people = _write(people.forget_people)
     people_projects = _read(people.people_projects)
     own_answers = _read(people.own_answers)
+    version_recipes = _read(people.version_recipes)
 
     # What a person does
 
