@@ -290,6 +290,9 @@ def quality(
     data_dir: DataDir = None,
     language: Language = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Also write it as a page with charts, that opens offline.")
+    ] = None,
 ) -> None:
     """Say how good the answers are, and which may pass unseen, by what people say is right."""
     settings = _settings({"language": language, "data_dir": data_dir})
@@ -310,6 +313,7 @@ def quality(
                 confidence=confidence,
                 blind=blind,
                 json_output=json_output,
+                report=report,
             )
         )
     if records is None or truth is None:
@@ -328,6 +332,7 @@ def quality(
             blind=blind,
             language=settings.language,
             json_output=json_output,
+            report=report,
         )
     )
 

@@ -42,12 +42,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class ReviewOptions:
-    """`min_confidence` and `min_language_share` are 0..1; `min_text_chars` counts characters in any language."""
+    """`min_confidence` and `min_language_share` are 0..1; `min_text_chars` counts characters in any language.
+
+    `thresholds`: of single fields, by name, in the place of `min_confidence`."""
 
     language: Language = "zh"
     min_confidence: float = 0.5
     min_text_chars: int = 30
     min_language_share: float = 0.5
+    thresholds: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +118,11 @@ def review(
 
 def _label_findings(field: Field, answer: Answer, options: ReviewOptions) -> Iterator[Finding]:
     found = answer.fields.get(field.name)
+    threshold = dict(options.thresholds).get(field.name, options.min_confidence)
     if found is None or (found.value is None and field.required):
         yield _finding("missing", field, "缺少标签", "has no label")
-    elif found.confidence is not None and found.confidence < options.min_confidence:
-        share, limit = f"{found.confidence:.0%}", f"{options.min_confidence:.0%}"
+    elif found.confidence is not None and found.confidence < threshold:
+        share, limit = f"{found.confidence:.0%}", f"{threshold:.0%}"
         yield _finding(
             "low_confidence", field, f"置信度 {share}，低于 {limit}", f"has a confidence of {share}, below {limit}"
         )

@@ -45,14 +45,14 @@ class Answers:
         self._complained = False
 
     @classmethod
-    def open(cls, data_dir: Path, model_version: str) -> Answers:
-        """Blocking. Only answers of `model_version` will be looked for."""
+    def open(cls, data_dir: Path, answer_version: str) -> Answers:
+        """Blocking. Only answers of `answer_version` will be looked for."""
         try:
             prepare_data_dir(data_dir)
             with contextlib.ExitStack() as unless_usable:
                 store = unless_usable.enter_context(Store.beside(data_dir / FILE_NAME, time.time()))
                 answers = cls(store)
-                answers._maybe_stored.update(map(hash, store.answer_keys(f":{model_version}")))
+                answers._maybe_stored.update(map(hash, store.answer_keys(f":{answer_version}")))
                 unless_usable.pop_all()
                 return answers
         except PrelabelError as error:

@@ -82,7 +82,8 @@ async def run_local(
     """Do what `job` has to do, until it is done or `stop` is set. Returns the label config that was used."""
     async with loaded_model(settings, config, console, stop) as loaded:
         job.begin(loaded.config.schema, loaded.model_version, loaded.load_s)
-        answers = await asyncio.to_thread(Answers.open, settings.data_dir, loaded.model_version)
+        version = loaded.recipe.answer_version(loaded.ready)
+        answers = await asyncio.to_thread(Answers.open, settings.data_dir, version)
         answers.start()
         run = BulkRun(
             loaded.annotator(answers),

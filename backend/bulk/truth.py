@@ -31,15 +31,21 @@ class Records:
 
     def __init__(self, path: Path, schema: LabelSchema) -> None:
         self._by_key: dict[bytes, Known] = {}
+        self._images: dict[str, str] = {}
         self.num = 0
         for record in read_records(path, schema):
             known = Known(str(record["image_id"]), answer_in(record, schema)[0], str(record["model_version"]))
             self._by_key[_own_key(known.name)] = known
             self._by_key[identity_of(record)] = known
+            self._images[known.name] = str(record.get("image") or "")
             self.num += 1
 
     def of(self, key: bytes) -> Known | None:
         return self._by_key.get(key)
+
+    def image_of(self, name: str) -> str:
+        """The file or address of the picture that people find as `name`; "" if the record does not tell."""
+        return self._images.get(name, "")
 
 
 def _own_key(image_id: str) -> bytes:

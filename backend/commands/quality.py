@@ -1,6 +1,7 @@
 """`prelabel quality RECORDS --truth FILE`: how good a bulk run's answers are, by what people say is right.
 
-Prints sentences and a table for people, or with `--json` everything. Reads only. Exit code 0. Raises UsageError.
+Prints sentences and a table for people, or with `--json` everything; `--report` writes a page. Nothing else is written.
+Exit code 0. Raises UsageError.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from backend.bulk.exports.records import is_of
+from backend.bulk.files import plain_text, replaced
 from backend.bulk.lines import read_lines
+from backend.bulk.report import local_thumbnail
+from backend.bulk.report.pictures import data_address
 from backend.bulk.truth import Records, read_truth
 from backend.errors import UsageError
-from backend.logs import one_line
+from backend.logs import one_line, redact
 from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
+from backend.quality.page import Find, Where, render_quality
 from backend.quality.people import Account
 from backend.quality.summary import Quality, quality_of
 from backend.quality.words import Language, Sentences
@@ -36,6 +41,7 @@ def quality(
     blind: bool,
     language: Language,
     json_output: bool,
+    report: Path | None = None,
 ) -> int:
     """`target`: the share of right ones that may pass is at least this, with `confidence`."""
     account = Account()
@@ -49,11 +55,33 @@ def quality(
     if not found.num_blind + found.num_filled:
         reasons = "; ".join(Sentences("en").unused(reason, num) for reason, num in account.num.items())
         raise UsageError(f"{truth} says nothing of the {known.num:,} records in {records}: {reasons or 'it is empty'}.")
+    if report is not None:
+        write_page(report, found, language, _pictures(known))
     if json_output:
         print(json.dumps(asdict(found), ensure_ascii=False, allow_nan=False))
     else:
         show(found, account, Sentences(language))
     return 0
+
+
+def write_page(out: Path, found: Quality, language: Language, find: Find | None = None) -> None:
+    """Raises UsageError where it cannot be written."""
+    try:
+        with replaced(out) as file:
+            file.write(plain_text(render_quality(found, language, find)).encode())
+    except OSError as error:
+        raise UsageError(f"--report {out} cannot be written ({error.strerror}).") from None
+
+
+def _pictures(known: Records) -> Find:
+    """Of records: of files the thumbnails, of other pictures their addresses."""
+
+    def find(name: str) -> Where:
+        image = known.image_of(name)
+        is_open = image.startswith(("http://", "https://")) and redact(image) == image  # else it holds a key
+        return Where(data_address(local_thumbnail(image)), image if is_open else None)
+
+    return find
 
 
 def _schema(records: Path, label_config: str | None, language: Language) -> LabelSchema:

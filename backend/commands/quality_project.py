@@ -11,8 +11,9 @@ import sys
 import time
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 
-from backend.commands.quality import show
+from backend.commands.quality import show, write_page
 from backend.errors import SettingsError, UsageError
 from backend.label_studio.address import shown_url
 from backend.label_studio.people import PeopleClient
@@ -36,6 +37,7 @@ def quality_of_project(
     confidence: float,
     blind: bool,
     json_output: bool,
+    report: Path | None = None,
 ) -> int:
     """`target`: the share of right ones that may pass is at least this, with `confidence`. `since`: in local time."""
     start = since.timestamp() if since else 0.0
@@ -46,6 +48,8 @@ def quality_of_project(
             f"--project {number}: nobody has labelled a task that has an answer yet (tasks in all: {num_tasks:,})."
         )
     main, *others = found
+    if report is not None:
+        write_page(report, main.quality, settings.language)
     if json_output:
         versions = [{"model_version": one.model_version, **asdict(one.quality)} for one in others]
         document = {"model_version": main.model_version, **asdict(main.quality), "other_versions": versions}

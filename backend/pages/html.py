@@ -24,7 +24,8 @@ from backend.pages.words import number, percent
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-Template = Literal["status.html", "live.html", "report.html"]
+Template = Literal["status.html", "live.html", "report.html", "quality.html"]
+Asset = Literal["style.css", "report.css", "quality.css", "script.js"]
 
 
 class Layout(Extension):
@@ -43,9 +44,14 @@ def render(template: Template, **values: object) -> str:
 
 
 @cache
-def asset(name: Literal["style.css", "report.css", "script.js"]) -> Markup:
+def asset(name: Asset) -> Markup:
     """A file of ours, to stand in a page as it is."""
     return Markup((TEMPLATES / name).read_text("utf-8"))  # noqa: S704
+
+
+def style(*names: Asset) -> Markup:
+    """That of every page, and then these."""
+    return Markup("").join(map(asset, ("style.css", *names)))
 
 
 @cache

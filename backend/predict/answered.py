@@ -11,6 +11,7 @@ looks for an answer has it at hand. Form 1 dies out: answers that nobody needs a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,20 +19,25 @@ from typing import Any
 from backend.predict.recipe import Recipe
 from backend.predict.task import TaskId
 from label_config.answer import Answer, FieldAnswer, FieldValue
+from label_config.rating import with_calibration
 from label_config.regions import prediction, regions_to_answer
-from label_config.review import Finding, review
+from label_config.review import Finding, Seen, review
 
 FORM = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What the store keeps under `key`, which stands for a picture and a model version."""
+    """What the store keeps under `key`, which stands for a picture and an answer version.
+
+    `plain` is what is kept, where a project rates its answers in a way of its own; None where this is it.
+    """
 
     key: str
     model_version: str
     answer: Answer
     findings: tuple[Finding, ...] = ()
+    plain: Answered | None = None
 
     @property
     def score(self) -> float | None:
@@ -40,6 +46,18 @@ class Answered:
     @property
     def needs_review(self) -> bool:
         return bool(self.findings)
+
+    def rated(self, recipe: Recipe) -> Answered:
+        """As the project of `recipe` rates it: its calibration, and its thresholds for review. Nothing is computed by
+        a model, so a changed rating costs nothing."""
+        plain = self.plain or self
+        if not recipe.rating:
+            return plain
+        answer = with_calibration(plain.answer, dict(recipe.options.calibration))
+        was_long = any(finding.code == "very_long" for finding in plain.findings)  # which the answer does not tell
+        seen = Seen(shape=math.inf, scale=0.0) if was_long else None
+        findings = review(recipe.schema, answer, recipe.rated_review_options, seen)
+        return Answered(plain.key, recipe.rated_version(plain.model_version), answer, findings, plain)
 
     def prediction(self, recipe: Recipe, task_id: TaskId) -> dict[str, Any]:
         """Label Studio's dict for one task. Region ids follow from task and version, so that work done twice is
@@ -50,6 +68,8 @@ class Answered:
     @property
     def content(self) -> str:
         """Its form in the store. Every number of an answer is one that JSON has."""
+        if self.plain is not None:
+            return self.plain.content
         answer = self.answer
         document: dict[str, Any] = {
             "form": FORM,
@@ -64,13 +84,14 @@ class Answered:
 
     @classmethod
     def read(cls, recipe: Recipe, key: str, content: str) -> Answered:
-        """The inverse of `content`; `recipe` is that of the answer. Raises ValueError for what is no stored answer."""
+        """The inverse of `content`, rated; `recipe` is that of the answer. Raises ValueError for what is no stored
+        answer."""
         document = json.loads(content)
         try:
             version, form = document["model_version"], document.get("form", 1)
             if not isinstance(version, str) or form not in _READERS:
                 raise ValueError("this is no stored answer")
-            return cls(key, version, *_READERS[form](recipe, document))
+            return cls(key, version, *_READERS[form](recipe, document)).rated(recipe)
         except (KeyError, TypeError, AttributeError):
             raise ValueError("this is no stored answer") from None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator, model_validator
 
@@ -18,6 +18,12 @@ from backend.settings import Settings
 MAX_NAMED_FIELDS = 50
 MAX_UNKNOWN = 20
 """Keys that are named because they are none of ours; each costs a comparison with all of ours, and a line of log."""
+
+RATING = ("review_thresholds", "calibration")
+"""Options that no answer depends on, only how sure it sounds and whether a person should look."""
+BY_FIELD = ("fields", *RATING)
+Share = Annotated[float, Field(ge=0, le=1)]
+Temperature = Annotated[float, Field(ge=0.05, le=20)]
 
 
 class FieldOptions(BaseModel):
@@ -44,16 +50,24 @@ class ProjectOptions(BaseModel):
     max_new_tokens: int = Field(default=512, ge=16, le=2_048)
     review_threshold: float = Field(default=0.5, ge=0, le=1)
     fields: tuple[tuple[str, FieldOptions], ...] = Field(default=(), max_length=MAX_NAMED_FIELDS)
+    review_thresholds: tuple[tuple[str, Share], ...] = Field(default=(), max_length=MAX_NAMED_FIELDS)
+    """Of single fields, in the place of `review_threshold`."""
+    calibration: tuple[tuple[str, Temperature], ...] = Field(default=(), max_length=MAX_NAMED_FIELDS)
+    """Temperatures of fields' confidences: see `label_config.rating`."""
 
-    @field_validator("fields", mode="before")
+    @field_validator(*BY_FIELD, mode="before")
     @classmethod
-    def _fields_by_name(cls, fields: object) -> object:
+    def _by_name(cls, fields: object) -> object:
         """Typed and kept as an object, `{"brand": {"instruction": "..."}}`."""
         return tuple(sorted(fields.items())) if isinstance(fields, Mapping) else fields
 
     @field_serializer("fields")
     def _as_object(self, fields: tuple[tuple[str, FieldOptions], ...]) -> dict[str, Any]:
         return {name: asked.model_dump(exclude_defaults=True) for name, asked in fields}
+
+    @field_serializer(*RATING)
+    def _numbers_as_object(self, fields: tuple[tuple[str, float], ...]) -> dict[str, float]:
+        return dict(fields)
 
     @model_validator(mode="after")
     def _lengths_in_order(self) -> ProjectOptions:
@@ -124,11 +138,14 @@ def _problem(defaults: ProjectOptions, changes: Mapping[str, Any], *, alone: boo
 
 
 def _said(changes: Mapping[str, Any], place: tuple[int | str, ...], message: str) -> str:
-    """What pydantic says of a value; inside `fields`, of which field and key."""
+    """What pydantic says of a value; inside what is typed by field, of which field and key."""
     inside = ""
-    if len(place) > 1 and isinstance(place[1], int) and isinstance(changes["fields"], Mapping):
-        name = sorted(changes["fields"])[place[1]]
+    typed = changes.get(str(place[0])) if place else None
+    if len(place) > 1 and isinstance(place[1], int) and isinstance(typed, Mapping):
+        name = sorted(typed)[place[1]]
         inside = ".".join(one_line(str(part)[:64]) for part in (name, *place[3:]))
+    elif place and place[0] in BY_FIELD and not isinstance(typed, Mapping):
+        return 'write an object with the names of fields, such as {"category": ...}'
     if message.startswith("Extra inputs"):
         message = f"there is no such key; known are {', '.join(FieldOptions.model_fields)}"
     return (f"{inside}: " if inside else "") + message.removeprefix("Value error, ")

@@ -87,10 +87,12 @@ class Answerer:
         return fetched
 
     async def answer(self, recipe: Recipe, fetched: FetchedImage, *, interactive: bool) -> Answered:
-        """Raises what the engine raises, and MalformedAnswer. Cancelled, the engine is too if nobody else waits."""
+        """As `recipe` rates it. Raises what the engine raises, and MalformedAnswer. Cancelled, the engine is too if
+        nobody else waits."""
         ready = self._engine.status.require_ready()
-        key = f"{fetched.sha256}:{recipe.version(ready)}"
-        return await self._under_way.join(key, lambda: self._answer(key, recipe, ready, fetched, interactive))
+        key = f"{fetched.sha256}:{recipe.answer_version(ready)}"
+        answered = await self._under_way.join(key, lambda: self._answer(key, recipe, ready, fetched, interactive))
+        return answered.rated(recipe)
 
     async def _answer(
         self, key: str, recipe: Recipe, ready: Ready, fetched: FetchedImage, interactive: bool
@@ -105,6 +107,6 @@ class Answerer:
         self._metrics.tokens.labels("image").inc(finished.num_image_tokens)
         self._metrics.tokens.labels("answer").inc(len(finished.pieces))
         answer, findings = read_answer(recipe, finished, fetched)
-        answered = Answered(key, recipe.version(ready), answer, findings)
+        answered = Answered(key, recipe.answer_version(ready), answer, findings)
         self._recent[key] = answered
         return answered

@@ -57,6 +57,13 @@ def compared(field: Field, answer: FieldValue, truth: FieldValue) -> Compared:
     return Compared(is_right)
 
 
+def told(value: FieldValue) -> str:
+    """As people read it: labels with commas, a path with slashes, "" for none."""
+    if isinstance(value, tuple):
+        return ", ".join(" / ".join(item) if isinstance(item, tuple) else item for item in value)
+    return "" if value is None else str(value)
+
+
 def _texts(answer: FieldValue, truth: FieldValue) -> Compared:
     from rapidfuzz.distance import Indel
 

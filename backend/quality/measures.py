@@ -1,23 +1,25 @@
 """What is known of the answers of one project after people labelled some of the tasks: `add` each, then read.
 
-Memory: two numbers a task and field, and the confusions, of which there is a maximum. Nothing raises.
+Memory: two numbers a task and field; of confusions and of wrong tasks there is a maximum. Nothing raises.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from backend.quality.compare import Compared, compared
+from backend.quality.compare import Compared, compared, told
 from backend.quality.intervals import Share, share_of
-from label_config.answer import Answer
+from label_config.answer import Answer, FieldValue
 from label_config.conditions import shown_fields
 from label_config.schema import Field, LabelSchema, TextField
 
 NUM_BINS = 10
 MAX_CONFUSIONS = 2_000
 MAX_EXAMPLES = 5
+MAX_WRONG = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,33 @@ class Confusion:
     right: str
     num: int
     examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """`counts[i][j]`: tasks answered with `labels[i]` of which `labels[j]` is right; "" is no label."""
+
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WrongLabel:
+    """In the field of that name, as people read it."""
+
+    field: str
+    answered: str
+    right: str
+    confidence: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WrongTask:
+    """`score`: of its answer, and so how far up the threshold it stood."""
+
+    name: str
+    score: float
+    labels: tuple[WrongLabel, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +86,9 @@ class FieldTally:
     num_beyond: int = 0
     _confused: Counter[tuple[str, str]] = field(default_factory=Counter)
     _examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _right: Counter[str] = field(default_factory=Counter)
+    wrong: list[tuple[float, str, WrongLabel]] = field(default_factory=list)
+    """A heap of the MAX_WRONG wrong ones in tasks of the highest score: score and name of the task, and the labels."""
 
     def add(self, found: Compared, confidence: float | None, name: str) -> None:
         self.num += 1
@@ -75,8 +107,19 @@ class FieldTally:
             self.num_errors += 1
             self.sum_errors += found.error
         self.sum_kept += found.kept or 0.0
-        if found.pair is not None and not found.is_right:
+        if found.pair is not None and found.is_right:
+            self._right[found.pair[1]] += 1
+        elif found.pair is not None:
             self._confuse(found.pair, name)
+
+    def add_wrong(
+        self, score: float, name: str, answered: FieldValue, right: FieldValue, confidence: float | None
+    ) -> None:
+        entry = (score, name, WrongLabel(self.of.name, told(answered), told(right), confidence))
+        if len(self.wrong) < MAX_WRONG:
+            heapq.heappush(self.wrong, entry)
+        elif score > self.wrong[0][0]:
+            heapq.heapreplace(self.wrong, entry)
 
     def _confuse(self, pair: tuple[str, str], name: str) -> None:
         if pair not in self._confused and len(self._confused) >= MAX_CONFUSIONS:
@@ -114,6 +157,16 @@ class FieldTally:
         """Of a text: the mean share of characters that people left as they were."""
         return self.sum_kept / self.num if self.num and isinstance(self.of, TextField) else None
 
+    def matrix(self, most: int) -> Matrix | None:
+        """Of the `most` labels that are confused most often; None where none is, or labels are not one each."""
+        involved: Counter[str] = Counter()
+        for (answered, right), num in self._confused.items():
+            involved[answered] += num
+            involved[right] += num
+        labels = tuple(label for label, _ in involved.most_common(most))
+        counts = [[self._right[a] if a == b else self._confused[a, b] for b in labels] for a in labels]
+        return Matrix(labels, tuple(map(tuple, counts))) if labels else None
+
     def confusions(self, most: int) -> tuple[Confusion, ...]:
         return tuple(
             Confusion(*pair, num, tuple(self._examples[pair])) for pair, num in self._confused.most_common(most)
@@ -144,9 +197,12 @@ class Measures:
                 continue
             given, right = answer.fields.get(found.name), truth.fields.get(found.name)
             result = compared(found, given.value if given else None, right.value if right else None)
-            self._fields[found.name].add(result, given.confidence if given else None, name)
+            confidence = given.confidence if given else None
+            self._fields[found.name].add(result, confidence, name)
             if not result.is_right and not isinstance(found, TextField):
                 wrong.append(found.name)
+                values = (given.value if given else None, right.value if right else None)
+                self._fields[found.name].add_wrong(answer.score or 0.0, name, *values, confidence)
         self._tasks.append((answer.score, tuple(wrong)))
 
     @property
@@ -167,6 +223,16 @@ class Measures:
     def scored(self) -> list[tuple[float, bool]]:
         """Score of each task that has one, and whether all its labels are right."""
         return [(score, self._is_right(wrong)) for score, wrong in self._tasks if score is not None]
+
+    @property
+    def wrong(self) -> tuple[WrongTask, ...]:
+        """The MAX_WRONG tasks with the highest score of which a label is wrong, the surest first."""
+        labels: dict[tuple[float, str], list[WrongLabel]] = {}
+        for tally in self.fields.values():
+            for score, name, label in tally.wrong:
+                labels.setdefault((score, name), []).append(label)
+        surest = sorted(labels, key=lambda task: (-task[0], task[1]))[:MAX_WRONG]
+        return tuple(WrongTask(name, score, tuple(labels[score, name])) for score, name in surest)
 
     def _is_right(self, wrong: tuple[str, ...]) -> bool:
         return self._filled.isdisjoint(wrong)

@@ -1,16 +1,21 @@
 """How good the answers of a project are, by what people did in Label Studio as the store has it. Reads the store only.
 
-An answer is ours as the store keeps it, else the prediction that Label Studio had. Raises StoreError.
+An answer is ours as the store keeps it, else the prediction that Label Studio had. What was answered under another
+model version that differs from the present one only in its rating (`backend.predict.recipe`) is the same answer: it is
+rated anew and counts. Raises StoreError.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from pydantic import ValidationError
 
 from backend.label_studio.people import seconds
 from backend.predict.answered import Answered
@@ -69,15 +74,45 @@ def project_quality(
 ) -> list[OfVersion]:
     """Under the `present` model version first, then those that people have said most of; MAX_VERSIONS at most. Empty
     where people have said nothing yet. `task_url` and a task's number are its address in Label Studio."""
-    counted = Counter(version for task in _tasks(store, project) for version in task.answers)
+    recipes = _recipes(store, project, schema)
+    same = _Present(present, recipes.get(present))
+    counted = Counter(version for task in _tasks(store, project, same) for version in task.answers)
     versions = [version for version, _ in counted.most_common() if version != present]
     if present in counted:
         versions.insert(0, present)
-    return [_of_version(store, project, schema, version, asked, task_url) for version in versions[:MAX_VERSIONS]]
+    plain = recipe_of(schema, ProjectOptions(), 0)
+    return [
+        _of_version(store, project, recipes.get(version, plain), version, asked, task_url, same)
+        for version in versions[:MAX_VERSIONS]
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Present:
+    """The present model version, and how it answers; None if the store does not know."""
+
+    version: str
+    recipe: Recipe | None
+
+    def version_of(self, stored: StoredAnswer, version: str) -> str:
+        """The present one, if all that differs is the rating."""
+        answer_version = stored.key.rpartition(":")[2]
+        is_same = self.recipe is not None and self.recipe.rated_version(answer_version) == self.version
+        return self.version if is_same else version
+
+
+def _recipes(store: Store, project: str, schema: LabelSchema) -> dict[str, Recipe]:
+    """By model version. They read and rate answers, and ask nothing: the pictures' size does not matter."""
+    known = store.present(project)
+    found: dict[str, Recipe] = {}
+    for version, record in [*store.version_recipes(project).items(), *([known] if known else [])]:
+        with contextlib.suppress(ValidationError):
+            found[version] = recipe_of(schema, ProjectOptions.model_validate_json(record.options), 0)
+    return found
 
 
 def _of_version(
-    store: Store, project: str, schema: LabelSchema, version: str, asked: Asked, task_url: str
+    store: Store, project: str, recipe: Recipe, version: str, asked: Asked, task_url: str, same: _Present
 ) -> OfVersion:
     account = Account()
     num_unlabelled = store.reading(project).num_tasks - store.people_counts(project).num_tasks
@@ -85,22 +120,28 @@ def _of_version(
         account.num["not_labelled"] = num_unlabelled
     withheld = withheld_tasks(store, project)
     tasks = _labelled(
-        _tasks(store, project), schema, version, asked, account, lambda name: asked.blind or int(name) in withheld
+        _tasks(store, project, same), recipe, version, asked, account, lambda name: asked.blind or int(name) in withheld
     )
-    found = quality_of(schema, tasks, account.num, target=asked.target, delta=asked.delta)
+    found = quality_of(
+        recipe.schema,
+        tasks,
+        account.num,
+        target=asked.target,
+        delta=asked.delta,
+        calibration=dict(recipe.options.calibration),
+    )
     return OfVersion(version, replace(found, task_url=task_url), account)
 
 
 def _labelled(
     tasks: Iterator[_Task],
-    schema: LabelSchema,
+    recipe: Recipe,
     version: str,
     asked: Asked,
     account: Account,
     was_chosen: Callable[[str], bool],
 ) -> Iterator[Labelled]:
     """Those that say something of the answers under `version`; the others are counted in `account`."""
-    recipe = recipe_of(schema, ProjectOptions(), 0)
     for task in tasks:
         if not task.annotations:
             account.add("too_large", task.name)
@@ -113,7 +154,7 @@ def _labelled(
             account.add(people, task.name)
         elif (answer := _answer(recipe, task, version)) is None:
             account.add("no_answer", task.name)
-        elif isinstance(said := labelled(Known(task.name, answer, version), people, schema), str):
+        elif isinstance(said := labelled(Known(task.name, answer, version), people, recipe.schema), str):
             account.add(said, task.name)
         elif not said.saw_answer and not was_chosen(task.name):
             account.add("not_chosen", task.name)
@@ -121,14 +162,14 @@ def _labelled(
             yield said
 
 
-def _tasks(store: Store, project: str) -> Iterator[_Task]:
+def _tasks(store: Store, project: str, same: _Present) -> Iterator[_Task]:
     """All that people labelled."""
     after = 0
     while kept := store.labelled(project, after, _AT_ONCE):
         after = kept[-1].task_id
         own: dict[int, dict[str, StoredAnswer]] = {}
         for (task_id, version), stored in store.own_answers(project, [task.task_id for task in kept]).items():
-            own.setdefault(task_id, {})[version] = stored
+            own.setdefault(task_id, {})[same.version_of(stored, version)] = stored
         for task in kept:
             if task.content == NOT_READ:
                 yield _Task(str(task.task_id), (), own.get(task.task_id, {}))

@@ -12,14 +12,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from backend.quality.calibration import fitted_temperature
 from backend.quality.intervals import Share, share_of
 from backend.quality.lead_times import TimeSaved, time_saved
-from backend.quality.measures import Confusion, FieldTally, Measures, calibration_error
-from backend.quality.threshold import Threshold, guaranteed_threshold
+from backend.quality.measures import (
+    Bin,
+    Confusion,
+    FieldTally,
+    Matrix,
+    Measures,
+    WrongTask,
+    calibration_error,
+    reliability,
+)
+from backend.quality.threshold import Step, Threshold, guaranteed_threshold, steps
 from label_config.answer import Answer
 from label_config.schema import LabelSchema, TextField
 
 MAX_CONFUSIONS_SHOWN = 10
+MAX_MATRIX_LABELS = 8
 
 
 class Task(Protocol):
@@ -44,9 +55,12 @@ class Task(Protocol):
 @dataclass(frozen=True, slots=True)
 class FieldQuality:
     """One field. `blind` and `filled`: share right in each kind of task; the rest is of both together, None where the
-    kind of field has no such thing. `threshold` is of the blind ones, None for a text."""
+    kind of field has no such thing. `threshold` and `temperature` are of the blind ones, None for a text; `reliability`
+    and `calibration_error` too, where there are any. `temperature`: what the model's own confidence should be rated
+    by, whatever it is rated by now."""
 
     name: str
+    title: str
     is_text: bool
     blind: Share
     filled: Share
@@ -56,13 +70,17 @@ class FieldQuality:
     kept: float | None
     mean_error: float | None
     calibration_error: float | None
+    reliability: tuple[Bin, ...]
+    temperature: float | None
     confusions: tuple[Confusion, ...]
+    matrix: Matrix | None
     threshold: Threshold | None
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """`blind`, `filled`: tasks of which all labels are right. `threshold`: of the task's score, on blind tasks.
+    """`blind`, `filled`: tasks of which all labels are right. `threshold`: of the task's score, on blind tasks; `steps`
+    is what each that was tried would let pass. `wrong`: the tasks with a wrong label that scored highest.
 
     `agreement`: tasks on which all people agree, of those that several labelled. `unused`: entries that say nothing of
     an answer, by reason; `num_entries` = `num_blind` + `num_filled` + all of `unused`. `task_url`: where tasks go by
@@ -77,6 +95,8 @@ class Quality:
     blind: Share
     filled: Share
     threshold: Threshold
+    steps: tuple[Step, ...]
+    wrong: tuple[WrongTask, ...]
     fields: tuple[FieldQuality, ...]
     unfilled: tuple[str, ...]
     time_saved: TimeSaved | None
@@ -85,9 +105,16 @@ class Quality:
 
 
 def quality_of(
-    schema: LabelSchema, tasks: Iterable[Task], unused: Mapping[str, int], *, target: float, delta: float
+    schema: LabelSchema,
+    tasks: Iterable[Task],
+    unused: Mapping[str, int],
+    *,
+    target: float,
+    delta: float,
+    calibration: Mapping[str, float] | None = None,
 ) -> Quality:
-    """`tasks` are read once. `unused` is read when they have ended. See `guaranteed_threshold` for the rest."""
+    """`tasks` are read once. `unused` is read when they have ended. `calibration`: the temperatures that the answers'
+    confidences have been rated by. See `guaranteed_threshold` for the rest."""
     blind, filled, both = Measures(schema), Measures(schema), Measures(schema)
     versions = Counter[str]()
     blind_s, filled_s = list[float](), list[float]()
@@ -110,8 +137,17 @@ def quality_of(
         blind=blind.right,
         filled=filled.right,
         threshold=guaranteed_threshold(blind.scored, target, delta),
+        steps=tuple(step for step in steps(blind.scored, delta) if step.num),
+        wrong=both.wrong,
         fields=tuple(
-            _field(tally, blind.fields.get(name), filled.fields.get(name), target, delta)
+            _field(
+                tally,
+                blind.fields.get(name),
+                filled.fields.get(name),
+                target,
+                delta,
+                (calibration or {}).get(name, 1.0),
+            )
             for name, tally in both.fields.items()
         ),
         unfilled=tuple(found.name for found in schema.fields if found.name not in both.fields),
@@ -121,12 +157,18 @@ def quality_of(
 
 
 def _field(
-    both: FieldTally, blind: FieldTally | None, filled: FieldTally | None, target: float, delta: float
+    both: FieldTally,
+    blind: FieldTally | None,
+    filled: FieldTally | None,
+    target: float,
+    delta: float,
+    temperature: float,
 ) -> FieldQuality:
     is_text = isinstance(both.of, TextField)
     scored = blind.scored if blind else []
     return FieldQuality(
         name=both.of.name,
+        title=both.of.title or both.of.name,
         is_text=is_text,
         blind=blind.right if blind else share_of(0, 0),
         filled=filled.right if filled else share_of(0, 0),
@@ -136,6 +178,9 @@ def _field(
         kept=both.kept,
         mean_error=both.mean_error,
         calibration_error=calibration_error(scored or both.scored),
+        reliability=reliability(scored or both.scored),
+        temperature=None if is_text else round(temperature * fitted_temperature(scored), 2),
         confusions=both.confusions(MAX_CONFUSIONS_SHOWN),
+        matrix=both.matrix(MAX_MATRIX_LABELS),
         threshold=None if is_text else guaranteed_threshold(scored, target, delta),
     )

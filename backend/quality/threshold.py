@@ -13,7 +13,7 @@ It holds for tasks like the sample's: chosen by chance, and labelled by people w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from backend.quality.intervals import upper_bound
@@ -42,27 +42,47 @@ class Threshold:
     num_missing: int | None = None
 
 
-def guaranteed_threshold(scored: Sequence[tuple[float, bool]], target: float, delta: float) -> Threshold:
-    """`scored`: score and whether it is right, of each labelled task. `target`: the wrong share that may pass."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`num` scores are at or above `threshold`, `num_wrong` of those wrong; in truth at most a share of `bound`."""
+
+    threshold: float
+    num: int
+    num_wrong: int
+    bound: float
+
+
+def steps(scored: Sequence[tuple[float, bool]], delta: float) -> Iterator[Step]:
+    """What each threshold of the GRID would let pass, the strictest first.
+
+    Each bound holds by itself, for a threshold that was chosen before looking; only the search below may choose.
+    """
     ordered = sorted(scored, reverse=True)
-    found: Threshold | None = None
     num = num_wrong = 0
     for threshold in GRID:
         while num < len(ordered) and ordered[num][0] >= threshold:
             num_wrong += not ordered[num][1]
             num += 1
-        bound = upper_bound(num_wrong, num, delta)
-        if bound > target:
+        yield Step(threshold, num, num_wrong, upper_bound(num_wrong, num, delta))
+
+
+def guaranteed_threshold(scored: Sequence[tuple[float, bool]], target: float, delta: float) -> Threshold:
+    """`scored`: score and whether it is right, of each labelled task. `target`: the wrong share that may pass."""
+    found: Step | None = None
+    for step in steps(scored, delta):
+        if step.bound > target:
             break
-        found = Threshold(target, delta, threshold, num, num_wrong, len(ordered), bound)
-    return found or _none_yet(ordered, target, delta)
+        found = step
+    if found is None:
+        return _none_yet(scored, target, delta)
+    return Threshold(target, delta, found.threshold, found.num, found.num_wrong, len(scored), found.bound)
 
 
-def _none_yet(ordered: Sequence[tuple[float, bool]], target: float, delta: float) -> Threshold:
-    strictest = [right for score, right in ordered if score >= GRID[0]]
+def _none_yet(scored: Sequence[tuple[float, bool]], target: float, delta: float) -> Threshold:
+    strictest = [right for score, right in scored if score >= GRID[0]]
     num, num_wrong = len(strictest), strictest.count(False)
-    missing = _missing(num, num_wrong, len(ordered), target, delta)
-    return Threshold(target, delta, None, num, num_wrong, len(ordered), upper_bound(num_wrong, num, delta), missing)
+    missing = _missing(num, num_wrong, len(scored), target, delta)
+    return Threshold(target, delta, None, num, num_wrong, len(scored), upper_bound(num_wrong, num, delta), missing)
 
 
 def _missing(num: int, num_wrong: int, num_all: int, target: float, delta: float) -> int | None:

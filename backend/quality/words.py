@@ -49,10 +49,10 @@ class Sentences:
         """ "89 % of 212 (84 % to 93 %)"."""
         if share.share is None:
             return "-"
-        low, high = _percent(share.low), _percent(share.high)
+        low, high = rounded(share.low), rounded(share.high)
         return self(
-            f"{share.num:,} 张中 {_percent(share.share)}（{low}–{high}）",
-            f"{_percent(share.share)} of {share.num:,} ({low} to {high})",
+            f"{share.num:,} 张中 {rounded(share.share)}（{low}–{high}）",
+            f"{rounded(share.share)} of {share.num:,} ({low} to {high})",
         )
 
     def of(self, quality: Quality) -> Iterator[str]:
@@ -60,10 +60,10 @@ class Sentences:
         if quality.num_blind:
             right = quality.blind
             yield self(
-                f"盲检 {right.num:,} 张：所有标签都正确的占 {_percent(right.share or 0)}，"
-                f"真实比例有 {LEVEL:.0%} 的把握在 {_percent(right.low)} 到 {_percent(right.high)} 之间。",
-                f"Blind check of {right.num:,} pictures: in {_percent(right.share or 0)} every label is right; the "
-                f"true share lies between {_percent(right.low)} and {_percent(right.high)} ({LEVEL:.0%} sure).",
+                f"盲检 {right.num:,} 张：所有标签都正确的占 {rounded(right.share or 0)}，"
+                f"真实比例有 {LEVEL:.0%} 的把握在 {rounded(right.low)} 到 {rounded(right.high)} 之间。",
+                f"Blind check of {right.num:,} pictures: in {rounded(right.share or 0)} every label is right; the "
+                f"true share lies between {rounded(right.low)} and {rounded(right.high)} ({LEVEL:.0%} sure).",
             )
         else:
             yield self(
@@ -74,9 +74,9 @@ class Sentences:
         if quality.num_filled:
             filled = quality.filled
             yield self(
-                f"预标注过的 {filled.num:,} 张：{_percent(filled.share or 0)} 没有改动任何标签"
+                f"预标注过的 {filled.num:,} 张：{rounded(filled.share or 0)} 没有改动任何标签"
                 "（人看到答案后更容易接受，这不是准确率）。",
-                f"Of {filled.num:,} pre-filled pictures {_percent(filled.share or 0)} were submitted with no label "
+                f"Of {filled.num:,} pre-filled pictures {rounded(filled.share or 0)} were submitted with no label "
                 "changed (people let more pass once they see an answer: this is no accuracy).",
             )
         yield self.threshold(quality.threshold)
@@ -85,9 +85,9 @@ class Sentences:
         if quality.agreement.num:
             yield self(
                 f"由多人标注的 {quality.agreement.num:,} 张中，"
-                f"{_percent(quality.agreement.share or 0)} 所有人标签一致。",
+                f"{rounded(quality.agreement.share or 0)} 所有人标签一致。",
                 f"Of {quality.agreement.num:,} pictures that several people labelled, they agree on every label of "
-                f"{_percent(quality.agreement.share or 0)}.",
+                f"{rounded(quality.agreement.share or 0)}.",
             )
 
     def in_short(self, quality: Quality, project_id: str) -> Iterator[str]:
@@ -110,9 +110,9 @@ class Sentences:
         )
 
     def threshold(self, found: Threshold) -> str:
-        target, sure = _percent(found.target), _percent(1 - found.delta)
+        target, sure = rounded(found.target), rounded(1 - found.delta)
         if found.threshold is not None:
-            passed = _percent(found.num / found.num_all)
+            passed = rounded(found.num / found.num_all)
             return self(
                 f"分数不低于 {found.threshold:.2f} 的可以直接通过，占全部的 {passed}："
                 f"其中错误不超过 {target}（{sure} 的把握）。",
@@ -126,12 +126,27 @@ class Sentences:
                 f"Nothing may pass unseen yet (at most {target} wrong, {sure} sure): about {found.num_missing:,} "
                 "more pictures are to be checked blind.",
             )
-        wrong = _percent(found.num_wrong / found.num) if found.num else "-"
+        wrong = rounded(found.num_wrong / found.num) if found.num else "-"
         return self(
             f"没有图片可以直接通过：即使是分数最高的那些，也有 {wrong} 是错的，超过 {target}。"
             "请修改标注配置、提示词，或换模型。",
             f"Nothing may pass unseen: even of the highest scores {wrong} are wrong, more than {target}. Change the "
             "label config, the instructions or the model.",
+        )
+
+    def threshold_of_field(self, found: Threshold) -> str:
+        """For this field alone; what passes as a whole is the task's."""
+        target, sure = rounded(found.target), rounded(1 - found.delta)
+        if found.threshold is None:
+            return self(
+                f"单看这个字段，还不能保证错误不超过 {target}。",
+                f"For this field alone, {target} wrong at most cannot be guaranteed yet.",
+            )
+        passed = rounded(found.num / found.num_all)
+        return self(
+            f"单看这个字段，置信度不低于 {found.threshold:.2f} 的（占 {passed}）错误不超过 {target}（{sure} 的把握）。",
+            f"For this field alone, of what has a confidence of {found.threshold:.2f} or more ({passed}) at most "
+            f"{target} is wrong ({sure} sure).",
         )
 
     def time(self, saved: TimeSaved) -> str:
@@ -149,15 +164,15 @@ class Sentences:
         """What its kind of field has besides a share."""
         parts = []
         if field.kept is not None:
-            parts.append(self(f"文字保留 {_percent(field.kept)}", f"{_percent(field.kept)} of the text kept"))
+            parts.append(self(f"文字保留 {rounded(field.kept)}", f"{rounded(field.kept)} of the text kept"))
         if len(field.right_by_level) > 1:
-            levels = " > ".join(_percent(level.share or 0) for level in field.right_by_level)
+            levels = " > ".join(rounded(level.share or 0) for level in field.right_by_level)
             parts.append(self(f"逐级正确 {levels}", f"right by level {levels}"))
         if field.precision is not None and field.recall is not None and not field.is_text:
             parts.append(
                 self(
-                    f"查准 {_percent(field.precision)}，查全 {_percent(field.recall)}",
-                    f"precision {_percent(field.precision)}, recall {_percent(field.recall)}",
+                    f"查准 {rounded(field.precision)}，查全 {rounded(field.recall)}",
+                    f"precision {rounded(field.precision)}, recall {rounded(field.recall)}",
                 )
             )
         if field.mean_error is not None:
@@ -165,8 +180,8 @@ class Sentences:
         if field.calibration_error is not None:
             parts.append(
                 self(
-                    f"置信度与正确率平均相差 {_percent(field.calibration_error)}",
-                    f"confidence and share right differ by {_percent(field.calibration_error)}",
+                    f"置信度与正确率平均相差 {rounded(field.calibration_error)}",
+                    f"confidence and share right differ by {rounded(field.calibration_error)}",
                 )
             )
         return self("；", "; ").join(parts)
@@ -187,7 +202,7 @@ class Sentences:
         return self(f"{num:,} 条没有用上：{zh}", f"{num:,} not used: {en}")
 
 
-def _percent(share: float) -> str:
+def rounded(share: float) -> str:
     """Whole percents, but for shares that they would round to none or to all."""
     digits = 1 if 0 < share < 0.01 or 0.99 < share < 1 else 0
     return f"{share:.{digits}%}"

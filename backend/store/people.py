@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.store import rows
-from backend.store.types import StoredAnswer
+from backend.store.types import RecipeRecord, StoredAnswer
 
 _OF = "people_id = (SELECT id FROM people WHERE project = ?)"
 
@@ -158,6 +158,17 @@ def forget_people(connection: sqlite3.Connection, project: str) -> None:
 def people_projects(connection: sqlite3.Connection) -> list[str]:
     """All of which anything was ever read."""
     return [row[0] for row in connection.execute("SELECT project FROM people ORDER BY id")]
+
+
+def version_recipes(connection: sqlite3.Connection, project: str) -> dict[str, RecipeRecord]:
+    """How the project's tasks were answered under each model version."""
+    found = connection.execute(
+        """SELECT DISTINCT w.model_version, r.fingerprint, r.project, r.label_config, r.options
+        FROM work w JOIN recipe r ON r.fingerprint = w.recipe
+        WHERE w.project_id = (SELECT id FROM project WHERE name = ?)""",
+        [rows.clean(project)],
+    )
+    return {version: RecipeRecord(*record) for version, *record in found}
 
 
 def own_answers(

@@ -94,7 +94,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """`content` is the JSON of an answer, of no task yet; `key` stands for picture and model version."""
+    """`content` is the JSON of an answer, of no task yet; `key` stands for picture and answer version."""
 
     key: str
     content: str

@@ -14,9 +14,10 @@ from backend.bulk.left_out import MAX_SHOWN
 from backend.bulk.report.cards import Bar, confidence_chart, field_card
 from backend.bulk.report.pictures import Thumbnails, picture
 from backend.bulk.report.tally import FailureTally, Tally
-from backend.bulk.report.words import ReportWords, shown, shown_source
+from backend.bulk.report.words import ReportWords
 from backend.bulk.summary import Summary
 from backend.pages import html
+from backend.pages.outside import shown, shown_source
 from backend.pages.words import Language, number
 from label_config.schema import LabelSchema
 
@@ -41,6 +42,7 @@ def render(tally: Tally, summary: Summary, schema: LabelSchema, language: Langua
     failures, num_other_failures = _failures(tally, words)
     page = html.render(
         "report.html",
+        style=html.style("report.css"),
         words=words,
         tally=tally,
         summary=summary,

@@ -17,11 +17,12 @@ from PIL import Image
 
 from backend.bulk.report.reasons import Reason, ReasonReader
 from backend.bulk.report.rows import Row
-from backend.bulk.report.words import ReportWords, shown, shown_source
+from backend.bulk.report.words import ReportWords
 from backend.errors import ImageError
 from backend.images.decode import decode
 from backend.images.files import read_file
 from backend.images.policy import Limits
+from backend.pages.outside import shown, shown_source
 from label_config.schema import Field, LabelSchema, TextField
 
 MAX_FIELDS = 24

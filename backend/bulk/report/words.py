@@ -1,5 +1,4 @@
-"""Every text of the report, in Chinese and English; numbers, times and failures are said as on the status page. And how
-a text from outside is said: on one line of what a person can see, without secrets, cut at a length.
+"""Every text of the report, in Chinese and English; numbers, times and failures are said as on the status page.
 
 Knows words only. Nothing here raises.
 """
@@ -10,11 +9,7 @@ import time
 from collections.abc import Sequence
 
 from backend.bulk.report.reasons import Reason
-from backend.logs import redact
 from backend.pages.words import Language, Words, number
-from label_config.visible import visible_text
-
-_READ_AHEAD = 4  # hidden characters are dropped before the cut
 
 TEXTS: dict[str, tuple[str, str]] = {
     "report": ("预标注报告", "Pre-annotation report"),
@@ -178,15 +173,3 @@ def plain(value: float, decimals: int = 2) -> str:
     """A number of any size with at most `decimals` decimals and no more than it needs."""
     text = number(value, decimals)
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def shown(text: str, max_chars: int) -> str:
-    """`text` with "…" where it was cut. Safe to encode as UTF-8."""
-    found = visible_text(text[: max_chars * _READ_AHEAD], max_chars + 1)
-    return found if len(found) <= max_chars else f"{found[:max_chars]}…"
-
-
-def shown_source(text: str, max_chars: int) -> str:
-    """A path or an address: without passwords and the query of a presigned address. The end of a path says most."""
-    found = visible_text(redact(text[:8_192]), 8_192)
-    return found if len(found) <= max_chars else f"…{found[-max_chars:]}"

@@ -169,6 +169,16 @@ def test_a_project_is_read_from_label_studio_and_said_with_links_to_its_tasks(
     assert {method for method, _, _ in project.calls} == {"GET"}
 
 
+def test_the_page_of_a_project_leads_to_its_worst_tasks(
+    project: TasksServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.html"
+
+    assert ask(monkeypatch, "12", "--report", str(page)) == 0
+
+    assert 'href="https://labels.example/projects/12/data?task=1"' in page.read_text(encoding="utf-8")
+
+
 def test_of_a_project_programs_get_every_figure_and_only_what_is_new_is_read_again(
     project: TasksServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,4 +214,22 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, run: Any, missing: st
 
     assert code == 2
     assert missing in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_the_page_stands_where_it_was_asked_for(tmp_path: Path, run: Any) -> None:
+    page = tmp_path / "质量.html"
+
+    code, shown, _ = run("--truth", given(tmp_path, 57, 3), "--report", str(page))
+
+    assert code == 0
+    assert "盲检 60 张" in shown
+    assert "抽检 60 张" in page.read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_written_is_named(tmp_path: Path, run: Any) -> None:
+    code, _, errors = run("--truth", given(tmp_path, 57, 3), "--report", str(tmp_path / "no" / "page.html"))
+
+    assert code == 2
+    assert "--report" in errors
     assert len(errors.splitlines()) == 1

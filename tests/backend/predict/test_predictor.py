@@ -17,7 +17,10 @@ from backend.predict.answered import Answered
 from backend.predict.options import ProjectOptions
 from backend.predict.predictor import Answerer
 from backend.predict.recipe import Recipe, read_answer, recipe_of
+from label_config.answer import Answer
 from label_config.parse import parse_label_config
+from label_config.rating import calibrated
+from label_config.review import Finding
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, CONFIG
 from tests.fakes import FakeEngine, FakeImages
@@ -188,3 +191,52 @@ def test_a_very_long_picture_of_which_little_is_seen_needs_review(
         assert [finding.reason for finding in answered.findings] == reasons
 
     asyncio.run(go())
+
+
+def test_a_changed_rating_costs_no_answer_and_changes_no_label() -> None:
+    """In memory, and from what the store kept, whichever rating it was first asked with."""
+    engine = FakeEngine(ANSWER)
+    stored: dict[str, str] = {}
+    options = ProjectOptions(calibration=(("season", 4.0),), review_thresholds=(("category", 1.0),))
+    rated_recipe = recipe_of(RECIPE.schema, options, 256)
+
+    async def find(recipe: Recipe, key: str) -> Answered | None:
+        return Answered.read(recipe, key, stored[key]) if key in stored else None
+
+    async def go() -> None:
+        fetched = await _fetched()
+        for first, second in ((RECIPE, rated_recipe), (rated_recipe, RECIPE)):
+            for again in (None, find):
+                answerer = Answerer(engine, FakeImages(), Metrics(), find)
+                told = {first: await answerer.answer(first, fetched, interactive=False)}
+                stored[told[first].key] = told[first].content
+                if again:
+                    answerer = Answerer(engine, FakeImages(), Metrics(), find)
+                told[second] = await answerer.answer(second, fetched, interactive=False)
+                check(told[RECIPE], told[rated_recipe])
+            stored.clear()
+
+    def check(plain: Answered, rated: Answered) -> None:
+        assert (plain.key, plain.content) == (rated.key, rated.content)
+        assert {n: f.value for n, f in plain.answer.fields.items()} == {
+            n: f.value for n, f in rated.answer.fields.items()
+        }
+        before, after = (one.answer.fields["season"].confidence for one in (plain, rated))
+        assert before is not None
+        assert after == pytest.approx(calibrated(before, 4.0))
+        assert after != before
+        assert plain.model_version != rated.model_version
+        assert not plain.findings
+        assert ("low_confidence", "category") in [(finding.code, finding.field) for finding in rated.findings]
+
+    asyncio.run(go())
+    assert len(engine.requests) == 2
+
+
+def test_that_a_picture_is_very_long_is_still_told_when_it_is_rated_anew() -> None:
+    finding = Finding("very_long", "", "图片过长", "very long")
+    plain = Answered("k", "garments-nf4-0123456789ab", Answer({}), (finding,))
+    rated = plain.rated(recipe_of(RECIPE.schema, ProjectOptions(calibration=(("season", 2.0),)), 256))
+
+    assert "very_long" in [found.code for found in rated.findings]
+    assert rated.rated(RECIPE) == plain

@@ -93,6 +93,8 @@ EXTREMES: dict[str, list[Any]] = {
     "max_new_tokens": [16, 2_048],
     "review_threshold": [0.0, 1.0],
     "fields": [{}, {"caption": {"kind": "description", "max_chars": 8_000, "instruction": "好" * 500}}],
+    "review_thresholds": [{}, {"category": 0.0, "season": 1.0}],
+    "calibration": [{}, {"category": 0.05, "season": 20.0}],
 }
 
 
@@ -188,3 +190,32 @@ def test_what_is_wrong_with_the_options_of_a_field_is_said_by_its_name(fields: o
     options, [warning] = read_options({"fields": fields}, ProjectOptions())
     assert said in warning
     assert options == ProjectOptions()
+
+
+@pytest.mark.parametrize("change", [{"review_thresholds": {"season": 0.9}}, {"calibration": {"season": 2.5}}])
+def test_how_answers_are_rated_is_part_of_the_version_but_not_of_what_is_asked(change: dict[str, Any]) -> None:
+    plain = recipe_of(SCHEMA, OPTIONS, 256)
+    options, warnings = read_options(change, OPTIONS)
+    rated = recipe_of(SCHEMA, options, 256)
+
+    assert warnings == []
+    assert rated.version(READY) != plain.version(READY) == plain.answer_version(READY) == rated.answer_version(READY)
+    assert rated.request(PICTURE, "1", interactive=False) == plain.request(PICTURE, "1", interactive=False)
+    assert ProjectOptions.model_validate_json(options.model_dump_json()) == options
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"review_thresholds": {"season": 1.5}}, "season: Input should be less than or equal to 1"),
+        ({"calibration": {"season": 0}}, "season: Input should be greater than or equal to 0.05"),
+        ({"calibration": {"season": "hot"}}, "season: Input should be a valid number"),
+        ({"calibration": 2}, "calibration: write an object with the names of fields"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_with_its_field(change: dict[str, Any], said: str) -> None:
+    options, warnings = read_options(change, OPTIONS)
+
+    assert options == OPTIONS
+    assert len(warnings) == 1
+    assert said in warnings[0]

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 
 from backend.predict.answered import Answered
+from backend.predict.options import ProjectOptions
+from backend.predict.recipe import recipe_of
+from backend.quality.calibration import fitted_temperature
 from backend.quality.project import Asked, OfVersion, project_quality
 from backend.quality.reading import read_people
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer
 from label_config.answer import Answer, FieldAnswer
+from label_config.rating import calibrated
 from tests.backend.bulk.given import SCHEMA
 from tests.backend.quality.fake_people import PROJECT, VERSION, FakePeople, prediction, seen
 
@@ -140,3 +144,30 @@ def test_an_answer_that_cannot_be_read_is_none(people: FakePeople, store: Store,
     [found] = quality(people, store, BLIND)
     assert found.quality.unused == {"no_answer": 1}
     assert "task 1 cannot be read" in caplog.text
+
+
+def test_what_is_rated_anew_is_measured_as_it_is_rated_now_and_needs_no_new_labels(
+    people: FakePeople, store: Store
+) -> None:
+    """By the calibration that is in force; a temperature that is found says what should be in force."""
+    people.add(*range(1, 61))
+    for task_id in range(1, 61):
+        people.annotate(task_id, season="winter" if task_id > 6 else "夏季")
+        answered(store, task_id)
+    store.delivered(list(range(1, 61)), 2.5)
+    [before] = quality(people, store, BLIND)
+    options = ProjectOptions(calibration=(("season", 4.0),))
+    present = recipe_of(SCHEMA, options, 0).rated_version(VERSION)
+    store.set_present(RecipeRecord("r2", PROJECT, "<View/>", options.model_dump_json()), present, 3.0)
+
+    after = quality(people, store, BLIND, present)[0]
+
+    assert present != VERSION
+    assert after.model_version == present
+    assert after.quality.blind == before.quality.blind
+    was, now = (next(f for f in one.quality.fields if f.name == "season") for one in (before, after))
+    assert [b.mean_confidence for b in was.reliability] == [pytest.approx(0.9)]
+    assert [b.mean_confidence for b in now.reliability] == [pytest.approx(calibrated(0.9, 4.0))]
+    assert now.temperature == pytest.approx(
+        4.0 * fitted_temperature([(calibrated(0.9, 4.0), n > 6) for n in range(1, 61)]), abs=0.02
+    )

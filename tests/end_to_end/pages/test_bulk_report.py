@@ -9,7 +9,9 @@ import pytest
 from playwright.sync_api import FloatRect, Page, expect
 
 from backend.bulk.report import write_report
+from backend.quality.page import render_quality
 from tests.backend.bulk.report_rig import SCHEMA, SUMMARY, failure, lines, record
+from tests.backend.quality.given import quality, schema
 from tests.end_to_end.pages.browser import sideways_scroll
 from tests.end_to_end.pages.bulk_run import Annotated, annotate
 from training.dataset import DEFAULT_FOLDER, enlarge, read_split
@@ -162,3 +164,16 @@ def fashion(folder: Path) -> Path:
         (made / f"cut-{number}.png").write_bytes((made / f"{number:05}.png").read_bytes()[:2_000])
     (made / "notes.jpg").write_text("no picture")
     return made
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_quality_page_opens_from_the_disk_and_fits(tmp_path: Path, report: Open, width: int) -> None:
+    asked = schema(HOSTILE, (LONG, HOSTILE), LONG)
+    out = tmp_path / "质量.html"
+    out.write_text(render_quality(quality(80, 20, 30, asked=asked), "zh", note=LONG), encoding="utf-8")
+
+    page = report(out, width=width)
+
+    expect(page.get_by_role("heading", name="预标注质量报告")).to_be_visible()
+    assert page.locator("#tile-right").inner_text() == "80.0%"
+    assert sideways_scroll(page) == 0

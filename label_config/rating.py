@@ -1,0 +1,40 @@
+"""Confidences as they turn out to be: each field's own temperature, found on tasks that people labelled.
+
+A temperature T takes a confidence p to the one whose log-odds are those of p divided by T: over 1 for a model that is
+too sure of itself, under 1 for one that is too modest. Which of two answers of a field is surer stays as it is, and
+labels never change. Pure; nothing raises.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from label_config.answer import Answer, FieldAnswer
+
+NEAREST = 5e-5
+"""No confidence counts as nearer to 0 or 1: records tell four decimals, and a model's own fifth says nothing."""
+
+
+def log_odds(confidence: float) -> float:
+    within = min(max(confidence, NEAREST), 1 - NEAREST)
+    return math.log(within / (1 - within))
+
+
+def calibrated(confidence: float, temperature: float) -> float:
+    """`temperature` > 0; 1 changes nothing."""
+    if temperature == 1:
+        return confidence
+    return 1 / (1 + math.exp(-log_odds(confidence) / temperature))
+
+
+def with_calibration(answer: Answer, temperatures: Mapping[str, float]) -> Answer:
+    """`answer` with the confidences of the fields that have a temperature."""
+
+    def rated(name: str, found: FieldAnswer) -> FieldAnswer:
+        if name not in temperatures or found.confidence is None:
+            return found
+        return replace(found, confidence=calibrated(found.confidence, temperatures[name]))
+
+    return replace(answer, fields={name: rated(name, found) for name, found in answer.fields.items()})

@@ -1,0 +1,47 @@
+"""Tasks that people labelled, for the tests of what is made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backend.quality.summary import Quality, quality_of
+from label_config.answer import Answer, FieldAnswer
+from label_config.schema import Choice, ChoicesField, LabelSchema, TextField
+
+
+@dataclass(frozen=True)
+class Task:
+    name: str
+    answer: Answer
+    truth: Answer
+    model_version: str = "m"
+    saw_answer: bool = False
+    lead_s: float | None = None
+    agrees: bool | None = None
+
+
+def schema(name: str = "season", labels: tuple[str, ...] = ("summer", "winter"), title: str = "季节") -> LabelSchema:
+    fields = (ChoicesField(name, "image", tuple(map(Choice, labels)), title=title), TextField("caption", "image"))
+    return LabelSchema(fields, "image", "image")
+
+
+def task(
+    number: int, right: bool, confidence: float = 0.97, *, asked: LabelSchema | None = None, saw_answer: bool = False
+) -> Task:
+    """Answered with the first label."""
+    [field, *_] = (asked or schema()).fields
+    assert isinstance(field, ChoicesField)
+    first, second = (choice.value for choice in field.choices[:2])
+    truth = Answer({field.name: FieldAnswer((first if right else second,))})
+    answer = Answer({field.name: FieldAnswer((first,), confidence)})
+    return Task(f"t{number:03}", answer, truth, saw_answer=saw_answer, lead_s=4.0 if saw_answer else 12.0)
+
+
+def quality(
+    num_right: int, num_wrong: int, num_filled: int = 0, *, asked: LabelSchema | None = None, confidence: float = 0.97
+) -> Quality:
+    """So many checked blind, and pre-filled ones that are all right."""
+    rights = [True] * num_right + [False] * num_wrong
+    tasks = [task(number, right, confidence, asked=asked) for number, right in enumerate(rights)]
+    tasks += [task(900 + number, True, asked=asked, saw_answer=True) for number in range(num_filled)]
+    return quality_of(asked or schema(), tasks, {"not_labelled": 7}, target=0.05, delta=0.1)
