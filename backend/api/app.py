@@ -59,6 +59,7 @@ KNOWN_WEBHOOKS = frozenset({
     "ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "TASKS_CREATED",
     "TASKS_DELETED", "PROJECT_CREATED", "PROJECT_UPDATED", "PROJECT_DELETED", "START_TRAINING",
 })  # fmt: skip
+PEOPLE_DID = frozenset({"ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"})
 
 COUNTED_WEBHOOKS = frozenset({"TASKS_DELETED", "ANNOTATION_CREATED", "ANNOTATIONS_CREATED"})
 """After which a task may need no answer any more."""
@@ -119,6 +120,7 @@ class Backend:
             checks=lambda: core.watch.checks,
             review_left=core.tabs.left,
             shown=core.gone.look,
+            people=lambda: dict(core.people.known),
         )
         self._gauges = Gauges(core.metrics.registry)
         self._reader = BodyReader(body_limits)
@@ -215,6 +217,8 @@ class Backend:
             self.core.tabs.tasks_deleted(body.project)
         if body.action in COUNTED_WEBHOOKS:
             self.core.gone.changed(body.project.partition(".")[0], deleted=body.action == "TASKS_DELETED")
+        if body.action in PEOPLE_DID:
+            self.core.people.hint(body.project)
         return StrictJSON({"status": "ok"})
 
     async def _predict(self, body: PredictBody, deadline: float, asked_at: float) -> list[TaskResult]:

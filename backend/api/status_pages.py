@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from backend.delivery.loop import DeliveryStatus
     from backend.delivery.tabs import ReviewLeft
     from backend.delivery.upkeep import Known
+    from backend.quality.watch import Looked
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,8 @@ class Source(Protocol):
 class StatusPages:
     """The handlers. `changed(action, project)` is called after a button changed the queue, so that the change takes
     effect at once; `checks()` gives what the last checks found, `review_left(projects)` what is left to review in
-    them, `shown(projects)` hears which projects with tasks somebody looks at."""
+    them, `people()` what people's work says of the answers; `shown(projects)` hears which projects with tasks somebody
+    looks at."""
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class StatusPages:
         checks: Callable[[], Sequence[Check]] = tuple,
         review_left: Callable[[Sequence[str]], Mapping[str, ReviewLeft]] = lambda projects: {},
         shown: Callable[[Sequence[str]], None] = lambda projects: None,
+        people: Callable[[], Mapping[str, Looked]] = dict,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._source = source
@@ -107,6 +110,7 @@ class StatusPages:
         self._checks = checks
         self._review_left = review_left
         self._shown = shown
+        self._people = people
         self._clock = clock
         self._guard = FormGuard()
         self._reader = BodyReader(BodyLimits(MAX_FORM_BYTES))
@@ -168,6 +172,7 @@ class StatusPages:
             upkeep=dict(source.upkeep.known),
             checks=self._checks(),
             review_left=self._review_left([s.project for s in summaries[:MAX_PROJECTS] if s.num_needs_review]),
+            people=self._people(),
             max_projects=MAX_PROJECTS,
         )
 

@@ -126,6 +126,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{age}：无法检查或修改项目在 Label Studio 中的设置：{text}",
         "{age}: the project's settings in Label Studio could not be seen to: {text}",
     ),
+    "quality": ("质量", "Quality"),
+    "quality.version": (
+        "{age}读取；针对模型版本 {version}",
+        "Read {age}; of the answers under model version {version}",
+    ),
+    "quality.error": ("无法读取标注者的工作：{message}", "What people labelled cannot be read: {message}"),
     "cancelled": ("已取消", "Cancelled"),
     "gone": ("已不在 Label Studio（未计入）", "No longer in Label Studio (not counted)"),
     "done_by_people": ("失败后已由人工标注（未计入）", "Failed and annotated by people (not counted)"),

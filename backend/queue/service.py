@@ -26,6 +26,7 @@ from backend.delivery.upkeep import Upkeep, UpkeepLimits
 from backend.engine.api import Engine
 from backend.errors import ConfigRefused, EngineBusy, EngineDead, StoreError
 from backend.label_studio.model_settings import ModelSettingsClient
+from backend.label_studio.people import PeopleClient
 from backend.metrics import Metrics
 from backend.predict.answered import Answered
 from backend.predict.config_check import CHECK_S
@@ -35,6 +36,7 @@ from backend.predict.options import default_options
 from backend.predict.predictor import Answerer, Images
 from backend.predict.recipe import Recipe, recipe_of
 from backend.predict.task import TaskInput
+from backend.quality.watch import PeoplePace, PeopleWatch
 from backend.queue.ask import Ask
 from backend.queue.model_name import ModelNames
 from backend.queue.projects import ProjectBook
@@ -61,13 +63,14 @@ STOP_S = 14.0
 @dataclass(frozen=True, slots=True)
 class Timing:
     """What time it is (`clock`: seconds since the epoch), how long a label config may be checked, and the pace of the
-    delivery, the upkeep and the checks. Tests have their own."""
+    delivery, the upkeep, the checks and the look for what people did. Tests have their own."""
 
     clock: Callable[[], float] = time.time
     config_check_s: float = CHECK_S
     delivery: DeliveryLimits = field(default_factory=DeliveryLimits)
     watch: WatchPace = field(default_factory=WatchPace)
     upkeep: UpkeepLimits = field(default_factory=UpkeepLimits)
+    people: PeoplePace = field(default_factory=PeoplePace)
 
 
 class Core:
@@ -179,10 +182,16 @@ class DurableCore(Core):
         def connect() -> ModelSettingsClient:
             return ModelSettingsClient(url, key, extra_ca_file=settings.extra_ca_file)
 
+        def connect_people() -> PeopleClient:
+            return PeopleClient(url, key, extra_ca_file=settings.extra_ca_file)
+
         self.watch = Watch(lambda: running_checks(settings, engine.status), self.timing.watch)
         self._asking = Asking(connect if url and key else None)
         self.tabs = ProjectTabs(self._asking)
         self.gone = GoneTasks(self.store, self._asking, clock=self.clock)
+        self.people = PeopleWatch(
+            connect_people if url and key else None, self.store, pace=self.timing.people, clock=self.clock
+        )
         self._disk = self._queue(
             self.store,
             lasts=True,
@@ -302,6 +311,7 @@ class DurableCore(Core):
         await self.delivery.start()
         self.upkeep.start()
         self._asking.start()
+        self.people.start()
         self._disk.start()
         self.watch.start()
 
@@ -309,6 +319,7 @@ class DurableCore(Core):
         """Queue again what is not computed by then, and keep what Label Studio has not been told yet."""
         self.watch.stop()
         self._asking.stop()
+        self.people.stop()
         stops = _ended("work on the disk", self._disk.stop(limit_s * 0.7)), super()._stop(limit_s * 0.7)
         await asyncio.gather(*stops)
         ends = _ended("delivery", self.delivery.stop(limit_s * 0.3)), _ended("upkeep", self.upkeep.stop(limit_s * 0.3))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from backend.engine.api import EngineState, EngineStatus
-from backend.status.view import StatusView
+from backend.status.view import ProjectView, QualityView, StatusView
 from backend.store.types import WorkState
 
 
@@ -54,6 +55,18 @@ class Gauges:
             "prelabel_delivery_paused", "1 while Label Studio refuses the API key", registry=self.registry
         )
 
+        self._blind = self._of_project("blind_right", "Share of blind tasks with every label right")
+        self._blind_low = self._of_project("blind_right_low", "The true share is at least this (95% interval)")
+        self._blind_high = self._of_project("blind_right_high", "The true share is at most this (95% interval)")
+        self._num_blind = self._of_project("blind_tasks", "Tasks labelled blind")
+        self._num_filled = self._of_project("filled_tasks", "Tasks labelled with an answer in the form")
+        self._unchanged = self._of_project("filled_unchanged", "Share of those submitted with no label changed")
+        self._may_pass = self._of_project("may_pass", "Share of tasks that may pass unseen")
+        self._faster = self._of_project("time_factor", "How many times as fast people are with an answer in the form")
+
+    def _of_project(self, name: str, about: str) -> Gauge:
+        return Gauge(f"prelabel_quality_{name}", about, ["project"], registry=self.registry)
+
     def render(self, status: EngineStatus, view: StatusView | None = None) -> bytes:
         """The text Prometheus scrapes. Without a `view` (the store cannot be read), its gauges are NaN, not stale."""
         self._set_view(view)
@@ -81,3 +94,23 @@ class Gauges:
         self._rate.set(view.speed.images_per_s if view else nan)
         self._dropped.set(view.delivery.num_dropped if view else nan)
         self._paused.set((view.delivery.paused_until is not None) if view else nan)
+        self._set_quality(view.projects if view else ())
+
+    def _set_quality(self, projects: Sequence[ProjectView]) -> None:
+        """Of the projects that the status page shows and people have labelled; what is not known yet is left out."""
+        known = {one.project_id: one.quality for one in projects if one.quality is not None and one.quality.zh}
+        values: list[tuple[Gauge, Callable[[QualityView], float | None]]] = [
+            (self._blind, lambda one: one.blind_share),
+            (self._blind_low, lambda one: one.blind_low),
+            (self._blind_high, lambda one: one.blind_high),
+            (self._num_blind, lambda one: one.num_blind),
+            (self._num_filled, lambda one: one.num_filled),
+            (self._unchanged, lambda one: one.filled_share),
+            (self._may_pass, lambda one: one.may_pass),
+            (self._faster, lambda one: one.time_factor),
+        ]
+        for gauge, value_of in values:
+            gauge.clear()
+            for project, quality in known.items():
+                if (value := value_of(quality)) is not None:
+                    gauge.labels(project).set(value)

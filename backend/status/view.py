@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # `prelabel status` need not wait for what they bring
     from backend.delivery.tabs import ReviewLeft
     from backend.delivery.upkeep import Known, Note
     from backend.engine.api import EngineStatus
+    from backend.quality.watch import Looked
     from backend.settings import Settings
 
 RATE_WINDOW_S = 60.0
@@ -109,6 +110,31 @@ class ProjectNote:
 
 
 @dataclass(frozen=True, slots=True)
+class QualityView:
+    """How good the answers under `model_version` are, by what people did in Label Studio; "" and no numbers while they
+    did nothing. Blind: tasks whose label was chosen without seeing an answer; `blind_share` of `num_blind` have every
+    label right, the true share lies in `blind_low`..`blind_high`. `filled_share` of `num_filled` pre-filled tasks were
+    submitted unchanged. What scores `threshold` or more may pass: `may_pass` of all. `time_factor`: how many times as
+    fast people are with an answer in the form. `zh` and `en` say it in sentences. `read_at`: when it was last read, 0.0
+    never; `error`: why it cannot be read now."""
+
+    model_version: str
+    num_blind: int
+    num_filled: int
+    blind_share: float | None
+    blind_low: float | None
+    blind_high: float | None
+    filled_share: float | None
+    time_factor: float | None
+    threshold: float | None
+    may_pass: float | None
+    zh: tuple[str, ...]
+    en: tuple[str, ...]
+    read_at: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectView:
     """Tasks, each counted once, under the present model version. `num_done` waits for delivery, `num_returned` went out
     in a reply. `num_delivered` counts what the store has forgotten since, and so does `num_answered`, the sum of the
@@ -118,7 +144,8 @@ class ProjectView:
     have any more; and `done_by_people`, by the reason for which they had failed, which people have annotated since.
 
     `num_needs_review` were marked for review, ever; `num_review_left` of them nobody has submitted yet, as Label Studio
-    says, None while that is not known; `review_url` is the tab that shows them, "" if there is none."""
+    says, None while that is not known; `review_url` is the tab that shows them, "" if there is none. `quality` is None
+    until what people did was looked for."""
 
     project: str
     project_id: str
@@ -147,6 +174,7 @@ class ProjectView:
     last_accepted_at: float
     last_finished_at: float | None
     last_delivered_at: float | None
+    quality: QualityView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +218,11 @@ def make_view(
     checks: Sequence[Check] = (),
     upkeep: Mapping[str, Known] | None = None,
     review_left: Mapping[str, ReviewLeft] | None = None,
+    people: Mapping[str, Looked] | None = None,
     max_projects: int | None = None,
 ) -> StatusView:
-    """`failures`, `titles`, `upkeep` and `review_left` are by project, as `summaries` name it; `rate` is rows a second
-    over RATE_WINDOW_S.
+    """`failures`, `titles`, `upkeep`, `review_left` and `people` are by project, as `summaries` name it; `rate` is rows
+    a second over RATE_WINDOW_S.
 
     Only the first `max_projects` are shown; queue, speed and cost are of all.
     """
@@ -215,6 +244,7 @@ def make_view(
                 (titles or {}).get(s.project, ""),
                 (upkeep or {}).get(s.project),
                 (review_left or {}).get(s.project),
+                (people or {}).get(s.project),
                 base,
             )
             for s in shown
@@ -287,6 +317,7 @@ def _project(
     title: str,
     known: Known | None,
     left: ReviewLeft | None,
+    looked: Looked | None,
     base: str,
 ) -> ProjectView:
     def num(state: WorkState) -> int:
@@ -325,6 +356,29 @@ def _project(
         last_accepted_at=summary.last_accepted_at,
         last_finished_at=summary.last_finished_at,
         last_delivered_at=summary.last_delivered_at,
+        quality=_quality(looked) if looked else None,
+    )
+
+
+def _quality(looked: Looked) -> QualityView:
+    found = looked.quality
+    blind = found.blind if found and found.num_blind else None
+    passes = found.threshold if found and found.threshold.threshold is not None else None
+    return QualityView(
+        model_version=looked.model_version,
+        num_blind=found.num_blind if found else 0,
+        num_filled=found.num_filled if found else 0,
+        blind_share=blind.share if blind else None,
+        blind_low=blind.low if blind else None,
+        blind_high=blind.high if blind else None,
+        filled_share=found.filled.share if found else None,
+        time_factor=found.time_saved.factor if found and found.time_saved else None,
+        threshold=passes.threshold if passes else None,
+        may_pass=passes.num / passes.num_all if passes else None,
+        zh=tuple(map(one_line, looked.zh)),
+        en=tuple(map(one_line, looked.en)),
+        read_at=looked.read_at,
+        error=_told(looked.error),
     )
 
 

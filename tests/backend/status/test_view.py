@@ -30,9 +30,8 @@ def view_of(store: Store, engine: EngineStatus = READY, rate: float = 5.0, **giv
     summaries = store.summary()
     failures = {s.project: store.failures(s.project, 3) for s in summaries}
     delivery = given.pop("delivery", DeliveryStatus(configured=True))
-    options = {
-        name: given.pop(name) for name in ("titles", "review_left", "max_projects", "set_aside") if name in given
-    }
+    names = ("titles", "review_left", "people", "max_projects", "set_aside")
+    options = {name: given.pop(name) for name in names if name in given}
     return make_view(engine, summaries, failures, rate, delivery, settings(**given), NOW, **options)
 
 

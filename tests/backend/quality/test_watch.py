@@ -1,0 +1,122 @@
+"""In the background: each project in its turn, sooner after a hint, later after a failure, and what is known then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backend.errors import LabelStudioError
+from backend.quality.reading import People
+from backend.quality.watch import PeoplePace, PeopleWatch
+from backend.store import NewWork, RecipeRecord, Store
+from tests.backend.quality.fake_people import PROJECT, VERSION, FakePeople, seen
+from tests.backend.serving import CONFIG
+
+PACE = PeoplePace()
+
+
+class Rig:
+    """A watch on a clock that tests turn. `refuse`: Label Studio does not take the token."""
+
+    def __init__(self, store: Store, people: FakePeople) -> None:
+        self.people = people
+        self.refuse = False
+        self.now = 1_000.0
+        self.watch = PeopleWatch(self._connect, store, clock=lambda: self.now, monotonic=lambda: self.now)
+
+    def _connect(self) -> People:
+        if self.refuse:
+            raise LabelStudioError("Label Studio does not accept this access token. (token=secret)")
+        return self.people
+
+    def round(self, later_s: float = 0.0) -> int:
+        """Return how many times tasks were asked for."""
+        self.now += later_s
+        before = len(self.people.asked)
+        asyncio.run(self.watch.look_at_due())
+        return len(self.people.asked) - before
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """One project, of which two tasks were asked for and one is labelled."""
+    people = FakePeople()
+    people.add(1, 2, predicted=VERSION)
+    people.annotate(1, **seen())
+    with Store.open(tmp_path / "a.db", 0.0) as store:
+        store.save_recipe(RecipeRecord("r1", PROJECT, CONFIG, "{}"), 0.0)
+        new = [NewWork(PROJECT, task_id, VERSION, "r1", None) for task_id in (1, 2)]
+        store.accept(new, interactive=False, reply_until=0.0, now=1.0)
+        store.accept([NewWork("", 3, VERSION, "r1", None)], interactive=False, reply_until=0.0, now=1.0)
+        yield Rig(store, people)
+
+
+def test_what_people_labelled_is_known_after_a_look_and_the_next_one_comes_later(rig: Rig) -> None:
+    assert rig.round() == 1
+    known = rig.watch.known[PROJECT]
+    assert (known.model_version, known.read_at, known.error) == (VERSION, 1_000.0, "")
+    assert known.quality is not None
+    assert known.quality.num_filled == 1
+    assert any("没有盲检的图片" in sentence for sentence in known.zh)
+    assert known.en[-1].endswith("prelabel quality --project 12")
+    assert list(rig.watch.known) == [PROJECT], "what no project asked for is nobody's"
+
+    rig.people.annotate(2, **seen())
+    assert rig.round(PACE.period_s - 1) == 0
+    assert rig.round(1) == 1
+    assert rig.watch.known[PROJECT].quality.num_filled == 2  # type: ignore[union-attr]
+
+
+def test_a_hint_has_it_looked_at_sooner_but_not_at_once_again(rig: Rig) -> None:
+    rig.round()
+    for _ in range(100):
+        rig.watch.hint("12")
+        rig.watch.hint("99")
+    assert rig.round(PACE.soonest_s - 1) == 0
+    assert rig.round(1) == 1
+
+
+def test_after_a_failure_it_waits_longer_each_time_says_why_and_keeps_what_it_knew(rig: Rig) -> None:
+    rig.round()
+    rig.people.fail = 2
+    rig.round(PACE.period_s)
+    known = rig.watch.known[PROJECT]
+    assert known.error == "Label Studio did not answer in time."
+    assert known.quality is not None
+
+    rig.watch.hint("12")
+    assert rig.round(2 * PACE.soonest_s - 1) == 0, "a hint does not shorten that"
+    rig.round(1)
+    assert rig.round(2 * PACE.soonest_s) == 0
+    assert rig.round(2 * PACE.soonest_s) == 1
+    assert rig.watch.known[PROJECT].error == ""
+
+
+def test_a_refused_token_is_told_without_it(rig: Rig) -> None:
+    rig.refuse = True
+    rig.round()
+    assert "does not accept" in rig.watch.known[PROJECT].error
+    assert rig.watch.known[PROJECT].quality is None
+
+
+def test_a_project_that_is_gone_is_known_no_more(rig: Rig) -> None:
+    rig.round()
+    rig.people.project = ""
+    rig.round(PACE.period_s)
+    assert rig.watch.known[PROJECT].quality is None
+    assert rig.watch.known[PROJECT].zh == ()
+
+
+def test_without_an_api_key_nothing_is_looked_for(tmp_path: Path) -> None:
+    async def go() -> None:
+        with Store.open(tmp_path / "a.db", 0.0) as store:
+            watch = PeopleWatch(None, store)
+            watch.start()
+            watch.hint("12")
+            watch.stop()
+            assert not watch.known
+
+    asyncio.run(go())
