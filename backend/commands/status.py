@@ -153,6 +153,11 @@ def _told(project: ProjectView, now: float) -> Iterator[str]:
         yield f"{_name(project)}: {one_line(_words('had_failed', counts=_words.counts(project.done_by_people)))}"
     if project.num_stale:
         yield f"{_name(project)}: {_words('stale', num=number(project.num_stale))}"
+    if project.quality is not None:
+        for sentence in project.quality.en:
+            yield one_line(f"{_name(project)}: {sentence}")
+        if project.quality.error:
+            yield one_line(f"{_name(project)}: {_words('quality.error', message=project.quality.error)}")
     if project.note is not None:
         note = project.note
         yield f"{_name(project)}: {one_line(_words.note(note.kind, note.text, note.num, _words.age(note.at, now)))}"

@@ -229,6 +229,8 @@ def test_a_webhook_is_heard_and_changes_nothing(server: Server) -> None:
     assert server.client.post("/webhook", json=hook).json() == {"status": "ok"}
     assert server.client.post("/webhook", json={"action": "x" * 5000, "project": 1}).status_code == 200
     assert server.client.post("/setup", json=setup_body()).json()["model_version"] == before
+    for action in ("ANNOTATION_CREATED", "ANNOTATIONS_DELETED"):  # hints for `quality.watch`, which asks Label Studio
+        assert server.client.post("/webhook", json={"action": action, "project": {"id": 12}}).status_code == 200
     assert server.metric("prelabel_webhooks_total", action="PROJECT_UPDATED") == 1
     assert server.metric("prelabel_webhooks_total", action="other") == 1
 
