@@ -38,11 +38,13 @@ _LANGUAGES: tuple[Language, Language] = ("zh", "en")
 @dataclass(frozen=True, slots=True)
 class PeoplePace:
     """Seconds. `first_s`: after the start. `period_s`: between two looks at a project; `soonest_s`, after a hint.
-    `read_s`: so long one look may read, then the others come first. `max_wait_s`: while Label Studio fails."""
+    `settle_s`: from a hint to the look, so that what comes with it is seen as well. `read_s`: so long one look may
+    read, then the others come first. `max_wait_s`: while Label Studio fails."""
 
     first_s: float = 30.0
     period_s: float = 900.0
     soonest_s: float = 120.0
+    settle_s: float = 10.0
     read_s: float = 60.0
     max_wait_s: float = 3_600.0
 
@@ -109,10 +111,11 @@ class PeopleWatch:
     def hint(self, project: str) -> None:
         """People may have done something in it; Label Studio's number of it will do."""
         number = project.partition(".")[0]
-        for name, turn in self._turns.items():
-            if name.partition(".")[0] == number and not turn.num_failures:
+        turns = [turn for name, turn in self._turns.items() if name.partition(".")[0] == number]
+        for turn in turns:
+            if not turn.num_failures:
                 turn.due_at = min(turn.due_at, max(self._monotonic(), turn.looked_at + self._pace.soonest_s))
-        self._woken.set()
+        self._woken.set()  # also for a number that is not known: the project may be new
 
     async def _run(self) -> None:
         await asyncio.sleep(self._pace.first_s)
@@ -125,6 +128,7 @@ class PeopleWatch:
                 # at least a second: whatever goes wrong, this must not become a loop without a rest
                 wait_s = min(max(1.0, next_at - now), self._pace.period_s)
                 await asyncio.wait_for(self._woken.wait(), wait_s)
+                await asyncio.sleep(self._pace.settle_s)
 
     async def look_at_due(self) -> None:
         """One round: each project whose turn it is."""

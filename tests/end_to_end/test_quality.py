@@ -8,9 +8,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import httpx
 import pytest
 
 from backend import cli
+from backend.commands.demo.local_backend import LocalBackend
 from backend.label_studio.client import Project
 from backend.label_studio.predictions import PredictionsClient
 from backend.predict.answered import Answered
@@ -19,6 +21,7 @@ from backend.store import NewWork, RecipeRecord, Store, StoredAnswer
 from label_config.answer import Answer, FieldAnswer
 from label_config.ready_made import ready_made
 from tests.end_to_end.site import Site
+from tests.limits import WAIT_S, until
 
 VERSION = "garments-nf4-0123456789ab"
 SUMMER, WINTER = "夏季", "秋冬"
@@ -163,3 +166,25 @@ def test_the_report_of_a_project_equals_a_count_by_hand_from_its_export(
     found = report()
     assert (found["num_blind"], found["num_filled"]) == (NUM_BLIND - 1, 15)
     assert_equal(found, by_hand(people.export()))
+
+
+def test_a_server_that_hears_of_an_annotation_reads_it_and_says_so_on_its_status_page(
+    site: Site, backend: LocalBackend, pictures: list[Path]
+) -> None:
+    project = site.connected(backend, "Labelled beside a server")
+    site.client.upload_files(project.id, pictures[:3])
+    found = site.retrieve(project, 3)
+    for task, seen in found.items():
+        body = {"result": list(seen.regions), "lead_time": 6.0}
+        site.call("POST", f"/api/tasks/{task}/annotations", json=body)
+
+    def told() -> Any:
+        view = httpx.get(f"{backend.url}/status.json", timeout=WAIT_S, trust_env=False).json()
+        return next(one["quality"] for one in view["projects"] if one["project_id"] == str(project.id))
+
+    until(lambda: (told() or {}).get("num_filled") == 3, "what people labelled is read")
+    assert told()["filled_share"] == 1.0
+    page = httpx.get(f"{backend.url}/status?lang=zh", timeout=WAIT_S, trust_env=False).text
+    assert "预标注过" in page or "没有盲检的图片" in page
+    metrics = httpx.get(f"{backend.url}/metrics", timeout=WAIT_S, trust_env=False).text
+    assert f'prelabel_quality_filled_tasks{{project="{project.id}"}} 3.0' in metrics
