@@ -345,10 +345,10 @@ RESULTS = (
         "project_deleted",
         "项目已在 Label Studio 中删除",
         "The project was deleted in Label Studio",
-        "如果项目还在：LABEL_STUDIO_URL 必须是该项目所在的 Label Studio，改正并重启 prelabel 后再次点击 "
-        "Retrieve Predictions，结果都还在。否则不用处理。",
-        "If it is still there, LABEL_STUDIO_URL must be the Label Studio that has it: correct it, restart prelabel and "
-        "choose Retrieve Predictions again; the answers are kept. Else nothing.",
+        "如果项目还在：LABEL_STUDIO_URL 必须是该项目所在的 Label Studio。改正并重启 prelabel，已有的结果会自动回传，"
+        "其余任务请再次点击 Retrieve Predictions。否则不用处理。",
+        "If it is still there, LABEL_STUDIO_URL must be the Label Studio that has it: correct it and restart prelabel. "
+        "What is answered is delivered then; for the rest choose Retrieve Predictions again. Else nothing.",
         ("LABEL_STUDIO_URL",),
     ),
     Explained(

@@ -153,7 +153,7 @@ class StatusPages:
     def _look(self) -> StatusView:
         source, now = self._source, self._clock()
         summaries = source.store.summary()
-        self._shown([s.project for s in summaries[:MAX_PROJECTS] if s.num_tasks])
+        self._shown([s.project for s in summaries[:MAX_PROJECTS] if s.num_tasks or s.gone])
         failures = {
             summary.project: source.store.failures(summary.project, MAX_FAILED_TASKS)
             for summary in summaries[:MAX_PROJECTS]

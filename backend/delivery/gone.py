@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from cachetools import LRUCache
@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 MAX_PROJECTS = 1_000
 FRESH_S = 10.0
-RETRY_S = 60.0
+REST_S = 30.0
+"""Between two looks where all is delivered, nothing is left, or Label Studio did not answer."""
 AT_ONCE = 200
 """Tasks in one call, which takes Label Studio 0.1 s."""
 CALLS = 5
@@ -60,7 +61,7 @@ class GoneTasks:
         self._lock = threading.Lock()
 
     def look(self, projects: Iterable[str]) -> None:
-        """Soon, at those that were not looked at within FRESH_S."""
+        """Soon, at those that were not looked at just now."""
         for project in projects:
             self._look_if_due(project)
 
@@ -101,13 +102,16 @@ class GoneTasks:
         self._asking.put(lambda: self._look(project, number, known))
 
     def _look(self, project: str, number: int, known: _Known) -> None:
-        wait_s = RETRY_S
+        wait_s = REST_S
         all_tasks, known.all_tasks = known.all_tasks, False
         try:
+            if not self._store.is_worth_asking(project, self._clock()):
+                return
             num_ended = self._ended(self._asking.client(), project, number, known, all_tasks)
-            wait_s = FRESH_S
             if num_ended:
                 log.info("project %s: %d tasks need no answer any more", project, num_ended)
+            if self._store.tasks_at_rest(project, 0, 1, self._clock(), told=False):
+                wait_s = FRESH_S
         except PrelabelError as error:
             known.all_tasks |= all_tasks
             log.info("project %s: whether its tasks are still there: %s", project, one_line(redact(str(error))))
@@ -117,29 +121,30 @@ class GoneTasks:
 
     def _ended(self, client: PredictionsClient, project: str, number: int, known: _Known, all_tasks: bool) -> int:
         """How many rows ended. Raises PrelabelError."""
-        store, asked_at = self._store, self._clock()
-        if not store.tasks_at_rest(project, 0, 1, asked_at, told=True):  # nothing that an answer could end
-            return 0
+        asked_at = self._clock()
         current = client.current_project(number)
         if current is None or not is_same_project(project, current.uid):
-            return store.project_gone(project, "project_deleted", asked_at)
+            return self._store.project_gone(project, "project_deleted", asked_at)
+        if num_back := self._store.project_back(project, self._clock()):
+            log.info("project %s is in Label Studio after all: %d answers are delivered again", project, num_back)
         if client.num_tasks(number) == 0:
-            return store.project_gone(project, "task_deleted", asked_at)
-        num_ended = num_calls = 0
-        after = 0 if all_tasks else known.after
+            return self._store.project_gone(project, "task_deleted", asked_at)
+        num_ended, num_calls, after = 0, 0, 0 if all_tasks else known.after
         while all_tasks or num_calls < CALLS:
             asked_at = self._clock()
-            tasks = store.tasks_at_rest(project, after, AT_ONCE, asked_at, told=all_tasks)
-            if tasks:
-                asked = {task for _, task in tasks}
-                there = client.num_annotations(number, asked)
-                gone = asked - there.keys()
-                done = [task for task, num in there.items() if num]
-                num_ended += store.tasks_gone(project, gone, "task_deleted", asked_at) if gone else 0
-                num_ended += store.tasks_done_by_people(project, done, asked_at) if done else 0
+            tasks = self._store.tasks_at_rest(project, after, AT_ONCE, asked_at, told=all_tasks)
+            num_ended += self._ended_of(client, project, number, {task for _, task in tasks}, asked_at) if tasks else 0
             num_calls += 1
             after = tasks[-1][0] if len(tasks) == AT_ONCE else 0
             if not after:
                 break
         known.after = after
         return num_ended
+
+    def _ended_of(
+        self, client: PredictionsClient, project: str, number: int, tasks: Collection[int], asked_at: float
+    ) -> int:
+        there = client.num_annotations(number, tasks)
+        gone, done = set(tasks) - there.keys(), {task for task, num in there.items() if num}
+        num_gone = self._store.tasks_gone(project, gone, "task_deleted", asked_at) if gone else 0
+        return num_gone + (self._store.tasks_done_by_people(project, done, asked_at) if done else 0)

@@ -230,6 +230,7 @@ class Store:
 
     # What Label Studio does not have any more, or people did
 
+    is_worth_asking = _read(gone.is_worth_asking)
     tasks_at_rest = _read(gone.tasks_at_rest)
     tasks_gone = _write(gone.tasks_gone)
     tasks_done_by_people = _write(gone.tasks_done_by_people)
@@ -237,6 +238,10 @@ class Store:
     def project_gone(self, project: str, reason: Reason, asked_at: float) -> int:
         """As `tasks_gone`, of all tasks of `project`, in steps. What was pruned is not counted any more either."""
         return self._in_steps(lambda connection: gone.project_gone(connection, project, reason, asked_at))
+
+    def project_back(self, project: str, now: float) -> int:
+        """It is there after all: its answers are to be delivered, in steps."""
+        return self._in_steps(lambda connection: gone.project_back(connection, project, now))
 
     # What a person does
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from backend.delivery.asking import Asking
-from backend.delivery.gone import AT_ONCE, CALLS, FRESH_S, GoneTasks
+from backend.delivery.gone import AT_ONCE, CALLS, FRESH_S, REST_S, GoneTasks
 from backend.label_studio.predictions import PredictionsClient
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, WorkState
 from tests.backend.delivery.fake_server import FakeServer
@@ -106,6 +106,26 @@ def test_a_project_without_tasks_has_none_left_to_do(site: Site, emptied: bool) 
     found = site.looked()
     assert dict(found.gone) == {"task_deleted" if emptied else "project_deleted": NUM_TASKS}
     assert (found.num_tasks, found.num_delivered, found.num_needs_review) == (0, 0, 0)
+
+
+def test_a_project_that_is_found_again_has_its_answers_delivered(site: Site) -> None:
+    tasks = site.server.tasks.pop(1)
+    site.gone.look([site.project])
+    assert site.looked().num_tasks == 0
+    site.server.tasks[1] = tasks
+    site.now += REST_S
+    site.gone.look([site.project])
+    assert site.looked().states == {WorkState.RETURNED: 1}
+    assert dict(site.summary.gone) == {"project_deleted": NUM_TASKS - 1}, "they have no answer"
+
+
+def test_where_no_answer_could_end_nothing_is_asked(site: Site) -> None:
+    site.store.claim(9, NOW)
+    site.store.tasks_gone(site.project, [1000, 1001], "task_deleted", NOW)
+    site.gone.changed("1", deleted=True)
+    site.looked()
+    site.looked()
+    assert site.server.calls == []
 
 
 def test_another_project_of_the_same_number_is_no_proof_that_tasks_are_there(site: Site) -> None:

@@ -110,3 +110,34 @@ def test_the_tasks_to_look_up_come_in_order_each_once(store: Store) -> None:
     assert seen == [2, 3, 4, 5]
     assert [task_id for _, task_id in store.tasks_at_rest(P, 0, 9, NOW, told=True)] == [1, 2, 3, 4, 5]
     assert store.tasks_at_rest("another", 0, 9, NOW, told=True) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "then"),
+    [
+        (done, WorkState.DONE),
+        (AT_REST["in a reply"], WorkState.RETURNED),
+        (delivered, WorkState.RETURNED),
+        (failed, None),
+        (AT_REST["waiting"], None),
+    ],
+    ids=["to be delivered", "in a reply", "in Label Studio", "failed", "waiting"],
+)
+def test_answers_of_a_project_that_is_found_again_are_to_be_delivered(
+    store: Store, before: Callable[[Store], object], then: WorkState | None
+) -> None:
+    at_rest(store, before)
+    assert store.project_back(P, NOW) == 0
+    store.project_gone(P, "project_deleted", NOW)
+    assert store.is_worth_asking(P, NOW)
+    assert store.project_back(P, NOW + 1) == (then is not None)
+    [summary] = store.summary()
+    assert summary.states == ({} if then is None else {then: 1})
+    assert [row.state for row in store.take_due(P, 9, NOW + 600, NOW + 1)] == ([] if then is None else [then])
+
+
+def test_a_deleted_task_does_not_come_back_with_its_project(store: Store) -> None:
+    at_rest(store, done)
+    store.tasks_gone(P, [1], "task_deleted", NOW)
+    assert store.project_back(P, NOW + 1) == 0
+    assert not store.is_worth_asking(P, NOW)

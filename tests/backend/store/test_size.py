@@ -50,6 +50,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "the summary": lambda store: store.summary(),
     "what is due": lambda store: store.due("p1", 8, 2 * NOW),
     "the projects that are due": lambda store: store.projects_due(2 * NOW),
+    "whether to look up tasks": lambda store: store.is_worth_asking("p1", 2 * NOW),
     "the tasks to look up": lambda store: store.tasks_at_rest("p1", 20_000, 8, 2 * NOW, told=False),
     "all tasks to look up": lambda store: store.tasks_at_rest("p1", 20_000, 8, 2 * NOW, told=True),
     "the newest failures": lambda store: store.failures("p1", 8),

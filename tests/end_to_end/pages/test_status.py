@@ -67,7 +67,7 @@ def test_the_numbers_change_by_themselves(site: Site, opened: Open, keep_screens
     expect(page.locator("#note-waiting")).to_have_text("处理中 20")
     site.engine.status = replace(READY, state="restarting", message="the GPU stopped answering")
     expect(page.get_by_text("重启中")).to_be_visible()
-    page.locator("summary", has_text="英文原文").click()
+    page.get_by_label("模型", exact=True).get_by_text("英文原文", exact=True).click()
     expect(page.get_by_text("the GPU stopped answering")).to_be_visible()
     site.engine.status = replace(READY, state="restarting", message="it starts again")
     expect(page.get_by_text("it starts again")).to_be_visible()  # what was opened stays so, and goes on changing
