@@ -2,9 +2,11 @@
 
 `python -m benchmarks.full_geometry --cap-gib 24 [--json FILE]`, made to end within 10 minutes. It makes the model on
 the card (`random_model`), checks the kernels against plain torch and tunes them as the engine does at its start, then
-measures the engine for each number of image tokens and slots (`geometry_engine`). Each row is told, and FILE written
-anew, as soon as it is known. What fails in one row is said there, and the rest goes on. `--small`: a small geometry, on
-a CPU if there is no card, to see that all of it works. docs/gpu.md says what the columns mean.
+measures the engine (`geometry_engine`): first with as many requests at once as fit, then the same without each of what
+lets so many run, then other slots and sizes of pictures. So what comes first says most, and what there is no time for
+says least. Each row is told, and FILE written anew, as soon as it is known. What fails in one row is said there, and
+the rest goes on. `--small`: a small geometry, on a CPU if there is no card, to see that all of it works. Packages that
+it can do without are named where they are missing (`stand_ins`). docs/gpu.md says what the columns mean.
 """
 
 from __future__ import annotations
@@ -12,11 +14,15 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
+from benchmarks.stand_ins import MISSING
+
+# isort: split
+# what follows imports the packages that may be missing
 from backend.errors import one_line
 from benchmarks.geometry_engine import Load, Measured, measure, release_memory
 from benchmarks.random_model import build, experts_hit
@@ -24,20 +30,34 @@ from benchmarks.report import hardware, options, print_table, taken_on, write_js
 from model_loader.experts import calibrate, use_fused_linears
 from model_loader.experts.plan import REFERENCE
 from model_loader.loader import LoadedModel
+from model_loader.memory import MAX_SLOTS, whole_blocks
 
 HIT_ROWS = 32
-ANSWER_TOKENS, PREFIX_TOKENS = 120, 350
-LOADS = [Load(image, slots, ANSWER_TOKENS, PREFIX_TOKENS) for image in (256, 576, 1024) for slots in (8, 32, 64)]
-SMALL = [Load(16, slots, 40, 40) for slots in (2, 4)]
+ANSWER_TOKENS, PREFIX_TOKENS = 120, 975
+MOST_ANSWER_TOKENS = 512
+"""What a request may need, and what is taken for it at once where blocks are not given as an answer grows."""
+FULL = Load(256, MAX_SLOTS, ANSWER_TOKENS, PREFIX_TOKENS)
+OTHERS = [
+    *(replace(FULL, slots=slots) for slots in (32, 16)),
+    *(replace(FULL, image_tokens=image) for image in (1024, 576)),
+    *(replace(FULL, slots=slots) for slots in (8, 64, 1)),
+]
+SMALL = Load(16, 24, 40, 40)
+SMALL_OTHERS = [replace(SMALL, slots=2)]
+TELLING = 4
+"""Rows that say most: each may take a quarter of the time that is left."""
+LEAST_S = 10.0
+"""Rows are left out when less time is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One load of the engine. `error` says why there is no figure."""
+    """One load of the engine. `what` it is, where not only its numbers say so. `error` says why there is no figure."""
 
     load: Load
     measured: Measured | None = None
     error: str = ""
+    what: str = ""
 
     def notes(self) -> list[str]:
         if self.measured is None:
@@ -50,6 +70,40 @@ class Row:
         return notes
 
 
+class Report:
+    """Rows as they come: told, and written to a file."""
+
+    def __init__(self, loaded: LoadedModel, args: argparse.Namespace, until: float) -> None:
+        self._loaded = loaded
+        self._args = args
+        self._until = until
+        self._document = {**taken_on(), "missing": MISSING, "cap_gib": args.cap_gib, **describe(loaded, args.cap_gib)}
+        self.rows: list[Row] = []
+
+    def measure(self, load: Load, num_left: int, what: str = "") -> Row:
+        """`num_left` rows share the time that is left; the first ones, of which `what` is said, may take more of it."""
+        left_s = self._until - time.perf_counter()
+        if left_s < LEAST_S and self.rows:
+            return self.add(Row(load, error="no time was left", what=what))
+        row = run_load(self._loaded, load, self._args.cap_gib, left_s / (min(num_left, TELLING) if what else num_left))
+        release_memory()
+        return self.add(replace(row, what=what))
+
+    def add(self, row: Row) -> Row:
+        self.rows.append(row)
+        first = self.rows[0].measured
+        told = [f"{row.measured.images_per_s:.2f} images/s"] if row.measured else []
+        if row.measured and first and row.what and len(self.rows) > 1:
+            told.append(f"{row.measured.images_per_s / first.images_per_s:.2f} times the first row")
+        what = f" ({row.what})" if row.what else ""
+        told += row.notes()
+        print(f"{row.load.image_tokens} image tokens, {row.load.slots} slots{what}: {'; '.join(told)}", flush=True)
+        self._document["engine"] = [asdict(one) for one in self.rows]
+        if self._args.json:  # a fault ends the process
+            write_json(self._args.json, self._document)
+        return row
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     args = _parse(arguments)
     started = time.perf_counter()
@@ -57,22 +111,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if device == "cuda" and args.cap_gib:
         total_gib = torch.cuda.get_device_properties(device).total_memory / 2**30
         torch.cuda.set_per_process_memory_fraction(min(1.0, args.cap_gib / total_gib))
-    loaded = build("small" if args.small else "30b", device)
-    report = {**taken_on(), "cap_gib": args.cap_gib, **describe(loaded, args.cap_gib), "engine": []}
-    rows: list[Row] = []
-    loads = SMALL if args.small else LOADS
-    for number, load in enumerate(loads):
-        left_s = started + args.budget_s - time.perf_counter()
-        rows.append(run_load(loaded, load, args.cap_gib, left_s / (len(loads) - number)))
-        release_memory()
-        told = "; ".join([*(f"{m.images_per_s:.2f} images/s" for m in [rows[-1].measured] if m), *rows[-1].notes()])
-        print(f"{load.image_tokens} image tokens, {load.slots} slots: {told}", flush=True)
-        report["engine"].append(asdict(rows[-1]))
-        if args.json:  # a fault ends the process
-            write_json(args.json, report)
+    for missing in MISSING:
+        print(missing, flush=True)
+    report = Report(build("small" if args.small else "30b", device), args, started + args.budget_s)
+    full, others = (SMALL, SMALL_OTHERS) if args.small else (FULL, OTHERS)
+    first = report.measure(full, TELLING + len(others), "all together")
+    for number, (what, load) in enumerate(without(full, first.measured)):
+        if first.measured and load.mixes and load.slots >= first.measured.running:
+            report.add(Row(load, error="all slots fit so, too: the same as the first row", what=what))
+        else:
+            report.measure(load, TELLING - 1 - number + len(others), what)
+    for number, load in enumerate(others):
+        report.measure(load, len(others) - number)
     print("\nengine")
-    print_table(COLUMNS, [_cells(row.load, row.measured) for row in rows if row.measured])
+    print_table(COLUMNS, [_cells(row, row.measured) for row in report.rows if row.measured])
     print(f"\n{time.perf_counter() - started:.0f} s in all")
+
+
+def without(full: Load, measured: Measured | None) -> list[tuple[str, Load]]:
+    """`full` without mixed steps; then with so few slots as the same memory holds if nothing grows or is shared."""
+    found = [("without mixed steps", replace(full, mixes=False))]
+    if measured is not None:
+        own = whole_blocks(full.image_tokens + MOST_ANSWER_TOKENS + 32)  # 32: the closing tokens, and a part of a block
+        shared = full.prefix_tokens // 16 * 16
+        growing = max(1, (measured.kv_tokens - shared) // own)
+        alone = max(1, measured.kv_tokens // (own + shared))
+        found += [
+            (f"blocks for {MOST_ANSWER_TOKENS} answer tokens at once", replace(full, slots=min(full.slots, growing))),
+            ("and the instruction once a request", replace(full, slots=min(full.slots, alone))),
+        ]
+    return found
 
 
 def run_load(loaded: LoadedModel, load: Load, cap_gib: float | None, budget_s: float) -> Row:
@@ -108,17 +176,17 @@ def describe(loaded: LoadedModel, cap_gib: float | None) -> dict[str, Any]:
 
 
 COLUMNS = [
-    "image", "slots", "run", "img/s", "ms/step", "tok/step", "GB/s", "ms/prefill", "pics", "in steps", "GiB res.",
-    "GiB alloc.", "KV tokens",
+    "image", "slots", "run", "img/s", "ms/step", "tok/step", "forced", "GB/s", "ms/prefill", "pics", "in steps",
+    "GiB res.", "GiB alloc.", "KV tokens", "",
 ]  # fmt: skip
 
 
-def _cells(load: Load, m: Measured) -> list[str]:
-    steps = [f"{m.decode_step_ms:.1f}", f"{m.tokens_per_step:.1f}", f"{m.read_gbs:.1f}"]
+def _cells(row: Row, m: Measured) -> list[str]:
+    steps = [f"{m.decode_step_ms:.1f}", f"{m.tokens_per_step:.1f}", f"{m.forced:.0%}", f"{m.read_gbs:.1f}"]
     prefills = [f"{m.prefill_ms:.1f}", f"{m.pictures_per_prefill:.1f}", f"{m.steps_share:.0%}"]
     peaks = [f"{gib:.2f}" if gib else "-" for gib in (m.peak_reserved_gib, m.peak_allocated_gib)]
-    told = [load.image_tokens, load.slots, m.running, f"{m.images_per_s:.2f}", *steps, *prefills, *peaks, m.kv_tokens]
-    return [str(cell) for cell in told]
+    asked = [row.load.image_tokens, row.load.slots, m.running, f"{m.images_per_s:.2f}"]
+    return [str(cell) for cell in [*asked, *steps, *prefills, *peaks, m.kv_tokens, row.what]]
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 from backend.engine.loop import EngineLoop
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import Failed, Finished, FromEngine, Stats, Submit
 from backend.engine.options import EngineOptions
 from backend.engine.preparation import Preparation
-from backend.engine.scheduler import Scheduler
+from backend.engine.scheduler import MIXED_FROM, Scheduler
 from backend.engine.sizing import make_runner, scheduler_limits
 from model_loader.loader import LoadedModel
 
 
 class InProcessEngine:
     """Answers requests with `loaded`. `answers` are by request id; `stats` is what the engine had counted before each
-    turn, with the time of it (seconds, perf_counter)."""
+    turn, with the time of it (seconds, perf_counter). `mixed_from`: see SchedulerLimits."""
 
-    def __init__(self, loaded: LoadedModel, options: EngineOptions, num_threads: int = 1) -> None:
+    def __init__(
+        self, loaded: LoadedModel, options: EngineOptions, num_threads: int = 1, mixed_from: int = MIXED_FROM
+    ) -> None:
         on_cpu = not loaded.device.startswith("cuda")
         self.device = loaded.device
         self.runner, self.sizes = make_runner(loaded, options)
@@ -28,7 +31,7 @@ class InProcessEngine:
         self.mailbox = Mailbox()
         self.answers: dict[int, Finished] = {}
         self.stats: list[tuple[float, Stats]] = []
-        scheduler = Scheduler(scheduler_limits(self.sizes, options.context_tokens))
+        scheduler = Scheduler(replace(scheduler_limits(self.sizes, options.context_tokens), mixed_from=mixed_from))
         self.loop = EngineLoop(self.runner, self.mailbox, self._receive, scheduler, preparation, stats_s=0.0)
 
     def submit(self, requests: Iterable[Submit]) -> None:

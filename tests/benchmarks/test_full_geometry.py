@@ -31,13 +31,18 @@ def test_the_small_run_writes_and_prints_every_figure(tmp_path: Path, capsys: py
     path = tmp_path / "figures.json"
     full_geometry.main(["--small", "--json", str(path), "--budget-s", str(WAIT_S)])
     figures = json.loads(path.read_text(encoding="utf-8"))
-    assert {"date", "hardware", "torch", "cap_gib", "geometry", "experts_hit"} <= figures.keys()
-    assert [(row["load"]["slots"], row["measured"]["running"], row["error"]) for row in figures["engine"]] == [
+    assert {"date", "hardware", "torch", "missing", "cap_gib", "geometry", "experts_hit"} <= figures.keys()
+    rows = figures["engine"]
+    measured = [row for row in rows if row["measured"]]
+    assert [(row["load"]["slots"], row["measured"]["running"], row["error"]) for row in measured] == [
+        (24, 24, ""),
+        (24, 24, ""),
         (2, 2, ""),
-        (4, 4, ""),
     ]
-    assert {row["measured"]["tokens_per_answer"] for row in figures["engine"]} == {40}
+    assert [row["load"]["mixes"] for row in rows] == [True, False, True, True, True]
+    assert {row["measured"]["tokens_per_answer"] for row in measured} == {40}
     printed = capsys.readouterr().out
+    assert printed.count("the same as the first row") == 2, "on a CPU there is room for all"
     assert "img/s" in printed
     assert "kernels: not used on a CPU" in printed
 
@@ -143,6 +148,17 @@ def test_a_step_reads_the_experts_it_hits_and_the_other_weights_once(loaded: Loa
     dense = layers * hidden * heads * (0.5 + 4 / 64) + text.vocab_size * hidden * 4
     assert all_of_them * 1e9 - experts == pytest.approx(dense, rel=0.1), "norms and routers come on top"
     assert step_gb(loaded, 1, 1e9) == pytest.approx(one + 1)
+
+
+def test_what_runs_at_once_if_nothing_grows_or_is_shared_follows_from_the_memory(loaded: LoadedModel) -> None:
+    measured = full_geometry.run_load(loaded, LOAD, None, WAIT_S).measured
+    assert measured is not None
+    of_24_gib = replace(measured, kv_tokens=51_377)  # docs/gpu.md
+    rows = full_geometry.without(full_geometry.FULL, of_24_gib)
+    assert [(load.slots, load.mixes) for _, load in rows] == [(128, False), (63, True), (29, True)]
+    no_room = full_geometry.without(full_geometry.FULL, replace(measured, kv_tokens=1))
+    assert [load.slots for _, load in no_room] == [128, 1, 1]
+    assert len(full_geometry.without(full_geometry.FULL, None)) == 1, "nothing is known of the memory"
 
 
 def test_too_little_time_for_a_figure_is_said(loaded: LoadedModel) -> None:
