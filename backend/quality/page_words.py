@@ -176,9 +176,11 @@ class QualityWords(Words):
         if at is not None and quality.drift is None:
             yield self.say(
                 f"在 Data Manager 中筛选 Prediction score ≥ {at:.2f} 的任务：可以直接通过，不必逐张看；"
-                f"其余的交给人看。设 review_threshold 为 {at:.2f}，以后的任务会自动标出。",
+                f"其余的交给人看。设 review_threshold 为 {at:.2f}，以后的任务会自动标出"
+                "（prelabel quality --project 加 --apply 会设好它和两个标签页）。",
                 f"In the Data Manager, filter Prediction score of {at:.2f} or more: these may pass unseen, the rest is "
-                f"for people. With review_threshold at {at:.2f} later tasks are marked by themselves.",
+                f"for people. With review_threshold at {at:.2f} later tasks are marked by themselves (prelabel quality "
+                "--project with --apply sets it, and two tabs).",
             )
 
     def _rules(self, quality: Quality) -> Iterator[str]:

@@ -118,6 +118,7 @@ def test_a_truth_about_other_pictures_is_refused_with_the_reason(
         (["--project", "12", "out.jsonl"], "leave RECORDS, --truth and --label-config out"),
         (["--project", "12", "--truth", "a.json"], "leave RECORDS, --truth and --label-config out"),
         (["out.jsonl", "--truth", "a.json", "--since", "2026-11-30"], "--since goes with --project"),
+        (["out.jsonl", "--truth", "a.json", "--apply"], "--apply goes with --project"),
         (["--project", "12"], "set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"),
     ],
 )
