@@ -293,6 +293,14 @@ def quality(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Also write it as a page with charts, that opens offline.")
     ] = None,
+    apply: Annotated[
+        bool,
+        typer.Option(
+            "--apply",
+            help="With --project: write the guaranteed threshold into its model settings, and two tabs into its Data "
+            "Manager.",
+        ),
+    ] = False,
 ) -> None:
     """Say how good the answers are, and which may pass unseen, by what people say is right."""
     settings = _settings({"language": language, "data_dir": data_dir})
@@ -314,12 +322,17 @@ def quality(
                 blind=blind,
                 json_output=json_output,
                 report=report,
+                apply=apply,
             )
         )
     if records is None or truth is None:
         raise UsageError("Give RECORDS and --truth FILE, or --project ID.")
     if since is not None:
         raise UsageError("--since goes with --project; of records, all that the truth says counts.")
+    if apply:
+        raise UsageError(
+            "--apply goes with --project; of records, give `annotate` the threshold as --review-threshold."
+        )
     from backend.commands.quality import quality as run
 
     raise typer.Exit(

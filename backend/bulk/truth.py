@@ -43,6 +43,14 @@ class Records:
     def of(self, key: bytes) -> Known | None:
         return self._by_key.get(key)
 
+    def in_order(self) -> Iterator[Known]:
+        """Each once, as they stand in the file: as they were answered."""
+        seen: set[str] = set()
+        for known in self._by_key.values():
+            if known.name not in seen:
+                seen.add(known.name)
+                yield known
+
     def image_of(self, name: str) -> str:
         """The file or address of the picture that people find as `name`; "" if the record does not tell."""
         return self._images.get(name, "")

@@ -24,6 +24,7 @@ from backend.bulk.truth import Records, read_truth
 from backend.errors import UsageError
 from backend.logs import one_line, redact
 from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
+from backend.quality.drift import look_of
 from backend.quality.page import Find, Where, render_quality
 from backend.quality.people import Account
 from backend.quality.summary import Quality, quality_of
@@ -49,7 +50,14 @@ def quality(
         schema = _schema(records, label_config, language)
         known = Records(records, schema)
         tasks = read_truth(truth, known, schema, account, blind=blind)
-        found = quality_of(schema, tasks, account.num, target=round(1 - target, 6), delta=round(1 - confidence, 6))
+        found = quality_of(
+            schema,
+            tasks,
+            account.num,
+            target=round(1 - target, 6),
+            delta=round(1 - confidence, 6),
+            answered=(look_of(schema, one.name, one.answer) for one in known.in_order()),
+        )
     except OSError as error:
         raise UsageError(f"{error.filename or truth} cannot be read ({error.strerror}).") from None
     if not found.num_blind + found.num_filled:

@@ -1,7 +1,8 @@
 """`prelabel quality --project ID`: how good the answers of a project are, by what people labelled in Label Studio.
 
 Reads what changed there since the last time, into the store that `prelabel serve` keeps (beside it, if it runs), and
-says the same as `prelabel quality RECORDS`. Changes nothing in Label Studio. Exit code 0. Raises PrelabelError.
+says the same as `prelabel quality RECORDS`. Changes nothing in Label Studio, but with `--apply`. Exit code 0. Raises
+PrelabelError.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from datetime import datetime
 from pathlib import Path
 
 from backend.commands.quality import show, write_page
+from backend.commands.quality_apply import apply_threshold
 from backend.errors import SettingsError, UsageError
 from backend.label_studio.address import shown_url
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.people import PeopleClient
 from backend.label_studio.predictions import CurrentProject
 from backend.predict.label_configs import parse_or_refuse
@@ -38,8 +41,10 @@ def quality_of_project(
     blind: bool,
     json_output: bool,
     report: Path | None = None,
+    apply: bool = False,
 ) -> int:
-    """`target`: the share of right ones that may pass is at least this, with `confidence`. `since`: in local time."""
+    """`target`: the share of right ones that may pass is at least this, with `confidence`. `since`: in local time.
+    `apply`: make the threshold that is found the project's own."""
     start = since.timestamp() if since else 0.0
     asked = Asked(round(1 - target, 6), round(1 - confidence, 6), start, blind)
     found, num_tasks = _found(settings, number, asked)
@@ -60,6 +65,11 @@ def quality_of_project(
         show(main.quality, main.account, say)
         for other in others:
             print(say.version(other.model_version, other.quality))
+    if apply:
+        key = settings.label_studio_api_key.get_secret_value()
+        with LabelStudioClient(settings.label_studio_url, key, extra_ca_file=settings.extra_ca_file) as client:
+            say = Sentences(settings.language)
+            apply_threshold(client, number, main.quality, say, lambda text: print(text, file=sys.stderr))
     return 0
 
 

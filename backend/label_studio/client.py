@@ -9,7 +9,7 @@ The SDK is imported by the first client: it brings pandas and more, two seconds 
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +176,12 @@ class LabelStudioClient:
             return self._call(lambda: _backend(self._sdk.ml.create(**fields)))
         return self._call(lambda: _backend(self._sdk.ml.update(backend_id, **fields)))
 
+    def set_extra_params(self, project_id: int, backend_id: int, extra_params: dict[str, Any]) -> None:
+        """Change nothing else of the backend. Label Studio calls it before it saves."""
+        found = self.api("GET", f"/api/ml/{backend_id}")
+        body = {"project": project_id, "url": found["url"], "title": found["title"], **kept_auth(found)}
+        self.api("PATCH", f"/api/ml/{backend_id}", json={**body, "extra_params": extra_params})
+
     def remove_backend(self, backend_id: int) -> None:
         """Remove it with its webhook. Its predictions stay."""
         self._call(lambda: self._sdk.ml.delete(backend_id))
@@ -272,6 +278,14 @@ class LabelStudioClient:
             raise unreachable(self.url, error) from None
         except (ValueError, TypeError):  # not JSON, or JSON of another program
             raise not_label_studio(self.url) from None
+
+
+def kept_auth(found: Mapping[str, Any]) -> dict[str, str]:
+    """What must be sent along with any change of a backend: the password is not told, and one left empty stays."""
+    auth = {"auth_method": str(found.get("auth_method") or "NONE")}
+    if auth["auth_method"] == "BASIC_AUTH":
+        auth |= {"basic_auth_user": str(found.get("basic_auth_user") or ""), "basic_auth_pass": ""}
+    return auth
 
 
 def _text(value: object) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from backend.label_studio.client import kept_auth
 from backend.label_studio.predictions import PredictionsClient
 
 
@@ -88,9 +89,5 @@ def ours(settings: ModelSettings, versions: Collection[str]) -> dict[str, int]:
 
 
 def _live_model(found: dict[str, Any]) -> LiveModel:
-    auth = {"auth_method": str(found.get("auth_method") or "NONE")}
-    if auth["auth_method"] == "BASIC_AUTH":
-        auth |= {"basic_auth_user": str(found.get("basic_auth_user") or ""), "basic_auth_pass": ""}
-    return LiveModel(
-        int(found["id"]), str(found["url"]), str(found["title"] or ""), str(found["model_version"] or ""), auth
-    )
+    title, version = str(found["title"] or ""), str(found["model_version"] or "")
+    return LiveModel(int(found["id"]), str(found["url"]), title, version, kept_auth(found))

@@ -33,6 +33,7 @@ _NEEDS_REVIEW = {
     "type": "String",
     "value": FLAG_NAME,
 }
+_SCORE = "filter:tasks:predictions_score"
 _NOT_COMPLETED = {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True}
 _REVIEW_FILTERS = {"conjunction": "and", "items": [_NEEDS_REVIEW, _NOT_COMPLETED]}
 _NO_FILTERS: dict[str, Any] = {"conjunction": "and", "items": []}
@@ -120,6 +121,27 @@ def num_to_review(client: LabelStudioClient, project_id: int) -> int:
     params = {"project": project_id, "page": 1, "page_size": 1, "include": "id", "review": "true"}
     query = json.dumps({"filters": _REVIEW_FILTERS}, separators=(",", ":"))
     return client.whole_number(client.api("GET", "/api/tasks", params={**params, "query": query}), "total")
+
+
+def arrange_threshold_tabs(
+    client: LabelStudioClient, project_id: int, threshold: float, passing: str, review: str
+) -> None:
+    """A tab called `passing` of what scores `threshold` or more and is not completed, and one called `review` of the
+    rest, each once; where there are such tabs they get this threshold. Where a tab of what needs review is already
+    there, by the flag in the form, that is left and no other is made."""
+    tabs = _tabs(client, project_id)
+    wanted = [(passing, "greater_or_equal"), (review, "less")]
+    if _find(tabs, _is_review):
+        wanted.pop()
+    for title, operator in wanted:
+        score = {"filter": _SCORE, "operator": operator, "type": "Number", "value": threshold}
+        filters = {"conjunction": "and", "items": [score, _NOT_COMPLETED]}
+        known = next((tab for tab in tabs if tab["data"].get("title") == title), None)
+        if known is None:
+            _make(client, project_id, title, _SCORED, filters=filters)
+        else:
+            data = {**known["data"], "filters": filters}
+            client.api("PATCH", f"/api/dm/views/{known['id']}/", json={"project": project_id, "data": data})
 
 
 def _tabs(client: LabelStudioClient, project_id: int) -> list[dict[str, Any]]:

@@ -36,6 +36,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "分数 ≥ {at}，错误不超过 {target}（{sure} 的把握）",
         "score {at} or more: {target} wrong at most, {sure} sure",
     ),
+    "void": ("已失效", "Void"),
+    "void_note": ("图片与盲检过的不再相似", "the pictures are not like those checked"),
     "not_yet": ("还不能", "None yet"),
     "not_yet_note": ("还需盲检约 {num} 张", "about {num} more to check blind"),
     "no_blind_note": ("需要先盲检一部分", "some have to be checked blind first"),
@@ -149,7 +151,14 @@ class QualityWords(Words):
 
     def _check(self, quality: Quality) -> Iterator[str]:
         missing = quality.threshold.num_missing
-        if not quality.num_blind:
+        if quality.drift is not None:
+            yield self.say(
+                f"图片变了：请从最近的图片中随机选约 {FIRST_CHECK} 张重新盲检，再运行一次"
+                "（--project 时可用 --since 只看最近的）。",
+                f"The pictures have changed: have about {FIRST_CHECK} of the latest, chosen by chance, checked blind, "
+                "and run this again (with --project, --since leaves the older ones out).",
+            )
+        elif not quality.num_blind:
             yield self.say(
                 f"请随机选约 {FIRST_CHECK} 张，在不显示预标注的情况下标注，再运行一次："
                 "没有盲检，既不知道准确率，也不能保证什么。",
@@ -164,12 +173,14 @@ class QualityWords(Words):
 
     def _pass(self, quality: Quality) -> Iterator[str]:
         at = quality.threshold.threshold
-        if at is not None:
+        if at is not None and quality.drift is None:
             yield self.say(
                 f"在 Data Manager 中筛选 Prediction score ≥ {at:.2f} 的任务：可以直接通过，不必逐张看；"
-                f"其余的交给人看。设 review_threshold 为 {at:.2f}，以后的任务会自动标出。",
+                f"其余的交给人看。设 review_threshold 为 {at:.2f}，以后的任务会自动标出"
+                "（prelabel quality --project 加 --apply 会设好它和两个标签页）。",
                 f"In the Data Manager, filter Prediction score of {at:.2f} or more: these may pass unseen, the rest is "
-                f"for people. With review_threshold at {at:.2f} later tasks are marked by themselves.",
+                f"for people. With review_threshold at {at:.2f} later tasks are marked by themselves (prelabel quality "
+                "--project with --apply sets it, and two tabs).",
             )
 
     def _rules(self, quality: Quality) -> Iterator[str]:

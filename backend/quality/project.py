@@ -21,6 +21,7 @@ from backend.label_studio.people import seconds
 from backend.predict.answered import Answered
 from backend.predict.options import ProjectOptions
 from backend.predict.recipe import Recipe, recipe_of
+from backend.quality.drift import Look, look_of
 from backend.quality.people import Account, Known, Labelled, labelled, usable
 from backend.quality.reading import NOT_READ
 from backend.quality.summary import Quality, quality_of
@@ -129,6 +130,7 @@ def _of_version(
         target=asked.target,
         delta=asked.delta,
         calibration=dict(recipe.options.calibration),
+        answered=_in_order(store, project, recipe, same) if version == same.version else (),
     )
     return OfVersion(version, replace(found, task_url=task_url), account)
 
@@ -160,6 +162,19 @@ def _labelled(
             account.add("not_chosen", task.name)
         else:
             yield said
+
+
+def _in_order(store: Store, project: str, recipe: Recipe, same: _Present) -> Iterator[Look]:
+    """All answers under the present version."""
+    after = (0.0, 0)
+    while kept := store.answers_in_order(project, after, _AT_ONCE):
+        after = kept[-1].place
+        for one in kept:
+            if same.version_of(one.stored, one.model_version) != same.version:
+                continue
+            with contextlib.suppress(ValueError):
+                answer = Answered.read(recipe, one.stored.key, one.stored.content).answer
+                yield look_of(recipe.schema, str(one.task_id), answer, one.place[0])
 
 
 def _tasks(store: Store, project: str, same: _Present) -> Iterator[_Task]:

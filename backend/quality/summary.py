@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from backend.quality.calibration import fitted_temperature
+from backend.quality.drift import Drift, Look, drift, look_of
 from backend.quality.intervals import Share, share_of
 from backend.quality.lead_times import TimeSaved, time_saved
 from backend.quality.measures import (
@@ -84,7 +85,8 @@ class Quality:
 
     `agreement`: tasks on which all people agree, of those that several labelled. `unused`: entries that say nothing of
     an answer, by reason; `num_entries` = `num_blind` + `num_filled` + all of `unused`. `task_url`: where tasks go by
-    their numbers in Label Studio, that and a task's name are its address; else "".
+    their numbers in Label Studio, that and a task's name are its address; else "". `drift`: nothing that was found
+    holds for later tasks.
     """
 
     num_entries: int
@@ -102,6 +104,7 @@ class Quality:
     time_saved: TimeSaved | None
     agreement: Share
     task_url: str = ""
+    drift: Drift | None = None
 
 
 def quality_of(
@@ -112,16 +115,21 @@ def quality_of(
     target: float,
     delta: float,
     calibration: Mapping[str, float] | None = None,
+    answered: Iterable[Look] = (),
 ) -> Quality:
     """`tasks` are read once. `unused` is read when they have ended. `calibration`: the temperatures that the answers'
-    confidences have been rated by. See `guaranteed_threshold` for the rest."""
+    confidences have been rated by. `answered`: all tasks with an answer, in the order of time, for `drift`; read last.
+    See `guaranteed_threshold` for the rest."""
     blind, filled, both = Measures(schema), Measures(schema), Measures(schema)
     versions = Counter[str]()
     blind_s, filled_s = list[float](), list[float]()
+    checked = list[Look]()
     num_agree = num_several = 0
     for task in tasks:
         for measures in (filled if task.saw_answer else blind, both):
             measures.add(task.answer, task.truth, task.name)
+        if not task.saw_answer:
+            checked.append(look_of(schema, task.name, task.answer))
         versions[task.model_version] += 1
         if task.lead_s is not None:
             (filled_s if task.saw_answer else blind_s).append(task.lead_s)
@@ -153,6 +161,7 @@ def quality_of(
         unfilled=tuple(found.name for found in schema.fields if found.name not in both.fields),
         time_saved=time_saved(blind_s, filled_s),
         agreement=share_of(num_agree, num_several),
+        drift=drift(checked, answered),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Literal
 
@@ -79,7 +80,7 @@ class Sentences:
                 f"Of {filled.num:,} pre-filled pictures {rounded(filled.share or 0)} were submitted with no label "
                 "changed (people let more pass once they see an answer: this is no accuracy).",
             )
-        yield self.threshold(quality.threshold)
+        yield self.passing(quality)
         if quality.time_saved is not None:
             yield self.time(quality.time_saved)
         if quality.agreement.num:
@@ -96,7 +97,7 @@ class Sentences:
         yield next(sentences)
         if quality.time_saved is not None:
             yield self.time(quality.time_saved)
-        yield self.threshold(quality.threshold)
+        yield self.passing(quality)
         yield self(
             f"各字段与最常见的错误：prelabel quality --project {project_id}",
             f"By field, and what is confused most: prelabel quality --project {project_id}",
@@ -107,6 +108,21 @@ class Sentences:
         return self(
             f"没有任何标注填写过 {listed}：这些字段不计入上面的数字。",
             f"Nobody filled {listed} in any picture: nothing is said of it, and it counts for none of the above.",
+        )
+
+    def passing(self, quality: Quality) -> str:
+        """What may pass unseen; or that what was found holds no more."""
+        found = quality.drift
+        if found is None:
+            return self.threshold(quality.threshold)
+        titles = {field.name: field.title for field in quality.fields}
+        names = [titles.get(name, name) if name else self("分数", "the score") for name in found.fields]
+        since = time.strftime("%Y-%m-%d", time.localtime(found.since)) if found.since else found.name
+        return self(
+            f"保证自 {since} 起失效：此后的图片与盲检过的不再相似（{'、'.join(names)}的分布变了）。"
+            "在重新盲检之前，没有图片可以直接通过。",
+            f"The guarantee is void since {since}: later pictures are not like those checked blind ({', '.join(names)} "
+            "differ). Nothing may pass unseen before some are checked blind again.",
         )
 
     def threshold(self, found: Threshold) -> str:

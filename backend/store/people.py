@@ -47,6 +47,16 @@ class LabelledTask:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnAnswer:
+    """`place`: the time it was given, in seconds since the epoch, and a number: in the order of both."""
+
+    place: tuple[float, int]
+    task_id: int
+    model_version: str
+    stored: StoredAnswer
+
+
+@dataclass(frozen=True, slots=True)
 class PeopleCounts:
     """`num_skipped_tasks`: tasks that anybody skipped. `changed_at`: of the task that changed last."""
 
@@ -169,6 +179,23 @@ def version_recipes(connection: sqlite3.Connection, project: str) -> dict[str, R
         [rows.clean(project)],
     )
     return {version: RecipeRecord(*record) for version, *record in found}
+
+
+def answers_in_order(
+    connection: sqlite3.Connection, project: str, after: tuple[float, int], limit: int
+) -> list[OwnAnswer]:
+    """Our answers in the order they were given, after the time and number of the last one."""
+    found = connection.execute(
+        """SELECT w.finished_at, w.id, w.task_id, w.model_version, a.key, a.content
+        FROM work w JOIN answer a ON a.id = w.answer_id
+        WHERE w.project_id = (SELECT id FROM project WHERE name = ?) AND w.finished_at IS NOT NULL
+        AND (w.finished_at, w.id) > (?, ?) ORDER BY w.finished_at, w.id LIMIT ?""",
+        [rows.clean(project), *after, limit],
+    )
+    return [
+        OwnAnswer((at, work_id), task_id, version, StoredAnswer(key, content))
+        for at, work_id, task_id, version, key, content in found
+    ]
 
 
 def own_answers(

@@ -226,6 +226,7 @@ class Store:
     forget_people = _write(people.forget_people)
     people_projects = _read(people.people_projects)
     own_answers = _read(people.own_answers)
+    answers_in_order = _read(people.answers_in_order)
     version_recipes = _read(people.version_recipes)
 
     # What Label Studio does not have any more, or people did

@@ -118,6 +118,7 @@ def test_a_truth_about_other_pictures_is_refused_with_the_reason(
         (["--project", "12", "out.jsonl"], "leave RECORDS, --truth and --label-config out"),
         (["--project", "12", "--truth", "a.json"], "leave RECORDS, --truth and --label-config out"),
         (["out.jsonl", "--truth", "a.json", "--since", "2026-11-30"], "--since goes with --project"),
+        (["out.jsonl", "--truth", "a.json", "--apply"], "--apply goes with --project"),
         (["--project", "12"], "set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"),
     ],
 )
@@ -225,6 +226,20 @@ def test_the_page_stands_where_it_was_asked_for(tmp_path: Path, run: Any) -> Non
     assert code == 0
     assert "盲检 60 张" in shown
     assert "抽检 60 张" in page.read_text(encoding="utf-8")
+
+
+def test_pictures_that_are_not_like_the_checked_ones_end_the_guarantee(tmp_path: Path, run: Any) -> None:
+    truth = given(tmp_path, 60, 0)
+    others = [{**record(f"q{number:03}", {"season": ("夏季",)}), "score": 0.3} for number in range(200)]
+    checked = (tmp_path / "out.jsonl").read_text(encoding="utf-8")
+    write_lines(tmp_path / "out.jsonl", others)
+    (tmp_path / "out.jsonl").write_text(checked + (tmp_path / "out.jsonl").read_text(encoding="utf-8"), "utf-8")
+
+    code, shown, _ = run("--truth", truth, "--language", "en")
+
+    assert code == 0
+    assert "The guarantee is void since q000: later pictures are not like those checked blind" in shown
+    assert "may pass unseen: at most" not in shown
 
 
 def test_a_page_that_cannot_be_written_is_named(tmp_path: Path, run: Any) -> None:

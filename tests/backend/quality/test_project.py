@@ -12,6 +12,7 @@ from backend.predict.answered import Answered
 from backend.predict.options import ProjectOptions
 from backend.predict.recipe import recipe_of
 from backend.quality.calibration import fitted_temperature
+from backend.quality.drift import Drift
 from backend.quality.project import Asked, OfVersion, project_quality
 from backend.quality.reading import read_people
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer
@@ -36,7 +37,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def answered(store: Store, task_id: int, season: str = "冬季") -> None:
+def answered(store: Store, task_id: int, season: str = "冬季", at: float = 2.0) -> None:
     """By us; Label Studio was told nothing."""
     fields = {
         "season": FieldAnswer((season,), 0.9),
@@ -44,7 +45,7 @@ def answered(store: Store, task_id: int, season: str = "冬季") -> None:
     }
     [row] = store.accept([NewWork(PROJECT, task_id, VERSION, "r1", None)], interactive=False, reply_until=0.0, now=1.0)
     answer = Answered(f"picture-{task_id}:{VERSION}", VERSION, Answer(fields))
-    store.finish(row.id, StoredAnswer(answer.key, answer.content), 0.8, False, 2.0)
+    store.finish(row.id, StoredAnswer(answer.key, answer.content), 0.8, False, at)
 
 
 def quality(people: FakePeople, store: Store, asked: Asked = ASKED, present: str = VERSION) -> list[OfVersion]:
@@ -171,3 +172,20 @@ def test_what_is_rated_anew_is_measured_as_it_is_rated_now_and_needs_no_new_labe
     assert now.temperature == pytest.approx(
         4.0 * fitted_temperature([(calibrated(0.9, 4.0), n > 6) for n in range(1, 61)]), abs=0.02
     )
+
+
+def test_later_answers_that_are_unlike_the_checked_ones_end_the_guarantee(people: FakePeople, store: Store) -> None:
+    people.add(*range(1, 61))
+    for task_id in range(1, 61):
+        people.annotate(task_id)
+        answered(store, task_id)
+    for task_id in range(100, 300):
+        answered(store, task_id, at=9.0)
+    [quiet] = quality(people, store, BLIND)
+    for task_id in range(300, 500):
+        answered(store, task_id, "夏季", at=1_000.0)
+
+    [changed] = quality(people, store, BLIND)
+
+    assert quiet.quality.drift is None
+    assert changed.quality.drift == Drift(1_000.0, "300", 200, ("season",))

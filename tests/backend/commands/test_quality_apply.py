@@ -1,0 +1,137 @@
+"""`--apply`: what it writes into Label Studio, what it leaves, and when it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from backend.commands.quality_apply import apply_threshold
+from backend.errors import UsageError
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.tabs import arrange_tabs
+from backend.quality.drift import Drift
+from backend.quality.summary import Quality
+from backend.quality.words import Sentences
+from tests.backend.fake_label_studio import LEGACY_KEY, FakeLabelStudio, fake_label_studio
+from tests.backend.quality.given import quality
+
+TYPED = {"language": "en", "extra_instructions": "Name the material."}
+
+
+@pytest.fixture
+def server() -> Iterator[FakeLabelStudio]:
+    with fake_label_studio() as fake:
+        fake.add_project("A", "<View/>")
+        yield fake
+
+
+def add_backend(server: FakeLabelStudio, **more: Any) -> dict[str, Any]:
+    number = len(server.backends) + 1
+    made = {
+        "id": number, "project": 1, "url": f"http://prelabel.internal:909{number}", "title": "m-1",
+        "description": "prelabel", "auth_method": "BASIC_AUTH", "basic_auth_user": "u", "extra_params": TYPED,
+    }  # fmt: skip
+    server.backends[number] = {**made, **more}
+    return server.backends[number]
+
+
+def apply(server: FakeLabelStudio, found: Quality, language: Any = "en") -> list[str]:
+    told: list[str] = []
+    with LabelStudioClient(server.url, LEGACY_KEY) as client:
+        apply_threshold(client, 1, found, Sentences(language), told.append)
+    return told
+
+
+def filters(server: FakeLabelStudio) -> dict[str, list[tuple[str, str, Any]]]:
+    """Of each tab."""
+    return {
+        view["data"]["title"]: [(i["filter"], i["operator"], i["value"]) for i in view["data"]["filters"]["items"]]
+        for view in server.views.values()
+    }
+
+
+@pytest.mark.parametrize("typed", [TYPED, '{"language": "en", "extra_instructions": "Name the material."}'])
+def test_the_threshold_joins_what_people_typed_and_nothing_else_changes(server: FakeLabelStudio, typed: Any) -> None:
+    backend = add_backend(server, extra_params=typed)
+    before = dict(backend)
+
+    told = apply(server, quality(80, 0))
+
+    assert backend["extra_params"] == {**TYPED, "review_thresholds": {"season": 0.05}}
+    assert {
+        k: v for k, v in backend.items() if k not in ("extra_params", "basic_auth_pass", "state", "model_version")
+    } == {k: v for k, v in before.items() if k not in ("extra_params", "state", "model_version")}
+    assert backend["basic_auth_pass"] == "", "which Label Studio takes as unchanged"
+    assert 'review_thresholds = {"season": 0.05}; all else there stays' in told[0]
+    assert "Retrieve Predictions once more" in told[-1]
+
+
+def test_two_tabs_are_made_once_and_follow_the_threshold(server: FakeLabelStudio) -> None:
+    add_backend(server)
+    not_completed = ("filter:tasks:completed_at", "empty", True)
+    score = "filter:tasks:predictions_score"
+
+    apply(server, quality(80, 0), "zh")
+    found = quality(80, 0)
+    apply(server, replace(found, threshold=replace(found.threshold, threshold=0.83)), "zh")
+
+    assert filters(server) == {
+        "可直接通过": [(score, "greater_or_equal", 0.83), not_completed],
+        "需人工复核": [(score, "less", 0.83), not_completed],
+    }
+
+
+def test_a_tab_of_what_needs_review_that_is_there_is_left(server: FakeLabelStudio) -> None:
+    add_backend(server)
+    with LabelStudioClient(server.url, LEGACY_KEY) as client:
+        arrange_tabs(client, 1, "需人工复核")
+    before = filters(server)
+
+    apply(server, quality(80, 0), "zh")
+
+    after = filters(server)
+    assert after.pop("可直接通过")
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (quality(30, 0), "Nothing may pass unseen yet"),
+        (quality(40, 40), "Nothing may pass unseen: even of the highest scores"),
+        (
+            replace(quality(80, 0), drift=Drift(1_796_300_000.0, "7", 0, ("",))),
+            "The guarantee is void since 2026-12-03",
+        ),
+    ],
+)
+def test_without_a_guarantee_nothing_is_written(server: FakeLabelStudio, found: Quality, said: str) -> None:
+    add_backend(server)
+
+    with pytest.raises(UsageError, match=said):
+        apply(server, found)
+    assert server.changes == []
+
+
+@pytest.mark.parametrize("backends", [[], ["", ""], ["prelabel", "prelabel"]])
+def test_where_it_is_not_clear_which_backend_is_ours_it_is_not_guessed(
+    server: FakeLabelStudio, backends: list[str]
+) -> None:
+    for description in backends:
+        add_backend(server, description=description)
+
+    with pytest.raises(UsageError, match="prelabel connect --project 1"):
+        apply(server, quality(80, 0))
+    assert server.changes == []
+
+
+def test_among_others_ours_is_known_by_its_description(server: FakeLabelStudio) -> None:
+    other, ours = add_backend(server, description=""), add_backend(server)
+
+    apply(server, quality(80, 0))
+
+    assert "review_thresholds" in ours["extra_params"]
+    assert other["extra_params"] == TYPED
