@@ -222,13 +222,15 @@ def endless(chunk: bytes, every_s: float) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("chunk", "every_s"), [(b" ", 0.02), (b" " * (MAX_REPLY_BYTES // 8), 0.0)], ids=["drips", "floods"]
+    ("chunk", "every_s", "kind"),
+    [(b" ", 0.02, "busy"), (b" " * (MAX_REPLY_BYTES // 8), 0.0, "too_large")],
+    ids=["drips", "floods"],
 )
-def test_a_reply_that_never_ends_is_left_in_time(chunk: bytes, every_s: float) -> None:
+def test_a_reply_that_never_ends_is_left_in_time(chunk: bytes, every_s: float, kind: str) -> None:
     with endless(chunk, every_s) as url, PredictionsClient(url, LEGACY_KEY, read_s=0.5, import_s=0.5) as client:
         with pytest.raises(CallFailed) as caught:
             client.current_project(12)
-        assert caught.value.kind == "busy"
+        assert caught.value.kind == kind
         with pytest.raises(CallFailed) as caught:
             client.import_predictions(12, [{"task": 1}])
         assert caught.value.kind == "in_doubt"
