@@ -32,7 +32,9 @@ ON_WINDOWS = (
 )
 Model = Annotated[str | None, typer.Option(help="Hub id, folder, `garments` or `auto`.")]
 VramGib = Annotated[float | None, typer.Option(min=1, max=1024, help="GPU memory to stay within, in GiB.")]
-_BULK = ("output", "label_config", "dry_run", "retry_failed", "json_output", "engine", "ray_address", "column")
+_BULK = (
+    "output", "label_config", "dry_run", "retry_failed", "json_output", "engine", "ray_address", "column",
+)  # fmt: skip
 DataDir = Annotated[Path | None, typer.Option(help="Folder for the store and the 4-bit model.")]
 Language = Annotated[Literal["zh", "en"] | None, typer.Option(help="Language of captions and prompt.")]
 LabelConfig = Annotated[
@@ -226,6 +228,12 @@ def connect(
     public_url: Annotated[
         str, typer.Option(envvar="LABEL_STUDIO_PUBLIC_URL", help="Address of Label Studio in people's browsers.")
     ] = "",
+    audit: Annotated[
+        float | None,
+        typer.Option(
+            help="Per cent of the tasks (0 to 50, such as 5) that open empty, to see how good the answers are."
+        ),
+    ] = None,
 ) -> None:
     """Connect a Label Studio project: label config, backend, prelabelling. Safe to run again."""
     from backend.commands.connect import connect as run
@@ -242,6 +250,7 @@ def connect(
             backend_password=backend_password,
             extra_ca_file=extra_ca_file,
             public_url=public_url,
+            audit=audit,
         )
     )
 

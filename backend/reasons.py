@@ -18,7 +18,7 @@ Reason = Literal[
     "image_upload_deleted", "image_no_storage",
     "engine_busy", "engine_not_ready", "engine_dead", "crashed", "out_of_memory", "too_long", "bad_grammar",
     "bad_picture", "generation_failed", "malformed_answer", "internal",
-    "deadline", "told", "cancelled", "model_changed", "address_withheld", "store",
+    "deadline", "told", "withheld", "cancelled", "model_changed", "address_withheld", "store",
     "task_deleted", "project_deleted", "config_changed", "rejected", "refused", "too_large", "not_a_task",
     "unreadable",
     "unsent", "busy", "in_doubt", "unauthorized", "not_found", "interrupted",
@@ -301,6 +301,14 @@ TASKS = (
         "Another reply or a push brings it to Label Studio",
         "不用处理，稍等片刻。",
         "Nothing; wait a moment.",
+    ),
+    Explained(
+        "withheld",
+        "为盲检保留，不显示预标注结果",
+        "Withheld for the blind audit",
+        "不用处理：请不看答案直接标注。标注提交后，结果会送到 Label Studio 存档；audit_share 设为 0 即结束盲检。",
+        "Nothing: label it without an answer to look at. Its answer comes to Label Studio when a person has labelled "
+        "it; audit_share 0 ends the audit.",
     ),
     Explained(
         "cancelled",

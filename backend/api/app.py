@@ -167,10 +167,11 @@ class Backend:
             body = await self.parser.run(len(raw), read_setup, raw)
         schema = await self.parser.schema(body.project, body.label_config)
         about_params = await self.core.projects.remember(body.project, body.extra_params)
+        about_audit = self.core.audit_warnings(body.project)
         await self.core.named_addresses.remember(body.hostname)
         model = ProjectModel(self.core, body.project, schema, body.label_config)
         unusual = await self._checks.warnings(model.recipe, len(body.label_config))
-        about_config = [*schema.warnings, *schema.traps, *unusual]
+        about_config = [*schema.warnings, *schema.traps, *unusual, *about_audit]
         for warning in about_config:
             log.warning("project %s: %s", body.project, warning)
         log.info("project %s: %s", body.project, _DELIVERY[self.core.delivery_state])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from backend.queue.service import Core
 from backend.settings import Settings, load_settings
 from backend.store.state_file import prepare_data_dir
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 CALL_S = 10.0
 CLOSE_S = 15.0
@@ -45,7 +47,13 @@ class Runtime:
 
     def remember(self, project: str, extra_params: object) -> list[str]:
         """Keep a project's extra params; returns warnings."""
-        return self._call(self.core.projects.remember(project, extra_params), CALL_S)
+        return [*self._call(self.core.projects.remember(project, extra_params), CALL_S), *self._about_audit(project)]
+
+    def _about_audit(self, project: str) -> list[str]:
+        warnings = self.core.audit_warnings(project)
+        for warning in warnings:
+            log.warning("project %s: %s", project, warning)
+        return warnings
 
     def predict(self, model: ProjectModel, tasks: Sequence[TaskInput]) -> list[TaskResult]:
         """Block until the results are there, at most the settings' deadline and a moment."""

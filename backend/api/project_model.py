@@ -63,7 +63,8 @@ class ProjectModel:
         Raises EngineBusy, EngineNotReady, EngineDead or StoreError when nothing at all could be done.
         """
         at = time.time() if asked_at is None else asked_at
-        ask = Ask(self.project, self.label_config, self.recipe, interactive, at, keep)
+        share = self.core.projects.options(self.project).audit_share
+        ask = Ask(self.project, self.label_config, self.recipe, interactive, at, keep, share)
         results = await self.core.predict(ask, tasks, deadline)
         self.note_version()
         return results

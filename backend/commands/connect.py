@@ -33,6 +33,7 @@ from backend.predict.label_configs import (
     read_label_config,
 )  # fmt: skip
 from backend.settings import Credentials
+from backend.store.audit import MAX_SHARE
 from label_config.labels_language import labels_language
 from label_config.prompt import Language
 from label_config.ready_made import ready_made_names
@@ -55,10 +56,12 @@ def connect(
     backend_password: str = "",
     extra_ca_file: Path | None = None,
     public_url: str = "",
+    audit: float | None = None,
 ) -> int:
     """Connect project number `project`, or the one titled `create` (made if there is none). Return the exit code.
 
-    `public_url` is where people's browsers reach Label Studio, if not at `label_studio`.
+    `public_url` is where people's browsers reach Label Studio, if not at `label_studio`. `audit`: per cent of the tasks
+    that open empty for the blind audit, None: as it is.
     """
     console = Console(highlight=False)
     if (project is None) == (create is None):
@@ -66,6 +69,7 @@ def connect(
     if create is not None:
         create = _checked_title(create)
     backend_url = _checked_url(backend_url)
+    audit_share = None if audit is None else _checked_share(audit)
     wanted = read_label_config(label_config) if label_config else None
     if wanted is not None:
         _refuse_unanswerable(parse_or_refuse(wanted))
@@ -81,10 +85,10 @@ def connect(
         if found is None:
             found = _create(client, console, create or "", wanted, health)
             with _removed_if_it_fails(client, console, found):
-                _connect(client, console, found, shown, backend_url, credentials, health, replaced=True)
+                _connect(client, console, found, shown, backend_url, credentials, health, audit_share, replaced=True)
         else:
             replaced = wanted is not None
-            _connect(client, console, found, shown, backend_url, credentials, health, replaced=replaced)
+            _connect(client, console, found, shown, backend_url, credentials, health, audit_share, replaced=replaced)
     return 0
 
 
@@ -96,6 +100,7 @@ def _connect(
     backend_url: str,
     credentials: Credentials | None,
     health: BackendHealth | None,
+    audit_share: float | None,
     *,
     replaced: bool,
 ) -> None:
@@ -108,7 +113,15 @@ def _connect(
         )
     language = health.language if health else None
     note = connect_project(
-        client, console, project, backend_url, credentials, language, replaced=replaced, shown_url=shown_url
+        client,
+        console,
+        project,
+        backend_url,
+        credentials,
+        language,
+        audit_share,
+        replaced=replaced,
+        shown_url=shown_url,
     )
     _explain(console, shown_url, project, schema, note)
 
@@ -120,6 +133,7 @@ def connect_project(
     backend_url: str,
     credentials: Credentials | None,
     default_language: Language | None = None,
+    audit_share: float | None = None,
     *,
     replaced: bool = True,
     shown_url: str = "",
@@ -128,14 +142,46 @@ def connect_project(
 
     `default_language` is the backend's; `replaced`: the label config is this run's, so the language follows it even
     where another one was typed for an earlier config; `shown_url`: Label Studio's address in links, if it is another.
+    `audit_share` (0..0.5) of the tasks are for the blind audit, None: as it is.
     """
     schema = parse_or_refuse(project.label_config)
     in_labels = labels_language(schema)
-    backend = join(client, project.id, backend_url, credentials, in_labels, replaced=replaced)
+    backend = join(client, project.id, backend_url, credentials, in_labels, replaced=replaced, audit_share=audit_share)
     done(console, f"ML backend {backend.url}: {backend.model_version}")
     _say_language(console, in_labels, as_object(backend.extra_params).get("language"), default_language)
     client.prelabel_with(project.id, backend.title)
     done(console, "“Use predictions to prelabel tasks” is on")
+    _arrange_sampling(client, console, project, _audited(backend.extra_params), audit_share)
+    _arrange_tabs(client, console, project, schema, shown_url or client.url)
+    note = send_events(client, project.id, backend_url)
+    if LOADING in backend.model_version:
+        note += (
+            "The model is loading for the first time, so its version is not known yet. The Data Manager shows scores "
+            "when `prelabel serve` has put it there, which takes LABEL_STUDIO_API_KEY; or run this command again then."
+        )
+    return note
+
+
+def _audited(extra_params: object) -> float:
+    """The share of the blind audit that a project asks for."""
+    share = as_object(extra_params).get("audit_share")
+    return float(share) if isinstance(share, int | float) else 0.0
+
+
+def _arrange_sampling(
+    client: LabelStudioClient, console: Console, project: Project, share: float, asked: float | None
+) -> None:
+    """What *Label All Tasks* brings first, and what it has to do with the blind audit."""
+    if share:
+        client.sample_in_order(project.id)
+        done(
+            console,
+            f"Blind audit: {100 * share:g}% of the tasks, chosen by chance, open empty until a person has labelled "
+            "them; --audit 0 ends it. “Label All Tasks” brings the tasks in their order, so that these come along",
+        )
+        return
+    if asked is not None:
+        done(console, "No blind audit: every task opens with its answer")
     if client.sample_least_certain_first(project.id):
         done(
             console,
@@ -148,14 +194,6 @@ def connect_project(
             f"Displayed” in the tab “{DOUBT_TAB}”.",
             soft_wrap=True,
         )
-    _arrange_tabs(client, console, project, schema, shown_url or client.url)
-    note = send_events(client, project.id, backend_url)
-    if LOADING in backend.model_version:
-        note += (
-            "The model is loading for the first time, so its version is not known yet. The Data Manager shows scores "
-            "when `prelabel serve` has put it there, which takes LABEL_STUDIO_API_KEY; or run this command again then."
-        )
-    return note
 
 
 def _arrange_tabs(
@@ -293,6 +331,15 @@ def _removed_if_it_fails(client: LabelStudioClient, console: Console, project: P
             client.remove_project(project.id)
             console.print(f"  Project {project.id} was removed again, since it could not be connected", soft_wrap=True)
         raise
+
+
+def _checked_share(audit: float) -> float:
+    """Per cent to a share."""
+    if not 0 <= audit <= 100 * MAX_SHARE:
+        raise SettingsError(
+            f"--audit: {audit:g} per cent of the tasks cannot be withheld; give 0 to {100 * MAX_SHARE:g}, such as 5."
+        )
+    return audit / 100
 
 
 def _checked_url(backend_url: str) -> str:

@@ -54,7 +54,7 @@ def shown(view: StatusView) -> RenderableType:
     if view.projects:
         parts += [part for project in view.projects for part in _project(project, view.now)]
         parts += [part for project in view.projects if project.failures for part in _failures(project)]
-        parts += [Text(line) for project in view.projects for line in _told(project, view.now)]
+        parts += [Text(line) for project in view.projects for line in _told(project, view)]
     else:
         parts.append(Text(f"{_words('empty_title')}. {_words('empty_text')}"))
     if view.num_more_projects:
@@ -117,6 +117,8 @@ def _project(p: ProjectView, now: float) -> Iterator[RenderableType]:
         ("to deliver", p.num_done + p.num_returned), ("in Label Studio", p.num_delivered),
         ("to review", p.num_needs_review if p.num_review_left is None else p.num_review_left),
     ]  # fmt: skip
+    if p.num_withheld:
+        counts.append(("withheld for the blind audit", p.num_withheld))
     besides = (("no longer in Label Studio", p.gone), ("failed and annotated by people", p.done_by_people))
     counts += [(name, sum(found.values())) for name, found in besides if found]
     yield Text()
@@ -142,8 +144,11 @@ def _failures(project: ProjectView) -> Iterator[RenderableType]:
             yield Text.assemble((f"{_words.reason(reason)}: ", "bold"), remedy)
 
 
-def _told(project: ProjectView, now: float) -> Iterator[str]:
+def _told(project: ProjectView, view: StatusView) -> Iterator[str]:
     """What else there is to know of a project."""
+    if project.num_withheld:
+        key = "withheld_note.push" if view.delivery.mode == "push" else "withheld_note.reply"
+        yield f"{_name(project)}: {_words(key, num=number(project.num_withheld))}"
     if project.num_older:
         yield f"{_name(project)}: {_words('older')}: {number(project.num_older)}"
     for reason, count in project.gone.items():
@@ -160,7 +165,8 @@ def _told(project: ProjectView, now: float) -> Iterator[str]:
             yield one_line(f"{_name(project)}: {_words('quality.error', message=project.quality.error)}")
     if project.note is not None:
         note = project.note
-        yield f"{_name(project)}: {one_line(_words.note(note.kind, note.text, note.num, _words.age(note.at, now)))}"
+        age = _words.age(note.at, view.now)
+        yield f"{_name(project)}: {one_line(_words.note(note.kind, note.text, note.num, age))}"
 
 
 def _name(project: ProjectView) -> str:

@@ -138,6 +138,12 @@ class LabelStudioClient:
             self.api("PATCH", f"/api/projects/{project_id}", json={"sampling": UNCERTAINTY})
         return sampling in (None, SEQUENTIAL, UNCERTAINTY)
 
+    def sample_in_order(self, project_id: int) -> None:
+        """Undo `sample_least_certain_first`, under which a task without a score comes after all that have one."""
+        found = self.api("GET", f"/api/projects/{project_id}", params={"include": "id,sampling"})
+        if isinstance(found, dict) and found.get("sampling") == UNCERTAINTY:
+            self.api("PATCH", f"/api/projects/{project_id}", json={"sampling": SEQUENTIAL})
+
     def prelabel_with(self, project_id: int, backend_title: str) -> None:
         """Turn on "Use predictions to prelabel tasks", with the predictions of the backend of that title."""
         self._call(

@@ -88,6 +88,19 @@ TEXTS: dict[str, tuple[str, str]] = {
     "pending": ("待回传", "To deliver"),
     "returned": ("已返回，待确认", "Sent in a reply"),
     "delivered": ("已在 Label Studio", "In Label Studio"),
+    "withheld": ("盲检保留", "Withheld for the blind audit"),
+    "withheld_note.push": (
+        "{num} 个任务为盲检保留：答案已算好并保存，任务打开时是空的，请不看答案直接标注；"
+        "标注提交后，结果会送到 Label Studio 存档。",
+        "{num} tasks are withheld for the blind audit: they are answered and open empty, to be labelled without an "
+        "answer to look at. Their answers come to Label Studio when a person has labelled them.",
+    ),
+    "withheld_note.reply": (
+        "{num} 个任务为盲检保留：答案已算好并保存，任务打开时是空的，请不看答案直接标注。"
+        "没有设置 API 密钥，无法得知标注是否完成：结果会一直保留在这里，直到 audit_share 设为 0。",
+        "{num} tasks are withheld for the blind audit: they are answered and open empty, to be labelled without an "
+        "answer to look at. No API key, so nobody tells when they are labelled: they stay here until audit_share is 0.",
+    ),
     "needs_review": ("需人工复核", "Needs review"),
     "failed": ("失败", "Failed"),
     "older": ("旧配置的结果（未计入）", "Of earlier configs (not counted)"),

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serial
 
 from backend.logs import one_line
 from backend.settings import Settings
+from backend.store.audit import MAX_SHARE
 
 MAX_NAMED_FIELDS = 50
 MAX_UNKNOWN = 20
@@ -37,7 +38,8 @@ class FieldOptions(BaseModel):
 
 
 class ProjectOptions(BaseModel):
-    """Extra params of a project. Caption lengths are characters in Chinese, words in English."""
+    """Extra params of a project. Caption lengths are characters in Chinese, words in English. `audit_share`: of the
+    tasks, those of the blind audit; how a picture is answered does not depend on it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
@@ -49,6 +51,7 @@ class ProjectOptions(BaseModel):
     top_p: float = Field(default=0.9, gt=0, le=1)
     max_new_tokens: int = Field(default=512, ge=16, le=2_048)
     review_threshold: float = Field(default=0.5, ge=0, le=1)
+    audit_share: float = Field(default=0.0, ge=0, le=MAX_SHARE)
     fields: tuple[tuple[str, FieldOptions], ...] = Field(default=(), max_length=MAX_NAMED_FIELDS)
     review_thresholds: tuple[tuple[str, Share], ...] = Field(default=(), max_length=MAX_NAMED_FIELDS)
     """Of single fields, in the place of `review_threshold`."""
@@ -95,7 +98,11 @@ def _in_language(options: ProjectOptions, language: object) -> ProjectOptions:
 
 
 def read_options(extra_params: object, defaults: ProjectOptions) -> tuple[ProjectOptions, list[str]]:
-    """Return `defaults` changed by `extra_params` (an object, its JSON text, or nothing) and what was left out."""
+    """Return `defaults` changed by `extra_params` (an object, its JSON text, or nothing) and what was left out.
+
+    Only an object says that there is no `audit_share`: Label Studio leaves the extra params out of some calls, and an
+    answer that a slip of the pen lets out can never be withheld again.
+    """
     if isinstance(extra_params, str) and extra_params.strip():
         try:
             extra_params = json.loads(extra_params)
@@ -105,6 +112,8 @@ def read_options(extra_params: object, defaults: ProjectOptions) -> tuple[Projec
         return defaults, []
     if not isinstance(extra_params, Mapping):
         return defaults, ['extra params must be an object such as {"language": "en"}']
+    if "audit_share" not in extra_params:
+        defaults = defaults.model_copy(update={"audit_share": 0.0})
     defaults = _in_language(defaults, extra_params.get("language"))
     unknown = [str(key) for key in extra_params if key not in ProjectOptions.model_fields]
     warnings = [_unknown(key) for key in unknown[:MAX_UNKNOWN]]

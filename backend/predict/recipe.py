@@ -87,6 +87,7 @@ class Recipe:
 
 @lru_cache(maxsize=MAX_RECIPES)
 def recipe_of(schema: LabelSchema, options: ProjectOptions, image_tokens: int) -> Recipe:
+    options = options.model_copy(update={"audit_share": 0.0})  # whose answers are shown is not how they are made
     schema = _with_field_options(schema, options)
     words = PromptOptions(
         language=options.language,
@@ -97,7 +98,7 @@ def recipe_of(schema: LabelSchema, options: ProjectOptions, image_tokens: int) -
     )
     instruction = build_instruction(schema, words)
     # options of fields are in the schema and the instruction
-    asked = options.model_dump(exclude={"fields", *RATING})
+    asked = options.model_dump(exclude={"fields", "audit_share", *RATING})
     content = [ANSWER_CODE, schema.fingerprint, instruction, asked, image_tokens]
     rated = {name: value for name, value in options.model_dump(include=set(RATING)).items() if value}
     answer, rating = _digest(content), _digest(rated) if rated else ""

@@ -65,11 +65,6 @@ class _Task:
     answers: Mapping[str, StoredAnswer | Mapping[str, Any]]
 
 
-def withheld_tasks(store: Store, project: str) -> frozenset[int]:
-    """The tasks that were chosen by chance to be labelled without an answer."""
-    return frozenset()
-
-
 def project_quality(
     store: Store, project: str, schema: LabelSchema, present: str, asked: Asked, *, task_url: str = ""
 ) -> list[OfVersion]:
@@ -119,9 +114,9 @@ def _of_version(
     num_unlabelled = store.reading(project).num_tasks - store.people_counts(project).num_tasks
     if num_unlabelled > 0:
         account.num["not_labelled"] = num_unlabelled
-    withheld = withheld_tasks(store, project)
+    chosen = store.audited_tasks(project)
     tasks = _labelled(
-        _tasks(store, project, same), recipe, version, asked, account, lambda name: asked.blind or int(name) in withheld
+        _tasks(store, project, same), recipe, version, asked, account, lambda name: asked.blind or int(name) in chosen
     )
     found = quality_of(
         recipe.schema,

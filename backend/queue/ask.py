@@ -17,7 +17,8 @@ BYTES_PER_TASK = 1_000
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Whose tasks they are. `label_config` is the text the recipe's schema was read from; `asked_at`: when the request
-    came (seconds since the epoch). `keep`: somebody may ask for the answers later."""
+    came (seconds since the epoch). `keep`: somebody may ask for the answers later. `audit_share`: of the project's
+    tasks, those whose answers are not shown."""
 
     project: str
     label_config: str
@@ -25,6 +26,7 @@ class Ask:
     interactive: bool
     asked_at: float
     keep: bool = True
+    audit_share: float = 0.0
 
     @property
     def record(self) -> RecipeRecord:

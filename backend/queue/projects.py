@@ -40,7 +40,8 @@ class ProjectBook:
 
     async def remember(self, project: str, extra_params: object) -> list[str]:
         """Keep the extra params of `project`, on disk if they changed. Returns warnings about them."""
-        options, warnings = read_options(extra_params, self._defaults)
+        share = self.options(project).audit_share
+        options, warnings = read_options(extra_params, self._defaults.model_copy(update={"audit_share": share}))
         for warning in warnings:
             log.warning("project %s: %s", project, warning)
         usual = self._defaults.model_dump()

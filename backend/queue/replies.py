@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence, Set
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from backend.queue.ask import Ask, Request
 from backend.queue.held_tasks import WITHHELD, HeldTasks, for_disk
 from backend.queue.recipes import Recipes
 from backend.queue.results import TaskResult, predictions, results_of
-from backend.queue.waiting import UNFINISHED
+from backend.queue.waiting import KEPT_BACK, UNFINISHED, Outcome
 from backend.queue.worker import Worker
 from backend.store import Store
 from backend.store.calls import StoreCalls
@@ -147,11 +147,12 @@ class Replies:
         until = now + max(0.0, request.deadline - asyncio.get_running_loop().time()) + LATE_S
         self._recipes.add(ask.recipe)
         if self._lasts:
-            await self._set_present(record, request.version, now)
+            await self._set_present(record, request.version, now, ask.audit_share)
+        share = ask.audit_share if self._lasts else 0.0
 
         def accept(rows: Sequence[NewWork]) -> list[Work]:
             self._store.save_recipe(record, now)
-            return self._store.accept(rows, interactive=ask.interactive, reply_until=until, now=now)
+            return self._store.accept(rows, interactive=ask.interactive, reply_until=until, now=now, audit_share=share)
 
         for numbers, tasks in zip(_chunks(request.numbers), _chunks(request.tasks), strict=True):
             rows = []
@@ -166,11 +167,13 @@ class Replies:
             works = await self._worker.accept(request.waiter, len(rows), call, interactive=ask.interactive)
             self._held.forget([work for work in works if work.state not in UNFINISHED], whole)
 
-    async def _set_present(self, record: RecipeRecord, version: str, now: float) -> None:
+    async def _set_present(self, record: RecipeRecord, version: str, now: float, share: float) -> None:
         """As the store's, where it is another one; what is under way for that ends. Raises StoreError."""
-        if await self._calls.short(lambda: self._store.present(record.project)) == (version, record):
+        project, store = record.project, self._store
+        present = await self._calls.short(lambda: (store.present(project), store.audit_share(project)))
+        if present == ((version, record), share):
             return
-        if await self._calls.run(lambda: self._store.set_present(record, version, now)):
+        if await self._calls.run(lambda: store.set_present(record, version, now, share)):
             self._worker.superseded(record.project, version)
 
     async def _reply(self, request: Request) -> list[TaskResult]:
@@ -197,9 +200,17 @@ class Replies:
                 self._store.returned(list(made), check_at, now, chosen_at=chosen_at, told_at=stored_at) if made else []
             )
             told = {work_id: made[work_id] for work_id in allowed}
-            return results_of(request, outcomes, told)
+            return results_of(request, outcomes | self._kept_back(request, made.keys() - told.keys()), told)
 
         return await self._calls.about(len(request.tasks), look)
+
+    def _kept_back(self, request: Request, work_ids: Set[int]) -> dict[int, Outcome]:
+        """Of `work_ids`, those which the store left out of a reply for the blind audit."""
+        tasks = {number: work_id for number, work_id in request.waiter.ids.items() if work_id in work_ids}
+        if not self._lasts or not tasks:
+            return {}
+        kept_back = self._store.withheld_tasks(request.ask.project, tasks, request.ask.audit_share)
+        return {tasks[number]: KEPT_BACK for number in kept_back}
 
     async def _end(self, request: Request, accepting: asyncio.Future[None]) -> None:
         """The client may have left while the store was still accepting: only then is it known what there is to end."""

@@ -9,7 +9,7 @@ its reply goes out. So is a person's single task while the disk is full.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 
 from backend.engine.api import Engine
@@ -21,6 +21,7 @@ from backend.queue.ask import Ask
 from backend.queue.held_tasks import is_too_large
 from backend.queue.replies import Replies
 from backend.queue.results import TaskResult, report
+from backend.queue.waiting import KEPT_BACK
 
 MAX_DOWNLOAD_WAIT_S = 5.0
 """A download takes longer than any deadline, so waiting it out would only hold people up."""
@@ -44,8 +45,12 @@ def _divide(tasks: Sequence[TaskInput]) -> tuple[list[int], list[int]]:
     return kept, others
 
 
+Withheld = Callable[[Ask, Collection[int]], Awaitable[Collection[int]]]
+"""Those of the tasks whose answers are not to be shown. Raises StoreError."""
+
+
 class Requests:
-    """Use it from one event loop. Without `disk` everything is in memory."""
+    """Use it from one event loop. Without `disk` everything is in memory; without `withheld` nothing is audited."""
 
     def __init__(
         self,
@@ -54,12 +59,14 @@ class Requests:
         memory: Replies,
         disk: Replies | None = None,
         known_model: Callable[[], Ready | None] = lambda: None,
+        withheld: Withheld | None = None,
     ) -> None:
         self._engine = engine
         self._metrics = metrics
         self._memory = memory
         self._disk = disk
         self._known_model = known_model
+        self._withheld = withheld
 
     async def predict(self, ask: Ask, tasks: Sequence[TaskInput], deadline: float) -> list[TaskResult]:
         """Return one result a task, in order, by `deadline` (the event loop's clock).
@@ -123,6 +130,17 @@ class Requests:
             return await self._in_memory(ask, tasks, version, deadline)
 
     async def _in_memory(self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float) -> list[TaskResult]:
+        """Of a task that is withheld nothing is computed here: it could not be kept."""
+        audited = {task.id for task in tasks if isinstance(task.id, int) and can_be_kept(task)}
+        withheld = await self._withheld(ask, audited) if self._withheld and audited else frozenset()
+        shown = [task for task in tasks if task.id not in withheld]
+        answered = iter(await self._shown(ask, shown, version, deadline) if shown else ())
+        return [
+            TaskResult(task.id, None, KEPT_BACK.reason, KEPT_BACK.message) if task.id in withheld else next(answered)
+            for task in tasks
+        ]
+
+    async def _shown(self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float) -> list[TaskResult]:
         results = await self._memory.answer(ask, tasks, version, deadline)
         if not self._engine.status.is_gone:
             return results

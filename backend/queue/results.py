@@ -24,7 +24,7 @@ LATE = "prelabel answered before this task's turn; ask again for the rest"
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """`prediction` is Label Studio's dict; without one, there are a `reason` and a sentence."""
+    """`prediction` is Label Studio's dict; without one, there are a `reason` and a sentence. Withheld is not failed."""
 
     task_id: TaskId
     prediction: dict[str, Any] | None = None
@@ -68,7 +68,8 @@ def _result(task: TaskInput, outcome: Outcome | None, prediction: dict[str, Any]
 
 
 def report(results: Sequence[TaskResult], metrics: Metrics) -> None:
-    failed = [result for result in results if result.prediction is None]
+    withheld = [result for result in results if result.reason == "withheld"]
+    failed = [result for result in results if result.prediction is None and result.reason != "withheld"]
     reasons = Counter(result.reason for result in failed)
     for reason, count in reasons.items():
         metrics.failures.labels(reason).inc(count)
@@ -80,4 +81,7 @@ def report(results: Sequence[TaskResult], metrics: Metrics) -> None:
     for reason, count in Counter(result.reason for result in told).most_common():
         log.warning("%d of these: %s: %s", count, reason, sentence(reason))
     counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-    log.info("%d of %d tasks predicted%s", len(results) - len(failed), len(results), f" ({counts})" if counts else "")
+    if withheld:
+        log.info("%d of %d tasks are withheld for the blind audit", len(withheld), len(results))
+    num_told = len(results) - len(failed) - len(withheld)
+    log.info("%d of %d tasks predicted%s", num_told, len(results), f" ({counts})" if counts else "")

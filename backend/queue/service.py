@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +55,7 @@ from label_config.schema import LabelSchema
 
 log = logging.getLogger(__name__)
 
-_OPEN = (WorkState.QUEUED, WorkState.RUNNING, WorkState.DONE, WorkState.FAILED)
+_OPEN = (WorkState.QUEUED, WorkState.RUNNING, WorkState.DONE, WorkState.WITHHELD, WorkState.FAILED)
 WATCH_S = 5.0
 STOP_S = 14.0
 
@@ -137,6 +137,12 @@ class Core:
         """What the disk has: nothing here."""
         return None
 
+    def audit_warnings(self, project: str) -> list[str]:
+        """Of the blind audit that its extra params ask for: what of it cannot be had here."""
+        if not self.projects.options(project).audit_share:
+            return []
+        return ["audit_share: only `prelabel serve` keeps answers back; this server shows all of them"]
+
     def recipe(self, project: str, schema: LabelSchema) -> Recipe:
         return recipe_of(schema, self.projects.options(project), self.settings.image_tokens)
 
@@ -217,7 +223,12 @@ class DurableCore(Core):
         )
         self.worker = self._disk.worker
         self._requests = Requests(
-            engine, self.metrics, self._memory.replies, self._disk.replies, lambda: self._names.known(engine.status)
+            engine,
+            self.metrics,
+            self._memory.replies,
+            self._disk.replies,
+            lambda: self._names.known(engine.status),
+            self._withheld,
         )
 
     @property
@@ -245,12 +256,26 @@ class DurableCore(Core):
         except ConfigRefused:
             return ""
         record = RecipeRecord(recipe.fingerprint, project, config, recipe.options.model_dump_json())
-        version = recipe.version(ready)
-        num_moved = self.store.set_present(record, version, self.clock())
+        version, share = recipe.version(ready), self.projects.options(project).audit_share
+        num_moved = self.store.set_present(record, version, self.clock(), share)
         if num_moved:
             log.info("project %s: %d tasks are answered anew, under %s", project, num_moved, version)
             self._on_loop(lambda: self.worker.superseded(project, version))
         return version
+
+    async def _withheld(self, ask: Ask, task_ids: Collection[int]) -> Collection[int]:
+        """Raises StoreError: what cannot be decided is not shown."""
+        if not ask.audit_share:
+            return ()
+        return await self._disk.calls.run(lambda: self.store.withheld_tasks(ask.project, task_ids, ask.audit_share))
+
+    def audit_warnings(self, project: str) -> list[str]:
+        if not self.projects.options(project).audit_share or self.delivery.status.configured:
+            return []
+        return [
+            "audit_share: without LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY prelabel does not hear of what people "
+            "labelled, so the answers of withheld tasks stay here until audit_share is 0"
+        ]
 
     def _on_loop(self, call: Callable[[], None]) -> None:
         """From any thread. Nothing happens before the start, or when the loop has ended: nobody waits then."""

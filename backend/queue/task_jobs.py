@@ -25,7 +25,7 @@ from backend.predict.predictor import Answerer
 from backend.predict.task import TaskInput
 from backend.queue.held_tasks import HeldTasks, is_withheld
 from backend.queue.recipes import Recipes
-from backend.queue.waiting import ANSWERED, Outcome
+from backend.queue.waiting import Outcome, outcome_of
 from backend.store import Store
 from backend.store.calls import StoreCalls
 from backend.store.types import StoredAnswer, Work, WorkState
@@ -87,7 +87,7 @@ class TaskJobs:
             await self._write(partial(self._store.requeue, work.id, self._clock()))
             return None
         outcome = await self._settle(work, result)
-        if outcome is not None and outcome.answer_key is not None:
+        if outcome is not None and not outcome.has_failed:
             self._held.forget([work], {work.task_id: task})
         return outcome
 
@@ -146,8 +146,8 @@ class TaskJobs:
         )
         if kept is not None and kept.state is WorkState.QUEUED:
             return None
-        if kept is not None and kept.state in ANSWERED:
-            return Outcome(kept.answer_key)
+        if kept is not None and (outcome := outcome_of(kept)):
+            return outcome
         return Outcome(None, "cancelled", "it was cancelled in the meantime")
 
     async def _write(self, call: Callable[[], T]) -> T:

@@ -17,11 +17,25 @@ ANSWERED = (WorkState.DONE, WorkState.RETURNED, WorkState.DELIVERED)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a row of work ended: an answer under `answer_key`, or a reason and a sentence."""
+    """How a row of work ended: an answer under `answer_key`, or why there is none to show: a reason and a sentence."""
 
     answer_key: str | None
     reason: Reason | Literal[""] = ""
     message: str = ""
+
+    @property
+    def has_failed(self) -> bool:
+        return self.answer_key is None and self.reason != "withheld"
+
+
+KEPT_BACK = Outcome(None, "withheld", "nobody is shown its answer before a person has labelled it")
+
+
+def outcome_of(work: Work) -> Outcome | None:
+    """None of a row that has no answer, whether it will get one or not."""
+    if work.state is WorkState.WITHHELD:
+        return KEPT_BACK
+    return Outcome(work.answer_key) if work.state in ANSWERED else None
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +95,7 @@ class Waiting:
     def add(self, waiter: Waiter, works: Iterable[Work], *, interactive: bool) -> None:
         for work in works:
             waiter.ids[work.task_id] = work.id
-            outcome = Outcome(work.answer_key) if work.state in ANSWERED else self._recent.get(work.id)
+            outcome = outcome_of(work) or self._recent.get(work.id)
             if outcome is not None:
                 waiter.outcomes[work.id] = outcome
                 continue
@@ -102,7 +116,7 @@ class Waiting:
     def tell(self, work_id: int, outcome: Outcome) -> bool:
         """Return whether anybody heard it."""
         self.urgent.discard(work_id)
-        if self._num_accepting and outcome.answer_key is not None:
+        if self._num_accepting and not outcome.has_failed:
             self._recent[work_id] = outcome
         waiters = self._waiters.pop(work_id, set())
         for waiter in waiters:

@@ -242,5 +242,5 @@ class Worker:
         heard = self._waiting.tell(work.id, outcome)
         if outcome.answer_key is not None:
             self._wake_delivery()
-        elif not heard:
+        elif outcome.has_failed and not heard:
             self._metrics.failures.labels(outcome.reason).inc()

@@ -137,11 +137,12 @@ class QualityView:
 @dataclass(frozen=True, slots=True)
 class ProjectView:
     """Tasks, each counted once, under the present model version. `num_done` waits for delivery, `num_returned` went out
-    in a reply. `num_delivered` counts what the store has forgotten since, and so does `num_answered`, the sum of the
-    three. `progress`: the share of the tasks that is answered (0..1); what failed is not. `num_older`: tasks that were
-    answered under an earlier label config, options or model; `num_stale`: predictions of those in Label Studio. `url`
-    is its Data Manager, "" if not known. Not counted among the tasks: `gone`, by reason, which Label Studio does not
-    have any more; and `done_by_people`, by the reason for which they had failed, which people have annotated since.
+    in a reply, `num_withheld` is for the blind audit, until a person has labelled it. `num_delivered` counts what the
+    store has forgotten since, and so does `num_answered`, the sum of the four. `progress`: the share of the tasks that
+    is answered (0..1); what failed is not. `num_older`: tasks that were answered under an earlier label config, options
+    or model; `num_stale`: predictions of those in Label Studio. `url` is its Data Manager, "" if not known. Not counted
+    among the tasks: `gone`, by reason, which Label Studio does not have any more; and `done_by_people`, by the reason
+    for which they had failed, which people have annotated since.
 
     `num_needs_review` were marked for review, ever; `num_review_left` of them nobody has submitted yet, as Label Studio
     says, None while that is not known; `review_url` is the tab that shows them, "" if there is none. `quality` is None
@@ -154,6 +155,7 @@ class ProjectView:
     num_queued: int
     num_running: int
     num_done: int
+    num_withheld: int
     num_returned: int
     num_delivered: int
     num_answered: int
@@ -326,7 +328,7 @@ def _project(
     number = summary.project.partition(".")[0]
     project_id = number if re.fullmatch(r"[0-9]{1,18}", number) else ""
     url = f"{base}/projects/{project_id}/data" if base and project_id else ""
-    answered = num(WorkState.DONE) + num(WorkState.RETURNED) + summary.num_delivered
+    answered = num(WorkState.DONE) + num(WorkState.WITHHELD) + num(WorkState.RETURNED) + summary.num_delivered
     total = answered + num(WorkState.FAILED) + num(WorkState.QUEUED) + num(WorkState.RUNNING)
     return ProjectView(
         project=summary.project,
@@ -336,6 +338,7 @@ def _project(
         num_queued=num(WorkState.QUEUED),
         num_running=num(WorkState.RUNNING),
         num_done=num(WorkState.DONE),
+        num_withheld=num(WorkState.WITHHELD),
         num_returned=num(WorkState.RETURNED),
         num_delivered=summary.num_delivered,
         num_answered=answered,

@@ -31,14 +31,20 @@ _QUEUE_AGAIN = f"""UPDATE work SET {FRESH}, recipe = ?, image_url = ?, image_has
 
 
 def accept(
-    connection: sqlite3.Connection, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float
+    connection: sqlite3.Connection,
+    items: Sequence[NewWork],
+    *,
+    interactive: bool,
+    reply_until: float,
+    now: float,
+    audit_share: float = 0.0,
 ) -> list[Work]:
-    """Raises ValueError for a recipe that was not saved."""
+    """`audit_share` is that of a project that is new. Raises ValueError for a recipe that was not saved."""
     _require_recipes(connection, {rows.clean(item.recipe) for item in items})
     projects: dict[str, int] = {}
     for item in items:
         if item.project not in projects:
-            projects[item.project] = _project_id(connection, item, now)
+            projects[item.project] = _project_id(connection, item, now, audit_share)
     ids: dict[tuple[str, int, str], int] = {}
     for item in items:
         key = (item.project, item.task_id, item.model_version)
@@ -70,14 +76,14 @@ def _require_recipes(connection: sqlite3.Connection, fingerprints: set[str]) -> 
             raise ValueError("a recipe must be saved before work that needs it is accepted")
 
 
-def _project_id(connection: sqlite3.Connection, item: NewWork, now: float) -> int:
+def _project_id(connection: sqlite3.Connection, item: NewWork, now: float, audit_share: float) -> int:
     """A new project is first in turn; not before all that ever were, or it would take all turns until it caught up.
     Its present version is that of its first task; where no project is named, there is none (see `versions`)."""
     version, recipe = (rows.clean(item.model_version), rows.clean(item.recipe)) if item.project else ("", "")
     row = connection.execute(
-        """INSERT INTO project (name, turn, first_accepted_at, last_accepted_at, model_version, recipe)
-        VALUES (?, (SELECT coalesce(min(turn), 0) FROM project), ?, ?, ?, ?)
+        """INSERT INTO project (name, turn, first_accepted_at, last_accepted_at, model_version, recipe, audit_share)
+        VALUES (?, (SELECT coalesce(min(turn), 0) FROM project), ?, ?, ?, ?, ?)
         ON CONFLICT DO UPDATE SET last_accepted_at = excluded.last_accepted_at RETURNING id""",
-        [rows.clean(item.project), now, now, version, recipe],
+        [rows.clean(item.project), now, now, version, recipe, audit_share],
     ).fetchone()
     return int(row[0])

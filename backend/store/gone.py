@@ -21,7 +21,7 @@ CHUNK = 5_000
 _OF_PROJECT = "project_id = (SELECT id FROM project WHERE name = ?1)"
 _AT_REST = "state NOT IN ('running', 'cancelled') AND push_until = 0 AND open_replies = 0 AND reply_until <= ?2"
 UNSETTLED = f"""SELECT id, task_id FROM work INDEXED BY work_unsettled WHERE {_OF_PROJECT} AND {_AT_REST}
-    AND state IN ('queued', 'running', 'done', 'failed') AND id > ?3
+    AND state IN ('queued', 'running', 'done', 'withheld', 'failed') AND id > ?3
     AND model_version = (SELECT model_version FROM project WHERE name = ?1) ORDER BY id LIMIT ?4"""  # noqa: S608
 ALL = f"""SELECT task_id, task_id FROM work WHERE {_OF_PROJECT} AND {_AT_REST} AND task_id > ?3
     ORDER BY task_id LIMIT ?4"""  # noqa: S608 - constants

@@ -203,7 +203,74 @@ _SCHEMA_5 = (
     ) STRICT""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3, _SCHEMA_4, _SCHEMA_5)
+# The blind audit: `audit` is what `backend.store.audit` decided of a task, and 'withheld' is a state. SQLite cannot
+# change a CHECK, so the table is made anew, with its indexes and triggers; the tally stays, as its counts do.
+_WORK_6 = """id, project_id, task_id, model_version, recipe, image_url, image_hash, state, reason, message, attempts,
+    interactive, answer_id, score, needs_review, reply_until, open_replies, check_at, next_try_at, push_until,
+    push_attempts, told_at, finished_at, updated_at"""
+_SCHEMA_6 = (
+    "CREATE TABLE audit_key (key BLOB NOT NULL) STRICT",
+    "INSERT INTO audit_key VALUES (randomblob(32))",
+    """CREATE TABLE audited (
+        project TEXT NOT NULL,
+        task_id INTEGER NOT NULL,
+        PRIMARY KEY (project, task_id)
+    ) STRICT, WITHOUT ROWID""",
+    "ALTER TABLE project ADD COLUMN audit_share REAL NOT NULL DEFAULT 0",
+    """CREATE TABLE work_6 (
+        id INTEGER PRIMARY KEY,
+        project_id INTEGER NOT NULL REFERENCES project (id),
+        task_id INTEGER NOT NULL,
+        model_version TEXT NOT NULL,
+        recipe TEXT NOT NULL REFERENCES recipe (fingerprint),
+        image_url TEXT,
+        image_hash TEXT NOT NULL DEFAULT '',
+        state TEXT NOT NULL DEFAULT 'queued' CHECK
+            (state IN ('queued', 'running', 'done', 'withheld', 'returned', 'delivered', 'failed', 'cancelled')),
+        reason TEXT NOT NULL DEFAULT '',
+        message TEXT NOT NULL DEFAULT '',
+        attempts INTEGER NOT NULL DEFAULT 0,
+        interactive INTEGER NOT NULL,
+        answer_id INTEGER REFERENCES answer (id),
+        score REAL,
+        needs_review INTEGER NOT NULL DEFAULT 0,
+        reply_until REAL NOT NULL,
+        open_replies INTEGER NOT NULL,
+        check_at REAL NOT NULL DEFAULT 0,
+        next_try_at REAL NOT NULL DEFAULT 0,
+        push_until REAL NOT NULL DEFAULT 0,
+        push_attempts INTEGER NOT NULL DEFAULT 0,
+        told_at REAL NOT NULL DEFAULT 0,
+        audit INTEGER NOT NULL DEFAULT 0,
+        due_at REAL NOT NULL GENERATED ALWAYS AS (max(reply_until, check_at, next_try_at, push_until)) VIRTUAL,
+        finished_at REAL,
+        updated_at REAL NOT NULL,
+        UNIQUE (project_id, task_id, model_version),
+        CHECK (answer_id IS NOT NULL OR state NOT IN ('done', 'withheld', 'returned', 'delivered'))
+    ) STRICT""",
+    f"INSERT INTO work_6 ({_WORK_6}) SELECT {_WORK_6} FROM work",  # noqa: S608 - constants
+    "DROP TABLE work",
+    "ALTER TABLE work_6 RENAME TO work",
+    "CREATE INDEX work_recipe ON work (recipe)",
+    "CREATE INDEX work_answer ON work (answer_id) WHERE answer_id IS NOT NULL",
+    "CREATE INDEX work_queue ON work (project_id, interactive, attempts, id) WHERE state = 'queued'",
+    "CREATE INDEX work_waited_for ON work (id) WHERE state = 'queued' AND interactive = 1 AND attempts = 0",
+    "CREATE INDEX work_suspect ON work (interactive DESC, attempts, id) WHERE state = 'queued' AND attempts > 0",
+    "CREATE INDEX work_running ON work (id) WHERE state = 'running'",
+    "CREATE INDEX work_due ON work (project_id, due_at, id) WHERE state IN ('done', 'returned')",
+    "CREATE INDEX work_audited ON work (project_id, task_id) WHERE audit = 1",
+    "CREATE INDEX work_failed ON work (project_id, id) WHERE state = 'failed'",
+    "CREATE INDEX work_over ON work (updated_at) WHERE state IN ('returned', 'delivered', 'failed', 'cancelled')",
+    "CREATE INDEX work_finished ON work (finished_at) WHERE finished_at IS NOT NULL",
+    """CREATE INDEX work_unsettled ON work (project_id, model_version)
+        WHERE state IN ('queued', 'running', 'done', 'withheld', 'failed')""",
+    *(statement for statement in _SCHEMA_4 if statement.startswith("CREATE TRIGGER")),
+    next(statement for statement in _SCHEMA_1 if statement.startswith("CREATE TRIGGER project_finished")),
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _SCHEMA_1, _SCHEMA_2, _SCHEMA_3, _SCHEMA_4, _SCHEMA_5, _SCHEMA_6,
+)  # fmt: skip
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:

@@ -5,7 +5,8 @@ Predictions have no uniqueness in Label Studio, so a row is told in one way at a
 - while a push is under way (`push_until`), no reply may return it;
 - a reply may not hold what was told (`told_at`) after Label Studio chose its tasks (`chosen_at`): another reply or a
   push was faster, and Label Studio, which has its predictions by now, would store them again;
-- what may be there, because a reply or a push ended in the dark, is RETURNED: to be looked up before it is pushed.
+- what may be there, because a reply or a push ended in the dark, is RETURNED: to be looked up before it is pushed;
+- what the blind audit withholds (`audit.withhold`, asked by both) is WITHHELD, and neither way is open to it.
 
 A row may be queued again while a push of its earlier answer is under way. How that ends is noted all the same.
 """
@@ -16,12 +17,13 @@ import sqlite3
 from collections.abc import Sequence
 
 from backend.reasons import Reason
-from backend.store import rows
+from backend.store import audit, rows
 from backend.store.types import GONE, Work
 from backend.store.work import reason_and_message
 
 _DUE = "state IN ('done', 'returned') AND project_id = (SELECT id FROM project WHERE name = ?) AND due_at <= ?"
 DUE_IDS = f"SELECT id FROM work WHERE {_DUE} ORDER BY due_at, id LIMIT ?"  # noqa: S608 - constants
+_STILL_OPEN = f"SELECT id FROM work WHERE state IN ('done', 'returned') AND id {rows.IN_IDS}"  # noqa: S608 - constants
 PROJECTS_DUE = """SELECT name FROM project p WHERE EXISTS
     (SELECT 1 FROM work WHERE state IN ('done', 'returned') AND project_id = p.id AND due_at <= ?) ORDER BY id"""
 
@@ -42,6 +44,7 @@ def returned(
     `check_at` those in the reply are due, to be looked up.
     """
     before = now if chosen_at is None else chosen_at
+    audit.withhold(connection, work_ids, now)
     chosen = connection.execute(
         f"""SELECT id FROM work WHERE id {rows.IN_IDS} AND state IN ('done', 'returned', 'delivered')
         AND push_until = 0 AND told_at <= ?""",  # noqa: S608 - constants
@@ -78,7 +81,11 @@ def reply_ended(connection: sqlite3.Connection, work_ids: Sequence[int], now: fl
 
 def due(connection: sqlite3.Connection, project: str, limit: int, now: float) -> list[Work]:
     """What could be delivered now, oldest first; to look only. `take_due` is for pushing."""
-    return rows.works(connection, [row[0] for row in connection.execute(DUE_IDS, [rows.clean(project), now, limit])])
+    return rows.works(connection, _due_ids(connection, project, limit, now))
+
+
+def _due_ids(connection: sqlite3.Connection, project: str, limit: int, now: float) -> list[int]:
+    return [row[0] for row in connection.execute(DUE_IDS, [rows.clean(project), now, limit])]
 
 
 def projects_due(connection: sqlite3.Connection, now: float) -> list[str]:
@@ -91,7 +98,10 @@ def take_due(connection: sqlite3.Connection, project: str, limit: int, hold_unti
     A row that is RETURNED may be in Label Studio: look there first. One that is DONE cannot be. End each with
     `delivered`, `push_failed` or `drop`; what has none of them at `hold_until` is due again, as RETURNED.
     """
-    ids = [row[0] for row in connection.execute(DUE_IDS, [rows.clean(project), now, limit])]
+    due_ids = _due_ids(connection, project, limit, now)
+    audit.withhold(connection, due_ids, now)
+    open_ids = {row[0] for row in connection.execute(_STILL_OPEN, [rows.id_list(due_ids)])}
+    ids = [work_id for work_id in due_ids if work_id in open_ids]
     chosen = rows.id_list(ids)
     connection.execute(  # an earlier push never said how it ended
         f"UPDATE work SET state = 'returned' WHERE push_until > 0 AND id {rows.IN_IDS}",  # noqa: S608 - constants

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from backend.store import rows
+from backend.store import audit, rows
 from backend.store.types import RecipeRecord, StoredAnswer
 
 _OF = "people_id = (SELECT id FROM people WHERE project = ?)"
@@ -110,6 +110,7 @@ def save_people(
         "DELETE FROM labelled WHERE people_id = ? AND task_id = ? AND changed_at <= ?",
         [(people_id, task_id, changed_at) for task_id, changed_at in unlabelled.items()],
     )
+    audit.were_labelled(connection, project, [task.task_id for task in tasks if task.num_submitted], until)
     connection.execute("UPDATE people SET after_task = ? WHERE id = ? AND until = ?", [after, people_id, until])
 
 

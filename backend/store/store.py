@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from backend.reasons import Reason
-from backend.store import accepting, gone, outbox, overview, people, pruning, work
+from backend.store import accepting, audit, gone, outbox, overview, people, pruning, work
 from backend.store import answers as answer_rows
 from backend.store import versions as present_versions
 from backend.store.database import DEFAULTS, Database, Options
@@ -122,19 +122,26 @@ class Store:
     save_recipe = _write(answer_rows.save_recipe)
     recipe = _read(answer_rows.recipe)
 
-    def set_present(self, record: RecipeRecord, model_version: str, now: float) -> int:
+    def set_present(
+        self, record: RecipeRecord, model_version: str, now: float, audit_share: float | None = None
+    ) -> int:
         """Save `record`: from `now` on it is how the pictures of its project are answered. What is not in Label Studio
         yet moves there, in steps, and takes its turn under `model_version`. Returns how many rows moved.
 
         Answers that were not delivered are made anew; what failed by its picture stays failed. A row that moved is
         gone: what is under way for it ends in nothing. Where no project is named, nothing moves.
+        `audit_share` of its tasks (None: as before) is withheld from now on; with 0, what was withheld is DONE.
         """
         with self._database.write() as connection:
-            is_new = present_versions.set_present(connection, record, model_version, now)
-        return self.move_older(record.project, now) if is_new else 0
+            is_new = present_versions.set_present(connection, record, model_version, now, audit_share)
+        num_moved = self.move_older(record.project, now) if is_new else 0
+        if audit_share == 0:
+            self._in_steps(lambda connection: audit.release_unaudited(connection, record.project, now))
+        return num_moved
 
     present = _read(present_versions.present)
     versions = _read(present_versions.versions)
+    audit_share = _read(audit.audit_share)
 
     def move_older(self, project: str | None, now: float) -> int:
         """What is not in Label Studio yet moves to the present version of `project`, in steps; None: of all."""
@@ -146,17 +153,28 @@ class Store:
 
     # From task to answer
 
-    def accept(self, items: Sequence[NewWork], *, interactive: bool, reply_until: float, now: float) -> list[Work]:
+    def accept(
+        self,
+        items: Sequence[NewWork],
+        *,
+        interactive: bool,
+        reply_until: float,
+        now: float,
+        audit_share: float = 0.0,
+    ) -> list[Work]:
         """Queue `items`, or find what there is of them; one Work an item, in order. Their recipes must be saved.
 
         What had failed or was cancelled is queued again, and so is what has another picture now, by its address, in
         whatever state it is; everything else keeps its state. Until `reply_until`, or until
         `reply_ended`, none of them is due. Call `reply_ended` once for each accept. What is asked for under a version
-        that is no longer the present one is queued and moves there at once. Raises ValueError.
+        that is no longer the present one is queued and moves there at once. `audit_share` is that of a project which
+        is new; for others see `set_present`. Raises ValueError.
         """
         asked = {item.project: item.model_version for item in items}
         with self._database.write() as connection:
-            found = accepting.accept(connection, items, interactive=interactive, reply_until=reply_until, now=now)
+            found = accepting.accept(
+                connection, items, interactive=interactive, reply_until=reply_until, now=now, audit_share=audit_share
+            )
             late = [
                 p for p, version in asked.items() if self._lasts and present_versions.is_earlier(connection, p, version)
             ]
@@ -243,6 +261,12 @@ class Store:
     def project_back(self, project: str, now: float) -> int:
         """It is there after all: its answers are to be delivered, in steps."""
         return self._in_steps(lambda connection: gone.project_back(connection, project, now))
+
+    # What the blind audit keeps back
+
+    audit_key = _read(audit.audit_key)
+    withheld_tasks = _read(audit.withheld_tasks)
+    audited_tasks = _read(audit.audited_tasks)
 
     # What a person does
 

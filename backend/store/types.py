@@ -3,7 +3,8 @@
 The life of a row of work:
 
     QUEUED -> RUNNING -> DONE -> DELIVERED          pushed to Label Studio by the delivery loop
-                          └----> RETURNED -> DELIVERED   it may be in Label Studio: look there before pushing it
+                          ├----> RETURNED -> DELIVERED   it may be in Label Studio: look there before pushing it
+                          └----> WITHHELD -> DONE        for the blind audit, until a person has labelled the task
     QUEUED, RUNNING -> FAILED or CANCELLED          either is queued again when Label Studio asks for the task again
     all but RUNNING -> CANCELLED                    when Label Studio does not have the task any more
 
@@ -28,6 +29,8 @@ class WorkState(StrEnum):
     RUNNING = "running"
     DONE = "done"
     """The answer is stored, and Label Studio has not been told."""
+    WITHHELD = "withheld"
+    """The answer is stored, and nobody is told before a person has labelled the task (`backend.store.audit`)."""
     RETURNED = "returned"
     """Label Studio may have it: it went out in a reply, or in a push whose end is unknown."""
     DELIVERED = "delivered"

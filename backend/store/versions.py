@@ -14,45 +14,54 @@ import sqlite3
 
 from backend.store import answers, rows
 from backend.store.accepting import FRESH
+from backend.store.audit import PERHAPS_TOLD, SHOWN
 from backend.store.types import RecipeRecord
 
 CHUNK = 5_000
 """Rows moved in one transaction: there may be a million, and other writes get their turn."""
-PERHAPS_TOLD = 1.0
-"""`told_at` of what moved: Label Studio may have been told that version of the task before, if the row of it was
-forgotten since. So it is looked up before it is pushed; a reply may hold it."""
 
 _SET = """UPDATE project SET model_version = ?1, recipe = ?2, present_since = ?3,
-    num_pruned = iif(model_version IN ('', ?1), num_pruned, 0) WHERE name = ?4 AND name <> '' AND present_since <= ?3"""
-_UNSETTLED = "project_id = ?1 AND state IN ('queued', 'running', 'done', 'failed') AND push_until = 0"
+    audit_share = coalesce(?5, audit_share), num_pruned = iif(model_version IN ('', ?1), num_pruned, 0)
+    WHERE name = ?4 AND name <> '' AND present_since <= ?3"""
+_UNSETTLED = "project_id = ?1 AND state IN ('queued', 'running', 'done', 'withheld', 'failed') AND push_until = 0"
 OLDER = f"""SELECT id FROM work INDEXED BY work_unsettled WHERE {_UNSETTLED} AND model_version < ?2
     UNION ALL SELECT id FROM work INDEXED BY work_unsettled WHERE {_UNSETTLED} AND model_version > ?2
     LIMIT ?3"""  # noqa: S608 - constants
 """A push under way ends first: as delivered, or it moves then."""
 _STAYS_FAILED = """state = 'failed' AND (image_url IS NULL OR (answer_id IS NULL AND reason <> 'model_changed'))"""
 """The picture is to blame; every other failure was the earlier version's."""
+# PERHAPS_TOLD: Label Studio may have been told that version of the task before, if the row of it was forgotten since.
+# So it is looked up before it is pushed; a reply may hold it.
 _MOVE = f"""INSERT INTO work (project_id, task_id, model_version, recipe, image_url, image_hash, interactive, attempts,
-        state, reason, message, finished_at, told_at, reply_until, open_replies, updated_at)
+        state, reason, message, finished_at, told_at, audit, reply_until, open_replies, updated_at)
     SELECT project_id, task_id, ?1, ?2, image_url, image_hash, interactive,
         CASE state WHEN 'queued' THEN attempts WHEN 'running' THEN max(attempts - 1, 0) ELSE 0 END,
         iif({_STAYS_FAILED}, 'failed', 'queued'), iif({_STAYS_FAILED}, reason, ''), iif({_STAYS_FAILED}, message, ''),
-        iif({_STAYS_FAILED}, finished_at, NULL), {PERHAPS_TOLD}, 0, 0, ?3
+        iif({_STAYS_FAILED}, finished_at, NULL), {PERHAPS_TOLD},
+        iif(told_at > {PERHAPS_TOLD}, {SHOWN}, audit), 0, 0, ?3
     FROM work WHERE id {rows.IN_IDS.replace("?", "?4")} ORDER BY id
     ON CONFLICT (project_id, task_id, model_version) DO UPDATE SET {FRESH}, recipe = excluded.recipe,
-        image_url = excluded.image_url, image_hash = excluded.image_hash, updated_at = excluded.updated_at
+        image_url = excluded.image_url, image_hash = excluded.image_hash, audit = max(audit, excluded.audit),
+        updated_at = excluded.updated_at
     WHERE excluded.state = 'queued'
         AND (state IN ('failed', 'cancelled') OR image_hash NOT IN ('', excluded.image_hash))"""  # noqa: S608 - constants
 
 
-def set_present(connection: sqlite3.Connection, record: RecipeRecord, model_version: str, now: float) -> bool:
+def set_present(
+    connection: sqlite3.Connection,
+    record: RecipeRecord,
+    model_version: str,
+    now: float,
+    audit_share: float | None = None,
+) -> bool:
     """Unless something else was set after `now`. A project that was never asked for any task needs none. Returns
-    whether the version is another one than before."""
+    whether the version is another one than before. `audit_share`: of its tasks from now on, None: as before."""
     project, version = rows.clean(record.project), rows.clean(model_version)
     before = connection.execute("SELECT model_version FROM project WHERE name = ?", [project]).fetchone()
     if before is None:
         return False
     answers.save_recipe(connection, record, now)
-    is_set = connection.execute(_SET, [version, rows.clean(record.fingerprint), now, project]).rowcount
+    is_set = connection.execute(_SET, [version, rows.clean(record.fingerprint), now, project, audit_share]).rowcount
     return bool(is_set) and before[0] != version
 
 

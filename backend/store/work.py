@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from backend.reasons import Reason
-from backend.store import answers, rows
+from backend.store import answers, audit, rows
 from backend.store.accepting import FRESH
 from backend.store.types import StoredAnswer, Work
 
@@ -99,7 +99,7 @@ def finish(
     *,
     image_hash: str = "",
 ) -> Work | None:
-    """Save the answer and mark the row DONE. A row that is over (cancelled, say) keeps its state.
+    """Save the answer and mark the row DONE, or WITHHELD. A row that is over (cancelled, say) keeps its state.
 
     `image_hash` is that of the Work which was claimed: if the task has another picture since, the row is QUEUED. None:
     the row was forgotten meanwhile (see `Store.set_present`); the answer is saved nevertheless.
@@ -110,6 +110,7 @@ def finish(
         finished_at = ?, updated_at = ? WHERE {_OF_THIS_JOB}""",  # noqa: S608 - constants
         [answer_id, score, needs_review, now, now, work_id, image_hash],
     )
+    audit.withhold(connection, [work_id], now)
     return _queued_if_unsettled(connection, work_id, now)
 
 

@@ -35,7 +35,12 @@ class Site:
         return {"LABEL_STUDIO_URL": self.server.url, "LABEL_STUDIO_API_KEY": self.server.api_key}
 
     def connected(
-        self, backend: LocalBackend, title: str, config: str | Path = "garments.zh", password: str = ""
+        self,
+        backend: LocalBackend,
+        title: str,
+        config: str | Path = "garments.zh",
+        password: str = "",
+        audit: float | None = None,
     ) -> Project:
         """A new project, joined to the backend with `prelabel connect`."""
         code = connect(
@@ -46,6 +51,7 @@ class Site:
             backend_url=backend.url,
             label_config=str(config),
             backend_password=password,
+            audit=audit,
         )
         assert code == 0
         [project] = self.client.projects_titled(title)

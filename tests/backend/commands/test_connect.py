@@ -256,6 +256,43 @@ def test_predictions_that_may_not_fit_a_changed_label_config_are_told(
     assert (f"The {num} predictions in this project were made for the label config before" in printed) is told
 
 
+@pytest.mark.parametrize(
+    ("typed", "audit", "then", "sampling", "says"),
+    [
+        (None, 5, {"audit_share": 0.05}, "Sequential sampling", "Blind audit: 5% of the tasks"),
+        ({"top_p": 0.5}, 2.5, {"top_p": 0.5, "audit_share": 0.025}, "Sequential sampling", "Blind audit: 2.5% of the"),
+        ({"audit_share": 0.1}, None, {"audit_share": 0.1}, "Sequential sampling", "Blind audit: 10% of the tasks"),
+        ({"audit_share": 0.1}, 0, {"audit_share": 0}, "Uncertainty sampling", "No blind audit"),
+        (None, 0, None, "Uncertainty sampling", "No blind audit"),
+        (None, None, None, "Uncertainty sampling", "brings the least certain task first"),
+    ],
+)
+def test_the_blind_audit_is_asked_for_in_per_cent_and_its_tasks_come_along_with_the_others(
+    server: FakeLabelStudio,
+    capsys: pytest.CaptureFixture[str],
+    typed: object,
+    audit: float | None,
+    then: object,
+    sampling: str,
+    says: str,
+) -> None:
+    run(server)
+    [backend] = server.backends.values()
+    backend["extra_params"] = typed
+    capsys.readouterr()
+    run(server, create=None, project=1, audit=audit)
+    assert backend["extra_params"] == then
+    assert server.projects[1]["sampling"] == sampling
+    assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("audit", [-1, 50.5, 100, float("nan")])
+def test_more_than_half_of_the_tasks_cannot_be_withheld(server: FakeLabelStudio, audit: float) -> None:
+    with pytest.raises(SettingsError, match=r"--audit: .* per cent .* give 0 to 50, such as 5"):
+        run(server, audit=audit)
+    assert server.projects == {}
+
+
 ENGLISH = '<View><Image name="i" value="$i"/><Choices name="c" toName="i"><Choice value="Red"/></Choices></View>'
 CHINESE = ENGLISH.replace("Red", "红色")
 BARE = '<View><Image name="i" value="$i"/><TextArea name="caption" toName="i"/></View>'

@@ -12,6 +12,7 @@ import pytest
 from backend.delivery.loop import Delivery
 from backend.errors import StoreFull
 from backend.label_studio.predictions import PredictionsClient
+from backend.store.people import LabelledTask
 from backend.store.store import Store
 from backend.store.types import NewWork, RecipeRecord, StoredAnswer
 from tests.backend.delivery.fake_server import CONFIG, CREATED, FakeServer
@@ -104,6 +105,24 @@ def test_why_something_is_not_delivered_is_kept(path: Path, label_studio: FakeSe
         [summary] = store.summary()
         assert (dict(summary.gone), dict(summary.failures), summary.num_tasks) == ({"task_deleted": 1}, {}, 2)
         assert store.retry_failed(uid, NOW + 2) == 0, "nothing brings it back"
+
+
+def test_what_the_blind_audit_withholds_is_pushed_once_people_have_labelled_it(
+    path: Path, label_studio: FakeServer
+) -> None:
+    uid = label_studio.add_project(1, 40)
+    tasks = sorted(label_studio.tasks[1])
+    with Store.open(path, NOW, QUICK) as store:
+        fill(store, uid, tasks)
+        store.set_present(RecipeRecord("r1", uid, CONFIG, "{}"), VERSION, NOW, 0.5)
+        withheld = store.withheld_tasks(uid, tasks, 0.5)
+        deliver(store, label_studio, NOW + 1, NOW + 2)
+        assert label_studio.stored(VERSION) == dict.fromkeys(set(tasks) - withheld, 1)
+        store.begin_reading(uid, NOW + 3)
+        store.save_people(uid, [LabelledTask(n, NOW, 1, 0, "{}") for n in tasks], {}, until=NOW + 3, after=tasks[-1])
+        deliver(store, label_studio, NOW + 70, NOW + 71)
+        assert states(store, uid) == {"delivered": 40}
+    assert label_studio.stored(VERSION) == dict.fromkeys(tasks, 1)
 
 
 OTHER_CONFIG = CONFIG.replace("</View>", '<Rating name="stars" toName="image"/></View>')

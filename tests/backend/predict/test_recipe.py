@@ -52,6 +52,11 @@ def test_every_option_is_part_of_the_fingerprint(change: dict[str, object]) -> N
     assert changed.fingerprint != recipe_of(SCHEMA, OPTIONS, 256).fingerprint
 
 
+def test_how_many_tasks_are_audited_changes_no_answer_and_no_version() -> None:
+    audited = recipe_of(SCHEMA, OPTIONS.model_copy(update={"audit_share": 0.25}), 256)
+    assert audited == recipe_of(SCHEMA, OPTIONS, 256)
+
+
 def test_the_schema_and_the_picture_size_are_part_of_the_fingerprint() -> None:
     usual = recipe_of(SCHEMA, OPTIONS, 256).fingerprint
     assert recipe_of(replace(SCHEMA, image_key="other"), OPTIONS, 256).fingerprint != usual
@@ -92,6 +97,7 @@ EXTREMES: dict[str, list[Any]] = {
     "top_p": [0.001, 1.0],
     "max_new_tokens": [16, 2_048],
     "review_threshold": [0.0, 1.0],
+    "audit_share": [0.0, 0.5],
     "fields": [{}, {"caption": {"kind": "description", "max_chars": 8_000, "instruction": "好" * 500}}],
     "review_thresholds": [{}, {"category": 0.0, "season": 1.0}],
     "calibration": [{}, {"category": 0.05, "season": 20.0}],

@@ -83,6 +83,26 @@ def test_tasks_are_accounted_for_by_reason_and_what_was_not_chosen_by_chance_is_
     assert (found.quality.num_blind, found.quality.num_filled) == (1, 2)
 
 
+def test_tasks_of_the_blind_audit_were_chosen_by_chance(people: FakePeople, store: Store) -> None:
+    tasks = range(1, 41)
+    people.add(*tasks)
+    items = [NewWork(PROJECT, task_id, VERSION, "r1", None) for task_id in tasks]
+    store.accept(items, interactive=False, reply_until=0.0, now=1.0, audit_share=0.5)
+    for row in store.claim(len(tasks), 2.0):
+        fields = {"season": FieldAnswer(("冬季",), 0.9), "category": FieldAnswer((("服饰", "女装", "连衣裙"),), 0.8)}
+        answer = Answered(f"picture-{row.task_id}:{VERSION}", VERSION, Answer(fields))
+        store.finish(row.id, StoredAnswer(answer.key, answer.content), 0.8, False, 2.0)
+    chosen = store.audited_tasks(PROJECT)
+    assert 0 < len(chosen) < len(tasks)
+    for task_id in tasks:
+        people.annotate(task_id)
+    [found] = quality(people, store)
+    assert found.quality.num_blind == len(chosen)
+    assert found.quality.unused == {"not_chosen": len(tasks) - len(chosen)}
+    assert store.audited_tasks(PROJECT) == chosen, "they are let go, and it stays known which they were"
+    assert store.withheld_tasks(PROJECT, tasks, 0.5) == set()
+
+
 def test_a_person_s_label_measures_every_version_whose_answer_nobody_showed_them(
     people: FakePeople, store: Store
 ) -> None:

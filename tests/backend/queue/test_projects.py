@@ -112,6 +112,33 @@ def test_the_file_is_written_only_when_something_changed(tmp_path: Path) -> None
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    ("said", "share"),
+    [
+        (None, 0.1),  # Label Studio leaves them out when something else is changed
+        ("", 0.1),
+        ("{no JSON", 0.1),
+        ({"audit_share": 5}, 0.1),
+        ({"audit_share": "much"}, 0.1),
+        ({"audit_share": None}, 0.1),
+        ({"language": "xx", "audit_share": 0.2}, 0.2),
+        ({"audit_share": 0}, 0.0),
+        ({"language": "en"}, 0.0),
+        ({}, 0.0),
+        ('{"audit_share": 0.05}', 0.05),
+    ],
+)
+def test_a_blind_audit_ends_only_when_somebody_says_so(tmp_path: Path, said: object, share: float) -> None:
+    async def run() -> None:
+        kept = book(tmp_path)
+        await kept.remember("1", {"audit_share": 0.1})
+        await kept.remember("1", said)
+        assert kept.options("1").audit_share == share
+        assert book(tmp_path).options("1").audit_share == share, "after a restart"
+
+    asyncio.run(run())
+
+
 def test_the_number_of_projects_is_bounded(tmp_path: Path) -> None:
     async def run() -> None:
         kept = ProjectBook(StateFile(tmp_path / "projects.json"), DEFAULTS, max_projects=3)

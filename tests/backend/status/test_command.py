@@ -16,7 +16,7 @@ from backend import cli
 from backend.commands.status import status
 from backend.errors import PrelabelError
 from backend.status.check import bad, doubtful, good
-from tests.backend.status.rig import NOW, READY, BusyStore, Site, finished, queued, status_site
+from tests.backend.status.rig import NOW, READY, RECIPE, BusyStore, Site, finished, queued, status_site
 from tests.limits import WAIT_S
 
 PROJECT = "12.1700000000"
@@ -44,6 +44,21 @@ def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return capsys.readouterr().out
 
     return run
+
+
+def test_what_is_withheld_is_a_number_of_its_own_and_they_add_up(site: Site, printed: Printed) -> None:
+    site.store.set_present(RECIPE, "v1", NOW - 20, 0.5)
+    site.store.returned([work.id for work in site.store.due(PROJECT, 99, NOW)], NOW, NOW - 10)
+    [project] = site.json()["projects"]
+    withheld, returned = project["num_withheld"], project["num_returned"]
+    assert (withheld + returned, withheld > 0) == (29, True)
+    text = " ".join(printed(site.url).split())
+    assert f"29 done, 970 waiting, 1 failed, {returned} to deliver, 0 in Label Studio, 0 to review" in text
+    assert f"{withheld} withheld for the blind audit; last" in text
+    assert f"{withheld} tasks are withheld for the blind audit" in text
+    assert "they stay here until audit_share is 0" in text, "there is no API key"
+    assert f"{withheld} tasks are withheld for the blind audit" in site.page("en")
+    assert f"{withheld} 个任务为盲检保留" in site.page("zh")
 
 
 def test_it_prints_the_model_the_queue_and_every_project(site: Site, printed: Printed) -> None:

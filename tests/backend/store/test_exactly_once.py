@@ -1,7 +1,8 @@
 """The store beside a dict: Label Studio asks, replies and pushes get lost, the process is killed, in any order.
 
-Whatever happens, Label Studio never has two predictions of one task, the states are those of the model, and once things
-calm down every task that was neither cancelled nor failed has its prediction.
+Whatever happens, Label Studio never has two predictions of one task, the states are those of the model, nobody is told
+what the blind audit withholds, and once things calm down every task that was neither cancelled nor failed has its
+prediction.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -17,7 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from backend.store import Store, StoredAnswer, Work
-from tests.backend.store.given import opened, task
+from backend.store.audit import chooses
+from backend.store.people import LabelledTask
+from tests.backend.store.given import RECIPE, opened, task
 from tests.limits import examples
 
 Key = tuple[str, int]
@@ -54,6 +57,10 @@ class World(RuleBasedStateMachine):
         self.label_studio: Counter[Key] = Counter()
         self.deleted: set[Key] = set()
         self.unresolved: set[Key] = set()  # in a push that has not said how it ended
+        self.shares: dict[str, float] = {}
+        self.key_of_audit = self.store.audit_key()
+        self.told: set[Key] = set()  # or labelled by a person
+        self.withheld: set[Key] = set()
         self.requests: list[Request] = []
         self.pushes: list[Push] = []
 
@@ -78,7 +85,7 @@ class World(RuleBasedStateMachine):
         for key, row in zip(keys, rows, strict=True):
             state, before = self.states.get(key), self.pictures.get(key)
             self.pictures[key] = picture
-            other = before != picture and state in ("done", "returned", "delivered")
+            other = before != picture and state in ("done", "withheld", "returned", "delivered")
             if state in (None, "failed", "cancelled") or other:
                 self.states[key], self.attempts[key] = "queued", 0
                 self.answered.discard(key)
@@ -120,6 +127,8 @@ class World(RuleBasedStateMachine):
             self.states[key] = "done"
             self.answered.add(key)
             assert row.answer_key == answer.key
+        self.withhold([key])
+        assert row.state == self.states[key]
         assert self.store.answer(answer.key) == answer
 
     def back_to_the_queue(self, key: Key) -> None:
@@ -135,6 +144,39 @@ class World(RuleBasedStateMachine):
             self.store.finish(row.id, StoredAnswer(f"{key}", "{}"), 0.5, False, self.now)
             self.states[key] = "done"
             self.answered.add(key)
+            self.withhold([key])
+
+    def withhold(self, keys: list[Key]) -> None:
+        """What every way out asks first."""
+        for key in keys:
+            share = self.shares.get(key[0], 0.0)
+            chosen = key in self.withheld or chooses(self.key_of_audit, key[0], str(key[1]), share)
+            if self.states.get(key) == "done" and share and chosen and key not in self.told | self.unresolved:
+                self.states[key] = "withheld"
+                self.withheld.add(key)
+
+    @precondition(lambda self: self.states)
+    @rule(number=pick, share=st.sampled_from([0.0, 0.1, 0.5, 0.5]))
+    def change_share(self, number: int, share: float) -> None:
+        self.now += 1
+        project = sorted({key[0] for key in self.states})[number % len({key[0] for key in self.states})]
+        self.store.set_present(replace(RECIPE, project=project), "v1", self.now, share)
+        self.shares[project] = share
+        if not share:
+            ended = {key for key in self.withheld if key[0] == project}
+            self.withheld -= ended
+            self.states.update({key: "done" for key in ended if self.states[key] == "withheld"})
+
+    @rule(key=st.sampled_from(KEYS))
+    def people_label(self, key: Key) -> None:
+        """And it is read."""
+        self.now += 1
+        self.store.begin_reading(key[0], self.now)
+        self.store.save_people(key[0], [LabelledTask(key[1], self.now, 1, 0, "{}")], {}, until=self.now, after=9)
+        self.told.add(key)
+        if key in self.withheld:
+            self.withheld.remove(key)
+            self.states[key] = "done" if self.states[key] == "withheld" else self.states[key]
 
     @rule(number=pick)
     def fail(self, number: int) -> None:
@@ -159,10 +201,12 @@ class World(RuleBasedStateMachine):
         self.now += 1
         request = self.requests.pop(number % len(self.requests))
         sent = self.store.returned(request.ids, self.now + CHECK, self.now, chosen_at=request.chosen_at)
+        self.withhold([self.key(work_id) for work_id in request.ids])
         for key in map(self.key, sent):
             assert self.states[key] in ("done", "returned", "delivered")
             assert key not in self.unresolved
             self.states[key] = "returned"
+            self.told.add(key)
             self.label_studio[key] += arrives
         self.store.reply_ended(request.ids, self.now)
 
@@ -171,7 +215,8 @@ class World(RuleBasedStateMachine):
         self.now += 1
         seen = self.store.due(project, limit, self.now)
         rows = self.store.take_due(project, limit, self.now + HOLD, self.now)
-        assert [row.id for row in rows] == [row.id for row in seen]
+        self.withhold([self.key(row.id) for row in seen])
+        assert [row.id for row in rows] == [row.id for row in seen if self.states[self.key(row.id)] != "withheld"]
         held = {row.id for push in self.pushes if push.hold_until > self.now for row in push.rows}
         for row in rows:
             key = self.key(row.id)
@@ -180,6 +225,7 @@ class World(RuleBasedStateMachine):
                 self.states[key] = "returned"
             assert row.state == self.states[key]
             self.unresolved.add(key)
+            self.told.add(key)
         if rows:
             self.pushes.append(Push(rows, self.now + HOLD))
 
@@ -278,14 +324,26 @@ class World(RuleBasedStateMachine):
         assert max(self.label_studio.values(), default=0) <= 1
 
     @invariant()
+    def nobody_is_told_what_is_withheld(self) -> None:
+        assert not any(self.label_studio[key] for key in self.withheld)
+        assert {key for key, state in self.states.items() if state == "withheld"} <= self.withheld
+
+    @invariant()
     def the_counts_are_those_of_the_model(self) -> None:
         counts = Counter((key[0], state) for key, state in self.states.items())
-        summary = {(s.project, state.value): num for s in self.store.summary() for state, num in s.states.items()}
-        assert summary == counts
+        told: Counter[tuple[str, str]] = Counter()
+        for summary in self.store.summary():
+            told.update({(summary.project, state.value): num for state, num in summary.states.items()})
+            told[summary.project, "cancelled"] += sum(summary.gone.values())
+        assert +told == +counts
 
     def teardown(self) -> None:
         try:
             self.restart(close=False)
+            for project in {key[0] for key in self.states}:
+                self.store.set_present(replace(RECIPE, project=project), "v1", self.now + 1, 0.0)
+            self.states.update({key: "done" for key, state in self.states.items() if state == "withheld"})
+            self.withheld.clear()
             while rows := self.store.claim(9, self.now):
                 for row in rows:
                     self.store.finish(row.id, StoredAnswer("end", "{}"), None, False, self.now)

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from backend.store import Store
+from backend.store.people import LabelledTask
 from tests.backend.store.connections import Connections
 from tests.backend.store.given import QUICK, RECIPE, accepted, opened, task
 
@@ -18,15 +19,17 @@ NUM_ROWS = 50_000
 MOST_STEPS = NUM_ROWS / 5
 NOW = 100_000.0
 FILL = f"""
-INSERT INTO project VALUES (1, 'p0', 0, 0, 0, 0, 0, 0, 'v1', '{RECIPE.fingerprint}', 0),
-    (2, 'p1', 0, 0, 0, 0, 0, 0, 'v1', '{RECIPE.fingerprint}', 0);
+INSERT INTO project VALUES (1, 'p0', 0, 0, 0, 0, 0, 0, 'v1', '{RECIPE.fingerprint}', 0, 0.5),
+    (2, 'p1', 0, 0, 0, 0, 0, 0, 'v1', '{RECIPE.fingerprint}', 0, 0.5);
 CREATE TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {NUM_ROWS}) SELECT i FROM n;
 INSERT INTO answer SELECT i, 'k' || i, '{{}}', {NOW} + i FROM n;
 INSERT INTO work (project_id, task_id, model_version, recipe, state, interactive, attempts, answer_id, reply_until,
-    open_replies, finished_at, updated_at)
+    open_replies, finished_at, updated_at, audit)
 SELECT 1 + i % 2, i, 'v1', '{RECIPE.fingerprint}',
-    CASE i / 2 % 5 WHEN 0 THEN 'done' WHEN 1 THEN 'delivered' WHEN 2 THEN 'failed' ELSE 'queued' END,
-    0, 0, CASE WHEN i / 2 % 5 < 2 THEN i END, 0, 0, CASE WHEN i / 2 % 5 < 3 THEN {NOW} + i END, {NOW} + i FROM n;
+    CASE i / 2 % 5 WHEN 0 THEN iif(i / 10 % 2, 'withheld', 'done') WHEN 1 THEN 'delivered' WHEN 2 THEN 'failed'
+        ELSE 'queued' END,
+    0, 0, CASE WHEN i / 2 % 5 < 2 THEN i END, 0, 0, CASE WHEN i / 2 % 5 < 3 THEN {NOW} + i END, {NOW} + i,
+    i / 2 % 5 = 0 AND i / 10 % 2 FROM n;
 DROP TABLE n;
 """
 
@@ -62,6 +65,11 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "a claim with suspects": lambda store: store.claim(8, NOW),
     "a claim after others": lambda store: store.claim(8, NOW),
     "taking what is due": lambda store: store.take_due("p1", 8, NOW + 60.0, 2 * NOW),
+    "which of some tasks are withheld": lambda store: store.withheld_tasks("p1", range(1, 99), 0.5),
+    "what people labelled": lambda store: (
+        store.begin_reading("p1", NOW),
+        store.save_people("p1", [LabelledTask(11, NOW, 1, 0, "{}")], {}, until=NOW, after=11),
+    ),
     "a look for what is old": lambda store: store.prune(NOW, 60.0),
 }
 
