@@ -34,6 +34,7 @@ Model = Annotated[str | None, typer.Option(help="Hub id, folder, `garments` or `
 VramGib = Annotated[float | None, typer.Option(min=1, max=1024, help="GPU memory to stay within, in GiB.")]
 _BULK = (
     "output", "label_config", "dry_run", "retry_failed", "json_output", "engine", "ray_address", "column",
+    "audit_share",
 )  # fmt: skip
 DataDir = Annotated[Path | None, typer.Option(help="Folder for the store and the 4-bit model.")]
 Language = Annotated[Literal["zh", "en"] | None, typer.Option(help="Language of captions and prompt.")]
@@ -104,6 +105,12 @@ def annotate(
         str, typer.Option(help="Title or number (from 1) of the column with the pictures, in a .csv or .xlsx.")
     ] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")] = None,
+    audit_share: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.5, help="Share of the pictures (such as 0.05) whose answers stand in --output alone."
+        ),
+    ] = 0.0,
     workers: Annotated[
         int | None,
         typer.Option(min=1, max=512, help="Pictures in work at once, or Ray's workers; default: what keeps all busy."),

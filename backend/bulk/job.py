@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from backend.bulk.addresses import public_source
+from backend.bulk.audit import Withholds, withholds_nothing
 from backend.bulk.items import Item, Known, Listing
 from backend.bulk.ledger import Ledger
 from backend.bulk.left_out import LeftOut
@@ -68,6 +69,7 @@ class Job:
         language: str,
         price: float | None,
         console: Console,
+        withholds: Withholds = withholds_nothing,
     ) -> None:
         """`price`: yuan a minute."""
         self.options = options
@@ -83,7 +85,7 @@ class Job:
         self._started_at = time.time()
         self._counts: Listing | None = None
         self.ledger = Ledger.open(output, retry_failed=options.retry_failed, overwrite=options.overwrite)
-        self.collector = Collector(self.ledger, self.figures)
+        self.collector = Collector(self.ledger, self.figures, withholds)
 
     def survey(self, is_stopped: Callable[[], bool]) -> int:
         """Count what is to be done; returns how many pictures that are, 0 if it was stopped. Raises UsageError."""
@@ -134,6 +136,7 @@ class Job:
             num_total=counts.num_total if counts else None,
             num_done=figures.num_done,
             num_reused=figures.num_reused,
+            num_withheld=figures.num_withheld,
             num_review=figures.num_review,
             num_skipped=counts.num_done_before if counts else 0,
             num_failed=figures.num_failed,

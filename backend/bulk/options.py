@@ -46,7 +46,8 @@ class ExportOptions:
 class BulkOptions:
     """`num_workers`: pictures in work at once; None: as many as keep the engine busy. With the engine "ray": engines;
     None: one a GPU. `ray_address`: of a cluster to join; None: one of our own. `column`: the title or the number, from
-    1, of the column with the pictures in tables; "": the one that is titled so.
+    1, of the column with the pictures in tables; "": the one that is titled so. `audit_share` (0..0.5) of the pictures
+    are withheld for the blind audit.
     """
 
     sources: tuple[str, ...]
@@ -61,6 +62,7 @@ class BulkOptions:
     engine: EngineKind = "local"
     ray_address: str | None = None
     column: str = ""
+    audit_share: float = 0.0
     exports: ExportOptions = ExportOptions()
 
     @property

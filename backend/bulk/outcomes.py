@@ -27,6 +27,14 @@ class Record:
     def needs_review(self) -> bool:
         return bool(self.line["needs_review"])
 
+    @property
+    def is_withheld(self) -> bool:
+        """For the blind audit: nobody who labels is to see the answer."""
+        return bool(self.line.get("withheld"))
+
+    def withheld(self) -> Record:
+        return Record({**self.line, "withheld": True}, self.reused)
+
 
 @dataclass(frozen=True, slots=True)
 class FailedItem:

@@ -29,11 +29,13 @@ _BAR_WIDTH = 40
 @dataclass(slots=True)
 class Figures:
     """Of this run. `num_to_do` is None until the pictures are counted; then it is without those done before.
-    `messages`: the first that came with each reason of a failure."""
+    `num_withheld` of `num_done` are for the blind audit; of the others, `num_review` need review. `messages`: the first
+    that came with each reason of a failure."""
 
     num_to_do: int | None = None
     num_done: int = 0
     num_reused: int = 0
+    num_withheld: int = 0
     num_review: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     messages: dict[str, str] = field(default_factory=dict)
@@ -45,7 +47,8 @@ class Figures:
             return
         self.num_done += 1
         self.num_reused += outcome.reused
-        self.num_review += outcome.needs_review
+        self.num_withheld += outcome.is_withheld
+        self.num_review += outcome.needs_review and not outcome.is_withheld
 
     @property
     def num_failed(self) -> int:
@@ -119,7 +122,10 @@ class Progress:
             parts.append(f"{duration((f.num_to_do - f.num_ended) / rate)} left")
         if self._price_per_minute is not None:
             parts.append(f"¥{self._price_per_minute * self.seconds / 60:,.2f}")
-        parts.append(f"{f.num_review / f.num_done if f.num_done else 0:.1%} for review")
+        num_shown = f.num_done - f.num_withheld
+        parts.append(f"{f.num_review / num_shown if num_shown else 0:.1%} for review")
+        if f.num_withheld:
+            parts.append(f"{f.num_withheld:,} withheld")
         parts.append(f"{f.num_failed:,} failed")
         return ", ".join(parts)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from backend.bulk.audit import Withholds, withholds_nothing
 from backend.bulk.items import Item
 from backend.bulk.ledger import Ledger
 from backend.bulk.outcomes import Annotator, FailedItem, Outcome
@@ -30,17 +31,19 @@ class RunLimits:
 
 
 class Collector:
-    """Takes outcomes, from wherever they come: onto the disk, into the figures."""
+    """Takes outcomes, from wherever they come: onto the disk, into the figures. `withholds` is asked of each record."""
 
-    def __init__(self, ledger: Ledger, figures: Figures) -> None:
+    def __init__(self, ledger: Ledger, figures: Figures, withholds: Withholds = withholds_nothing) -> None:
         self._ledger = ledger
         self._figures = figures
+        self._withholds = withholds
 
     def take(self, outcome: Outcome) -> None:
         """Raises OutputError."""
         if isinstance(outcome, FailedItem):
             self._ledger.add_failure(outcome.line)
         else:
+            outcome = outcome.withheld() if self._withholds(outcome.line) else outcome
             self._ledger.add_record(outcome.line)
         self._figures.add(outcome)
 

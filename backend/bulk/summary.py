@@ -31,7 +31,8 @@ class Summary:
 
     `num_total` counts the distinct pictures of the sources; None if the run ended before they were counted.
     `num_done` were annotated by this run, `num_reused` of them without asking the model: their answer was stored, or
-    is that of an identical picture. `num_review` of `num_done` need review. `num_skipped` were annotated, and
+    is that of an identical picture; `num_withheld` of them are for the blind audit, and `num_review` of the others need
+    review. `num_skipped` were annotated, and
     `num_failed_before` failed, in an earlier run into the same file. `failures` counts both kinds of failures by
     reason, `messages` has what was said of the first of this run's: limits stand there. `seconds` is the time from the
     first picture to the last, without `load_s` of loading; costs are of `seconds`. `label_config` is the schema's
@@ -49,6 +50,7 @@ class Summary:
     num_total: int | None = 0
     num_done: int = 0
     num_reused: int = 0
+    num_withheld: int = 0
     num_review: int = 0
     num_skipped: int = 0
     num_failed: int = 0
@@ -87,8 +89,9 @@ class Summary:
 
     @property
     def review_share(self) -> float:
-        """0..1 of `num_done`."""
-        return self.num_review / self.num_done if self.num_done else 0.0
+        """0..1 of `num_done` without those withheld."""
+        num_shown = self.num_done - self.num_withheld
+        return self.num_review / num_shown if num_shown else 0.0
 
     @property
     def exit_code(self) -> int:
@@ -126,6 +129,11 @@ def _lines(s: Summary) -> Iterator[tuple[str, str, str]]:
         yield "Pictures", f"{s.num_total:,}", ", ".join(map(public_source, s.sources))
     reused = f"{s.num_reused:,} of them without asking the model again" if s.num_reused else ""
     yield "Annotated", f"{s.num_done:,}", reused
+    if s.num_withheld:
+        note = (
+            f"of these for the blind audit: their answers stand in {s.output} alone, and nobody who labels may see it"
+        )
+        yield "Withheld", f"{s.num_withheld:,}", note
     if s.num_skipped:
         yield "Done before", f"{s.num_skipped:,}", ""
     yield "Need review", f"{s.num_review:,}", f"{s.review_share:.1%}" if s.num_done else ""
@@ -148,7 +156,8 @@ def _lines(s: Summary) -> Iterator[tuple[str, str, str]]:
 def account(s: Summary) -> str:
     """What became of all that was found: the figures add up to `num_found`."""
     parts = [
-        (s.num_done, "annotated"),
+        (s.num_done - s.num_withheld, "annotated"),
+        (s.num_withheld, "withheld for the blind audit"),
         (s.num_failed + s.num_failed_before, "failed"),
         (s.num_skipped, "done before"),
         (s.num_left or 0, "not reached"),

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from backend.bulk.exports.csv import LIST_SEPARATOR, uncovered
-from backend.bulk.exports.records import Column, answer_in, columns, holds_list, is_allowed, plain_value, read_records
+from backend.bulk.exports.records import (
+    Column,
+    answer_in,
+    columns,
+    holds_list,
+    is_allowed,
+    is_withheld,
+    plain_value,
+    read_records,
+)
 from backend.bulk.items import digest, identity_of
 from backend.bulk.left_out import LeftOut
 from backend.bulk.lists import found_in_task, read_entries
@@ -32,9 +41,12 @@ class Records:
     def __init__(self, path: Path, schema: LabelSchema) -> None:
         self._by_key: dict[bytes, Known] = {}
         self._images: dict[str, str] = {}
+        self._withheld: set[str] = set()
         self.num = 0
         for record in read_records(path, schema):
             known = Known(str(record["image_id"]), answer_in(record, schema)[0], str(record["model_version"]))
+            if is_withheld(record):
+                self._withheld.add(known.name)
             self._by_key[_own_key(known.name)] = known
             self._by_key[identity_of(record)] = known
             self._images[known.name] = str(record.get("image") or "")
@@ -50,6 +62,10 @@ class Records:
             if known.name not in seen:
                 seen.add(known.name)
                 yield known
+
+    def is_withheld(self, known: Known) -> bool:
+        """Whether its row in a table was written empty, for the blind audit."""
+        return known.name in self._withheld
 
     def image_of(self, name: str) -> str:
         """The file or address of the picture that people find as `name`; "" if the record does not tell."""
@@ -134,8 +150,11 @@ def _of_table(path: Path, records: Records, schema: LabelSchema, account: Accoun
             account.add("no_record", row.where)
         elif (truth := _answer(cells, known_columns, schema)) is None:
             account.add("unreadable", row.where)
+        elif records.is_withheld(known) and all(found.value is None for found in truth.fields.values()):
+            account.add("not_labelled", row.where)  # as the table was written
         else:
-            yield Labelled(known.name, known.answer, truth, known.model_version, saw_answer=not blind)
+            saw_answer = not (blind or records.is_withheld(known))
+            yield Labelled(known.name, known.answer, truth, known.model_version, saw_answer=saw_answer)
 
 
 def _table(path: Path) -> tuple[Table, list[str]]:

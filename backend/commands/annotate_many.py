@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from backend.bulk.audit import withholder
 from backend.bulk.dry_run import dry_run, estimate_table
 from backend.bulk.exports.label_studio import parts_notice
 from backend.bulk.exports.parquet import require_pyarrow
@@ -142,6 +143,7 @@ async def _run(
         language=settings.language,
         price=settings.price_per_minute,
         console=console,
+        withholds=await asyncio.to_thread(withholder, settings.data_dir, options.audit_share),
     )
     if file := options.exports.summary:
         with contextlib.suppress(OSError):

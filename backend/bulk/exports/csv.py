@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from backend.bulk.exports.records import columns, read_records
+from backend.bulk.exports.records import columns, shown_records
 from backend.bulk.files import plain_text, replaced
 from label_config.schema import LabelSchema
 from label_config.visible import HIDDEN_RANGES
@@ -32,15 +32,15 @@ _FORMULA = re.compile(rf"{_BEGIN}{_LIKE_A_FORMULA}|^(?=[\t\r\n])")
 _COVERED = re.compile(rf"{_BEGIN}'{_LIKE_A_FORMULA}|^'(?=[\t\r\n])")
 
 
-def write_csv(records: Path, out: Path, schema: LabelSchema) -> int:
-    """Returns the number of rows. Raises OSError and UsageError."""
-    chosen = columns(schema)
+def write_csv(records: Path, out: Path, schema: LabelSchema, *, audited: bool = False) -> int:
+    """`audited`: some records are withheld. Returns the number of rows. Raises OSError and UsageError."""
+    chosen = columns(schema, audited=audited)
     num_rows = 0
     with replaced(out) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="", write_through=True)
         writer = csv.writer(text)
         writer.writerow([_cell(column.title) for column in chosen])
-        for record in read_records(records, schema):
+        for record in shown_records(records, schema):
             writer.writerow([_cell(column.of(record)) for column in chosen])
             num_rows += 1
         text.detach()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from urllib.parse import quote
 
 from backend.bulk.addresses import is_url
-from backend.bulk.exports.records import answer_in, read_records
+from backend.bulk.exports.records import answer_in, is_withheld, read_records
 from backend.bulk.items import digest, identity_of
 from backend.bulk.lists import found_in_task, read_tasks
 from backend.bulk.parts import Part, PartLimits, part_path, write_parts
@@ -30,7 +30,7 @@ from label_config.regions import prediction
 from label_config.schema import LabelSchema
 from label_config.task_value import data_showing
 
-Made = Callable[[dict[str, Any]], dict[str, Any]]
+Made = Callable[[Mapping[str, Any]], dict[str, Any]]
 """From a record to its prediction."""
 _LARGE_TASK_BYTES = 6_000
 """Of a task with a long description and ten labels; most have half of it."""
@@ -121,7 +121,7 @@ def _known_tasks(
             if key in offsets and task not in written:
                 written.add(task)
                 used.add(key)
-                yield {"data": dict(data), "predictions": [made(_line_at(records, offsets[key]))]}
+                yield _task(data, _line_at(records, offsets[key]), made)
 
 
 def _other_tasks(
@@ -136,7 +136,12 @@ def _other_tasks(
                 _refuse_address(records, schema, addresses, record["image"])
             given.add(key)
             data = {"image_id": record["image_id"], **data_showing(schema.image_key, address)}
-            yield {"data": data, "predictions": [made(record)]}
+            yield _task(data, record, made)
+
+
+def _task(data: Mapping[str, Any], record: Mapping[str, Any], made: Made) -> dict[str, Any]:
+    """One that is withheld opens empty."""
+    return {"data": dict(data)} if is_withheld(record) else {"data": dict(data), "predictions": [made(record)]}
 
 
 def _refuse_address(records: Path, schema: LabelSchema, addresses: Addresses, image: str) -> NoReturn:
@@ -169,13 +174,11 @@ def _line_at(records: Path, offset: int) -> dict[str, Any]:
     return record
 
 
-def _predictions(
-    schema: LabelSchema, label_config: str, language: Language
-) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _predictions(schema: LabelSchema, label_config: str, language: Language) -> Made:
     """What it makes is what Label Studio takes, or it raises OutputError."""
     check = prediction_check(label_config)
 
-    def made(record: dict[str, Any]) -> dict[str, Any]:
+    def made(record: Mapping[str, Any]) -> dict[str, Any]:
         answer, findings = answer_in(record, schema)
         version = record["model_version"]
         task = f"{record['task_id']}:" if "task_id" in record else ""

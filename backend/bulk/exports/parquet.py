@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from backend.bulk.exports.records import Column, columns, holds_list, read_records
+from backend.bulk.exports.records import Column, columns, holds_list, shown_records
 from backend.bulk.files import plain_text, replaced
 from backend.errors import UsageError
 from label_config.schema import LabelSchema, NumberField, RatingField
@@ -28,17 +28,17 @@ def require_pyarrow() -> None:
         ) from None
 
 
-def write_parquet(records: Path, out: Path, schema: LabelSchema) -> int:
-    """Returns the number of rows. Raises OSError and UsageError."""
+def write_parquet(records: Path, out: Path, schema: LabelSchema, *, audited: bool = False) -> int:
+    """`audited`: some records are withheld. Returns the number of rows. Raises OSError and UsageError."""
     require_pyarrow()
     import pyarrow
     import pyarrow.parquet
 
-    chosen = columns(schema)
+    chosen = columns(schema, audited=audited)
     table_schema = pyarrow.schema([(column.title, _type(column)) for column in chosen])
     num_rows = 0
     with replaced(out) as file, pyarrow.parquet.ParquetWriter(file, table_schema, compression="zstd") as writer:
-        for rows in _batches(read_records(records, schema)):
+        for rows in _batches(shown_records(records, schema)):
             data = {column.title: [_cell(column, row) for row in rows] for column in chosen}
             writer.write_table(pyarrow.table(data, schema=table_schema))
             num_rows += len(rows)
@@ -60,7 +60,9 @@ def _type(column: Column) -> Any:
         return pyarrow.float64()
     if isinstance(column.field, RatingField):
         return pyarrow.int64()
-    return pyarrow.bool_() if column.field is None and column.title == "needs_review" else pyarrow.string()
+    return (
+        pyarrow.bool_() if column.field is None and column.title in ("needs_review", "withheld") else pyarrow.string()
+    )
 
 
 def _cell(column: Column, record: dict[str, Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from label_config.schema import ChoicesField, Field, LabelSchema, NumberField, R
 
 _BEFORE = ("image_id", "caption", "tags")
 _AFTER = ("score", "needs_review", "review_reasons", "model_version", "image", "task_id")
+_WITHHELD = "withheld"
+"""A column where any record is: it says why such a row is empty."""
 
 
 def read_records(records: Path, schema: LabelSchema) -> Iterator[dict[str, Any]]:
@@ -52,18 +54,31 @@ def is_of(record: dict[str, Any], schema: LabelSchema) -> bool:
     return all(is_allowed(field, fields[field.name]) for field in schema.fields)
 
 
-def check_records(records: Path, schema: LabelSchema) -> None:
-    """Raises what `read_records` raises, for any of them."""
-    for _ in read_records(records, schema):
-        pass
+def check_records(records: Path, schema: LabelSchema) -> bool:
+    """Whether any is withheld. Raises what `read_records` raises, for any of them."""
+    return bool([None for record in read_records(records, schema) if is_withheld(record)])
+
+
+def is_withheld(record: Mapping[str, Any]) -> bool:
+    """Whether it is for the blind audit, so that nobody who labels may see the answer."""
+    return bool(record.get(_WITHHELD))
+
+
+def shown_records(records: Path, schema: LabelSchema) -> Iterator[dict[str, Any]]:
+    """As `read_records`; one that is withheld says which picture it is about, and nothing else."""
+    for record in read_records(records, schema):
+        if is_withheld(record):
+            kept = {key: record[key] for key in ("image_id", "image", "task_id", _WITHHELD) if key in record}
+            record = {**kept, "fields": {}, "confidence": {}}
+        yield record
 
 
 def write_review_only(records: Path, out: Path) -> int:
-    """The records that need review, in their order. Returns how many. Raises OSError."""
+    """The records that need review, in their order, without those withheld. Returns how many. Raises OSError."""
     num_records = 0
     with replaced(out) as file:
         for record in read_lines(records) if records.exists() else ():
-            if record.get("needs_review"):
+            if record.get("needs_review") and not is_withheld(record):
                 file.write(json_line(record))
                 num_records += 1
     return num_records
@@ -78,17 +93,20 @@ class Column:
     is_confidence: bool = False
 
     def of(self, record: dict[str, Any]) -> Any:
+        if self.title == _WITHHELD and self.field is None:
+            return is_withheld(record)
         if self.field is None:
             return record.get(self.title)
         return record["confidence" if self.is_confidence else "fields"].get(self.field.name)
 
 
-def columns(schema: LabelSchema) -> tuple[Column, ...]:
-    """The record's own, with the fields between; the first description is the record's `caption` already.
+def columns(schema: LabelSchema, *, audited: bool = False) -> tuple[Column, ...]:
+    """The record's own, with the fields between; the first description is the record's `caption` already. `audited`:
+    some records are withheld.
 
     A field whose name is taken is called `field.<name>`.
     """
-    taken = {*_BEFORE, *_AFTER}
+    taken = {*_BEFORE, *_AFTER, _WITHHELD}
     fields = []
     for field in schema.fields:
         if field != schema.caption:
@@ -98,7 +116,13 @@ def columns(schema: LabelSchema) -> tuple[Column, ...]:
         for field in schema.fields
         if not isinstance(field, TextField)
     ]
-    return (*map(Column, _BEFORE), *fields, *confidences, *map(Column, _AFTER))
+    return (
+        *map(Column, _BEFORE),
+        *fields,
+        *confidences,
+        *map(Column, _AFTER),
+        *([Column(_WITHHELD)] if audited else ()),
+    )
 
 
 def holds_list(column: Column) -> bool:
@@ -115,7 +139,7 @@ def holds_list(column: Column) -> bool:
     return False
 
 
-def answer_in(record: dict[str, Any], schema: LabelSchema) -> tuple[Answer, tuple[Finding, ...]]:
+def answer_in(record: Mapping[str, Any], schema: LabelSchema) -> tuple[Answer, tuple[Finding, ...]]:
     """What `backend.predict.record.make_record` was given, but for rounding. A finding has its text only."""
     fields: dict[str, FieldAnswer] = {}
     for field in schema.fields:

@@ -36,12 +36,13 @@ def write_exports(
     a run that had nothing left to do has not compared it with the one the records were made with.
     """
     chosen, schema, language = options.exports, config.schema, settings.language
+    audited = False
     if chosen.csv or chosen.parquet or chosen.label_studio_tasks or chosen.report:
-        check_records(output, schema)
+        audited = check_records(output, schema)
     if path := chosen.csv:
-        yield path, f"{_written(path, partial(write_csv, output, path, schema)):,} rows"
+        yield path, f"{_written(path, partial(write_csv, output, path, schema, audited=audited)):,} rows"
     if path := chosen.parquet:
-        yield path, f"{_written(path, partial(write_parquet, output, path, schema)):,} rows"
+        yield path, f"{_written(path, partial(write_parquet, output, path, schema, audited=audited)):,} rows"
     if path := chosen.label_studio_tasks:
         parts = _written(
             path,

@@ -77,6 +77,8 @@ def _notes(tally: Tally, summary: Summary, words: ReportWords) -> list[str]:
         said = words("left_out", num=number(group.num), why=words.reason(group.reason), what=words.remedy(group.reason))
         examples = words.listed([shown_source(example, _EXAMPLE_CHARS) for example in group.examples[:MAX_SHOWN]])
         told.append(f"{said} {examples}")
+    if tally.num_withheld:
+        told.append(words("withheld_note", num=number(tally.num_withheld)))
     if tally.num_unreadable:
         told.append(words("unreadable", num=number(tally.num_unreadable)))
     return told
@@ -89,6 +91,8 @@ def _shares(tally: Tally, summary: Summary, words: ReportWords) -> list[tuple[st
         ("doubt", tally.num_review, words("num_review")),
         ("bad", tally.num_failed, words("num_failed")),
     ]
+    if tally.num_withheld:
+        parts.append(("withheld", tally.num_withheld, words("num_withheld")))
     return [*parts, ("left", summary.num_left, words("not_reached"))] if summary.num_left else parts
 
 

@@ -30,6 +30,7 @@ class Row:
     needs_review: bool = False
     reasons: tuple[str, ...] = ()
     model_version: str = ""
+    withheld: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def _row(content: dict[str, Any]) -> Row:
         needs_review=content.get("needs_review") is True,
         reasons=tuple(filter(None, map(_text, reasons))) if isinstance(reasons, list) else (),
         model_version=_text(content.get("model_version")),
+        withheld=content.get("withheld") is True,
     )
 
 

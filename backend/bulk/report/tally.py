@@ -90,12 +90,14 @@ class FailureTally:
 
 
 class Tally:
-    """`num_unreadable` counts lines that are no record. `scores`, `confidence`, `numbers` and `text_chars` are
+    """`num_unreadable` counts lines that are no record, `num_withheld` those of the blind audit, of which a report says
+    nothing else. `scores`, `confidence`, `numbers` and `text_chars` are
     of the records that have any."""
 
     def __init__(self, schema: LabelSchema) -> None:
         self._read_reason = ReasonReader(schema)
         self.num_done = 0
+        self.num_withheld = 0
         self.num_review = 0
         self.num_failed = 0
         self.num_unreadable = 0
@@ -125,6 +127,9 @@ class Tally:
         return [row for *_, row in sorted(self._lowest, reverse=True)]
 
     def add(self, row: Row) -> None:
+        if row.withheld:
+            self.num_withheld += 1
+            return
         self.num_done += 1
         self.num_review += row.needs_review
         self.versions.add(row.model_version[:MAX_KEY_CHARS])

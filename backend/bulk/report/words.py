@@ -24,6 +24,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "none_failed": ("每张图片都有结果", "every picture has an answer"),
     "num_review": ("需人工复核", "Needs review"),
     "of_done": ("占已标注的 {share}", "{share} of the annotated"),
+    "num_withheld": ("盲检保留", "Withheld for the blind audit"),
+    "withheld_note": (
+        "{num} 张图片为盲检保留：它们的答案只在记录文件中，这里和其他导出文件都不显示，以便不看答案直接标注。",
+        "{num} pictures are withheld for the blind audit: their answers stand in the file of records alone, not here "
+        "and not in the other files, so that they are labelled without an answer to look at.",
+    ),
     "share_of_all": ("占处理过的 {share}", "{share} of those tried"),
     "unflagged": ("未被标记复核", "Not flagged for review"),
     "unflagged_note": (
