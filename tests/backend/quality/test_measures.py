@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from backend.quality.lead_times import time_saved
@@ -104,3 +105,15 @@ def test_time_saved_has_an_interval_around_the_ratio_of_medians() -> None:
     assert saved.high is not None
     assert saved.low < saved.factor == 64.5 / 12 < saved.high
     assert time_saved([], [3.0]) is None
+
+
+@pytest.mark.parametrize("num", [5, 6, 40, 101])
+def test_the_interval_of_a_median_is_that_of_samples_that_are_really_drawn(num: int) -> None:
+    chance = np.random.default_rng(num)
+    seconds = chance.lognormal(3.0, 0.6, num)
+    drawn = np.median(seconds[chance.integers(0, num, (20_000, num))], axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+
+    saved = time_saved(list(seconds), [1.0] * 5)
+    assert saved is not None
+    assert (saved.low, saved.high) == (pytest.approx(low, rel=0.05), pytest.approx(high, rel=0.05))
