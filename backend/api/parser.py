@@ -42,11 +42,12 @@ MODERATE_BYTES = 2 * 2**20
 """Bodies up to this size share a process, and a room of `bodies`, with none that is larger: 0.3 s of work at worst."""
 LATER_S_PER_BYTE = 0.5 / 2**20
 """A moderate body lets smaller ones go first that come this much later; so it waits for no endless row of them."""
-LATER_S_PER_CONFIG_CHAR = 1 / 2**18
-"""A label config takes ten times as long as tasks of its length; those of one project have their turns so far apart."""
+LATER_S_PER_CONFIG_CHAR = 4 / 2**18
+"""As much for a label config: the largest takes 0.3 s, so it lets short ones go first for seconds. Those of one project
+have their turns so far apart."""
 MIN_CONFIG_CHARS = 2**12  # a shorter one counts as this long
-MAX_WAITING_CONFIG_CHARS = 2**20
-"""Of new label configs that wait for their turn, about a second of work. Above it the last in turn is refused."""
+MAX_WAITING_CONFIG_CHARS = 2**19
+"""Of new label configs that wait for their turn, half a second of work. Above it the last in turn is refused."""
 MAX_MEMORY_BYTES = 4 * 2**30
 PARSE_S = 60.0
 END_S = 2.0

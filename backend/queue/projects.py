@@ -48,6 +48,11 @@ class ProjectBook:
         changes = {k: v for k, v in options.model_dump().items() if v != usual[k]}
         before = self._changes.pop(project, {})
         if changes:
+            if len(self._changes) >= self._changes.maxsize:
+                log.warning(
+                    "more than %d projects have extra params: those of project %s do not hold until its next /setup",
+                    self._changes.maxsize, next(iter(self._changes)),
+                )  # fmt: skip
             self._changes[project] = changes
         if changes != before:
             self._is_saved = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 
 from benchmarks.load_scenes import traffic
@@ -46,8 +47,8 @@ def _measure(url: str, bodies: Sequence[bytes]) -> list[Figure]:
         time.sleep(IDLE_S)
     with (
         polled(HEALTH_EVERY_S, url, "/health") as healths,
-        polled(OTHERS_EVERY_S, url, "/setup", json.dumps(setup).encode()) as setups,
-        polled(OTHERS_EVERY_S, url, "/webhook", json.dumps(webhook).encode()) as webhooks,
+        polled(OTHERS_EVERY_S, url, "/setup", repeat(json.dumps(setup).encode())) as setups,
+        polled(OTHERS_EVERY_S, url, "/webhook", repeat(json.dumps(webhook).encode())) as webhooks,
     ):
         predicts = [asked.result() for asked in [traffic.predict(url, body) for body in bodies]]
     replies = [*idle, *healths, *setups, *webhooks, *predicts]

@@ -84,14 +84,14 @@ def serving(folder: Path, **settings: object) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def polled(pause_s: float, url: str, path: str, body: bytes | None = None) -> Iterator[list[Reply]]:
-    """Ask again and again while the block runs; the replies so far are in the list."""
+def polled(pause_s: float, url: str, path: str, bodies: Iterator[bytes] | None = None) -> Iterator[list[Reply]]:
+    """Ask again and again while the block runs, each time with the next body; the replies so far are in the list."""
     replies: list[Reply] = []
     over = threading.Event()
 
     def poll() -> None:
         while not over.is_set():
-            replies.append(call(url, path, body))
+            replies.append(call(url, path, next(bodies) if bodies else None))
             over.wait(pause_s)
 
     polling = _POOL.submit(poll)

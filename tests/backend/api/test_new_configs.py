@@ -147,16 +147,10 @@ def reader_of(folder: Path) -> Iterator[tuple[Any, int | None]]:
 def test_a_project_whose_config_is_known_waits_for_nobody_with_a_new_one(tmp_path: Path) -> None:
     with reader_of(tmp_path) as (server, pid), ThreadPoolExecutor(20) as beside:
         with stopped(pid):
-            hostile = [
-                *(
-                    beside.submit(server.client.post, "/setup", json=setup_body(new_config(), project="9.1"))
-                    for _ in "1234"
-                ),
-                *(
-                    beside.submit(server.client.post, "/predict", json=predict_body(task(7), config=new_config()))
-                    for _ in "12"
-                ),
-            ]
+            setups = [setup_body(new_config(), project="9.1") for _ in range(4)]
+            predicts = [predict_body(task(7), config=new_config()) | {"project": f"{number}.1"} for number in (10, 11)]
+            hostile = [beside.submit(server.client.post, "/setup", json=body) for body in setups]
+            hostile += [beside.submit(server.client.post, "/predict", json=body) for body in predicts]
             assert server.predict(task(2)).json()["results"][0]["result"]
             assert server.client.post("/setup", json=setup_body()).status_code == 200
             assert server.client.get("/health").status_code == 200

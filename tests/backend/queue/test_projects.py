@@ -202,3 +202,15 @@ def test_what_could_not_be_written_is_written_with_the_next_setup_of_any_project
 
     asyncio.run(run())
     assert book(tmp_path).options("1").top_p == 0.5
+
+
+def test_a_project_that_is_forgotten_for_others_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        kept = ProjectBook(StateFile(tmp_path / "projects.json"), DEFAULTS, max_projects=2)
+        for project in ("1", "2", "2", "3"):
+            await kept.remember(project, {"top_p": 0.5})
+        assert [kept.options(project).top_p for project in ("1", "2", "3")] == [DEFAULTS.top_p, 0.5, 0.5]
+
+    asyncio.run(run())
+    [said] = caplog.messages
+    assert said == "more than 2 projects have extra params: those of project 1 do not hold until its next /setup"
