@@ -1,7 +1,7 @@
 """Confidences as they turn out to be: each field's own temperature, found on tasks that people labelled.
 
 A temperature T takes a confidence p to the one whose log-odds are those of p divided by T: over 1 for a model that is
-too sure of itself, under 1 for one that is too modest. Which of two answers of a field is surer stays as it is, and
+too sure of itself, under 1 for one that is too modest. Which of two answers of a field is surer never turns round, and
 labels never change. Pure; nothing raises.
 """
 
@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from label_config.answer import Answer, FieldAnswer
 
-NEAREST = 5e-5
-"""No confidence counts as nearer to 0 or 1: records tell four decimals, and a model's own fifth says nothing."""
+NEAREST = 5e-4
+"""No confidence counts as nearer to 0 or 1: whether one in 2,000 is wrong or fewer, a few hundred labels cannot tell,
+and the few that are wrong would decide what all others are rated as."""
 
 
 def log_odds(confidence: float) -> float:

@@ -72,11 +72,11 @@ def quality(
     return 0
 
 
-def write_page(out: Path, found: Quality, language: Language, find: Find | None = None) -> None:
-    """Raises UsageError where it cannot be written."""
+def write_page(out: Path, found: Quality, language: Language, find: Find | None = None, *, note: str = "") -> None:
+    """See `render_quality`. Raises UsageError where it cannot be written."""
     try:
         with replaced(out) as file:
-            file.write(plain_text(render_quality(found, language, find)).encode())
+            file.write(plain_text(render_quality(found, language, find, note=note)).encode())
     except OSError as error:
         raise UsageError(f"--report {out} cannot be written ({error.strerror}).") from None
 
@@ -105,9 +105,9 @@ def _schema(records: Path, label_config: str | None, language: Language) -> Labe
     return next((schema for schema in schemas if is_of(first, schema)), schemas[0])
 
 
-def show(found: Quality, account: Account, say: Sentences) -> None:
+def show(found: Quality, account: Account, say: Sentences, console: Console | None = None) -> None:
     """Print it for people. Tasks of Label Studio are links where the terminal has them."""
-    console = Console(highlight=False)
+    console = console or Console(highlight=False)
     for sentence in say.of(found):
         console.print(Text(sentence))
     console.print(_fields(found, say))

@@ -22,6 +22,7 @@ BLOCK = 200
 MIN_CHECKED = 50
 FALSE_ALARM = 0.05
 _MIN_EXPECTED = 5
+"""Of a label in the smaller of both: below it chi-squared is too often too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,8 @@ def _chance_of_labels(before: Counter[str], now: Counter[str]) -> float:
 
     smaller = min(before.total(), now.total()) / (before.total() + now.total())
     often = [label for label, num in (before + now).items() if num * smaller >= _MIN_EXPECTED]
-    rows = [[counts[label] for label in often] + [sum(counts.values()) - sum(counts[label] for label in often)]
-            for counts in (before, now)]  # fmt: skip
-    columns = [column for column in zip(*rows, strict=True) if sum(column)]
-    return (
-        float(chi2_contingency(list(zip(*columns, strict=True)), correction=False).pvalue) if len(columns) > 1 else 1.0
-    )
+    columns = [[counts[label] for counts in (before, now)] for label in often]
+    rest = [counts.total() - sum(counts[label] for label in often) for counts in (before, now)]
+    if sum(rest) * smaller >= _MIN_EXPECTED:
+        columns.append(rest)
+    return float(chi2_contingency(columns, correction=False).pvalue) if len(columns) > 1 else 1.0

@@ -3,7 +3,9 @@
 Learn then Test (Angelopoulos, Bates, Candes, Jordan and Lei, arXiv 2110.01052) by fixed-sequence testing: thresholds
 are tried from the strictest down in steps that were fixed before anybody looked, and the first whose upper bound on
 the wrong share exceeds the target ends the search. Then the threshold found breaks its promise with a probability of
-at most `delta`, whatever the scores mean. That a threshold merely looked good on the sample promises nothing: it is
+at most `delta`. It begins at the first that enough tasks reach for any promise, so that a model that is never very sure
+can pass, too; where high scores are no worse than lower ones that changes nothing in the promise, else `delta` could
+come to twice as much at worst. That a threshold merely looked good on the sample promises nothing: it is
 over the target in about half of all projects (`benchmarks.quality`). MAPIE's risk control would do the same for one
 field; it brings scikit-learn, for what are thirty lines here.
 
@@ -19,16 +21,16 @@ from dataclasses import dataclass
 from backend.quality.intervals import upper_bound
 
 GRID = tuple(number / 100 for number in range(95, 4, -1))
-"""Strictest first. 0.95, not higher: where few scores are that high, the search could not begin."""
+"""Strictest first."""
 MAX_MISSING = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """`threshold` is None where nothing may pass yet; `num`, `num_wrong` and `bound` are then those of the strictest.
+    """`threshold` is None where nothing may pass yet; `num`, `num_wrong` and `bound` are then of the most promising.
 
     `num` of `num_all` scores are at or above it, `num_wrong` of those wrong, at most a share of `bound` in truth.
-    `num_missing`: about so many more labelled tasks and the strictest would do, if the wrong share there stays so; None
+    `num_missing`: about so many more labelled tasks and that one would do, if the wrong share there stays so; None
     where a threshold was found, or where no number of tasks would help.
     """
 
@@ -67,34 +69,38 @@ def steps(scored: Sequence[tuple[float, bool]], delta: float) -> Iterator[Step]:
 
 
 def guaranteed_threshold(scored: Sequence[tuple[float, bool]], target: float, delta: float) -> Threshold:
-    """`scored`: score and whether it is right, of each labelled task. `target`: the wrong share that may pass."""
+    """`scored`: score and whether it is right, of each labelled task. `target`: the wrong share that may pass.
+
+    The search begins where so many scores are at or above a threshold that it could be passed, were all of them right:
+    of how many there are it may know, of how many are right it may not.
+    """
+    tried = list(steps(scored, delta))
+    enough = _enough(0.0, target, delta) or MAX_MISSING
     found: Step | None = None
-    for step in steps(scored, delta):
-        if step.bound > target:
+    for step in tried:
+        if step.num >= enough and step.bound > target:
             break
-        found = step
+        found = step if step.num >= enough else None
     if found is None:
-        return _none_yet(scored, target, delta)
+        return _none_yet(tried, len(scored), target, delta)
     return Threshold(target, delta, found.threshold, found.num, found.num_wrong, len(scored), found.bound)
 
 
-def _none_yet(scored: Sequence[tuple[float, bool]], target: float, delta: float) -> Threshold:
-    strictest = [right for score, right in scored if score >= GRID[0]]
-    num, num_wrong = len(strictest), strictest.count(False)
-    missing = _missing(num, num_wrong, len(scored), target, delta)
-    return Threshold(target, delta, None, num, num_wrong, len(scored), upper_bound(num_wrong, num, delta), missing)
+def _none_yet(tried: Sequence[Step], num_all: int, target: float, delta: float) -> Threshold:
+    """With the figures of the threshold that the fewest more tasks would do for, else of the strictest."""
+    reached = [step for step in tried if step.num] or tried[-1:]
+    missing = {step: found for step in reached if (found := _missing(step, num_all, target, delta)) is not None}
+    best = min(missing, key=missing.__getitem__, default=reached[0])
+    return Threshold(target, delta, None, best.num, best.num_wrong, num_all, best.bound, missing.get(best))
 
 
-def _missing(num: int, num_wrong: int, num_all: int, target: float, delta: float) -> int | None:
-    """How many more tasks it takes until enough are at the strictest threshold."""
-    rate = num_wrong / num if num else 0.0
-    if rate >= target:
+def _missing(step: Step, num_all: int, target: float, delta: float) -> int | None:
+    """How many more tasks it takes until enough are at this threshold, if the wrong share there stays so."""
+    rate = step.num_wrong / step.num if step.num else 0.0
+    enough = _enough(rate, target, delta) if rate < target else None
+    if enough is None:
         return None
-    enough = _enough(rate, target, delta)
-    share_above = num / num_all if num else None
-    if enough is None or (num_all and share_above is None):
-        return None
-    return math.ceil((enough - num) / (share_above or 1.0))
+    return max(1, math.ceil((enough - step.num) / (step.num / num_all if step.num else 1.0)))
 
 
 def _enough(rate: float, target: float, delta: float) -> int | None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
 import httpx
 
 from backend.commands.demo.local_backend import LocalBackend
-from backend.label_studio.client import Project
+from backend.commands.join import as_object
+from backend.commands.quality_apply import apply_threshold
+from backend.label_studio.client import Project, TaskRegions
+from backend.quality.words import Sentences
 from label_config.ready_made import ready_made
-from tests.end_to_end.site import Site, told
+from tests.backend.quality.given import quality, schema
+from tests.end_to_end.site import Site, read_answer, told
 from tests.limits import WAIT_S, until
 
 NUM_TASKS = 64  # more than a reply holds
@@ -101,3 +106,39 @@ def test_a_config_changed_in_the_middle_of_a_run_is_answered_by_the_new_one_and_
         until(lambda: settings(site, project)[0] == present, "what the deletion unset is set again")
         assert num_predictions(site, project) == {1}
     assert versions()[present] == NUM_TASKS
+
+
+def test_a_threshold_that_is_applied_fills_two_tabs_and_changes_no_answer(
+    site: Site, backend: LocalBackend, pictures: list[Path]
+) -> None:
+    project = site.connected(backend, "Applied")
+    site.client.upload_files(project.id, pictures[:6])
+    before = site.retrieve(project, 6)
+    until(lambda: None not in scores(site, project), "a score of each task")
+    threshold = sorted(score for score in scores(site, project) if score is not None)[3]
+    found = quality(80, 0, asked=schema())
+    found = replace(found, threshold=replace(found.threshold, threshold=threshold))
+
+    apply_threshold(site.client, project.id, found, Sentences("zh"), print)
+
+    [ours] = site.client.backends(project.id)
+    assert as_object(ours.extra_params)["review_thresholds"] == {"season": threshold}
+    assert ours.model_version != next(iter(before.values())).model_version
+
+    def present() -> dict[int, TaskRegions]:
+        predictions = site.client.predictions(project.id)
+        return {one.task_id: one for one in predictions if one.model_version == ours.model_version}
+
+    site.client.retrieve_predictions(project.id)
+    until(lambda: len(present()) == 6, "all of them rated anew")
+    for task_id, one in present().items():
+        assert read_answer(project, one) == read_answer(project, before[task_id])
+    tabs = {
+        one["data"]["title"]: one["id"]
+        for one in site.call("GET", "/api/dm/views", params={"project": project.id}).json()
+    }
+
+    def num_in(tab: str) -> int:
+        return int(site.call("GET", "/api/tasks", params={"view": tabs[tab], "page_size": 1}).json()["total"])
+
+    until(lambda: num_in("可直接通过") == 3, "what scores the threshold or more in its tab")

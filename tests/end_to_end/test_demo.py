@@ -56,6 +56,9 @@ def test_it_fills_every_task_serves_until_it_is_told_to_stop_and_leaves_nothing(
         [(url, project)] = re.findall(r"Open +(http://127\.0\.0\.1:\d+)(/projects/\d+/data)", printed)
         [(username, password)] = re.findall(r"Login +(\S+) +password +(\S+)", printed)
         [status] = re.findall(r"Status +(http://\S+/status\?lang=en)", printed)
+        [page] = re.findall(r"Quality +file://(\S+)", printed)
+        assert "Blind check of 32 pictures" in printed
+        assert "Simulated: no person labelled these pictures" in Path(page).read_text(encoding="utf-8")
         assert logged_in_as(url, username, password) == username
         assert f"{url}{project}" in httpx.get(status, timeout=WAIT_S, trust_env=False).text
         assert httpx.get(url + project, timeout=WAIT_S, trust_env=False).is_redirect  # to the log-in

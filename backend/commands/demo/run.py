@@ -25,6 +25,7 @@ from backend.commands.demo.background_process import BackgroundProcess
 from backend.commands.demo.fill import DEADLINE_S, fill
 from backend.commands.demo.local_backend import LocalBackend, running_backend
 from backend.commands.demo.local_label_studio import LocalLabelStudio, find_label_studio, running_label_studio
+from backend.commands.demo.quality import show_quality
 from backend.commands.demo.report import read_filled_tasks, report
 from backend.label_studio.client import LabelStudioClient
 from backend.predict.label_configs import parse_or_refuse, read_label_config
@@ -53,14 +54,19 @@ def demo(*, check: bool, data_dir: Path | None = None, label_studio: Path | None
             with running_backend(folder, settings) as backend:
                 console.print(f"Starting Label Studio and the backend (logs in {folder}); this takes up to a minute …")
                 with running_label_studio(program, planned) as server:
-                    return _run(console, planned, server, backend, check)
+                    return _run(console, planned, server, backend, check, folder)
         except KeyboardInterrupt:
             console.print("\nStopped before every task was filled.")
             return STOPPED
 
 
 def _run(
-    console: Console, access: LocalLabelStudio, server: BackgroundProcess, backend: LocalBackend, check: bool
+    console: Console,
+    access: LocalLabelStudio,
+    server: BackgroundProcess,
+    backend: LocalBackend,
+    check: bool,
+    folder: Path,
 ) -> int:
     done(console, f"Label Studio answers at {access.url}")
     backend.wait_until_ready()
@@ -75,10 +81,13 @@ def _run(
         done(console, f"{len(pictures)} pictures imported")
         fill(client, console, project, backend)
         tasks = read_filled_tasks(client, project)
-    filled = report(console, parse_or_refuse(project.label_config), tasks, _true_categories())
+    schema = parse_or_refuse(project.label_config)
+    filled = report(console, schema, tasks, _true_categories())
+    page = folder / "quality.html"
+    show_quality(console, schema, tasks, _true_categories(), PICTURES, page)
     console.print(
         f"\nOpen    {access.url}/projects/{project.id}/data\nLogin   {access.username}   password  {access.password}\n"
-        f"Status  {backend.url}/status?lang=en\n",
+        f"Status  {backend.url}/status?lang=en\nQuality {page.as_uri()}\n",
         soft_wrap=True,
     )
     if not check:

@@ -39,10 +39,18 @@ def test_the_search_ends_at_the_first_that_is_too_bad_whatever_comes_below() -> 
     assert (found.num, found.num_wrong, found.num_all) == (100, 0, 10_120)
 
 
-def test_where_no_score_is_high_or_there_is_none_it_says_so() -> None:
-    low = guaranteed_threshold([(0.5, True)] * 500, ALPHA, DELTA)
-    assert (low.threshold, low.num, low.num_missing) == (None, 0, None)
+@pytest.mark.parametrize("highest", [0.99, 0.9, 0.5])
+def test_a_model_that_is_never_sure_of_itself_may_pass_as_one_that_always_is(highest: float) -> None:
+    """As a calibrated one is. The search begins with the 45 surest, however sure they are."""
+    surest, others = [(highest, True)] * 60, [(highest - 0.2, number % 4 > 0) for number in range(100)]
 
+    found = guaranteed_threshold([*surest, *others], ALPHA, DELTA)
+
+    assert found.threshold == pytest.approx(highest - 0.19)
+    assert (found.num, found.num_wrong) == (60, 0)
+
+
+def test_where_there_is_nothing_it_says_how_many_it_takes() -> None:
     nothing = guaranteed_threshold([], ALPHA, DELTA)
     assert (nothing.threshold, nothing.bound, nothing.num_missing) == (None, 1.0, 45)
 
@@ -55,7 +63,7 @@ def test_where_even_the_highest_scores_are_wrong_too_often_no_number_of_tasks_he
 
 @pytest.mark.parametrize(("num", "wrong"), [(40, 0), (60, 1), (80, 2)])
 def test_what_is_missing_would_do_if_the_wrong_share_stays(num: int, wrong: int) -> None:
-    scored = [(0.99, number >= wrong) for number in range(num)] + [(0.5, True)] * num
+    scored = [(0.99, number >= wrong) for number in range(num)] + [(0.5, False)] * num
     missing = guaranteed_threshold(scored, 0.04, DELTA).num_missing
     assert missing
 
