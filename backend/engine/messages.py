@@ -1,6 +1,7 @@
 """What the API process and the engine process say to each other, one frozen dataclass a message.
 
-To the engine: Submit, Cancel, Shutdown. From it: Loading, Ready, LoadFailed, Running, Stats, Finished, Failed.
+To the engine: Submit, Cancel, Shutdown. From it: Loading, Ready, LoadFailed, StartAgain, Running, Stats, Finished,
+Failed.
 Every Submit is answered by exactly one Finished or Failed with its `request_id` (Failed also after a Cancel).
 Only builtin types and `label_config` values cross the border; no tensor does. Imports no torch.
 """
@@ -111,6 +112,21 @@ class LoadFailed:
     message: str
 
 
+Part = Literal["segments", "kernels", "graphs"]
+"""What an engine can do without, slower: expandable segments of the card's memory, our Triton kernels, CUDA graphs."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartAgain:
+    """This process cannot go on, and the next one is to do `without` a part; `why` is one line. It ends after it.
+
+    What a card does in the middle of a fault, or torch's memory after a graph that failed, can only be left behind.
+    """
+
+    without: Part
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """These requests are worked on from now on; if the engine dies, one of them may be the cause."""
@@ -166,4 +182,4 @@ class Failed:
     message: str
 
 
-FromEngine = Loading | Ready | LoadFailed | Running | Stats | Finished | Failed
+FromEngine = Loading | Ready | LoadFailed | StartAgain | Running | Stats | Finished | Failed

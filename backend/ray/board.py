@@ -100,6 +100,7 @@ def _together(loaded: Sequence[Ready]) -> Ready:
         load_s=max(ready.load_s for ready in loaded),
         max_slots=sum(ready.max_slots for ready in loaded),
         kv_tokens=sum(ready.kv_tokens for ready in loaded),
+        slower=tuple({code: (code, why) for ready in loaded for code, why in ready.slower}.values()),
     )
 
 
