@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -60,7 +61,7 @@ def start(loaded: LoadedModel, options: EngineOptions, say: Say = lambda stage, 
     without = dict(options.without)
     say("kernels", LOAD_SHARE)
     with leaving("kernels", options):
-        slower, may_capture = _kernels(loaded, without)
+        slower, may_capture = _kernels(loaded, options.quantised_dir, without)
     say("memory", 0.95)
     with leaving("kernels", options):
         planned = measure_sizes(loaded, options)
@@ -152,14 +153,14 @@ def leaving(part: Part, options: EngineOptions) -> Iterator[None]:
         raise StartAgainWithout(part, one_line(error)) from error
 
 
-def _kernels(loaded: LoadedModel, without: dict[Part, str]) -> tuple[Slower, bool]:
+def _kernels(loaded: LoadedModel, kept_in: Path | None, without: dict[Part, str]) -> tuple[Slower, bool]:
     """Check and tune them. Returns what cannot be used, and whether a decode step can be captured."""
     device = loaded.model.device
     if "kernels" in without:
         set_plan(device, REFERENCE)
         return (("slow_kernels", without["kernels"]),), False
     use_fused_linears(loaded.model)
-    calibrate(loaded.model, may_capture="graphs" not in without)
+    calibrate(loaded.model, may_capture="graphs" not in without, kept_in=kept_in)
     plan = plan_for(device)
     wrong = attention_wrong(loaded.model.config.text_config, loaded.device, loaded.dtype)
     found = dict(plan.slower) | ({"slow_attention": wrong} if wrong else {})

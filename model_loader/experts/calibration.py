@@ -17,11 +17,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path as FilePath
 from typing import Any
 
 import torch
 
 from model_loader.experts.capture import captured
+from model_loader.experts.kept_plans import KeptPlans, facts
 from model_loader.experts.linear import FusedLinear4bit
 from model_loader.experts.plan import REFERENCE, ExpertsPlan, Step, Tile, plan_for, set_plan
 from model_loader.experts.self_check import SelfCheck, said_of
@@ -37,18 +39,20 @@ LINEAR_ROWS = (128, 256, 512, 1024, 2048)
 GATE_UP_TILES = (Tile(32, 4, 4), Tile(64, 4, 3, unroll=2), Tile(16, 2, 4))
 DOWN_TILES = (Tile(64, 4, 4), Tile(128, 4, 3, unroll=2), Tile(32, 4, 4))
 REPEATS = 5
+MEASURED = "measured"
 NO_ROOM_MS = 1e30
 """Of a trial for which there is not enough memory. One that fails otherwise takes for ever."""
 
 TimeMs = Callable[[Trial | LinearTrial], float]
 
 
-def calibrate(model: Any, *, may_capture: bool = True) -> ExpertsPlan:
+def calibrate(model: Any, *, may_capture: bool = True, kept_in: FilePath | None = None) -> ExpertsPlan:
     """Check and measure on `model`'s device, let its experts and linears run by the result from now on, and return it.
 
     Takes up to about BUDGET_S seconds on CUDA (less when Triton has the kernels from an earlier start), and leaves no
     memory in use. Returns the plan named "reference" at once where there is nothing to measure. `may_capture`: whether
-    what is timed is replayed from a CUDA graph, so that Python's time is not measured with it.
+    what is timed is replayed from a CUDA graph, so that Python's time is not measured with it. `kept_in`: the folder
+    with what an earlier start has measured, and for what this one does.
     """
     module = next((m for m in model.modules() if hasattr(m, "gate_up_proj_absmax")), None)
     linears = {(m.in_features, m.out_features): m for m in model.modules() if isinstance(m, FusedLinear4bit)}
@@ -59,9 +63,17 @@ def calibrate(model: Any, *, may_capture: bool = True) -> ExpertsPlan:
     started = time.monotonic()
     top_k = 0 if module is None else model.config.get_text_config().num_experts_per_tok
     bench = Bench(module, top_k, model.dtype)
+    kept = KeptPlans(kept_in) if kept_in is not None and may_capture else None
+    known = facts(bench, linears, device)
     plan = tune(
-        bench, list(linears.values()), plan_for(device), lambda trial: cuda_time_ms(trial, may_capture=may_capture)
+        bench,
+        list(linears.values()),
+        plan_for(device),
+        lambda trial: cuda_time_ms(trial, may_capture=may_capture),
+        kept=kept.find(known) if kept else None,
     )
+    if kept and plan.name == MEASURED and not plan.slower:
+        kept.keep(known, plan)
     torch.cuda.synchronize()  # a card that has failed says so here, if it has not yet
     set_plan(device, plan)
     _release_memory()
@@ -76,14 +88,25 @@ def tune(
     time_ms: TimeMs,
     run: Run = run_trial,
     clock: Callable[[], float] = time.monotonic,
+    kept: ExpertsPlan | None = None,
 ) -> ExpertsPlan:
-    """Return `plan` less what is wrong, with what is fastest of the rest. What fails costs nothing else."""
+    """Return `plan` less what is wrong, with what is fastest of the rest. What fails costs nothing else.
+
+    `kept`, what an earlier start has measured, is returned as it is if nothing of it is wrong. The plan's name is
+    MEASURED where there was time for all.
+    """
     check = SelfCheck(bench, linears, run)
+    if kept is not None and check.checked(kept) == kept:
+        log.info("the kernels run as an earlier start has measured")
+        return kept
     plan = check.checked(plan)
     until = clock() + BUDGET_S
+    is_whole = True
 
     def is_time_left() -> bool:
-        return clock() < until
+        nonlocal is_whole
+        is_whole &= clock() < until
+        return is_whole
 
     try:
         plan = measure_experts(bench, plan, time_ms, is_time_left)
@@ -96,7 +119,7 @@ def tune(
             plan = measure_linears(bench, largest, plan, time_ms, is_time_left)
     except NothingRuns as error:
         plan = replace(plan, linear_max_rows=0, slower=(*plan.slower, ("slow_linears", said_of(error))))
-    return check.checked(plan)
+    return check.checked(replace(plan, name=MEASURED if is_whole else "measured in part"))
 
 
 class NothingRuns(RuntimeError):
@@ -124,7 +147,7 @@ def measure_experts(bench: Bench, plan: ExpertsPlan, time_ms: TimeMs, is_time_le
         step = fastest(downs, lambda s: experts("fused", tokens, s), is_time_left) or step  # noqa: B023
         decode.append(step)
     larger = [step for step in plan.fused if step.max_tokens > DECODE_TOKENS[-1]]
-    plan = replace(plan, name="calibrated", fused=(*decode, *larger))
+    plan = replace(plan, fused=(*decode, *larger))
     if (dense := plan.dense) is None:
         return plan
 

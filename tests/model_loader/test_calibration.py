@@ -152,7 +152,7 @@ def test_where_neither_path_has_room_fused_is_used_which_takes_less() -> None:
 
 
 def test_what_there_was_no_time_for_stays_as_it_was() -> None:
-    assert replace(measured(lambda trial: 1.0, left=0), name="default", fused=PLAN.fused) == PLAN
+    assert replace(measured(lambda trial: 1.0, left=0), fused=PLAN.fused) == PLAN
     trials = len(GATE_UP_TILES) + len(DOWN_TILES)
     plan = measured(lambda trial: float(trial.path == "fused"), left=len(DECODE_TOKENS) * trials)
     assert (plan.fused_max_tokens, plan.linear_max_rows) == (PLAN.fused_max_tokens, PLAN.linear_max_rows)
@@ -199,7 +199,7 @@ def test_a_card_is_measured_and_its_forward_can_be_captured() -> None:
             modules=lambda: [module], dtype=torch.bfloat16, config=SimpleNamespace(get_text_config=lambda: text)
         )
     )
-    assert plan.name == "calibrated"
+    assert plan.name == "measured"
     hidden = torch.randn(16, 2048, device="cuda", dtype=torch.bfloat16)
     index, weights = routing(16, 128, 8, "dropped", "cuda")
     experts.nf4_experts_forward(module, hidden, index, weights)

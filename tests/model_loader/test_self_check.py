@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from model_loader.experts.calibration import DECODE_TOKENS, tune
+from model_loader.experts.kept_plans import NAME, KeptPlans
 from model_loader.experts.linear import FusedLinear4bit
 from model_loader.experts.plan import DENSE, ExpertsPlan, Step, Tile
 from model_loader.experts.self_check import SelfCheck
@@ -138,6 +141,52 @@ def test_the_fastest_tile_is_not_used_where_it_is_wrong() -> None:
     assert [code for code, _ in plan.slower] == ["slow_steps"]
     assert {step.max_tokens for step in plan.fused} == {*DECODE_TOKENS, 1_000_000} - {32}
     assert plan.step(32).max_tokens == DECODE_TOKENS[2]
+
+
+def kept(plan: ExpertsPlan, folder: Path, **changed: str) -> ExpertsPlan | None:
+    """What the next start finds that knows `changed` of itself."""
+    facts = {"card": "NVIDIA GeForce RTX 4090 8.9 128", "driver": "580.65.06", "code": "0123"}
+    KeptPlans(folder).keep(facts, plan)
+    return KeptPlans(folder).find(facts | changed)
+
+
+def test_what_was_measured_on_a_card_is_found_for_it_alone(tmp_path: Path) -> None:
+    assert kept(PLAN, tmp_path) == PLAN
+    for other in ({"card": "NVIDIA L4 8.9 58"}, {"driver": "590.1"}, {"code": "4567"}):
+        assert kept(PLAN, tmp_path, **other) is None
+
+
+@pytest.mark.parametrize("text", ["", "[", "{}", "[1]", '[{"facts": {"card": "a"}, "plan": {}}]', "[" * 10**6])
+def test_a_file_that_is_damaged_costs_only_the_time_to_measure(text: str, tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text(text, encoding="utf-8")
+    assert KeptPlans(tmp_path).find({"card": "a"}) is None
+    assert kept(PLAN, tmp_path) == PLAN
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    assert kept(PLAN, tmp_path / "file") is None
+    assert "the next start measures it again" in caplog.text
+
+
+def test_what_was_kept_is_not_measured_again_unless_it_is_wrong_now() -> None:
+    def never(trial: AnyTrial) -> float:
+        raise AssertionError("it was measured again")
+
+    def nothing_wrong(trial: AnyTrial) -> bool:
+        return False
+
+    plan = replace(PLAN, name="measured", fused_max_tokens=7)
+    assert tune(bench(), [], PLAN, never, kernels(nothing_wrong, shifted), lambda: 0.0, plan) == plan
+    again = tune(bench(), [], PLAN, lambda trial: 1.0, kernels(is_of("fused", 16), shifted), lambda: 0.0, plan)
+    assert [code for code, _ in again.slower] == ["slow_steps"]
+
+
+def test_only_what_there_was_time_to_measure_whole_is_called_measured() -> None:
+    ticks = itertools.count()
+    run = kernels(lambda trial: False, shifted)
+    assert tune(bench(), [], PLAN, lambda trial: 1.0, run, lambda: 0.0).name == "measured"
+    assert tune(bench(), [], PLAN, lambda trial: 1.0, run, lambda: float(next(ticks))).name == "measured in part"
 
 
 def test_kernels_that_cannot_be_timed_cost_the_linears_nothing() -> None:
