@@ -71,10 +71,10 @@ def load_model(
 ) -> LoadedModel:
     """Load `source` (a hub id, a folder, `modelscope:` id or "garments") onto one device.
 
-    `on_progress(stage, fraction)`: stages resolve, download, check, quantise or load, save, ready; the fraction is
-    of the whole. `device` defaults to the CUDA card if there is one, `dtype` to bfloat16 there and float32 on a CPU.
-    `card` is what `find_card` found there, if it was asked. `vram_gib` caps what the memory plan may use of the card,
-    which must hold `request`.
+    `on_progress(stage, fraction, pace)`: stages resolve, download, check, quantise or load (load_copy: what an earlier
+    start has saved), save, ready; the fraction is of the whole. `device` defaults to the CUDA card if there is one,
+    `dtype` to bfloat16 there and float32 on a CPU. `card` is what `find_card` found there, if it was asked. `vram_gib`
+    caps what the memory plan may use of the card, which must hold `request`.
     `save_quantised_to` is the parent folder of saved 4-bit checkpoints: one of this source and revision is loaded from
     there, else it is written after packing.
     """
@@ -100,14 +100,15 @@ def load_model(
     downloaded = False
     if saved is not None:
         resolved, checkpoint = saved
+        log.info("%s was packed by an earlier start: its 4-bit copy in %s is loaded", source, resolved.folder)
         inspect(checkpoint.config)
         progress.enter("check", 0.03, 0.05)
     else:
 
-        def downloading() -> Callable[[float], None]:
+        def downloading(num_bytes: int) -> Callable[[float], None]:
             nonlocal downloaded
             downloaded = True
-            return progress.enter("download", 0.02, 0.6)
+            return progress.enter("download", 0.02, 0.6, num_bytes)
 
         resolved = resolve(source, revision=revision, inspect=inspect, on_fraction=downloading)
         progress.enter("check", 0.6 if downloaded else 0.03, 0.62)
@@ -115,11 +116,11 @@ def load_model(
     quantised = checkpoint.config.get("quantization_config") is not None
     if quantised:
         _check_packed(checkpoint, quantisation)
-    stage = "quantise" if quantisation == "nf4" and not quantised else "load"
+    stage = "load_copy" if saved is not None else "quantise" if quantisation == "nf4" and not quantised else "load"
     with clean_folder(checkpoint) as folder:
         tokenizer, image_processor = load_tokenizer(folder), load_image_processor(folder)
         _check_patches(image_processor, checkpoint.config["vision_config"])
-        step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95)
+        step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95, checkpoint.size_bytes)
         with named_errors(resolved.name), _weights_progress(checkpoint, step):
             model = _load_weights(checkpoint, folder, device=device, dtype=dtype, quantisation=quantisation)
     _make_fast(model, device=device, dtype=dtype, quantisation=quantisation)

@@ -278,8 +278,8 @@ class EngineClient:
     async def _handle(self, message: FromEngine) -> None:
         match message:
             case Loading():
-                stage = replace(self._status, state="loading", stage=message.stage, fraction=message.fraction)
-                await self._set(stage)
+                at = {field.name: getattr(message, field.name) for field in fields(Loading)}
+                await self._set(replace(self._status, state="loading", **at))
             case Ready():
                 self._options = replace(self._options, model=message.source or self._options.model)
                 num_restarts = self._status.num_restarts

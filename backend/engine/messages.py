@@ -78,10 +78,15 @@ ToEngine = Submit | Cancel | Shutdown
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """Progress of loading: `fraction` is 0..1 within the whole load, `stage` a short word for people."""
+    """Progress of loading: `fraction` is 0..1 within the whole load, `stage` a code that the pages have words for.
+
+    `left_s`: until the stage is over, None while nobody can tell. `bytes_per_s`: 0 where the stage is not about bytes.
+    """
 
     stage: str
     fraction: float
+    left_s: float | None = None
+    bytes_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     from model_loader.choice import choose_model
     from model_loader.loader import load_model
     from model_loader.memory import GIB, budget_bytes
+    from model_loader.progress import Pace
 
     num_cpus = len(os.sched_getaffinity(0))
     choice = choose_model(
@@ -130,9 +131,9 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
         # it may be preferred on Hopper, and plans anew for each shape of prefill
         torch.backends.cuda.enable_cudnn_sdp(False)
 
-    def loading(stage: str, fraction: float) -> None:
+    def loading(stage: str, fraction: float, pace: Pace) -> None:
         if stage != "ready":  # the model is; requests are taken later
-            send(Loading(stage, LOAD_SHARE * fraction))
+            send(Loading(stage, LOAD_SHARE * fraction, pace.left_s, pace.bytes_per_s))
 
     loaded = load_model(
         choice.model,

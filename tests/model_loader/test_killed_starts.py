@@ -22,7 +22,7 @@ POINTS = {
     "quantise": ["resolve", "check", "quantise", "save", "ready"],
     "writing the copy": ["resolve", "check", "quantise", "save", "ready"],
     "naming the copy": ["resolve", "check", "quantise", "save", "ready"],
-    "ready": ["resolve", "check", "load", "ready"],
+    "ready": ["resolve", "check", "load_copy", "ready"],
 }
 """Where a start is killed, and the stages of the next one."""
 MOMENTS = [random.Random(seed).random() for seed in range(30 if SOAK else 1)]
