@@ -13,7 +13,8 @@ from model_loader.memory import Request
 class EngineOptions:
     """`model` is a hub id, a folder, "garments" or "auto". Sizes: GiB for memory, tokens for the rest.
 
-    `without`: the parts that failed in an earlier process, and why.
+    `geometry_only`: random weights of the model's geometry in its place, to try a start. `without`: the parts that
+    failed in an earlier process, and why.
     """
 
     model: str = "auto"
@@ -26,6 +27,7 @@ class EngineOptions:
     image_tokens: int = 256
     context_tokens: int = 4096
     log_level: str = "INFO"
+    geometry_only: bool = False
     without: tuple[tuple[Part, str], ...] = ()
 
     @property

@@ -106,6 +106,8 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     from model_loader.loader import load_model
     from model_loader.memory import GIB, budget_bytes
     from model_loader.progress import Pace
+    from model_loader.random_model import random_model
+    from model_loader.sources import find_config
 
     num_cpus = len(os.sched_getaffinity(0))
     choice = choose_model(
@@ -135,16 +137,20 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
         if stage != "ready":  # the model is; requests are taken later
             send(Loading(stage, LOAD_SHARE * fraction, pace.left_s, pace.bytes_per_s))
 
-    loaded = load_model(
-        choice.model,
-        on_progress=loading,
-        device=choice.device,
-        card=choice.card,
-        vram_gib=options.vram_gib,
-        request=options.request,
-        revision=options.revision,
-        save_quantised_to=options.quantised_dir,
-    )
+    if options.geometry_only:
+        send(Loading("random_weights", 0.0))
+        loaded = random_model(find_config(choice.model), choice.device)
+    else:
+        loaded = load_model(
+            choice.model,
+            on_progress=loading,
+            device=choice.device,
+            card=choice.card,
+            vram_gib=options.vram_gib,
+            request=options.request,
+            revision=options.revision,
+            save_quantised_to=options.quantised_dir,
+        )
     started = start(loaded, options, lambda stage, fraction: send(Loading(stage, fraction)))
     runner, sizes = started.runner, started.sizes
     preparation = Preparation(

@@ -194,6 +194,7 @@ STAGES: dict[str, tuple[str, str]] = {
     "quantise": ("4-bit 量化", "Quantising to 4 bits"),
     "load": ("载入权重", "Loading the weights"),
     "load_copy": ("载入上次保存的 4-bit 权重", "Loading the 4-bit weights that an earlier start has saved"),
+    "random_weights": ("生成随机权重", "Making random weights"),
     "save": ("保存 4-bit 权重", "Saving the 4-bit weights"),
     "kernels": ("核对并选择 GPU 内核", "Checking and choosing the card's kernels"),
     "memory": ("测量显存", "Measuring the card's memory"),

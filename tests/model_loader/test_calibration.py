@@ -199,7 +199,7 @@ def test_a_card_is_measured_and_its_forward_can_be_captured() -> None:
             modules=lambda: [module], dtype=torch.bfloat16, config=SimpleNamespace(get_text_config=lambda: text)
         )
     )
-    assert plan.name == "measured"
+    assert (plan.name, plan.slower) == ("measured", ())
     hidden = torch.randn(16, 2048, device="cuda", dtype=torch.bfloat16)
     index, weights = routing(16, 128, 8, "dropped", "cuda")
     experts.nf4_experts_forward(module, hidden, index, weights)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,9 @@ from backend.engine.sizing import Sizes
 from backend.engine.start import SMALLER, TRIES, in_short, leaving, of_memory, start, try_allocator, with_graphs
 from backend.pages.check_words import CHECKS
 from model_loader.experts.capture import CaptureFailed
+from model_loader.geometry import DEFAULT_MODEL, shipped_config
 from model_loader.memory import PREFILL_TOKENS
+from model_loader.random_model import random_model
 from tests.backend.engine.test_graphs import RunAgain, answers, model
 
 SIZES = Sizes(4, 4096, PREFILL_TOKENS)
@@ -156,6 +159,22 @@ def test_an_attention_kernel_that_is_wrong_is_found_out(attend: Callable[..., to
 
 def test_the_attention_kernel_itself_is_right() -> None:
     assert attention_wrong(HEADS, "cpu", torch.float32, sizes=(3,)) == ""
+
+
+@pytest.mark.gpu
+def test_the_compiled_attention_kernel_is_right_at_30b() -> None:
+    heads = SimpleNamespace(num_attention_heads=32, num_key_value_heads=4, head_dim=128)
+    assert attention_wrong(heads, "cuda", torch.bfloat16) == ""
+
+
+@pytest.mark.gpu
+def test_a_card_that_is_sound_makes_nothing_slower() -> None:
+    config = shipped_config(DEFAULT_MODEL)
+    assert config is not None
+    two_layers = {**config, "text_config": {**config["text_config"], "num_hidden_layers": 2}}
+    started = start(random_model(two_layers, "cuda"), EngineOptions(max_slots=32))
+    started.runner.close()
+    assert started.slower == ()
 
 
 def test_nothing_of_a_card_is_told_on_a_cpu() -> None:
