@@ -14,7 +14,8 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
-from model_loader.errors import ModelError, ModelFilesInvalid, UnsupportedModel
+from model_loader.errors import ModelError, ModelFilesInvalid, SetupIncomplete, UnsupportedModel
+from model_loader.experts.quantizer import pack_experts
 from model_loader.geometry import ARCHITECTURES, COMMITS
 from model_loader.loader import LoadedModel, load_model, try_packing
 from model_loader.patch_embed import LinearPatchEmbed
@@ -166,6 +167,15 @@ def test_packing_is_tried_before_anything_is_fetched() -> None:
     with pytest.raises(ModelError, match="packing to 4 bits on") as raised:
         try_packing("cuda:99", torch.bfloat16)
     assert "download" not in str(raised.value)
+
+
+def test_packing_that_is_wrong_is_refused_before_anything_is_fetched() -> None:
+    def pack(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        packed, absmax = pack_experts(weight)
+        return packed.roll(1, dims=1), absmax
+
+    with pytest.raises(SetupIncomplete, match=r"bitsandbytes packs weights wrong on cpu \(1\d\d% of their norm"):
+        try_packing("cpu", torch.float32, pack)
 
 
 @both_kinds
