@@ -185,10 +185,16 @@ def doctor(
     fix: Annotated[
         bool, typer.Option("--fix", help="With --label-config: print the config that keeps what Label Studio loses.")
     ] = False,
+    start: Annotated[
+        bool, typer.Option("--start", help="Start the model once instead, as `serve` would, and end: time and memory.")
+    ] = False,
+    geometry_only: Annotated[
+        bool, typer.Option("--geometry-only", help="With --start: random weights, so that nothing is downloaded.")
+    ] = False,
 ) -> None:
     """Say whether prelabel will work here, a line for each check: model, card, disk, port, Label Studio, API key.
 
-    Downloads and starts nothing; exit code 1 if a check fails.
+    Downloads and starts nothing but with --start; exit code 1 if a check fails.
     """
     if label_config is not None:
         from backend.commands.check_config import check_label_config
@@ -196,6 +202,8 @@ def doctor(
         raise typer.Exit(check_label_config(label_config, fix=fix))
     if fix:
         raise SettingsError("--fix rewrites a label config: name it with --label-config FILE.")
+    if geometry_only and not start:
+        raise SettingsError("--geometry-only is about a start: say --start, too.")
     settings = _settings(
         {
             "model": model,
@@ -205,6 +213,10 @@ def doctor(
             "data_dir": data_dir,
         }
     )
+    if start:
+        from backend.commands.dry_start import dry_start
+
+        raise typer.Exit(dry_start(settings, geometry_only=geometry_only, json_output=json_output))
     from backend.commands.doctor import doctor as run
 
     raise typer.Exit(run(settings, image_tokens=image_tokens, json_output=json_output))

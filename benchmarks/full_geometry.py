@@ -28,7 +28,6 @@ from benchmarks.geometry_engine import Load, Measured, measure, release_memory
 from benchmarks.random_model import build, experts_hit
 from benchmarks.report import hardware, options, print_table, taken_on, write_json
 from model_loader.experts import calibrate, use_fused_linears
-from model_loader.experts.plan import REFERENCE
 from model_loader.loader import LoadedModel
 from model_loader.memory import MAX_SLOTS, whole_blocks
 
@@ -156,8 +155,9 @@ def describe(loaded: LoadedModel, cap_gib: float | None) -> dict[str, Any]:
     plan = "not used on a CPU"
     if loaded.device.startswith("cuda"):
         use_fused_linears(loaded.model)
-        plan = str(calibrate(loaded.model))
-        if plan == str(REFERENCE):
+        found = calibrate(loaded.model)
+        plan = str(found)
+        if found.path(1) == "reference":
             plan = "CANNOT BE USED HERE, see above: what follows is the speed of plain torch"
     weights_gib = loaded.model.get_memory_footprint() / 2**30
     text = loaded.model.config.text_config

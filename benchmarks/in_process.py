@@ -12,21 +12,30 @@ from backend.engine.messages import Failed, Finished, FromEngine, Stats, Submit
 from backend.engine.options import EngineOptions
 from backend.engine.preparation import Preparation
 from backend.engine.scheduler import MIXED_FROM, Scheduler
-from backend.engine.sizing import make_runner, scheduler_limits
+from backend.engine.sizing import least_kv_tokens, make_runner, measure_sizes, scheduler_limits
+from backend.engine.start import with_graphs
 from model_loader.loader import LoadedModel
 
 
 class InProcessEngine:
-    """Answers requests with `loaded`. `answers` are by request id; `stats` is what the engine had counted before each
-    turn, with the time of it (seconds, perf_counter). `mixed_from`: see SchedulerLimits."""
+    """Answers requests with `loaded`, whose kernels are tuned. Raises CaptureFailed.
+
+    `answers` are by request id; `stats` is what the engine had counted before each turn, with the time of it (seconds,
+    perf_counter). `mixed_from`: see SchedulerLimits.
+    """
 
     def __init__(
         self, loaded: LoadedModel, options: EngineOptions, num_threads: int = 1, mixed_from: int = MIXED_FROM
     ) -> None:
         on_cpu = not loaded.device.startswith("cuda")
         self.device = loaded.device
-        self.runner, self.sizes = make_runner(loaded, options)
-        self.graph_error = "" if on_cpu else self.runner.try_graphs()
+        self.runner, self.sizes = make_runner(loaded, options, measure_sizes(loaded, options))
+        self.graph_error = ""
+        if not on_cpu:
+            self.runner, self.sizes, slower = with_graphs(
+                self.runner, self.sizes, least_kv_tokens(options), lambda sizes: make_runner(loaded, options, sizes)
+            )
+            self.graph_error = "; ".join(why for _, why in slower)
         preparation = Preparation(self.runner.to_patches, self.runner.encode if on_cpu else None, num_threads)
         self.mailbox = Mailbox()
         self.answers: dict[int, Finished] = {}

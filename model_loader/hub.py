@@ -29,13 +29,13 @@ Fraction = Callable[[float], None]
 
 
 def fetch_from_hub(
-    repo: str, revision: str | None, *, inspect: Callable[[Path], None], on_fraction: Callable[[], Fraction]
+    repo: str, revision: str | None, *, inspect: Callable[[Path], None], on_fraction: Callable[[int], Fraction]
 ) -> Path:
     """Return the snapshot folder of `repo` (its name is the commit), downloaded if it is not in the cache yet.
 
     Without a `revision` it is the commit that the cache has, else the newest: what is put in `repo` later changes
     nothing. `inspect` sees the folder when only the small files are there, and may raise to stop. `on_fraction` is
-    called when bytes have to be fetched; what it returns is told the fraction 0..1.
+    told how many bytes have to be fetched, if any; what it returns is told the fraction 0..1.
     """
     if revision is None and (cached := cached_config(repo)) is not None:
         revision = cached.parent.name
@@ -45,13 +45,14 @@ def fetch_from_hub(
     pinned = folder.name  # the commit: the weights must belong to the small files just inspected
     missing_bytes = _missing_bytes(repo, pinned)
     if missing_bytes == 0:
+        log.info("%s is in the cache already", repo)
         return folder
-    report = on_fraction()
+    report = on_fraction(missing_bytes)
     return Path(_snapshot(repo, pinned, allow_patterns=WEIGHTS, tqdm_class=_byte_counter(missing_bytes, report)))
 
 
 def fetch_from_modelscope(
-    repo: str, revision: str | None, *, inspect: Callable[[Path], None], on_fraction: Callable[[], Fraction]
+    repo: str, revision: str | None, *, inspect: Callable[[Path], None], on_fraction: Callable[[int], Fraction]
 ) -> Path:
     """As `fetch_from_hub`, through the optional `modelscope` package. It reports no bytes, only begin and end."""
     try:
@@ -68,7 +69,7 @@ def fetch_from_modelscope(
             raise DownloadFailed(f"ModelScope did not deliver {repo}: {_one_line(error)}") from error
 
     inspect(fetch(SMALL_FILES))
-    report = on_fraction()
+    report = on_fraction(0)
     folder = fetch(WEIGHTS)
     report(1.0)
     return folder

@@ -43,6 +43,15 @@ def _known(kind: type[ModelError], pattern: str, what: str, do: str) -> Known:
     return Known(kind, re.compile(pattern), what, do)
 
 
+_FAULT = _known(
+    CardUnusable,
+    r"illegal memory access|misaligned address|device-side assert|unspecified launch failure|illegal instruction"
+    r"|uncorrectable ECC|hardware stack error|launch timed out|GPU is lost|fallen off the bus"
+    r"|CUDA (driver )?error: unknown error|CU(BLAS|DNN)_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|NOT_INITIALIZED)",
+    "the card failed while the model was loaded",
+    "start again; if it comes back, look for Xid in `dmesg`, and try another driver or another card",
+)
+
 # The first that matches counts: libraries name themselves in texts that quote what CUDA or the system said.
 KNOWN = (
     _known(
@@ -85,14 +94,7 @@ KNOWN = (
         "another program holds the card for itself alone",
         "end that program (`nvidia-smi` lists it), or set the card's compute mode to Default: nvidia-smi -c 0",
     ),
-    _known(
-        CardUnusable,
-        r"illegal memory access|misaligned address|device-side assert|unspecified launch failure|illegal instruction"
-        r"|uncorrectable ECC|hardware stack error|launch timed out|GPU is lost|fallen off the bus"
-        r"|CUDA (driver )?error: unknown error|CU(BLAS|DNN)_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|NOT_INITIALIZED)",
-        "the card failed while the model was loaded",
-        "start again; if it comes back, look for Xid in `dmesg`, and try another driver or another card",
-    ),
+    _FAULT,
     _known(
         MachineUnfit,
         r"\bMemoryError\b|[Cc]annot allocate memory|can't allocate memory|not enough memory|bad_alloc|\(os error 12\)",
@@ -151,6 +153,12 @@ def known_error(error: BaseException, logged: str = "") -> ModelError | None:
             line = " ".join(text[start : end if end >= 0 else None].split())
             return known.kind(f"{known.what} ({_cut(line, found.group())}): {known.do}")
     return None
+
+
+def is_fault(error: BaseException) -> bool:
+    """Whether the card itself has failed, after which this process can do nothing with it any more."""
+    text = _text(error)
+    return next((known for known in KNOWN if known.pattern.search(text)), None) is _FAULT
 
 
 @contextlib.contextmanager

@@ -25,8 +25,9 @@ from model_loader.cards import Card, find_card
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.checks import Quantisation, check_fits, check_host_memory, tell_of_disks
 from model_loader.clean import clean_config, clean_folder
-from model_loader.errors import CardUnusable, ModelFilesInvalid
+from model_loader.errors import CardUnusable, ModelFilesInvalid, SetupIncomplete
 from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
+from model_loader.experts.reference import dequantise_nf4
 from model_loader.experts.unpacked import unpack_small
 from model_loader.geometry import ARCHITECTURES, geometry_from_config
 from model_loader.load_errors import known_error, named_errors
@@ -39,6 +40,9 @@ from model_loader.sources import GARMENTS, resolve
 from model_loader.tensor_names import check_tensor_names, report
 
 log = logging.getLogger(__name__)
+
+PACKING_ERROR = 0.2
+"""Of the norm of normal weights: NF4 loses a tenth of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +75,10 @@ def load_model(
 ) -> LoadedModel:
     """Load `source` (a hub id, a folder, `modelscope:` id or "garments") onto one device.
 
-    `on_progress(stage, fraction)`: stages resolve, download, check, quantise or load, save, ready; the fraction is
-    of the whole. `device` defaults to the CUDA card if there is one, `dtype` to bfloat16 there and float32 on a CPU.
-    `card` is what `find_card` found there, if it was asked. `vram_gib` caps what the memory plan may use of the card,
-    which must hold `request`.
+    `on_progress(stage, fraction, pace)`: stages resolve, download, check, quantise or load (load_copy: what an earlier
+    start has saved), save, ready; the fraction is of the whole. `device` defaults to the CUDA card if there is one,
+    `dtype` to bfloat16 there and float32 on a CPU. `card` is what `find_card` found there, if it was asked. `vram_gib`
+    caps what the memory plan may use of the card, which must hold `request`.
     `save_quantised_to` is the parent folder of saved 4-bit checkpoints: one of this source and revision is loaded from
     there, else it is written after packing.
     """
@@ -100,14 +104,15 @@ def load_model(
     downloaded = False
     if saved is not None:
         resolved, checkpoint = saved
+        log.info("%s was packed by an earlier start: its 4-bit copy in %s is loaded", source, resolved.folder)
         inspect(checkpoint.config)
         progress.enter("check", 0.03, 0.05)
     else:
 
-        def downloading() -> Callable[[float], None]:
+        def downloading(num_bytes: int) -> Callable[[float], None]:
             nonlocal downloaded
             downloaded = True
-            return progress.enter("download", 0.02, 0.6)
+            return progress.enter("download", 0.02, 0.6, num_bytes)
 
         resolved = resolve(source, revision=revision, inspect=inspect, on_fraction=downloading)
         progress.enter("check", 0.6 if downloaded else 0.03, 0.62)
@@ -115,11 +120,11 @@ def load_model(
     quantised = checkpoint.config.get("quantization_config") is not None
     if quantised:
         _check_packed(checkpoint, quantisation)
-    stage = "quantise" if quantisation == "nf4" and not quantised else "load"
+    stage = "load_copy" if saved is not None else "quantise" if quantisation == "nf4" and not quantised else "load"
     with clean_folder(checkpoint) as folder:
         tokenizer, image_processor = load_tokenizer(folder), load_image_processor(folder)
         _check_patches(image_processor, checkpoint.config["vision_config"])
-        step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95)
+        step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95, checkpoint.size_bytes)
         with named_errors(resolved.name), _weights_progress(checkpoint, step):
             model = _load_weights(checkpoint, folder, device=device, dtype=dtype, quantisation=quantisation)
     _make_fast(model, device=device, dtype=dtype, quantisation=quantisation)
@@ -144,14 +149,24 @@ def _card(device: str) -> Card:
     raise CardUnusable(str(found))
 
 
-def try_packing(device: str, dtype: torch.dtype) -> None:
-    """Pack a few weights on `device`: what cannot work there is told before a download, not after it.
+def try_packing(
+    device: str,
+    dtype: torch.dtype,
+    pack: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]] = quantizer.pack_experts,
+) -> None:
+    """Pack a few weights on `device`: what cannot work there, or is wrong, is told before a download, not after it.
 
     Raises CardUnusable, SetupIncomplete and the like.
     """
     with named_errors(f"packing to 4 bits on {device}", "failed"):
-        packed, _ = quantizer.pack_experts(torch.ones(1, 64, 64, dtype=dtype, device=device))
-        packed.cpu()  # waits for the device
+        weight = torch.randn(2, 64, 128, dtype=dtype, device=device)
+        unpacked = dequantise_nf4(*pack(weight), dtype)
+        error = float((unpacked - weight).float().norm() / weight.float().norm())
+    if not error < PACKING_ERROR:
+        raise SetupIncomplete(
+            f"bitsandbytes packs weights wrong on {device} ({error:.0%} of their norm is lost): install the versions "
+            "of constraints.txt; `python -m bitsandbytes` says more"
+        )
 
 
 def load_tokenizer(folder: Path) -> Any:

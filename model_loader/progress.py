@@ -1,4 +1,4 @@
-"""Loading progress: a short stage name and one fraction 0..1 over the whole load, never going back.
+"""Loading progress: a short stage name and one fraction 0..1 over the whole load, never going back, and the pace.
 
 `Progress` maps each stage's own 0..1 onto its span of the whole. Knows nothing of models. Callbacks may come from a
 worker thread (downloads); errors of the callback reach the caller.
@@ -7,32 +7,67 @@ worker thread (downloads); errors of the callback reach the caller.
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
-ProgressCallback = Callable[[str, float], None]
+WINDOW_S = 30.0
+"""The pace is that of the last so many seconds."""
+SELDOM_S = 2.0
+STEP = 0.002
 
 
-def no_progress(stage: str, fraction: float) -> None:
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Of the present stage. `left_s`: until it is over, None while nobody can tell. `bytes_per_s`: 0 where the stage is
+    not about bytes."""
+
+    left_s: float | None = None
+    bytes_per_s: float = 0.0
+
+
+ProgressCallback = Callable[[str, float, Pace], None]
+
+
+def no_progress(stage: str, fraction: float, pace: Pace) -> None:
     """The default callback: say nothing."""
 
 
 class Progress:
-    """One load's progress: only forward steps, and those smaller than 0.2 % of the whole are left out."""
+    """One load's progress: only forward steps, and those smaller than STEP of the whole every SELDOM_S at most."""
 
-    def __init__(self, callback: ProgressCallback) -> None:
+    def __init__(self, callback: ProgressCallback, clock: Callable[[], float] = time.monotonic) -> None:
         self._callback = callback
+        self._clock = clock
         self._stage = ""
         self._reached = 0.0
+        self._said_at = 0.0
         self._lock = threading.Lock()
 
-    def enter(self, stage: str, start: float, end: float) -> Callable[[float], None]:
-        """Report `stage` at `start`; return a function that takes the stage's own fraction 0..1."""
-        self._report(stage, start)
-        return lambda fraction: self._report(stage, start + (end - start) * min(max(fraction, 0.0), 1.0))
+    def enter(self, stage: str, start: float, end: float, size_bytes: int = 0) -> Callable[[float], None]:
+        """Report `stage` at `start`; return a function that takes the stage's own fraction 0..1, of `size_bytes`."""
+        done: deque[tuple[float, float]] = deque([(self._clock(), 0.0)])  # when, and how much of the stage
 
-    def _report(self, stage: str, fraction: float) -> None:
+        def report(fraction: float) -> None:
+            share, now = min(max(fraction, 0.0), 1.0), self._clock()
+            with self._lock:
+                done.append((now, share))
+                while len(done) > 2 and done[1][0] < now - WINDOW_S:
+                    done.popleft()
+                then, before = done[0]
+                speed = (share - before) / (now - then) if now > then else 0.0
+                pace = Pace((1 - share) / speed, speed * size_bytes) if speed > 0 else Pace()
+                self._report(stage, start + (end - start) * share, pace)
+
         with self._lock:
-            if stage == self._stage and fraction < self._reached + 0.002 and fraction < 1.0:
-                return
-            self._stage, self._reached = stage, max(fraction, self._reached)
-            self._callback(stage, self._reached)
+            self._report(stage, start, Pace())
+        return report
+
+    def _report(self, stage: str, fraction: float, pace: Pace) -> None:
+        now = self._clock()
+        is_small = fraction < self._reached + STEP and now < self._said_at + SELDOM_S
+        if stage == self._stage and is_small and fraction < 1.0:
+            return
+        self._stage, self._reached, self._said_at = stage, max(fraction, self._reached), now
+        self._callback(stage, self._reached, pace)

@@ -24,6 +24,7 @@ from model_loader.sources import GARMENTS, Resolved, local_folder, pinned_commit
 log = logging.getLogger(__name__)
 
 MANIFEST = "prelabel.json"
+UNFINISHED = ".unfinished"
 _FORMAT = 1
 _WEIGHTS_AND_CONFIG = ("model*.safetensors", "model.safetensors.index.json", "config.json", "generation_config.json")
 _COPIED = ("*.json", "*.txt", "*.jinja", "*.model")
@@ -70,14 +71,14 @@ def save(
 
     One shard at a time goes through this machine's own memory.
     """
+    unfinished = place.with_name(place.name + UNFINISHED)
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a start that was killed here: its room is this one's
     needed, free = model.get_memory_footprint(), _free_bytes(place.parent)
     if needed * 1.05 > free:
         raise ModelFilesInvalid(
             f"saving the 4-bit checkpoint needs {needed / 2**30:.1f} GiB but {place.parent} has {free / 2**30:.1f} GiB "
             "left; free some space, or start without a folder for 4-bit checkpoints"
         )
-    unfinished = place.with_name(place.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
         model.save_pretrained(unfinished, max_shard_size=shard_bytes)

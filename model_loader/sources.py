@@ -43,7 +43,7 @@ def resolve(
     *,
     revision: str | None = None,
     inspect: Callable[[Mapping[str, Any]], None] = lambda config: None,
-    on_fraction: Callable[[], Fraction] = lambda: lambda fraction: None,
+    on_fraction: Callable[[int], Fraction] = lambda num_bytes: lambda fraction: None,
 ) -> Resolved:
     """Return the folder of `source`, downloading it if it is a hub id that is not in the cache.
 

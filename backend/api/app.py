@@ -240,6 +240,8 @@ class Backend:
     def _model_state(self) -> dict[str, Any]:
         status = self.core.engine.status
         state: dict[str, Any] = {"state": status.state, "stage": status.stage, "progress": round(status.fraction, 3)}
+        if status.state == "loading":
+            state |= {"stage_left_s": status.left_s, "bytes_per_s": round(status.bytes_per_s)}
         if status.num_restarts:
             state["restarts"] = status.num_restarts
         if status.message:

@@ -1,16 +1,23 @@
-"""Waiting for the model in a terminal: one line that says how far it is. Raises EngineDead, and Stopped."""
+"""Waiting for the model in a terminal: one line that says how far it is, then what makes it slower than it should be.
+
+Raises EngineDead, and Stopped.
+"""
 
 from __future__ import annotations
 
 import asyncio
 
 from rich.console import Console
+from rich.text import Text
 
 from backend.engine.api import Engine
 from backend.engine.messages import Ready
+from backend.logs import redact
+from backend.pages.words import Words
 
 LOAD_S = 4 * 3600.0
 POLL_S = 0.3
+_words = Words("en")
 
 
 class Stopped(Exception):
@@ -25,8 +32,11 @@ async def wait_with_progress(engine: Engine, console: Console, stop: asyncio.Eve
                 if stop is not None and stop.is_set():
                     raise Stopped
                 status = engine.status
-                line.update(f"Loading the model: {status.stage} {status.fraction:.0%}")
+                line.update(f"{status.fraction:.0%} {_words.stage(status.stage, status.bytes_per_s, status.left_s)}")
                 await asyncio.wait([waiting], timeout=POLL_S)
-        return waiting.result()
+        ready = waiting.result()
+        for code, said in ready.slower:
+            console.print(Text(f"! {_words.check(code, {'said': redact(said)})}", "yellow"))
+        return ready
     finally:
         waiting.cancel()

@@ -156,7 +156,8 @@ async def _announce(engine: Engine, address: str) -> None:
                 case "failed" | "restarting":
                     print(f"Model {status.state}: {redact(status.message)}", flush=True)
                 case "loading":
-                    print(f"Loading the model: {status.stage} {status.fraction:.0%}", flush=True)
+                    stage = Words("en").stage(status.stage, status.bytes_per_s, status.left_s)
+                    print(f"{status.fraction:.0%} {stage}", flush=True)
         await asyncio.sleep(POLL_S)
 
 

@@ -16,7 +16,10 @@ EngineState = Literal["loading", "ready", "restarting", "failed", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """What `/health` and the status page say. `message` is the reason when the state is failed or restarting."""
+    """What `/health` and the status page say. `message` is the reason when the state is failed or restarting.
+
+    While it loads, `stage`, `fraction`, `left_s` and `bytes_per_s` are those of the last `Loading`.
+    """
 
     state: EngineState
     stage: str = ""
@@ -27,6 +30,8 @@ class EngineStatus:
     num_running: int = 0
     num_restarts: int = 0
     stats: Stats = field(default_factory=Stats)
+    left_s: float | None = None
+    bytes_per_s: float = 0.0
 
     @property
     def is_gone(self) -> bool:

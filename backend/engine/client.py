@@ -35,6 +35,7 @@ from backend.engine.messages import (
     Ready,
     Running,
     Shutdown,
+    StartAgain,
     Stats,
     Submit,
     ToEngine,
@@ -98,6 +99,7 @@ class EngineClient:
         self._supervisor: asyncio.Task[None] | None = None
         self._process: Any = None
         self._connection: Connection | None = None
+        self._starts_again = False
 
     @property
     def status(self) -> EngineStatus:
@@ -189,6 +191,9 @@ class EngineClient:
             by_itself = await asyncio.to_thread(self._end_process)
             if self._status.is_gone:
                 return
+            if self._starts_again:
+                self._starts_again = False
+                continue
             message = silence or _ended(self._process.exitcode, by_itself)
             log.error("%s; %d requests wait for the next one", message, len(self._pending))
             self._note_death()
@@ -273,8 +278,8 @@ class EngineClient:
     async def _handle(self, message: FromEngine) -> None:
         match message:
             case Loading():
-                stage = replace(self._status, state="loading", stage=message.stage, fraction=message.fraction)
-                await self._set(stage)
+                at = {field.name: getattr(message, field.name) for field in fields(Loading)}
+                await self._set(replace(self._status, state="loading", **at))
             case Ready():
                 self._options = replace(self._options, model=message.source or self._options.model)
                 num_restarts = self._status.num_restarts
@@ -283,6 +288,14 @@ class EngineClient:
                     self._send(pending.submit)
             case LoadFailed():
                 await self._give_up(message.message)
+            case StartAgain() if message.without not in dict(self._options.without):
+                log.warning("the engine starts again without %s: %s", message.without, message.why)
+                self._starts_again = True
+                self._options = replace(self._options, without=(*self._options.without, (message.without, message.why)))
+                said = f"it starts again without {message.without}: {message.why}"
+                await self._set(replace(self._status, stage="starting", fraction=0.0, message=said))
+            case StartAgain():
+                pass  # it has had its chance: what follows is a death like any other
             case Running():
                 for request_id in message.request_ids:
                     if request_id in self._pending:

@@ -2,7 +2,7 @@
 
 A 48-layer step launches some thousands of small kernels; replayed as a graph they cost one launch. Inputs are static
 tensors that `run` fills. Padding tokens write to a scratch position of the pool, see one key, and are routed to no
-expert, so they read no expert weights. Raises whatever capturing raises; the caller decodes without graphs then.
+expert, so they read no expert weights. Raises whatever capturing raises: CaptureFailed, torch.OutOfMemoryError.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 
 from backend.engine.attention import AttentionStep, InPlaceGroup
 from backend.engine.cache import KvPool
-from backend.engine.kv_blocks import BLOCK_TOKENS
+from backend.engine.kv_blocks import BLOCK_TOKENS, blocks_for
+from model_loader.experts.capture import captured
+from model_loader.experts.self_check import difference
 
+EXAMPLE_START = 20  # tokens before those of the step that is compared
 SIZES = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 TOKENS_A_ROW = 1.5
 """What a decode step of many rows seldom exceeds: each row's chosen token, and those that its grammar forces."""
@@ -108,6 +111,30 @@ class DecodeGraphs:
         captured.graph.replay()
         return captured.hidden[:num_tokens]
 
+    def wrong(self) -> str:
+        """Run a step of each size as a graph and without, over the first blocks of the pool, which nobody may use yet.
+        Return how they differ, "" where they agree."""
+        try:
+            for size in self._captured:
+                inputs, table = self._example(max(1, size - 1))  # one token of padding
+                replayed = self.run(inputs, table).clone()
+                captured, hidden = self._captured[size], torch.empty_like(self._captured[size].hidden)
+                self._step(captured.inputs, captured.table, hidden)
+                if said := difference(replayed, hidden[: len(replayed)]):
+                    return f"a captured step of {size} tokens is {said} of one that is not"
+        finally:
+            self._pool.buffer.zero_()
+        return ""
+
+    def _example(self, num_tokens: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """As `run` takes them: tokens of one slot, as many as have room, after others with random keys."""
+        blocks = min(self._max_blocks, self._scratch_block, blocks_for(EXAMPLE_START + num_tokens))
+        number = np.arange(EXAMPLE_START, min(EXAMPLE_START + num_tokens, blocks * BLOCK_TOKENS))
+        self._pool.buffer[:, :, : blocks * BLOCK_TOKENS].normal_()
+        ids = number * 7919 % int(self._language_model.config.vocab_size)
+        inputs = np.stack([ids, number, number, number, number, number + 1])
+        return inputs, np.tile(np.arange(blocks, dtype=np.int32), (len(number), 1))
+
     def _padding(self, size: int) -> NDArray[np.int64]:
         """Inputs of `size` padding tokens: token 0, position 0, the scratch position, one key."""
         scratch = self._pool.num_positions - 1
@@ -157,7 +184,4 @@ class _CudaCapture:
             for _ in range(2):  # compiles kernels and fills cuBLAS workspaces, which capturing must not
                 step()
         torch.cuda.current_stream().wait_stream(self._stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._memory, stream=self._stream):
-            step()
-        return graph
+        return captured(step, pool=self._memory, stream=self._stream)

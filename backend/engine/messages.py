@@ -1,6 +1,7 @@
 """What the API process and the engine process say to each other, one frozen dataclass a message.
 
-To the engine: Submit, Cancel, Shutdown. From it: Loading, Ready, LoadFailed, Running, Stats, Finished, Failed.
+To the engine: Submit, Cancel, Shutdown. From it: Loading, Ready, LoadFailed, StartAgain, Running, Stats, Finished,
+Failed.
 Every Submit is answered by exactly one Finished or Failed with its `request_id` (Failed also after a Cancel).
 Only builtin types and `label_config` values cross the border; no tensor does. Imports no torch.
 """
@@ -77,10 +78,15 @@ ToEngine = Submit | Cancel | Shutdown
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """Progress of loading: `fraction` is 0..1 within the whole load, `stage` a short word for people."""
+    """Progress of loading: `fraction` is 0..1 within the whole load, `stage` a code that the pages have words for.
+
+    `left_s`: until the stage is over, None while nobody can tell. `bytes_per_s`: 0 where the stage is not about bytes.
+    """
 
     stage: str
     fraction: float
+    left_s: float | None = None
+    bytes_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,21 @@ class LoadFailed:
     """The model cannot be loaded; `message` is one clear line. The engine process ends after it."""
 
     message: str
+
+
+Part = Literal["segments", "kernels", "graphs"]
+"""What an engine can do without, slower: expandable segments of the card's memory, our Triton kernels, CUDA graphs."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartAgain:
+    """This process cannot go on, and the next one is to do `without` a part; `why` is one line. It ends after it.
+
+    What a card does in the middle of a fault, or torch's memory after a graph that failed, can only be left behind.
+    """
+
+    without: Part
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,4 +187,4 @@ class Failed:
     message: str
 
 
-FromEngine = Loading | Ready | LoadFailed | Running | Stats | Finished | Failed
+FromEngine = Loading | Ready | LoadFailed | StartAgain | Running | Stats | Finished | Failed

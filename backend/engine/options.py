@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.engine.messages import Part
 from model_loader.memory import Request
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """`model` is a hub id, a folder, "garments" or "auto". Sizes: GiB for memory, tokens for the rest."""
+    """`model` is a hub id, a folder, "garments" or "auto". Sizes: GiB for memory, tokens for the rest.
+
+    `geometry_only`: random weights of the model's geometry in its place, to try a start. `without`: the parts that
+    failed in an earlier process, and why.
+    """
 
     model: str = "auto"
     revision: str | None = None
@@ -22,11 +27,21 @@ class EngineOptions:
     image_tokens: int = 256
     context_tokens: int = 4096
     log_level: str = "INFO"
+    geometry_only: bool = False
+    without: tuple[tuple[Part, str], ...] = ()
 
     @property
     def request(self) -> Request:
         """What the memory plan takes a request for."""
         return Request(image_tokens=self.image_tokens, longest_tokens=self.context_tokens)
+
+
+class StartAgainWithout(Exception):
+    """This engine process cannot go on; the next may, `without` a part."""
+
+    def __init__(self, without: Part, why: str) -> None:
+        super().__init__(f"it can only go on without {without}: {why}")
+        self.without, self.why = without, why
 
 
 @dataclass(frozen=True, slots=True)

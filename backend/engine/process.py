@@ -1,8 +1,9 @@
 """The engine's own process: loads the model, sizes the KV cache, then runs the loop until it is told to stop.
 
 One thread reads messages from the parent; the main thread owns the device. When the pipe closes (the parent died) the
-process ends at once. A model that cannot be loaded is said by `LoadFailed`, in one line. A loop that fails ends the
-process at once, too: nobody would answer any more, and only its end tells the API process so.
+process ends at once. A model that cannot be loaded is said by `LoadFailed`, in one line; what only another process can
+do, without a part, by `StartAgain`. A loop that fails ends the process at once, too: nobody would answer any more, and
+only its end tells the API process so.
 """
 
 from __future__ import annotations
@@ -14,26 +15,24 @@ import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
+from backend.engine.allocator import use_expandable_segments
 from backend.engine.mailbox import Mailbox
-from backend.engine.messages import FromEngine, LoadFailed, Loading, Ready
-from backend.engine.options import EngineOptions
+from backend.engine.messages import FromEngine, LoadFailed, Loading, Ready, StartAgain
+from backend.engine.options import EngineOptions, StartAgainWithout
 from backend.errors import one_line
 from backend.logs import configure_logging
 from model_loader.errors import ModelError
 
 if TYPE_CHECKING:
     from backend.engine.loop import EngineLoop
-    from model_loader.loader import LoadedModel
 
 log = logging.getLogger(__name__)
 
 EXIT_READER = 71
 EXIT_LOOP = 72
 MAX_PICTURE_THREADS = 4
-LOAD_SHARE = 0.9
-"""Of the whole start: on a card kernels, memory and graphs come after the model is loaded, and take a minute or two."""
 
 
 Send = Callable[[FromEngine], None]
@@ -63,8 +62,14 @@ def main(
         with contextlib.suppress(OSError):  # the reader thread ends the process when the parent is gone
             connection.send(message)
 
+    if "segments" not in dict(options.without):
+        use_expandable_segments(os.environ)
     try:
         loop = (make_loop or load)(options, mailbox, send)
+    except StartAgainWithout as error:
+        log.error("%s", error, exc_info=error.__cause__)
+        send(StartAgain(error.without, error.why))
+        _end(0)
     except Exception as error:
         from model_loader.load_errors import known_error
 
@@ -79,8 +84,13 @@ def main(
         code = 0
     except BaseException:
         log.exception("the engine's loop failed")
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """At once: threads may be inside torch still, which does not survive the interpreter's own way out."""
     logging.shutdown()
-    os._exit(code)  # threads may be inside torch still, which does not survive the interpreter's own way out
+    os._exit(code)
 
 
 def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
@@ -90,10 +100,14 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     from backend.engine.loop import EngineLoop
     from backend.engine.preparation import Preparation
     from backend.engine.scheduler import Scheduler
-    from backend.engine.sizing import make_runner, scheduler_limits
+    from backend.engine.sizing import scheduler_limits
+    from backend.engine.start import LOAD_SHARE, start, try_allocator
     from model_loader.choice import choose_model
     from model_loader.loader import load_model
     from model_loader.memory import GIB, budget_bytes
+    from model_loader.progress import Pace
+    from model_loader.random_model import random_model
+    from model_loader.sources import find_config
 
     num_cpus = len(os.sched_getaffinity(0))
     choice = choose_model(
@@ -115,34 +129,30 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
         if options.vram_gib:
             total_gib = choice.card.memory_gib
             torch.cuda.set_per_process_memory_fraction(budget_bytes(total_gib, options.vram_gib) / GIB / total_gib)
+        try_allocator(choice.device, options)
         # it may be preferred on Hopper, and plans anew for each shape of prefill
         torch.backends.cuda.enable_cudnn_sdp(False)
 
-    def loading(stage: str, fraction: float) -> None:
+    def loading(stage: str, fraction: float, pace: Pace) -> None:
         if stage != "ready":  # the model is; requests are taken later
-            send(Loading(stage, LOAD_SHARE * fraction))
+            send(Loading(stage, LOAD_SHARE * fraction, pace.left_s, pace.bytes_per_s))
 
-    def next_on_card(stage: str, fraction: float) -> None:
-        if choice.card is not None:
-            send(Loading(stage, fraction))
-
-    loaded = load_model(
-        choice.model,
-        on_progress=loading,
-        device=choice.device,
-        card=choice.card,
-        vram_gib=options.vram_gib,
-        request=options.request,
-        revision=options.revision,
-        save_quantised_to=options.quantised_dir,
-    )
-    next_on_card("kernels", LOAD_SHARE)
-    slower = [("slow_kernels", why)] if (why := _tune(loaded)) else []
-    next_on_card("memory", 0.95)
-    runner, sizes = make_runner(loaded, options)
-    if not on_cpu and not slower:  # experts in plain torch cannot be captured
-        next_on_card("graphs", 0.97)
-        slower += [("slow_graphs", why)] if (why := runner.try_graphs()) else []
+    if options.geometry_only:
+        send(Loading("random_weights", 0.0))
+        loaded = random_model(find_config(choice.model), choice.device)
+    else:
+        loaded = load_model(
+            choice.model,
+            on_progress=loading,
+            device=choice.device,
+            card=choice.card,
+            vram_gib=options.vram_gib,
+            request=options.request,
+            revision=options.revision,
+            save_quantised_to=options.quantised_dir,
+        )
+    started = start(loaded, options, lambda stage, fraction: send(Loading(stage, fraction)))
+    runner, sizes = started.runner, started.sizes
     preparation = Preparation(
         runner.to_patches, runner.encode if on_cpu else None, min(MAX_PICTURE_THREADS, max(1, num_cpus - 1))
     )
@@ -157,21 +167,11 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
             weights_id=loaded.weights_id,
             max_slots=sizes.max_slots,
             kv_tokens=sizes.kv_tokens,
-            slower=tuple(slower),
+            slower=started.slower,
         )
     )
     scheduler = Scheduler(scheduler_limits(sizes, options.context_tokens))
     return EngineLoop(runner, mailbox, send, scheduler, preparation)
-
-
-def _tune(loaded: LoadedModel) -> str:
-    """Pick the fastest of our kernels on a card, or say why none can be used; on a CPU there is nothing to pick."""
-    from model_loader.experts import calibrate, use_fused_linears
-
-    if loaded.device.startswith("cuda") and loaded.quantisation == "nf4":
-        use_fused_linears(loaded.model)
-        return calibrate(loaded.model).unusable
-    return ""
 
 
 def _read(connection: Connection, mailbox: Mailbox) -> None:

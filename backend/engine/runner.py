@@ -10,7 +10,6 @@ may be run again in smaller parts. Raises torch.OutOfMemoryError, and whatever t
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
@@ -37,12 +36,9 @@ from backend.engine.scheduler import Slot
 from backend.engine.sequence import GrammarCache, GrammarError, Sequence
 from backend.engine.token_choice import GREEDY, MIN_TEMPERATURE, Draw, choose_tokens
 from backend.engine.vision import VisionTower, VisualTokens
-from backend.errors import one_line
 from label_config.grammar import text_slices
 from model_loader.loader import LoadedModel
 from model_loader.memory import VISION_PASS_TOKENS
-
-log = logging.getLogger(__name__)
 
 
 class Runner:
@@ -135,24 +131,24 @@ class Runner:
         sizes = sizes or graph_sizes(len(self._masks))
         self._graphs = DecodeGraphs(self._language_model, self._pool, self._max_blocks, sizes, capture)
 
-    def try_graphs(self) -> str:
-        """Decode through CUDA graphs if this card can capture them; else without, and why not is returned."""
-        stream = torch.cuda.current_stream()
-        try:
-            self.capture_graphs()
-        except Exception as error:
-            torch.cuda.set_stream(stream)  # a capture that fails at its end leaves its own stream in place
-            log.exception("decode steps could not be captured as CUDA graphs: they run without, slower")
-            return one_line(error)
-        return ""
+    @torch.inference_mode()
+    def check_graphs(self) -> str:
+        """Before the first request: if graphs compute something else, return what, and decode without them."""
+        said = self._graphs.wrong() if self._graphs is not None else ""
+        if said:
+            self._drop_graphs()
+        return said
 
     def close(self) -> None:
         """Free the pool, the graphs and the threads."""
+        self._drop_graphs()
+        self._mask_thread.shutdown()
+        self._pool.buffer = self._pool.buffer.new_zeros(0)
+
+    def _drop_graphs(self) -> None:
         if self._graphs is not None:
             self._graphs.close()
             self._graphs = None
-        self._mask_thread.shutdown()
-        self._pool.buffer = self._pool.buffer.new_zeros(0)
 
     def _write_instruction(self, instruction: Instruction) -> None:
         """Have the keys of an instruction in its blocks."""

@@ -66,11 +66,8 @@ def scheduler_limits(sizes: Sizes, context_tokens: int) -> SchedulerLimits:
     )
 
 
-def make_runner(loaded: LoadedModel, options: EngineOptions, cpu_kv_bytes: int = CPU_KV_BYTES) -> tuple[Runner, Sizes]:
-    """Return a runner whose KV cache fills what memory there is, and its sizes. Raises ModelTooLarge.
-
-    `cpu_kv_bytes`: what there is on a CPU.
-    """
+def measure_sizes(loaded: LoadedModel, options: EngineOptions, cpu_kv_bytes: int = CPU_KV_BYTES) -> Sizes:
+    """Return the sizes that fill what memory there is. Raises ModelTooLarge. `cpu_kv_bytes`: what there is on a CPU."""
     position_bytes = kv_bytes_per_position(loaded.model.config.text_config, loaded.dtype)
     context = whole_blocks(options.context_tokens)
     if loaded.device.startswith("cuda"):
@@ -80,20 +77,27 @@ def make_runner(loaded: LoadedModel, options: EngineOptions, cpu_kv_bytes: int =
         sizes = fit(plan, position_bytes, lambda sizes: _peak_of_warm_up(loaded, options, sizes))
     else:
         sizes = Sizes(min(options.max_slots, CPU_SLOTS), max(context, cpu_kv_bytes // position_bytes), PREFILL_TOKENS)
-    sizes = replace(sizes, kv_tokens=min(sizes.max_slots * context, sizes.kv_tokens))
+    return replace(sizes, kv_tokens=min(sizes.max_slots * context, sizes.kv_tokens))
+
+
+def least_kv_tokens(options: EngineOptions) -> int:
+    """Below this a request as long as the context finds no room."""
+    return whole_blocks(options.context_tokens) + BLOCK_TOKENS
+
+
+def make_runner(loaded: LoadedModel, options: EngineOptions, sizes: Sizes) -> tuple[Runner, Sizes]:
+    """Return a runner of `sizes`, or of a smaller KV cache where others took memory meanwhile, and its sizes."""
     while True:
         try:
             runner = _runner(loaded, options, sizes)
-        except torch.OutOfMemoryError:  # others took memory meanwhile
+        except torch.OutOfMemoryError:
             smaller = sizes.kv_tokens * 9 // 10
-            if smaller < context + BLOCK_TOKENS:
+            if smaller < least_kv_tokens(options):
                 raise
             sizes = replace(sizes, kv_tokens=smaller)
             continue
-        log.info(
-            "KV cache: %d positions, %.2f GiB; %d requests at once",
-            sizes.kv_tokens, sizes.kv_tokens * position_bytes / GIB, sizes.max_slots,
-        )  # fmt: skip
+        kv_gib = sizes.kv_tokens * kv_bytes_per_position(loaded.model.config.text_config, loaded.dtype) / GIB
+        log.info("KV cache: %d positions, %.2f GiB; %d requests at once", sizes.kv_tokens, kv_gib, sizes.max_slots)
         return runner, sizes
 
 

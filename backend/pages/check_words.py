@@ -112,6 +112,9 @@ _TROUBLES_ZH = {
     ),
 }
 
+_LOOK_ZH = "请运行 prelabel doctor 检查编译器和驱动，然后重启 prelabel；结果不受影响。"
+_LOOK_EN = "Let prelabel doctor check compiler and driver, then start prelabel again; the answers are the same."
+
 CHECKS: dict[str, tuple[str, str]] = {
     **{code: (chinese, TEXTS[code]) for code, chinese in _TROUBLES_ZH.items()},
     # model
@@ -176,15 +179,62 @@ CHECKS: dict[str, tuple[str, str]] = {
     ),
     "card_used": ("正在使用 {card}", "{card} is in use"),
     "slow_kernels": (
-        "比应有的速度慢得多：4-bit 权重的 Triton 内核不能用，改由普通 torch 计算（{said}）。"
-        "请运行 prelabel doctor 检查编译器，然后重启 prelabel。",
+        "比应有的速度慢得多：4-bit 权重的 Triton 内核不能用，改由普通 torch 计算（{said}）。" + _LOOK_ZH,
         "much slower than it should be: the Triton kernels for 4-bit weights cannot be used, plain torch computes "
-        "without them ({said}). Let prelabel doctor check the compiler, then start prelabel again.",
+        "without them ({said}). " + _LOOK_EN,
+    ),
+    "slow_experts": (
+        "比应有的速度慢得多：专家层的 Triton 内核不能用，改由普通 torch 计算（{said}）。" + _LOOK_ZH,
+        "much slower than it should be: the experts' Triton kernels cannot be used, plain torch computes them "
+        "({said}). " + _LOOK_EN,
+    ),
+    "slow_packed_experts": (
+        "比应有的速度慢：直接读取 4-bit 权重的专家层内核不能用（{said}），每步先解压一层。" + _LOOK_ZH,
+        "slower than it should be: the kernel that reads packed experts cannot be used ({said}), so each step unpacks "
+        "them layer by layer. " + _LOOK_EN,
+    ),
+    "slow_steps": (
+        "比应有的速度慢：专家层内核的一种规格不能用（{said}），由更大的一种代替。" + _LOOK_ZH,
+        "slower than it should be: the experts' kernel cannot be used in one of its sizes ({said}), and a larger one "
+        "serves. " + _LOOK_EN,
+    ),
+    "slow_long_prefills": (
+        "读图可能比应有的速度慢：解压专家层的内核不能用（{said}），改为直接读取 4-bit 权重。" + _LOOK_ZH,
+        "reading pictures may be slower than it should be: the kernel that unpacks experts cannot be used ({said}), "
+        "packed ones are read instead. " + _LOOK_EN,
+    ),
+    "slow_linears": (
+        "比应有的速度慢：线性层的 Triton 内核不能用，改由 bitsandbytes 计算（{said}）。" + _LOOK_ZH,
+        "slower than it should be: the Triton kernel of linears cannot be used, bitsandbytes computes them "
+        "({said}). " + _LOOK_EN,
+    ),
+    "slow_attention": (
+        "比应有的速度慢：解码的注意力内核不能用，改由普通 torch 计算，也没有 CUDA graph（{said}）。" + _LOOK_ZH,
+        "slower than it should be: the attention kernel of decode steps cannot be used; plain torch computes it, and "
+        "without CUDA graphs ({said}). " + _LOOK_EN,
     ),
     "slow_graphs": (
         "比应有的速度慢：解码没有用上 CUDA graph（{said}）。请更新显卡驱动后重启 prelabel；结果不受影响。",
         "slower than it should be: decode steps run without CUDA graphs ({said}). Update the card's driver and start "
         "prelabel again; the answers are the same.",
+    ),
+    "slow_segments": (
+        "可能比应有的速度慢：显卡驱动不支持可扩展显存段（{said}），量化权重后同时处理的图片较少。"
+        "重启 prelabel 后会直接读取已保存的 4-bit 权重，影响更小。",
+        "it may be slower than it should be: the card's driver has no expandable segments ({said}), so fewer pictures "
+        "may be worked on at once after the weights were packed. Start prelabel again: it then reads its 4-bit copy.",
+    ),
+    "slow_kv_cache": (
+        "可能比应有的速度慢：显存不足，KV 缓存只有 {said} 个位置，同时处理的图片较少。"
+        "请结束占用显卡的其他程序（nvidia-smi 可列出）后重启 prelabel。",
+        "it may be slower than it should be: memory sufficed for {said} positions of the KV cache only, so fewer "
+        "pictures are worked on at once. End what else runs on the card (nvidia-smi lists it), then start again.",
+    ),
+    "slow_prefills": (
+        "读图比应有的速度慢：显存不足，一次只读 {said} 个 token。"
+        "请结束占用显卡的其他程序（nvidia-smi 可列出）后重启 prelabel。",
+        "reading pictures is slower than it should be: memory suffices for {said} tokens at once only. End what else "
+        "runs on the card (nvidia-smi lists it) and start prelabel again.",
     ),
     "card_not_wanted": ("PRELABEL_DEVICE=cpu：不使用显卡", "PRELABEL_DEVICE=cpu: no card is used"),
     "card_not_needed": (

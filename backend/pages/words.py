@@ -33,6 +33,9 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{stage}：{percent}。加载完成后会自动开始处理排队的任务。",
         "{stage}: {percent}. Waiting tasks start by themselves once it is loaded.",
     ),
+    "stage_told": ("{stage}（{told}）", "{stage} ({told})"),
+    "stage_left": ("还需 {time}", "{time} left"),
+    "bytes_per_s": ("{num} MB/秒", "{num} MB/s"),
     "restarts": ("已自动重启 {num} 次", "automatic restarts: {num}"),
     "speed": ("速度", "Speed"),
     "last_minute": ("近一分钟", "last minute"),
@@ -203,10 +206,12 @@ STAGES: dict[str, tuple[str, str]] = {
     "check": ("校验文件", "Checking the files"),
     "quantise": ("4-bit 量化", "Quantising to 4 bits"),
     "load": ("载入权重", "Loading the weights"),
+    "load_copy": ("载入上次保存的 4-bit 权重", "Loading the 4-bit weights that an earlier start has saved"),
+    "random_weights": ("生成随机权重", "Making random weights"),
     "save": ("保存 4-bit 权重", "Saving the 4-bit weights"),
-    "kernels": ("测试并选择 GPU 内核", "Trying the card's kernels"),
+    "kernels": ("核对并选择 GPU 内核", "Checking and choosing the card's kernels"),
     "memory": ("测量显存", "Measuring the card's memory"),
-    "graphs": ("录制 CUDA graph", "Capturing CUDA graphs"),
+    "graphs": ("录制并核对 CUDA graph", "Capturing and checking CUDA graphs"),
     "ready": ("准备推理", "Getting ready"),
 }
 
@@ -272,8 +277,15 @@ class Words:
         except (KeyError, ValueError, IndexError):  # of a backend of another version
             return text
 
-    def stage(self, stage: str) -> str:
-        return STAGES[stage][self._column] if stage in STAGES else stage
+    def stage(self, stage: str, bytes_per_s: float = 0.0, left_s: float | None = None) -> str:
+        """ "Downloading the model (110 MB/s, 6 min left)": what is not known is left out."""
+        name = STAGES[stage][self._column] if stage in STAGES else stage
+        told = [self("bytes_per_s", num=number(bytes_per_s / 1e6, 1))] if bytes_per_s else []
+        if left_s is not None:
+            told.append(self("stage_left", time=self.duration(left_s)))
+        return (
+            self("stage_told", stage=name, told=("，" if self.language == "zh" else ", ").join(told)) if told else name
+        )
 
     def rate(self, images_per_s: float) -> str:
         """Slow speeds a minute: "0.02 images/s" tells nobody anything."""

@@ -22,8 +22,8 @@ def context_tokens(image_tokens: int) -> int:
     return CONTEXT_TOKENS + max(0, image_tokens - ORDINARY_IMAGE_TOKENS)
 
 
-def engine_options(settings: Settings) -> EngineOptions:
-    """What the real engine is started with."""
+def engine_options(settings: Settings, *, geometry_only: bool = False) -> EngineOptions:
+    """What the real engine is started with. `geometry_only`: random weights of the model's geometry in its place."""
     return EngineOptions(
         model=settings.model,
         revision=settings.model_revision or None,
@@ -34,14 +34,15 @@ def engine_options(settings: Settings) -> EngineOptions:
         image_tokens=settings.image_tokens,
         context_tokens=context_tokens(settings.image_tokens),
         log_level=settings.log_level,
+        geometry_only=geometry_only,
     )
 
 
-def build_engine(settings: Settings) -> Engine:
+def build_engine(settings: Settings, *, geometry_only: bool = False) -> Engine:
     """The real engine, not yet started. What it loads is told by the settings."""
     from backend.engine.client import EngineClient
 
-    return EngineClient(engine_options(settings))
+    return EngineClient(engine_options(settings, geometry_only=geometry_only))
 
 
 def build_images(settings: Settings) -> ImageFetcher:

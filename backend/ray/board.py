@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from time import monotonic
 
 from backend.engine.api import EngineStatus
-from backend.engine.messages import Ready, Stats
+from backend.engine.messages import Loading, Ready, Stats
 from backend.ray.wire import Report
 
 FRESH_S = 10.0
@@ -73,7 +73,8 @@ class Board:
         loading = [status for status in states if status.state == "loading"]
         if loading:
             ahead = max(loading, key=lambda status: status.fraction)
-            return replace(total, stage=ahead.stage, fraction=ahead.fraction, message=self._last_failure)
+            at = {field.name: getattr(ahead, field.name) for field in fields(Loading)}
+            return replace(total, **at, message=self._last_failure)
         if any(status.state == "restarting" for status in states):
             message = next(status.message for status in states if status.state == "restarting")
             return replace(total, state="restarting", message=message)
@@ -100,6 +101,7 @@ def _together(loaded: Sequence[Ready]) -> Ready:
         load_s=max(ready.load_s for ready in loaded),
         max_slots=sum(ready.max_slots for ready in loaded),
         kv_tokens=sum(ready.kv_tokens for ready in loaded),
+        slower=tuple({code: (code, why) for ready in loaded for code, why in ready.slower}.values()),
     )
 
 

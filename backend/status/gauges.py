@@ -37,6 +37,12 @@ class Gauges:
             "prelabel_engine_device_seconds", "Time of the device by phase", ["phase"], registry=self.registry
         )
         self._memory = Gauge("prelabel_engine_memory_gib", "Peak memory of the device", registry=self.registry)
+        self._slower = Gauge(
+            "prelabel_engine_slower",
+            "1 for each thing that makes the engine slower than it should be",
+            ["what"],
+            registry=self.registry,
+        )
         self._state = Gauge("prelabel_engine_state", "1 for the present state", ["state"], registry=self.registry)
         self._work = Gauge(
             "prelabel_work", "Tasks in the store by state, over all projects", ["state"], registry=self.registry
@@ -81,6 +87,9 @@ class Gauges:
         self._device_s.labels("prefill").set(status.stats.prefill_s)
         self._device_s.labels("decode").set(status.stats.decode_s)
         self._memory.set(status.stats.memory_gib)
+        self._slower.clear()
+        for what, _ in status.ready.slower if status.ready else ():
+            self._slower.labels(what).set(1)
         for state in get_args(EngineState):
             self._state.labels(state).set(1 if state == status.state else 0)
         return generate_latest(self.registry)

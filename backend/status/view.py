@@ -39,8 +39,9 @@ DeliveryMode = Literal["push", "reply"]
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """`state` is the engine's; `stage` and `progress` (0..1) are of loading. `device` is where it works, as torch names
-    it; "" with no model."""
+    """`state` is the engine's; `stage` and `progress` (0..1) are of loading, as are `stage_left_s`, until the stage is
+    over, None while nobody can tell, and `bytes_per_s`, 0 where the stage is not about bytes. `device` is where it
+    works, as torch names it; "" with no model."""
 
     name: str
     quantisation: str
@@ -50,6 +51,8 @@ class ModelView:
     progress: float
     num_restarts: int
     message: str
+    stage_left_s: float | None = None
+    bytes_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +269,8 @@ def _model(engine: EngineStatus) -> ModelView:
         progress=min(1.0, max(0.0, engine.fraction)),
         num_restarts=engine.num_restarts,
         message=_told(engine.message),
+        stage_left_s=engine.left_s,
+        bytes_per_s=engine.bytes_per_s,
     )
 
 

@@ -65,12 +65,12 @@ class Watch:
                 await asyncio.wait_for(self._woken.wait(), self._pace.soon_s if failing else self._pace.period_s)
 
     def _found(self, checks: tuple[Check, ...]) -> None:
-        before = {check.name: check for check in troubles(self.checks)}
+        before = {(check.name, check.code) for check in troubles(self.checks)}
         for check in troubles(checks):
-            told = before.pop(check.name, None)
-            if told is None or told.code != check.code:
+            if (check.name, check.code) not in before:
                 log.warning("check of %s: %s", _words.check_name(check.name), _words.check(check.code, check.values))
+        mended = {check.name for check in troubles(self.checks)} - {check.name for check in troubles(checks)}
         for check in checks:
-            if check.name in before and check.verdict == "good":
+            if check.verdict == "good" and check.name in mended:
                 log.info("check of %s: right again", _words.check_name(check.name))
         self.checks = checks

@@ -2,10 +2,11 @@
 pay, for a layer's experts and for a linear.
 
 It uses the model's first experts and its largest linear (a dense model has no others), random inputs and CUDA graphs
-(so that the time is the card's, not Python's), and first compares the kernels with the reference, for a linear with
-bitsandbytes' own: what is wrong or does not build here is never used.
-Bounded: no new trial starts after `BUDGET_S`, and a trial that does not fit in memory counts as very slow.
-Trials are plain values, so what is chosen from which times is tested without a card. Raises nothing of its own.
+(so that the time is the card's, not Python's).
+`self_check` sees what may be measured before, and what was chosen after it: a kernel that is wrong or does not build
+here is never used. Bounded: no new trial starts after `BUDGET_S`, and a trial that does not fit in memory counts as
+very slow. Trials are plain values, so what is chosen from which times is tested without a card. Raises CaptureFailed,
+and what a card raises that has failed.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from subprocess import CalledProcessError
-from typing import Any, Literal
+from dataclasses import replace
+from pathlib import Path as FilePath
+from typing import Any
 
 import torch
 
-from model_loader.experts import reference
-from model_loader.experts.dispatch import packed_weights
+from model_loader.experts.capture import captured
+from model_loader.experts.kept_plans import KeptPlans, facts
 from model_loader.experts.linear import FusedLinear4bit
-from model_loader.experts.plan import DENSE, FUSED, REFERENCE, ExpertsPlan, Step, Tile, plan_for, set_plan
+from model_loader.experts.plan import REFERENCE, ExpertsPlan, Step, Tile, plan_for, set_plan
+from model_loader.experts.self_check import SelfCheck, said_of
+from model_loader.experts.trials import Bench, LinearTrial, Path, Run, Trial, failures, run_trial
+from model_loader.load_errors import is_fault
 
 log = logging.getLogger(__name__)
 
@@ -34,180 +38,106 @@ CROSSOVER_TOKENS = (512, 1024, 2048, 4096, 8192)
 LINEAR_ROWS = (128, 256, 512, 1024, 2048)
 GATE_UP_TILES = (Tile(32, 4, 4), Tile(64, 4, 3, unroll=2), Tile(16, 2, 4))
 DOWN_TILES = (Tile(64, 4, 4), Tile(128, 4, 3, unroll=2), Tile(32, 4, 4))
-TOLERANCE = 0.03  # of the norm, kernel to reference: rounding to bfloat16 gives a third of it, a wrong kernel about 1
 REPEATS = 5
-MAX_SAID = 300
+MEASURED = "measured"
 NO_ROOM_MS = 1e30
 """Of a trial for which there is not enough memory. One that fails otherwise takes for ever."""
-
-Path = Literal["fused", "dequantised"]
-Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # hidden_states, top_k_index, top_k_weights
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trial:
-    """One experts forward to be timed: calling it runs it."""
-
-    path: Path
-    step: Step
-    module: Any
-    inputs: Inputs
-
-    def __call__(self) -> torch.Tensor:
-        from model_loader.experts import dequantise, fused  # here, so that a machine without Triton can load a model
-
-        hidden, index, weights = self.inputs
-        forward = fused.fused_experts if self.path == "fused" else dequantise.dequantised_experts
-        return forward(hidden, *packed_weights(self.module), index, weights, self.step)
-
-    @property
-    def tokens(self) -> int:
-        return self.inputs[0].shape[0]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LinearTrial:
-    """One linear to be timed."""
-
-    path: Path
-    module: FusedLinear4bit
-    x: torch.Tensor
-
-    def __call__(self) -> torch.Tensor:
-        return self.module.fused(self.x) if self.path == "fused" else self.module.unpacked(self.x)
-
-    @property
-    def tokens(self) -> int:
-        return self.x.shape[0]
-
 
 TimeMs = Callable[[Trial | LinearTrial], float]
 
 
-def calibrate(model: Any) -> ExpertsPlan:
-    """Measure on `model`'s device, let its experts and linears run by the result from now on, and return it.
+def calibrate(model: Any, *, may_capture: bool = True, kept_in: FilePath | None = None) -> ExpertsPlan:
+    """Check and measure on `model`'s device, let its experts and linears run by the result from now on, and return it.
 
     Takes up to about BUDGET_S seconds on CUDA (less when Triton has the kernels from an earlier start), and leaves no
-    memory in use. Returns the plan named "reference" at once where there is nothing to measure.
+    memory in use. Returns the plan named "reference" at once where there is nothing to measure. `may_capture`: whether
+    what is timed is replayed from a CUDA graph, so that Python's time is not measured with it. `kept_in`: the folder
+    with what an earlier start has measured, and for what this one does.
     """
     module = next((m for m in model.modules() if hasattr(m, "gate_up_proj_absmax")), None)
-    linears = [m for m in model.modules() if isinstance(m, FusedLinear4bit)]
-    linear = max(linears, key=lambda m: m.in_features * m.out_features, default=None)
-    packed = module.gate_up_proj if module is not None else getattr(linear, "weight", None)
+    linears = {(m.in_features, m.out_features): m for m in model.modules() if isinstance(m, FusedLinear4bit)}
+    packed = module.gate_up_proj if module is not None else next((m.weight for m in linears.values()), None)
     if packed is None or not packed.is_cuda or plan_for(packed.device) is REFERENCE:
         return REFERENCE
     device = packed.device
-    started, unusable = time.monotonic(), ""
-    try:
-        bench = None
-        if module is not None:
-            bench = Bench(module, model.config.get_text_config().num_experts_per_tok, model.dtype)
-            check_kernels(bench)
-        if linear is not None:
-            check_linear(linear)
-        plan = measure(bench, linear, plan_for(device), cuda_time_ms, lambda: time.monotonic() - started < BUDGET_S)
-    except _failures() as error:
-        log.error("the Triton kernels cannot be used, so packed weights run slowly in plain torch: %s", error)
-        plan, unusable = REFERENCE, " ".join(str(error).split())[:MAX_SAID] or type(error).__name__
+    started = time.monotonic()
+    top_k = 0 if module is None else model.config.get_text_config().num_experts_per_tok
+    bench = Bench(module, top_k, model.dtype)
+    kept = KeptPlans(kept_in) if kept_in is not None and may_capture else None
+    known = facts(bench, linears, device)
+    plan = tune(
+        bench,
+        list(linears.values()),
+        plan_for(device),
+        lambda trial: cuda_time_ms(trial, may_capture=may_capture),
+        kept=kept.find(known) if kept else None,
+    )
+    if kept and plan.name == MEASURED and not plan.slower:
+        kept.keep(known, plan)
+    torch.cuda.synchronize()  # a card that has failed says so here, if it has not yet
     set_plan(device, plan)
     _release_memory()
     log.info("plan of the kernels after %.1f s: %s", time.monotonic() - started, plan)
-    return replace(plan, unusable=unusable)
+    return plan
 
 
-class KernelWrong(RuntimeError):
-    """A kernel's output is not that of the reference, or there is none."""
-
-
-class Bench:
-    """Trials of one experts module with random inputs, kept for one number of tokens at a time."""
-
-    def __init__(self, module: Any, top_k: int, dtype: torch.dtype) -> None:
-        self.module, self.top_k, self.dtype = module, top_k, dtype
-        self._inputs: Inputs | None = None
-
-    def trial(self, path: Path, tokens: int, step: Step) -> Trial:
-        return Trial(path, step, self.module, self.inputs(tokens))
-
-    def inputs(self, tokens: int) -> Inputs:
-        """Return activations of unit size and a uniform routing."""
-        if self._inputs is None or self._inputs[0].shape[0] != tokens:
-            num_experts, hidden = self.module.down_proj.shape[:2]
-            device = self.module.down_proj.device
-            states = torch.randn(tokens, hidden, device=device).to(self.dtype)
-            shares, index = torch.rand(tokens, num_experts, device=device).topk(self.top_k)
-            self._inputs = (states, index, (shares / shares.sum(-1, keepdim=True)).to(self.dtype))
-        return self._inputs
-
-
-def check_kernels(bench: Bench, tokens: int = 9) -> None:
-    """Raise KernelWrong if a path differs from the reference by more than rounding."""
-    expected = reference.nf4_experts_forward(bench.module, *bench.inputs(tokens)).float()
-    paths: dict[Path, Step] = {"fused": FUSED[0], "dequantised": DENSE}
-    for path, step in paths.items():
-        error = (bench.trial(path, tokens, step)().float() - expected).norm() / expected.norm()
-        if not error < TOLERANCE:
-            raise KernelWrong(f"the {path} path is off by {float(error):.3f} of the reference's norm")
-
-
-def check_linear(linear: FusedLinear4bit, rows: int = 9) -> None:
-    """Raise KernelWrong if our kernel differs from bitsandbytes' unpacking by more than rounding."""
-    x = _linear_input(linear, rows)
-    expected = linear.unpacked(x).float()
-    error = (linear.fused(x).float() - expected).norm() / expected.norm()
-    if not error < TOLERANCE:
-        raise KernelWrong(f"the fused linear is off by {float(error):.3f} of the reference's norm")
-
-
-def _linear_input(linear: FusedLinear4bit, rows: int) -> torch.Tensor:
-    """[rows, K], of unit size."""
-    return torch.randn(rows, linear.in_features, device=linear.weight.device).to(linear.compute_dtype or torch.bfloat16)
-
-
-def measure(
-    bench: Bench | None,
-    linear: FusedLinear4bit | None,
+def tune(
+    bench: Bench,
+    linears: Sequence[FusedLinear4bit],
     plan: ExpertsPlan,
     time_ms: TimeMs,
-    is_time_left: Callable[[], bool],
+    run: Run = run_trial,
+    clock: Callable[[], float] = time.monotonic,
+    kept: ExpertsPlan | None = None,
 ) -> ExpertsPlan:
-    """Return `plan` with what `time_ms` says is faster. What there was no time to measure stays as it was.
+    """Return `plan` less what is wrong, with what is fastest of the rest. What fails costs nothing else.
 
-    A dense model has no `bench`.
-
-    Raises KernelWrong where a size has nothing that runs: tiles of which every one fails are not used all the same.
+    `kept`, what an earlier start has measured, is returned as it is if nothing of it is wrong. The plan's name is
+    MEASURED where there was time for all.
     """
-    failures = _failures()
+    check = SelfCheck(bench, linears, run)
+    if kept is not None and check.checked(kept) == kept:
+        log.info("the kernels run as an earlier start has measured")
+        return kept
+    plan = check.checked(plan)
+    until = clock() + BUDGET_S
+    is_whole = True
 
-    def clock(trial: Trial | LinearTrial) -> float:
-        try:
-            return time_ms(trial)
-        except torch.OutOfMemoryError:
-            return NO_ROOM_MS
-        except failures as error:
-            log.warning("a kernel does not run here (%s, %d tokens): %s", trial.path, trial.tokens, error)
-            return math.inf
+    def is_time_left() -> bool:
+        nonlocal is_whole
+        is_whole &= clock() < until
+        return is_whole
 
-    plan = replace(plan, name="calibrated")
-    if bench is not None:
-        plan = _measure_experts(bench, plan, clock, is_time_left)
-    if linear is None:
-        return plan
-
-    def is_linear_faster(rows: int) -> bool:
-        x = _linear_input(linear, rows)
-        return is_faster(clock(LinearTrial("fused", linear, x)), clock(LinearTrial("dequantised", linear, x)))
-
-    limit = crossover(LINEAR_ROWS, is_linear_faster, is_time_left)
-    return plan if limit is None else replace(plan, linear_max_rows=limit)
+    try:
+        plan = measure_experts(bench, plan, time_ms, is_time_left)
+    except NothingRuns as error:
+        others = (one for one in plan.slower if one[0] == "slow_linears")
+        plan = replace(plan, fused=(), dense=None, slower=(("slow_experts", said_of(error)), *others))
+    try:
+        if plan.linear_max_rows and linears:
+            largest = max(linears, key=lambda m: m.in_features * m.out_features)
+            plan = measure_linears(bench, largest, plan, time_ms, is_time_left)
+    except NothingRuns as error:
+        plan = replace(plan, linear_max_rows=0, slower=(*plan.slower, ("slow_linears", said_of(error))))
+    return check.checked(replace(plan, name=MEASURED if is_whole else "measured in part"))
 
 
-def _measure_experts(bench: Bench, plan: ExpertsPlan, clock: TimeMs, is_time_left: Callable[[], bool]) -> ExpertsPlan:
-    """`clock` answers infinity for what does not run."""
+class NothingRuns(RuntimeError):
+    """A size has no kernel that runs."""
+
+
+def measure_experts(bench: Bench, plan: ExpertsPlan, time_ms: TimeMs, is_time_left: Callable[[], bool]) -> ExpertsPlan:
+    """Return `plan` with the tiles and the border that `time_ms` says are faster. What there was no time to measure, or
+    cannot be used, stays as it was.
+
+    Raises NothingRuns where a size has nothing that runs: tiles of which every one fails are not used all the same.
+    """
 
     def experts(path: Path, tokens: int, step: Step) -> float:
-        return clock(bench.trial(path, tokens, step))
+        return _clock(bench.trial(path, tokens, step), time_ms)
 
+    if not plan.fused or bench.module is None:
+        return plan
     decode = []
     for tokens in DECODE_TOKENS:
         step = replace(plan.step(tokens), max_tokens=tokens)
@@ -218,18 +148,45 @@ def _measure_experts(bench: Bench, plan: ExpertsPlan, clock: TimeMs, is_time_lef
         decode.append(step)
     larger = [step for step in plan.fused if step.max_tokens > DECODE_TOKENS[-1]]
     plan = replace(plan, fused=(*decode, *larger))
+    if (dense := plan.dense) is None:
+        return plan
 
     def is_fused_faster(tokens: int) -> bool:
-        return is_faster(experts("fused", tokens, plan.step(tokens)), experts("dequantised", tokens, plan.dense))
+        return is_faster(experts("fused", tokens, plan.step(tokens)), experts("dequantised", tokens, dense))
 
     limit = crossover(CROSSOVER_TOKENS, is_fused_faster, is_time_left)
     return plan if limit is None else replace(plan, fused_max_tokens=limit)
 
 
+def measure_linears(
+    bench: Bench, linear: FusedLinear4bit, plan: ExpertsPlan, time_ms: TimeMs, is_time_left: Callable[[], bool]
+) -> ExpertsPlan:
+    """Return `plan` with the border of the linears, by one of them. Raises NothingRuns."""
+
+    def is_linear_faster(rows: int) -> bool:
+        fused, unpacked = bench.linear("fused", linear, rows), bench.linear("dequantised", linear, rows)
+        return is_faster(_clock(fused, time_ms), _clock(unpacked, time_ms))
+
+    limit = crossover(LINEAR_ROWS, is_linear_faster, is_time_left)
+    return plan if limit is None else replace(plan, linear_max_rows=limit)
+
+
+def _clock(trial: Trial | LinearTrial, time_ms: TimeMs) -> float:
+    try:
+        return time_ms(trial)
+    except torch.OutOfMemoryError:
+        return NO_ROOM_MS
+    except failures() as error:
+        if is_fault(error):
+            raise
+        log.warning("a kernel does not run here (%s, %d tokens): %s", trial.path, trial.tokens, error)
+        return math.inf
+
+
 def fastest(
     steps: Sequence[Step], cost: Callable[[Step], float], is_time_left: Callable[[], bool] = lambda: True
 ) -> Step | None:
-    """Return the cheapest of `steps` that could be measured in time, None if none could. Raises KernelWrong if all were
+    """Return the cheapest of `steps` that could be measured in time, None if none could. Raises NothingRuns if all were
     and cost infinity: none runs."""
     best, best_cost = None, math.inf
     for step in steps:
@@ -238,14 +195,14 @@ def fastest(
         if (step_cost := cost(step)) < best_cost:
             best, best_cost = step, step_cost
     if best is None and steps:
-        raise KernelWrong("none of the tiles runs")
+        raise NothingRuns("none of the tiles runs")
     return best
 
 
 def is_faster(fused_ms: float, dequantised_ms: float) -> bool:
-    """Whether fused is to be used. Raises KernelWrong if neither runs; where neither has room, fused takes less."""
+    """Whether fused is to be used. Raises NothingRuns if neither runs; where neither has room, fused takes less."""
     if math.inf == fused_ms == dequantised_ms:
-        raise KernelWrong("neither the fused nor the dequantised path runs")
+        raise NothingRuns("neither the fused nor the dequantised path runs")
     return fused_ms <= dequantised_ms
 
 
@@ -265,34 +222,25 @@ def crossover(
     return sizes[low - 1] if low else sizes[0] // 2
 
 
-def cuda_time_ms(trial: Trial | LinearTrial) -> float:
-    """Return the milliseconds of one run on the card: the best of three replays of a graph of REPEATS runs."""
+def cuda_time_ms(trial: Trial | LinearTrial, *, may_capture: bool = True) -> float:
+    """Return the milliseconds of one run on the card: the best of three times REPEATS runs. Raises CaptureFailed."""
     trial()  # builds the kernels, and takes the scratch before the capture
     torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+
+    def repeated() -> None:
         for _ in range(REPEATS):
             trial()
+
+    repeat = captured(repeated).replay if may_capture else repeated
     times = []
     for _ in range(3):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         start.record()
-        graph.replay()
+        repeat()
         end.record()
         end.synchronize()
         times.append(float(start.elapsed_time(end)) / REPEATS)
     return min(times)
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What a kernel raises that does not build (no C compiler, too large for the card) or does not fit in memory."""
-    always = (RuntimeError, OSError, CalledProcessError, ImportError)
-    try:
-        from triton.errors import TritonError
-    except ImportError:  # the kernels are not there at all, which the first trial says
-        return always
-    triton_error: type[Exception] = TritonError
-    return (triton_error, *always)
 
 
 def _release_memory() -> None:

@@ -16,11 +16,9 @@ from transformers.activations import SiLUActivation
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, _default_apply_gate
 
 from model_loader.experts import reference, unpacked
-from model_loader.experts.plan import REFERENCE, plan_for
+from model_loader.experts.plan import Path, plan_for
 
 EXPERTS_IMPLEMENTATION = "nf4"
-
-Path = Literal["unpacked", "reference", "fused", "dequantised"]
 
 
 def register() -> None:
@@ -37,29 +35,28 @@ def nf4_experts_forward(
     hidden_states: [tokens, hidden]. top_k_index, top_k_weights: [tokens, k]. An index equal to the number of
     experts is a dropped route and adds nothing (padding rows).
     """
-    path = choose_path(module, hidden_states)
+    path, plan = choose_path(module, hidden_states), plan_for(hidden_states.device)
     if path == "unpacked":
         return unpacked.unpacked_experts_forward(module, hidden_states, top_k_index, top_k_weights)
     if path == "reference":
         return reference.nf4_experts_forward(module, hidden_states, top_k_index, top_k_weights)
     from model_loader.experts import dequantise, fused  # here, so that a machine without Triton can load a model
 
-    plan = plan_for(hidden_states.device)
     tensors = (*packed_weights(module), top_k_index, top_k_weights)
     if path == "fused":
         return fused.fused_experts(hidden_states, *tensors, plan.step(hidden_states.shape[0]))
+    assert plan.dense is not None
     return dequantise.dequantised_experts(hidden_states, *tensors, plan.dense)
 
 
-def choose_path(module: Any, hidden_states: torch.Tensor) -> Path:
+def choose_path(module: Any, hidden_states: torch.Tensor) -> Path | Literal["unpacked"]:
     """The path that serves a call with these tokens."""
     if hasattr(module, "unpacked"):
         return "unpacked"
-    plan = plan_for(hidden_states.device)
     is_too_wide = hidden_states.is_cuda and hidden_states.dtype == torch.float32  # the tiles are for 16 bit
-    if plan is REFERENCE or is_too_wide or not _is_gated_by_silu(module):
+    if is_too_wide or not _is_gated_by_silu(module):
         return "reference"
-    return "fused" if hidden_states.shape[0] <= plan.fused_max_tokens else "dequantised"
+    return plan_for(hidden_states.device).path(hidden_states.shape[0])
 
 
 def packed_weights(module: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -8,12 +8,15 @@ device. Raises nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
 from model_loader.cards import LEAST_CAPABILITY
 
 DEFAULT_LINEAR_MAX_ROWS = 1024
+
+Path = Literal["fused", "dequantised", "reference"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +43,23 @@ class Step:
 class ExpertsPlan:
     """How the experts of one device run. Up to `fused_max_tokens` from packed weights, beyond by dequantising a layer.
 
-    `fused` is sorted by `max_tokens`; the last one serves everything above. `linear_max_rows` is the same border for
-    linears. "reference" as a name: plain torch, whatever the device; `unusable`: why, where there are
-    kernels for this device that cannot be used.
+    `fused` is sorted by `max_tokens`; the last one serves everything above. () or None of `fused` and `dense`: that
+    path cannot be used, and the other serves all; without both it is plain torch. `linear_max_rows` is the same border
+    for linears. `slower`: what cannot be used that should be, the code of a check and why.
     """
 
     name: str
     fused_max_tokens: int
     fused: tuple[Step, ...]
-    dense: Step
+    dense: Step | None
     linear_max_rows: int = DEFAULT_LINEAR_MAX_ROWS
-    unusable: str = ""
+    slower: tuple[tuple[str, str], ...] = ()
+
+    def path(self, tokens: int) -> Path:
+        """What serves `tokens`."""
+        if self.fused and (self.dense is None or tokens <= self.fused_max_tokens):
+            return "fused"
+        return "dequantised" if self.dense is not None else "reference"
 
     def step(self, tokens: int) -> Step:
         """Return the fused step that serves `tokens`."""
@@ -65,7 +74,7 @@ FUSED = (
     Step(1_000_000, 64, gate_up=Tile(128, 8, 3, unroll=1), down=Tile(128, 4, 3, unroll=1)),
 )
 DENSE = Step(1_000_000, 128, gate_up=Tile(64, 8, 3), down=Tile(128, 8, 3))
-REFERENCE = ExpertsPlan("reference", 0, FUSED, DENSE, linear_max_rows=0)  # this one means: plain torch, no kernel
+REFERENCE = ExpertsPlan("reference", 0, (), None, linear_max_rows=0)
 
 _plans: dict[torch.device, ExpertsPlan] = {}
 
@@ -93,7 +102,7 @@ def plan_for(device: torch.device) -> ExpertsPlan:
 def never_dequantise(device: torch.device) -> None:
     """Let `device` read packed experts however many tokens come: long prefills are slower, and need no scratch."""
     plan = plan_for(device)
-    if plan is not REFERENCE:
+    if plan.fused:
         set_plan(device, replace(plan, fused_max_tokens=FUSED[-1].max_tokens))
 
 

@@ -15,6 +15,7 @@ from benchmarks.random_model import build, model_config
 from model_loader.chat import encode_prompt
 from model_loader.experts.quantizer import fused_experts
 from model_loader.loader import LoadedModel
+from model_loader.random_model import config_of
 from tests.backend.engine.slots import Slots
 from tests.limits import WAIT_S
 
@@ -92,7 +93,7 @@ def test_rotary_frequencies_are_those_of_the_config(loaded: LoadedModel) -> None
 
 
 def test_the_full_config_keeps_the_real_vocabulary_and_takes_the_tokenizers_ids(loaded: LoadedModel) -> None:
-    config = model_config("30b", loaded.tokenizer)
+    config = config_of(model_config("30b"), loaded.tokenizer, "cuda")
     assert config.text_config.vocab_size == 151_936
     assert config.text_config.num_hidden_layers == 48
     assert config.image_token_id == loaded.tokenizer.convert_tokens_to_ids("<|image_pad|>")

@@ -13,7 +13,7 @@ from model_loader.sources import find_config, resolve
 def main(source: str, revision: str | None) -> None:
     fractions: list[float] = []
     try:
-        resolved = resolve(source, revision=revision, on_fraction=lambda: fractions.append)
+        resolved = resolve(source, revision=revision, on_fraction=lambda num_bytes: fractions.append)
     except ModelError as error:
         print(json.dumps({"error": type(error).__name__, "text": str(error)}))
         return

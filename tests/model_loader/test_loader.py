@@ -14,7 +14,8 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
-from model_loader.errors import ModelError, ModelFilesInvalid, UnsupportedModel
+from model_loader.errors import ModelError, ModelFilesInvalid, SetupIncomplete, UnsupportedModel
+from model_loader.experts.quantizer import pack_experts
 from model_loader.geometry import ARCHITECTURES, COMMITS
 from model_loader.loader import LoadedModel, load_model, try_packing
 from model_loader.patch_embed import LinearPatchEmbed
@@ -40,7 +41,7 @@ def stages_of(events: list[tuple[str, float]]) -> list[str]:
 @both_kinds
 def test_loaded_model_is_ready_to_answer(folder: Path) -> None:
     events: list[tuple[str, float]] = []
-    loaded = load(folder, on_progress=lambda stage, fraction: events.append((stage, fraction)))
+    loaded = load(folder, on_progress=lambda stage, fraction, pace: events.append((stage, fraction)))
     assert (loaded.name, loaded.quantisation, loaded.device, loaded.dtype) == ("tiny", "nf4", "cpu", torch.float32)
     assert loaded.load_s > 0
     assert not loaded.model.training
@@ -83,8 +84,8 @@ def test_saved_checkpoint_is_used_the_next_time_bit_by_bit(folder: Path, tmp_pat
         file.unlink()
     folder.rmdir()
     events: list[tuple[str, float]] = []
-    second = load(folder, save_quantised_to=parent, on_progress=lambda *event: events.append(event))
-    assert stages_of(events) == ["resolve", "check", "load", "ready"]
+    second = load(folder, save_quantised_to=parent, on_progress=lambda *event: events.append(event[:2]))
+    assert stages_of(events) == ["resolve", "check", "load_copy", "ready"]
     assert second.name == "tiny"
     assert second.weights_id == first.weights_id != ""
     assert torch.equal(logits(second.model), before)
@@ -126,7 +127,7 @@ def test_saved_checkpoint_that_cannot_be_trusted_is_made_again(folder: Path, tmp
     else:
         rewrite_tensors(folder, lambda tensors: tensors | {"lm_head.weight": tensors["lm_head.weight"] * 2})
     events: list[tuple[str, float]] = []
-    load(folder, save_quantised_to=parent, on_progress=lambda *event: events.append(event))
+    load(folder, save_quantised_to=parent, on_progress=lambda *event: events.append(event[:2]))
     assert stages_of(events) == ["resolve", "check", "quantise", "save", "ready"]
     assert list(parent.iterdir()) == [saved]
 
@@ -166,6 +167,15 @@ def test_packing_is_tried_before_anything_is_fetched() -> None:
     with pytest.raises(ModelError, match="packing to 4 bits on") as raised:
         try_packing("cuda:99", torch.bfloat16)
     assert "download" not in str(raised.value)
+
+
+def test_packing_that_is_wrong_is_refused_before_anything_is_fetched() -> None:
+    def pack(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        packed, absmax = pack_experts(weight)
+        return packed.roll(1, dims=1), absmax
+
+    with pytest.raises(SetupIncomplete, match=r"bitsandbytes packs weights wrong on cpu \(1\d\d% of their norm"):
+        try_packing("cpu", torch.float32, pack)
 
 
 @both_kinds

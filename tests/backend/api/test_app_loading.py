@@ -59,7 +59,13 @@ def test_health_and_setup_answer_while_the_model_loads(tmp_path: Path) -> None:
         assert health.status_code == 200
         assert health.json() == {
             "status": "UP",
-            "model": {"state": "loading", "stage": "weights", "progress": 0.25},
+            "model": {
+                "state": "loading",
+                "stage": "weights",
+                "progress": 0.25,
+                "stage_left_s": None,
+                "bytes_per_s": 0,
+            },
             "work": {"waiting": 0, "delivery": "reply"},
             "language": "zh",
         }

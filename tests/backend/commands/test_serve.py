@@ -61,7 +61,7 @@ def test_it_says_where_it_listens_and_what_it_loads_and_finishes_a_request_befor
         server.process.send_signal(signal.SIGINT)
         assert asking.result().json()["results"][0]["result"]
         assert server.end() == 0
-        assert server.output.index("Loading the model: weights 25%") < server.output.index("Model loaded")
+        assert server.output.index("25% weights") < server.output.index("Model loaded")
         assert "Traceback" not in server.output
 
 

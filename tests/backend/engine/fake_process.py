@@ -3,10 +3,24 @@
 import multiprocessing
 import os
 import signal
+import sys
 from multiprocessing.connection import Connection
 
-from backend.engine.messages import Cancel, Failed, Finished, LoadFailed, Loading, Ready, Running, Shutdown, Submit
+from backend.engine.mailbox import Mailbox
+from backend.engine.messages import (
+    Cancel,
+    Failed,
+    Finished,
+    LoadFailed,
+    Loading,
+    Ready,
+    Running,
+    Shutdown,
+    StartAgain,
+    Submit,
+)
 from backend.engine.options import EngineOptions
+from backend.engine.process import Loop, Send
 
 
 def main(connection: Connection, options: EngineOptions) -> None:
@@ -16,10 +30,24 @@ def main(connection: Connection, options: EngineOptions) -> None:
         return
     if options.model == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if options.model == "graphs fail" and not options.without:
+        connection.send(StartAgain("graphs", "operation not permitted"))
+        return
+    if options.model == "graphs fail for ever":
+        connection.send(StartAgain("graphs", "operation not permitted"))
+        return
     if options.model == "slow":
         until_the_tests_end()
     connection.send(
-        Ready(options.model, "nf4", "cpu", 0.1, 0.0, "chosen-first" if options.model == "auto" else options.model)
+        Ready(
+            options.model,
+            "nf4",
+            "cpu",
+            0.1,
+            0.0,
+            "chosen-first" if options.model == "auto" else options.model,
+            slower=options.without,
+        )
     )
     while True:
         message = connection.recv()
@@ -45,6 +73,12 @@ def main(connection: Connection, options: EngineOptions) -> None:
                 connection.send(Failed(message.request_id, "out_of_memory", "too big"))
             case Submit():
                 connection.send(Finished(message.request_id, (message.instruction.encode(),), (1.0,), "stop", 3, 1))
+
+
+def what_torch_will_read(options: EngineOptions, mailbox: Mailbox, send: Send) -> Loop:
+    """In the place of a load: say what it would find."""
+    imported = "torch" if "torch" in sys.modules else "no torch yet"
+    raise ValueError(f"{os.environ.get('PYTORCH_ALLOC_CONF')}, {imported}")
 
 
 def until_the_tests_end() -> None:

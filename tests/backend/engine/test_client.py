@@ -196,6 +196,28 @@ def test_a_restart_loads_the_model_that_was_chosen_first() -> None:
     run(test)
 
 
+def test_a_process_that_cannot_go_on_with_its_graphs_is_followed_by_one_without_them() -> None:
+    async def test() -> None:
+        async with running(EngineOptions(model="graphs fail")) as client:
+            for _ in range(2):
+                ready = await client.wait_ready(WAIT_S)
+                assert ready.slower == (("graphs", "operation not permitted"),)
+                with pytest.raises(EngineDead):
+                    await client.generate(request("die"))
+            assert client.status.num_restarts == 2, "only what died is counted"
+
+    run(test)
+
+
+def test_what_fails_again_without_the_part_that_failed_is_a_death() -> None:
+    async def test() -> None:
+        async with running(EngineOptions(model="graphs fail for ever")) as client:
+            with pytest.raises(EngineDead, match=f"died {LIMITS.max_restarts + 1} times in a row"):
+                await client.wait_ready(WAIT_S)
+
+    run(test)
+
+
 def test_the_interpreter_ends_while_an_engine_that_nobody_closed_waits() -> None:
     code = (
         "import asyncio\n"

@@ -14,10 +14,11 @@ import pytest
 
 from backend.engine import process
 from backend.engine.mailbox import Mailbox
-from backend.engine.messages import Failed, Finished, LoadFailed, Loading, Ready, Shutdown
-from backend.engine.options import EngineOptions
+from backend.engine.messages import Failed, Finished, LoadFailed, Loading, Ready, Shutdown, StartAgain
+from backend.engine.options import EngineOptions, StartAgainWithout
+from backend.engine.start import LOAD_SHARE
 from model_loader.errors import CardUnusable
-from tests.backend.engine import scripted_process
+from tests.backend.engine import fake_process, scripted_process
 from tests.backend.engine.requests import CLOTHES, submit
 from tests.limits import WAIT_S
 
@@ -77,6 +78,45 @@ def _out_of_memory(options: EngineOptions, mailbox: Mailbox, send: process.Send)
     raise MemoryError
 
 
+def test_a_load_that_can_only_go_on_without_a_part_says_so_and_ends() -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    started = context.Process(target=process.main, args=(theirs, EngineOptions(), _without_graphs), daemon=True)
+    started.start()
+    theirs.close()
+    try:
+        assert ours.poll(WAIT_S)
+        assert ours.recv() == StartAgain("graphs", "operation not permitted")
+        started.join(WAIT_S)
+        assert started.exitcode == 0
+    finally:
+        started.kill()
+        started.join()
+
+
+def test_the_allocator_is_told_before_torch_is_there() -> None:
+    context = multiprocessing.get_context("spawn")
+    for without, expected in (((), True), ((("segments", "no"),), False)):
+        ours, theirs = context.Pipe()
+        options = EngineOptions(without=without)
+        given = (theirs, options, fake_process.what_torch_will_read)
+        started = context.Process(target=process.main, args=given, daemon=True)
+        started.start()
+        theirs.close()
+        try:
+            assert ours.poll(WAIT_S)
+            told = ours.recv()
+        finally:
+            started.kill()
+            started.join()
+        assert isinstance(told, LoadFailed)
+        assert ("expandable_segments:True, no torch yet" in told.message) == expected
+
+
+def _without_graphs(options: EngineOptions, mailbox: Mailbox, send: process.Send) -> process.Loop:
+    raise StartAgainWithout("graphs", "operation not permitted")
+
+
 @pytest.mark.parametrize("model", ["auto", "garments", "/models/mine"])
 def test_a_card_that_is_not_there_is_refused_before_anything_else_is_looked_at(model: str) -> None:
     with pytest.raises(CardUnusable, match="PRELABEL_DEVICE=cuda:99, but"):
@@ -90,7 +130,7 @@ def test_the_built_in_model_answers_through_the_real_loop() -> None:
     ready = sent[-1]
     told = [message for message in sent if isinstance(message, Loading)]
     assert told == sent[:-1]
-    assert all(message.fraction <= process.LOAD_SHARE and message.stage != "ready" for message in told)
+    assert all(message.fraction <= LOAD_SHARE and message.stage != "ready" for message in told)
     assert isinstance(ready, Ready)
     assert (ready.max_slots, ready.quantisation) == (4, "nf4")
     assert ready.kv_tokens >= 4096

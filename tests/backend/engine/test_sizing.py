@@ -16,7 +16,16 @@ from backend.engine.options import EngineOptions
 from backend.engine.packing import Row
 from backend.engine.runner import Runner
 from backend.engine.scheduler import Scheduler
-from backend.engine.sizing import CPU_SLOTS, Sizes, choose_for_all, fit, make_runner, scheduler_limits, warm_up
+from backend.engine.sizing import (
+    CPU_SLOTS,
+    Sizes,
+    choose_for_all,
+    fit,
+    make_runner,
+    measure_sizes,
+    scheduler_limits,
+    warm_up,
+)
 from model_loader.errors import ModelTooLarge
 from model_loader.geometry import DEFAULT_MODEL, geometry_from_config, shipped_config
 from model_loader.memory import MARGIN, MemoryPlan, Request, plan_memory
@@ -45,7 +54,7 @@ def test_a_request_as_long_as_the_context_always_has_room_on_a_cpu(
     max_slots: int, context_tokens: int, cpu_kv_bytes: int
 ) -> None:
     options = EngineOptions(max_slots=max_slots, context_tokens=context_tokens)
-    runner, sizes = make_runner(tiny_model(), options, cpu_kv_bytes)
+    runner, sizes = make_runner(tiny_model(), options, measure_sizes(tiny_model(), options, cpu_kv_bytes))
     runner.close()
     assert sizes.kv_tokens * POSITION_BYTES <= max(cpu_kv_bytes, 1024 * POSITION_BYTES)
     assert sizes.max_slots == min(max_slots, CPU_SLOTS)

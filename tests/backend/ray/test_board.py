@@ -50,6 +50,15 @@ def test_figures_of_all_replicas_are_added_up(board: Board) -> None:
     assert status.ready == replace(READY, device="2 x cuda:0", max_slots=96, kv_tokens=2_000)
 
 
+def test_what_makes_any_replica_slower_is_told_once(board: Board) -> None:
+    graphs, linears = ("slow_graphs", "not permitted"), ("slow_linears", "off by 0.98 of the norm")
+    for replica, slower in (("a", ()), ("b", (graphs,)), ("c", (graphs, linears))):
+        board.note(report(replica, ready=replace(READY, slower=slower)))
+    ready = board.status.ready
+    assert ready is not None
+    assert ready.slower == (graphs, linears)
+
+
 def test_one_replica_that_is_ready_is_enough(board: Board) -> None:
     board.note(report("a", "loading", stage="weights", fraction=0.5))
     board.note(report("b"))

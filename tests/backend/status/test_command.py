@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from backend import cli
 from backend.commands.status import status
+from backend.engine.api import EngineStatus
 from backend.errors import PrelabelError
 from backend.status.check import bad, doubtful, good
 from tests.backend.status.rig import NOW, READY, RECIPE, BusyStore, Site, finished, queued, status_site
@@ -84,6 +85,13 @@ def test_a_reason_is_said_with_what_to_do_about_it(site: Site, printed: Printed)
 
 def test_json_is_what_the_server_says(site: Site, printed: Printed) -> None:
     assert json.loads(printed(site.url, json_output=True)) == site.json()
+
+
+def test_a_load_says_how_fast_it_goes(tmp_path: Path, printed: Printed) -> None:
+    with status_site(tmp_path) as site:
+        site.engine.status = EngineStatus("loading", "download", 0.3, left_s=400.0, bytes_per_s=110e6)
+        assert "Loading, Downloading the model (110.0 MB/s, 6 min 40 s left) 30%" in " ".join(printed(site.url).split())
+        assert "下载模型（110.0 MB/秒，还需 6 分钟 40 秒）：30%" in site.page("zh")
 
 
 def test_an_empty_backend_says_the_next_step(tmp_path: Path, printed: Printed) -> None:

@@ -135,5 +135,9 @@ def test_what_makes_the_engine_slower_is_told_when_it_is_ready(tmp_path: Path) -
         engine.status = EngineStatus("ready", ready=replace(READY, device="cuda:0", slower=slower))
         until(lambda: {"slow_kernels", "slow_graphs"} <= {*server.client.get("/health").json().get("problems", ())})
         said = server.client.get("/status").text
+        counted = server.client.get("/metrics").text
+    assert {line for line in counted.splitlines() if line.startswith("prelabel_engine_slower")} == {
+        'prelabel_engine_slower{what="slow_kernels"} 1.0', 'prelabel_engine_slower{what="slow_graphs"} 1.0',
+    }  # fmt: skip
     assert "no C compiler" in said
     assert "operation not permitted" in said

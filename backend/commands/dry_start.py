@@ -1,0 +1,145 @@
+"""`prelabel doctor --start`: one start of the model as `prelabel serve` makes it, one answer, and the end.
+
+Prints how long each stage took, what memory there is for how many requests, and what the start found of the card's
+kernels and graphs. With `geometry_only` the weights are random, so nothing is downloaded, packed or saved. Exit code 1
+where the start fails, gives no answer, or has to do without a part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from backend.engine.api import Engine
+from backend.engine.messages import GenerateRequest, Picture, Ready
+from backend.errors import PrelabelError
+from backend.logs import configure_logging, one_line, redact
+from backend.pages.words import Words, number
+from backend.predict.build import build_engine
+from backend.settings import Settings
+from label_config.schema import LabelSchema, RatingField
+
+LOAD_S = 4 * 3600.0
+POLL_S = 0.02
+SIDE_PX = 64
+_SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
+_words = Words("en")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    name: str
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`error`: why there is no model or no answer. `peak_gib`: of the device, 0 on a CPU."""
+
+    stages: tuple[Stage, ...]
+    ready: Ready | None
+    answer_s: float
+    peak_gib: float
+    error: str
+
+    @property
+    def is_good(self) -> bool:
+        return not self.error and self.ready is not None and not self.ready.slower
+
+
+def dry_start(
+    settings: Settings,
+    *,
+    geometry_only: bool,
+    json_output: bool = False,
+    make_engine: Callable[..., Engine] = build_engine,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
+    """Start, print, and return the exit code. Raises SettingsError."""
+    if settings.log_level == "INFO":
+        settings = settings.model_copy(update={"log_level": "WARNING"})  # the table is what people came for
+    configure_logging(settings.log_level)
+    outcome = asyncio.run(_start(make_engine(settings, geometry_only=geometry_only), clock))
+    if json_output:
+        print(json.dumps(_report(outcome), indent=2, ensure_ascii=False))
+    else:
+        _print(outcome)
+    return 0 if outcome.is_good else 1
+
+
+async def _start(engine: Engine, clock: Callable[[], float]) -> Outcome:
+    stages: list[Stage] = []
+    ready, error, answer_s = None, "", 0.0
+    await engine.start()
+    waiting = asyncio.create_task(engine.wait_ready(LOAD_S))
+    try:
+        with Console(stderr=True).status("Starting the engine") as line:
+            name, since = engine.status.stage, clock()
+            while not waiting.done():
+                await asyncio.wait([waiting], timeout=POLL_S)
+                status = engine.status
+                if status.stage != name or waiting.done():
+                    stages.append(Stage(name, clock() - since))
+                    name, since = status.stage, clock()
+                line.update(f"{status.fraction:.0%} {_words.stage(status.stage, status.bytes_per_s, status.left_s)}")
+        ready = waiting.result()
+        since = clock()
+        await engine.generate(GenerateRequest(_SCHEMA, "", Picture(SIDE_PX, SIDE_PX, bytes(3 * SIDE_PX * SIDE_PX))))
+        answer_s = clock() - since
+    except PrelabelError as failed:
+        error = one_line(redact(str(failed)))
+    finally:
+        waiting.cancel()
+        peak_gib = engine.status.stats.memory_gib
+        await engine.close()
+    return Outcome(tuple(stages), ready, answer_s, peak_gib, error)
+
+
+def _report(outcome: Outcome) -> dict[str, Any]:
+    told = asdict(outcome)
+    told["slower"] = [{"code": code, "text": _slower(code, said)} for code, said in _found(outcome)]
+    return told
+
+
+def _print(outcome: Outcome) -> None:
+    console = Console(highlight=False)
+    table = Table.grid(padding=(0, 2))
+    for stage in outcome.stages:
+        table.add_row(f"{stage.took_s:.1f} s", Text(_words.stage(stage.name)))
+    if outcome.answer_s:
+        table.add_row(f"{outcome.answer_s:.1f} s", "One answer")
+    console.print(table)
+    ready = outcome.ready
+    if ready is not None:
+        peak = f", {outcome.peak_gib:.1f} GiB at the peak" if outcome.peak_gib else ""
+        console.print(
+            f"{ready.model_name} ({ready.quantisation}) on {ready.device}: {ready.memory_gib:.2f} GiB of weights"
+            f"{peak}; {number(ready.max_slots)} requests at once in a KV cache of {number(ready.kv_tokens)} positions"
+        )
+        on_card = ready.device.startswith("cuda")
+        if on_card and not ready.slower:
+            console.print(
+                "✓ every kernel gives what plain torch gives, every graph what the same step gives without it"
+            )
+        elif not on_card:
+            console.print("– no kernel and no graph to compare: there is no card")
+    for code, said in _found(outcome):
+        console.print(Text(f"! {_slower(code, said)}", "yellow"))
+    if outcome.error:
+        console.print(Text(f"✗ {outcome.error}", "bold red"))
+
+
+def _found(outcome: Outcome) -> tuple[tuple[str, str], ...]:
+    return outcome.ready.slower if outcome.ready else ()
+
+
+def _slower(code: str, said: str) -> str:
+    return one_line(redact(_words.check(code, {"said": said})))

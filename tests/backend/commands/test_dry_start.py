@@ -1,0 +1,94 @@
+"""`prelabel doctor --start`: what it says of a start, and by which exit code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from backend import cli
+from backend.commands.dry_start import dry_start
+from backend.engine.api import EngineStatus
+from backend.engine.messages import Stats
+from backend.errors import GenerationFailed, SettingsError
+from backend.settings import load_settings
+from tests.fakes import READY, FakeEngine
+from tests.model_loader.checkpoints import tiny_config
+
+ON_CARD = replace(READY, device="cuda:0", max_slots=126, kv_tokens=51_377)
+
+
+def told(
+    engine: FakeEngine, code: int, folder: Path, capsys: pytest.CaptureFixture[str], *, json_output: bool = False
+) -> str:
+    settings = load_settings({"data_dir": folder, "model": "garments"})
+    assert (
+        dry_start(settings, geometry_only=True, json_output=json_output, make_engine=lambda *args, **kwargs: engine)
+        == code
+    )
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_start_with_which_nothing_is_wrong_is_told_with_time_and_memory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = FakeEngine({"stars": 3})
+    engine.status = EngineStatus("ready", "ready", 1.0, ON_CARD, stats=Stats(memory_gib=21.5))
+    said = told(engine, 0, tmp_path, capsys)
+    assert "Getting ready" in said
+    assert "One answer" in said
+    assert "21.5 GiB at the peak; 126 requests at once in a KV cache of 51,377 positions" in said
+    assert "every kernel gives what plain torch gives" in said
+
+
+def test_what_has_to_be_done_without_is_told_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = FakeEngine({"stars": 3})
+    slower = (("slow_attention", "8 tokens: off by 0.98 of the norm"),)
+    engine.status = EngineStatus("ready", "ready", 1.0, replace(ON_CARD, slower=slower))
+    said = told(engine, 1, tmp_path, capsys)
+    assert "! slower than it should be: the attention kernel of decode steps cannot be used" in said
+    assert "8 tokens: off by 0.98 of the norm" in said
+    assert "every kernel" not in said
+
+
+@pytest.mark.parametrize("json_output", [False, True])
+def test_a_start_that_fails_says_why(json_output: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = FakeEngine({}, ready=False)
+    engine.status = EngineStatus("failed", message="no kernel image is available")
+    assert "the model could not be loaded" in told(engine, 1, tmp_path, capsys, json_output=json_output)
+
+
+def test_a_model_that_loads_and_does_not_answer_is_no_good_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = FakeEngine({})
+    engine.failure = GenerationFailed("internal: illegal memory access")
+    said: dict[str, Any] = json.loads(told(engine, 1, tmp_path, capsys, json_output=True))
+    assert "illegal memory access" in said["error"]
+    assert said["ready"]["max_slots"] == READY.max_slots
+
+
+def test_the_geometry_is_of_a_start() -> None:
+    refused = CliRunner().invoke(cli.app, ["doctor", "--geometry-only"])
+    assert isinstance(refused.exception, SettingsError)
+    assert "--start" in str(refused.exception)
+
+
+@pytest.mark.slow
+def test_a_geometry_is_started_in_the_engines_own_process_and_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of the model but its config.json is there."""
+    (tmp_path / "model").mkdir()
+    config = tiny_config(num_hidden_layers=6).to_dict()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config, default=str), encoding="utf-8")
+    settings = load_settings({"data_dir": tmp_path, "model": str(tmp_path / "model"), "device": "cpu"})
+    assert dry_start(settings, geometry_only=True, json_output=True) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert "random_weights" in [stage["name"] for stage in said["stages"]]
+    assert (said["error"], said["ready"]["quantisation"], said["ready"]["device"]) == ("", "nf4", "cpu")
+    assert said["answer_s"] > 0

@@ -1,0 +1,221 @@
+"""Between a loaded model and a loop that serves: what a card does wrong falls back alone, and is told.
+
+Graphs here run their step again, or do something wrong; there is no card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from backend.engine.graphs import Graph
+from backend.engine.messages import Part
+from backend.engine.options import EngineOptions, StartAgainWithout
+from backend.engine.runner import Runner
+from backend.engine.self_check import attention_wrong, plain_attention
+from backend.engine.sizing import Sizes
+from backend.engine.start import SMALLER, TRIES, in_short, leaving, of_memory, start, try_allocator, with_graphs
+from backend.pages.check_words import CHECKS
+from model_loader.experts.capture import CaptureFailed
+from model_loader.geometry import DEFAULT_MODEL, shipped_config
+from model_loader.memory import PREFILL_TOKENS
+from model_loader.random_model import random_model
+from tests.backend.engine.test_graphs import RunAgain, answers, model
+
+SIZES = Sizes(4, 4096, PREFILL_TOKENS)
+HEADS = model().model.config.text_config
+
+
+def make(sizes: Sizes) -> tuple[Runner, Sizes]:
+    return Runner(model(), image_tokens=64, context_tokens=1024, kv_tokens=sizes.kv_tokens, max_slots=4), sizes
+
+
+class Stale(RunAgain):
+    """Gives again what it gave when it was captured."""
+
+    def __init__(self, step: Callable[[], None]) -> None:
+        super().__init__(step)
+        self.replay = lambda: None
+
+
+class Short:
+    """Memory that suffices for a capture once it was tried `times` times."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def __call__(self, step: Callable[[], None]) -> Graph:
+        if self.left:
+            self.left -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return RunAgain(step)
+
+
+def test_graphs_that_are_right_are_used() -> None:
+    runner, sizes, slower = with_graphs(*make(SIZES), 1024, make, RunAgain)
+    assert (sizes, slower, runner.check_graphs()) == (SIZES, (), "")
+    runner.close()
+
+
+def test_graphs_that_compute_something_else_are_not_used_and_told() -> None:
+    runner, sizes = make(SIZES)
+    expected = answers(runner, 2)
+    runner, sizes, slower = with_graphs(runner, sizes, 1024, make, Stale)
+    [(code, said)] = slower
+    assert code == "slow_graphs"
+    assert "a captured step of" in said
+    assert [answer.pieces for answer in answers(runner, 2)] == [answer.pieces for answer in expected]
+    runner.close()
+
+
+@pytest.mark.parametrize("times", [1, TRIES - 1])
+def test_where_memory_does_not_suffice_to_capture_the_kv_cache_is_smaller_and_that_is_told(times: int) -> None:
+    runner, sizes, slower = with_graphs(*make(SIZES), 1024, make, Short(times))
+    assert slower == ()
+    assert sizes.kv_tokens == pytest.approx(SIZES.kv_tokens * SMALLER**times, abs=times)
+    assert of_memory(sizes, SIZES) == (("slow_kv_cache", f"{sizes.kv_tokens:,} / 4,096"),)
+    runner.close()
+
+
+def test_memory_that_suffices_to_capture_and_not_to_compare_is_too_little() -> None:
+    class ShortOnce(Runner):
+        is_short = True
+
+        def check_graphs(self) -> str:
+            if ShortOnce.is_short:
+                ShortOnce.is_short = False
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().check_graphs()
+
+    def make_short(sizes: Sizes) -> tuple[Runner, Sizes]:
+        return ShortOnce(model(), image_tokens=64, context_tokens=1024, kv_tokens=sizes.kv_tokens, max_slots=4), sizes
+
+    runner, sizes, slower = with_graphs(*make_short(SIZES), 1024, make_short, RunAgain)
+    assert (sizes.kv_tokens < SIZES.kv_tokens, slower) == (True, ())
+    runner.close()
+
+
+@pytest.mark.parametrize(
+    ("times", "least"), [(TRIES, 1024), (1, 4000)], ids=["it never suffices", "the cache would be too small"]
+)
+def test_the_cache_does_not_become_smaller_for_ever(times: int, least: int) -> None:
+    runner, sizes = make(SIZES)
+    with pytest.raises(CaptureFailed, match="out of memory"):
+        with_graphs(runner, sizes, least, make, Short(times))
+
+
+def test_prefills_that_were_halved_are_told() -> None:
+    assert of_memory(replace(SIZES, max_prefill_tokens=1024), SIZES) == (("slow_prefills", "1,024 / 4,096"),)
+    assert of_memory(SIZES, SIZES) == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "during", "without", "leads_to"),
+    [
+        pytest.param(CaptureFailed("not permitted"), "graphs", (), "graphs", id="a capture"),
+        pytest.param(CaptureFailed("not permitted"), "kernels", (), "graphs", id="a capture while kernels are timed"),
+        pytest.param(RuntimeError("illegal memory access"), "kernels", (), "kernels", id="a kernel's fault"),
+        pytest.param(RuntimeError("illegal memory access"), "graphs", (), "graphs", id="a graph's fault"),
+        pytest.param(RuntimeError("illegal memory access"), "kernels", ("kernels",), None, id="a fault without ours"),
+        pytest.param(torch.OutOfMemoryError("CUDA out of memory"), "kernels", (), None, id="no memory"),
+        pytest.param(ValueError("a bug"), "graphs", (), "graphs", id="whatever goes wrong with graphs"),
+        pytest.param(ValueError("a bug"), "kernels", (), None, id="a bug"),
+    ],
+)
+def test_what_spoils_the_process_is_left_behind_with_it_once(
+    error: Exception, during: Part, without: tuple[Part, ...], leads_to: Part | None
+) -> None:
+    options = EngineOptions(without=tuple((part, "before") for part in without))
+    with pytest.raises(StartAgainWithout if leads_to else type(error)) as raised, leaving(during, options):
+        raise error
+    if isinstance(raised.value, StartAgainWithout):
+        assert raised.value.without == leads_to
+        assert str(error) in raised.value.why
+
+
+def right(*inputs: Any) -> torch.Tensor:
+    return plain_attention(*inputs)
+
+
+def wrong(*inputs: Any) -> torch.Tensor:
+    return plain_attention(*inputs).roll(1, dims=1)
+
+
+def unbuilt(*inputs: Any) -> torch.Tensor:
+    raise RuntimeError("PassManager::run failed")
+
+
+@pytest.mark.parametrize(("attend", "said"), [(right, ""), (wrong, "1 tokens: off by"), (unbuilt, "PassManager")])
+def test_an_attention_kernel_that_is_wrong_is_found_out(attend: Callable[..., torch.Tensor], said: str) -> None:
+    found = attention_wrong(HEADS, "cpu", torch.float32, attend)
+    assert said in found
+    assert bool(found) == bool(said)
+
+
+def test_the_attention_kernel_itself_is_right() -> None:
+    assert attention_wrong(HEADS, "cpu", torch.float32, sizes=(3,)) == ""
+
+
+@pytest.mark.gpu
+def test_the_compiled_attention_kernel_is_right_at_30b() -> None:
+    heads = SimpleNamespace(num_attention_heads=32, num_key_value_heads=4, head_dim=128)
+    assert attention_wrong(heads, "cuda", torch.bfloat16) == ""
+
+
+@pytest.mark.gpu
+def test_a_card_that_is_sound_makes_nothing_slower() -> None:
+    config = shipped_config(DEFAULT_MODEL)
+    assert config is not None
+    two_layers = {**config, "text_config": {**config["text_config"], "num_hidden_layers": 2}}
+    started = start(random_model(two_layers, "cuda"), EngineOptions(max_slots=32))
+    started.runner.close()
+    assert started.slower == ()
+
+
+def test_nothing_of_a_card_is_told_on_a_cpu() -> None:
+    started = start(model(), EngineOptions(max_slots=2))
+    started.runner.close()
+    assert started.slower == ()
+
+
+@pytest.mark.parametrize(
+    ("found", "is_dense", "told"),
+    [
+        (["slow_experts", "slow_linears", "slow_attention"], False, ["slow_kernels"]),
+        (["slow_linears", "slow_attention"], True, ["slow_kernels"]),
+        (["slow_linears", "slow_attention"], False, ["slow_linears", "slow_attention"]),
+        (["slow_experts", "slow_linears"], False, ["slow_experts", "slow_linears"]),
+        ([], True, []),
+    ],
+)
+def test_without_any_kernel_one_thing_is_told(found: list[str], is_dense: bool, told: list[str]) -> None:
+    short = in_short(dict.fromkeys(found, "no C compiler"), is_dense=is_dense)
+    assert short == tuple((code, "no C compiler") for code in told)
+
+
+def test_all_that_is_told_has_words() -> None:
+    codes = {
+        "slow_kernels", "slow_experts", "slow_packed_experts", "slow_steps", "slow_long_prefills", "slow_linears",
+        "slow_attention", "slow_graphs", "slow_segments", "slow_kv_cache", "slow_prefills",
+    }  # fmt: skip
+    assert {code for code in CHECKS if code.startswith("slow_")} == codes
+    for code in codes:
+        for text in CHECKS[code]:
+            assert "{said}" in text
+
+
+def test_a_card_without_expandable_segments_is_started_without_them() -> None:
+    def refuse(device: str) -> None:
+        raise RuntimeError("CUDA driver error: operation not supported")
+
+    with pytest.raises(StartAgainWithout, match="operation not supported") as raised:
+        try_allocator("cuda:0", EngineOptions(), refuse)
+    assert raised.value.without == "segments"
+    with pytest.raises(RuntimeError, match="operation not supported"):
+        try_allocator("cuda:0", EngineOptions(without=(("segments", "before"),)), refuse)
+    try_allocator("cpu", EngineOptions())
