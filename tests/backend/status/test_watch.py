@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from backend.engine.api import EngineStatus
-from backend.status.check import Check, bad, good
+from backend.status.check import Check, bad, doubtful, good
 from backend.status.watch import Watch, WatchPace
 from tests.backend.fake_label_studio import LEGACY_KEY, fake_label_studio
 from tests.backend.serving import ANSWER, serving
@@ -141,3 +141,23 @@ def test_what_makes_the_engine_slower_is_told_when_it_is_ready(tmp_path: Path) -
     }  # fmt: skip
     assert "no C compiler" in said
     assert "operation not permitted" in said
+
+
+def test_two_things_about_one_card_are_each_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    looks = 0
+
+    def look() -> list[Check]:
+        nonlocal looks
+        looks += 1
+        return [doubtful("card", "slow_graphs", said="a"), doubtful("card", "slow_linears", said="b")]
+
+    async def test() -> None:
+        watch = Watch(look, WatchPace(period_s=NEVER_S))
+        watch.start()
+        for count in (1, 2, 3):
+            await eventually(lambda: looks >= count, "a look")  # noqa: B023
+            watch.wake()
+        watch.stop()
+
+    asyncio.run(test())
+    assert caplog.text.count("slower than it should be") == 2
