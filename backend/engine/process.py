@@ -139,7 +139,8 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
 
     if options.geometry_only:
         send(Loading("random_weights", 0.0))
-        loaded = random_model(find_config(choice.model), choice.device)
+        name = f"random weights of {choice.model}"
+        loaded = random_model(find_config(choice.model), choice.device, name=name)
     else:
         loaded = load_model(
             choice.model,

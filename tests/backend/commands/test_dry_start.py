@@ -91,4 +91,5 @@ def test_a_geometry_is_started_in_the_engines_own_process_and_answers(
     said = json.loads(capsys.readouterr().out)
     assert "random_weights" in [stage["name"] for stage in said["stages"]]
     assert (said["error"], said["ready"]["quantisation"], said["ready"]["device"]) == ("", "nf4", "cpu")
+    assert said["ready"]["model_name"] == f"random weights of {tmp_path / 'model'}"
     assert said["answer_s"] > 0
