@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +68,12 @@ def save(
     place: Path,
     source: str,
     shard_bytes: int = SHARD_BYTES,
+    sync: Callable[[int], None] = os.fsync,
 ) -> None:
     """Write the packed `model` and the small files of `original` to `place`, all or nothing.
 
-    One shard at a time goes through this machine's own memory.
+    One shard at a time goes through this machine's own memory. Everything is on the disk (`sync`) before it has its
+    name: else a power cut could leave files of the right size that hold nothing, and answers made of them.
     """
     unfinished = place.with_name(place.name + UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)  # of a start that was killed here: its room is this one's
@@ -87,6 +91,8 @@ def save(
         manifest["weights_id"] = weights_id(original.folder)
         manifest["origin"] = _origin(source, manifest)
         (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+        for written in (*unfinished.iterdir(), unfinished):
+            _to_disk(written, sync)
         shutil.rmtree(place, ignore_errors=True)
         unfinished.rename(place)
     finally:
@@ -116,6 +122,15 @@ def _copy_small_files(original: Path, target: Path) -> None:
         for file in original.glob(pattern):
             if not any(file.match(kept) for kept in _WEIGHTS_AND_CONFIG) and file.is_file():
                 shutil.copyfile(file, target / file.name)
+
+
+def _to_disk(path: Path, sync: Callable[[int], None]) -> None:
+    """Of a file or a folder."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        sync(opened)
+    finally:
+        os.close(opened)
 
 
 def _free_bytes(folder: Path) -> int:

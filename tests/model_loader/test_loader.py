@@ -19,7 +19,7 @@ from model_loader.experts.quantizer import pack_experts
 from model_loader.geometry import ARCHITECTURES, COMMITS
 from model_loader.loader import LoadedModel, load_model, try_packing
 from model_loader.patch_embed import LinearPatchEmbed
-from model_loader.saved import MANIFEST, find_saved, place_for, save
+from model_loader.saved import MANIFEST, UNFINISHED, find_saved, place_for, save
 from model_loader.sources import Resolved
 from tests.model_loader.checkpoints import both_kinds, dense_only, image_inputs, rewrite_json, rewrite_tensors
 
@@ -106,6 +106,19 @@ def test_a_copy_is_written_and_read_in_shards(folder: Path, tmp_path: Path) -> N
 
 
 @both_kinds
+def test_a_copy_is_on_the_disk_before_it_has_its_name(folder: Path, tmp_path: Path) -> None:
+    first = load(folder)
+    original, place = read_checkpoint(folder), place_for(tmp_path / "q", str(folder), None)
+    synced: list[str] = []
+
+    def sync(opened: int) -> None:
+        assert not place.exists()
+        synced.append(Path(f"/proc/self/fd/{opened}").resolve().name)
+
+    save(first.model, original, Resolved("tiny", folder), place, str(folder), sync=sync)
+    assert sorted(synced) == sorted([*(file.name for file in place.iterdir()), place.name + UNFINISHED])
+
+
 def test_saved_checkpoint_computes_in_the_dtype_asked_for(folder: Path, tmp_path: Path) -> None:
     load(folder, save_quantised_to=tmp_path / "q")
     again = load(folder, save_quantised_to=tmp_path / "q", dtype=torch.bfloat16)
