@@ -24,7 +24,7 @@ from backend.quality.project import Asked, project_quality
 from backend.quality.reading import People, read_people
 from backend.quality.summary import Quality
 from backend.quality.words import Language, Sentences
-from backend.store import Store
+from backend.store import Store, WorkState
 from backend.store.people import PeopleCounts
 from backend.store.threads import in_thread
 
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 MAX_PROJECTS = 1_000
 MAX_CHARS = 300
+_ANSWERED = (WorkState.DONE, WorkState.WITHHELD, WorkState.RETURNED)
 _LANGUAGES: tuple[Language, Language] = ("zh", "en")
 
 
@@ -65,12 +66,12 @@ class Looked:
 
 @dataclass(slots=True)
 class _Turn:
-    """`stamp` is what `known` was made from."""
+    """`stamp` stands for what `known` was made from: people's work, and our answers."""
 
     due_at: float
     looked_at: float = float("-inf")
     num_failures: int = 0
-    stamp: tuple[PeopleCounts, str] | None = None
+    stamp: tuple[PeopleCounts, str, int, float] | None = None
 
 
 class PeopleWatch:
@@ -187,12 +188,18 @@ class PeopleWatch:
             turn.stamp = None
             return Looked(read_at=self._clock()), True
         version, record = present
-        if (counts, version) != turn.stamp:
-            known = self._of(name, version, record.label_config)
-            turn.stamp = counts, version
+        share = self._store.audit_share(name)
+        stamp = counts, version, self._num_answered(name), share
+        if stamp != turn.stamp:
+            known = self._of(name, version, record.label_config, share)
+            turn.stamp = stamp
         return replace(known, read_at=self._clock(), error=""), True
 
-    def _of(self, name: str, version: str, label_config: str) -> Looked:
+    def _num_answered(self, name: str) -> int:
+        summary = next((one for one in self._store.summary() if one.project == name), None)
+        return summary.num_delivered + sum(summary.states.get(state, 0) for state in _ANSWERED) if summary else 0
+
+    def _of(self, name: str, version: str, label_config: str, audit_share: float) -> Looked:
         try:
             found = project_quality(self._store, name, schema_of(label_config), version, Asked())
         except ConfigRefused:
@@ -200,5 +207,5 @@ class PeopleWatch:
         if not found:
             return Looked()
         number, quality = name.partition(".")[0], found[0].quality
-        zh, en = (tuple(Sentences(language).in_short(quality, number)) for language in _LANGUAGES)
+        zh, en = (tuple(Sentences(language).in_short(quality, number, audit_share)) for language in _LANGUAGES)
         return Looked(found[0].model_version, quality, zh, en)

@@ -66,6 +66,11 @@ class Sentences:
                 f"Blind check of {right.num:,} pictures: in {rounded(right.share or 0)} every label is right; the "
                 f"true share lies between {rounded(right.low)} and {rounded(right.high)} ({LEVEL:.0%} sure).",
             )
+        elif not quality.num_filled:
+            yield self(
+                "还没有能说明答案好坏的标注。",
+                "Nothing that people labelled says yet how good the answers are.",
+            )
         else:
             yield self(
                 "没有盲检的图片：所有标注者都先看到了预标注，所以下面的比例偏高，也无法给出保证。请让一部分图片在不显示预标注的情况下标注。",
@@ -91,13 +96,29 @@ class Sentences:
                 f"{rounded(quality.agreement.share or 0)}.",
             )
 
-    def in_short(self, quality: Quality, project_id: str) -> Iterator[str]:
-        """For the status page: how good, how much time it saves, what may pass; and where there is more."""
-        sentences = self.of(quality)
-        yield next(sentences)
+    def in_short(self, quality: Quality, project_id: str, audit_share: float) -> Iterator[str]:
+        """For the status page: how good, how much time it saves, what may pass; what is missing for it, and where there
+        is more. `audit_share`: the share of the project's tasks that the blind audit chooses."""
+        yield next(self.of(quality))
         if quality.time_saved is not None:
             yield self.time(quality.time_saved)
-        yield self.passing(quality)
+        if quality.num_blind:
+            yield self.passing(quality)
+        elif audit_share:
+            yield self(
+                f"盲检已开启（{rounded(audit_share)} 的任务标注前不显示答案）：标注完其中一部分后，这里会给出准确率。",
+                f"A blind check is on ({rounded(audit_share)} of the tasks open empty): once people have labelled some "
+                "of them, the accuracy stands here.",
+            )
+        else:
+            yield self(
+                f"开启盲检：prelabel connect --project {project_id} --audit 5（5% 的任务标注前不显示答案）。",
+                f"To begin a blind check: prelabel connect --project {project_id} --audit 5 (5% of the tasks open "
+                "empty).",
+            )
+        for reason in ("not_chosen", "no_answer", "other_version"):
+            if num := quality.unused.get(reason):
+                yield self.unused(reason, num)
         yield self(
             f"各字段与最常见的错误：prelabel quality --project {project_id}",
             f"By field, and what is confused most: prelabel quality --project {project_id}",

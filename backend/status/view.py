@@ -117,7 +117,8 @@ class QualityView:
     """How good the answers under `model_version` are, by what people did in Label Studio; "" and no numbers while they
     did nothing. Blind: tasks whose label was chosen without seeing an answer; `blind_share` of `num_blind` have every
     label right, the true share lies in `blind_low`..`blind_high`. `filled_share` of `num_filled` pre-filled tasks were
-    submitted unchanged. What scores `threshold` or more may pass: `may_pass` of all. `time_factor`: how many times as
+    submitted unchanged. What scores `threshold` or more may pass: `may_pass` of all; None where nothing may, or not any
+    more. `time_factor`: how many times as
     fast people are with an answer in the form. `zh` and `en` say it in sentences. `read_at`: when it was last read, 0.0
     never; `error`: why it cannot be read now."""
 
@@ -371,7 +372,7 @@ def _project(
 def _quality(looked: Looked) -> QualityView:
     found = looked.quality
     blind = found.blind if found and found.num_blind else None
-    passes = found.threshold if found and found.threshold.threshold is not None else None
+    passes = found.threshold if found and found.drift is None and found.threshold.threshold is not None else None
     return QualityView(
         model_version=looked.model_version,
         num_blind=found.num_blind if found else 0,

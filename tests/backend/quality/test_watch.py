@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from backend.errors import LabelStudioError
+from backend.predict.answered import Answered
 from backend.quality.reading import People
 from backend.quality.watch import PeoplePace, PeopleWatch
-from backend.store import NewWork, RecipeRecord, Store
+from backend.store import NewWork, RecipeRecord, Store, StoredAnswer
+from label_config.answer import Answer, FieldAnswer
 from tests.backend.quality.fake_people import PROJECT, VERSION, FakePeople, seen
 from tests.backend.serving import CONFIG
 
@@ -22,6 +24,7 @@ class Rig:
     """A watch on a clock that tests turn. `refuse`: Label Studio does not take the token."""
 
     def __init__(self, store: Store, people: FakePeople) -> None:
+        self.store = store
         self.people = people
         self.refuse = False
         self.now = 1_000.0
@@ -68,6 +71,19 @@ def test_what_people_labelled_is_known_after_a_look_and_the_next_one_comes_later
     assert rig.round(PACE.period_s - 1) == 0
     assert rig.round(1) == 1
     assert rig.watch.known[PROJECT].quality.num_filled == 2  # type: ignore[union-attr]
+
+
+def test_an_answer_that_came_meanwhile_counts_at_the_next_look(rig: Rig) -> None:
+    rig.people.add(2)
+    rig.people.annotate(2)
+    rig.round()
+    assert rig.watch.known[PROJECT].quality.unused == {"no_answer": 1}  # type: ignore[union-attr]
+
+    [row] = [row for row in rig.store.claim(9, 2.0) if row.task_id == 2]
+    made = Answered(f"picture-2:{VERSION}", VERSION, Answer({"season": FieldAnswer(("冬季",), 0.9)}))
+    rig.store.finish(row.id, StoredAnswer(made.key, made.content), 0.9, False, 3.0)
+    rig.round(PACE.period_s)
+    assert rig.watch.known[PROJECT].quality.unused == {"not_chosen": 1}  # type: ignore[union-attr]
 
 
 def test_a_hint_has_it_looked_at_sooner_but_not_at_once_again(rig: Rig) -> None:

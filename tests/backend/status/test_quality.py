@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from backend.pages.words import Language
+from backend.quality.drift import Drift
 from backend.quality.people import Labelled
 from backend.quality.summary import quality_of
 from backend.quality.watch import Looked
@@ -23,7 +25,7 @@ from tests.backend.status.test_view import PROJECT, view_of
 from tests.backend.store.given import QUICK
 
 
-def looked(num_blind: int, num_wrong: int = 0, num_filled: int = 20) -> Looked:
+def looked(num_blind: int, num_wrong: int = 0, num_filled: int = 20, audit_share: float = 0.0) -> Looked:
     def task(number: int, season: str, saw_answer: bool) -> Labelled:
         given = Answer({"season": FieldAnswer(("冬季",), 0.97)})
         right = Answer({"season": FieldAnswer((season,))})
@@ -32,7 +34,7 @@ def looked(num_blind: int, num_wrong: int = 0, num_filled: int = 20) -> Looked:
     tasks = [task(n, "夏季" if n < num_wrong else "冬季", False) for n in range(num_blind)]
     tasks += [task(n, "冬季", True) for n in range(1_000, 1_000 + num_filled)]
     found = quality_of(SCHEMA, tasks, {}, target=0.05, delta=0.1)
-    zh, en = (tuple(Sentences(language).in_short(found, "12")) for language in ("zh", "en"))  # type: ignore[arg-type]
+    zh, en = (tuple(Sentences(language).in_short(found, "12", audit_share)) for language in ("zh", "en"))  # type: ignore[arg-type]
     return Looked("v1", found, zh, en, NOW - 60)
 
 
@@ -64,7 +66,19 @@ def test_the_page_says_how_good_how_much_faster_and_what_may_pass(tmp_path: Path
 
 def test_it_says_what_to_do_where_nothing_can_be_promised_yet(tmp_path: Path) -> None:
     assert "more pictures are to be checked blind" in page(shown(tmp_path / "few", looked(5)))
-    assert "Have some pictures labelled without showing the answers" in page(shown(tmp_path / "none", looked(0)))
+    assert "To begin a blind check: prelabel connect --project 12 --audit 5" in page(shown(tmp_path / "a", looked(0)))
+    assert "盲检已开启（5% 的任务" in page(shown(tmp_path / "b", looked(0, audit_share=0.05)), "zh")
+    assert "says yet how good the answers are" in page(shown(tmp_path / "c", looked(0, num_filled=0)))
+
+
+def test_what_may_pass_is_nothing_once_later_pictures_are_other_ones(tmp_path: Path) -> None:
+    known = looked(60)
+    assert known.quality is not None
+    void = replace(known, quality=replace(known.quality, drift=Drift(NOW, "7", 100, ("",))))
+    quality = project(shown(tmp_path, void)).quality
+    assert quality is not None
+    assert (quality.threshold, quality.may_pass) == (None, None)
+    assert quality.blind_share == 1.0
 
 
 @pytest.mark.parametrize("known", [Looked(), Looked(read_at=NOW)])
