@@ -163,9 +163,9 @@ def connect_project(
 
 
 def _audited(extra_params: object) -> float:
-    """The share of the blind audit that a project asks for."""
+    """The share of the blind audit that a project asks for; 0 for one that prelabel does not take."""
     share = as_object(extra_params).get("audit_share")
-    return float(share) if isinstance(share, int | float) else 0.0
+    return float(share) if isinstance(share, int | float) and 0 <= share <= MAX_SHARE else 0.0
 
 
 def _arrange_sampling(

@@ -32,10 +32,10 @@ def join(
 ) -> Backend:
     """Make the backend at `backend_url` the project's prelabel backend: one, however often this runs.
 
-    The same address is the same backend, and keeps the extra params that people typed. Where the labels are English
-    (`in_labels`) so are the captions, unless the project says otherwise and its label config was not `replaced`. One of
-    ours at another address has moved; it is removed and added anew, since Label Studio would leave its webhook at the
-    old address. `audit_share` is set where it is not None.
+    The same address is the same backend. The extra params that people typed are kept, at another address too. Where
+    the labels are English (`in_labels`) so are the captions, unless the project says otherwise and its label config
+    was not `replaced`. One of ours at another address has moved; it is removed and added anew, since Label Studio
+    would leave its webhook at the old address. `audit_share` is set where it is not None.
 
     The backend's title is its model version. Label Studio pre-fills the form from a backend when the project's
     model_version is that backend's *title*, and shows and sorts by scores whose *model version* is the project's
@@ -45,8 +45,11 @@ def join(
     same = next((b for b in existing if b.url.rstrip("/") == backend_url), None)
     title = (same.model_version if same else "") or OURS
     number = same.id if same else None
-    typed = as_object(same.extra_params) if same else {}
+    known = same or next((b for b in existing if b.description == OURS), None)
+    typed = as_object(known.extra_params) if known else {}
     extra_params = _with_language(typed, in_labels, replaced=replaced)
+    if same is None and typed:
+        extra_params = extra_params or typed
     if audit_share is not None and audit_share != typed.get("audit_share", 0):
         extra_params = {**(extra_params or typed), "audit_share": audit_share}
     saved = client.save_backend(project_id, backend_url, title, OURS, credentials, number, extra_params)

@@ -11,17 +11,14 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
-from backend.bulk.audit import PROJECT, withholder
+from backend.bulk.audit import PROJECT
 from backend.bulk.items import identity_of
-from backend.bulk.outcomes import Record
-from backend.bulk.progress import Figures
-from backend.bulk.run import Collector
 from backend.bulk.truth import Records, read_truth
 from backend.quality.people import Account
 from backend.store import Store
 from backend.store.audit import chooses
 from backend.store.serving import FILE_NAME
-from tests.backend.bulk.given import SCHEMA, Here, lines, pictures, record
+from tests.backend.bulk.given import SCHEMA, Here, lines, pictures
 from tests.backend.serving import CAPTION
 
 NUM = 24
@@ -128,26 +125,6 @@ def test_a_run_that_goes_on_in_another_order_withholds_the_same(here: Here, tmp_
         for name in ("whole.jsonl", "parts.jsonl")
     )
     assert whole == parts
-
-
-def test_whoever_does_the_work_what_comes_back_is_marked_by_the_process_that_writes(tmp_path: Path) -> None:
-    """Ray's workers know of no audit: their outcomes pass here, as those of this process do."""
-
-    class Ledger:
-        def __init__(self) -> None:
-            self.records: list[dict[str, Any]] = []
-
-        def add_record(self, line: Any) -> None:
-            self.records.append(dict(line))
-
-    ledger: Any = Ledger()
-    figures, withholds = Figures(), withholder(tmp_path, 0.5)
-    collector = Collector(ledger, figures, withholds)
-    for number in range(NUM):
-        collector.take(Record(record(f"{number}")))
-    assert [line.get("withheld", False) for line in ledger.records] == [withholds(line) for line in ledger.records]
-    assert figures.num_withheld == sum(map(withholds, ledger.records)) > 0
-    assert (figures.num_done, figures.num_review) == (NUM, 0)
 
 
 def test_a_data_folder_that_cannot_be_used_is_refused_before_anything_is_done(here: Here, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from backend.bulk.audit import Withholds, withholder, withholds_nothing
 from backend.bulk.job import Job
 from backend.bulk.label_configs import LabelConfig
 from backend.bulk.loading import Stopped
@@ -95,13 +96,25 @@ class Workers:
 
 
 def _run(
-    tmp_path: Path, workers: Workers, stop: Callable[[], bool] = lambda: False, limits: RayRunLimits | None = None
+    tmp_path: Path,
+    workers: Workers,
+    stop: Callable[[], bool] = lambda: False,
+    limits: RayRunLimits | None = None,
+    withholds: Withholds = withholds_nothing,
 ) -> Job:
     """`stop` is asked now and then."""
     folder = pictures(tmp_path / "pictures", ["a.png"])
     options = BulkOptions((str(folder),), output=tmp_path / "out.jsonl", engine="ray")
     quiet = Console(quiet=True)
-    job = Job(options, tmp_path / "out.jsonl", image_key="image", language="zh", price=None, console=quiet)
+    job = Job(
+        options,
+        tmp_path / "out.jsonl",
+        image_key="image",
+        language="zh",
+        price=None,
+        console=quiet,
+        withholds=withholds,
+    )
 
     async def go() -> None:
         stopping = asyncio.Event()
@@ -134,6 +147,15 @@ def test_replies_are_written_in_the_order_they_come(tmp_path: Path) -> None:
     assert _written(tmp_path) == ["b", "a", "c"]
     assert job.model_version == VERSION
     assert job.seconds >= 0.25, "the first reply took that long before it came"
+
+
+def test_what_workers_answered_is_withheld_by_the_process_that_writes(tmp_path: Path) -> None:
+    names = [f"p{number}" for number in range(24)]
+    withholds = withholder(tmp_path / "data", 0.5)
+    job = _run(tmp_path, Workers(_reply(*names[:9]), _reply(*names[9:])), withholds=withholds)
+    written = lines(tmp_path / "out.jsonl")
+    assert [line.get("withheld", False) for line in written] == [withholds(record(name)) for name in names]
+    assert 0 < job.summary("finished").num_withheld < len(names)
 
 
 def test_workers_with_different_models_end_the_run(tmp_path: Path) -> None:

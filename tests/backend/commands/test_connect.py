@@ -334,6 +334,18 @@ def test_a_backend_that_moved_replaces_the_one_at_its_old_address(server: FakeLa
     assert [b["url"] for b in server.backends.values()] == [server.url.replace("127.0.0.1", "localhost")]
 
 
+@pytest.mark.parametrize("typed", [{"audit_share": 0.1, "top_p": 0.5}, '{"audit_share": 0.1, "top_p": 0.5}'])
+def test_a_backend_that_moved_keeps_what_people_typed(server: FakeLabelStudio, typed: object) -> None:
+    run(server)
+    [backend] = server.backends.values()
+    backend["extra_params"] = typed
+    run(server, backend_url=server.url.replace("127.0.0.1", "localhost"))
+    [moved] = server.backends.values()
+    assert moved["id"] != backend["id"]
+    assert moved["extra_params"] == {"audit_share": 0.1, "top_p": 0.5}
+    assert server.projects[1]["sampling"] == "Sequential sampling", "its blind audit goes on"
+
+
 def test_the_backend_of_another_program_is_left_alone(server: FakeLabelStudio) -> None:
     server.backends[1] = {"id": 1, "url": "http://other:9090", "title": "detector", "project": 1}
     run(server)
