@@ -58,4 +58,5 @@ def _resampled_medians(chance: np.random.Generator, seconds: Sequence[float]) ->
     if num % 2 == 0:
         high = low + (1 - low) * chance.beta(1, num - middle, NUM_RESAMPLES)
     places = [np.minimum((place * num).astype(np.int64), num - 1) for place in (low, high)]
-    return (values[places[0]] + values[places[1]]) / 2
+    medians: NDArray[np.float64] = (values[places[0]] + values[places[1]]) / 2
+    return medians
