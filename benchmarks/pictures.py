@@ -38,7 +38,7 @@ def labels_of(number: int) -> Labels:
 @cache
 def _png(number: int) -> bytes:
     buffer = io.BytesIO()
-    dataset.enlarge(_split()[0][number]).save(buffer, "PNG")
+    picture_of(number).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -51,10 +51,14 @@ def write_pictures(folder: Path, num: int) -> list[Path]:
     return paths
 
 
+def picture_of(number: int) -> Image.Image:
+    return dataset.enlarge(_split()[0][number])
+
+
 def request_about(number: int, image: Image.Image | None = None, sampling: Sampling | None = None) -> Submit:
     """Ask as the backend does about test picture `number`, or about `image`; sampled with the number as seed unless
     `sampling` says otherwise."""
-    shown = (image or dataset.enlarge(_split()[0][number])).convert("RGB")
+    shown = (image or picture_of(number)).convert("RGB")
     schema = shipped_schema("zh")
     return Submit(
         request_id=number,

@@ -2,8 +2,10 @@
 
 The built-in model answers Fashion-MNIST's 10,000 test pictures once, as in `benchmarks.garments`; that is the whole of
 a project, whose true shares are known. Then many samples of it are labelled "blind", and what each would have led to is
-compared with the whole. Parts: the guaranteed threshold beside the one that merely looks good on the sample, the
-intervals of the accuracy, and what reading and reporting on a large project cost.
+compared with the whole. Parts: the guaranteed threshold beside the one that merely looks good on the sample; the
+intervals of the accuracy; confidences before and after calibration; the alarm for pictures that are not like the
+checked ones; what is claimed of all of these in one table (`benchmarks.quality_claims`); and what reading and reporting
+on a large project cost.
 """
 
 from __future__ import annotations
@@ -17,20 +19,13 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-import torch
-
-from backend.engine.options import EngineOptions
 from backend.quality.intervals import share_of
 from backend.quality.threshold import GRID, guaranteed_threshold
-from benchmarks.in_process import InProcessEngine
-from benchmarks.pictures import FIELDS, NUM, labels_of, request_about
+from benchmarks import simulated
+from benchmarks.pictures import NUM
+from benchmarks.quality_claims import calibration, claims, drift_alarm
 from benchmarks.report import Figure, Measure, Part, measure_parts, use_threads
-from label_config.answer import parse_answer
-from model_loader.loader import load_model
-from training.variants import shipped_schema
 
-SLOTS = 64
-AT_ONCE = 1000
 TARGET, DELTA = 0.05, 0.1
 SAMPLES = (100, 200, 400, 1_000)
 NUM_PROJECTS = 300
@@ -41,17 +36,8 @@ Scored = Sequence[tuple[float, bool]]
 @cache
 def answered(num: int) -> tuple[tuple[float, bool], ...]:
     """Score, and whether category, style, season and scene are all right, of the first `num` test pictures."""
-    loaded = load_model("garments", quantisation="nf4", dtype=torch.float32)
-    engine = InProcessEngine(loaded, EngineOptions(max_slots=SLOTS))
-    schema, scored = shipped_schema("zh"), list[tuple[float, bool]]()
-    for start in range(0, num, AT_ONCE):
-        numbers = range(start, min(start + AT_ONCE, num))
-        for number, result in zip(numbers, engine.answer(list(map(request_about, numbers))), strict=True):
-            answer = parse_answer(schema, result.pieces, result.probabilities, truncated=False)
-            right = all(answer.fields[name].value == (getattr(labels_of(number), name),) for name in FIELDS)
-            scored.append((answer.score or 0.0, right))
-    engine.close()
-    return tuple(scored)
+    answers = simulated.answered(num)
+    return tuple((answer.score or 0.0, simulated.is_right(number, answer)) for number, answer in enumerate(answers))
 
 
 def looks_good(sample: Scored, target: float, delta: float) -> float | None:
@@ -144,7 +130,15 @@ def _passed(whole: Scored, threshold: float | None) -> float:
     return sum(threshold is not None and score >= threshold for score, _ in whole) / len(whole)
 
 
-PARTS: dict[str, Measure] = {"thresholds": thresholds, "intervals": intervals, "time": report_time, "project": project}
+PARTS: dict[str, Measure] = {
+    "claims": claims,
+    "thresholds": thresholds,
+    "intervals": intervals,
+    "calibration": calibration,
+    "drift": drift_alarm,
+    "time": report_time,
+    "project": project,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -28,7 +28,7 @@ def apply_threshold(
 ) -> None:
     """`tell` is given a sentence before each step."""
     threshold = found.threshold.threshold
-    if threshold is None or found.drift is not None:
+    if threshold is None:
         raise UsageError(f"--apply: {say.passing(found)}")
     backend = _ours(client.backends(project_id), project_id)
     by_field = {field.name: threshold for field in found.fields if not field.is_text}

@@ -142,7 +142,7 @@ def _curve(quality: Quality, words: QualityWords) -> Curve | None:
         round(100 * found.target / (1 - floor), 2),
         point(chosen, 1 - chosen.bound) if chosen else None,
         floor,
-        words.say.threshold(found),
+        words.say.passing(quality),
     )
 
 

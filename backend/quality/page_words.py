@@ -160,10 +160,11 @@ class QualityWords(Words):
             )
         elif not quality.num_blind:
             yield self.say(
-                f"请随机选约 {FIRST_CHECK} 张，在不显示预标注的情况下标注，再运行一次："
-                "没有盲检，既不知道准确率，也不能保证什么。",
+                f"请随机选约 {FIRST_CHECK} 张，在不显示预标注的情况下标注，再运行一次（prelabel connect --audit 5 "
+                "会随机留出 5%）：没有盲检，既不知道准确率，也不能保证什么。",
                 f"Have about {FIRST_CHECK} pictures, chosen by chance, labelled without showing the answers, and run "
-                "this again: without them neither the accuracy is known nor can anything be guaranteed.",
+                "this again (prelabel connect --audit 5 keeps 5% of a project for it): without them neither the "
+                "accuracy is known nor can anything be guaranteed.",
             )
         elif quality.threshold.threshold is None and missing is not None:
             yield self.say(
@@ -173,7 +174,7 @@ class QualityWords(Words):
 
     def _pass(self, quality: Quality) -> Iterator[str]:
         at = quality.threshold.threshold
-        if at is not None and quality.drift is None:
+        if at is not None:
             yield self.say(
                 f"在 Data Manager 中筛选 Prediction score ≥ {at:.2f} 的任务：可以直接通过，不必逐张看；"
                 f"其余的交给人看。设 review_threshold 为 {at:.2f}，以后的任务会自动标出"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from backend.quality.calibration import fitted_temperature
@@ -86,7 +86,7 @@ class Quality:
     `agreement`: tasks on which all people agree, of those that several labelled. `unused`: entries that say nothing of
     an answer, by reason; `num_entries` = `num_blind` + `num_filled` + all of `unused`. `task_url`: where tasks go by
     their numbers in Label Studio, that and a task's name are its address; else "". `drift`: nothing that was found
-    holds for later tasks.
+    holds for later tasks, and there is no threshold any more.
     """
 
     num_entries: int
@@ -136,7 +136,7 @@ def quality_of(
         if task.agrees is not None:
             num_several += 1
             num_agree += task.agrees
-    return Quality(
+    found = Quality(
         num_entries=both.num + sum(unused.values()),
         num_blind=blind.num,
         num_filled=filled.num,
@@ -161,8 +161,15 @@ def quality_of(
         unfilled=tuple(found.name for found in schema.fields if found.name not in both.fields),
         time_saved=time_saved(blind_s, filled_s),
         agreement=share_of(num_agree, num_several),
-        drift=drift(checked, answered),
     )
+    changed = drift(checked, answered)
+    return found if changed is None else _withdrawn(found, changed)
+
+
+def _withdrawn(found: Quality, changed: Drift) -> Quality:
+    """No threshold is left in it, so that nobody who reads one alone lets anything pass."""
+    fields = tuple(replace(f, threshold=f.threshold and replace(f.threshold, threshold=None)) for f in found.fields)
+    return replace(found, threshold=replace(found.threshold, threshold=None), fields=fields, drift=changed)
 
 
 def _field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from backend.quality.drift import Look, look_of
 from backend.quality.summary import Quality, quality_of
 from label_config.answer import Answer, FieldAnswer
 from label_config.schema import Choice, ChoicesField, LabelSchema, TextField
@@ -38,10 +39,19 @@ def task(
 
 
 def quality(
-    num_right: int, num_wrong: int, num_filled: int = 0, *, asked: LabelSchema | None = None, confidence: float = 0.97
+    num_right: int,
+    num_wrong: int,
+    num_filled: int = 0,
+    *,
+    asked: LabelSchema | None = None,
+    confidence: float = 0.97,
+    num_changed: int = 0,
+    since: float = 1_796_300_000.0,
 ) -> Quality:
-    """So many checked blind, and pre-filled ones that are all right."""
+    """So many checked blind, and pre-filled ones that are all right; and then so many that are not like these."""
     rights = [True] * num_right + [False] * num_wrong
     tasks = [task(number, right, confidence, asked=asked) for number, right in enumerate(rights)]
     tasks += [task(900 + number, True, asked=asked, saw_answer=True) for number in range(num_filled)]
-    return quality_of(asked or schema(), tasks, {"not_labelled": 7}, target=0.05, delta=0.1)
+    answered = [look_of(asked or schema(), tasks[0].name, tasks[0].answer)] if tasks else []
+    answered += [Look(f"later-{number}", 0.3, {"season": "winter"}, since) for number in range(num_changed)]
+    return quality_of(asked or schema(), tasks, {"not_labelled": 7}, target=0.05, delta=0.1, answered=answered)
