@@ -40,12 +40,12 @@ _WITH_DIGITS = rf"{_MIXED}(?=[\w-]{{0,88}}[0-9_-])"
 _ORDER = r"[a-z_]{1,20}:|plain/|(?:fit|fill|fill-down|force|auto)/[0-9]+/|https?[:/]|aHR0|68747470"
 """What a proxy is told to do, or the address of the picture: escaped, in base64, in hexadecimal digits."""
 _SIGNED_ORDER = re.compile(
-    rf"(?<=/)(?:{_MIXED}(?:[\w-]{{22}}|[\w-]{{27}}|[\w-]{{43}})(?:=|%3[Dd]){{1,2}}(?=/|$)"
+    rf"/({_MIXED}(?:[\w-]{{22}}|[\w-]{{27}}|[\w-]{{43}})(?:=|%3[Dd]){{1,2}}(?=/|$)"
     rf"|(?:{_HEX_DIGEST}|{_WITH_DIGITS}[\w-]{{10,88}})(?=/(?:{_ORDER})))",
     re.ASCII,
 )
 _KEY_NAME = r"(?:[a-z]{2,10}[_-]?)?token|(?:api|access|secret)[_-]?key|signature|sig|hmac|jwt|secret|passw(?:or)?d|pwd"
-_NAMED_KEY = re.compile(rf"(?i)(?<=/)((?:{_KEY_NAME})/+)(?![^/]*\.[a-z]{{3,4}}(?:/|$))([^/]+)")
+_NAMED_KEY = re.compile(rf"(/(?i:{_KEY_NAME})/+)(?![^/]*\.[a-zA-Z]{{3,4}}(?:/|$))([^/]+)")
 _SAYS_SO = re.compile(r"s--[\w-]{6,64}--|eyJ[\w-]+\.eyJ[\w.-]+", re.ASCII)
 _PARTS = re.compile(r"[&;~#?]")
 
@@ -75,14 +75,16 @@ def _hidden(secret: str) -> str:
 
 def without_logins(text: str, shown: Callable[[str], str] = _hidden) -> str:
     """`text`, in which there may be addresses, with `shown` of the user name and password of each in its place."""
+    if "@" not in text and "40" not in text:  # nearly always, and looking for a login takes longer than all the rest
+        return text
     return _LOGIN.sub(lambda found: f"{found['scheme'] or found['slashes']}{shown(found[0])}@", text)
 
 
 def unsigned_path(path: str, shown: Callable[[str], str] = _hidden) -> str:
     """`path`, or an address up to its query, with `shown` of every key, login and signature in its place."""
     shorter = _NAMED_KEY.sub(lambda found: found[1] + shown(found[2]), without_logins(path, shown))
-    for signed in (_SIGNED_FOLDERS, _SIGNED_ORDER):
-        shorter = signed.sub(lambda found: shown(found[0]), shorter)
+    shorter = _SIGNED_FOLDERS.sub(lambda found: shown(found[0]), shorter)
+    shorter = _SIGNED_ORDER.sub(lambda found: f"/{shown(found[1])}", shorter)
     return "/".join(shown(folder) if _is_signed(folder) else folder for folder in shorter.split("/"))
 
 

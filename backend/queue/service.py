@@ -40,6 +40,7 @@ from backend.quality.watch import PeoplePace, PeopleWatch
 from backend.queue.ask import Ask
 from backend.queue.model_name import ModelNames
 from backend.queue.projects import ProjectBook
+from backend.queue.renewals import Renewals
 from backend.queue.requests import Requests
 from backend.queue.results import TaskResult
 from backend.queue.task_queue import TaskQueue
@@ -49,7 +50,6 @@ from backend.status.watch import Watch, WatchPace
 from backend.store import Store
 from backend.store.serving import open_store
 from backend.store.state_file import StateFile
-from backend.store.threads import in_thread
 from backend.store.types import RecipeRecord, WorkState
 from label_config.schema import LabelSchema
 
@@ -181,7 +181,6 @@ class DurableCore(Core):
     def __init__(self, settings: Settings, engine: Engine, images: Images, timing: Timing | None = None) -> None:
         super().__init__(settings, engine, images, timing)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._renewing: set[asyncio.Task[None]] = set()
         self.store: Store = open_store(settings.data_dir, self.clock())
         url, key = settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
 
@@ -221,6 +220,7 @@ class DurableCore(Core):
             clock=self.clock,
             refused=self.watch.wake,
         )
+        self._renewals = Renewals(self.renew, self.upkeep.look, self._disk.calls.complain)
         self.worker = self._disk.worker
         self._requests = Requests(
             engine,
@@ -290,19 +290,7 @@ class DurableCore(Core):
 
     def was_set_up(self, project: str, label_config: str) -> None:
         """Label Studio told the label config of `project`. It waits three seconds at most, so not for this."""
-        task = asyncio.create_task(self._renewed(project, label_config))
-        self._renewing.add(task)
-        task.add_done_callback(self._renewing.discard)
-
-    async def _renewed(self, project: str, label_config: str = "") -> None:
-        """Nothing is raised: the next request tells it again."""
-        try:
-            version = await in_thread(lambda: self.renew(project, label_config))
-        except StoreError as error:
-            self._disk.calls.complain(error)
-        else:
-            if version:
-                self.upkeep.look(project, version)
+        self._renewals.ask(project, label_config)
 
     async def _loaded(self) -> None:
         """What waits was perhaps asked for under another model; and what makes this one slower is known now."""
@@ -313,7 +301,7 @@ class DurableCore(Core):
             return self._disk.calls.complain(error)
         for summary in summaries:
             if any(summary.states.get(state) for state in _OPEN):
-                await self._renewed(summary.project)
+                self._renewals.ask(summary.project)
 
     def delete_older(self, project: str, now: float) -> int:
         """Have Label Studio delete the predictions that prelabel made under earlier versions; how many it has of them.

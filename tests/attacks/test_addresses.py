@@ -295,8 +295,8 @@ ROWS = [
 
 @pytest.mark.parametrize("unit", ROWS)
 def test_a_hostile_address_takes_no_longer_than_a_long_one(unit: str) -> None:
-    url = "https://cdn.example" + unit * (400_000 // len(unit))  # quadratic, each of these would take minutes
+    url = "https://cdn.example" + unit * (200_000 // len(unit)) + "@"  # quadratic, each of these would take minutes
     for_disk(url)
-    for_disk(url + "?" + unit * 100_000)
+    for_disk(url + "?" + unit * 50_000)
     for text in (url, url.removeprefix("https://cdn.example")):
         redact(text)
