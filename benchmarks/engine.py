@@ -7,6 +7,8 @@ throughput   (a) `generate()` one by one, (b) `generate()` in static batches of 
 memory       the KV cache that a request takes while all slots are busy: one piece for its prompt and longest answer, as
              many engines reserve it, and blocks that grow, those of the instruction shared
 interactive  the latency of a person's request, alone and beside a bulk load
+sharing      the speed at several slot counts with one instruction for all requests, and with one each
+mixing       the speed at 32 slots, and the latency of a person's request there, with mixed steps and without
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from backend.engine.messages import GenerateRequest, Sampling, Submit
 from backend.engine.options import EngineOptions
 from benchmarks.generate_baseline import GenerateBaseline
 from benchmarks.in_process import InProcessEngine
+from benchmarks.mixing import mixing, sharing
 from benchmarks.pictures import request_about
 from benchmarks.report import Figure, Measure, Part, latencies, measure_parts, percentile, use_threads
 from model_loader.experts.unpacked import drop_unpacked
@@ -203,7 +206,13 @@ def _plain(request: Submit, *, interactive: bool = False) -> GenerateRequest:
     return GenerateRequest(**{**asked, "interactive": interactive})
 
 
-PARTS: dict[str, Measure] = {"throughput": throughput, "memory": memory, "interactive": interactive}
+PARTS: dict[str, Measure] = {
+    "throughput": throughput,
+    "memory": memory,
+    "interactive": interactive,
+    "sharing": sharing,
+    "mixing": mixing,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,153 @@
+"""Parts of `benchmarks.engine` that need the engine in this process: what sharing and mixed steps give, and cost.
+
+Ways are measured in turns, so that a machine that is busy for a while is busy for all of them; medians of the rounds.
+CPU time is that of all threads of this process: it says which way is less work where other programs take the cores.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from backend.engine.messages import Sampling, Submit
+from backend.engine.options import EngineOptions
+from backend.engine.scheduler import MIXED_FROM
+from benchmarks.in_process import InProcessEngine
+from benchmarks.pictures import request_about
+from benchmarks.report import Figure, Part, latencies, percentile
+from model_loader.loader import LoadedModel, load_model
+
+NEVER = 2**31
+FULL_SLOTS = 32
+PAUSE_S = 0.05  # between two interactive requests, on average
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to run the engine. `own_instructions`: no two requests have the same, so none can be shared."""
+
+    name: str
+    slots: int
+    mixed_from: int = MIXED_FROM
+    own_instructions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """`cpu_s`: of one picture."""
+
+    images_per_s: float
+    cpu_s: float
+
+    def figures(self, name: str) -> list[Figure]:
+        return [
+            Figure(f"{name}: speed", self.images_per_s, "images/s"),
+            Figure(f"{name}: CPU time a picture", self.cpu_s, "s"),
+        ]
+
+
+def sharing(folder: Path, small: bool) -> Part:
+    """The same pictures with one instruction, and with one each."""
+    slot_counts, num, num_rounds = ((2,), 8, 1) if small else ((1, 8, 16, 32), 48, 3)
+    ways = [Way(name, slots, own_instructions=own) for slots in slot_counts for name, own in _INSTRUCTIONS]
+    speeds = _speeds(ways, num, num_rounds)
+    figures = [figure for way in ways for figure in speeds[way].figures(f"{way.slots} slots, {way.name}")]
+    figures += [
+        Figure(f"{shared.slots} slots: CPU time, shared to its own", speeds[shared].cpu_s / speeds[own].cpu_s, "x")
+        for shared, own in zip(ways[::2], ways[1::2], strict=True)
+    ]
+    return Part(f"{num} pictures, no mixed steps below {MIXED_FROM} requests; median of {num_rounds}", figures)
+
+
+_INSTRUCTIONS = (("one instruction for all", False), ("each its own", True))
+
+
+def mixing(folder: Path, small: bool) -> Part:
+    """Speed with all slots busy, and how long a person waits beside pictures that wait, with mixed steps and without.
+
+    A person's requests arrive at times of their own, in the middle of steps.
+    """
+    num, num_rounds, count = (48, 1, 2) if small else (192, 3, 25)
+    ways = [Way("mixed steps", FULL_SLOTS), Way("steps of their own", FULL_SLOTS, NEVER)]
+    speeds = _speeds(ways, num, num_rounds)
+    loaded = _loaded()
+    waits: dict[Way, list[float]] = {way: [] for way in ways}
+    for number in range(num_rounds):
+        for way in ways:
+            waits[way] += _interactive(loaded, way, count, seed=number)
+    mixed, apart = ways
+    limit = 1.1 * percentile(waits[apart], 95)
+    return Part(
+        f"{FULL_SLOTS} slots, {num} pictures; median of {num_rounds}; a person must not wait 1.1 times as long",
+        [
+            *(figure for way in ways for figure in speeds[way].figures(way.name)),
+            Figure("CPU time, mixed to their own", speeds[mixed].cpu_s / speeds[apart].cpu_s, "x"),
+            *latencies("a person beside mixed steps", waits[mixed], p95=limit),
+            *latencies("a person beside steps of their own", waits[apart]),
+        ],
+    )
+
+
+def _loaded() -> LoadedModel:
+    return load_model("garments", device="cpu")
+
+
+def _speeds(ways: Sequence[Way], num: int, num_rounds: int) -> dict[Way, Speed]:
+    """Of each way the median of its rounds, for either figure."""
+    loaded = _loaded()
+    rounds = [[_speed(loaded, way, num) for way in ways] for _ in range(num_rounds)]
+    return {
+        way: Speed(statistics.median(s.images_per_s for s in each), statistics.median(s.cpu_s for s in each))
+        for way, each in zip(ways, zip(*rounds, strict=True), strict=True)
+    }
+
+
+def _speed(loaded: LoadedModel, way: Way, num: int) -> Speed:
+    engine = _engine(loaded, way)
+    engine.answer(_requests(way.slots, way, first=num))  # what is made once
+    requests = _requests(num, way)
+    started, before = time.perf_counter(), time.process_time()
+    engine.answer(requests)
+    seconds, cpu_s = time.perf_counter() - started, time.process_time() - before
+    engine.close()
+    return Speed(num / seconds, cpu_s / num)
+
+
+def _interactive(loaded: LoadedModel, way: Way, count: int, seed: int) -> list[float]:
+    """The seconds that each of `count` interactive requests waited, one after the other, all other slots busy."""
+    engine, chance = _engine(loaded, way), random.Random(seed)
+    bulk = 0
+    seconds: list[float] = []
+    asked_at, asked = time.perf_counter() + 1.0, False
+    while len(seconds) < count:
+        if bulk - len(engine.answers) < 2 * way.slots:
+            engine.submit(replace(one, request_id=bulk + n) for n, one in enumerate(_requests(way.slots, way)))
+            bulk += way.slots
+        if not asked and time.perf_counter() > asked_at:
+            [request] = _requests(1, way, first=len(seconds))
+            engine.submit([replace(request, request_id=-1, interactive=True)])
+            asked = True
+        engine.loop.turn()
+        if engine.answers.pop(-1, None) is not None:
+            seconds.append(time.perf_counter() - asked_at)
+            asked_at, asked = time.perf_counter() + chance.uniform(0, 2 * PAUSE_S), False
+    engine.close()
+    return seconds
+
+
+def _engine(loaded: LoadedModel, way: Way) -> InProcessEngine:
+    """A slot more than `way.slots` is for people."""
+    options = EngineOptions(model="garments", device="cpu", max_slots=way.slots + max(1, way.slots // 16))
+    return InProcessEngine(loaded, options, mixed_from=way.mixed_from)
+
+
+def _requests(num: int, way: Way, first: int = 0) -> list[Submit]:
+    """Greedily. An instruction of its own begins with a number."""
+    made = [request_about(number, sampling=Sampling(temperature=0.0)) for number in range(first, first + num)]
+    if not way.own_instructions:
+        return made
+    return [replace(one, instruction=f"{one.request_id} {one.instruction}") for one in made]
