@@ -1,6 +1,7 @@
 """Parts of `benchmarks.engine` that need the engine in this process: what sharing and mixed steps give, and cost.
 
 Ways are measured in turns, so that a machine that is busy for a while is busy for all of them; medians of the rounds.
+CPU time is that of all threads of this process: it says which way is less work where other programs take the cores.
 """
 
 from __future__ import annotations
@@ -35,14 +36,28 @@ class Way:
     own_instructions: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """`cpu_s`: of one picture."""
+
+    images_per_s: float
+    cpu_s: float
+
+    def figures(self, name: str) -> list[Figure]:
+        return [
+            Figure(f"{name}: speed", self.images_per_s, "images/s"),
+            Figure(f"{name}: CPU time a picture", self.cpu_s, "s"),
+        ]
+
+
 def sharing(folder: Path, small: bool) -> Part:
     """The same pictures with one instruction, and with one each."""
-    slot_counts, num, num_rounds = ((2,), 8, 1) if small else ((1, 8, 16, 32), 96, 3)
+    slot_counts, num, num_rounds = ((2,), 8, 1) if small else ((1, 8, 16, 32), 48, 3)
     ways = [Way(name, slots, own_instructions=own) for slots in slot_counts for name, own in _INSTRUCTIONS]
     speeds = _speeds(ways, num, num_rounds)
-    figures = [Figure(f"{way.slots} slots, {way.name}", speed, "images/s") for way, speed in speeds.items()]
+    figures = [figure for way in ways for figure in speeds[way].figures(f"{way.slots} slots, {way.name}")]
     figures += [
-        Figure(f"{shared.slots} slots: shared to its own", speeds[shared] / speeds[own], "x")
+        Figure(f"{shared.slots} slots: CPU time, shared to its own", speeds[shared].cpu_s / speeds[own].cpu_s, "x")
         for shared, own in zip(ways[::2], ways[1::2], strict=True)
     ]
     return Part(f"{num} pictures, no mixed steps below {MIXED_FROM} requests; median of {num_rounds}", figures)
@@ -69,8 +84,8 @@ def mixing(folder: Path, small: bool) -> Part:
     return Part(
         f"{FULL_SLOTS} slots, {num} pictures; median of {num_rounds}; a person must not wait 1.1 times as long",
         [
-            *(Figure(f"{way.name}: speed", speeds[way], "images/s") for way in ways),
-            Figure("speed, mixed to their own", speeds[mixed] / speeds[apart], "x"),
+            *(figure for way in ways for figure in speeds[way].figures(way.name)),
+            Figure("CPU time, mixed to their own", speeds[mixed].cpu_s / speeds[apart].cpu_s, "x"),
             *latencies("a person beside mixed steps", waits[mixed], p95=limit),
             *latencies("a person beside steps of their own", waits[apart]),
         ],
@@ -81,21 +96,25 @@ def _loaded() -> LoadedModel:
     return load_model("garments", device="cpu")
 
 
-def _speeds(ways: Sequence[Way], num: int, num_rounds: int) -> dict[Way, float]:
-    """Images a second of each way, the median of its rounds."""
+def _speeds(ways: Sequence[Way], num: int, num_rounds: int) -> dict[Way, Speed]:
+    """Of each way the median of its rounds, for either figure."""
     loaded = _loaded()
     rounds = [[_speed(loaded, way, num) for way in ways] for _ in range(num_rounds)]
-    return {way: statistics.median(each) for way, each in zip(ways, zip(*rounds, strict=True), strict=True)}
+    return {
+        way: Speed(statistics.median(s.images_per_s for s in each), statistics.median(s.cpu_s for s in each))
+        for way, each in zip(ways, zip(*rounds, strict=True), strict=True)
+    }
 
 
-def _speed(loaded: LoadedModel, way: Way, num: int) -> float:
+def _speed(loaded: LoadedModel, way: Way, num: int) -> Speed:
     engine = _engine(loaded, way)
     engine.answer(_requests(way.slots, way, first=num))  # what is made once
-    started = time.perf_counter()
-    engine.answer(_requests(num, way))
-    seconds = time.perf_counter() - started
+    requests = _requests(num, way)
+    started, before = time.perf_counter(), time.process_time()
+    engine.answer(requests)
+    seconds, cpu_s = time.perf_counter() - started, time.process_time() - before
     engine.close()
-    return num / seconds
+    return Speed(num / seconds, cpu_s / num)
 
 
 def _interactive(loaded: LoadedModel, way: Way, count: int, seed: int) -> list[float]:
