@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +21,7 @@ from backend.queue.task_jobs import TaskJobs
 from backend.queue.waiting import UNFINISHED, Waiter, Waiting
 from backend.store import Store
 from backend.store.calls import FEW_ROWS, StoreCalls
-from backend.store.types import Work
+from backend.store.types import ProjectSummary, Work
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Worker:
         self._looked_at = float("-inf")
         self._num_accepts = 0
         self._last_id = 0
-        self.num_waiting = 0
+        self.num_waiting = _num_unfinished(store.summary())
         """Rows queued or running, as of a moment ago."""
 
     def start(self) -> None:
@@ -232,7 +232,7 @@ class Worker:
         summaries = await self._calls.run(self._store.summary)
         if num_accepts != self._num_accepts:
             return  # counted perhaps before what came meanwhile
-        self.num_waiting = sum(summary.states.get(state, 0) for summary in summaries for state in UNFINISHED)
+        self.num_waiting = _num_unfinished(summaries)
 
     async def _job(self, work: Work) -> None:
         outcome = await self._task_jobs.run(work)
@@ -244,3 +244,7 @@ class Worker:
             self._wake_delivery()
         elif outcome.has_failed and not heard:
             self._metrics.failures.labels(outcome.reason).inc()
+
+
+def _num_unfinished(summaries: Iterable[ProjectSummary]) -> int:
+    return sum(summary.states.get(state, 0) for summary in summaries for state in UNFINISHED)
