@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from backend import cli
@@ -47,6 +48,7 @@ def test_what_a_rewritten_config_still_loses_is_named(tmp_path: Path) -> None:
     assert len(parse_label_config(said.stdout).traps) == 1
 
 
+@pytest.mark.slow
 def test_a_list_that_cannot_be_run_fails_the_check(tmp_path: Path) -> None:
     chance = random.Random(0)
     labels = ["".join(chance.choices([chr(code) for code in range(0x4E00, 0x9000)], k=5)) for _ in range(6_000)]

@@ -69,6 +69,7 @@ def answers(runner: Runner, count: int, *, mixed: bool = False) -> list[Finished
     return [row.sequence.result() for row in rows]
 
 
+@pytest.mark.slow
 def test_answers_through_graphs_are_those_without(runner: Runner) -> None:
     replayed: list[str] = []
 
@@ -85,6 +86,7 @@ def test_answers_through_graphs_are_those_without(runner: Runner) -> None:
     assert len(replayed) > 2
 
 
+@pytest.mark.slow
 def test_mixed_steps_read_the_pool_in_place_as_graphs_do(runner: Runner) -> None:
     expected = answers(runner, 3)
     runner.capture_graphs(RunAgain, (4,))

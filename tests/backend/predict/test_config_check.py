@@ -65,6 +65,7 @@ def test_a_grammar_above_our_limit_is_told_with_the_limit() -> None:
     assert f"the limit is {MAX_GRAMMAR_CHARS:,}. Shorten the label lists." in problem
 
 
+@pytest.mark.slow
 def test_a_list_that_the_matcher_cannot_run_is_told_with_the_number_that_fits() -> None:
     chance = random.Random(0)
     labels = ["".join(chance.choices([chr(code) for code in range(0x4E00, 0x9000)], k=6)) for _ in range(9_000)]
