@@ -1,6 +1,8 @@
 """What each project has changed: its extra params, and the model versions it was given.
 
 Label Studio sends the model settings' "extra params" to /setup only, so they are remembered per project, on disk too.
+When a title or an address is changed there, it tries the backend without them first, and sends them a moment later: one
+/setup without them says nothing, a second in a row says that there are none any more. (Label Studio 1.23.2.)
 A label config is never remembered: each /predict brings its own. Raises nothing.
 """
 
@@ -28,6 +30,8 @@ class ProjectBook:
         self._defaults = defaults
         self._changes: FIFOCache[str, dict[str, Any]] = FIFOCache(max_projects)
         self._versions: FIFOCache[str, str] = FIFOCache(max_projects)
+        self._tried: set[str] = set()
+        """Projects with extra params whose last /setup came without them."""
         self._saving = asyncio.Lock()
         self._is_saved = True
         for project, changes in file.load().items():
@@ -40,6 +44,10 @@ class ProjectBook:
 
     async def remember(self, project: str, extra_params: object) -> list[str]:
         """Keep the extra params of `project`, on disk if they changed. Returns warnings about them."""
+        if extra_params is None and project in self._changes and project not in self._tried:
+            self._tried.add(project)
+            return []
+        self._tried.discard(project)
         share = self.options(project).audit_share
         options, warnings = read_options(extra_params, self._defaults.model_copy(update={"audit_share": share}))
         for warning in warnings:
@@ -54,6 +62,7 @@ class ProjectBook:
                     self._changes.maxsize, next(iter(self._changes)),
                 )  # fmt: skip
             self._changes[project] = changes
+            self._tried &= self._changes.keys()
         if changes != before:
             self._is_saved = False
         if not self._is_saved:

@@ -82,15 +82,28 @@ def test_projects_do_not_mix_and_survive_a_restart(tmp_path: Path) -> None:
     assert second.options("3.17") == DEFAULTS
 
 
-def test_emptied_extra_params_bring_the_defaults_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("told", "language"),
+    [
+        pytest.param([None], "en", id="a title is changed: tried without them"),
+        pytest.param([None, {"language": "en"}, None, {"language": "en"}, None], "en", id="three titles"),
+        pytest.param([None, None], DEFAULTS.language, id="emptied by a person: tried, and told"),
+        pytest.param([None, {"language": "en"}, None, None], DEFAULTS.language, id="a title, then emptied"),
+        pytest.param([{}], DEFAULTS.language, id="an object without any"),
+        pytest.param([None, {"top_p": 0.5}], DEFAULTS.language, id="others"),
+    ],
+)
+def test_extra_params_hold_until_it_is_clear_that_they_are_gone(
+    tmp_path: Path, told: list[object], language: str
+) -> None:
     async def run() -> None:
         kept = book(tmp_path)
-        await kept.remember("1", {"language": "en"})
-        await kept.remember("1", None)
-        assert kept.options("1") == DEFAULTS
+        for extra_params in [{"language": "en"}, *told]:
+            await kept.remember("1", extra_params)
+        assert kept.options("1").language == language
 
     asyncio.run(run())
-    assert book(tmp_path).options("1") == DEFAULTS
+    assert book(tmp_path).options("1").language == language
 
 
 def test_a_changed_default_reaches_projects_that_did_not_set_it(tmp_path: Path) -> None:
