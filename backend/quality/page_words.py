@@ -201,6 +201,9 @@ class QualityWords(Words):
                 )
 
     def _calibrate(self, quality: Quality) -> Iterator[str]:
+        """Not where something may pass: it would be less, for all fields' confidences count for the score."""
+        if quality.threshold.threshold is not None:
+            return
         found = {
             field.name: field.temperature
             for field in quality.fields
