@@ -127,7 +127,8 @@ def test_a_backend_is_connected_with_its_password_while_its_model_still_loads(
 
 
 class Gate:
-    """Holds up the processes that a backend spawns, its engine's above all, at their very start until it is opened."""
+    """Holds up the process of a backend's engine, the one that imports torch, before it can do anything until it is
+    opened."""
 
     def __init__(self, folder: Path) -> None:
         self._opened = folder / "opened"
@@ -135,8 +136,11 @@ class Gate:
         self._module.parent.mkdir()
         self._module.write_text(
             "import os, sys, time\n"
-            "while '--multiprocessing-fork' in sys.orig_argv and not os.path.exists(os.environ['GATE']):\n"
-            "    time.sleep(0.01)\n"
+            "class Gate:\n"
+            "    def find_spec(name, path=None, target=None):\n"
+            "        while name == 'torch' and not os.path.exists(os.environ['GATE']):\n"
+            "            time.sleep(0.01)\n"
+            "sys.meta_path.insert(0, Gate)\n"
         )
 
     @property
