@@ -20,11 +20,11 @@ from backend.queue.ask import Ask, Request
 from backend.queue.held_tasks import WITHHELD, HeldTasks, for_disk
 from backend.queue.recipes import Recipes
 from backend.queue.results import TaskResult, predictions, results_of
-from backend.queue.waiting import KEPT_BACK, UNFINISHED, Outcome
+from backend.queue.waiting import KEPT_BACK, Outcome
 from backend.queue.worker import Worker
 from backend.store import Store
 from backend.store.calls import StoreCalls
-from backend.store.types import NewWork, RecipeRecord, Work
+from backend.store.types import UNFINISHED, NewWork, RecipeRecord, Work, WorkState
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -165,7 +165,8 @@ class Replies:
             self._held.hold(rows, whole)
             call = partial(accept, rows)
             works = await self._worker.accept(request.waiter, len(rows), call, interactive=ask.interactive)
-            self._held.forget([work for work in works if work.state not in UNFINISHED], whole)
+            to_come = (*UNFINISHED, WorkState.CANCELLED)  # a task whose row moved waits in another
+            self._held.forget([work for work in works if work.state not in to_come], whole)
 
     async def _set_present(self, record: RecipeRecord, version: str, now: float, share: float) -> None:
         """As the store's, where it is another one; what is under way for that ends. Raises StoreError."""
@@ -173,7 +174,7 @@ class Replies:
         present = await self._calls.short(lambda: (store.present(project), store.audit_share(project)))
         if present == ((version, record), share):
             return
-        if await self._calls.run(lambda: store.set_present(record, version, now, share)):
+        if await self._calls.run(lambda: store.set_present(record, version, now, share)) is not None:
             self._worker.superseded(record.project, version)
 
     async def _reply(self, request: Request) -> list[TaskResult]:

@@ -260,6 +260,7 @@ class DurableCore(Core):
         num_moved = self.store.set_present(record, version, self.clock(), share)
         if num_moved:
             log.info("project %s: %d tasks are answered anew, under %s", project, num_moved, version)
+        if num_moved is not None:
             self._on_loop(lambda: self.worker.superseded(project, version))
         return version
 

@@ -11,7 +11,6 @@ from typing import Literal
 from backend.reasons import Reason
 from backend.store.types import Work, WorkState
 
-UNFINISHED = (WorkState.QUEUED, WorkState.RUNNING)
 ANSWERED = (WorkState.DONE, WorkState.RETURNED, WorkState.DELIVERED)
 
 
@@ -29,6 +28,9 @@ class Outcome:
 
 
 KEPT_BACK = Outcome(None, "withheld", "nobody is shown its answer before a person has labelled it")
+
+
+SUPERSEDED = Outcome(None, "config_changed", "its label config or its options changed; it is answered anew")
 
 
 def outcome_of(work: Work) -> Outcome | None:
@@ -74,28 +76,37 @@ class Waiter:
 
 
 class Waiting:
-    """All waiters. An answer may come between the moment the store took the work and the moment we hear of it, so
-    while anything is `accepting`, answers are remembered."""
+    """All waiters. An answer or an end may come between the moment the store took the work and the moment we hear of
+    it, so while the store is accepting any, they are remembered."""
 
     def __init__(self) -> None:
         self._waiters: dict[int, set[Waiter]] = defaultdict(set)
         self._num_accepting = 0
         self._recent: dict[int, Outcome] = {}
+        self._ends: list[tuple[Outcome, Callable[[Waiter], bool]]] = []
         self.urgent: set[int] = set()
         """Work that a person waits for and nobody has begun."""
 
-    def begin(self) -> None:
+    def begin(self) -> int:
+        """The store begins to accept; returns the moment."""
         self._num_accepting += 1
+        return len(self._ends)
 
     def end(self) -> None:
         self._num_accepting -= 1
         if not self._num_accepting:
             self._recent.clear()
+            self._ends.clear()
 
-    def add(self, waiter: Waiter, works: Iterable[Work], *, interactive: bool) -> None:
+    def add(self, waiter: Waiter, works: Iterable[Work], began: int, *, interactive: bool) -> None:
+        """`works`: what the store accepted since `began`. It may have let go of them again since: of what is without
+        an answer, nobody waits for that."""
+        ended = next((outcome for outcome, is_over in self._ends[began:] if is_over(waiter)), None)
         for work in works:
             waiter.ids[work.task_id] = work.id
-            outcome = outcome_of(work) or self._recent.get(work.id)
+            outcome = outcome_of(work) or self._recent.get(work.id) or ended
+            if work.state is WorkState.CANCELLED:  # it came under an earlier version, and moved at once
+                outcome = SUPERSEDED
             if outcome is not None:
                 waiter.outcomes[work.id] = outcome
                 continue
@@ -129,10 +140,11 @@ class Waiting:
 
     def supersede(self, project: str, version: str) -> None:
         """What `project` waits for under another version than `version` is answered under that one."""
-        superseded = Outcome(None, "config_changed", "its label config or its options changed; it is answered anew")
-        self._end(superseded, lambda one: one.project == project and one.version != version)
+        self._end(SUPERSEDED, lambda one: one.project == project and one.version != version)
 
     def _end(self, outcome: Outcome, is_over: Callable[[Waiter], bool]) -> None:
+        if self._num_accepting:
+            self._ends.append((outcome, is_over))
         for work_id in [work_id for work_id, waiters in self._waiters.items() if any(map(is_over, waiters))]:
             self.tell(work_id, outcome)
 

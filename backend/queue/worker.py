@@ -18,10 +18,10 @@ from backend.engine.api import Engine
 from backend.errors import EngineBusy, EngineDead, StoreError
 from backend.metrics import Metrics
 from backend.queue.task_jobs import TaskJobs
-from backend.queue.waiting import UNFINISHED, Waiter, Waiting
+from backend.queue.waiting import Waiter, Waiting
 from backend.store import Store
 from backend.store.calls import FEW_ROWS, StoreCalls
-from backend.store.types import ProjectSummary, Work
+from backend.store.types import UNFINISHED, ProjectSummary, Work
 
 log = logging.getLogger(__name__)
 
@@ -122,11 +122,11 @@ class Worker:
     ) -> list[Work]:
         """Let `waiter` wait for the rows, about `num_rows`, that `call` puts into the store. Returns or raises what
         `call` does."""
-        self._waiting.begin()
+        began = self._waiting.begin()
         self._woken.set()  # the claim comes behind this call, and shares its transaction if it is short
         try:
             works = await self._calls.about(num_rows, call)
-            self._waiting.add(waiter, works, interactive=interactive)
+            self._waiting.add(waiter, works, began, interactive=interactive)
         finally:
             self._waiting.end()
         self._num_accepts += 1

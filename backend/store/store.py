@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
@@ -22,7 +22,7 @@ from backend.store import answers as answer_rows
 from backend.store import versions as present_versions
 from backend.store.database import DEFAULTS, Database, Options
 from backend.store.opening import open_beside, open_database, open_in_memory
-from backend.store.types import NewWork, RecipeRecord, StoredAnswer, Work
+from backend.store.types import UNFINISHED, NewWork, RecipeRecord, StoredAnswer, Work, WorkState
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -124,9 +124,10 @@ class Store:
 
     def set_present(
         self, record: RecipeRecord, model_version: str, now: float, audit_share: float | None = None
-    ) -> int:
+    ) -> int | None:
         """Save `record`: from `now` on it is how the pictures of its project are answered. What is not in Label Studio
-        yet moves there, in steps, and takes its turn under `model_version`. Returns how many rows moved.
+        yet moves there, in steps, and takes its turn under `model_version`. Returns how many rows moved, None where the
+        present version stays.
 
         Answers that were not delivered are made anew; what failed by its picture stays failed. A row that moved is
         gone: what is under way for it ends in nothing. Where no project is named, nothing moves.
@@ -134,7 +135,7 @@ class Store:
         """
         with self._database.write() as connection:
             is_new = present_versions.set_present(connection, record, model_version, now, audit_share)
-        num_moved = self.move_older(record.project, now) if is_new else 0
+        num_moved = self.move_older(record.project, now) if is_new else None
         if audit_share == 0:
             self._in_steps(lambda connection: audit.release_unaudited(connection, record.project, now))
         return num_moved
@@ -167,8 +168,8 @@ class Store:
         What had failed or was cancelled is queued again, and so is what has another picture now, by its address, in
         whatever state it is; everything else keeps its state. Until `reply_until`, or until
         `reply_ended`, none of them is due. Call `reply_ended` once for each accept. What is asked for under a version
-        that is no longer the present one is queued and moves there at once. `audit_share` is that of a project which
-        is new; for others see `set_present`. Raises ValueError.
+        that is no longer the present one is queued and moves there at once: its Work is CANCELLED. `audit_share` is
+        that of a project which is new; for others see `set_present`. Raises ValueError.
         """
         asked = {item.project: item.model_version for item in items}
         with self._database.write() as connection:
@@ -180,7 +181,10 @@ class Store:
             ]
         for project in late:
             self.move_older(project, now)
-        return found
+        return [
+            replace(work, state=WorkState.CANCELLED) if work.project in late and work.state in UNFINISHED else work
+            for work in found
+        ]
 
     claim = _write(work.claim)
     finish = _write(work.finish)

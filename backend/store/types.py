@@ -39,6 +39,9 @@ class WorkState(StrEnum):
     """By a person if it has no reason; else see `store.gone`."""
 
 
+UNFINISHED = (WorkState.QUEUED, WorkState.RUNNING)
+
+
 @dataclass(frozen=True, slots=True)
 class RecipeRecord:
     """All that is needed to ask the same after a restart. `options` is the JSON text of ProjectOptions."""

@@ -16,7 +16,7 @@ from backend.queue.requests import can_be_kept
 from backend.store.serving import FILE_NAME
 from tests.backend.gate import GateEngine
 from tests.backend.served import states
-from tests.backend.serving import ANSWER, Server, predict_body, serving, setup_body, task
+from tests.backend.serving import ANSWER, CONFIG, Server, predict_body, serving, setup_body, task
 from tests.fakes import FakeEngine
 from tests.limits import TEST_S, until
 
@@ -116,6 +116,20 @@ def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
         time_passes(server)
         assert all(result["result"] for result in ask(server, *tasks))
         assert len(again.requests) == 8
+
+
+def test_requests_for_one_task_under_two_label_configs_all_end(tmp_path: Path) -> None:
+    """However they meet in the store: only a deadline, which never strikes here, would end one that waits for a row
+    which has moved."""
+    other = CONFIG.replace("夏季", "秋季")
+    with serving(tmp_path, FakeEngine(ANSWER)) as server, ThreadPoolExecutor(4) as beside:
+        for config in (CONFIG, other):
+            server.predict(task(0), config=config)
+        for n in range(1, 20):
+            asked = [beside.submit(server.predict, task(n), config=config) for config in (CONFIG, other) * 2]
+            assert {one.result().status_code for one in asked} == {200}
+        until_done(server)
+        assert not states(tmp_path).keys() & {"queued", "running"}
 
 
 def test_a_client_that_leaves_gets_its_work_done(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ P = RECIPE.project
 NEW = replace(RECIPE, fingerprint="recipe-2", label_config="<View>2</View>")
 
 
-def change(store: Store, version: str = "v2", now: float = 50.0) -> int:
+def change(store: Store, version: str = "v2", now: float = 50.0) -> int | None:
     return store.set_present(NEW, version, now)
 
 
@@ -81,7 +81,7 @@ def test_what_is_not_in_label_studio_moves_and_the_rest_stays_uncounted(
             None,
         )
         assert row.told, "Label Studio may have that version of it: it is looked up before it is pushed"
-    assert change(store) == 0, "once more, nothing"
+    assert change(store) is None, "once more, nothing"
 
 
 def test_a_task_asked_again_under_the_new_version_is_one_task(store: Store) -> None:
@@ -155,9 +155,18 @@ def test_what_was_set_later_is_not_set_back_by_a_request_from_before(store: Stor
     assert {row.model_version for row in store.claim(9, 60.0)} == {"v2"}
 
 
+def test_what_is_asked_for_under_an_earlier_version_says_that_it_waits_elsewhere(store: Store) -> None:
+    accepted(store, tasks(1))
+    change(store)
+    [late] = accepted(store, tasks(1, first=7))
+    [there] = accepted(store, [replace(one, model_version="v2") for one in tasks(1)])
+    assert (late.state, there.state) == (WorkState.CANCELLED, WorkState.QUEUED)
+    assert {(row.task_id, row.model_version) for row in store.claim(9, 60.0)} == {(1, "v2"), (7, "v2")}
+
+
 def test_where_no_project_is_named_every_config_stands_for_itself(store: Store) -> None:
     accepted(store, [task(1, "", "v1"), task(1, "", "v2")])
-    assert store.set_present(replace(NEW, project=""), "v2", 50.0) == 0
+    assert store.set_present(replace(NEW, project=""), "v2", 50.0) is None
     assert states(store) == {WorkState.QUEUED: 2}
 
 
@@ -201,7 +210,7 @@ def test_what_was_pruned_of_an_earlier_version_is_not_counted(store: Store) -> N
 
 
 def test_the_label_config_of_a_project_that_was_never_asked_for_any_task_is_not_kept(store: Store) -> None:
-    assert change(store) == 0
+    assert change(store) is None
     assert store.recipe(NEW.fingerprint) is None
     accepted(store, tasks(1))
     assert change(store) == 1
