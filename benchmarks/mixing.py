@@ -69,7 +69,8 @@ _INSTRUCTIONS = (("one instruction for all", False), ("each its own", True))
 def mixing(folder: Path, small: bool) -> Part:
     """Speed with all slots busy, and how long a person waits beside pictures that wait, with mixed steps and without.
 
-    A person's requests arrive at times of their own, in the middle of steps.
+    A person's requests arrive at times of their own, in the middle of steps. They wait in CPU time: by the clock, what
+    other programs do meanwhile would be most of what is told.
     """
     num, num_rounds, count = (48, 1, 2) if small else (192, 3, 25)
     ways = [Way("mixed steps", FULL_SLOTS), Way("steps of their own", FULL_SLOTS, NEVER)]
@@ -86,8 +87,8 @@ def mixing(folder: Path, small: bool) -> Part:
         [
             *(figure for way in ways for figure in speeds[way].figures(way.name)),
             Figure("CPU time, mixed to their own", speeds[mixed].cpu_s / speeds[apart].cpu_s, "x"),
-            *latencies("a person beside mixed steps", waits[mixed], p95=limit),
-            *latencies("a person beside steps of their own", waits[apart]),
+            *latencies("a person beside mixed steps, CPU time", waits[mixed], p95=limit),
+            *latencies("a person beside steps of their own, CPU time", waits[apart]),
         ],
     )
 
@@ -118,23 +119,23 @@ def _speed(loaded: LoadedModel, way: Way, num: int) -> Speed:
 
 
 def _interactive(loaded: LoadedModel, way: Way, count: int, seed: int) -> list[float]:
-    """The seconds that each of `count` interactive requests waited, one after the other, all other slots busy."""
+    """The CPU time (s) for which each of `count` interactive requests waited, one after the other, all slots busy."""
     engine, chance = _engine(loaded, way), random.Random(seed)
     bulk = 0
     seconds: list[float] = []
-    asked_at, asked = time.perf_counter() + 1.0, False
+    asked_at, asked = time.process_time() + 1.0, False
     while len(seconds) < count:
         if bulk - len(engine.answers) < 2 * way.slots:
             engine.submit(replace(one, request_id=bulk + n) for n, one in enumerate(_requests(way.slots, way)))
             bulk += way.slots
-        if not asked and time.perf_counter() > asked_at:
+        if not asked and time.process_time() > asked_at:
             [request] = _requests(1, way, first=len(seconds))
             engine.submit([replace(request, request_id=-1, interactive=True)])
             asked = True
         engine.loop.turn()
         if engine.answers.pop(-1, None) is not None:
-            seconds.append(time.perf_counter() - asked_at)
-            asked_at, asked = time.perf_counter() + chance.uniform(0, 2 * PAUSE_S), False
+            seconds.append(time.process_time() - asked_at)
+            asked_at, asked = time.process_time() + chance.uniform(0, 2 * PAUSE_S), False
     engine.close()
     return seconds
 
