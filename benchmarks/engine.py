@@ -7,8 +7,8 @@ throughput   (a) `generate()` one by one, (b) `generate()` in static batches of 
 memory       the KV cache that a request takes while all slots are busy: one piece for its prompt and longest answer, as
              many engines reserve it, and blocks that grow, those of the instruction shared
 interactive  the latency of a person's request, alone and beside a bulk load
-sharing      the speed at several slot counts with one instruction for all requests, and with one each
-mixing       the speed at 32 slots, and the latency of a person's request there, with mixed steps and without
+sharing      the work at several slot counts with one instruction for all requests, and with one each
+mixing       the work at 32 slots, and the latency of a person's request there, with mixed steps and without
 """
 
 from __future__ import annotations

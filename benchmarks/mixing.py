@@ -1,7 +1,7 @@
 """Parts of `benchmarks.engine` that need the engine in this process: what sharing and mixed steps give, and cost.
 
-Ways are measured in turns, so that a machine that is busy for a while is busy for all of them; medians of the rounds.
-CPU time is that of all threads of this process: it says which way is less work where other programs take the cores.
+All in CPU time, of all threads of this process: it says which way is less work, whatever other programs do meanwhile.
+Ways are measured in turns; medians of the rounds.
 """
 
 from __future__ import annotations
@@ -36,28 +36,14 @@ class Way:
     own_instructions: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """`cpu_s`: of one picture."""
-
-    images_per_s: float
-    cpu_s: float
-
-    def figures(self, name: str) -> list[Figure]:
-        return [
-            Figure(f"{name}: speed", self.images_per_s, "images/s"),
-            Figure(f"{name}: CPU time a picture", self.cpu_s, "s"),
-        ]
-
-
 def sharing(folder: Path, small: bool) -> Part:
     """The same pictures with one instruction, and with one each."""
     slot_counts, num, num_rounds = ((2,), 8, 1) if small else ((1, 8, 16, 32), 48, 3)
     ways = [Way(name, slots, own_instructions=own) for slots in slot_counts for name, own in _INSTRUCTIONS]
-    speeds = _speeds(ways, num, num_rounds)
-    figures = [figure for way in ways for figure in speeds[way].figures(f"{way.slots} slots, {way.name}")]
+    cpu_s = _cpu_s(ways, num, num_rounds)
+    figures = [Figure(f"{way.slots} slots, {way.name}: CPU time a picture", cpu_s[way], "s") for way in ways]
     figures += [
-        Figure(f"{shared.slots} slots: CPU time, shared to its own", speeds[shared].cpu_s / speeds[own].cpu_s, "x")
+        Figure(f"{shared.slots} slots: CPU time, shared to its own", cpu_s[shared] / cpu_s[own], "x")
         for shared, own in zip(ways[::2], ways[1::2], strict=True)
     ]
     return Part(f"{num} pictures, no mixed steps below {MIXED_FROM} requests; median of {num_rounds}", figures)
@@ -67,13 +53,13 @@ _INSTRUCTIONS = (("one instruction for all", False), ("each its own", True))
 
 
 def mixing(folder: Path, small: bool) -> Part:
-    """Speed with all slots busy, and how long a person waits beside pictures that wait, with mixed steps and without.
+    """Work with all slots busy, and how long a person waits beside pictures that wait, with mixed steps and without.
 
     A person's requests arrive at times of their own, in the middle of steps.
     """
     num, num_rounds, count = (48, 1, 2) if small else (192, 3, 25)
     ways = [Way("mixed steps", FULL_SLOTS), Way("steps of their own", FULL_SLOTS, NEVER)]
-    speeds = _speeds(ways, num, num_rounds)
+    cpu_s = _cpu_s(ways, num, num_rounds)
     loaded = _loaded()
     waits: dict[Way, list[float]] = {way: [] for way in ways}
     for number in range(num_rounds):
@@ -84,10 +70,10 @@ def mixing(folder: Path, small: bool) -> Part:
     return Part(
         f"{FULL_SLOTS} slots, {num} pictures; median of {num_rounds}; a person must not wait 1.1 times as long",
         [
-            *(figure for way in ways for figure in speeds[way].figures(way.name)),
-            Figure("CPU time, mixed to their own", speeds[mixed].cpu_s / speeds[apart].cpu_s, "x"),
-            *latencies("a person beside mixed steps", waits[mixed], p95=limit),
-            *latencies("a person beside steps of their own", waits[apart]),
+            *(Figure(f"{way.name}: CPU time a picture", cpu_s[way], "s") for way in ways),
+            Figure("CPU time, mixed to their own", cpu_s[mixed] / cpu_s[apart], "x"),
+            *latencies("a person beside mixed steps, CPU time", waits[mixed], p95=limit),
+            *latencies("a person beside steps of their own, CPU time", waits[apart]),
         ],
     )
 
@@ -96,45 +82,42 @@ def _loaded() -> LoadedModel:
     return load_model("garments", device="cpu")
 
 
-def _speeds(ways: Sequence[Way], num: int, num_rounds: int) -> dict[Way, Speed]:
-    """Of each way the median of its rounds, for either figure."""
+def _cpu_s(ways: Sequence[Way], num: int, num_rounds: int) -> dict[Way, float]:
+    """CPU seconds of one picture, of each way the median of its rounds."""
     loaded = _loaded()
-    rounds = [[_speed(loaded, way, num) for way in ways] for _ in range(num_rounds)]
-    return {
-        way: Speed(statistics.median(s.images_per_s for s in each), statistics.median(s.cpu_s for s in each))
-        for way, each in zip(ways, zip(*rounds, strict=True), strict=True)
-    }
+    rounds = [[_round(loaded, way, num) for way in ways] for _ in range(num_rounds)]
+    return {way: statistics.median(each) for way, each in zip(ways, zip(*rounds, strict=True), strict=True)}
 
 
-def _speed(loaded: LoadedModel, way: Way, num: int) -> Speed:
+def _round(loaded: LoadedModel, way: Way, num: int) -> float:
     engine = _engine(loaded, way)
     engine.answer(_requests(way.slots, way, first=num))  # what is made once
     requests = _requests(num, way)
-    started, before = time.perf_counter(), time.process_time()
+    before = time.process_time()
     engine.answer(requests)
-    seconds, cpu_s = time.perf_counter() - started, time.process_time() - before
+    cpu_s = time.process_time() - before
     engine.close()
-    return Speed(num / seconds, cpu_s / num)
+    return cpu_s / num
 
 
 def _interactive(loaded: LoadedModel, way: Way, count: int, seed: int) -> list[float]:
-    """The seconds that each of `count` interactive requests waited, one after the other, all other slots busy."""
+    """The CPU time (s) for which each of `count` interactive requests waited, one after the other, all slots busy."""
     engine, chance = _engine(loaded, way), random.Random(seed)
     bulk = 0
     seconds: list[float] = []
-    asked_at, asked = time.perf_counter() + 1.0, False
+    asked_at, asked = time.process_time() + 1.0, False
     while len(seconds) < count:
         if bulk - len(engine.answers) < 2 * way.slots:
             engine.submit(replace(one, request_id=bulk + n) for n, one in enumerate(_requests(way.slots, way)))
             bulk += way.slots
-        if not asked and time.perf_counter() > asked_at:
+        if not asked and time.process_time() > asked_at:
             [request] = _requests(1, way, first=len(seconds))
             engine.submit([replace(request, request_id=-1, interactive=True)])
             asked = True
         engine.loop.turn()
         if engine.answers.pop(-1, None) is not None:
-            seconds.append(time.perf_counter() - asked_at)
-            asked_at, asked = time.perf_counter() + chance.uniform(0, 2 * PAUSE_S), False
+            seconds.append(time.process_time() - asked_at)
+            asked_at, asked = time.process_time() + chance.uniform(0, 2 * PAUSE_S), False
     engine.close()
     return seconds
 
