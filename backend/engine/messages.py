@@ -120,6 +120,10 @@ class LoadFailed:
 Part = Literal["segments", "kernels", "graphs"]
 """What an engine can do without, slower: expandable segments of the card's memory, our Triton kernels, CUDA graphs."""
 
+PART_AT_WORK: dict[str, Part] = {"kernels": "kernels", "memory": "kernels", "graphs": "graphs"}
+"""By the stage of loading: what is to blame where the process ends or hangs in it without a word, as a compiler's or a
+driver's crash has it."""
+
 
 @dataclass(frozen=True, slots=True)
 class StartAgain:
