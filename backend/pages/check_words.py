@@ -69,6 +69,14 @@ _TROUBLES_ZH = {
     "card_fabric": (
         "CUDA 在等待 NVIDIA fabric manager（错误 802）。请安装并启动与驱动同版本（{driver}）的 nvidia-fabricmanager。"
     ),
+    "card_busy": (
+        "其他程序独占了显卡。请结束它（nvidia-smi 可列出）、改用另一块显卡（如 PRELABEL_DEVICE=cuda:1），"
+        "或允许多个程序共用：nvidia-smi -c 0。"
+    ),
+    "card_wsl": (
+        "Windows 已装 NVIDIA 驱动，但 WSL 中的 CUDA 看不到显卡（{said}）。WSL 中的 nvidia-smi 能看到吗？"
+        "请更新 Windows 的驱动和 WSL（wsl --update），再 wsl --shutdown；容器用 --gpus all 启动。"
+    ),
     "card_unseen": (
         "NVIDIA 驱动 {driver} 已加载，但 torch {torch} 无法使用显卡。nvidia-smi 能看到显卡吗？"
         "`prelabel doctor` 会向 CUDA 询问原因。"
