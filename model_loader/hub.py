@@ -150,7 +150,7 @@ def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
         raise _unreachable(where, error) from error
     except (OSError, errors.XetDownloadError) as error:  # HfHubHTTPError and connection errors are OSErrors
         raise DownloadFailed(
-            f"the download of {where} failed ({_one_line(error)}); start again to go on with the files that are missing, "
+            f"the download of {where} failed ({_one_line(error)}); start again for the files that are missing, "
             "or set HF_ENDPOINT to a mirror you can reach"
         ) from error
     except Exception as error:

@@ -238,6 +238,18 @@ CHECKS: dict[str, tuple[str, str]] = {
         "it may be slower than it should be: memory sufficed for {said} positions of the KV cache only, so fewer "
         "pictures are worked on at once. End what else runs on the card (nvidia-smi lists it), then start again.",
     ),
+    "slow_slots": (
+        "比应有的速度慢：显存不足，同时处理的图片数只有 {said}。通常是其他程序占用了显存（nvidia-smi 可列出），"
+        "请结束它们后重启 prelabel。",
+        "slower than it should be: memory suffices for {said} pictures at once only. Most often other programs hold "
+        "it (nvidia-smi lists them): end them and start prelabel again.",
+    ),
+    "slow_starts": (
+        "每次启动都要重新量化权重，会慢几分钟，出错后自动重启也一样：4-bit 副本没有保存（{said}）。"
+        "请处理后重启 prelabel；副本在 PRELABEL_QUANTISED_DIR。",
+        "each start packs the weights again, which takes minutes, and so does a restart after a fault: the 4-bit copy "
+        "was not saved ({said}). It goes to PRELABEL_QUANTISED_DIR; mend that and start prelabel again.",
+    ),
     "slow_prefills": (
         "读图比应有的速度慢：显存不足，一次只读 {said} 个 token。"
         "请结束占用显卡的其他程序（nvidia-smi 可列出）后重启 prelabel。",

@@ -186,7 +186,9 @@ def test_saved_checkpoint_of_a_chosen_model_is_that_of_its_commit(
 
 def test_failed_save_costs_only_the_next_start(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "merges.txt").symlink_to("/proc/self/mem")  # a file that cannot be read, and so not be copied
-    assert load(folder, save_quantised_to=tmp_path / "q").quantisation == "nf4"
+    loaded = load(folder, save_quantised_to=tmp_path / "q")
+    assert loaded.quantisation == "nf4"
+    assert "Input/output error" in loaded.unsaved
     assert "was not saved" in caplog.text
     assert "Input/output error" in caplog.text
     assert list((tmp_path / "q").iterdir()) == []
