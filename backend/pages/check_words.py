@@ -261,6 +261,13 @@ CHECKS: dict[str, tuple[str, str]] = {
         "没有 CUDA 显卡，用 CPU 运行小模型",
         "no CUDA card is seen; the small model runs on the CPU",
     ),
+    "card_none_for_auto": (
+        "没有 CUDA 显卡，所以由内置的小模型 garments 回答：它只认识十种服装，不能用于其他图片。请装 NVIDIA 驱动，"
+        "容器用 --gpus all 启动；如果就要用它，请设 PRELABEL_MODEL=garments。",
+        "no CUDA card is seen, so the small built-in model garments answers: it knows ten kinds of garment, and of "
+        "other pictures nothing. Install NVIDIA's driver; start a container with --gpus all. If garments is what you "
+        "want, set PRELABEL_MODEL=garments.",
+    ),
     "card_none_for_model": (
         "没有 CUDA 显卡，{model} 在 CPU 上会非常慢。请装 NVIDIA 驱动，容器用 --gpus all 启动。",
         "no CUDA card is seen, and {model} is very slow on a CPU. Install NVIDIA's driver; start a container with "
