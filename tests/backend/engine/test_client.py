@@ -1,6 +1,7 @@
 """The supervised engine process, with a fake in place of the model: every request ends, deaths are survived."""
 
 import asyncio
+import math
 import multiprocessing
 import os
 import subprocess
@@ -248,7 +249,7 @@ def test_a_load_may_take_long_while_it_moves(tmp_path: Path) -> None:
                 await eventually(lambda number=number: client.status.fraction == number / 3, "a step")
                 clock.ahead_s += 0.8 * HANG_S
                 (tmp_path / str(number)).touch()
-            await eventually(lambda: client.status.ready, "the end of loading")
+            assert (await client.wait_ready(math.inf)).model_name == "moves"
 
     run_with_clock(test)
 
