@@ -4,7 +4,8 @@ Death is the end of the process, or its silence while it has work. What waited i
 was on the device runs again one by one, and a request that was aboard two deaths is failed by name. A model that
 cannot be loaded is final (`LoadFailed`): starting again would not help. A restart loads the same model again, and there
 a failure is a death like any other: what has been loaded once can be, when others have left the card. A start that ends
-or hangs without a word while a part of it is tried out goes on without that part.
+or hangs without a word while a part of it is tried out goes on without that part, and so do faults and hangs that come
+again and again.
 Imports no torch. All methods run on one event loop; two daemon threads do the blocking reads and writes of the pipe.
 """
 
@@ -27,6 +28,7 @@ from typing import Any
 from backend.engine import process
 from backend.engine.api import EngineStatus
 from backend.engine.messages import (
+    EXIT_DEVICE,
     PART_AT_WORK,
     Cancel,
     Failed,
@@ -61,12 +63,16 @@ class _Pending:
 
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """How a process ends that others end, the system for want of memory among them."""
+_SUSPECTS: tuple[Part, ...] = ("graphs", "kernels")
+"""What is left out after a second fault or hang in a row, one after the other: it may be their cause."""
 
 
 def _ended(exitcode: int | None, by_itself: bool) -> str:
     said = f"the engine process ended with exit code {exitcode}"
     if by_itself and exitcode == -signal.SIGKILL:
         said += ": it was killed, as the system does when this machine's memory is full (`dmesg` says so)"
+    if exitcode == EXIT_DEVICE:
+        said += ": the device failed, the log says how"
     return said
 
 
@@ -216,6 +222,10 @@ class EngineClient:
                 often = f"the engine process died {restarts} times in a row; see the log, restart prelabel"
                 await self._give_up(f"{often}. The last time {message}")
                 return
+            if restarts > 1 and (silence or self._process.exitcode == EXIT_DEVICE):
+                left = [suspect for suspect in _SUSPECTS if suspect not in dict(self._options.without)]
+                for suspect in left[:1]:
+                    self._leave_out(suspect, message)
             await self._set(EngineStatus("restarting", message=message, num_restarts=self._status.num_restarts + 1))
             await asyncio.sleep(self._limits.restart_backoff_s * 2 ** (restarts - 1))
 
@@ -227,11 +237,14 @@ class EngineClient:
         return None if part in dict(self._options.without) else part
 
     async def _go_on_without(self, part: Part, why: str) -> None:
-        log.warning("the engine starts again without %s: %s", part, why)
         self._starts_again = True
-        self._options = replace(self._options, without=(*self._options.without, (part, why)))
+        self._leave_out(part, why)
         said = f"it starts again without {part}: {why}"
         await self._set(replace(self._status, stage="starting", fraction=0.0, message=said))
+
+    def _leave_out(self, part: Part, why: str) -> None:
+        log.warning("the engine starts again without %s: %s", part, why)
+        self._options = replace(self._options, without=(*self._options.without, (part, why)))
 
     async def _give_up(self, message: str) -> None:
         await self._set(EngineStatus("failed", message=message, num_restarts=self._status.num_restarts))

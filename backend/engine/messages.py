@@ -125,6 +125,10 @@ PART_AT_WORK: dict[str, Part] = {"kernels": "kernels", "memory": "kernels", "gra
 driver's crash has it."""
 
 
+EXIT_DEVICE = 70
+"""Exit code of an engine process whose device has failed while it worked."""
+
+
 @dataclass(frozen=True, slots=True)
 class StartAgain:
     """This process cannot go on, and the next one is to do `without` a part; `why` is one line. It ends after it.
