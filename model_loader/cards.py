@@ -27,6 +27,8 @@ DRIVER_FOR_CUDA = {12: "525.60.13", 13: "580.65.06"}
 """The oldest Linux driver that runs programs of a CUDA release, whatever its minor version."""
 TIGHT = 0.5
 """A person is told where other programs leave less than this share of the requests at a time."""
+_NO_CARD = ("Found no NVIDIA driver", "No CUDA GPUs are available", "no CUDA-capable device")
+"""What CUDA says where there is neither a card nor a driver. Whatever else it says, it has found something."""
 _LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib64", "usr/lib")
 
 
@@ -54,7 +56,7 @@ class Signs:
     """What speaks of a card and its driver on this machine. Versions are "" where there is no such thing.
 
     `cuda`: the release torch is built for. `visible`: CUDA_VISIBLE_DEVICES, None where it is not set. `closed_file`: a
-    device file that this user may not open.
+    device file that this user may not open. `in_wsl`: Linux runs within Windows, which has the driver.
     """
 
     driver: str = ""
@@ -66,6 +68,7 @@ class Signs:
     device_files: bool = False
     closed_file: str = ""
     in_container: bool = False
+    in_wsl: bool = False
 
 
 def find_card(
@@ -120,7 +123,7 @@ def judge_memory(
 def why_no_card(signs: Signs, said: str = "") -> Trouble:
     """Why torch sees no card that it can use. `said`: what CUDA said of it, "" where nobody has asked it.
 
-    "card_none" where nothing on this machine speaks of a card.
+    "card_none" where nothing on this machine speaks of a card, nor CUDA of anything but that there is none.
     """
     driver, torch = signs.driver or "?", signs.torch
     if not signs.cuda:
@@ -129,8 +132,16 @@ def why_no_card(signs: Signs, said: str = "") -> Trouble:
     too_old = trouble("card_driver_old", driver=driver, torch=torch, cuda=signs.cuda, needed=needed)
     if "too old" in said or "driver version is insufficient" in said:
         return too_old
+    if "busy or unavailable" in said:
+        return trouble("card_busy")
+    if not signs.driver and signs.in_wsl:
+        return trouble("card_wsl", said=said or "?")
+    if not signs.driver and signs.on_bus:
+        return trouble("card_no_driver", torch=torch, needed=needed)
+    if not signs.driver and (not said or any(words in said for words in _NO_CARD)):
+        return trouble("card_none")
     if not signs.driver:
-        return trouble("card_no_driver", torch=torch, needed=needed) if signs.on_bus else trouble("card_none")
+        return trouble("card_error", said=said, driver=driver, torch=torch)
     if not signs.device_files:
         return trouble("card_not_in_container" if signs.in_container else "card_no_device", driver=driver)
     if signs.closed_file:
@@ -205,6 +216,7 @@ def read_signs(
         in_container="container" in environ
         or "KUBERNETES_SERVICE_HOST" in environ
         or any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv")),
+        in_wsl=any((root / "usr/lib/wsl/lib").glob("libcuda.so*")),
     )
 
 

@@ -15,7 +15,7 @@ from model_loader.disks import disk_of, download_folder, rooms
 from model_loader.errors import MachineUnfit, ModelError, ModelTooLarge, UnsupportedModel
 from model_loader.geometry import ARCHITECTURES, geometry_from_config
 from model_loader.host import available_bytes, judge_host_memory
-from model_loader.memory import Request, plan_memory
+from model_loader.memory import MAX_SLOTS, Request, plan_memory
 from model_loader.troubles import Trouble
 
 log = logging.getLogger(__name__)
@@ -30,10 +30,11 @@ def check_fits(
     vram_gib: float | None = None,
     quantisation: Quantisation = "nf4",
     request: Request | None = None,
+    max_slots: int = MAX_SLOTS,
 ) -> None:
     """Raise UnsupportedModel for another architecture, ModelTooLarge if it does not fit what is free of `card`.
 
-    On a CPU `card` is None. `request`: what is to be answered.
+    On a CPU `card` is None. `request`: what is to be answered, `max_slots` of them at once if there is room.
     """
     geometry = geometry_from_config(config)
     named, ours = config.get("architectures"), ARCHITECTURES[config["model_type"]]
@@ -41,8 +42,10 @@ def check_fits(
         raise UnsupportedModel(f"config.json names the architecture {repr(named)[:200]}; prelabel loads {ours}")
     if card is None:
         return
-    judged = judge_memory(geometry, card, vram_gib=vram_gib, quantisation=quantisation, request=request)
-    _heed(judged[1], ModelTooLarge)
+    _, against = judge_memory(
+        geometry, card, vram_gib=vram_gib, quantisation=quantisation, request=request, max_slots=max_slots
+    )
+    _heed(against, ModelTooLarge)
 
 
 def check_host_memory(

@@ -2,8 +2,9 @@
 
 Only the files loading needs: JSON, tokenizer text, chat template and .safetensors; never pickles or code. The small
 files come first, so that a checkpoint we would refuse is refused before its 62 GB are fetched. huggingface_hub itself
-honours HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE, resumes what an earlier start left unfinished, and checks
-sizes. Raises ModelNotFound or DownloadFailed, whose texts hold no token.
+honours HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE, and checks sizes. A file that an earlier start has whole is
+not fetched again; half a file cannot be gone on with, and is removed. Raises ModelNotFound or DownloadFailed, whose
+texts hold no token.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from model_loader.errors import DownloadFailed, ModelError, ModelNotFound
 
 log = logging.getLogger(__name__)
@@ -23,6 +26,7 @@ log = logging.getLogger(__name__)
 SMALL_FILES = ["*.json", "*.txt", "*.jinja", "*.model"]
 WEIGHTS = [*SMALL_FILES, "*.safetensors"]
 _GIB = 2**30
+_HALF = ".incomplete"
 _SECRET = re.compile(r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+@")
 
 Fraction = Callable[[float], None]
@@ -88,15 +92,42 @@ def cached_config(repo: str) -> Path | None:
 
 
 def cached_bytes(repo: str) -> int:
-    """Bytes of `repo` in the local hub cache, an unfinished download's too. No network."""
+    """Bytes of the whole files of `repo` in the local hub cache. No network."""
+    try:
+        return sum(blob.stat().st_size for blob in _blobs(repo).iterdir() if blob.suffix != _HALF)
+    except OSError:
+        return 0
+
+
+def remove_halves(repo: str) -> None:
+    """Remove what killed starts have left of files of `repo`: as much as eight shards, 4 GB each, at every kill.
+
+    huggingface_hub begins such a file anew, under another name. It locks what it downloads, so what another process is
+    at is left alone.
+    """
+    from huggingface_hub import constants
+
+    locks = Path(constants.HF_HUB_CACHE) / ".locks" / _blobs(repo).parent.name
+    for half in _blobs(repo).glob(f"*{_HALF}"):
+        try:
+            locks.mkdir(parents=True, exist_ok=True)
+            with FileLock(locks / f"{half.name.partition('.')[0]}.lock", blocking=False):
+                size_bytes = half.stat().st_size
+                half.unlink()
+        except Timeout:
+            continue  # it is being downloaded
+        except OSError as error:
+            log.warning("half a file of an earlier download cannot be removed: %s", error)
+        else:
+            log.info("half a file of a download that was ended is removed: %.1f GiB", size_bytes / _GIB)
+
+
+def _blobs(repo: str) -> Path:
+    """Where the local hub cache has the files of `repo`."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "blobs"
-    try:
-        return sum(blob.stat().st_size for blob in blobs.iterdir())
-    except OSError:
-        return 0
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "blobs"
 
 
 def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
@@ -119,7 +150,7 @@ def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
         raise _unreachable(where, error) from error
     except (OSError, errors.XetDownloadError) as error:  # HfHubHTTPError and connection errors are OSErrors
         raise DownloadFailed(
-            f"the download of {where} failed ({_one_line(error)}); start again to resume it, "
+            f"the download of {where} failed ({_one_line(error)}); start again for the files that are missing, "
             "or set HF_ENDPOINT to a mirror you can reach"
         ) from error
     except Exception as error:
@@ -148,6 +179,7 @@ def _missing_bytes(repo: str, commit: str) -> int:
         return 0
     files = _snapshot(repo, commit, allow_patterns=WEIGHTS, dry_run=True)
     missing = sum(file.file_size or 0 for file in files if file.will_download)
+    remove_halves(repo)
     cache = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
     if missing > free:

@@ -31,7 +31,7 @@ from model_loader.experts.reference import dequantise_nf4
 from model_loader.experts.unpacked import unpack_small
 from model_loader.geometry import ARCHITECTURES, geometry_from_config
 from model_loader.load_errors import known_error, named_errors
-from model_loader.memory import Request
+from model_loader.memory import MAX_SLOTS, Request
 from model_loader.norms import use_fused_norms
 from model_loader.patch_embed import use_linear_patch_embedding
 from model_loader.progress import Progress, ProgressCallback, no_progress
@@ -47,7 +47,10 @@ PACKING_ERROR = 0.2
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in eval mode with no gradients, and what turns text and pictures into its inputs."""
+    """A model in eval mode with no gradients, and what turns text and pictures into its inputs.
+
+    `unsaved`: why its 4-bit copy was not saved, so that the next start packs again; "" where nothing failed.
+    """
 
     model: Any
     tokenizer: Any
@@ -58,6 +61,7 @@ class LoadedModel:
     dtype: torch.dtype
     load_s: float
     weights_id: str = ""
+    unsaved: str = ""
 
 
 def load_model(
@@ -68,6 +72,7 @@ def load_model(
     card: Card | None = None,
     vram_gib: float | None = None,
     request: Request | None = None,
+    max_slots: int = MAX_SLOTS,
     dtype: torch.dtype | None = None,
     quantisation: Quantisation = "nf4",
     revision: str | None = None,
@@ -78,7 +83,7 @@ def load_model(
     `on_progress(stage, fraction, pace)`: stages resolve, download, check, quantise or load (load_copy: what an earlier
     start has saved), save, ready; the fraction is of the whole. `device` defaults to the CUDA card if there is one,
     `dtype` to bfloat16 there and float32 on a CPU. `card` is what `find_card` found there, if it was asked. `vram_gib`
-    caps what the memory plan may use of the card, which must hold `request`.
+    caps what the memory plan may use of the card, which must hold `request`, and should hold `max_slots` of them.
     `save_quantised_to` is the parent folder of saved 4-bit checkpoints: one of this source and revision is loaded from
     there, else it is written after packing.
     """
@@ -91,7 +96,9 @@ def load_model(
     parent = save_quantised_to if quantisation == "nf4" and source != GARMENTS else None
 
     def inspect(config: Mapping[str, Any]) -> None:
-        check_fits(config, card=card, vram_gib=vram_gib, quantisation=quantisation, request=request)
+        check_fits(
+            config, card=card, vram_gib=vram_gib, quantisation=quantisation, request=request, max_slots=max_slots
+        )
         saves_to = parent if saved is None else None
         check_host_memory(config, on_card=card is not None, saves=saves_to is not None, quantisation=quantisation)
         if saves_to is not None:
@@ -128,18 +135,21 @@ def load_model(
         with named_errors(resolved.name), _weights_progress(checkpoint, step):
             model = _load_weights(checkpoint, folder, device=device, dtype=dtype, quantisation=quantisation)
     _make_fast(model, device=device, dtype=dtype, quantisation=quantisation)
+    unsaved = ""
     if parent is not None and not quantised:
         progress.enter("save", 0.95, 0.99)
         try:
             with _weights_progress(checkpoint, lambda fraction: None):
                 save(model, checkpoint, resolved, place_for(parent, source, revision), source)
         except Exception as error:  # whatever it is, it must not cost the loaded model
-            said = known_error(error) or error
-            log.warning("the 4-bit checkpoint was not saved, so the next start packs it again: %s", said)
+            unsaved = " ".join(str(known_error(error) or error).split()) or type(error).__name__
+            log.warning("the 4-bit checkpoint was not saved, so the next start packs it again: %s", unsaved)
     progress.enter("ready", 1.0, 1.0)
     load_s = time.perf_counter() - started
     identity = resolved.weights_id or weights_id(resolved.folder)
-    return LoadedModel(model, tokenizer, image_processor, resolved.name, quantisation, device, dtype, load_s, identity)
+    return LoadedModel(
+        model, tokenizer, image_processor, resolved.name, quantisation, device, dtype, load_s, identity, unsaved
+    )
 
 
 def _card(device: str) -> Card:

@@ -3,6 +3,7 @@
 One subfolder per source and revision under a parent folder the user names. A checkpoint is written beside its
 place and renamed when it is whole, so a crash leaves no half of one. It holds what the original folder holds besides
 the weights (tokenizer, image processor, chat template), so the original may be deleted.
+One process at a time writes a copy, though several engines may start at once on one folder.
 Imports no torch. Raises ModelFilesInvalid when the disk has no room.
 """
 
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.errors import ModelError, ModelFilesInvalid
 from model_loader.host import SHARD_BYTES
@@ -27,6 +30,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "prelabel.json"
 UNFINISHED = ".unfinished"
+_LOCK = ".lock"
 _FORMAT = 1
 _WEIGHTS_AND_CONFIG = ("model*.safetensors", "model.safetensors.index.json", "config.json", "generation_config.json")
 _COPIED = ("*.json", "*.txt", "*.jinja", "*.model")
@@ -73,8 +77,42 @@ def save(
     """Write the packed `model` and the small files of `original` to `place`, all or nothing.
 
     One shard at a time goes through this machine's own memory. Everything is on the disk (`sync`) before it has its
-    name: else a power cut could leave files of the right size that hold nothing, and answers made of them.
+    name: else a power cut could leave files of the right size that hold nothing, and answers made of them. Where
+    another process has written the same copy, or is at it, nothing is done.
     """
+    manifest = {"name": resolved.name, "source": source, "commit": resolved.commit, "format": _FORMAT}
+    manifest["weights_id"] = weights_id(original.folder)
+    manifest["origin"] = _origin(source, manifest)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = place.with_name(place.name + _LOCK)
+    try:
+        with FileLock(lock, blocking=False):
+            try:
+                if not _is_there(place, manifest):
+                    _write(model, original, place, manifest, shard_bytes, sync)
+            finally:
+                lock.unlink(missing_ok=True)  # who has it open already finds the copy there
+    except Timeout:
+        log.info("another start is saving the 4-bit copy: %s", place)
+
+
+def _is_there(place: Path, manifest: dict[str, Any]) -> bool:
+    try:
+        read_checkpoint(place)
+        found: object = json.loads((place / MANIFEST).read_text("utf-8"))
+    except (OSError, ValueError, ModelError):
+        return False
+    return found == manifest
+
+
+def _write(
+    model: Any,
+    original: Checkpoint,
+    place: Path,
+    manifest: dict[str, Any],
+    shard_bytes: int,
+    sync: Callable[[int], None],
+) -> None:
     unfinished = place.with_name(place.name + UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)  # of a start that was killed here: its room is this one's
     needed, free = model.get_memory_footprint(), _free_bytes(place.parent)
@@ -83,13 +121,10 @@ def save(
             f"saving the 4-bit checkpoint needs {needed / 2**30:.1f} GiB but {place.parent} has {free / 2**30:.1f} GiB "
             "left; free some space, or start without a folder for 4-bit checkpoints"
         )
-    unfinished.mkdir(parents=True)
+    unfinished.mkdir()
     try:
         model.save_pretrained(unfinished, max_shard_size=shard_bytes)
         _copy_small_files(original.folder, unfinished)
-        manifest = {"name": resolved.name, "source": source, "commit": resolved.commit, "format": _FORMAT}
-        manifest["weights_id"] = weights_id(original.folder)
-        manifest["origin"] = _origin(source, manifest)
         (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
         for written in (*unfinished.iterdir(), unfinished):
             _to_disk(written, sync)

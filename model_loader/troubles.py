@@ -55,6 +55,15 @@ TEXTS: dict[str, str] = {
         "CUDA waits for NVIDIA's fabric manager (error 802). Install and start nvidia-fabricmanager of the driver's "
         "own version, {driver}."
     ),
+    "card_busy": (
+        "Another program holds the card for itself alone. End it (nvidia-smi lists it), name another card, as "
+        "PRELABEL_DEVICE=cuda:1, or let programs share the card: nvidia-smi -c 0."
+    ),
+    "card_wsl": (
+        "Windows has NVIDIA's driver, but CUDA sees no card within WSL ({said}). Does nvidia-smi show one there? "
+        "Update the driver in Windows and WSL itself (wsl --update), then wsl --shutdown; start a container with "
+        "--gpus all."
+    ),
     "card_unseen": (
         "NVIDIA's driver {driver} is loaded, but torch {torch} cannot use a card. Does nvidia-smi show one? "
         "`prelabel doctor` asks CUDA why."

@@ -6,6 +6,7 @@ Raises EngineDead, and Stopped.
 from __future__ import annotations
 
 import asyncio
+import math
 
 from rich.console import Console
 from rich.text import Text
@@ -15,7 +16,6 @@ from backend.engine.messages import Ready
 from backend.logs import redact
 from backend.pages.words import Words
 
-LOAD_S = 4 * 3600.0
 POLL_S = 0.3
 _words = Words("en")
 
@@ -25,7 +25,7 @@ class Stopped(Exception):
 
 
 async def wait_with_progress(engine: Engine, console: Console, stop: asyncio.Event | None = None) -> Ready:
-    waiting = asyncio.create_task(engine.wait_ready(LOAD_S))
+    waiting = asyncio.create_task(engine.wait_ready(math.inf))
     try:
         with console.status("Starting the engine") as line:
             while not waiting.done():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -27,7 +28,6 @@ from backend.predict.build import build_engine
 from backend.settings import Settings
 from label_config.schema import LabelSchema, RatingField
 
-LOAD_S = 4 * 3600.0
 POLL_S = 0.02
 SIDE_PX = 64
 _SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
@@ -79,7 +79,7 @@ async def _start(engine: Engine, clock: Callable[[], float]) -> Outcome:
     stages: list[Stage] = []
     ready, error, answer_s = None, "", 0.0
     await engine.start()
-    waiting = asyncio.create_task(engine.wait_ready(LOAD_S))
+    waiting = asyncio.create_task(engine.wait_ready(math.inf))
     try:
         with Console(stderr=True).status("Starting the engine") as line:
             name, since = engine.status.stage, clock()

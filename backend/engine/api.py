@@ -55,7 +55,10 @@ class Engine(Protocol):
         """Start the engine process and return at once; loading goes on in it."""
 
     async def wait_ready(self, timeout_s: float) -> Ready:
-        """Return once the model is loaded. Raises EngineNotReady when `timeout_s` passes, EngineDead if it cannot."""
+        """Return once the model is loaded. Raises EngineNotReady when `timeout_s` passes, EngineDead if it cannot.
+
+        `math.inf`: as long as loading goes on; the engine itself ends one that stands still.
+        """
         ...
 
     async def generate(self, request: GenerateRequest) -> Finished:

@@ -2,7 +2,10 @@
 
 Death is the end of the process, or its silence while it has work. What waited is submitted to the next process; what
 was on the device runs again one by one, and a request that was aboard two deaths is failed by name. A model that
-cannot be loaded is final (`LoadFailed`): starting again would not help. A restart loads the same model again.
+cannot be loaded is final (`LoadFailed`): starting again would not help. A restart loads the same model again, and there
+a failure is a death like any other: what has been loaded once can be, when others have left the card. A start that ends
+or hangs without a word while a part of it is tried out goes on without that part, and so do faults and hangs that come
+again and again.
 Imports no torch. All methods run on one event loop; two daemon threads do the blocking reads and writes of the pipe.
 """
 
@@ -25,6 +28,8 @@ from typing import Any
 from backend.engine import process
 from backend.engine.api import EngineStatus
 from backend.engine.messages import (
+    EXIT_DEVICE,
+    PART_AT_WORK,
     Cancel,
     Failed,
     Finished,
@@ -32,6 +37,7 @@ from backend.engine.messages import (
     GenerateRequest,
     LoadFailed,
     Loading,
+    Part,
     Ready,
     Running,
     Shutdown,
@@ -55,10 +61,18 @@ class _Pending:
     num_deaths: int = 0
 
 
+_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+"""How a process ends that others end, the system for want of memory among them."""
+_SUSPECTS: tuple[Part, ...] = ("graphs", "kernels")
+"""What is left out after a second fault or hang in a row, one after the other: it may be their cause."""
+
+
 def _ended(exitcode: int | None, by_itself: bool) -> str:
     said = f"the engine process ended with exit code {exitcode}"
     if by_itself and exitcode == -signal.SIGKILL:
         said += ": it was killed, as the system does when this machine's memory is full (`dmesg` says so)"
+    if exitcode == EXIT_DEVICE:
+        said += ": the device failed, the log says how"
     return said
 
 
@@ -100,6 +114,8 @@ class EngineClient:
         self._process: Any = None
         self._connection: Connection | None = None
         self._starts_again = False
+        self._has_served = False
+        self._refused = ""
 
     @property
     def status(self) -> EngineStatus:
@@ -191,10 +207,14 @@ class EngineClient:
             by_itself = await asyncio.to_thread(self._end_process)
             if self._status.is_gone:
                 return
+            part = self._part_to_blame() if silence or self._process.exitcode not in _FROM_OUTSIDE else None
+            message = self._refused or silence or _ended(self._process.exitcode, by_itself)
+            self._refused = ""
+            if part:
+                await self._go_on_without(part, message)
             if self._starts_again:
                 self._starts_again = False
                 continue
-            message = silence or _ended(self._process.exitcode, by_itself)
             log.error("%s; %d requests wait for the next one", message, len(self._pending))
             self._note_death()
             restarts = 1 if served_s > self._limits.stable_s else restarts + 1
@@ -202,8 +222,29 @@ class EngineClient:
                 often = f"the engine process died {restarts} times in a row; see the log, restart prelabel"
                 await self._give_up(f"{often}. The last time {message}")
                 return
+            if restarts > 1 and (silence or self._process.exitcode == EXIT_DEVICE):
+                left = [suspect for suspect in _SUSPECTS if suspect not in dict(self._options.without)]
+                for suspect in left[:1]:
+                    self._leave_out(suspect, message)
             await self._set(EngineStatus("restarting", message=message, num_restarts=self._status.num_restarts + 1))
             await asyncio.sleep(self._limits.restart_backoff_s * 2 ** (restarts - 1))
+
+    def _part_to_blame(self) -> Part | None:
+        """What is tried out by a process that is loading and has not said what is wrong, if there is any left."""
+        if self._status.state != "loading" or self._starts_again or self._refused:
+            return None
+        part = PART_AT_WORK.get(self._status.stage)
+        return None if part in dict(self._options.without) else part
+
+    async def _go_on_without(self, part: Part, why: str) -> None:
+        self._starts_again = True
+        self._leave_out(part, why)
+        said = f"it starts again without {part}: {why}"
+        await self._set(replace(self._status, stage="starting", fraction=0.0, message=said))
+
+    def _leave_out(self, part: Part, why: str) -> None:
+        log.warning("the engine starts again without %s: %s", part, why)
+        self._options = replace(self._options, without=(*self._options.without, (part, why)))
 
     async def _give_up(self, message: str) -> None:
         await self._set(EngineStatus("failed", message=message, num_restarts=self._status.num_restarts))
@@ -223,7 +264,7 @@ class EngineClient:
         return connection
 
     async def _listen(self, connection: Connection) -> tuple[float, str]:
-        """Handle messages until the pipe closes, loading takes too long, or a process with work falls silent.
+        """Handle messages until the pipe closes, loading stands still, or a process with work falls silent.
 
         Returns for how many seconds the process served, and what to say of its silence if it was ended for that.
         """
@@ -247,22 +288,30 @@ class EngineClient:
         # a daemon thread: an executor's would keep the interpreter from ending while it waits for the engine
         reader = threading.Thread(target=read, name="engine-reader", daemon=True)
         reader.start()
-        load_until = loop.time() + self._limits.load_s
         ready_at: float | None = None
         was_idle = True
         silence = ""
         while True:
-            limit_s = load_until - loop.time() if ready_at is None else self._limits.hang_s
+            limit_s = self._limits.hang_s
+            if ready_at is None:
+                is_tuning = self._status.stage in PART_AT_WORK
+                limit_s = self._limits.tune_s if is_tuning else self._limits.load_s
             try:
                 async with asyncio.timeout(limit_s):
                     message = await incoming.get()
             except TimeoutError:
                 if ready_at is None:
-                    await self._give_up(f"loading took over {self._limits.load_s:.0f} s")
+                    if self._part_to_blame() is None:
+                        await self._give_up(
+                            f"loading stood still at {self._status.stage} {self._status.fraction:.0%} for "
+                            f"{limit_s:.0f} s and was ended; look at the network, the disks and `dmesg`, and start "
+                            "prelabel again"
+                        )
                 elif was_idle or not self._has_work:  # silence counts only when there was work all the time
                     was_idle = not self._has_work
                     continue
-                silence = f"the engine said nothing for {limit_s:.0f} s and was ended"
+                at = f" at {self._status.stage}" if ready_at is None else ""
+                silence = f"the engine said nothing for {limit_s:.0f} s{at} and was ended"
                 log.error("%s", silence)
                 self._process.kill()
                 await asyncio.to_thread(reader.join, self._limits.close_s)  # else it reads from what is closed next
@@ -282,18 +331,17 @@ class EngineClient:
                 await self._set(replace(self._status, state="loading", **at))
             case Ready():
                 self._options = replace(self._options, model=message.source or self._options.model)
+                self._has_served = True
                 num_restarts = self._status.num_restarts
                 await self._set(EngineStatus("ready", "ready", 1.0, message, num_restarts=num_restarts))
                 for pending in self._pending.values():  # accepted before a restart
                     self._send(pending.submit)
+            case LoadFailed() if self._has_served:
+                self._refused = f"the model could not be loaded again: {message.message}"
             case LoadFailed():
                 await self._give_up(message.message)
             case StartAgain() if message.without not in dict(self._options.without):
-                log.warning("the engine starts again without %s: %s", message.without, message.why)
-                self._starts_again = True
-                self._options = replace(self._options, without=(*self._options.without, (message.without, message.why)))
-                said = f"it starts again without {message.without}: {message.why}"
-                await self._set(replace(self._status, stage="starting", fraction=0.0, message=said))
+                await self._go_on_without(message.without, message.why)
             case StartAgain():
                 pass  # it has had its chance: what follows is a death like any other
             case Running():

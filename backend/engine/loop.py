@@ -20,7 +20,17 @@ import torch
 
 from backend.engine.bulk_queue import SlotRequest
 from backend.engine.mailbox import Mailbox
-from backend.engine.messages import Cancel, Failed, FailureKind, FromEngine, Running, Shutdown, Stats, Submit
+from backend.engine.messages import (
+    EXIT_DEVICE,
+    Cancel,
+    Failed,
+    FailureKind,
+    FromEngine,
+    Running,
+    Shutdown,
+    Stats,
+    Submit,
+)
 from backend.engine.packing import Row
 from backend.engine.preparation import Preparation
 from backend.engine.prompts import Prompt, PromptTooLong
@@ -30,7 +40,6 @@ from backend.errors import one_line
 
 log = logging.getLogger(__name__)
 
-EXIT_DEVICE = 70
 PICTURES_S = 100.0
 """How long the pictures of one prefill may take together; below the silence that counts as a hang."""
 STATS_S = 1.0

@@ -120,6 +120,14 @@ class LoadFailed:
 Part = Literal["segments", "kernels", "graphs"]
 """What an engine can do without, slower: expandable segments of the card's memory, our Triton kernels, CUDA graphs."""
 
+PART_AT_WORK: dict[str, Part] = {"kernels": "kernels", "memory": "kernels", "graphs": "graphs"}
+"""By the stage of loading: what is to blame where the process ends or hangs in it without a word, as a compiler's or a
+driver's crash has it."""
+
+
+EXIT_DEVICE = 70
+"""Exit code of an engine process whose device has failed while it worked."""
+
 
 @dataclass(frozen=True, slots=True)
 class StartAgain:

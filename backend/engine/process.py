@@ -149,6 +149,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
             card=choice.card,
             vram_gib=options.vram_gib,
             request=options.request,
+            max_slots=options.max_slots,
             revision=options.revision,
             save_quantised_to=options.quantised_dir,
         )

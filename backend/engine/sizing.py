@@ -127,9 +127,16 @@ def fit(plan: MemoryPlan, position_bytes: int, peak_of_warm_up: Callable[[Sizes]
         log.warning("the heaviest prefill leaves too little memory; trying %d tokens", prefill_tokens)
 
 
-def _plan(loaded: LoadedModel, options: EngineOptions) -> MemoryPlan:
+def slots_of_empty_card(loaded: LoadedModel, options: EngineOptions) -> int:
+    """How many requests would run at once if nothing else held memory of the card."""
+    return _plan(loaded, options, is_empty=True).num_slots or 0
+
+
+def _plan(loaded: LoadedModel, options: EngineOptions, *, is_empty: bool = False) -> MemoryPlan:
     card = find_card(loaded.device)
     assert isinstance(card, Card), "a model is on it"
+    if is_empty:
+        card = replace(card, free_gib=card.memory_gib)
     plan, _ = judge_memory(
         geometry_from_config(loaded.model.config.to_dict()),
         card,

@@ -22,8 +22,9 @@ from backend.engine.messages import Part
 from backend.engine.options import EngineOptions, StartAgainWithout
 from backend.engine.runner import Runner
 from backend.engine.self_check import attention_wrong
-from backend.engine.sizing import Sizes, least_kv_tokens, make_runner, measure_sizes
+from backend.engine.sizing import Sizes, least_kv_tokens, make_runner, measure_sizes, slots_of_empty_card
 from backend.errors import one_line
+from model_loader.cards import TIGHT
 from model_loader.experts import calibrate, use_fused_linears
 from model_loader.experts.capture import CaptureFailed
 from model_loader.experts.plan import REFERENCE, plan_for, set_plan
@@ -57,7 +58,7 @@ class Started:
 def start(loaded: LoadedModel, options: EngineOptions, say: Say = lambda stage, fraction: None) -> Started:
     """Make all ready; `say` is told each stage, and the share of the start that is behind it."""
     if not loaded.device.startswith("cuda"):
-        return Started(*make_runner(loaded, options, measure_sizes(loaded, options)))
+        return Started(*make_runner(loaded, options, measure_sizes(loaded, options)), of_copy(loaded))
     without = dict(options.without)
     say("kernels", LOAD_SHARE)
     with leaving("kernels", options):
@@ -77,7 +78,8 @@ def start(loaded: LoadedModel, options: EngineOptions, say: Say = lambda stage, 
         slower = (*slower, *said)
     if "segments" in without:
         slower = (*slower, ("slow_segments", without["segments"]))
-    return Started(runner, sizes, (*slower, *of_memory(sizes, planned)))
+    slots = slots_of_empty_card(loaded, options)
+    return Started(runner, sizes, (*slower, *of_memory(sizes, planned, slots), *of_copy(loaded)))
 
 
 def try_allocator(device: str, options: EngineOptions, allocate: Callable[[str], object] | None = None) -> None:
@@ -127,9 +129,16 @@ def with_graphs(
     return runner, sizes, (("slow_graphs", said),) if said else ()
 
 
-def of_memory(sizes: Sizes, planned: Sizes) -> Slower:
+def of_copy(loaded: LoadedModel) -> Slower:
+    """A start that must pack again is minutes longer, and so is every restart after a fault."""
+    return (("slow_starts", loaded.unsaved),) if loaded.unsaved else ()
+
+
+def of_memory(sizes: Sizes, planned: Sizes, slots_of_empty_card: int) -> Slower:
     """What is smaller than it was measured to fit, or than it should be."""
     slower = []
+    if sizes.max_slots < TIGHT * slots_of_empty_card:
+        slower.append(("slow_slots", f"{sizes.max_slots:,} / {slots_of_empty_card:,}"))
     if sizes.kv_tokens < planned.kv_tokens:
         slower.append(("slow_kv_cache", f"{sizes.kv_tokens:,} / {planned.kv_tokens:,}"))
     if sizes.max_prefill_tokens < PREFILL_TOKENS:

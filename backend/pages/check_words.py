@@ -69,6 +69,14 @@ _TROUBLES_ZH = {
     "card_fabric": (
         "CUDA 在等待 NVIDIA fabric manager（错误 802）。请安装并启动与驱动同版本（{driver}）的 nvidia-fabricmanager。"
     ),
+    "card_busy": (
+        "其他程序独占了显卡。请结束它（nvidia-smi 可列出）、改用另一块显卡（如 PRELABEL_DEVICE=cuda:1），"
+        "或允许多个程序共用：nvidia-smi -c 0。"
+    ),
+    "card_wsl": (
+        "Windows 已装 NVIDIA 驱动，但 WSL 中的 CUDA 看不到显卡（{said}）。WSL 中的 nvidia-smi 能看到吗？"
+        "请更新 Windows 的驱动和 WSL（wsl --update），再 wsl --shutdown；容器用 --gpus all 启动。"
+    ),
     "card_unseen": (
         "NVIDIA 驱动 {driver} 已加载，但 torch {torch} 无法使用显卡。nvidia-smi 能看到显卡吗？"
         "`prelabel doctor` 会向 CUDA 询问原因。"
@@ -230,6 +238,18 @@ CHECKS: dict[str, tuple[str, str]] = {
         "it may be slower than it should be: memory sufficed for {said} positions of the KV cache only, so fewer "
         "pictures are worked on at once. End what else runs on the card (nvidia-smi lists it), then start again.",
     ),
+    "slow_slots": (
+        "比应有的速度慢：显存不足，同时处理的图片数只有 {said}。通常是其他程序占用了显存（nvidia-smi 可列出），"
+        "请结束它们后重启 prelabel。",
+        "slower than it should be: memory suffices for {said} pictures at once only. Most often other programs hold "
+        "it (nvidia-smi lists them): end them and start prelabel again.",
+    ),
+    "slow_starts": (
+        "每次启动都要重新量化权重，会慢几分钟，出错后自动重启也一样：4-bit 副本没有保存（{said}）。"
+        "请处理后重启 prelabel；副本在 PRELABEL_QUANTISED_DIR。",
+        "each start packs the weights again, which takes minutes, and so does a restart after a fault: the 4-bit copy "
+        "was not saved ({said}). It goes to PRELABEL_QUANTISED_DIR; mend that and start prelabel again.",
+    ),
     "slow_prefills": (
         "读图比应有的速度慢：显存不足，一次只读 {said} 个 token。"
         "请结束占用显卡的其他程序（nvidia-smi 可列出）后重启 prelabel。",
@@ -240,6 +260,13 @@ CHECKS: dict[str, tuple[str, str]] = {
     "card_not_needed": (
         "没有 CUDA 显卡，用 CPU 运行小模型",
         "no CUDA card is seen; the small model runs on the CPU",
+    ),
+    "card_none_for_auto": (
+        "没有 CUDA 显卡，所以由内置的小模型 garments 回答：它只认识十种服装，不能用于其他图片。请装 NVIDIA 驱动，"
+        "容器用 --gpus all 启动；如果就要用它，请设 PRELABEL_MODEL=garments。",
+        "no CUDA card is seen, so the small built-in model garments answers: it knows ten kinds of garment, and of "
+        "other pictures nothing. Install NVIDIA's driver; start a container with --gpus all. If garments is what you "
+        "want, set PRELABEL_MODEL=garments.",
     ),
     "card_none_for_model": (
         "没有 CUDA 显卡，{model} 在 CPU 上会非常慢。请装 NVIDIA 驱动，容器用 --gpus all 启动。",

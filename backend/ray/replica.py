@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from backend.engine.api import Engine
 from backend.engine.client import EngineClient
 from backend.engine.messages import GenerateRequest
-from backend.engine.options import EngineLimits, EngineOptions
+from backend.engine.options import EngineOptions
 from backend.errors import Cancelled, EngineBusy, EngineDead, GenerationFailed, one_line
 from backend.logs import configure_logging
 from backend.ray.wire import Refusal, Reply, Report
@@ -45,7 +46,7 @@ class EngineReplica:
         await self._engine.start()
         self._reporter = asyncio.create_task(self._report_now_and_then())
         try:
-            await self._engine.wait_ready(EngineLimits().load_s)
+            await self._engine.wait_ready(math.inf)
         except BaseException:
             await self._report()
             await self.close()

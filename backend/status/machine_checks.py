@@ -118,7 +118,9 @@ def card_check(settings: Settings, found: Card | Trouble, driver: str = "") -> C
     if found.code == "card_none":
         if settings.device != "auto":
             return bad("card", "card_missing", device=settings.device)
-        if settings.model not in (AUTO, GARMENTS):
+        if settings.model == AUTO:  # who wanted the small model would have named it
+            return doubtful("card", "card_none_for_auto")
+        if settings.model != GARMENTS:
             return doubtful("card", "card_none_for_model", model=settings.model)
         return unused("card", "card_not_needed")
     if settings.model == GARMENTS and settings.device == "auto":  # runs on the CPU, then

@@ -40,5 +40,8 @@ def running_checks(settings: Settings, status: EngineStatus) -> list[Check]:
         checks.append(
             good("card", "card_used", card=device) if used else card_check(settings, why_no_card(read_signs()))
         )
-        checks += [doubtful("card", code, said=said) for code, said in status.ready.slower]
+        about_disk = ("slow_starts",)
+        checks += [
+            doubtful("disk" if code in about_disk else "card", code, said=said) for code, said in status.ready.slower
+        ]
     return [*checks, *label_studio_checks(settings)]

@@ -32,6 +32,15 @@ TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040). Pl
         (replace(WORKING, driver="575.57.08", library=""), "CUDA unknown error", "card_driver_old", "575.57.08"),
         (replace(WORKING, cuda="12.8", driver="470.256.02", library=""), "", "card_driver_old", "525.60.13"),
         (CUDA, TOO_OLD, "card_driver_old", "CUDA 13.0"),  # WSL: no driver is seen in Linux
+        (replace(CUDA, in_wsl=True), "Found no NVIDIA driver", "card_wsl", "wsl --update"),
+        (replace(CUDA, in_wsl=True), "No CUDA GPUs are available", "card_wsl", "within WSL (No CUDA GPUs"),
+        (replace(CUDA, in_wsl=True), "", "card_wsl", "nvidia-smi"),
+        (CUDA, "No CUDA GPUs are available", "card_none", ""),
+        (CUDA, "", "card_none", ""),
+        (CUDA, "CUDA unknown error - this may be due to ...", "card_error", "unknown error"),  # of a masked /proc
+        (CUDA, "Unexpected error ... Error 803: system has unsupported display driver", "card_error", "Error 803"),
+        (WORKING, "CUDA error: all CUDA-capable devices are busy or unavailable", "card_busy", "nvidia-smi -c 0"),
+        (CUDA, "CUDA error: CUDA-capable device(s) is/are busy or unavailable", "card_busy", "cuda:1"),
         (replace(WORKING, library="580.105.08"), "CUDA unknown error", "card_driver_mixed", "Restart the machine"),
         (replace(WORKING, library="590.44.01"), "Unexpected error ... Error 803: system has unsupported display driver",
          "card_driver_mixed", "580.95.05 is loaded, but its libraries are of 590.44.01"),
@@ -90,11 +99,11 @@ def test_a_number_that_no_card_has_is_told_with_how_many_there_are() -> None:
 
 
 def test_a_card_that_fails_when_it_is_asked_is_told_in_cudas_words() -> None:
-    seen = Seen(num_cards=1, said="CUDA error: CUDA-capable device(s) is/are busy or unavailable")
+    seen = Seen(num_cards=1, said="CUDA error: uncorrectable ECC error encountered")
     found = find_card(ask=lambda device: seen, read=lambda: WORKING)
     assert isinstance(found, Trouble)
     assert found.code == "card_error"
-    assert "busy or unavailable (NVIDIA's driver 580.95.05" in str(found)
+    assert "uncorrectable ECC error encountered (NVIDIA's driver 580.95.05" in str(found)
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -122,6 +131,9 @@ BUS = "sys/bus/pci/devices/0000"
         pytest.param({f"{BUS}:01:00.1/vendor": "0x10de\n", f"{BUS}:01:00.1/class": "0x040300\n",
                       f"{BUS}:00:02.0/vendor": "0x8086\n", f"{BUS}:00:02.0/class": "0x030000\n"}, {},
                      Signs(), id="the sound of a card, and another maker's card"),
+        pytest.param({"usr/lib/wsl/lib/libcuda.so.1": "", "usr/lib/wsl/lib/libdxcore.so": ""}, {},
+                     Signs(in_wsl=True), id="a card of Windows"),
+        pytest.param({"usr/lib/wsl/lib/libdxcore.so": ""}, {}, Signs(), id="Windows without NVIDIA's driver"),
         pytest.param({"dev/nvidia0": "", "dev/nvidia1": "closed", "dev/nvidiactl": ""}, {},
                      Signs(device_files=True), id="one card of two may be opened"),
         pytest.param({"dev/nvidia0": "closed", "dev/nvidiactl": ""}, {},

@@ -12,9 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
 from model_loader.errors import DownloadFailed, ModelError
+from model_loader.hub import cached_bytes
 from model_loader.sources import resolve
 from tests.limits import RUN_S
 from tests.model_loader.checkpoints import rewrite_json
@@ -60,6 +62,31 @@ def test_second_start_downloads_nothing_and_works_offline(hub: FakeHub, resolve_
     assert resolve_in_child(revision="v1") == first | {"fractions": []}
     assert resolve_in_child(revision="v1", HF_HUB_OFFLINE="1") == first | {"fractions": []}
     assert hub.sent == []
+
+
+def test_halves_that_a_killed_download_left_are_removed_and_those_of_another_process_are_not(
+    resolve_in_child: Resolve, tmp_path: Path
+) -> None:
+    cache = tmp_path / "hf/hub"
+    blobs, locks = cache / "models--someone--tiny/blobs", cache / ".locks/models--someone--tiny"
+    for folder in (blobs, locks):
+        folder.mkdir(parents=True)
+    left, at_work = blobs / "0a.12345678.incomplete", blobs / "0b.12345678.incomplete"
+    for half in (left, at_work):
+        half.write_bytes(b"half")
+    with FileLock(locks / "0b.lock"):
+        resolve_in_child()
+    assert not left.exists()
+    assert at_work.read_bytes() == b"half"
+
+
+def test_half_a_file_does_not_count_as_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    blobs = tmp_path / "models--someone--tiny/blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "0a").write_bytes(b"whole file")
+    (blobs / "0b.12345678.incomplete").write_bytes(b"half")
+    assert cached_bytes(REPO) == len(b"whole file")
 
 
 def test_a_model_stays_at_the_commit_of_its_first_download(hub: FakeHub, resolve_in_child: Resolve) -> None:

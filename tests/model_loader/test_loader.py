@@ -119,6 +119,33 @@ def test_a_copy_is_on_the_disk_before_it_has_its_name(folder: Path, tmp_path: Pa
     assert sorted(synced) == sorted([*(file.name for file in place.iterdir()), place.name + UNFINISHED])
 
 
+def test_of_two_starts_at_once_one_saves_the_copy_and_the_other_leaves_it_alone(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = load(folder)
+    original, place = read_checkpoint(folder), place_for(tmp_path / "q", str(folder), None)
+    others: list[LoadedModel] = []
+
+    def sync(opened: int) -> None:
+        if not others:  # another start comes to its end while this one is saving
+            others.append(load(folder, save_quantised_to=tmp_path / "q"))
+
+    save(first.model, original, Resolved("tiny", folder), place, str(folder), sync=sync)
+    assert "was not saved" not in caplog.text
+    assert list(place.parent.iterdir()) == [place]
+    assert torch.equal(logits(load(folder, save_quantised_to=tmp_path / "q").model), logits(first.model))
+
+
+def test_a_copy_that_another_start_has_saved_meanwhile_stays_as_it_is(folder: Path, tmp_path: Path) -> None:
+    first = load(folder)
+    original, place = read_checkpoint(folder), place_for(tmp_path / "q", str(folder), None)
+    before = []
+    for _ in range(2):
+        save(first.model, original, Resolved("tiny", folder), place, str(folder))
+        before.append({file.name: file.stat().st_ino for file in place.iterdir()})
+    assert before[0] == before[1], "somebody may be reading it"
+
+
 def test_saved_checkpoint_computes_in_the_dtype_asked_for(folder: Path, tmp_path: Path) -> None:
     load(folder, save_quantised_to=tmp_path / "q")
     again = load(folder, save_quantised_to=tmp_path / "q", dtype=torch.bfloat16)
@@ -159,7 +186,9 @@ def test_saved_checkpoint_of_a_chosen_model_is_that_of_its_commit(
 
 def test_failed_save_costs_only_the_next_start(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "merges.txt").symlink_to("/proc/self/mem")  # a file that cannot be read, and so not be copied
-    assert load(folder, save_quantised_to=tmp_path / "q").quantisation == "nf4"
+    loaded = load(folder, save_quantised_to=tmp_path / "q")
+    assert loaded.quantisation == "nf4"
+    assert "Input/output error" in loaded.unsaved
     assert "was not saved" in caplog.text
     assert "Input/output error" in caplog.text
     assert list((tmp_path / "q").iterdir()) == []

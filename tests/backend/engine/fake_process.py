@@ -21,6 +21,7 @@ from backend.engine.messages import (
 )
 from backend.engine.options import EngineOptions
 from backend.engine.process import Loop, Send
+from tests.limits import until
 
 
 def main(connection: Connection, options: EngineOptions) -> None:
@@ -35,6 +36,23 @@ def main(connection: Connection, options: EngineOptions) -> None:
         return
     if options.model == "graphs fail for ever":
         connection.send(StartAgain("graphs", "operation not permitted"))
+        return
+    if options.model in ("kernels", "memory", "graphs"):
+        connection.send(Loading(options.model, 0.95))
+        if not options.without:
+            os._exit(3)
+    if options.model == "hangs at graphs":
+        connection.send(Loading("graphs", 0.95))
+        if not options.without:
+            until_the_tests_end()
+    if options.model == "moves" and options.quantised_dir:
+        for number in range(3):
+            connection.send(Loading("download", number / 3))
+            until((options.quantised_dir / str(number)).exists)
+    if options.model == "refused once" and (marker := options.quantised_dir) and marker.exists():
+        marker.unlink()
+        connection.send(Loading("memory", 0.95))
+        connection.send(LoadFailed("other programs hold the card"))
         return
     if options.model == "slow":
         until_the_tests_end()

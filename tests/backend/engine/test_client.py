@@ -1,6 +1,7 @@
 """The supervised engine process, with a fake in place of the model: every request ends, deaths are survived."""
 
 import asyncio
+import math
 import multiprocessing
 import os
 import subprocess
@@ -25,6 +26,8 @@ SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
 LIMITS = EngineLimits(
     load_s=WAIT_S, request_s=WAIT_S, close_s=WAIT_S, hang_s=TEST_S, max_restarts=2, restart_backoff_s=0.01
 )
+HANG_S = 10 * TEST_S
+HANG = replace(LIMITS, request_s=100 * HANG_S, hang_s=HANG_S)
 
 
 def request(instruction: str) -> GenerateRequest:
@@ -98,10 +101,10 @@ def test_a_model_that_cannot_load_is_reported_and_not_started_again() -> None:
     run(test)
 
 
-def test_loading_over_its_limit_ends_the_engine() -> None:
+def test_a_load_that_stands_still_ends_the_engine() -> None:
     async def test() -> None:
         async with running(EngineOptions(model="slow"), replace(LIMITS, load_s=0.1, close_s=0.1)) as client:
-            with pytest.raises(EngineDead, match="loading took over"):
+            with pytest.raises(EngineDead, match="loading stood still at"):
                 await client.wait_ready(WAIT_S)
 
     run(test)
@@ -144,10 +147,6 @@ def test_only_what_was_on_the_device_is_charged_with_a_death() -> None:
             waiting.cancel()
 
     run(test)
-
-
-HANG_S = 10 * TEST_S
-HANG = replace(LIMITS, request_s=100 * HANG_S, hang_s=HANG_S)
 
 
 def test_a_silent_engine_with_work_is_ended_and_started_again() -> None:
@@ -201,10 +200,25 @@ def test_a_process_that_cannot_go_on_with_its_graphs_is_followed_by_one_without_
         async with running(EngineOptions(model="graphs fail")) as client:
             for _ in range(2):
                 ready = await client.wait_ready(WAIT_S)
-                assert ready.slower == (("graphs", "operation not permitted"),)
+                assert ready.slower[0] == ("graphs", "operation not permitted")
                 with pytest.raises(EngineDead):
                     await client.generate(request("die"))
             assert client.status.num_restarts == 2, "only what died is counted"
+
+    run(test)
+
+
+def test_faults_in_a_row_are_followed_by_processes_without_graphs_and_then_without_kernels() -> None:
+    async def test() -> None:
+        async with running(limits=replace(LIMITS, max_restarts=5)) as client:
+            for parts in ((), (), ("graphs",), ("graphs", "kernels"), ("graphs", "kernels")):
+                ready = await client.wait_ready(WAIT_S)
+                assert tuple(part for part, _ in ready.slower) == parts
+                assert all("70: the device failed" in why for _, why in ready.slower)
+                dying = asyncio.create_task(client.generate(request("die")))
+                died = client.status.num_restarts + 1
+                await eventually(lambda died=died: client.status.num_restarts == died, "the death")
+                dying.cancel()
 
     run(test)
 
@@ -214,6 +228,58 @@ def test_what_fails_again_without_the_part_that_failed_is_a_death() -> None:
         async with running(EngineOptions(model="graphs fail for ever")) as client:
             with pytest.raises(EngineDead, match=f"died {LIMITS.max_restarts + 1} times in a row"):
                 await client.wait_ready(WAIT_S)
+
+    run(test)
+
+
+@pytest.mark.parametrize(("stage", "part"), [("kernels", "kernels"), ("memory", "kernels"), ("graphs", "graphs")])
+def test_a_process_that_crashes_while_a_part_is_tried_out_is_followed_by_one_without_it(stage: str, part: str) -> None:
+    async def test() -> None:
+        async with running(EngineOptions(model=stage)) as client:
+            ready = await client.wait_ready(WAIT_S)
+            assert ready.slower == ((part, "the engine process ended with exit code 3"),)
+            assert client.status.num_restarts == 0
+
+    run(test)
+
+
+def test_a_process_that_hangs_while_graphs_are_tried_out_is_followed_by_one_without_them() -> None:
+    async def test(clock: Clock) -> None:
+        async with running(EngineOptions(model="hangs at graphs"), replace(LIMITS, tune_s=HANG_S)) as client:
+            await eventually(lambda: client.status.stage == "graphs", "the hang")
+            clock.ahead_s += HANG_S + 1
+            await eventually(lambda: client.status.ready, "the next process")
+            assert client.status.ready
+            [(part, why)] = client.status.ready.slower
+            assert (part, "said nothing for" in why) == ("graphs", True)
+
+    run_with_clock(test)
+
+
+def test_a_load_may_take_long_while_it_moves(tmp_path: Path) -> None:
+    async def test(clock: Clock) -> None:
+        options = EngineOptions(model="moves", quantised_dir=tmp_path)
+        async with running(options, replace(LIMITS, load_s=HANG_S)) as client:
+            for number in range(3):
+                await eventually(lambda number=number: client.status.fraction == number / 3, "a step")
+                clock.ahead_s += 0.8 * HANG_S
+                (tmp_path / str(number)).touch()
+            assert (await client.wait_ready(math.inf)).model_name == "moves"
+
+    run_with_clock(test)
+
+
+def test_a_model_that_was_loaded_once_is_tried_again_where_it_cannot_be_loaded_for_a_while(tmp_path: Path) -> None:
+    async def test() -> None:
+        marker = tmp_path / "refuse"
+        options = EngineOptions(model="refused once", quantised_dir=marker)
+        async with running(options, replace(LIMITS, max_restarts=3)) as client:
+            await client.wait_ready(WAIT_S)
+            marker.touch()
+            with pytest.raises(EngineDead):
+                await client.generate(request("die"))
+            await client.wait_ready(WAIT_S)
+            assert not marker.exists()
 
     run(test)
 

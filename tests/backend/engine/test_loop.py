@@ -9,9 +9,20 @@ from typing import Any
 import pytest
 import torch
 
-from backend.engine.loop import EXIT_DEVICE, EngineLoop, is_device_fault, is_out_of_memory
+from backend.engine.loop import EngineLoop, is_device_fault, is_out_of_memory
 from backend.engine.mailbox import Mailbox
-from backend.engine.messages import Cancel, Failed, Finished, Picture, Running, Sampling, Shutdown, Stats, Submit
+from backend.engine.messages import (
+    EXIT_DEVICE,
+    Cancel,
+    Failed,
+    Finished,
+    Picture,
+    Running,
+    Sampling,
+    Shutdown,
+    Stats,
+    Submit,
+)
 from backend.engine.preparation import Preparation
 from backend.engine.prompts import PromptTooLong
 from backend.engine.scheduler import Scheduler, SchedulerLimits, Slot

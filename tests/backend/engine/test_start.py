@@ -19,7 +19,17 @@ from backend.engine.options import EngineOptions, StartAgainWithout
 from backend.engine.runner import Runner
 from backend.engine.self_check import attention_wrong, plain_attention
 from backend.engine.sizing import Sizes
-from backend.engine.start import SMALLER, TRIES, in_short, leaving, of_memory, start, try_allocator, with_graphs
+from backend.engine.start import (
+    SMALLER,
+    TRIES,
+    in_short,
+    leaving,
+    of_copy,
+    of_memory,
+    start,
+    try_allocator,
+    with_graphs,
+)
 from backend.pages.check_words import CHECKS
 from model_loader.experts.capture import CaptureFailed
 from model_loader.geometry import DEFAULT_MODEL, shipped_config
@@ -78,7 +88,7 @@ def test_where_memory_does_not_suffice_to_capture_the_kv_cache_is_smaller_and_th
     runner, sizes, slower = with_graphs(*make(SIZES), 1024, make, Short(times))
     assert slower == ()
     assert sizes.kv_tokens == pytest.approx(SIZES.kv_tokens * SMALLER**times, abs=times)
-    assert of_memory(sizes, SIZES) == (("slow_kv_cache", f"{sizes.kv_tokens:,} / 4,096"),)
+    assert of_memory(sizes, SIZES, 4) == (("slow_kv_cache", f"{sizes.kv_tokens:,} / 4,096"),)
     runner.close()
 
 
@@ -110,8 +120,21 @@ def test_the_cache_does_not_become_smaller_for_ever(times: int, least: int) -> N
 
 
 def test_prefills_that_were_halved_are_told() -> None:
-    assert of_memory(replace(SIZES, max_prefill_tokens=1024), SIZES) == (("slow_prefills", "1,024 / 4,096"),)
-    assert of_memory(SIZES, SIZES) == ()
+    assert of_memory(replace(SIZES, max_prefill_tokens=1024), SIZES, 4) == (("slow_prefills", "1,024 / 4,096"),)
+    assert of_memory(SIZES, SIZES, 4) == ()
+
+
+@pytest.mark.parametrize(
+    ("slots", "empty", "told"), [(20, 126, "20 / 126"), (1, 4, "1 / 4"), (63, 126, ""), (1, 1, "")]
+)
+def test_a_card_that_others_hold_half_of_is_told(slots: int, empty: int, told: str) -> None:
+    sizes = replace(SIZES, max_slots=slots)
+    assert of_memory(sizes, sizes, empty) == ((("slow_slots", told),) if told else ())
+
+
+def test_a_copy_that_was_not_saved_is_told() -> None:
+    assert of_copy(replace(model(), unsaved="the disk is full")) == (("slow_starts", "the disk is full"),)
+    assert of_copy(model()) == ()
 
 
 @pytest.mark.parametrize(
@@ -202,6 +225,7 @@ def test_all_that_is_told_has_words() -> None:
     codes = {
         "slow_kernels", "slow_experts", "slow_packed_experts", "slow_steps", "slow_long_prefills", "slow_linears",
         "slow_attention", "slow_graphs", "slow_segments", "slow_kv_cache", "slow_prefills",
+        "slow_slots", "slow_starts",
     }  # fmt: skip
     assert {code for code in CHECKS if code.startswith("slow_")} == codes
     for code in codes:

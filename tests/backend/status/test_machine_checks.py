@@ -124,7 +124,8 @@ def test_serve_starts_with_what_may_work(tmp_path: Path, given: dict[str, str]) 
     ("given", "found", "verdict", "code"),
     [
         ({}, CARD, "good", "card_found"),
-        ({}, trouble("card_none"), "unused", "card_not_needed"),
+        ({}, trouble("card_none"), "doubtful", "card_none_for_auto"),  # nobody gets the small model in silence
+        ({"model": "garments"}, trouble("card_none"), "unused", "card_not_needed"),
         ({"device": "cpu"}, trouble("card_none"), "unused", "card_not_wanted"),
         ({"device": "cuda"}, trouble("card_none"), "bad", "card_missing"),
         ({"model": DEFAULT_MODEL}, trouble("card_none"), "doubtful", "card_none_for_model"),
