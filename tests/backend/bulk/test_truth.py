@@ -125,6 +125,18 @@ def test_of_several_annotations_the_ground_truth_counts_else_the_last_and_agreem
     assert found.agrees is True
 
 
+def test_where_a_blind_audit_chose_no_other_picture_is_blind_by_chance(tmp_path: Path) -> None:
+    """A person may begin an empty annotation beside the prediction."""
+    records = [{**record("a"), "withheld": True}, record("b")]
+    export = [task("a", annotation()), task("b", annotation(), number=2)]
+
+    [found], account = read(tmp_path, export, *records)
+    assert (found.name, found.saw_answer) == ("a", False)
+    assert account.num == {"not_chosen": 1}
+    both, _ = _read(tmp_path, tmp_path / "truth.json", *records, blind=True)
+    assert [one.saw_answer for one in both] == [False, False]
+
+
 def test_a_second_answer_for_one_record_is_counted_and_not_used(tmp_path: Path) -> None:
     found, account = read(tmp_path, [task("a", annotation()), task("a", annotation("夏季"), number=2)])
 
