@@ -68,13 +68,14 @@ class _Task:
 def project_quality(
     store: Store, project: str, schema: LabelSchema, present: str, asked: Asked, *, task_url: str = ""
 ) -> list[OfVersion]:
-    """Under the `present` model version first, then those that people have said most of; MAX_VERSIONS at most. Empty
-    where people have said nothing yet. `task_url` and a task's number are its address in Label Studio."""
+    """Under the `present` model version first ("" if it is not known), whether or not people have said anything of it,
+    then those that they have said most of; MAX_VERSIONS at most. Empty where people have said nothing of any answer.
+    `task_url` and a task's number are its address in Label Studio."""
     recipes = _recipes(store, project, schema)
     same = _Present(present, recipes.get(present), tuple(recipes.values()))
     counted = Counter(version for task in _tasks(store, project, same) for version in task.answers)
     versions = [version for version, _ in counted.most_common() if version != present]
-    if present in counted:
+    if present and counted:
         versions.insert(0, present)
     plain = recipe_of(schema, ProjectOptions(), 0)
     return [

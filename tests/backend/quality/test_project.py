@@ -192,7 +192,9 @@ def test_a_person_s_label_measures_every_version_whose_answer_nobody_showed_them
     assert [(one.quality.blind.num_right, one.quality.blind.num) for one in (present, older)] == [(1, 2), (1, 2)]
     assert present.quality.unused == older.quality.unused == {"no_answer": 1}
 
-    assert quality(people, store, BLIND, present="newer")[0].model_version in (VERSION, "older")
+    newer, *others = quality(people, store, BLIND, present="newer")
+    assert (newer.model_version, newer.quality.num_blind, newer.quality.threshold.threshold) == ("newer", 0, None)
+    assert {one.model_version for one in others} == {VERSION, "older"}, "what is known of them holds for no other"
 
 
 def test_our_own_answer_counts_before_the_prediction_and_an_empty_field_is_as_sure_as_the_score_says(
