@@ -157,11 +157,12 @@ def _of_table(path: Path, records: Records, schema: LabelSchema, account: Accoun
             account.add("no_record", row.where)
         elif (truth := _answer(cells, known_columns, schema)) is None:
             account.add("unreadable", row.where)
-        elif records.is_withheld(known) and all(found.value is None for found in truth.fields.values()):
-            account.add("not_labelled", row.where)  # as the table was written
+        elif (is_blind := blind or records.is_withheld(known)) and not any(
+            found.value is not None for found in truth.fields.values()
+        ):
+            account.add("not_labelled", row.where)  # where nobody was shown an answer, nobody took one out
         else:
-            saw_answer = not (blind or records.is_withheld(known))
-            yield Labelled(known.name, known.answer, truth, known.model_version, saw_answer=saw_answer)
+            yield Labelled(known.name, known.answer, truth, known.model_version, saw_answer=not is_blind)
 
 
 def _table(path: Path) -> tuple[Table, list[str]]:

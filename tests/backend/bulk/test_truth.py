@@ -185,6 +185,16 @@ def test_a_corrected_table_is_read_as_excel_saved_it(tmp_path: Path, form: str) 
     assert not account.num
 
 
+def test_a_row_that_nobody_filled_blind_is_not_labelled_and_one_that_was_emptied_is(tmp_path: Path) -> None:
+    path = tmp_path / "truth.csv"
+    path.write_text("image_id,caption,category,season\na,,,\nb,,服饰 / 女装 / 连衣裙,夏季\n", encoding="utf-8")
+
+    found, account = _read(tmp_path, path, blind=True)
+    assert [one.name for one in found] == ["b"]
+    assert account.num == {"not_labelled": 1}
+    assert [one.name for one in _read(tmp_path, path)[0]] == ["a", "b"]
+
+
 def test_rows_that_say_nothing_usable_are_counted_with_their_place(tmp_path: Path) -> None:
     path = tmp_path / "truth.csv"
     path.write_text(
