@@ -39,7 +39,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "void": ("已失效", "Void"),
     "void_note": ("图片与盲检过的不再相似", "the pictures are not like those checked"),
     "not_yet": ("还不能", "None yet"),
-    "not_yet_note": ("还需盲检约 {num} 张", "about {num} more to check blind"),
+    "not_yet_note": ("至少还需盲检约 {num} 张", "at least about {num} more to check blind"),
     "no_blind_note": ("需要先盲检一部分", "some have to be checked blind first"),
     "too_few_note": (
         "分数最高的 {num} 张里错了 {wrong} 张，还说不出要多少张",

@@ -17,15 +17,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from backend.errors import ConfigRefused
 from backend.label_studio.people import seconds
 from backend.predict.answered import Answered
+from backend.predict.label_configs import schema_of
 from backend.predict.options import ProjectOptions
 from backend.predict.recipe import Recipe, recipe_of
 from backend.quality.drift import Look, look_of
 from backend.quality.people import Account, Known, Labelled, Unused, labelled, usable
 from backend.quality.reading import NOT_READ
 from backend.quality.summary import Quality, quality_of
-from backend.store import Store, StoredAnswer
+from backend.store import RecipeRecord, Store, StoredAnswer
 from label_config.answer import Answer, FieldAnswer
 from label_config.regions import regions_to_answer
 from label_config.schema import LabelSchema, TextField
@@ -116,13 +118,23 @@ def _answer_version(stored: StoredAnswer) -> str:
 
 
 def _recipes(store: Store, project: str, schema: LabelSchema) -> dict[str, Recipe]:
-    """By model version. They read and rate answers, and ask nothing: the pictures' size does not matter."""
+    """By model version, each under the label config that it was asked with: what has been renamed since was no mistake.
+    They read and rate answers, and ask nothing: the pictures' size does not matter."""
     known = store.present(project)
     found: dict[str, Recipe] = {}
     for version, record in [*store.version_recipes(project).items(), *([known] if known else [])]:
         with contextlib.suppress(ValidationError):
-            found[version] = recipe_of(schema, ProjectOptions.model_validate_json(record.options), 0)
+            found[version] = recipe_of(
+                _own_schema(record, schema), ProjectOptions.model_validate_json(record.options), 0
+            )
     return found
+
+
+def _own_schema(record: RecipeRecord, otherwise: LabelSchema) -> LabelSchema:
+    try:
+        return schema_of(record.label_config)
+    except ConfigRefused:  # another prelabel took it
+        return otherwise
 
 
 def _of_version(

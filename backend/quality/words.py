@@ -172,9 +172,9 @@ class Sentences:
         if found.num_missing is not None:
             return self(
                 f"还不能保证任何图片可以直接通过（目标：错误不超过 {target}，{sure} 的把握）："
-                f"大约还需要盲检 {found.num_missing:,} 张。",
-                f"Nothing may pass unseen yet (at most {target} wrong, {sure} sure): about {found.num_missing:,} "
-                "more pictures are to be checked blind.",
+                f"至少还需要盲检约 {found.num_missing:,} 张。",
+                f"Nothing may pass unseen yet (at most {target} wrong, {sure} sure): at least about "
+                f"{found.num_missing:,} more pictures are to be checked blind.",
             )
         num, wrong = f"{found.num:,}", f"{found.num_wrong:,}"
         if not found.is_too_wrong:

@@ -17,9 +17,11 @@ from backend.quality.project import Asked, OfVersion, project_quality
 from backend.quality.reading import read_people
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer
 from label_config.answer import Answer, FieldAnswer
+from label_config.parse import parse_label_config
 from label_config.rating import calibrated
 from tests.backend.bulk.given import SCHEMA
 from tests.backend.quality.fake_people import PROJECT, VERSION, FakePeople, annotation, prediction, seen
+from tests.backend.serving import CONFIG
 
 ASKED = Asked()
 BLIND = Asked(blind=True)
@@ -155,6 +157,24 @@ def test_a_label_that_the_label_config_has_no_more_is_no_empty_field(people: Fak
 
     assert (found.quality.blind.num_right, found.quality.blind.num) == (1, 1)
     assert found.quality.unused == {"unreadable": 1}
+
+
+def test_each_version_is_measured_by_the_label_config_that_it_was_asked_with(people: FakePeople, store: Store) -> None:
+    """The label of summer was renamed after task 1 was answered and labelled."""
+    people.add(1, 2)
+    people.annotate(1, season="夏季")
+    people.annotate(2, season="盛夏")
+    store.save_recipe(RecipeRecord("r1", PROJECT, CONFIG, "{}"), 0.0)
+    answered(store, 1, "夏季")
+    store.delivered([1], 2.5)
+    store.save_recipe(RecipeRecord("r2", PROJECT, CONFIG.replace("夏季", "盛夏"), "{}"), 3.0)
+    renamed = parse_label_config(CONFIG.replace("夏季", "盛夏"))
+    assert read_people(people, store, PROJECT, 5.0) == "all"
+
+    [found] = project_quality(store, PROJECT, renamed, VERSION, BLIND)
+
+    assert (found.quality.blind.num_right, found.quality.blind.num) == (1, 1)
+    assert found.quality.unused == {"no_answer": 1}
 
 
 def test_who_saw_the_same_answer_under_another_rating_said_something_of_it(people: FakePeople, store: Store) -> None:
