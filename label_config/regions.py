@@ -155,8 +155,30 @@ def regions_to_answer(schema: LabelSchema, regions: Sequence[Mapping[str, Any]])
     return Answer(fields)
 
 
+def are_known(schema: LabelSchema, regions: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether `regions_to_answer` passes over nothing that stands in a field of `schema`: a label that was renamed or
+    taken out of the label config since is none of its own, but no empty field either."""
+    by_name = {field.name: field for field in schema.fields if not isinstance(field, TextField)}
+    for region in regions:
+        name = region.get("from_name") if isinstance(region, Mapping) else None
+        field = by_name.get(name) if isinstance(name, str) else None
+        value = region.get("value") if field is not None else None
+        if field is None or not isinstance(value, Mapping):
+            continue
+        content, read = _content(field, value), _field_value(field, value)
+        given = content if isinstance(content, list) else [] if content is None else [content]
+        num_read = len(read) if isinstance(read, tuple) else int(read is not None)
+        if len({repr(item) for item in given}) > num_read:
+            return False
+    return True
+
+
+def _content(field: Field, value: Mapping[str, Any]) -> Any:
+    return value.get({"textarea": "text"}.get(_TYPES[type(field)], _TYPES[type(field)]))
+
+
 def _field_value(field: Field, value: Mapping[str, Any]) -> FieldValue:
-    content = value.get({"textarea": "text"}.get(_TYPES[type(field)], _TYPES[type(field)]))
+    content = _content(field, value)
     match field:
         case TextField():
             lines = [content] if isinstance(content, str) else _strings(content)

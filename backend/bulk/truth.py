@@ -67,6 +67,10 @@ class Records:
         """Whether its row in a table was written empty, for the blind audit."""
         return known.name in self._withheld
 
+    def may_be_blind(self, known: Known) -> bool:
+        """Whether it can have been chosen by chance: where there was a blind audit, that chose."""
+        return not self._withheld or known.name in self._withheld
+
     def image_of(self, name: str) -> str:
         """The file or address of the picture that people find as `name`; "" if the record does not tell."""
         return self._images.get(name, "")
@@ -81,10 +85,11 @@ def read_truth(
 ) -> Iterator[Labelled]:
     """Each record that the truth is about, once; the first entry of several counts.
 
-    `blind`: whoever filled the table did not see the answers. An export says so itself, annotation by annotation.
+    `blind`: whoever filled the table did not see the answers. An export says so itself, annotation by annotation; of it
+    `blind` says that what was labelled so was chosen by chance, where the run's own blind audit chose others.
     """
     if path.suffix.lower() == ".json":
-        entries = _of_export(path, records, schema, account)
+        entries = _of_export(path, records, schema, account, blind)
     elif path.suffix.lower() in (".csv", *workbook.SUFFIXES):
         entries = _of_table(path, records, schema, account, blind)
     else:
@@ -103,7 +108,7 @@ def read_truth(
 # -- Label Studio's export ---------------------------------------------------------------------------------------------
 
 
-def _of_export(path: Path, records: Records, schema: LabelSchema, account: Account) -> Iterator[Labelled]:
+def _of_export(path: Path, records: Records, schema: LabelSchema, account: Account, blind: bool) -> Iterator[Labelled]:
     for number, entry in enumerate(read_entries(path), 1):
         if "annotations" not in entry:
             raise UsageError(f"{path}: entry {number} has no annotations. Export the project as JSON, not as JSON-MIN.")
@@ -114,8 +119,10 @@ def _of_export(path: Path, records: Records, schema: LabelSchema, account: Accou
             account.add(people, name)
         elif (known := _record_of(records, data, task_id, schema)) is None:
             account.add("no_record", name)
-        elif isinstance(said := labelled(known, people, schema), str):
+        elif isinstance(said := labelled(known, people, schema, was_chosen=records.is_withheld(known)), str):
             account.add(said, name)
+        elif not (said.saw_answer or blind or records.may_be_blind(known)):
+            account.add("not_chosen", name)
         else:
             yield said
 
@@ -150,11 +157,12 @@ def _of_table(path: Path, records: Records, schema: LabelSchema, account: Accoun
             account.add("no_record", row.where)
         elif (truth := _answer(cells, known_columns, schema)) is None:
             account.add("unreadable", row.where)
-        elif records.is_withheld(known) and all(found.value is None for found in truth.fields.values()):
-            account.add("not_labelled", row.where)  # as the table was written
+        elif (is_blind := blind or records.is_withheld(known)) and not any(
+            found.value is not None for found in truth.fields.values()
+        ):
+            account.add("not_labelled", row.where)  # where nobody was shown an answer, nobody took one out
         else:
-            saw_answer = not (blind or records.is_withheld(known))
-            yield Labelled(known.name, known.answer, truth, known.model_version, saw_answer=saw_answer)
+            yield Labelled(known.name, known.answer, truth, known.model_version, saw_answer=not is_blind)
 
 
 def _table(path: Path) -> tuple[Table, list[str]]:

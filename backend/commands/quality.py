@@ -109,7 +109,7 @@ def show(found: Quality, account: Account, say: Sentences, console: Console | No
     """Print it for people. Tasks of Label Studio are links where the terminal has them."""
     console = console or Console(highlight=False)
     for sentence in say.of(found):
-        console.print(Text(sentence))
+        console.print(Text(one_line(sentence)))
     console.print(_fields(found, say))
     confused = [(field.name, pair) for field in found.fields for pair in field.confusions]
     for name, pair in sorted(confused, key=lambda item: -item[1].num)[:10]:

@@ -30,6 +30,8 @@ def apply_threshold(
     threshold = found.threshold.threshold
     if threshold is None:
         raise UsageError(f"--apply: {say.passing(found)}")
+    if found.unchecked:
+        tell(say.unchecked(found))
     backend = _ours(client.backends(project_id), project_id)
     by_field = {field.name: threshold for field in found.fields if not field.is_text}
     tell(

@@ -21,6 +21,7 @@ from backend.label_studio.address import shown_url
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.people import PeopleClient
 from backend.label_studio.predictions import CurrentProject
+from backend.logs import one_line
 from backend.predict.label_configs import parse_or_refuse
 from backend.quality.project import Asked, OfVersion, project_quality
 from backend.quality.reading import read_people
@@ -47,12 +48,17 @@ def quality_of_project(
     `apply`: make the threshold that is found the project's own."""
     start = since.timestamp() if since else 0.0
     asked = Asked(round(1 - target, 6), round(1 - confidence, 6), start, blind)
-    found, num_tasks = _found(settings, number, asked)
+    present, found, num_tasks = _found(settings, number, asked)
     if not found:
         raise UsageError(
             f"--project {number}: nobody has labelled a task that has an answer yet (tasks in all: {num_tasks:,})."
         )
     main, *others = found
+    if apply and main.model_version != present:
+        raise UsageError(
+            f"--apply: which model version project {number} has now is not known here, so nothing that was found holds "
+            "for it. Run it where the data folder (PRELABEL_DATA_DIR) of the server is that answers the project."
+        )
     if report is not None:
         write_page(report, main.quality, settings.language)
     if json_output:
@@ -61,10 +67,11 @@ def quality_of_project(
         print(json.dumps(document, ensure_ascii=False, allow_nan=False))
     else:
         say = Sentences(settings.language)
-        print(say(f"模型版本 {main.model_version}", f"Model version {main.model_version}"))
+        version = one_line(main.model_version)  # a prediction in Label Studio may have any
+        print(say(f"模型版本 {version}", f"Model version {version}"))
         show(main.quality, main.account, say)
         for other in others:
-            print(say.version(other.model_version, other.quality))
+            print(one_line(say.version(other.model_version, other.quality)))
     if apply:
         key = settings.label_studio_api_key.get_secret_value()
         with LabelStudioClient(settings.label_studio_url, key, extra_ca_file=settings.extra_ca_file) as client:
@@ -73,8 +80,8 @@ def quality_of_project(
     return 0
 
 
-def _found(settings: Settings, number: int, asked: Asked) -> tuple[list[OfVersion], int]:
-    """The qualities, and how many tasks the project has."""
+def _found(settings: Settings, number: int, asked: Asked) -> tuple[str, list[OfVersion], int]:
+    """The present model version ("": not known), the qualities, and how many tasks the project has."""
     url, key = settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
     if not url or not key:
         raise SettingsError(
@@ -90,14 +97,15 @@ def _found(settings: Settings, number: int, asked: Asked) -> tuple[list[OfVersio
         current = client.current_project(number)
         if current is None:
             raise UsageError(f"--project {number}: Label Studio at {url} has no such project.")
-        print(f"Reading what people labelled in project {number}: {current.title}", file=sys.stderr)
+        print(f"Reading what people labelled in project {number}: {one_line(current.title)}", file=sys.stderr)
         read_people(client, store, current.uid, now)
         return _of(store, current, asked, shown_url(url, settings.label_studio_public_url))
 
 
-def _of(store: Store, current: CurrentProject, asked: Asked, base: str) -> tuple[list[OfVersion], int]:
-    present = store.present(current.uid)
+def _of(store: Store, current: CurrentProject, asked: Asked, base: str) -> tuple[str, list[OfVersion], int]:
+    known = store.present(current.uid)
+    present = known[0] if known else ""
     schema = parse_or_refuse(current.label_config)
     task_url = f"{base}/projects/{current.uid.partition('.')[0]}/data?task="
-    found = project_quality(store, current.uid, schema, present[0] if present else "", asked, task_url=task_url)
-    return found, store.reading(current.uid).num_tasks
+    found = project_quality(store, current.uid, schema, present, asked, task_url=task_url)
+    return present, found, store.reading(current.uid).num_tasks

@@ -6,6 +6,7 @@ al. define them (Canadian AI 2006), by precision and recall over the nodes of a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from label_config.answer import FieldValue
@@ -79,19 +80,24 @@ def _visible(text: FieldValue) -> str:
 def _labels(answer: tuple[Label, ...], truth: tuple[Label, ...], *, several: bool) -> Compared:
     both = set(answer) & set(truth)
     overlap = Overlap(len(both), len(set(answer)), len(set(truth))) if several else None
-    pair = None if several else (answer[0] if answer else "", truth[0] if truth else "")
-    return Compared(set(answer) == set(truth), overlap, pair=pair)
+    pair = (answer[0] if answer else "", truth[0] if truth else "")
+    return Compared(set(answer) == set(truth), overlap, pair=None if several or _are_more(answer, truth) else pair)
 
 
 def _paths(answer: tuple[tuple[Label, ...], ...], truth: tuple[tuple[Label, ...], ...], *, several: bool) -> Compared:
     nodes_answer, nodes_truth = _with_ancestors(answer), _with_ancestors(truth)
     overlap = Overlap(len(nodes_answer & nodes_truth), len(nodes_answer), len(nodes_truth))
     is_right = set(answer) == set(truth)
-    if several or not truth:
+    if several or _are_more(answer, truth):
         return Compared(is_right, overlap)
-    right, given = truth[0], answer[0] if answer else ()
+    right, given = (paths[0] if paths else () for paths in (truth, answer))
     levels = tuple(given[: depth + 1] == right[: depth + 1] for depth in range(len(right)))
-    return Compared(is_right, overlap, levels, pair=(" / ".join(given), " / ".join(right)))
+    return Compared(is_right, overlap, levels or None, pair=(" / ".join(given), " / ".join(right)))
+
+
+def _are_more(answer: Sequence[object], truth: Sequence[object]) -> bool:
+    """People may choose several where the model is asked for one."""
+    return max(len(answer), len(truth)) > 1
 
 
 def _with_ancestors(paths: tuple[tuple[Label, ...], ...]) -> set[tuple[Label, ...]]:

@@ -20,6 +20,8 @@ NUM_BINS = 10
 MAX_CONFUSIONS = 2_000
 MAX_EXAMPLES = 5
 MAX_WRONG = 12
+NO_SCORE = -1.0
+"""Below every threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +223,9 @@ class Measures:
 
     @property
     def scored(self) -> list[tuple[float, bool]]:
-        """Score of each task that has one, and whether all its labels are right."""
-        return [(score, self._is_right(wrong)) for score, wrong in self._tasks if score is not None]
+        """Score of each task, and whether all its labels are right. One without a score passes nowhere, and is one of
+        all nevertheless."""
+        return [(NO_SCORE if score is None else score, self._is_right(wrong)) for score, wrong in self._tasks]
 
     @property
     def wrong(self) -> tuple[WrongTask, ...]:

@@ -17,7 +17,7 @@ from backend.quality.measures import Bin, Matrix, WrongTask
 from backend.quality.page_words import QualityWords
 from backend.quality.summary import FieldQuality, Quality
 from backend.quality.threshold import Step
-from backend.quality.words import Language
+from backend.quality.words import Language, exactly
 
 NUM_SHADES = 5
 _NAME_CHARS = 120
@@ -105,6 +105,7 @@ def render_quality(quality: Quality, language: Language, find: Find | None = Non
         "quality.html",
         style=html.style("report.css", "quality.css"),
         words=words,
+        exactly=exactly,
         quality=quality,
         note=shown(note, _NOTE_CHARS),
         versions=[shown(version, _VERSION_CHARS) for version in list(quality.model_versions)[:_MAX_VERSIONS]],

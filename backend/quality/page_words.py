@@ -39,12 +39,19 @@ TEXTS: dict[str, tuple[str, str]] = {
     "void": ("已失效", "Void"),
     "void_note": ("图片与盲检过的不再相似", "the pictures are not like those checked"),
     "not_yet": ("还不能", "None yet"),
-    "not_yet_note": ("还需盲检约 {num} 张", "about {num} more to check blind"),
+    "not_yet_note": ("至少还需盲检约 {num} 张", "at least about {num} more to check blind"),
     "no_blind_note": ("需要先盲检一部分", "some have to be checked blind first"),
+    "too_few_note": (
+        "分数最高的 {num} 张里错了 {wrong} 张，还说不出要多少张",
+        "of the {num} with the highest scores {wrong} are wrong: too few to say how many it takes",
+    ),
     "too_wrong_note": ("分数最高的也错得太多", "even the highest scores are wrong too often"),
-    "faster": ("快多少", "Time saved"),
+    "faster": ("标注速度", "Time saved"),
     "times": ("{factor} 倍", "{factor} x"),
-    "faster_note": ("每张 {blind} 秒 → {filled} 秒", "{blind} s a picture without, {filled} s with it"),
+    "faster_note": (
+        "每张 {blind} 秒（{num_blind} 张）→ {filled} 秒（{num_filled} 张）",
+        "{blind} s a picture without ({num_blind}), {filled} s with it ({num_filled})",
+    ),
     "no_times_note": ("没有盲检和预标注两种用时可比", "no times of both kinds to compare"),
     "curve": ("放行越多，错得越多", "The more pass unseen, the more are wrong"),
     "curve_note": (
@@ -201,19 +208,18 @@ class QualityWords(Words):
                 )
 
     def _calibrate(self, quality: Quality) -> Iterator[str]:
-        """Not where something may pass: it would be less, for all fields' confidences count for the score."""
+        """Not where something may pass: it would be less, for all fields' confidences count for the score. All fields'
+        temperatures where one's is notable: what is written there takes the place of what there was."""
         if quality.threshold.threshold is not None:
             return
-        found = {
-            field.name: field.temperature
-            for field in quality.fields
-            if field.temperature not in (None, 1.0) and (field.calibration_error or 0.0) > _NOTABLE
-        }
-        if found:
+        changed = [field for field in quality.fields if field.temperature not in (None, 1.0)]
+        if any((field.calibration_error or 0.0) > _NOTABLE for field in changed):
+            found = {field.name: field.temperature for field in changed}
             written = shown(json.dumps({"calibration": found}, ensure_ascii=False), _JSON_CHARS)
             yield self.say(
-                f"置信度与实际正确率不符。在模型设置的 extra params 中加入 {written}：标签不变，以后的分数会更可信，"
+                f"置信度与实际正确率不符。在模型设置的 extra params 中写入 {written}：标签不变，以后的分数会更可信，"
                 "已有的答案只重新打分；然后重新找门槛。",
-                f"Confidence and share right differ. Add {written} to the extra params of the model settings: no label "
-                "changes, scores mean more, and stored answers are only rated anew; then find the threshold again.",
+                f"Confidence and share right differ. Write {written} into the extra params of the model settings: no "
+                "label changes, scores mean more, and stored answers are only rated anew; then find the threshold "
+                "again.",
             )

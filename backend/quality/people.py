@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from label_config.answer import Answer
-from label_config.regions import regions_to_answer
+from label_config.regions import are_known, regions_to_answer
 from label_config.schema import LabelSchema, TextField
 
 Unused = Literal[
@@ -36,7 +36,7 @@ class Labelled:
     """One answer of ours and the right one. `saw_answer`: whoever labelled it was shown a prediction.
 
     `lead_s`: how long it took them; None if Label Studio does not say. `agrees`: whether all people who labelled it
-    gave the same labels; None where it was one.
+    gave the same labels at last; None where it was one.
     """
 
     name: str
@@ -72,25 +72,48 @@ def usable(annotations: Sequence[Any]) -> list[Mapping[str, Any]] | Unused:
     return "cancelled" if all(one.get("was_cancelled") for one in all_) else "from_predictions"
 
 
-def labelled(known: Known, annotations: Sequence[Mapping[str, Any]], schema: LabelSchema) -> Labelled | Unused:
+def labelled(
+    known: Known, annotations: Sequence[Mapping[str, Any]], schema: LabelSchema, *, was_chosen: bool = False
+) -> Labelled | Unused:
     """What `usable` annotations of one task say of `known`.
 
-    Of several the one marked as ground truth counts, else the last that was changed.
+    Of several the one marked as ground truth counts, else the last that was changed. `was_chosen`: for the blind audit;
+    what was said of such a task blind counts before what others said who saw the answer later.
     """
-    if any(_seen_version(one) not in (None, known.model_version) for one in annotations):
+    found = [one for one in annotations if _seen_version(one) in (None, known.model_version)]
+    if not found:
         return "other_version"
-    ordered = sorted(annotations, key=lambda one: (bool(one.get("ground_truth")), str(one.get("updated_at") or "")))
-    answers = [regions_to_answer(schema, _list(one.get("result"))) for one in ordered]
-    lead = ordered[-1].get("lead_time")
+    blind = [one for one in found if not saw_answer(one)]
+    ordered = _in_order(blind if was_chosen and blind else found)
+    lead, result = ordered[-1].get("lead_time"), _list(ordered[-1].get("result"))
+    if not are_known(schema, result):
+        return "unreadable"
     return Labelled(
         known.name,
         known.answer,
-        answers[-1],
+        regions_to_answer(schema, result),
         known.model_version,
-        saw_answer=any(map(_saw_answer, ordered)),
+        saw_answer=any(map(saw_answer, ordered)),
         lead_s=float(lead) if isinstance(lead, int | float) and not isinstance(lead, bool) and lead > 0 else None,
-        agrees=None if len(answers) == 1 else len({_labels(answer, schema) for answer in answers}) == 1,
+        agrees=_agree(_in_order(annotations), schema),
     )
+
+
+def _in_order(annotations: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The one that counts last."""
+    return sorted(annotations, key=lambda one: (bool(one.get("ground_truth")), str(one.get("updated_at") or "")))
+
+
+def _agree(ordered: Sequence[Mapping[str, Any]], schema: LabelSchema) -> bool | None:
+    """Whether people, by what each said last, gave the same labels; None where it was one person."""
+    said: dict[object, tuple[Any, ...]] = {}
+    for number, one in enumerate(ordered):
+        who = one.get("completed_by")
+        person = who.get("id") if isinstance(who, Mapping) else who
+        said[f"nobody says who: {number}" if person is None else str(person)] = _labels(
+            regions_to_answer(schema, _list(one.get("result"))), schema
+        )
+    return len(set(said.values())) == 1 if len(said) > 1 else None
 
 
 def _is_from_prediction(annotation: Mapping[str, Any]) -> bool:
@@ -98,7 +121,8 @@ def _is_from_prediction(annotation: Mapping[str, Any]) -> bool:
     return annotation.get("parent_prediction") is not None and annotation.get("lead_time") is None
 
 
-def _saw_answer(annotation: Mapping[str, Any]) -> bool:
+def saw_answer(annotation: Mapping[str, Any]) -> bool:
+    """Whether there was a prediction when it was made."""
     regions = [region for region in _list(annotation.get("result")) if isinstance(region, Mapping)]
     came_from_one = any(str(region.get("origin", "")).startswith("prediction") for region in regions)
     return came_from_one or annotation.get("parent_prediction") is not None or bool(annotation.get("prediction"))
@@ -112,8 +136,10 @@ def _seen_version(annotation: Mapping[str, Any]) -> str | None:
 
 
 def _labels(answer: Answer, schema: LabelSchema) -> tuple[Any, ...]:
+    """Several of one field are a set: in which order they were clicked means nothing."""
     names = [found.name for found in schema.fields if not isinstance(found, TextField)]
-    return tuple(answer.fields[name].value if name in answer.fields else None for name in names)
+    values = [answer.fields[name].value if name in answer.fields else None for name in names]
+    return tuple(frozenset(value) if isinstance(value, tuple) else value for value in values)
 
 
 def _list(value: Any) -> list[Any]:

@@ -17,15 +17,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from backend.errors import ConfigRefused
 from backend.label_studio.people import seconds
 from backend.predict.answered import Answered
+from backend.predict.label_configs import schema_of
 from backend.predict.options import ProjectOptions
 from backend.predict.recipe import Recipe, recipe_of
 from backend.quality.drift import Look, look_of
-from backend.quality.people import Account, Known, Labelled, labelled, usable
+from backend.quality.people import Account, Known, Labelled, Unused, labelled, usable
 from backend.quality.reading import NOT_READ
 from backend.quality.summary import Quality, quality_of
-from backend.store import Store, StoredAnswer
+from backend.store import RecipeRecord, Store, StoredAnswer
 from label_config.answer import Answer, FieldAnswer
 from label_config.regions import regions_to_answer
 from label_config.schema import LabelSchema, TextField
@@ -68,13 +70,14 @@ class _Task:
 def project_quality(
     store: Store, project: str, schema: LabelSchema, present: str, asked: Asked, *, task_url: str = ""
 ) -> list[OfVersion]:
-    """Under the `present` model version first, then those that people have said most of; MAX_VERSIONS at most. Empty
-    where people have said nothing yet. `task_url` and a task's number are its address in Label Studio."""
+    """Under the `present` model version first ("" if it is not known), whether or not people have said anything of it,
+    then those that they have said most of; MAX_VERSIONS at most. Empty where people have said nothing of any answer.
+    `task_url` and a task's number are its address in Label Studio."""
     recipes = _recipes(store, project, schema)
-    same = _Present(present, recipes.get(present))
+    same = _Present(present, recipes.get(present), tuple(recipes.values()))
     counted = Counter(version for task in _tasks(store, project, same) for version in task.answers)
     versions = [version for version, _ in counted.most_common() if version != present]
-    if present in counted:
+    if present and counted:
         versions.insert(0, present)
     plain = recipe_of(schema, ProjectOptions(), 0)
     return [
@@ -85,26 +88,53 @@ def project_quality(
 
 @dataclass(frozen=True, slots=True)
 class _Present:
-    """The present model version, and how it answers; None if the store does not know."""
+    """The present model version, and how it answers; None if the store does not know. `recipes`: of all versions."""
 
     version: str
     recipe: Recipe | None
+    recipes: tuple[Recipe, ...] = ()
 
     def version_of(self, stored: StoredAnswer, version: str) -> str:
         """The present one, if all that differs is the rating."""
-        answer_version = stored.key.rpartition(":")[2]
-        is_same = self.recipe is not None and self.recipe.rated_version(answer_version) == self.version
+        is_same = self.recipe is not None and self.recipe.rated_version(_answer_version(stored)) == self.version
         return self.version if is_same else version
+
+    def as_now(self, annotations: Sequence[Any], stored: StoredAnswer | None) -> Sequence[Any]:
+        """`annotations` whose form showed `stored`, the present answer, under another rating are of the present."""
+        if stored is None:
+            return annotations
+        answer_version = _answer_version(stored)
+        same = {answer_version, *(recipe.rated_version(answer_version) for recipe in self.recipes)}
+        return [
+            {**one, "prediction": {**one["prediction"], "model_version": self.version}}
+            if one["prediction"].get("model_version") in same
+            else one
+            for one in annotations
+        ]
+
+
+def _answer_version(stored: StoredAnswer) -> str:
+    return stored.key.rpartition(":")[2]
 
 
 def _recipes(store: Store, project: str, schema: LabelSchema) -> dict[str, Recipe]:
-    """By model version. They read and rate answers, and ask nothing: the pictures' size does not matter."""
+    """By model version, each under the label config that it was asked with: what has been renamed since was no mistake.
+    They read and rate answers, and ask nothing: the pictures' size does not matter."""
     known = store.present(project)
     found: dict[str, Recipe] = {}
     for version, record in [*store.version_recipes(project).items(), *([known] if known else [])]:
         with contextlib.suppress(ValidationError):
-            found[version] = recipe_of(schema, ProjectOptions.model_validate_json(record.options), 0)
+            found[version] = recipe_of(
+                _own_schema(record, schema), ProjectOptions.model_validate_json(record.options), 0
+            )
     return found
+
+
+def _own_schema(record: RecipeRecord, otherwise: LabelSchema) -> LabelSchema:
+    try:
+        return schema_of(record.label_config)
+    except ConfigRefused:  # another prelabel took it
+        return otherwise
 
 
 def _of_version(
@@ -140,23 +170,29 @@ def _labelled(
 ) -> Iterator[Labelled]:
     """Those that say something of the answers under `version`; the others are counted in `account`."""
     for task in tasks:
-        if not task.annotations:
-            account.add("too_large", task.name)
-            continue
-        annotations = [one for one in task.annotations if seconds(one["updated_at"]) >= asked.since]
-        people = usable(annotations)
-        if not annotations:
-            account.add("earlier", task.name)
-        elif isinstance(people, str):
-            account.add(people, task.name)
-        elif (answer := _answer(recipe, task, version)) is None:
-            account.add("no_answer", task.name)
-        elif isinstance(said := labelled(Known(task.name, answer, version), people, recipe.schema), str):
+        said = _said(task, recipe, version, asked, was_chosen(task.name))
+        if isinstance(said, str):
             account.add(said, task.name)
-        elif not said.saw_answer and not was_chosen(task.name):
-            account.add("not_chosen", task.name)
         else:
             yield said
+
+
+def _said(task: _Task, recipe: Recipe, version: str, asked: Asked, was_chosen: bool) -> Labelled | Unused:
+    if not task.annotations:
+        return "too_large"
+    annotations = [one for one in task.annotations if seconds(one["updated_at"]) >= asked.since]
+    people = usable(annotations)
+    if not annotations:
+        return "earlier"
+    if isinstance(people, str):
+        return people
+    answer = _answer(recipe, task, version)
+    if answer is None:
+        return "no_answer"
+    said = labelled(Known(task.name, answer, version), people, recipe.schema, was_chosen=was_chosen)
+    if isinstance(said, str) or said.saw_answer or was_chosen:
+        return said
+    return "not_chosen"
 
 
 def _in_order(store: Store, project: str, recipe: Recipe, same: _Present) -> Iterator[Look]:
@@ -185,8 +221,9 @@ def _tasks(store: Store, project: str, same: _Present) -> Iterator[_Task]:
                 yield _Task(str(task.task_id), (), own.get(task.task_id, {}))
                 continue
             document = json.loads(task.content)
-            answers = {**document["predictions"], **own.get(task.task_id, {})}
-            yield _Task(str(task.task_id), document["annotations"], answers)
+            mine = own.get(task.task_id, {})
+            annotations = same.as_now(document["annotations"], mine.get(same.version))
+            yield _Task(str(task.task_id), annotations, {**document["predictions"], **mine})
 
 
 def _answer(recipe: Recipe, task: _Task, version: str) -> Answer | None:

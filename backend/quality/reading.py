@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from backend.label_studio.people import LABELLED_AT_ONCE, PAGE, ChangedTask, Extent, PeopleOn
 from backend.label_studio.predictions import CallFailed, CurrentProject, is_same_project, project_number
+from backend.quality.people import saw_answer
 from backend.store import Store
 from backend.store.people import LabelledTask
 
@@ -107,19 +108,22 @@ def _people_on(client: People, number: int, task_ids: Sequence[int]) -> list[Peo
 
 def _row(people: PeopleOn, before: LabelledTask | None) -> LabelledTask:
     """What was known of an annotation and is gone from Label Studio stays known: predictions of earlier versions are
-    deleted, and with them goes what their annotations were made from."""
+    deleted, and with them goes what their annotations were made from. What was submitted blind stays as it was when an
+    answer has come since: whoever changes it then may have seen that."""
     document = json.loads(before.content if before and before.content != NOT_READ else NOTHING)
     known = {one["id"]: one for one in document["annotations"]}
-    annotations = [_with_origin(one, known.get(one["id"])) for one in people.annotations]
+    annotations = [_as_known(one, known.get(one["id"]), bool(people.predictions)) for one in people.annotations]
     content = {"annotations": annotations, "predictions": {**document["predictions"], **people.predictions}}
     num_skipped = sum(bool(one["was_cancelled"]) for one in annotations)
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return LabelledTask(people.task_id, people.changed_at, len(annotations) - num_skipped, num_skipped, text)
 
 
-def _with_origin(annotation: Any, before: Any) -> dict[str, Any]:
+def _as_known(annotation: Any, before: Any, is_answered: bool) -> dict[str, Any]:
     if before is None:
         return dict(annotation)
+    if is_answered and not before["was_cancelled"] and not saw_answer(before):
+        return {**before, **{name: annotation[name] for name in ("ground_truth", "was_cancelled")}}
     origin = {name: annotation[name] or before[name] for name in ("parent_prediction", "prediction")}
     return {**annotation, **origin}
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from backend.quality.calibration import fitted_temperature
+from backend.quality.calibration import MAX_TEMPERATURE, MIN_LABELS, fitted_temperature
 from backend.quality.drift import Drift, Look, drift, look_of
 from backend.quality.intervals import Share, share_of
 from backend.quality.lead_times import TimeSaved, time_saved
@@ -55,16 +55,19 @@ class Task(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FieldQuality:
-    """One field. `blind` and `filled`: share right in each kind of task; the rest is of both together, None where the
-    kind of field has no such thing. `threshold` and `temperature` are of the blind ones, None for a text; `reliability`
-    and `calibration_error` too, where there are any. `temperature`: what the model's own confidence should be rated
-    by, whatever it is rated by now."""
+    """One field. `blind` and `filled`: share right in each kind of task. `right_by_level`, `precision`, `recall` and
+    `mean_error` are of blind ones, or of pre-filled ones where none of the field is blind; `kept` the other way round:
+    what of a text was left is to be seen where it was shown. `is_of_blind` says of which they are; None where the kind
+    of field has no such thing. `threshold`, `temperature`, `reliability` and `calibration_error` are of blind ones
+    alone; of fewer than MIN_LABELS there is no error. `temperature`: what the model's own confidence should be rated
+    by, whatever it is rated by now. `confusions` and `matrix` count both."""
 
     name: str
     title: str
     is_text: bool
     blind: Share
     filled: Share
+    is_of_blind: bool
     right_by_level: tuple[Share, ...]
     precision: float | None
     recall: float | None
@@ -82,6 +85,9 @@ class FieldQuality:
 class Quality:
     """`blind`, `filled`: tasks of which all labels are right. `threshold`: of the task's score, on blind tasks; `steps`
     is what each that was tried would let pass. `wrong`: the tasks with a wrong label that scored highest.
+
+    `unfilled`: fields that nobody filled. `unchecked`: those with labels that nobody filled in a blind task, though in
+    pre-filled ones: `blind` and `threshold` say nothing of them.
 
     `agreement`: tasks on which all people agree, of those that several labelled. `unused`: entries that say nothing of
     an answer, by reason; `num_entries` = `num_blind` + `num_filled` + all of `unused`. `task_url`: where tasks go by
@@ -101,6 +107,7 @@ class Quality:
     wrong: tuple[WrongTask, ...]
     fields: tuple[FieldQuality, ...]
     unfilled: tuple[str, ...]
+    unchecked: tuple[str, ...]
     time_saved: TimeSaved | None
     agreement: Share
     task_url: str = ""
@@ -159,6 +166,11 @@ def quality_of(
             for name, tally in both.fields.items()
         ),
         unfilled=tuple(found.name for found in schema.fields if found.name not in both.fields),
+        unchecked=tuple(
+            name
+            for name, tally in both.fields.items()
+            if blind.num and name not in blind.fields and not isinstance(tally.of, TextField)
+        ),
         time_saved=time_saved(blind_s, filled_s),
         agreement=share_of(num_agree, num_several),
     )
@@ -182,20 +194,23 @@ def _field(
 ) -> FieldQuality:
     is_text = isinstance(both.of, TextField)
     scored = blind.scored if blind else []
+    told = (filled or blind if is_text else blind or filled) or both
+    fitted = min(max(temperature * fitted_temperature(scored), 1 / MAX_TEMPERATURE), MAX_TEMPERATURE)
     return FieldQuality(
         name=both.of.name,
         title=both.of.title or both.of.name,
         is_text=is_text,
         blind=blind.right if blind else share_of(0, 0),
         filled=filled.right if filled else share_of(0, 0),
-        right_by_level=both.right_by_level,
-        precision=both.precision,
-        recall=both.recall,
-        kept=both.kept,
-        mean_error=both.mean_error,
-        calibration_error=calibration_error(scored or both.scored),
-        reliability=reliability(scored or both.scored),
-        temperature=None if is_text else round(temperature * fitted_temperature(scored), 2),
+        is_of_blind=told is blind,
+        right_by_level=told.right_by_level,
+        precision=told.precision,
+        recall=told.recall,
+        kept=told.kept,
+        mean_error=told.mean_error,
+        calibration_error=calibration_error(scored) if len(scored) >= MIN_LABELS else None,
+        reliability=reliability(scored),
+        temperature=None if is_text else round(fitted, 2),
         confusions=both.confusions(MAX_CONFUSIONS_SHOWN),
         matrix=both.matrix(MAX_MATRIX_LABELS),
         threshold=None if is_text else guaranteed_threshold(scored, target, delta),

@@ -31,7 +31,7 @@ class Threshold:
 
     `num` of `num_all` scores are at or above it, `num_wrong` of those wrong, at most a share of `bound` in truth.
     `num_missing`: about so many more labelled tasks and that one would do, if the wrong share there stays so; None
-    where a threshold was found, or where no number of tasks would help.
+    where a threshold was found, or where no number of tasks would do.
     """
 
     target: float
@@ -42,6 +42,14 @@ class Threshold:
     num_all: int
     bound: float
     num_missing: int | None = None
+
+    @property
+    def is_too_wrong(self) -> bool:
+        """Whether more than `target` of the most promising are wrong, but for a chance of `delta`. Fewer than would do,
+        were they all right, say nothing either way."""
+        at_least = 1 - upper_bound(self.num - self.num_wrong, self.num, self.delta)
+        could_pass = upper_bound(0, self.num, self.delta) <= self.target
+        return self.threshold is None and could_pass and at_least > self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +95,10 @@ def guaranteed_threshold(scored: Sequence[tuple[float, bool]], target: float, de
 
 
 def _none_yet(tried: Sequence[Step], num_all: int, target: float, delta: float) -> Threshold:
-    """With the figures of the threshold that the fewest more tasks would do for, else of the strictest."""
+    """With the figures of the threshold that the fewest more tasks would do for, else of that with the least bound."""
     reached = [step for step in tried if step.num] or tried[-1:]
     missing = {step: found for step in reached if (found := _missing(step, num_all, target, delta)) is not None}
-    best = min(missing, key=missing.__getitem__, default=reached[0])
+    best = min(missing, key=missing.__getitem__, default=min(reached, key=lambda step: step.bound))
     return Threshold(target, delta, None, best.num, best.num_wrong, num_all, best.bound, missing.get(best))
 
 

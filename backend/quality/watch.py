@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cachetools import LRUCache
@@ -20,7 +20,7 @@ from backend.errors import ConfigRefused, PrelabelError
 from backend.label_studio.predictions import CallFailed, project_number
 from backend.logs import one_line, redact
 from backend.predict.label_configs import schema_of
-from backend.quality.project import Asked, project_quality
+from backend.quality.project import Asked, OfVersion, project_quality
 from backend.quality.reading import People, read_people
 from backend.quality.summary import Quality
 from backend.quality.words import Language, Sentences
@@ -52,8 +52,8 @@ class PeoplePace:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """A project when it was last looked at. `quality` is of `model_version`, the present one where anybody has said
-    anything of it; None: nobody has. `zh` and `en` say it in sentences. `read_at`: seconds since the epoch, 0.0 before
+    """A project when it was last looked at. `quality` is of `model_version`, the present one; None: nobody has said
+    anything of any. `zh` and `en` say it in sentences. `read_at`: seconds since the epoch, 0.0 before
     the first whole reading. `error`: why Label Studio cannot be asked now."""
 
     model_version: str = ""
@@ -207,5 +207,17 @@ class PeopleWatch:
         if not found:
             return Looked()
         number, quality = name.partition(".")[0], found[0].quality
-        zh, en = (tuple(Sentences(language).in_short(quality, number, audit_share)) for language in _LANGUAGES)
+        zh, en = (tuple(_told(Sentences(language), found, number, audit_share)) for language in _LANGUAGES)
         return Looked(found[0].model_version, quality, zh, en)
+
+
+def _told(say: Sentences, found: Sequence[OfVersion], number: str, audit_share: float) -> Iterator[str]:
+    """Of the present model version, and of the one before it as long as nobody has said anything of that."""
+    present, *others = found
+    if others and not present.quality.num_blind + present.quality.num_filled:
+        yield say(
+            "当前的模型版本还没有人标注过；以前版本的数字不适用于它。",
+            "People have said nothing yet of the present model version; figures of earlier ones do not hold for it.",
+        )
+        yield say.version(others[0].model_version, others[0].quality)
+    yield from say.in_short(present.quality, number, audit_share)

@@ -86,6 +86,8 @@ class Sentences:
                 "changed (people let more pass once they see an answer: this is no accuracy).",
             )
         yield self.passing(quality)
+        if quality.unchecked:
+            yield self.unchecked(quality)
         if quality.time_saved is not None:
             yield self.time(quality.time_saved)
         if quality.agreement.num:
@@ -104,6 +106,8 @@ class Sentences:
             yield self.time(quality.time_saved)
         if quality.num_blind:
             yield self.passing(quality)
+            if quality.unchecked:
+                yield self.unchecked(quality)
         elif audit_share:
             yield self(
                 f"盲检已开启（{rounded(audit_share)} 的任务标注前不显示答案）：标注完其中一部分后，这里会给出准确率。",
@@ -131,6 +135,15 @@ class Sentences:
             f"Nobody filled {listed} in any picture: nothing is said of it, and it counts for none of the above.",
         )
 
+    def unchecked(self, quality: Quality) -> str:
+        titles = {field.name: field.title for field in quality.fields}
+        listed = ", ".join(titles[name] for name in quality.unchecked)
+        return self(
+            f"盲检的图片里没有人填写过 {listed}：盲检的正确率和可直接通过的保证都不包括这些字段。",
+            f"Nobody filled {listed} in any picture that was checked blind: neither what is right in the blind check "
+            "nor what may pass counts it.",
+        )
+
     def passing(self, quality: Quality) -> str:
         """What may pass unseen; or that what was found holds no more."""
         found = quality.drift
@@ -147,7 +160,7 @@ class Sentences:
         )
 
     def threshold(self, found: Threshold) -> str:
-        target, sure = rounded(found.target), rounded(1 - found.delta)
+        target, sure = exactly(found.target), exactly(1 - found.delta)
         if found.threshold is not None:
             passed = rounded(found.num / found.num_all)
             return self(
@@ -159,21 +172,29 @@ class Sentences:
         if found.num_missing is not None:
             return self(
                 f"还不能保证任何图片可以直接通过（目标：错误不超过 {target}，{sure} 的把握）："
-                f"大约还需要盲检 {found.num_missing:,} 张。",
-                f"Nothing may pass unseen yet (at most {target} wrong, {sure} sure): about {found.num_missing:,} "
-                "more pictures are to be checked blind.",
+                f"至少还需要盲检约 {found.num_missing:,} 张。",
+                f"Nothing may pass unseen yet (at most {target} wrong, {sure} sure): at least about "
+                f"{found.num_missing:,} more pictures are to be checked blind.",
             )
-        wrong = rounded(found.num_wrong / found.num) if found.num else "-"
+        num, wrong = f"{found.num:,}", f"{found.num_wrong:,}"
+        if not found.is_too_wrong:
+            return self(
+                f"还不能保证任何图片可以直接通过（目标：错误不超过 {target}，{sure} 的把握）："
+                f"分数最高的 {num} 张里错了 {wrong} 张，还说不出要再盲检多少张。",
+                f"Nothing may pass unseen yet (at most {target} wrong, {sure} sure): of the {num} with the highest "
+                f"scores {wrong} are wrong, and how many more are to be checked blind cannot be said yet.",
+            )
+        share = rounded(found.num_wrong / found.num)
         return self(
-            f"没有图片可以直接通过：即使是分数最高的那些，也有 {wrong} 是错的，超过 {target}。"
+            f"没有图片可以直接通过：即使是分数最高的 {num} 张，也错了 {wrong} 张（{share}），超过 {target}。"
             "请修改标注配置、提示词，或换模型。",
-            f"Nothing may pass unseen: even of the highest scores {wrong} are wrong, more than {target}. Change the "
-            "label config, the instructions or the model.",
+            f"Nothing may pass unseen: even of the {num} with the highest scores {wrong} ({share}) are wrong, more "
+            f"than {target}. Change the label config, the instructions or the model.",
         )
 
     def threshold_of_field(self, found: Threshold) -> str:
         """For this field alone; what passes as a whole is the task's."""
-        target, sure = rounded(found.target), rounded(1 - found.delta)
+        target, sure = exactly(found.target), exactly(1 - found.delta)
         if found.threshold is None:
             return self(
                 f"单看这个字段，还不能保证错误不超过 {target}。",
@@ -187,14 +208,19 @@ class Sentences:
         )
 
     def time(self, saved: TimeSaved) -> str:
-        between = ""
-        if saved.low is not None and saved.high is not None:
-            between = self(f"（{saved.low:.1f}–{saved.high:.1f} 倍）", f" ({saved.low:.1f} to {saved.high:.1f})")
-        return self(
-            f"每张用时（中位数）：不看预标注 {saved.blind_s:.0f} 秒，看预标注 {saved.filled_s:.0f} 秒，"
-            f"快 {saved.factor:.1f} 倍{between}。",
-            f"Time a picture (median): {saved.blind_s:.0f} s without and {saved.filled_s:.0f} s with the answer in "
-            f"the form, {saved.factor:.1f} times as fast{between}.",
+        """Of a handful only the times, no factor."""
+        blind, filled = f"{saved.num_blind:,}", f"{saved.num_filled:,}"
+        times = self(
+            f"每张用时（中位数）：不看预标注 {saved.blind_s:.3g} 秒（{blind} 张），"
+            f"看预标注 {saved.filled_s:.3g} 秒（{filled} 张）",
+            f"Time a picture (median): {saved.blind_s:.3g} s without the answer in the form ({blind} pictures) and "
+            f"{saved.filled_s:.3g} s with it ({filled})",
+        )
+        if saved.low is None or saved.high is None:
+            return times + self("；张数太少，还说不出快慢。", "; too few to say how much faster that is.")
+        return times + self(
+            f"；看预标注时的速度是不看时的 {saved.factor:.1f} 倍（{saved.low:.1f}–{saved.high:.1f} 倍）。",
+            f": {saved.factor:.1f} times as fast with it ({saved.low:.1f} to {saved.high:.1f}).",
         )
 
     def details(self, field: FieldQuality) -> str:
@@ -213,7 +239,7 @@ class Sentences:
                 )
             )
         if field.mean_error is not None:
-            parts.append(self(f"平均偏差 {field.mean_error:.2g}", f"off by {field.mean_error:.2g} on average"))
+            parts.append(self(f"平均偏差 {plain(field.mean_error)}", f"off by {plain(field.mean_error)} on average"))
         if field.calibration_error is not None:
             parts.append(
                 self(
@@ -221,7 +247,10 @@ class Sentences:
                     f"confidence and share right differ by {rounded(field.calibration_error)}",
                 )
             )
-        return self("；", "; ").join(parts)
+        if not parts:
+            return ""
+        kind = self("盲检：", "checked blind: ") if field.is_of_blind else self("预标注后：", "pre-filled: ")
+        return kind + self("；", "; ").join(parts)
 
     def version(self, name: str, quality: Quality) -> str:
         """Another model version, in one line."""
@@ -240,6 +269,19 @@ class Sentences:
 
 
 def rounded(share: float) -> str:
-    """Whole percents, but for shares that they would round to none or to all."""
-    digits = 1 if 0 < share < 0.01 or 0.99 < share < 1 else 0
-    return f"{share:.{digits}%}"
+    """Whole percents, but for shares that these would round to none or to all."""
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= share < 1:
+        return ">99.9%"
+    return f"{share:.{1 if 0 < share < 0.01 or 0.99 < share < 1 else 0}%}"
+
+
+def exactly(share: float) -> str:
+    """What was asked for is said as it was asked for: 2.5% is not 2%."""
+    return f"{100 * share:.10g}%"
+
+
+def plain(number: float) -> str:
+    """With three digits that count, and no exponent: what people type into a form is neither tiny nor astronomic."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

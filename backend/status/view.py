@@ -381,7 +381,9 @@ def _quality(looked: Looked) -> QualityView:
         blind_low=blind.low if blind else None,
         blind_high=blind.high if blind else None,
         filled_share=found.filled.share if found else None,
-        time_factor=found.time_saved.factor if found and found.time_saved else None,
+        time_factor=found.time_saved.factor
+        if found and found.time_saved and found.time_saved.low is not None
+        else None,
         threshold=passes.threshold if passes else None,
         may_pass=passes.num / passes.num_all if passes else None,
         zh=tuple(map(one_line, looked.zh)),

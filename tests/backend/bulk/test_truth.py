@@ -125,6 +125,18 @@ def test_of_several_annotations_the_ground_truth_counts_else_the_last_and_agreem
     assert found.agrees is True
 
 
+def test_where_a_blind_audit_chose_no_other_picture_is_blind_by_chance(tmp_path: Path) -> None:
+    """A person may begin an empty annotation beside the prediction."""
+    records = [{**record("a"), "withheld": True}, record("b")]
+    export = [task("a", annotation()), task("b", annotation(), number=2)]
+
+    [found], account = read(tmp_path, export, *records)
+    assert (found.name, found.saw_answer) == ("a", False)
+    assert account.num == {"not_chosen": 1}
+    both, _ = _read(tmp_path, tmp_path / "truth.json", *records, blind=True)
+    assert [one.saw_answer for one in both] == [False, False]
+
+
 def test_a_second_answer_for_one_record_is_counted_and_not_used(tmp_path: Path) -> None:
     found, account = read(tmp_path, [task("a", annotation()), task("a", annotation("夏季"), number=2)])
 
@@ -171,6 +183,16 @@ def test_a_corrected_table_is_read_as_excel_saved_it(tmp_path: Path, form: str) 
     assert found.saw_answer, "whoever corrects our table has seen our answers"
     assert _read(tmp_path, path, blind=True)[0][0].saw_answer is False
     assert not account.num
+
+
+def test_a_row_that_nobody_filled_blind_is_not_labelled_and_one_that_was_emptied_is(tmp_path: Path) -> None:
+    path = tmp_path / "truth.csv"
+    path.write_text("image_id,caption,category,season\na,,,\nb,,服饰 / 女装 / 连衣裙,夏季\n", encoding="utf-8")
+
+    found, account = _read(tmp_path, path, blind=True)
+    assert [one.name for one in found] == ["b"]
+    assert account.num == {"not_labelled": 1}
+    assert [one.name for one in _read(tmp_path, path)[0]] == ["a", "b"]
 
 
 def test_rows_that_say_nothing_usable_are_counted_with_their_place(tmp_path: Path) -> None:

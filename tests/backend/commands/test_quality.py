@@ -170,6 +170,30 @@ def test_a_project_is_read_from_label_studio_and_said_with_links_to_its_tasks(
     assert {method for method, _, _ in project.calls} == {"GET"}
 
 
+def test_what_others_wrote_into_label_studio_cannot_write_to_the_terminal(
+    project: TasksServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = "\x1b]0;owned\x07\x1b[2J\u202e"
+    for number in (1, 2):
+        answer = prediction(number, f"{number}{hostile}", 5, annotation()["result"])
+        made = ls_annotation(number, 10 + number, annotation()["result"], parent_prediction=number)
+        project.add(number, 50 + number, made, predictions=(answer,))
+
+    code = ask(monkeypatch, "12")
+    shown = "".join(capsys.readouterr())
+    assert code == 0, shown
+    assert "2\\x1b]0;owned" in shown
+    assert not set("\x1b\x07\u202e") & set(shown)
+
+
+def test_what_was_found_is_not_applied_where_the_present_model_version_is_not_known(
+    project: TasksServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask(monkeypatch, "12", "--apply") == 2
+    assert "which model version project 12 has now is not known here" in capsys.readouterr().err
+    assert {method for method, _, _ in project.calls} == {"GET"}
+
+
 def test_the_page_of_a_project_leads_to_its_worst_tasks(
     project: TasksServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,7 +100,7 @@ def test_a_tab_of_what_needs_review_that_is_there_is_left(server: FakeLabelStudi
     ("found", "said"),
     [
         (quality(30, 0), "Nothing may pass unseen yet"),
-        (quality(40, 40), "Nothing may pass unseen: even of the highest scores"),
+        (quality(40, 40), "Nothing may pass unseen: even of the 80 with the highest scores 40"),
         (quality(80, 0, num_changed=200), "The guarantee is void since 2026-12-03"),
     ],
 )

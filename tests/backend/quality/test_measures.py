@@ -10,6 +10,8 @@ import pytest
 from backend.quality.lead_times import time_saved
 from backend.quality.measures import Confusion, Measures, calibration_error, reliability
 from backend.quality.summary import quality_of
+from backend.quality.threshold import guaranteed_threshold
+from backend.quality.words import Sentences
 from label_config.answer import Answer, FieldAnswer, FieldValue
 from label_config.parse import parse_label_config
 
@@ -54,6 +56,16 @@ def test_shares_confusions_and_the_whole_task_are_counted() -> None:
     assert measures.fields["caption"].kept == pytest.approx(2 / 3)
 
 
+def test_a_task_without_a_score_is_one_of_all_and_passes_nowhere() -> None:
+    measures = Measures(SCHEMA)
+    for number in range(60):
+        measures.add(answer("summer"), answer("summer"), str(number))
+        measures.add(Answer({"caption": FieldAnswer("x")}, truncated=True), answer("summer"), f"cut {number}")
+
+    found = guaranteed_threshold(measures.scored, 0.05, 0.1)
+    assert (found.threshold, found.num, found.num_all) == (0.05, 60, 120)
+
+
 def test_a_field_that_people_filled_nowhere_makes_no_task_wrong() -> None:
     tasks = [Task("a", answer("winter", fur=("yes",)), Answer({"season": FieldAnswer(("winter",))}))]
 
@@ -62,6 +74,32 @@ def test_a_field_that_people_filled_nowhere_makes_no_task_wrong() -> None:
     assert found.unfilled == ("fur", "caption")
     assert [(field.name, field.blind.num_right) for field in found.fields] == [("season", 1)]
     assert (found.blind.num_right, found.blind.num) == (1, 1)
+
+
+def test_a_field_that_nobody_filled_blind_is_in_no_guarantee_and_that_is_said() -> None:
+    blind = [
+        Task(str(n), answer("winter", fur=("yes",)), Answer({"season": FieldAnswer(("winter",))})) for n in range(60)
+    ]
+    filled = [Task("a", blind[0].answer, blind[0].answer, saw_answer=True)]
+
+    found = quality_of(SCHEMA, [*blind, *filled], {}, target=0.05, delta=0.1)
+
+    assert (found.blind.num_right, found.unfilled, found.unchecked) == (60, (), ("fur",))
+    for said in (Sentences("en").of(found), Sentences("en").in_short(found, "12", 0.0)):
+        assert any("Nobody filled fur in any picture that was checked blind" in sentence for sentence in said)
+
+
+def test_no_figure_of_a_field_is_of_blind_and_pre_filled_tasks_together() -> None:
+    right, wrong = answer("summer", 0.9, "red"), answer("winter", 0.9, "blue")
+    blind = [Task(str(n), right, wrong) for n in range(2)]
+    filled = [Task(f"f{n}", right, right, saw_answer=True) for n in range(98)]
+
+    season, caption = quality_of(SCHEMA, [*blind, *filled], {}, target=0.05, delta=0.1).fields
+    assert [one.right.num_right for one in season.reliability] == [0]
+    assert season.calibration_error is None, "of two"
+    assert (caption.kept, caption.is_of_blind) == (1.0, False), "of a text that was shown"
+    [alone, _] = quality_of(SCHEMA, filled, {}, target=0.05, delta=0.1).fields
+    assert (alone.reliability, alone.temperature) == ((), 1.0)
 
 
 def test_a_field_that_people_were_not_shown_is_not_counted() -> None:

@@ -28,7 +28,7 @@ def test_each_figure_is_a_sentence_with_its_interval() -> None:
 
     assert "抽检 60 张，季节正确 95%，真实值在 86%–99% 之间（95% 的把握）。" in said
     assert "预标注过的 40 张，100% 没有改动（偏高，不是准确率）。" in said
-    assert "不看预标注 12 秒，看预标注 4 秒，快 3.0 倍" in said
+    assert "不看预标注 12 秒（60 张），看预标注 4 秒（40 张）；看预标注时的速度是不看时的 3.0 倍" in said
     assert "7 条没有用上：还没有人标注" in said
 
 

@@ -17,9 +17,11 @@ from backend.quality.project import Asked, OfVersion, project_quality
 from backend.quality.reading import read_people
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer
 from label_config.answer import Answer, FieldAnswer
+from label_config.parse import parse_label_config
 from label_config.rating import calibrated
 from tests.backend.bulk.given import SCHEMA
-from tests.backend.quality.fake_people import PROJECT, VERSION, FakePeople, prediction, seen
+from tests.backend.quality.fake_people import PROJECT, VERSION, FakePeople, annotation, prediction, seen
+from tests.backend.serving import CONFIG
 
 ASKED = Asked()
 BLIND = Asked(blind=True)
@@ -103,6 +105,96 @@ def test_tasks_of_the_blind_audit_were_chosen_by_chance(people: FakePeople, stor
     assert store.withheld_tasks(PROJECT, tasks, 0.5) == set()
 
 
+@pytest.fixture
+def audited(people: FakePeople, store: Store) -> int:
+    """A task of the blind audit that a person labelled, as a reading found; its prediction has come since."""
+    people.add(*range(1, 21))
+    items = [NewWork(PROJECT, task_id, VERSION, "r1", None) for task_id in range(1, 21)]
+    store.accept(items, interactive=False, reply_until=0.0, now=1.0, audit_share=0.5)
+    for row in store.claim(20, 2.0):
+        answer = Answered(f"picture-{row.task_id}:{VERSION}", VERSION, Answer({"season": FieldAnswer(("冬季",), 0.9)}))
+        store.finish(row.id, StoredAnswer(answer.key, answer.content), 0.9, False, 2.0)
+    task_id = min(store.audited_tasks(PROJECT))
+    people.annotate(task_id, season="夏季")
+    assert read_people(people, store, PROJECT, 5.0) == "all"
+    people.tasks[task_id].predictions[VERSION] = prediction()  # type: ignore[index]
+    return task_id
+
+
+@pytest.mark.parametrize("ground_truth", [False, True])
+def test_what_was_said_blind_counts_before_what_others_say_who_see_the_answer_later(
+    people: FakePeople, store: Store, audited: int, ground_truth: bool
+) -> None:
+    """Else every task of an audit were lost in a project where two people label each."""
+    people.annotate(audited, **seen(), completed_by=2, ground_truth=ground_truth)
+
+    [found] = quality(people, store)
+
+    season = next(field for field in found.quality.fields if field.name == "season")
+    assert (found.quality.num_blind, found.quality.num_filled) == (1, 0)
+    assert (season.blind.num_right, season.blind.num) == (0, 1)
+    assert (found.quality.agreement.num_right, found.quality.agreement.num) == (0, 1)
+
+
+def test_what_was_said_blind_stays_so_when_its_author_changes_it_beside_the_answer(
+    people: FakePeople, store: Store, audited: int
+) -> None:
+    people.change(audited, **annotation("winter", ground_truth=True))
+    assert quality(people, store)[0].quality.blind.num_right == 0
+
+    people.change(audited, was_cancelled=True)
+    assert quality(people, store)[0].quality.unused == {"not_labelled": 19, "cancelled": 1}
+
+
+def test_a_label_that_the_label_config_has_no_more_is_no_empty_field(people: FakePeople, store: Store) -> None:
+    people.add(1, 2)
+    people.annotate(1, season="monsoon")
+    people.annotate(2)
+    for task_id in (1, 2):
+        answered(store, task_id)
+
+    [found] = quality(people, store, BLIND)
+
+    assert (found.quality.blind.num_right, found.quality.blind.num) == (1, 1)
+    assert found.quality.unused == {"unreadable": 1}
+
+
+def test_each_version_is_measured_by_the_label_config_that_it_was_asked_with(people: FakePeople, store: Store) -> None:
+    """The label of summer was renamed after task 1 was answered and labelled."""
+    people.add(1, 2)
+    people.annotate(1, season="夏季")
+    people.annotate(2, season="盛夏")
+    store.save_recipe(RecipeRecord("r1", PROJECT, CONFIG, "{}"), 0.0)
+    answered(store, 1, "夏季")
+    store.delivered([1], 2.5)
+    store.save_recipe(RecipeRecord("r2", PROJECT, CONFIG.replace("夏季", "盛夏"), "{}"), 3.0)
+    renamed = parse_label_config(CONFIG.replace("夏季", "盛夏"))
+    assert read_people(people, store, PROJECT, 5.0) == "all"
+
+    [found] = project_quality(store, PROJECT, renamed, VERSION, BLIND)
+
+    assert (found.quality.blind.num_right, found.quality.blind.num) == (1, 1)
+    assert found.quality.unused == {"no_answer": 1}
+
+
+def test_who_saw_the_same_answer_under_another_rating_said_something_of_it(people: FakePeople, store: Store) -> None:
+    """`--apply` changes the rating, and so the model version: what was measured before is not lost by it."""
+    people.add(*range(1, 11), predicted=VERSION)
+    for task_id in range(1, 11):
+        answered(store, task_id)
+        people.annotate(task_id, **seen(VERSION if task_id > 2 else "another"))
+    store.delivered(list(range(1, 11)), 2.5)
+    options = ProjectOptions(review_thresholds=(("season", 0.8),))
+    present = recipe_of(SCHEMA, options, 0).rated_version(VERSION)
+    store.set_present(RecipeRecord("r2", PROJECT, "<View/>", options.model_dump_json()), present, 3.0)
+
+    found = quality(people, store, present=present)[0]
+
+    assert present != VERSION
+    assert (found.model_version, found.quality.num_filled) == (present, 8)
+    assert found.quality.unused == {"other_version": 2}
+
+
 def test_a_person_s_label_measures_every_version_whose_answer_nobody_showed_them(
     people: FakePeople, store: Store
 ) -> None:
@@ -120,7 +212,9 @@ def test_a_person_s_label_measures_every_version_whose_answer_nobody_showed_them
     assert [(one.quality.blind.num_right, one.quality.blind.num) for one in (present, older)] == [(1, 2), (1, 2)]
     assert present.quality.unused == older.quality.unused == {"no_answer": 1}
 
-    assert quality(people, store, BLIND, present="newer")[0].model_version in (VERSION, "older")
+    newer, *others = quality(people, store, BLIND, present="newer")
+    assert (newer.model_version, newer.quality.num_blind, newer.quality.threshold.threshold) == ("newer", 0, None)
+    assert {one.model_version for one in others} == {VERSION, "older"}, "what is known of them holds for no other"
 
 
 def test_our_own_answer_counts_before_the_prediction_and_an_empty_field_is_as_sure_as_the_score_says(

@@ -58,7 +58,21 @@ def test_where_there_is_nothing_it_says_how_many_it_takes() -> None:
 def test_where_even_the_highest_scores_are_wrong_too_often_no_number_of_tasks_helps() -> None:
     scored = [(0.99, number % 10 > 0) for number in range(200)]
 
-    assert guaranteed_threshold(scored, ALPHA, DELTA).num_missing is None
+    found = guaranteed_threshold(scored, ALPHA, DELTA)
+    assert (found.num_missing, found.is_too_wrong) == (None, True)
+
+
+@pytest.mark.parametrize(("num", "wrong"), [(1, 1), (3, 1), (20, 2), (101, 5)])
+def test_that_a_few_of_a_few_are_wrong_does_not_say_that_too_many_are(num: int, wrong: int) -> None:
+    found = guaranteed_threshold([(0.99, number >= wrong) for number in range(num)], ALPHA, DELTA)
+
+    assert (found.threshold, found.num_missing, found.is_too_wrong) == (None, None, False)
+
+
+def test_the_most_promising_threshold_is_not_the_one_that_a_single_task_reaches() -> None:
+    scored = [(0.96, False), *[(0.9, number % 10 > 0) for number in range(100)]]
+
+    assert guaranteed_threshold(scored, ALPHA, DELTA).num == 101
 
 
 @pytest.mark.parametrize(("num", "wrong"), [(40, 0), (60, 1), (80, 2)])

@@ -86,6 +86,17 @@ def test_an_answer_that_came_meanwhile_counts_at_the_next_look(rig: Rig) -> None
     assert rig.watch.known[PROJECT].quality.unused == {"not_chosen": 1}  # type: ignore[union-attr]
 
 
+def test_of_a_model_version_that_nobody_has_spoken_of_no_earlier_one_s_figures_are_told(rig: Rig) -> None:
+    rig.store.set_present(RecipeRecord("r2", PROJECT, CONFIG, '{"extra_instructions": "x"}'), "newer", 2.0)
+    rig.round()
+
+    known = rig.watch.known[PROJECT]
+    assert known.quality is not None
+    assert (known.model_version, known.quality.num_filled, known.quality.threshold.threshold) == ("newer", 0, None)
+    assert known.en[0].startswith("People have said nothing yet of the present model version")
+    assert known.en[1].startswith(f"Model version {VERSION}: right, checked blind -; pre-filled, unchanged 100% of 1")
+
+
 def test_a_hint_has_it_looked_at_sooner_but_not_at_once_again(rig: Rig) -> None:
     rig.round()
     for _ in range(100):

@@ -57,7 +57,7 @@ def project(view: StatusView) -> ProjectView:
 def test_the_page_says_how_good_how_much_faster_and_what_may_pass(tmp_path: Path) -> None:
     view = shown(tmp_path, looked(60))
     assert "盲检 60 张：所有标签都正确的占 100%" in page(view, "zh")
-    assert "快 4.0 倍" in page(view, "zh")
+    assert "速度是不看时的 4.0 倍" in page(view, "zh")
     english = page(view)
     assert "What scores 0.05 or more may pass unseen" in english
     assert "prelabel quality --project 12" in english

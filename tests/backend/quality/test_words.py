@@ -1,0 +1,77 @@
+"""Figures in sentences: what was asked for as it was asked for, and no more than a few tasks can say."""
+
+from __future__ import annotations
+
+import pytest
+
+from backend.quality.lead_times import TimeSaved
+from backend.quality.page import render_quality
+from backend.quality.threshold import guaranteed_threshold
+from backend.quality.words import Language, Sentences, plain, rounded
+from tests.backend.bulk.report_rig import Seen
+from tests.backend.quality.given import quality
+
+
+@pytest.mark.parametrize(
+    ("target", "delta", "said"),
+    [
+        (0.05, 0.1, "at most 5% of it is wrong (90% sure)"),
+        (0.025, 0.1, "at most 2.5% of it is wrong (90% sure)"),
+        (0.05, 0.025, "at most 5% of it is wrong (97.5% sure)"),
+        (0.0005, 0.0004, "at most 0.05% of it is wrong (99.96% sure)"),
+    ],
+)
+def test_a_promise_is_said_as_it_was_asked_for(target: float, delta: float, said: str) -> None:
+    found = guaranteed_threshold([(0.99, True)] * 20_000, target, delta)
+    assert said in Sentences("en").threshold(found)
+    assert said.partition(" of it")[0] in Sentences("en").threshold_of_field(found).replace("at most ", "at most ")
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (0.0, "0%"),
+        (0.0004, "<0.1%"),
+        (0.004, "0.4%"),
+        (0.5, "50%"),
+        (0.996, "99.6%"),
+        (0.9996, ">99.9%"),
+        (1.0, "100%"),
+    ],
+)
+def test_a_share_that_is_not_all_never_reads_so(share: float, said: str) -> None:
+    assert rounded(share) == said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0.0, "0"), (0.123, "0.123"), (1.5, "1.5"), (123.4, "123"), (5_000.2, "5,000")]
+)
+def test_a_number_is_written_as_people_write_it(number: float, said: str) -> None:
+    assert plain(number) == said
+
+
+def test_of_one_wrong_task_nothing_follows() -> None:
+    said = Sentences("en").passing(quality(0, 1))
+    assert "of the 1 with the highest scores 1 are wrong, and how many more" in said
+    assert "Change the label config" not in said
+    assert "too few to say how many it takes" in Seen(render_quality(quality(0, 1), "en")).text
+    assert "Change the label config" in Sentences("en").passing(quality(40, 40))
+
+
+@pytest.mark.parametrize(
+    ("language", "saved", "said"),
+    [
+        ("zh", TimeSaved(30, 40, 8.0, 10.0, 0.8, 0.6, 0.9), "看预标注时的速度是不看时的 0.8 倍（0.6–0.9 倍）"),
+        ("en", TimeSaved(30, 40, 30.0, 10.0, 3.0, 2.5, 3.5), "3.0 times as fast with it (2.5 to 3.5)"),
+        ("en", TimeSaved(1, 40, 30.0, 10.0, 3.0, None, None), "(1 pictures) and 10 s with it (40); too few to say how"),
+        (
+            "zh",
+            TimeSaved(1, 1, 0.4, 0.2, 2.0, None, None),
+            "不看预标注 0.4 秒（1 张），看预标注 0.2 秒（1 张）；张数太少",
+        ),
+    ],
+)
+def test_time_saved_is_said_with_its_counts_and_a_factor_only_with_an_interval(
+    language: Language, saved: TimeSaved, said: str
+) -> None:
+    assert said in Sentences(language).time(saved)
