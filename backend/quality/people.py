@@ -20,6 +20,8 @@ Unused = Literal[
     "not_chosen", "earlier", "too_large",
 ]  # fmt: skip
 MAX_EXAMPLES = 3
+MIN_LEAD_S, MAX_LEAD_S = 0.001, 30 * 86_400.0
+"""Of a form that a person had open: whoever labels may send any number, and with some nothing can be divided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +83,20 @@ def labelled(known: Known, annotations: Sequence[Mapping[str, Any]], schema: Lab
         return "other_version"
     ordered = sorted(annotations, key=lambda one: (bool(one.get("ground_truth")), str(one.get("updated_at") or "")))
     answers = [regions_to_answer(schema, _list(one.get("result"))) for one in ordered]
-    lead = ordered[-1].get("lead_time")
     return Labelled(
         known.name,
         known.answer,
         answers[-1],
         known.model_version,
         saw_answer=any(map(_saw_answer, ordered)),
-        lead_s=float(lead) if isinstance(lead, int | float) and not isinstance(lead, bool) and lead > 0 else None,
+        lead_s=_lead_s(ordered[-1].get("lead_time")),
         agrees=None if len(answers) == 1 else len({_labels(answer, schema) for answer in answers}) == 1,
     )
+
+
+def _lead_s(lead: Any) -> float | None:
+    is_number = isinstance(lead, int | float) and not isinstance(lead, bool)
+    return float(lead) if is_number and MIN_LEAD_S <= lead <= MAX_LEAD_S else None
 
 
 def _is_from_prediction(annotation: Mapping[str, Any]) -> bool:
