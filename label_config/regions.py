@@ -151,7 +151,7 @@ def regions_to_answer(schema: LabelSchema, regions: Sequence[Mapping[str, Any]])
         if field is None or not isinstance(value, Mapping):
             continue
         if (read := _field_value(field, value)) is not None:
-            fields[field.name] = FieldAnswer(read, _score(region.get("score")))
+            fields[field.name] = FieldAnswer(read, read_score(region.get("score")))
     return Answer(fields)
 
 
@@ -211,5 +211,6 @@ def _strings(content: Any) -> list[str]:
     return [item for item in content if isinstance(item, str)] if isinstance(content, list) else []
 
 
-def _score(score: Any) -> float | None:
+def read_score(score: Any) -> float | None:
+    """What Label Studio has as a score, which anybody may have imported, as a confidence; None if it is none."""
     return float(score) if isinstance(score, int | float) and _is_number(score) and 0 <= score <= 1 else None

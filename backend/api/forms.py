@@ -32,9 +32,13 @@ class FormGuard:
         text = f"{action}\n{project}".encode("utf-8", "surrogatepass")
         return hmac.new(self._secret, text, hashlib.sha256).hexdigest()
 
+    def is_signed(self, action: str, project: str, token: str) -> bool:
+        """Whether `token` was made here, since the start, for this button. Any text may be given as one."""
+        return hmac.compare_digest(self.sign(action, project).encode(), token.encode("utf-8", "replace"))
+
     def check(self, action: str, project: str, token: str) -> None:
-        """Raise Forbidden unless `token` was made here, since the start, for this button."""
-        if not hmac.compare_digest(self.sign(action, project).encode(), token.encode("utf-8", "replace")):
+        """Raise Forbidden unless it `is_signed`."""
+        if not self.is_signed(action, project, token):
             raise Forbidden(f"This button was shown before prelabel was restarted. {_AGAIN}")
 
 

@@ -22,6 +22,7 @@ import ijson
 
 from backend.bulk.addresses import is_url
 from backend.bulk.items import Found
+from backend.bulk.json_depth import ShallowFile
 from backend.bulk.left_out import LeftOut
 from backend.bulk.tables import workbook
 from backend.bulk.tables.cells import is_there, picture_cells
@@ -196,7 +197,7 @@ def read_entries(path: Path) -> Iterator[dict[str, Any]]:
         _to_the_first_task(file, path)
         number = 0
         try:
-            for number, task in enumerate(ijson.items(file, "item", use_float=True), 1):
+            for number, task in enumerate(ijson.items(ShallowFile(file, path), "item", use_float=True), 1):
                 if not isinstance(task, dict) or not isinstance(task.get("data", task), dict):
                     raise UsageError(f"{path}: entry {number} is no task of Label Studio.")
                 yield task

@@ -219,7 +219,11 @@ class PredictionsClient(LabelStudioClient):
             raise CallFailed(text, "too_large" if method == "GET" else "in_doubt") from None
         except httpx.HTTPError as error:
             raise CallFailed(str(unreachable(self.url, error)), "in_doubt") from None
-        body = _json_or_text(raw)
+        try:
+            body = _json_or_text(raw)
+        except RecursionError:
+            text = "Label Studio's reply is nested too deeply to be read."
+            raise CallFailed(text, "too_large" if method == "GET" else "in_doubt") from None
         if reply.is_success:
             if isinstance(body, str):
                 raise self._strange("in_doubt")
@@ -262,9 +266,10 @@ def _read(chunks: Iterable[bytes], deadline: float) -> bytes:
 
 
 def _json_or_text(raw: bytes) -> Any:
+    """Raises RecursionError."""
     try:
         return json.loads(raw)
-    except (ValueError, RecursionError):
+    except ValueError:
         return raw[:4_000].decode("utf-8", "replace")
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serial
 from backend.logs import one_line
 from backend.settings import Settings
 from backend.store.audit import MAX_SHARE
+from label_config.parse import MAX_NAME_CHARS
 
 MAX_NAMED_FIELDS = 50
 MAX_UNKNOWN = 20
@@ -23,6 +24,8 @@ MAX_UNKNOWN = 20
 RATING = ("review_thresholds", "calibration")
 """Options that no answer depends on, only how sure it sounds and whether a person should look."""
 BY_FIELD = ("fields", *RATING)
+FieldName = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+"""Of a control. JSON can hold half a surrogate pair, which is no text: pydantic sees that where there is a limit."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(ge=0.05, le=20)]
 
@@ -52,10 +55,10 @@ class ProjectOptions(BaseModel):
     max_new_tokens: int = Field(default=512, ge=16, le=2_048)
     review_threshold: float = Field(default=0.5, ge=0, le=1)
     audit_share: float = Field(default=0.0, ge=0, le=MAX_SHARE)
-    fields: tuple[tuple[str, FieldOptions], ...] = Field(default=(), max_length=MAX_NAMED_FIELDS)
-    review_thresholds: tuple[tuple[str, Share], ...] = Field(default=(), max_length=MAX_NAMED_FIELDS)
+    fields: tuple[tuple[FieldName, FieldOptions], ...] = Field(default=(), max_length=MAX_NAMED_FIELDS)
+    review_thresholds: tuple[tuple[FieldName, Share], ...] = Field(default=(), max_length=MAX_NAMED_FIELDS)
     """Of single fields, in the place of `review_threshold`."""
-    calibration: tuple[tuple[str, Temperature], ...] = Field(default=(), max_length=MAX_NAMED_FIELDS)
+    calibration: tuple[tuple[FieldName, Temperature], ...] = Field(default=(), max_length=MAX_NAMED_FIELDS)
     """Temperatures of fields' confidences: see `label_config.rating`."""
 
     @field_validator(*BY_FIELD, mode="before")

@@ -20,6 +20,8 @@ Unused = Literal[
     "not_chosen", "earlier", "too_large",
 ]  # fmt: skip
 MAX_EXAMPLES = 3
+MIN_LEAD_S, MAX_LEAD_S = 0.001, 30 * 86_400.0
+"""Of a form that a person had open: whoever labels may send any number, and with some nothing can be divided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def labelled(
         return "other_version"
     blind = [one for one in found if not saw_answer(one)]
     ordered = _in_order(blind if was_chosen and blind else found)
-    lead, result = ordered[-1].get("lead_time"), _list(ordered[-1].get("result"))
+    result = _list(ordered[-1].get("result"))
     if not are_known(schema, result):
         return "unreadable"
     return Labelled(
@@ -94,7 +96,7 @@ def labelled(
         regions_to_answer(schema, result),
         known.model_version,
         saw_answer=any(map(saw_answer, ordered)),
-        lead_s=float(lead) if isinstance(lead, int | float) and not isinstance(lead, bool) and lead > 0 else None,
+        lead_s=_lead_s(ordered[-1].get("lead_time")),
         agrees=_agree(_in_order(annotations), schema),
     )
 
@@ -114,6 +116,11 @@ def _agree(ordered: Sequence[Mapping[str, Any]], schema: LabelSchema) -> bool | 
             regions_to_answer(schema, _list(one.get("result"))), schema
         )
     return len(set(said.values())) == 1 if len(said) > 1 else None
+
+
+def _lead_s(lead: Any) -> float | None:
+    is_number = isinstance(lead, int | float) and not isinstance(lead, bool)
+    return float(lead) if is_number and MIN_LEAD_S <= lead <= MAX_LEAD_S else None
 
 
 def _is_from_prediction(annotation: Mapping[str, Any]) -> bool:

@@ -29,7 +29,7 @@ from backend.quality.reading import NOT_READ
 from backend.quality.summary import Quality, quality_of
 from backend.store import RecipeRecord, Store, StoredAnswer
 from label_config.answer import Answer, FieldAnswer
-from label_config.regions import regions_to_answer
+from label_config.regions import read_score, regions_to_answer
 from label_config.schema import LabelSchema, TextField
 
 log = logging.getLogger(__name__)
@@ -242,8 +242,8 @@ def _predicted(schema: LabelSchema, prediction: Mapping[str, Any]) -> Answer:
     """A prediction has no region for a field that was left empty; how sure that was shows where it is the least sure of
     all, in the score."""
     answer = regions_to_answer(schema, prediction["result"])
-    score = prediction["score"]
+    score = read_score(prediction["score"])
     empty = [one.name for one in schema.fields if one.name not in answer.fields and not isinstance(one, TextField)]
-    if isinstance(score, int | float) and empty and (answer.score is None or score < answer.score):
-        return Answer({**answer.fields, empty[0]: FieldAnswer(None, float(score))})
+    if score is not None and empty and (answer.score is None or score < answer.score):
+        return Answer({**answer.fields, empty[0]: FieldAnswer(None, score)})
     return answer

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from backend.errors import EngineBusy, StoreBusy, StoreError
 from backend.predict.task import TaskInput
 from backend.queue.ask import Ask, Request
-from backend.queue.held_tasks import WITHHELD, HeldTasks, for_disk
+from backend.queue.held_tasks import WITHHELD, DiskAddresses, HeldTasks
 from backend.queue.recipes import Recipes
 from backend.queue.results import TaskResult, predictions, results_of
 from backend.queue.waiting import KEPT_BACK, Outcome
@@ -86,6 +86,7 @@ class Replies:
         self._pushes = pushes
         self._clock = clock
         self._wake_delivery = wake_delivery
+        self._addresses = DiskAddresses()
         self._numbers = itertools.count(1)
         self._held_bytes = 0
         self._ending: set[asyncio.Task[None]] = set()
@@ -156,8 +157,8 @@ class Replies:
 
         for numbers, tasks in zip(_chunks(request.numbers), _chunks(request.tasks), strict=True):
             rows = []
-            for number, task in zip(numbers, tasks, strict=True):
-                url = WITHHELD if not self._lasts else None if task.image_url is None else for_disk(task.image_url)
+            urls = await self._addresses.of(tasks) if self._lasts else [WITHHELD] * len(tasks)
+            for number, task, url in zip(numbers, tasks, urls, strict=True):
                 rows.append(NewWork(ask.project, number, request.version, ask.recipe.fingerprint, url))
                 if url != task.image_url:
                     whole[number] = task

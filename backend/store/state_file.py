@@ -42,7 +42,7 @@ class StateFile:
         handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(document, file, ensure_ascii=False)
+                json.dump(document, file)  # in ASCII: it may hold half a surrogate pair, as JSON may and UTF-8 may not
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(name, self._path)

@@ -25,12 +25,18 @@ _WITHHELD = "withheld"
 
 
 def read_records(records: Path, schema: LabelSchema) -> Iterator[dict[str, Any]]:
-    """Raises OSError, and UsageError for a record with fields or labels that the schema does not have."""
+    """Raises OSError, and UsageError for a record that is none, or with fields or labels that the schema does not
+    have."""
     if not records.exists():
         return
     names = [field.name for field in schema.fields]
     for record in read_lines(records):
-        if list(record.get("fields", ())) != names:
+        if not _is_record(record):
+            shown = json.dumps(record.get("image_id"))[:80]
+            raise UsageError(
+                f"{records}: the record {shown} is not as prelabel writes one. Annotate anew with --overwrite."
+            )
+        if list(record["fields"]) != names:
             raise UsageError(
                 f"{records}: the record {record.get('image_id')} has other fields than the label config. "
                 "Give the --label-config that it was made with."
@@ -44,6 +50,26 @@ def read_records(records: Path, schema: LabelSchema) -> Iterator[dict[str, Any]]
                     "--overwrite."
                 )
         yield record
+
+
+def _is_record(record: Mapping[str, Any]) -> bool:
+    """Whether all that is read of it is of the kind that `make_record` gives; labels and texts are looked at later."""
+    sure, reasons = record.get("confidence"), record.get("review_reasons")
+    return (
+        isinstance(record.get("image_id"), str)
+        and isinstance(record.get("fields"), dict)
+        and isinstance(sure, dict)
+        and all(_is_share(confidence) for confidence in sure.values())
+        and (record.get("score") is None or _is_share(record["score"]))
+        and isinstance(reasons, list)
+        and all(isinstance(reason, str) for reason in reasons)
+        and isinstance(record.get("model_version"), str)
+        and "needs_review" in record
+    )
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def is_of(record: dict[str, Any], schema: LabelSchema) -> bool:

@@ -183,6 +183,24 @@ def test_records_of_another_label_config_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"confidence": {"season": "sure", "category": 0.9}}, {"confidence": {"season": float("inf")}},
+        {"confidence": {"season": float("nan")}}, {"confidence": {"season": -5}}, {"confidence": {"season": 10**400}},
+        {"confidence": None}, {"confidence": [1]}, {"fields": None}, {"fields": ["caption", "category", "season"]},
+        {"fields": "caption"}, {"needs_review": True, "review_reasons": 5}, {"review_reasons": [["a"]]},
+        {"image_id": ["a"]}, {"image_id": None}, {"score": "0.5"}, {"model_version": {}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_record_that_is_not_as_it_was_written_is_refused(tmp_path: Path, damage: dict[str, object]) -> None:
+    records = write_lines(tmp_path / "out.jsonl", [record("a"), {**record("b", doubt=True), **damage}])
+    with pytest.raises(UsageError, match="is not as prelabel writes one"):
+        write_csv(records, tmp_path / "out.csv", SCHEMA)
+    assert not (tmp_path / "out.csv").exists()
+
+
 FIELDS = {
     "text": '<TextArea name="f" toName="image"/>',
     "choice": '<Choices name="f" toName="image"><Choice value="a"/><Choice value="b"/></Choices>',

@@ -103,3 +103,12 @@ def test_a_reply_without_end_is_too_large(server: TasksServer, client: PeopleCli
     with pytest.raises(CallFailed, match="larger than 8 MiB") as caught:
         client.people_on(12, [1])
     assert caught.value.kind == "too_large"
+
+
+def test_a_reply_that_is_nested_too_deeply_is_too_large_so_that_its_task_is_found(
+    server: TasksServer, client: PeopleClient
+) -> None:
+    server.odd = b"[" * 10**5 + b"]" * 10**5
+    with pytest.raises(CallFailed, match="nested too deeply") as caught:
+        client.people_on(12, [1])
+    assert caught.value.kind == "too_large"

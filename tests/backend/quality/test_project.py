@@ -235,6 +235,19 @@ def test_our_own_answer_counts_before_the_prediction_and_an_empty_field_is_as_su
     assert season.threshold.num_all == 2, "the empty one has a confidence, too"
 
 
+@pytest.mark.parametrize("score", [10**400, 1e308, float("inf"), float("nan"), -3.0, 7, "0.9", True, None, [0.9]])
+def test_a_score_that_somebody_imported_and_is_none_says_nothing(people: FakePeople, store: Store, score: Any) -> None:
+    people.add(1, predicted=VERSION)
+    people.annotate(1, **seen())
+    predicted = people.tasks[1].predictions[VERSION]
+    predicted["score"], predicted["result"] = score, [{**region, "score": score} for region in predicted["result"][:1]]  # type: ignore[index]
+    read_people(people, store, PROJECT, 5.0)
+
+    [found] = project_quality(store, PROJECT, SCHEMA, VERSION, Asked())
+    assert found.quality.num_filled == 1
+    assert found.quality.threshold.num_all == 0
+
+
 def test_only_what_was_done_since_a_day_counts(people: FakePeople, store: Store) -> None:
     people.add(1, 2, predicted=VERSION)
     people.annotate(1, **seen())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +74,20 @@ def test_what_people_labelled_is_known_after_a_look_and_the_next_one_comes_later
     assert rig.round(PACE.period_s - 1) == 0
     assert rig.round(1) == 1
     assert rig.watch.known[PROJECT].quality.num_filled == 2  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("lead", [1e308, 5e-324, float("inf"), float("nan"), 10**400, -1.0, "9", True, None, [9.0]])
+def test_whatever_is_sent_as_a_lead_time_its_figures_can_be_told(rig: Rig, lead: Any) -> None:
+    rig.people.add(3, 4, 5, predicted=VERSION)
+    for task_id in (2, 3):
+        rig.people.annotate(task_id, **seen(), lead_time=lead)
+    for task_id in (4, 5):
+        rig.people.annotate(task_id, parent_prediction=None, prediction={}, lead_time=lead)
+    rig.round()
+    known = rig.watch.known[PROJECT]
+    assert known.error == ""
+    assert known.quality is not None
+    json.dumps(asdict(known.quality), allow_nan=False)
 
 
 def test_an_answer_that_came_meanwhile_counts_at_the_next_look(rig: Rig) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from backend.predict.task import TaskInput
-from backend.queue.held_tasks import HeldTasks, for_disk, is_withheld
+from backend.queue.held_tasks import INSTANT_CHARS, PART_CHARS, DiskAddresses, HeldTasks, for_disk, is_withheld
 from backend.store import Store
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, serving, task
@@ -98,3 +100,31 @@ def test_after_a_restart_a_picture_behind_a_key_has_to_be_asked_for_again(tmp_pa
     with serving(tmp_path, FakeEngine(ANSWER)) as server:
         until(lambda: server.client.get("/status.json").json()["projects"][0]["failures"] == {"address_withheld": 1})
         assert server.predict(task(1, SIGNED)).json()["results"][0]["result"]
+
+
+SLOW = "http" + "://a" * 2_000
+"""Takes a hundred times as long as another address of its length."""
+
+
+def _asked(*requests: Sequence[str | None]) -> list[int]:
+    """Ask for all at once. Which of them ended, in order."""
+    ended: list[int] = []
+
+    async def ask(addresses: DiskAddresses, number: int) -> None:
+        urls = requests[number]
+        found = await addresses.of([TaskInput(n, url) for n, url in enumerate(urls)])
+        assert found == [None if url is None else for_disk(url) for url in urls]
+        ended.append(number)
+
+    async def ask_all() -> None:
+        addresses = DiskAddresses()
+        await asyncio.gather(*(ask(addresses, number) for number in range(len(requests))))
+
+    asyncio.run(ask_all())
+    return ended
+
+
+def test_long_addresses_neither_stop_the_loop_nor_keep_other_requests_waiting() -> None:
+    short, many = [SIGNED, None, "https://a.example/1.jpg"], ["https://a.example/1.jpg"] * (INSTANT_CHARS // 20)
+    assert PART_CHARS > sum(map(len, many)) > INSTANT_CHARS
+    assert _asked([SLOW] * 20, short, many, []) == [1, 3, 2, 0]

@@ -47,6 +47,12 @@ def test_extra_params_may_be_json_text() -> None:
         pytest.param({"caption_min_length": 200}, "larger than caption_max_length", id="lengths crossed"),
         pytest.param([1], "must be an object", id="list"),
         pytest.param(7, "must be an object", id="number"),
+        pytest.param({"fields": {"\udc00": {"instruction": "x"}}}, "unicode", id="half a character in a field's name"),
+        pytest.param({"calibration": {"a\ud800": 1}}, "unicode", id="half a character in a calibrated field's name"),
+        pytest.param({"review_thresholds": {"\ud800": 1}}, "unicode", id="half a character beside a threshold"),
+        pytest.param({"\ud800": 1}, "\\ud800", id="half a character in a key"),
+        pytest.param({"extra_instructions": "\ud800"}, "unicode", id="half a character in a text"),
+        pytest.param({"fields": {"x" * 201: {}}}, "at most 200 characters", id="a longer name than any control has"),
         pytest.param("{", "not JSON", id="broken JSON"),
         pytest.param("[" * 5000, "not JSON", id="deep JSON"),
     ],
@@ -67,6 +73,24 @@ def test_of_many_unknown_keys_a_few_are_named_and_the_others_counted() -> None:
     assert len(warnings) == MAX_UNKNOWN + 1
     assert warnings[-1] == "and 1,000 more extra params that there are not"
     assert max(map(len, warnings)) < 500
+
+
+def test_what_one_project_is_told_keeps_no_other_from_being_saved(tmp_path: Path) -> None:
+    async def remember() -> None:
+        first = book(tmp_path)
+        await first.remember("1.17", {"fields": {"\udc00": {"instruction": "x"}}, "top_p": 0.5})
+        await first.remember("2.17", '{"calibration": {"\\ud800": 1}}')
+        await first.remember("3.17", {"audit_share": 0.2})
+
+    asyncio.run(remember())
+    assert book(tmp_path).options("1.17").top_p == 0.5
+    assert book(tmp_path).options("3.17").audit_share == 0.2
+
+
+def test_a_file_holds_all_that_json_holds(tmp_path: Path) -> None:
+    document = {"\ud800": ["\udfff", "秋\n", "\0"]}
+    StateFile(tmp_path / "a.json").save(document)
+    assert StateFile(tmp_path / "a.json").load() == document
 
 
 def test_projects_do_not_mix_and_survive_a_restart(tmp_path: Path) -> None:

@@ -107,6 +107,13 @@ def test_what_a_button_did_is_not_said_of_a_link_that_someone_made(site: Site, b
     assert 'id="did"' not in site.client.get(address.replace(before, after)).text
 
 
+@pytest.mark.parametrize("token", ["%C3%A9", "%ed%a0%80", "%ff", "%00", "a" * 5_000])
+def test_any_text_may_be_given_as_the_token_of_what_a_button_did(site: Site, token: str) -> None:
+    reply = site.client.get(f"/status?did=retry&project=12&num=x&token={token}")
+    assert reply.status_code == 200
+    assert 'id="did"' not in reply.text
+
+
 def test_cancel_keeps_what_is_done(site: Site) -> None:
     failed_and_queued(site)
     assert press(site, "cancel").status_code == 303
