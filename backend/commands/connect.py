@@ -309,7 +309,8 @@ def _create(
         raise UsageError(
             "Which label config a new project gets goes by the backend's model, and that cannot be told yet: "
             + ("the backend cannot be reached from here" if health is None else "it is still loading")
-            + f". Name one with --label-config: {', '.join(ready_made_names())}, or a file of yours."
+            + ". Run this again once `prelabel serve` answers and has chosen its model, up to a minute after its "
+            f"start; or name one with --label-config: {', '.join(ready_made_names())}, or a file of yours."
         )
     name = default_label_config(health.model, "zh")
     project = client.create_project(title, read_label_config(name))
