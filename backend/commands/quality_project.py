@@ -21,6 +21,7 @@ from backend.label_studio.address import shown_url
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.people import PeopleClient
 from backend.label_studio.predictions import CurrentProject
+from backend.logs import one_line
 from backend.predict.label_configs import parse_or_refuse
 from backend.quality.project import Asked, OfVersion, project_quality
 from backend.quality.reading import read_people
@@ -90,7 +91,9 @@ def _found(settings: Settings, number: int, asked: Asked) -> tuple[list[OfVersio
         current = client.current_project(number)
         if current is None:
             raise UsageError(f"--project {number}: Label Studio at {url} has no such project.")
-        print(f"Reading what people labelled in project {number}: {current.title}", file=sys.stderr)
+        say = Sentences(settings.language)
+        reading = say("正在读取项目 {id} 的标注：{title}", "Reading what people labelled in project {id}: {title}")
+        print(reading.format(id=number, title=one_line(current.title)), file=sys.stderr)
         read_people(client, store, current.uid, now)
         return _of(store, current, asked, shown_url(url, settings.label_studio_public_url))
 

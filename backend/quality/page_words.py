@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from backend.pages.outside import shown
-from backend.pages.words import Words, number
+from backend.pages.words import Words, number, roughly
 from backend.quality.intervals import LEVEL
 from backend.quality.measures import Bin
 from backend.quality.summary import FieldQuality, Quality
@@ -168,8 +168,8 @@ class QualityWords(Words):
             )
         elif quality.threshold.threshold is None and missing is not None:
             yield self.say(
-                f"再盲检约 {number(missing)} 张，就可能有一部分可以直接通过。",
-                f"Check about {number(missing)} more blind, and some may pass unseen.",
+                f"再盲检约 {roughly(missing)} 张，就可能有一部分可以直接通过。",
+                f"Check about {roughly(missing)} more blind, and some may pass unseen.",
             )
 
     def _pass(self, quality: Quality) -> Iterator[str]:

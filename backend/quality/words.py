@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Literal
 
+from backend.pages.words import roughly, seconds
 from backend.quality.intervals import LEVEL, Share
 from backend.quality.lead_times import TimeSaved
 from backend.quality.summary import FieldQuality, Quality
@@ -73,9 +74,9 @@ class Sentences:
             )
         else:
             yield self(
-                "没有盲检的图片：所有标注者都先看到了预标注，所以下面的比例偏高，也无法给出保证。请让一部分图片在不显示预标注的情况下标注。",
-                "No picture was checked blind: everybody saw the answer first, so the shares below are too high and "
-                "nothing can be guaranteed. Have some pictures labelled without showing the answers.",
+                "没有盲检的图片：所有标注者都先看到了预标注，所以无法给出保证。请让一部分图片在不显示预标注的情况下标注。",
+                "No picture was checked blind: everybody saw the answer first, so nothing can be guaranteed. "
+                "Have some pictures labelled without showing the answers.",
             )
         if quality.num_filled:
             filled = quality.filled
@@ -159,9 +160,9 @@ class Sentences:
         if found.num_missing is not None:
             return self(
                 f"还不能保证任何图片可以直接通过（目标：错误不超过 {target}，{sure} 的把握）："
-                f"大约还需要盲检 {found.num_missing:,} 张。",
-                f"Nothing may pass unseen yet (at most {target} wrong, {sure} sure): about {found.num_missing:,} "
-                "more pictures are to be checked blind.",
+                f"大约还需要盲检 {roughly(found.num_missing)} 张。",
+                f"Nothing may pass unseen yet (at most {target} wrong, {sure} sure): about "
+                f"{roughly(found.num_missing)} more pictures are to be checked blind.",
             )
         wrong = rounded(found.num_wrong / found.num) if found.num else "-"
         return self(
@@ -191,10 +192,10 @@ class Sentences:
         if saved.low is not None and saved.high is not None:
             between = self(f"（{saved.low:.1f}–{saved.high:.1f} 倍）", f" ({saved.low:.1f} to {saved.high:.1f})")
         return self(
-            f"每张用时（中位数）：不看预标注 {saved.blind_s:.0f} 秒，看预标注 {saved.filled_s:.0f} 秒，"
+            f"每张用时（中位数）：不看预标注 {seconds(saved.blind_s)} 秒，看预标注 {seconds(saved.filled_s)} 秒，"
             f"快 {saved.factor:.1f} 倍{between}。",
-            f"Time a picture (median): {saved.blind_s:.0f} s without and {saved.filled_s:.0f} s with the answer in "
-            f"the form, {saved.factor:.1f} times as fast{between}.",
+            f"Time a picture (median): {seconds(saved.blind_s)} s without and {seconds(saved.filled_s)} s with the "
+            f"answer in the form, {saved.factor:.1f} times as fast{between}.",
         )
 
     def details(self, field: FieldQuality) -> str:
