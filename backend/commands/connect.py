@@ -177,7 +177,8 @@ def _arrange_sampling(
         done(
             console,
             f"Blind audit: {100 * share:g}% of the tasks, chosen by chance, open empty until a person has labelled "
-            "them; --audit 0 ends it. “Label All Tasks” brings the tasks in their order, so that these come along",
+            "them; tasks that Label Studio has had an answer to do not, so import pictures for it. --audit 0 ends it. "
+            "“Label All Tasks” brings the tasks in their order, so that these come along",
         )
         return
     if asked is not None:

@@ -161,10 +161,10 @@ class QualityWords(Words):
         elif not quality.num_blind:
             yield self.say(
                 f"请随机选约 {FIRST_CHECK} 张，在不显示预标注的情况下标注，再运行一次（prelabel connect --audit 5 "
-                "会随机留出 5%）：没有盲检，既不知道准确率，也不能保证什么。",
+                "会从还没有预标注过的任务中随机留出 5%）：没有盲检，既不知道准确率，也不能保证什么。",
                 f"Have about {FIRST_CHECK} pictures, chosen by chance, labelled without showing the answers, and run "
-                "this again (prelabel connect --audit 5 keeps 5% of a project for it): without them neither the "
-                "accuracy is known nor can anything be guaranteed.",
+                "this again (prelabel connect --audit 5 keeps 5% of the tasks that had no answer yet for it): without "
+                "them neither the accuracy is known nor can anything be guaranteed.",
             )
         elif quality.threshold.threshold is None and missing is not None:
             yield self.say(

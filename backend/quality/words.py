@@ -113,9 +113,10 @@ class Sentences:
             )
         else:
             yield self(
-                f"开启盲检：prelabel connect --project {project_id} --audit 5（5% 的任务标注前不显示答案）。",
-                f"To begin a blind check: prelabel connect --project {project_id} --audit 5 (5% of the tasks open "
-                "empty).",
+                f"开启盲检：prelabel connect --project {project_id} --audit 5"
+                "（还没有预标注过的任务中，5% 标注前不显示答案）。",
+                f"To begin a blind check: prelabel connect --project {project_id} --audit 5 (of the tasks that had no "
+                "answer yet, 5% open empty).",
             )
         for reason in ("not_chosen", "no_answer", "other_version"):
             if num := quality.unused.get(reason):
