@@ -108,10 +108,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "failed": ("失败", "Failed"),
     "older": ("旧配置的结果（未计入）", "Of earlier configs (not counted)"),
     "stale": (
-        "Label Studio 中还有 {num} 条 prelabel 以前的配置或模型给出的预测。要按当前配置重新预标注这些任务，"
-        "请在 Data Manager 中选中它们，再点一次 Actions > Retrieve Predictions。",
-        "Label Studio still has {num} predictions that prelabel made under earlier configs or models. To have those "
-        "tasks pre-filled under the present one, select them in the Data Manager and choose Actions > Retrieve "
+        "Label Studio 中还有 {num} 条 prelabel 以前的配置或模型给出的预测。还没有按当前配置重新预标注的任务，"
+        "请在 Data Manager 中选中，再点一次 Actions > Retrieve Predictions。",
+        "Label Studio still has {num} predictions that prelabel made under earlier configs or models. Tasks that are "
+        "not pre-filled under the present one yet: select them in the Data Manager and choose Actions > Retrieve "
         "Predictions again.",
     ),
     "delete_older": ("删除旧预测", "Delete earlier predictions"),

@@ -34,3 +34,9 @@ def test_an_estimate_has_two_digits_that_mean_something(num: int, said: str) -> 
 
 def test_seconds_are_said_so_that_their_ratio_is_the_factor_beside_them() -> None:
     assert [seconds(value) for value in (18.62, 5.31, 20.0, 0.04, 1_234.5)] == ["18.6", "5.3", "20", "0", "1,234"]
+
+
+def test_earlier_predictions_ask_for_nothing_where_every_task_has_a_newer_one() -> None:
+    """Nobody looks at each task for that, so what is to be done is said under its condition."""
+    assert "Tasks that are not pre-filled under the present one yet: select them" in Words("en")("stale", num="48")
+    assert "还没有按当前配置重新预标注的任务，请" in Words("zh")("stale", num="48")
