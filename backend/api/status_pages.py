@@ -89,9 +89,9 @@ class Source(Protocol):
 
 class StatusPages:
     """The handlers. `changed(action, project)` is called after a button changed the queue, so that the change takes
-    effect at once; `checks()` gives what the last checks found, `review_left(projects)` what is left to review in
-    them, `people()` what people's work says of the answers; `shown(projects)` hears which projects with tasks somebody
-    looks at."""
+    effect at once; `checks()` gives what the last checks found, `review_left(told)` what is left to review by
+    project, `people()` what people's work says of the answers; `shown(projects)` hears which projects with tasks
+    somebody looks at."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class StatusPages:
         *,
         changed: Callable[[Action, str], None] = lambda action, project: None,
         checks: Callable[[], Sequence[Check]] = tuple,
-        review_left: Callable[[Sequence[str]], Mapping[str, ReviewLeft]] = lambda projects: {},
+        review_left: Callable[[Mapping[str, int]], Mapping[str, ReviewLeft]] = lambda told: {},
         shown: Callable[[Sequence[str]], None] = lambda projects: None,
         people: Callable[[], Mapping[str, Looked]] = dict,
         clock: Callable[[], float] = time.time,
@@ -170,7 +170,9 @@ class StatusPages:
             titles=source.titles,
             upkeep=dict(source.upkeep.known),
             checks=self._checks(),
-            review_left=self._review_left([s.project for s in summaries[:MAX_PROJECTS] if s.num_needs_review]),
+            review_left=self._review_left(
+                {s.project: s.num_review_told for s in summaries[:MAX_PROJECTS] if s.num_needs_review}
+            ),
             people=self._people(),
             max_projects=MAX_PROJECTS,
         )

@@ -177,7 +177,8 @@ def _arrange_sampling(
         done(
             console,
             f"Blind audit: {100 * share:g}% of the tasks, chosen by chance, open empty until a person has labelled "
-            "them; --audit 0 ends it. “Label All Tasks” brings the tasks in their order, so that these come along",
+            "them; tasks that Label Studio has had an answer to do not, so import pictures for it. --audit 0 ends it. "
+            "“Label All Tasks” brings the tasks in their order, so that these come along",
         )
         return
     if asked is not None:
@@ -309,7 +310,8 @@ def _create(
         raise UsageError(
             "Which label config a new project gets goes by the backend's model, and that cannot be told yet: "
             + ("the backend cannot be reached from here" if health is None else "it is still loading")
-            + f". Name one with --label-config: {', '.join(ready_made_names())}, or a file of yours."
+            + ". Run this again once `prelabel serve` answers and has chosen its model, up to a minute after its "
+            f"start; or name one with --label-config: {', '.join(ready_made_names())}, or a file of yours."
         )
     name = default_label_config(health.model, "zh")
     project = client.create_project(title, read_label_config(name))

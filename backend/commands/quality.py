@@ -138,9 +138,9 @@ def _names(names: Sequence[str], found: Quality) -> Text:
 def _fields(found: Quality, say: Sentences) -> Table:
     table = Table(show_lines=False)
     table.add_column(say("字段", "field"), no_wrap=True)
-    table.add_column(say("盲检正确", "right, checked blind"))
-    table.add_column(say("预标注后未改动", "pre-filled, unchanged"))
-    table.add_column(say("可直接通过的最低置信度", "may pass from"), justify="right")
+    table.add_column(say("盲检正确", "right, checked blind"), overflow="fold")
+    table.add_column(say("预标注后未改动", "pre-filled, unchanged"), overflow="fold")
+    table.add_column(say("可直接通过的最低置信度", "may pass from"), justify="right", overflow="fold")
     table.add_column("", overflow="fold")
     for field in found.fields:
         threshold = field.threshold.threshold if field.threshold else None

@@ -97,7 +97,9 @@ def _found(settings: Settings, number: int, asked: Asked) -> tuple[str, list[OfV
         current = client.current_project(number)
         if current is None:
             raise UsageError(f"--project {number}: Label Studio at {url} has no such project.")
-        print(f"Reading what people labelled in project {number}: {one_line(current.title)}", file=sys.stderr)
+        say = Sentences(settings.language)
+        reading = say("正在读取项目 {id} 的标注：{title}", "Reading what people labelled in project {id}: {title}")
+        print(reading.format(id=number, title=one_line(current.title)), file=sys.stderr)
         read_people(client, store, current.uid, now)
         return _of(store, current, asked, shown_url(url, settings.label_studio_public_url))
 

@@ -114,7 +114,8 @@ def _project(p: ProjectView, now: float) -> Iterator[RenderableType]:
     last = _words.age(max(p.last_accepted_at, p.last_finished_at or 0.0), now)
     counts = [
         ("done", p.num_answered), ("waiting", left), ("failed", p.num_failed),
-        ("to deliver", p.num_done + p.num_returned), ("in Label Studio", p.num_delivered),
+        ("to deliver", p.num_done), ("sent in a reply, unconfirmed", p.num_returned),
+        ("in Label Studio", p.num_delivered),
         ("to review", p.num_needs_review if p.num_review_left is None else p.num_review_left),
     ]  # fmt: skip
     if p.num_withheld:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cachetools import LRUCache
@@ -30,10 +30,11 @@ RETRY_S = 60.0
 @dataclass(frozen=True, slots=True)
 class ReviewLeft:
     """How many tasks needed review and were not completed when last looked, and the tab that shows them; None if people
-    have changed what it shows."""
+    have changed what it shows. Label Studio had been told of `num_told` such tasks then, ever."""
 
     tab: int | None
     num_tasks: int
+    num_told: int
 
 
 @dataclass(slots=True)
@@ -64,36 +65,38 @@ class ProjectTabs:
             if self._lost_tasks.pop(project.partition(".")[0], False):
                 known.tabs, known.title, known.look_at = None, title, 0.0
         if not (known.tabs and known.tabs.is_sorted):
-            self._look_if_due(project, known)
+            self._look_if_due(project, known, None)
 
     def tasks_deleted(self, project: str) -> None:
         """With the last task of a project Label Studio deletes all its tabs; ours come back with the next tasks."""
         with self._lock:
             self._lost_tasks[project.partition(".")[0]] = True
 
-    def left(self, projects: Iterable[str]) -> dict[str, ReviewLeft]:
-        """What is known now; what is older than FRESH_S is looked up for the next time."""
+    def left(self, told: Mapping[str, int]) -> dict[str, ReviewLeft]:
+        """What is known now; what is older than FRESH_S is looked up for the next time. `told`, by project: of how many
+        tasks that need review Label Studio has been told."""
         found: dict[str, ReviewLeft] = {}
-        for project in projects:
+        for project, num_told in told.items():
             known = self._get(project)
             if known.left is not None:
                 found[project] = known.left
-            self._look_if_due(project, known)
+            self._look_if_due(project, known, num_told)
         return found
 
     def _get(self, project: str) -> _Known:
         with self._lock:
             return self._known.setdefault(project, _Known())
 
-    def _look_if_due(self, project: str, known: _Known) -> None:
+    def _look_if_due(self, project: str, known: _Known, num_told: int | None) -> None:
+        """Without `num_told` nobody wants the number: what it was before the first answers would be told after them."""
         number = project_number(project)
         with self._lock:
             if not self._asking.is_possible or number is None or known.is_looking or self._monotonic() < known.look_at:
                 return
             known.is_looking = True
-        self._asking.put(lambda: self._look(project, number, known))
+        self._asking.put(lambda: self._look(project, number, known, num_told))
 
-    def _look(self, project: str, number: int, known: _Known) -> None:
+    def _look(self, project: str, number: int, known: _Known, num_told: int | None) -> None:
         wait_s = RETRY_S
         try:
             client = self._asking.client()
@@ -104,8 +107,9 @@ class ProjectTabs:
             tab = known.tabs.review if known.tabs else None
             if tab is None:
                 known.left = None
-            else:
-                known.left = ReviewLeft(tab if is_review_tab(client, tab) else None, num_to_review(client, number))
+            elif num_told is not None:
+                shown = tab if is_review_tab(client, tab) else None
+                known.left = ReviewLeft(shown, num_to_review(client, number), num_told)
             wait_s = FRESH_S
         except PrelabelError as error:
             known.tabs = None  # someone may have deleted one

@@ -20,7 +20,7 @@ from jinja2.lexer import Token, TokenStream
 from markupsafe import Markup
 
 from backend.logs import one_line
-from backend.pages.words import number, percent
+from backend.pages.words import number, percent, roughly, seconds
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -64,7 +64,8 @@ def environment() -> Environment:
         extensions=[Layout],
     )
     environment.filters |= {
-        "number": number, "percent": percent, "one_line": one_line, "sha256": _sha256, "width": _width,
+        "number": number, "percent": percent, "roughly": roughly, "seconds": seconds, "one_line": one_line,
+        "sha256": _sha256, "width": _width,
     }  # fmt: skip
     environment.globals["asset"] = asset
     return environment

@@ -89,7 +89,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "open_in_label_studio": ("在 Label Studio 中打开", "Open in Label Studio"),
     "of_tasks": ("{done} / {all} 张", "{done} / {all} images"),
     "pending": ("待回传", "To deliver"),
-    "returned": ("已返回，待确认", "Sent in a reply"),
+    "returned": ("已返回，待确认", "Sent, unconfirmed"),
     "delivered": ("已在 Label Studio", "In Label Studio"),
     "withheld": ("盲检保留", "Withheld for the blind audit"),
     "withheld_note.push": (
@@ -108,10 +108,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "failed": ("失败", "Failed"),
     "older": ("旧配置的结果（未计入）", "Of earlier configs (not counted)"),
     "stale": (
-        "Label Studio 中还有 {num} 条 prelabel 以前的配置或模型给出的预测。要按当前配置重新预标注这些任务，"
-        "请在 Data Manager 中选中它们，再点一次 Actions > Retrieve Predictions。",
-        "Label Studio still has {num} predictions that prelabel made under earlier configs or models. To have those "
-        "tasks pre-filled under the present one, select them in the Data Manager and choose Actions > Retrieve "
+        "Label Studio 中还有 {num} 条 prelabel 以前的配置或模型给出的预测。还没有按当前配置重新预标注的任务，"
+        "请在 Data Manager 中选中，再点一次 Actions > Retrieve Predictions。",
+        "Label Studio still has {num} predictions that prelabel made under earlier configs or models. Tasks that are "
+        "not pre-filled under the present one yet: select them in the Data Manager and choose Actions > Retrieve "
         "Predictions again.",
     ),
     "delete_older": ("删除旧预测", "Delete earlier predictions"),
@@ -324,3 +324,14 @@ def percent(share: float) -> str:
     if 0.9995 <= share < 1:
         return ">99.9%"
     return "100%" if share == 1 else "0%" if share == 0 else f"{share:.1%}"
+
+
+def roughly(num: int) -> str:
+    """An estimate from a few wrong answers, upwards: no more than its first two digits mean anything."""
+    step = 10 ** max(0, len(str(num)) - 2)
+    return f"{-(-num // step) * step:,}"
+
+
+def seconds(value: float) -> str:
+    """With so many digits that a ratio of two can be checked: "18.6", "5.3", "20"."""
+    return f"{value:.1f}".removesuffix(".0") if value < 100 else f"{value:,.0f}"

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from backend.pages.outside import shown
-from backend.pages.words import Words, number
+from backend.pages.words import Words, number, roughly
 from backend.quality.intervals import LEVEL
 from backend.quality.measures import Bin
 from backend.quality.summary import FieldQuality, Quality
@@ -168,15 +168,15 @@ class QualityWords(Words):
         elif not quality.num_blind:
             yield self.say(
                 f"请随机选约 {FIRST_CHECK} 张，在不显示预标注的情况下标注，再运行一次（prelabel connect --audit 5 "
-                "会随机留出 5%）：没有盲检，既不知道准确率，也不能保证什么。",
+                "会从还没有预标注过的任务中随机留出 5%）：没有盲检，既不知道准确率，也不能保证什么。",
                 f"Have about {FIRST_CHECK} pictures, chosen by chance, labelled without showing the answers, and run "
-                "this again (prelabel connect --audit 5 keeps 5% of a project for it): without them neither the "
-                "accuracy is known nor can anything be guaranteed.",
+                "this again (prelabel connect --audit 5 keeps 5% of the tasks that had no answer yet for it): without "
+                "them neither the accuracy is known nor can anything be guaranteed.",
             )
         elif quality.threshold.threshold is None and missing is not None:
             yield self.say(
-                f"再盲检约 {number(missing)} 张，就可能有一部分可以直接通过。",
-                f"Check about {number(missing)} more blind, and some may pass unseen.",
+                f"再盲检约 {roughly(missing)} 张，就可能有一部分可以直接通过。",
+                f"Check about {roughly(missing)} more blind, and some may pass unseen.",
             )
 
     def _pass(self, quality: Quality) -> Iterator[str]:

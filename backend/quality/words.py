@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Literal
 
+from backend.pages.words import roughly, seconds
 from backend.quality.intervals import LEVEL, Share
 from backend.quality.lead_times import TimeSaved
 from backend.quality.summary import FieldQuality, Quality
@@ -73,9 +74,9 @@ class Sentences:
             )
         else:
             yield self(
-                "没有盲检的图片：所有标注者都先看到了预标注，所以下面的比例偏高，也无法给出保证。请让一部分图片在不显示预标注的情况下标注。",
-                "No picture was checked blind: everybody saw the answer first, so the shares below are too high and "
-                "nothing can be guaranteed. Have some pictures labelled without showing the answers.",
+                "没有盲检的图片：所有标注者都先看到了预标注，所以无法给出保证。请让一部分图片在不显示预标注的情况下标注。",
+                "No picture was checked blind: everybody saw the answer first, so nothing can be guaranteed. "
+                "Have some pictures labelled without showing the answers.",
             )
         if quality.num_filled:
             filled = quality.filled
@@ -116,9 +117,10 @@ class Sentences:
             )
         else:
             yield self(
-                f"开启盲检：prelabel connect --project {project_id} --audit 5（5% 的任务标注前不显示答案）。",
-                f"To begin a blind check: prelabel connect --project {project_id} --audit 5 (5% of the tasks open "
-                "empty).",
+                f"开启盲检：prelabel connect --project {project_id} --audit 5"
+                "（还没有预标注过的任务中，5% 标注前不显示答案）。",
+                f"To begin a blind check: prelabel connect --project {project_id} --audit 5 (of the tasks that had no "
+                "answer yet, 5% open empty).",
             )
         for reason in ("not_chosen", "no_answer", "other_version"):
             if num := quality.unused.get(reason):
@@ -172,9 +174,9 @@ class Sentences:
         if found.num_missing is not None:
             return self(
                 f"还不能保证任何图片可以直接通过（目标：错误不超过 {target}，{sure} 的把握）："
-                f"至少还需要盲检约 {found.num_missing:,} 张。",
+                f"至少还需要盲检约 {roughly(found.num_missing)} 张。",
                 f"Nothing may pass unseen yet (at most {target} wrong, {sure} sure): at least about "
-                f"{found.num_missing:,} more pictures are to be checked blind.",
+                f"{roughly(found.num_missing)} more pictures are to be checked blind.",
             )
         num, wrong = f"{found.num:,}", f"{found.num_wrong:,}"
         if not found.is_too_wrong:
@@ -211,10 +213,10 @@ class Sentences:
         """Of a handful only the times, no factor."""
         blind, filled = f"{saved.num_blind:,}", f"{saved.num_filled:,}"
         times = self(
-            f"每张用时（中位数）：不看预标注 {saved.blind_s:.3g} 秒（{blind} 张），"
-            f"看预标注 {saved.filled_s:.3g} 秒（{filled} 张）",
-            f"Time a picture (median): {saved.blind_s:.3g} s without the answer in the form ({blind} pictures) and "
-            f"{saved.filled_s:.3g} s with it ({filled})",
+            f"每张用时（中位数）：不看预标注 {seconds(saved.blind_s)} 秒（{blind} 张），"
+            f"看预标注 {seconds(saved.filled_s)} 秒（{filled} 张）",
+            f"Time a picture (median): {seconds(saved.blind_s)} s without the answer in the form ({blind} pictures) "
+            f"and {seconds(saved.filled_s)} s with it ({filled})",
         )
         if saved.low is None or saved.high is None:
             return times + self("；张数太少，还说不出快慢。", "; too few to say how much faster that is.")

@@ -149,8 +149,8 @@ class ProjectView:
     for which they had failed, which people have annotated since.
 
     `num_needs_review` were marked for review, ever; `num_review_left` of them nobody has submitted yet, as Label Studio
-    says, None while that is not known; `review_url` is the tab that shows them, "" if there is none. `quality` is None
-    until what people did was looked for."""
+    said last, with those answered since; None while that is not known. `review_url` is the tab that shows them, "" if
+    there is none. `quality` is None until what people did was looked for."""
 
     project: str
     project_id: str
@@ -357,7 +357,7 @@ def _project(
         num_stale=known.num_stale if known else 0,
         note=_note(known.note) if known and known.note else None,
         progress=answered / total if total else 0.0,
-        num_review_left=left.num_tasks if left else None,
+        num_review_left=left.num_tasks + max(0, summary.num_needs_review - left.num_told) if left else None,
         review_url=f"{url}?tab={left.tab}" if url and left and left.tab is not None else "",
         failures=_by_reason(summary.failures),
         failed_tasks=tuple(_failed(work, url) for work in failed),

@@ -25,6 +25,7 @@ def summary(connection: sqlite3.Connection) -> list[ProjectSummary]:
     states: defaultdict[int, Counter[WorkState]] = defaultdict(Counter)
     reasons: defaultdict[int, Counter[str]] = defaultdict(Counter)
     reviews: Counter[int] = Counter()
+    reviews_told: Counter[int] = Counter()
     older: Counter[int] = Counter()
     gone: defaultdict[int, Counter[str]] = defaultdict(Counter)
     by_people: defaultdict[int, Counter[str]] = defaultdict(Counter)
@@ -43,6 +44,7 @@ def summary(connection: sqlite3.Connection) -> list[ProjectSummary]:
             reasons[project_id][reason] += num
         if needs_review and state in _ANSWERED:
             reviews[project_id] += num
+            reviews_told[project_id] += num if state in _TOLD else 0
     return [
         ProjectSummary(
             project=name,
@@ -50,6 +52,7 @@ def summary(connection: sqlite3.Connection) -> list[ProjectSummary]:
             states=dict(states[project_id]),
             failures=dict(reasons[project_id].most_common()),
             num_needs_review=reviews[project_id],
+            num_review_told=reviews_told[project_id],
             num_delivered=num_pruned + states[project_id][WorkState.DELIVERED],
             num_older=older[project_id],
             gone=dict(gone[project_id].most_common()),

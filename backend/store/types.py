@@ -110,9 +110,9 @@ class StoredAnswer:
 class ProjectSummary:
     """Of the present model version: tasks are counted, not rows. `states` and `failures` (by reason) leave out what is
     zero; what is still to be answered counts under whatever version. `num_delivered` includes what was pruned since.
-    `num_older`: tasks Label Studio was told of under an earlier version. `gone`, by reason: tasks Label Studio does
-    not have any more; `done_by_people`, by the reason for which they had failed: those that people annotated. Neither
-    is among the `states`.
+    `num_review_told` of `num_needs_review` Label Studio was told of. `num_older`: tasks it was told of under an earlier
+    version. `gone`, by reason: tasks Label Studio does not have any more; `done_by_people`, by the reason for which
+    they had failed: those that people annotated. Neither is among the `states`.
     """
 
     project: str
@@ -120,6 +120,7 @@ class ProjectSummary:
     states: Mapping[WorkState, int]
     failures: Mapping[str, int]
     num_needs_review: int
+    num_review_told: int
     num_delivered: int
     num_older: int
     gone: Mapping[str, int]

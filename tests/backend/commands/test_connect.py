@@ -261,7 +261,7 @@ def test_predictions_that_may_not_fit_a_changed_label_config_are_told(
     [
         (None, 5, {"audit_share": 0.05}, "Sequential sampling", "Blind audit: 5% of the tasks"),
         ({"top_p": 0.5}, 2.5, {"top_p": 0.5, "audit_share": 0.025}, "Sequential sampling", "Blind audit: 2.5% of the"),
-        ({"audit_share": 0.1}, None, {"audit_share": 0.1}, "Sequential sampling", "Blind audit: 10% of the tasks"),
+        ({"audit_share": 0.1}, None, {"audit_share": 0.1}, "Sequential sampling", "has had an answer to do not"),
         ({"audit_share": 0.1}, 0, {"audit_share": 0}, "Uncertainty sampling", "No blind audit"),
         (None, 0, None, "Uncertainty sampling", "No blind audit"),
         (None, None, None, "Uncertainty sampling", "brings the least certain task first"),

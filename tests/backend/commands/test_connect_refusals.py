@@ -172,7 +172,7 @@ HEALTH = {
     "another program's JSON": ((200, {"status": "UP"}), ("no prelabel backend",)),
     "model not chosen yet": (
         (200, {"status": "UP", "model": {"state": "loading"}}),
-        ("still loading", "--label-config", "garments.zh"),
+        ("still loading", "Run this again", "--label-config", "garments.zh"),
     ),
 }
 

@@ -64,9 +64,18 @@ def test_in_chinese_and_where_nothing_was_checked_blind(tmp_path: Path, run: Any
     code, shown, _ = run("--truth", given(tmp_path, 60, 0, parent_prediction=5), "--language", "zh")
 
     assert code == 0
-    assert "没有盲检的图片" in shown
+    assert "没有盲检的图片：所有标注者都先看到了预标注，所以无法给出保证。" in shown
     assert "预标注过的 60 张：100% 没有改动任何标签" in shown
     assert "盲检正确" in shown
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_no_heading_is_cut_at_80_columns(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, shown, _ = run("--truth", given(tmp_path, 60, 0, parent_prediction=5), "--language", language)
+    assert "…" not in shown
 
 
 def test_programs_get_every_figure_and_they_add_up(tmp_path: Path, run: Any) -> None:
@@ -161,7 +170,8 @@ def test_a_project_is_read_from_label_studio_and_said_with_links_to_its_tasks(
     project: TasksServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ask(monkeypatch, "12", "--language", "zh") == 0
-    shown = capsys.readouterr().out
+    shown, besides = capsys.readouterr()
+    assert besides.startswith("正在读取项目 12 的标注："), "in the language of the rest"
     assert "模型版本 garments-nf4-1" in shown
     assert "预标注过的 10 张：80% 没有改动任何标签" in shown
     assert "season: 冬季 -> 夏季   1, 2" in shown

@@ -28,6 +28,7 @@ class Rig:
     made: Tabs
     now: float = 0.0
     num_settled: int = 0
+    num_told: int = 14
     tabs: Any = None
 
     @property
@@ -35,7 +36,7 @@ class Rig:
         return any(view["data"]["ordering"] for view in self.server.views.values())
 
     def left(self) -> ReviewLeft | None:
-        found: dict[str, ReviewLeft] = self.tabs.left([PROJECT])
+        found: dict[str, ReviewLeft] = self.tabs.left({PROJECT: self.num_told})
         return found.get(PROJECT)
 
     def settled(self) -> list[tuple[str, str]]:
@@ -97,23 +98,34 @@ def test_what_is_left_to_review_is_known_a_moment_later_and_stays_fresh(rig: Rig
     rig.server.projects[1]["task_number"] = 30
     rig.server.num_in_tab = 14
     assert rig.left() is None
-    until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14), "the number of the tab")
+    until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14, 14), "the number of the tab")
     rig.server.num_in_tab = 13
     rig.now += FRESH_S
-    until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 13), "a smaller number")
+    until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 13, 14), "a smaller number")
+
+
+def test_what_was_left_before_the_first_answers_is_told_to_nobody_after_them(rig: Rig) -> None:
+    rig.server.projects[1]["task_number"] = 30
+    rig.tabs.asked(PROJECT, TITLE)
+    until(lambda: rig.is_sorted, "a sorted tab")
+    rig.settled()
+    rig.server.num_in_tab = 14
+    assert rig.left() is None
+    rig.now += FRESH_S
+    until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14, 14), "the number of the tab")
 
 
 def test_a_tab_whose_filters_were_changed_is_not_linked_and_the_number_stays_true(rig: Rig) -> None:
     rig.server.projects[1]["task_number"] = 30
     rig.server.num_in_tab = 14
-    until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14), "the number of the tab")
+    until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14, 14), "the number of the tab")
     data = rig.server.views[rig.made.review or 0]["data"]
     rig.server.views[rig.made.review or 0]["data"] = {**data, "filters": {"conjunction": "and", "items": []}}
     rig.now += FRESH_S
-    until(lambda: rig.left() == ReviewLeft(None, 14), "no link")
+    until(lambda: rig.left() == ReviewLeft(None, 14, 14), "no link")
     rig.server.views[rig.made.review or 0]["data"] = data
     rig.now += FRESH_S
-    until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14), "the link again")
+    until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14, 14), "the link again")
 
 
 def test_a_tab_that_people_removed_is_not_made_again(rig: Rig) -> None:
@@ -145,4 +157,4 @@ def test_a_refusal_is_no_end(rig: Rig) -> None:
 def test_without_an_api_key_nothing_is_known_and_nothing_asked() -> None:
     tabs = ProjectTabs(Asking(None))
     tabs.asked(PROJECT, TITLE)
-    assert tabs.left([PROJECT]) == {}
+    assert tabs.left({PROJECT: 14}) == {}

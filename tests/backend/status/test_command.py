@@ -54,7 +54,7 @@ def test_what_is_withheld_is_a_number_of_its_own_and_they_add_up(site: Site, pri
     withheld, returned = project["num_withheld"], project["num_returned"]
     assert (withheld + returned, withheld > 0) == (29, True)
     text = " ".join(printed(site.url).split())
-    assert f"29 done, 970 waiting, 1 failed, {returned} to deliver, 0 in Label Studio, 0 to review" in text
+    assert f"1 failed, 0 to deliver, {returned} sent in a reply, unconfirmed, 0 in Label Studio, 0 to review" in text
     assert f"{withheld} withheld for the blind audit; last" in text
     assert f"{withheld} tasks are withheld for the blind audit" in text
     assert "they stay here until audit_share is 0" in text, "there is no API key"
@@ -71,7 +71,9 @@ def test_it_prints_the_model_the_queue_and_every_project(site: Site, printed: Pr
     ):  # fmt: skip
         assert line in text
     lines = [line.rstrip() for line in text.splitlines()]
-    counts = "29 done, 970 waiting, 1 failed, 29 to deliver, 0 in Label Studio, 0 to review"
+    counts = (
+        "29 done, 970 waiting, 1 failed, 29 to deliver, 0 sent in a reply, unconfirmed, 0 in Label Studio, 0 to review"
+    )
     assert lines[lines.index("12") + 1] == f"  of 1,000: {counts}; last 30 s ago"
 
 

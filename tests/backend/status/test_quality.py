@@ -66,7 +66,9 @@ def test_the_page_says_how_good_how_much_faster_and_what_may_pass(tmp_path: Path
 
 def test_it_says_what_to_do_where_nothing_can_be_promised_yet(tmp_path: Path) -> None:
     assert "more pictures are to be checked blind" in page(shown(tmp_path / "few", looked(5)))
-    assert "To begin a blind check: prelabel connect --project 12 --audit 5" in page(shown(tmp_path / "a", looked(0)))
+    unchecked = page(shown(tmp_path / "a", looked(0)))
+    assert "To begin a blind check: prelabel connect --project 12 --audit 5" in unchecked
+    assert "of the tasks that had no answer yet, 5% open empty" in unchecked
     assert "盲检已开启（5% 的任务" in page(shown(tmp_path / "b", looked(0, audit_share=0.05)), "zh")
     assert "says yet how good the answers are" in page(shown(tmp_path / "c", looked(0, num_filled=0)))
 

@@ -95,12 +95,25 @@ def test_what_is_left_to_review_is_linked_to_its_tab_once_label_studio_has_said_
     work_in_every_state(store)
     [unknown] = view_of(store, label_studio_url="http://ls").projects
     assert (unknown.num_needs_review, unknown.num_review_left, unknown.review_url) == (2, None, "")
-    left = {PROJECT: ReviewLeft(tab=7, num_tasks=1)}
+    left = {PROJECT: ReviewLeft(tab=7, num_tasks=1, num_told=2)}
     [known] = view_of(store, label_studio_url="http://ls", review_left=left).projects
     assert (known.num_needs_review, known.num_review_left) == (2, 1)
     assert known.review_url == "http://ls/projects/12/data?tab=7"
     [without_address] = view_of(store, review_left=left).projects
     assert without_address.review_url == ""
+
+
+@pytest.mark.parametrize(
+    ("num_tasks", "num_told", "num_left"),
+    [(0, 0, 2), (0, 1, 1), (1, 1, 2), (0, 2, 0), (5, 9, 5)],
+    ids=["before the first", "one more since", "one left, one more", "all submitted", "a label config before"],
+)
+def test_what_was_answered_since_label_studio_was_asked_is_to_be_reviewed_too(
+    store: Store, num_tasks: int, num_told: int, num_left: int
+) -> None:
+    work_in_every_state(store)
+    [project] = view_of(store, review_left={PROJECT: ReviewLeft(7, num_tasks, num_told)}).projects
+    assert project.num_review_left == num_left
 
 
 def test_cancelled_work_is_not_left_to_do(store: Store) -> None:

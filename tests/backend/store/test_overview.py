@@ -20,7 +20,7 @@ def test_a_summary_counts_states_reviews_failures_and_deliveries(store: Store) -
     assert (b.project, b.states, b.last_finished_at, b.last_delivered_at) == ("b", {WorkState.QUEUED: 1}, None, None)
     assert a.states == {WorkState.DELIVERED: 1, WorkState.DONE: 1, WorkState.FAILED: 3, WorkState.QUEUED: 1}
     assert list(a.failures.items()) == [("image_timeout", 2), ("engine_dead", 1)]
-    assert (a.num_needs_review, a.num_delivered, a.num_tasks) == (1, 1, 6)
+    assert (a.num_needs_review, a.num_review_told, a.num_delivered, a.num_tasks) == (1, 1, 1, 6)
     assert (a.first_accepted_at, a.last_accepted_at, a.last_finished_at, a.last_delivered_at) == (1.0, 1.0, 4.5, 5.0)
 
 
