@@ -136,9 +136,7 @@ def serving(
     engine = engine or FakeEngine(ANSWER)
     images = images or FakeImages()
     steered = SteeredTime()
-    chosen = load_settings({"data_dir": data_dir, "model": "garments", **settings}).model_copy(
-        update={"predict_deadline_s": TEST_S}
-    )
+    chosen = load_settings({"data_dir": data_dir, **settings}).model_copy(update={"predict_deadline_s": TEST_S})
     body_limits = body_limits or BodyLimits(chosen.max_body_bytes, read_s=NEVER_S, parse_s=NEVER_S)
     timing = Timing(steered.wall, WAIT_S, delivery or DeliveryLimits(), watch or WatchPace(first_s=NEVER_S))
     app = create_app(chosen, engine, images, body_limits, timing)

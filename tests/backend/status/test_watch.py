@@ -102,7 +102,9 @@ def test_the_backend_starts_and_stops_while_a_look_hangs() -> None:
 def test_a_refused_key_is_red_on_the_page_in_both_languages_and_in_health_before_its_first_use(tmp_path: Path) -> None:
     with (
         fake_label_studio() as server,
-        serving(tmp_path, watch=WatchPace(), label_studio_url=server.url, label_studio_api_key="b" * 40) as backend,
+        serving(
+            tmp_path, watch=WatchPace(), model="garments", label_studio_url=server.url, label_studio_api_key="b" * 40
+        ) as backend,
     ):
         until(lambda: backend.client.get("/health").json().get("problems") == ["token_refused"])
         assert backend.client.get("/health").status_code == 200
@@ -117,7 +119,7 @@ def test_a_refused_key_is_red_on_the_page_in_both_languages_and_in_health_before
 def test_label_studio_may_start_after_the_backend(tmp_path: Path) -> None:
     with fake_label_studio() as server:
         server.refusals[("GET", "/api/version")] = (502, "Bad Gateway")
-        access = {"label_studio_url": server.url, "label_studio_api_key": LEGACY_KEY}
+        access = {"label_studio_url": server.url, "label_studio_api_key": LEGACY_KEY, "model": "garments"}
         with serving(tmp_path, watch=WatchPace(period_s=NEVER_S, soon_s=0.1), **access) as backend:
             until(lambda: backend.client.get("/health").json().get("problems") == ["address_error"])
             del server.refusals[("GET", "/api/version")]
@@ -129,7 +131,7 @@ def test_what_makes_the_engine_slower_is_told_when_it_is_ready(tmp_path: Path) -
     slower = (("slow_kernels", "no C compiler"), ("slow_graphs", "CUDA error: operation not permitted"))
     engine = FakeEngine(ANSWER)
     engine.status = EngineStatus("loading")
-    nobody = {"label_studio_url": "http://127.0.0.1:9", "label_studio_api_key": LEGACY_KEY}
+    nobody = {"label_studio_url": "http://127.0.0.1:9", "label_studio_api_key": LEGACY_KEY, "model": "garments"}
     with serving(tmp_path, engine, watch=WatchPace(soon_s=NEVER_S), **nobody) as server:
         until(lambda: server.client.get("/health").json().get("problems"), "the first look")
         engine.status = EngineStatus("ready", ready=replace(READY, device="cuda:0", slower=slower))
