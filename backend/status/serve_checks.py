@@ -36,7 +36,7 @@ def running_checks(settings: Settings, status: EngineStatus) -> list[Check]:
     checks = [data_dir_check(settings.data_dir)]
     if status.ready:
         device = status.ready.device
-        used = device.startswith("cuda")
+        used = "cuda" in device  # "2 x cuda:0": of a Ray cluster, whatever this machine has itself
         checks.append(
             good("card", "card_used", card=device) if used else card_check(settings, why_no_card(read_signs()))
         )

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from backend.engine.api import EngineStatus
+from backend.engine.messages import Ready
 from backend.errors import SettingsError
 from backend.pages.check_words import CHECKS, NAMES
 from backend.pages.words import Words
@@ -26,7 +28,7 @@ from backend.status.machine_checks import (
     model_check,
     port_check,
 )  # fmt: skip
-from backend.status.serve_checks import refuse_hopeless
+from backend.status.serve_checks import refuse_hopeless, running_checks
 from model_loader.cards import Card
 from model_loader.disks import Disk
 from model_loader.geometry import DEFAULT_MODEL
@@ -139,6 +141,14 @@ def test_a_card_is_seen_or_not(given: dict[str, str], found: Card | Trouble, ver
     check = card_check(settings(**given), found, "580.95.05")
     assert (check.verdict, check.code) == (verdict, code)
     assert said(check)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "2 x cuda:0"])
+@pytest.mark.parametrize("model", ["auto", DEFAULT_MODEL])
+def test_a_model_on_cards_is_not_told_to_be_on_a_cpu(tmp_path: Path, device: str, model: str) -> None:
+    ready = Ready("Qwen3-VL", "nf4", device, 20.9, 180.0)
+    checks = running_checks(settings(data_dir=tmp_path, model=model), EngineStatus("ready", ready=ready))
+    assert [check.code for check in checks if check.name == "card"] == ["card_used"]
 
 
 def test_a_card_is_told_with_all_that_matters_of_it() -> None:
