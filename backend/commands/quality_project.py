@@ -21,7 +21,7 @@ from backend.label_studio.address import shown_url
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.people import PeopleClient
 from backend.label_studio.predictions import CurrentProject
-from backend.logs import one_line
+from backend.logs import one_line, redact
 from backend.predict.label_configs import parse_or_refuse
 from backend.quality.project import Asked, OfVersion, project_quality
 from backend.quality.reading import read_people
@@ -76,7 +76,9 @@ def quality_of_project(
         key = settings.label_studio_api_key.get_secret_value()
         with LabelStudioClient(settings.label_studio_url, key, extra_ca_file=settings.extra_ca_file) as client:
             say = Sentences(settings.language)
-            apply_threshold(client, number, main.quality, say, lambda text: print(text, file=sys.stderr))
+            apply_threshold(
+                client, number, main.quality, say, lambda text: print(one_line(redact(text)), file=sys.stderr)
+            )
     return 0
 
 

@@ -108,6 +108,8 @@ def _in_order(annotations: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
 
 def _agree(ordered: Sequence[Mapping[str, Any]], schema: LabelSchema) -> bool | None:
     """Whether people, by what each said last, gave the same labels; None where it was one person."""
+    if len(ordered) < 2:
+        return None
     said: dict[object, tuple[Any, ...]] = {}
     for number, one in enumerate(ordered):
         who = one.get("completed_by")

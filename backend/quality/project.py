@@ -12,7 +12,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -92,7 +92,8 @@ class _Present:
 
     version: str
     recipe: Recipe | None
-    recipes: tuple[Recipe, ...] = ()
+    recipes: tuple[Recipe, ...]
+    _same: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def version_of(self, stored: StoredAnswer, version: str) -> str:
         """The present one, if all that differs is the rating."""
@@ -104,7 +105,10 @@ class _Present:
         if stored is None:
             return annotations
         answer_version = _answer_version(stored)
-        same = {answer_version, *(recipe.rated_version(answer_version) for recipe in self.recipes)}
+        if answer_version not in self._same:
+            rated = (recipe.rated_version(answer_version) for recipe in self.recipes)
+            self._same[answer_version] = frozenset((answer_version, *rated))
+        same = self._same[answer_version]
         return [
             {**one, "prediction": {**one["prediction"], "model_version": self.version}}
             if one["prediction"].get("model_version") in same

@@ -219,5 +219,5 @@ def _told(say: Sentences, found: Sequence[OfVersion], number: str, audit_share: 
             "当前的模型版本还没有人标注过；以前版本的数字不适用于它。",
             "People have said nothing yet of the present model version; figures of earlier ones do not hold for it.",
         )
-        yield say.version(others[0].model_version, others[0].quality)
+        yield say.version(others[0].model_version[:MAX_CHARS], others[0].quality)
     yield from say.in_short(present.quality, number, audit_share)

@@ -167,9 +167,10 @@ class Sentences:
             passed = rounded(found.num / found.num_all)
             return self(
                 f"分数不低于 {found.threshold:.2f} 的可以直接通过，占全部的 {passed}："
-                f"其中错误不超过 {target}（{sure} 的把握）。",
+                f"其中错误不超过 {target}（{sure} 的把握）。盲检多少张须事先定好，到时只看一次，这个把握才成立。",
                 f"What scores {found.threshold:.2f} or more may pass unseen: at most {target} of it is wrong ({sure} "
-                f"sure); that is {passed} of all.",
+                f"sure); that is {passed} of all. It is the promise of one look, after as many blind checks as were "
+                "decided on before.",
             )
         if found.num_missing is not None:
             return self(
