@@ -8,6 +8,7 @@ schema does not know are passed over. Knows no HTTP. Nothing raises.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,10 @@ from label_config.visible import visible_text
 MAX_TEXT_CHARS = 8_000
 MAX_REASON_CHARS = 1_000
 _HUGE = 1e15
+MAX_PATHS = 100
+"""Of a taxonomy, in one region; each is looked for in the whole tree, and a person picks a few."""
+MAX_BROKEN = 10
+"""Regions of one control that are passed over: whoever annotates by API may send a hundred thousand."""
 
 
 def prediction(
@@ -144,15 +149,20 @@ def regions_to_answer(schema: LabelSchema, regions: Sequence[Mapping[str, Any]])
     """
     by_name = {field.name: field for field in schema.fields}
     fields: dict[str, FieldAnswer] = {}
-    for region in regions:
+    num_broken = Counter[str]()
+    for region in reversed(regions):
         name = region.get("from_name") if isinstance(region, Mapping) else None
         field = by_name.get(name) if isinstance(name, str) else None
         value = region.get("value") if field is not None else None
         if field is None or not isinstance(value, Mapping):
             continue
-        if (read := _field_value(field, value)) is not None:
+        if field.name in fields or num_broken[field.name] == MAX_BROKEN:
+            continue
+        if (read := _field_value(field, value)) is None:
+            num_broken[field.name] += 1
+        else:
             fields[field.name] = FieldAnswer(read, read_score(region.get("score")))
-    return Answer(fields)
+    return Answer({name: fields[name] for name in by_name if name in fields})
 
 
 def are_known(schema: LabelSchema, regions: Sequence[Mapping[str, Any]]) -> bool:
@@ -190,10 +200,14 @@ def _field_value(field: Field, value: Mapping[str, Any]) -> FieldValue:
             return tuple(dict.fromkeys(known[label] for label in labels if label in known)) or None
         case PathChoicesField():
             labels = [content] if isinstance(content, str) else _strings(content)
+            if len(labels) > MAX_PATHS:
+                return None
             leaves = [tuple(label.split(field.separator)) for label in labels]
             return tuple(dict.fromkeys(leaf for leaf in leaves if field.find(leaf))) or None
         case TaxonomyField():
-            paths = [_strings(path) for path in content] if isinstance(content, list) else []
+            if not isinstance(content, list) or len(content) > MAX_PATHS:
+                return None
+            paths = [_strings(path) for path in content]
             found = [field.find(path, stored=True) or field.find(path) for path in paths]
             return tuple(dict.fromkeys(tuple(node.value for node in nodes) for nodes in found if nodes)) or None
         case RatingField():

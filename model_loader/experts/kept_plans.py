@@ -64,7 +64,7 @@ class KeptPlans:
             if kept.get("facts") == facts:
                 try:
                     return _plan(kept["plan"])
-                except (KeyError, TypeError, ValueError) as error:
+                except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
                     log.warning("%s is damaged, kernels are measured anew: %s", self._file, error)
         return None
 
@@ -88,7 +88,7 @@ class KeptPlans:
 
 
 def _plan(read: Mapping[str, Any]) -> ExpertsPlan:
-    """Of what `asdict` made, through JSON. Raises KeyError, TypeError, ValueError."""
+    """Of what `asdict` made, through JSON. Of anything else, raises what reading it leads to."""
     if not read["fused"]:
         raise ValueError("it has no steps")
     return ExpertsPlan(

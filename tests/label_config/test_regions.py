@@ -10,7 +10,7 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from label_config.answer import Answer, FieldAnswer
 from label_config.parse import parse_label_config
-from label_config.regions import answer_to_regions, prediction, regions_to_answer
+from label_config.regions import MAX_BROKEN, MAX_PATHS, answer_to_regions, prediction, regions_to_answer
 from label_config.review import Finding
 from tests.label_config.configs import CAPTION, EVERYTHING, view
 
@@ -154,3 +154,32 @@ def test_annotations_are_read_without_scores_and_with_values_for_aliases() -> No
 )
 def test_a_region_that_says_nothing_about_the_fields_is_passed_over(region: Any) -> None:
     assert regions_to_answer(SCHEMA, [region]).fields == {}
+
+
+LABELS = [f"l{number}" for number in range(3_000)]
+MANY = parse_label_config(
+    view(
+        CAPTION,
+        f"""<Choices name="c" toName="image">{"".join(f'<Choice value="{label}"/>' for label in LABELS)}</Choices>""",
+        f"""<Taxonomy name="t" toName="image">{"".join(f'<Choice value="{label}"/>' for label in LABELS)}</Taxonomy>""",
+    )
+)
+GOOD = [
+    {"from_name": "c", "value": {"choices": ["l1"]}},
+    {"from_name": "t", "value": {"taxonomy": [["l2"]]}},
+]
+READ = {"c": FieldAnswer(("l1",)), "t": FieldAnswer((("l2",),))}
+
+
+@pytest.mark.parametrize("num_broken", [0, 1, MAX_BROKEN - 1, MAX_BROKEN, 100_000])
+def test_the_last_regions_of_a_control_are_looked_at_and_not_all_that_somebody_sends(num_broken: int) -> None:
+    broken = [{"from_name": "c", "value": {"choices": ["x"]}}, {"from_name": "t", "value": {"taxonomy": [["x"]]}}]
+    found = regions_to_answer(MANY, [*GOOD, *broken * num_broken])
+    assert found.fields == (READ if num_broken < MAX_BROKEN else {})
+    assert regions_to_answer(MANY, [*broken * num_broken, *GOOD]).fields == READ
+
+
+def test_more_paths_than_anybody_picks_are_none() -> None:
+    for num, read in ((MAX_PATHS, {"t": READ["t"]}), (MAX_PATHS + 1, {}), (300_000, {})):
+        region = {"from_name": "t", "value": {"taxonomy": [*[["x"]] * (num - 1), ["l2"]]}}
+        assert regions_to_answer(MANY, [region]).fields == read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -161,6 +162,24 @@ def test_a_file_that_is_damaged_costs_only_the_time_to_measure(text: str, tmp_pa
     (tmp_path / NAME).write_text(text, encoding="utf-8")
     assert KeptPlans(tmp_path).find({"card": "a"}) is None
     assert kept(PLAN, tmp_path) == PLAN
+
+
+@pytest.mark.parametrize("value", [None, [], ["a"], {}, "a", 1e999, -1e999, 10**30, True], ids=str)
+@pytest.mark.parametrize("name", ["plan", "name", "fused", "dense", "gate_up", "block_n", "fused_max_tokens"])
+def test_a_plan_that_was_changed_is_a_plan_or_measured_anew(name: str, value: object, tmp_path: Path) -> None:
+    facts = {"card": "a"}
+
+    def spoilt(read: object, key: str = "") -> object:
+        if key == name:
+            return value
+        if isinstance(read, dict):
+            return {inner: spoilt(one, inner) for inner, one in read.items()}
+        return [spoilt(one) for one in read] if isinstance(read, list) else read
+
+    KeptPlans(tmp_path).keep(facts, PLAN)
+    text = (tmp_path / NAME).read_text("utf-8")
+    (tmp_path / NAME).write_text(json.dumps(spoilt(json.loads(text))), "utf-8")
+    assert isinstance(KeptPlans(tmp_path).find(facts), ExpertsPlan | None)
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
