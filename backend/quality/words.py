@@ -111,9 +111,10 @@ class Sentences:
                 yield self.unchecked(quality)
         elif audit_share:
             yield self(
-                f"盲检已开启（{rounded(audit_share)} 的任务标注前不显示答案）：标注完其中一部分后，这里会给出准确率。",
-                f"A blind check is on ({rounded(audit_share)} of the tasks open empty): once people have labelled some "
-                "of them, the accuracy stands here.",
+                f"盲检已开启（开启时还没有预标注的任务中，{rounded(audit_share)} 标注前不显示答案）："
+                "标注完其中一部分后，这里会给出准确率。",
+                f"A blind check is on (of the tasks that had no answer when it began, {rounded(audit_share)} open "
+                "empty): once people have labelled some of them, the accuracy stands here.",
             )
         else:
             yield self(

@@ -69,7 +69,8 @@ def test_it_says_what_to_do_where_nothing_can_be_promised_yet(tmp_path: Path) ->
     unchecked = page(shown(tmp_path / "a", looked(0)))
     assert "To begin a blind check: prelabel connect --project 12 --audit 5" in unchecked
     assert "of the tasks that had no answer yet, 5% open empty" in unchecked
-    assert "盲检已开启（5% 的任务" in page(shown(tmp_path / "b", looked(0, audit_share=0.05)), "zh")
+    begun = page(shown(tmp_path / "b", looked(0, audit_share=0.05)), "zh")
+    assert "盲检已开启（开启时还没有预标注的任务中，5% 标注前不显示答案）" in begun
     assert "says yet how good the answers are" in page(shown(tmp_path / "c", looked(0, num_filled=0)))
 
 
