@@ -40,6 +40,9 @@ MAX_CONDITIONS = 20  # on one control and the tags around it
 
 # Label Studio's editor replaces $name in a label by task data, which no schema knows.
 _FROM_TASK = re.compile(r"\$\w", re.ASCII)
+# What models write and read as one token with a meaning of its own, <|im_end|> for one: as the text of an answer it
+# cannot be told from that.
+SPECIAL_TOKEN = re.compile(r"<\|[^<>|]{1,64}\|>")
 # What JavaScript reads as the number that Python reads, too; "１２" and "1_000" are numbers for Python alone.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.][0-9]*)?|[.][0-9]+)(?:[eE][+-]?[0-9]+)?")
 
@@ -362,6 +365,8 @@ def _label(control: Control, element: Element) -> tuple[str, str, str]:
         raise UnsupportedConfig(f"{control} has a <{element.tag}> without a value; give it one.")
     if _FROM_TASK.search(value) or _FROM_TASK.search(alias):
         raise LeftOut(f'its label "{value[:40]}" takes task data ($...)')
+    if special := SPECIAL_TOKEN.search(value):
+        raise LeftOut(f'its label "{value[:40]}" holds {special[0]}, which models read as a sign of their own')
     if (size := len(json.dumps(value, ensure_ascii=False).encode())) > MAX_LABEL_BYTES:
         raise LeftOut(f'its label "{value[:40]}…" has {size:,} bytes of UTF-8; the limit is {MAX_LABEL_BYTES:,}')
     return value, "" if alias == value else alias, _hint(attributes)

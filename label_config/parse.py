@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from xml.etree.ElementTree import Element
 
-from label_config.controls import BUILDERS, Control, LeftOut, Place, build_field
+from label_config.controls import BUILDERS, SPECIAL_TOKEN, Control, LeftOut, Place, build_field
 from label_config.errors import UnsupportedConfig, cut
 from label_config.lint import condition_traps, label_owners, list_labels, tree_ends
 from label_config.numbers import Numbers
@@ -132,6 +132,9 @@ def _objects(root: Element, controls: list[Control]) -> dict[str, Element]:
     long = next((name for name in names if len(name) > MAX_NAME_CHARS), None)
     if long is not None:
         raise UnsupportedConfig(f'name="{long[:40]}…" has {len(long):,} characters; the limit is {MAX_NAME_CHARS}.')
+    special = next((name for name in names if SPECIAL_TOKEN.search(name)), None)
+    if special is not None:
+        raise UnsupportedConfig(f'name="{special}" holds what models read as a sign of their own; name it otherwise.')
     doubled = next((name for name, count in names.items() if count > 1), None)
     if doubled is not None:
         raise UnsupportedConfig(f'Two tags have name="{doubled}"; names must be unique.')

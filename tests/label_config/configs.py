@@ -49,7 +49,7 @@ _LABEL_TEXT = st.text(
     ),
     min_size=1,
     max_size=12,
-).filter(lambda text: bool(text.strip()))
+).filter(lambda text: bool(text.strip()) and not ("<|" in text and "|>" in text))
 _AWKWARD = st.sampled_from(
     [
         '"',
@@ -65,7 +65,7 @@ _AWKWARD = st.sampled_from(
         "שלום",
         "\u202eabc",
         "\x7f",
-        "<|im_end|>",
+        "<|im_end>",
         "{{x}}",
     ]
 )

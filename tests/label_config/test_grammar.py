@@ -158,7 +158,7 @@ def test_keys_and_labels_are_literals_whatever_they_hold() -> None:
         "$",
         "😀",
         "\x7f",
-        "<|im_end|>",
+        "<|im_end>",
         "null",
         "\\u0041",
     ]

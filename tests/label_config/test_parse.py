@@ -120,6 +120,13 @@ LEFT_OUT = {
         f'<Taxonomy name="x" toName="image">{choice("a", inner=choice("in $b"))}</Taxonomy>',
         "task data",
     ),
+    "a label that is a token with a meaning": (choices("a", "<|im_end|>", name="x"), "<|im_end|>"),
+    "a label that holds one": (choices("a", "b <|image_pad|>", name="x"), "sign of their own"),
+    "a taxonomy label that holds one": (
+        f'<Taxonomy name="x" toName="image">{choice("a", inner=choice("<|im_start|>user"))}</Taxonomy>',
+        "<|im_start|>",
+    ),
+    "a path that holds one": (choices("a/<|x|>", name="x", attributes='pathSeparator="/"'), "<|x|>"),
     "nested choices": (
         f'<Choices name="x" toName="image">{choice("a", inner=choice("b"))}</Choices>',
         "nested",
@@ -196,6 +203,10 @@ REFUSED = {
     "the same branch twice": (
         view(f'<Taxonomy name="x" toName="image">{choice("a")}{choice("a")}</Taxonomy>'),
         'label "a" twice',
+    ),
+    "a name that is a token with a meaning": (
+        view('<Rating name="&lt;|im_end|&gt;" toName="image"/>'),
+        "name it otherwise",
     ),
     "a label without text": (view(choices(" ")), "without a value"),
     "two spellings of Choice": (
