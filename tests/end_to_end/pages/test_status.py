@@ -55,11 +55,10 @@ def fill(store: Store) -> None:
     store.claim(32, NOW - 2)
 
 
-def test_the_numbers_change_by_themselves(site: Site, opened: Open, keep_screenshot: Callable[..., None]) -> None:
+def test_the_numbers_change_by_themselves(site: Site, opened: Open) -> None:
     page = opened()
     page.goto(f"{site.url}/status")
     expect(page.locator("#note-waiting")).to_have_text("处理中 32")
-    keep_screenshot(page, "status", full_page=True)
     page.evaluate("document.body.dataset.loaded = 'once'")
     running = [work for work in queued(site.store, DRESSES, range(1001, 3001), NOW) if work.state == "running"]
     assert len(running) == 32
@@ -74,12 +73,9 @@ def test_the_numbers_change_by_themselves(site: Site, opened: Open, keep_screens
     assert page.evaluate("document.body.dataset.loaded") == "once", "the page was loaded anew"
 
 
-def test_a_phone_shows_it_in_one_column_without_sideways_scroll(
-    site: Site, opened: Open, keep_screenshot: Callable[..., None]
-) -> None:
+def test_a_phone_shows_it_in_one_column_without_sideways_scroll(site: Site, opened: Open) -> None:
     page = opened(390, 844, device_scale_factor=2, is_mobile=True)
     page.goto(f"{site.url}/status")
-    keep_screenshot(page, "status-phone")
     site.titles[DRESSES] = HOSTILE + "很长的项目名称" * 20 + "x" * 120
     site.delivery.status = replace(site.delivery.status, last_error="https://" + "a" * 200, last_error_at=NOW)
     expect(page.get_by_text("很长的项目名称")).to_be_visible()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import Locator, Page, Response, expect
@@ -34,7 +35,11 @@ def link_on_status_page(page: Page, backend: LocalBackend, project: Project) -> 
 
 
 def test_what_needs_care_comes_first_and_leaves_the_tab_when_it_is_submitted(
-    site: Site, backend: LocalBackend, pictures: list[Path], label_studio_page: Page
+    site: Site,
+    backend: LocalBackend,
+    pictures: list[Path],
+    label_studio_page: Page,
+    keep_screenshot: Callable[..., None],
 ) -> None:
     page = label_studio_page
     project = doubting_more(site, backend, "先看不确定的")
@@ -47,6 +52,7 @@ def test_what_needs_care_comes_first_and_leaves_the_tab_when_it_is_submitted(
     # The status page says how many, and the number is a link to them.
     link = link_on_status_page(page, backend, project)
     expect(link).to_have_text(str(len(flagged)))
+    keep_screenshot(page, "status", full_page=True)
     link.click()
     page.get_by_text(f"Tasks: {len(flagged)} / {len(found)}").wait_for()
 
