@@ -27,8 +27,9 @@ from backend.errors import StoreError
 from backend.pages.words import Language
 from backend.settings import Settings
 from backend.status.check import Check
+from backend.status.make_view import RATE_WINDOW_S, make_view
 from backend.status.page import Did, render, render_live, security_headers
-from backend.status.view import RATE_WINDOW_S, StatusView, make_view
+from backend.status.view import StatusView
 from backend.store.types import ProjectSummary, Work
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from backend.pages.html import TEMPLATES
 from backend.pages.words import CHECKS, STAGES, TEXTS, Language, Words
 from backend.reasons import Reason
 from backend.status.check import Check
+from backend.status.make_view import make_view
 from backend.status.page import Did, render, render_live, security_headers
-from backend.status.view import DeliveryMode, FailedTask, ProjectNote, StatusView, make_view
+from backend.status.view import DeliveryMode, FailedTask, ProjectNote, StatusView
 from backend.store import Store
 from backend.store.types import GONE
 from tests.backend.status.rig import HOSTILE, NOW, READY, finished, queued

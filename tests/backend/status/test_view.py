@@ -14,7 +14,8 @@ from backend.delivery.loop import DeliveryStatus
 from backend.delivery.tabs import ReviewLeft
 from backend.engine.api import EngineStatus
 from backend.settings import Settings, load_settings
-from backend.status.view import StatusView, make_view
+from backend.status.make_view import make_view
+from backend.status.view import StatusView
 from backend.store import NewWork, Store
 from tests.backend.status.rig import NOW, READY, RECIPE, finished, queued
 from tests.backend.store.given import QUICK
