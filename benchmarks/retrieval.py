@@ -24,7 +24,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from backend.commands.connect import connect_project
+from backend.commands.connect_project import connect_project
 from backend.label_studio.client import Project, TaskRegions
 from benchmarks.pictures import picture_server
 from benchmarks.report import Figure, Measure, Part, measure_parts

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
 
-from backend.commands.connect import done
+from backend.commands.connect_project import done
 from backend.commands.demo.local_backend import LocalBackend
 from backend.errors import PrelabelError
 from backend.label_studio.client import LabelStudioClient, Project

@@ -20,7 +20,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from backend.commands.connect import connect_project, done
+from backend.commands.connect_project import connect_project, done
 from backend.commands.demo.background_process import BackgroundProcess
 from backend.commands.demo.fill import DEADLINE_S, fill
 from backend.commands.demo.local_backend import LocalBackend, running_backend
