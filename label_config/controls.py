@@ -8,18 +8,17 @@ Raises LeftOut (this control only) and UnsupportedConfig (the config contradicts
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from xml.etree.ElementTree import Element
 
+from label_config.control_tag import Control, LeftOut, lowered
 from label_config.errors import UnsupportedConfig
 from label_config.numbers import MAX_NUMBER, Numbers
 from label_config.schema import (
     Choice,
     ChoicesField,
-    Condition,
     Field,
     NumberField,
     PathChoicesField,
@@ -43,100 +42,9 @@ _FROM_TASK = re.compile(r"\$\w", re.ASCII)
 # What models write and read as one token with a meaning of its own, <|im_end|> for one: as the text of an answer it
 # cannot be told from that.
 SPECIAL_TOKEN = re.compile(r"<\|[^<>|]{1,64}\|>")
-# What JavaScript reads as the number that Python reads, too; "１２" and "1_000" are numbers for Python alone.
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.][0-9]*)?|[.][0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 _Leaf = tuple[list[str], str]  # a path, and the hint of its last label
-
-
-class LeftOut(Exception):
-    """This control cannot be filled; the text says why. Never leaves `label_config`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What a control inherits from the tags around it."""
-
-    conditions: tuple[Condition, ...] = ()
-    region_only: bool = False
-    repeated: bool = False
-
-    @property
-    def conditional(self) -> bool:
-        return bool(self.conditions)
-
-    def inside(self, element: Element) -> Place:
-        """The place of what stands in `element` (and of `element` itself)."""
-        attributes = _lowered(element)
-        visible_when = attributes.get("visiblewhen", "").lower()
-        conditions = self.conditions
-        if visible_when.startswith("choice-") or (not visible_when and attributes.get("whenchoicevalue")):
-            values = attributes.get("whenchoicevalue", "")
-            condition = Condition(
-                attributes.get("whentagname", "") if visible_when else "",
-                tuple(values.split(",")) if values else (),
-                unselected=visible_when == "choice-unselected",
-                on_control="toname" in attributes,
-            )
-            conditions = (*conditions, condition)
-        return Place(
-            conditions=conditions,
-            region_only=self.region_only or visible_when == "region-selected",
-            repeated=self.repeated or element.tag.lower() == "repeater",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """A control tag as written; `attributes` have lower-case names."""
-
-    element: Element
-    attributes: Mapping[str, str]
-    title: str
-    place: Place
-    own_title: str = ""
-    """`title`, unless it is that of a section: the heading of a control before this one."""
-
-    @classmethod
-    def of(cls, element: Element, heading: str, place: Place, lead: str = "") -> Control:
-        """`heading` is the last one in the tag around it, `lead` what stands between it and the control before it."""
-        attributes = _lowered(element)
-        title = attributes.get("title", "").strip()
-        return cls(element, attributes, title or heading, place, title or lead)
-
-    @property
-    def name(self) -> str:
-        return self.attributes.get("name", "")
-
-    @property
-    def to_names(self) -> list[str]:
-        to_name = self.attributes.get("toname", "")
-        return to_name.split(",") if to_name else []
-
-    def flag(self, name: str) -> bool:
-        return self.attributes.get(name, "").strip().lower() == "true"
-
-    def number(self, name: str) -> float | None:
-        """The attribute `name` as a finite number. Raises UnsupportedConfig if it is something else."""
-        text = self.attributes.get(name, "").strip()
-        if not text:
-            return None
-        value = float(text) if _NUMBER.fullmatch(text) else math.nan
-        if not math.isfinite(value):
-            raise UnsupportedConfig(f'{self}: {name}="{text[:80]}" is not a number.')
-        return value
-
-    def count(self, name: str, limit: int) -> int | None:
-        value = self.number(name)
-        if value is None:
-            return None
-        if value != int(value) or not 1 <= value <= limit:
-            raise UnsupportedConfig(f"{self}: {name} must be a whole number from 1 to {limit:,}.")
-        return int(value)
-
-    def __str__(self) -> str:
-        return f'<{self.element.tag} name="{self.name}">'
 
 
 def build_field(control: Control, objects: Mapping[str, Element]) -> Field:
@@ -157,7 +65,7 @@ def build_field(control: Control, objects: Mapping[str, Element]) -> Field:
     target = objects[control.to_names[0]]
     if target.tag.lower() != "image":
         raise LeftOut(f"it points at <{target.tag}>, not at an <Image>")
-    if "valuelist" in _lowered(target):
+    if "valuelist" in lowered(target):
         raise LeftOut("its image has several pages (valueList)")
     return builder(control)
 
@@ -358,7 +266,7 @@ def _choice_elements(control: Control) -> list[Element]:
 
 def _label(control: Control, element: Element) -> tuple[str, str, str]:
     """value, alias, hint of a <Choice>."""
-    attributes = _lowered(element)
+    attributes = lowered(element)
     alias = attributes.get("alias", "")
     value = attributes.get("value", "") or alias
     if not value.strip():
@@ -398,7 +306,3 @@ def _required(control: Control) -> bool:
 
 def _hint(attributes: Mapping[str, str]) -> str:
     return attributes.get("hint", "").strip()
-
-
-def _lowered(element: Element) -> dict[str, str]:
-    return {key.lower(): value for key, value in element.attrib.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from xml.etree.ElementTree import Element, tostring
 
-from label_config.controls import Control
+from label_config.control_tag import Control
 from label_config.read_xml import read_tree
 from label_config.schema import ChoicesField, Condition, Field, PathChoicesField, TaxonomyField
 from label_config.traps import FLAG_NAME, REASON_NAME

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from xml.etree.ElementTree import Element
 
-from label_config.controls import BUILDERS, SPECIAL_TOKEN, Control, LeftOut, Place, build_field
+from label_config.control_tag import Control, LeftOut, Place
+from label_config.controls import BUILDERS, SPECIAL_TOKEN, build_field
 from label_config.errors import UnsupportedConfig, cut
 from label_config.lint import condition_traps, label_owners, list_labels, tree_ends
 from label_config.numbers import Numbers

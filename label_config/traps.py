@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from label_config.controls import Control
+from label_config.control_tag import Control
 from label_config.schema import Field, PathChoicesField, TaxonomyField
 
 FLAG_NAME = "needs_review"
