@@ -33,7 +33,10 @@ _NAMES = r"(?:access_?token|refresh_?token|api_?key|authorization|password|passw
 
 def _without_keys(url: re.Match[str]) -> str:
     query = f"?{HIDDEN}" if url["query"] else ""
-    return f"{url['scheme']}{unsigned_path(url['path'])}{query}"
+    host, slash, path = url["path"].partition("/")
+    if "@" in host:  # a longer login than is looked for in other texts
+        host = f"{HIDDEN}@{host.rpartition('@')[2]}"
+    return f"{url['scheme']}{unsigned_path(host + slash + path)}{query}"
 
 
 _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (

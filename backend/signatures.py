@@ -1,10 +1,10 @@
 """Which parts of an address open it to whoever has them: keys and signatures in its query and in its path, and logins.
 
-A query is secret if one of its names or values looks so; an expiry alone says that a signature is beside it. In a path
-a folder is one where it says so (`token=...`, `s--...--`, a JWT), or the one before it does (`token/...`), where what
-comes next is what a proxy of pictures is told to do (thumbor, imgproxy, camo), or where it is a digest and a time is
-beside it: CDNs sign /TIME/DIGEST/file and /DIGEST/TIME/file, some with a dash between, while a digest without a time is
-how many sites name their files.
+A query is secret if one of its names or values looks so, however often it is escaped; an expiry alone says that a
+signature is beside it. In a path a folder is one where it says so (`token=...`, `s--...--`, a JWT), or the one before
+it does (`token/...`), where what comes next is what a proxy of pictures is told to do (thumbor, imgproxy, camo), or
+where it is a digest and a time is beside it: CDNs sign /TIME/DIGEST/file and /DIGEST/TIME/file, some with a dash
+between, while a digest without a time is how many sites name their files.
 A login is what stands between two slashes and an @, however they are escaped, with no blank in it.
 Pure; nothing raises, and all of it is linear in the length.
 """
@@ -18,10 +18,13 @@ from urllib.parse import unquote
 HIDDEN = "***"
 
 _SECRET_NAME = re.compile(
-    r"(?i)sig|credential|token|secret|passw|pwd|key|auth|hmac|hash|md5|jwt|ticket|session|hdn|verify|expir|_upt"
-    r"|^(st|sk|sv|se|sp|hm|oh|policy)$"
+    r"(?i)sig|cred|token|secret|pass|pwd|key|auth|hmac|hash|md5|digest|jwt|ticket|sess|cookie|nonce|hdn|verify|expir"
+    r"|_upt|(?<![a-z])code|^(st|sk|sv|se|sp|hm|oh|policy|ak|tk|pw|psw|pin|otp|sid|sas|mac)$|密码|口令|提取码|签名"
 )
-_SECRET_VALUE = re.compile(r"eyJ[\w-]{6}|[0-9a-fA-F]{24,}|[A-Za-z0-9_+=-]{40,}")
+_SECRET_VALUE = re.compile(
+    r"eyJ[\w-]{6}|[0-9a-fA-F]{24,}|[A-Za-z0-9_+=-]{40,}|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+)
+_LONG_WORD = re.compile(r"[A-Za-z0-9_-]{16,}")
 _LABEL_STUDIO_PATH = re.compile(r"/(?:local-files|resolve|presign)/?$")
 _LABEL_STUDIO_NAMES = frozenset({"d", "fileuri"})
 """Its own addresses of files: a path, and a storage address in base64."""
@@ -44,10 +47,16 @@ _SIGNED_ORDER = re.compile(
     rf"|(?:{_HEX_DIGEST}|{_WITH_DIGITS}[\w-]{{10,88}})(?=/(?:{_ORDER})))",
     re.ASCII,
 )
-_KEY_NAME = r"(?:[a-z]{2,10}[_-]?)?token|(?:api|access|secret)[_-]?key|signature|sig|hmac|jwt|secret|passw(?:or)?d|pwd"
+_KEY_NAME = (
+    r"(?:[a-z]{2,10}[_-]?)?token|(?:api|access|secret)[_-]?key|signature|sig|hmac|jwt|secret|passw(?:or)?d|pwd|auth"
+    r"|session|ticket"
+)
 _NAMED_KEY = re.compile(rf"(/(?i:{_KEY_NAME})/+)(?![^/]*\.[a-zA-Z]{{3,4}}(?:/|$))([^/]+)")
-_SAYS_SO = re.compile(r"s--[\w-]{6,64}--|eyJ[\w-]+\.eyJ[\w.-]+", re.ASCII)
+_SAYS_SO = re.compile(
+    r"s--[\w-]{6,64}--|eyJ[\w-]+\.eyJ[\w.-]+|\(S\([\w-]+\)\)|bot[0-9]+:[\w-]{30,}", re.ASCII
+)  # Cloudinary, a JWT, a session of ASP.NET, a bot of Telegram
 _PARTS = re.compile(r"[&;~#?]")
+_MAX_ESCAPED = 4  # times over
 
 _ESCAPED = "%(?:25){0,3}"
 _SLASHES = rf"(?:/|\\{{1,4}}/?|{_ESCAPED}(?:2F|5C)){{2}}"
@@ -64,8 +73,7 @@ def query_is_secret(query: str, path: str = "") -> bool:
     """Whether what stands after the "?" or "#" of an address with this path may be known to nobody else. A value may be
     an escaped address with a query or a login of its own: that is how proxies of pictures are asked."""
     ours = _LABEL_STUDIO_NAMES if _LABEL_STUDIO_PATH.search(path) else frozenset()
-    texts = (query, unquote(query)) if "%" in query else (query,)
-    parts = (part for text in texts for part in _PARTS.split(text) if part.partition("=")[0] not in ours)
+    parts = (part for text in _unescaped(query) for part in _PARTS.split(text) if part.partition("=")[0] not in ours)
     return any(map(_is_secret, parts)) or _LOGIN.search(query) is not None
 
 
@@ -88,13 +96,30 @@ def unsigned_path(path: str, shown: Callable[[str], str] = _hidden) -> str:
     return "/".join(shown(folder) if _is_signed(folder) else folder for folder in shorter.split("/"))
 
 
+def _unescaped(text: str) -> list[str]:
+    """`text`, and what it is once its escapes are read, and theirs."""
+    found = [text]
+    while "%" in found[-1] and len(found) <= _MAX_ESCAPED and (inner := unquote(found[-1])) != found[-1]:
+        found.append(inner)
+    return found
+
+
 def _is_secret(part: str) -> bool:
     name, _, value = part.partition("=")
-    return bool(_SECRET_NAME.search(unquote(name)) or _SECRET_VALUE.search(unquote(value or name)))
+    value = unquote(value or name)
+    says = unquote(part if "{" in part else name)  # the names in JSON are as good
+    if _SECRET_NAME.search(says) or _SECRET_VALUE.search(value):
+        return True
+    return any(map(_is_random, _LONG_WORD.findall(value)))
+
+
+def _is_random(word: str) -> bool:
+    """Capitals, small letters and digits in one long word."""
+    return not (word.isupper() or word.islower()) and any(map(str.isdigit, word))
 
 
 def _is_signed(folder: str) -> bool:
     if _SAYS_SO.fullmatch(folder):
         return True
-    text = unquote(folder) if "%3" in folder else folder
+    text = _unescaped(folder)[-1]
     return "=" in text and any(_is_secret(part) for part in _PARTS.split(text) if "=" in part)

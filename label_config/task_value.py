@@ -10,7 +10,7 @@ Raises UnsupportedConfig for a value that the editor reads otherwise than it loo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from label_config.errors import UnsupportedConfig
@@ -19,6 +19,7 @@ MAX_VALUE_CHARS = 500
 MAX_NAMES = 10  # in a text, which is filled once for each task
 MAX_FILLED_CHARS = 10_000  # of what all names but one stand for; one may be the picture itself
 MAX_LISTS = 10  # in each other
+MAX_ITEMS = 1_000  # of all lists that the names of a text stand for: a body may be one list that each of them names
 
 _NAME = re.compile(r"\$([\w.\[\]{}]+)", re.ASCII)
 _PATH = re.compile(r"\w+(?:\.\w+|\[\w+\])*", re.ASCII)
@@ -84,7 +85,11 @@ def shown(place: str, data: Mapping[str, Any]) -> str | None:
     """The picture's address that the editor shows for `data`; None where it shows none, or none that anybody could
     mean: a few names may not make a text that is many times the data."""
     if is_text(place):
-        return _filled(place, lambda name: _text(_found(name, data)))
+        items = iter(range(MAX_ITEMS))
+        try:
+            return _filled(place, lambda name: _text(_found(name, data), items))
+        except _TooManyItems:
+            return None
     value = _found(place, data)
     if isinstance(value, list) and value:  # of a list the editor shows the first; the others cannot be reached
         value = value[0]
@@ -136,8 +141,13 @@ def _filled(text: str, replacement: Callable[[str], str | None]) -> str | None:
     return "".join([*parts, text[end:]])
 
 
-def _text(value: object, max_lists: int = MAX_LISTS) -> str | None:
-    """As JavaScript puts a JSON value into a text; None for what never is part of an address."""
+class _TooManyItems(Exception):
+    pass
+
+
+def _text(value: object, items: Iterator[int], max_lists: int = MAX_LISTS) -> str | None:
+    """As JavaScript puts a JSON value into a text; None for what never is part of an address. Each item of a list takes
+    one of `items`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
@@ -145,6 +155,10 @@ def _text(value: object, max_lists: int = MAX_LISTS) -> str | None:
     if isinstance(value, str | int | float):
         return str(value)
     if isinstance(value, list) and max_lists:
-        items = [None if item is None else _text(item, max_lists - 1) for item in value]
-        return ",".join(item or "" for item in items)
+        texts: list[str] = []
+        for item in value:
+            if next(items, None) is None:
+                raise _TooManyItems
+            texts.append("" if item is None else _text(item, items, max_lists - 1) or "")
+        return ",".join(texts)
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
@@ -23,7 +24,10 @@ from backend.urls import as_browsers_read
 
 WITHHELD = "#withheld"
 MAX_URL_CHARS = 8_192
-MAX_HELD = 200_000
+MAX_HELD_BYTES = 256 * 2**20
+"""Of memory: some 250,000 signed addresses of usual length."""
+TASK_BYTES = 500
+"""What a held task takes beside its address."""
 INSTANT_CHARS = 4_096
 """Of addresses that are looked through on the loop; one that is made for it takes 3 ms a thousand."""
 PART_CHARS = 2**14
@@ -97,12 +101,12 @@ def is_withheld(url: str | None) -> bool:
 
 
 class HeldTasks:
-    """The tasks whose rows have their addresses withheld, whole: the newest `max_held` of them. They are given by the
-    `task_id` of their rows, whatever the model version. Hold them before the rows are in the store: their turn may come
-    at once."""
+    """The tasks whose rows have their addresses withheld, whole: the newest that take `max_bytes` together. They are
+    given by the `task_id` of their rows, whatever the model version. Hold them before the rows are in the store: their
+    turn may come at once."""
 
-    def __init__(self, max_held: float = MAX_HELD) -> None:
-        self._held: FIFOCache[tuple[str, int], TaskInput] = FIFOCache(max_held)
+    def __init__(self, max_bytes: float = MAX_HELD_BYTES) -> None:
+        self._held: FIFOCache[tuple[str, int], TaskInput] = FIFOCache(max_bytes, getsizeof=_num_bytes)
 
     def hold(self, rows: Iterable[NewWork], tasks: Mapping[int, TaskInput]) -> None:
         for row in rows:
@@ -120,6 +124,10 @@ class HeldTasks:
         for row in rows:
             if row.task_id in tasks and self._held.get(_key(row)) is tasks[row.task_id]:
                 del self._held[_key(row)]
+
+
+def _num_bytes(task: TaskInput) -> int:
+    return TASK_BYTES + sys.getsizeof(task.image_url)
 
 
 def _key(row: NewWork | Work) -> tuple[str, int]:

@@ -3,32 +3,44 @@
 Label Studio sends the model settings' "extra params" to /setup only, so they are remembered per project, on disk too.
 When a title or an address is changed there, it tries the backend without them first, and sends them a moment later: one
 /setup without them says nothing, a second in a row says that there are none any more. (Label Studio 1.23.2.)
-A label config is never remembered: each /predict brings its own. Raises nothing.
+A label config is never remembered: each /predict brings its own.
+While the store has a blind audit of a project, its extra params are not forgotten: without them it would end, and what
+was shown once cannot be withheld again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from cachetools import FIFOCache
 
+from backend.errors import StoreError
 from backend.predict.options import ProjectOptions, read_options
 from backend.store.state_file import StateFile
+from backend.store.threads import in_thread
 
 log = logging.getLogger(__name__)
 
 MAX_PROJECTS = 1_000
+SHOWN_PROJECTS = 10
+
+Audited = Callable[[], Mapping[str, tuple[float, str]]]
+"""Of each project with a blind audit, its share and its last options, as JSON. Blocks. Raises StoreError."""
 
 
 class ProjectBook:
-    """Options by project, the least recently used forgotten beyond `max_projects`. Use it from one event loop."""
+    """Options by project; beyond `max_projects` those told first are forgotten, but for those with a blind audit. Use
+    it from one event loop. Nothing but `keep_audited` raises."""
 
     def __init__(self, file: StateFile, defaults: ProjectOptions, max_projects: int = MAX_PROJECTS) -> None:
         self._file = file
         self._defaults = defaults
-        self._changes: FIFOCache[str, dict[str, Any]] = FIFOCache(max_projects)
+        self._max_projects = max_projects
+        self._audited: Audited = dict
+        self._changes: dict[str, dict[str, Any]] = {}
         self._versions: FIFOCache[str, str] = FIFOCache(max_projects)
         self._tried: set[str] = set()
         """Projects with extra params whose last /setup came without them."""
@@ -37,6 +49,22 @@ class ProjectBook:
         for project, changes in file.load().items():
             if isinstance(changes, dict):
                 self._changes[project] = changes
+
+    def keep_audited(self, audited: Audited) -> None:
+        """Forget none of those from now on; what the file has lost of them is as it was at their last task. Raises
+        StoreError."""
+        self._audited = audited
+        lost = {name: found for name, found in audited().items() if name not in self._changes}
+        for project, (share, options) in lost.items():
+            last = read_options(options, self._defaults)[0].model_copy(update={"audit_share": share})
+            self._changes[project] = self._changed(last)
+        if lost:
+            self._is_saved = False
+            log.warning(
+                "the extra params of %d projects with a blind audit are not in projects.json: those of their last task "
+                "hold, until their next /setup. They are %s",
+                len(lost), ", ".join([*lost][:SHOWN_PROJECTS]) + (", ..." if len(lost) > SHOWN_PROJECTS else ""),
+            )  # fmt: skip
 
     def options(self, project: str) -> ProjectOptions:
         """What applies to `project`; the defaults if /setup never spoke of it."""
@@ -52,15 +80,15 @@ class ProjectBook:
         options, warnings = read_options(extra_params, self._defaults.model_copy(update={"audit_share": share}))
         for warning in warnings:
             log.warning("project %s: %s", project, warning)
-        usual = self._defaults.model_dump()
-        changes = {k: v for k, v in options.model_dump().items() if v != usual[k]}
+        changes = self._changed(options)
+        is_new = bool(changes) and project not in self._changes
+        kept = await self._kept() if is_new else ()
         before = self._changes.pop(project, {})
+        if before.get("audit_share") is not None:
+            changes.setdefault("audit_share", 0.0)  # that it was ended is in the file before the store hears of it
         if changes:
-            if len(self._changes) >= self._changes.maxsize:
-                log.warning(
-                    "more than %d projects have extra params: those of project %s do not hold until its next /setup",
-                    self._changes.maxsize, next(iter(self._changes)),
-                )  # fmt: skip
+            if is_new:
+                self._make_room(kept)
             self._changes[project] = changes
             self._tried &= self._changes.keys()
         if changes != before:
@@ -68,6 +96,32 @@ class ProjectBook:
         if not self._is_saved:
             await self._save()
         return warnings
+
+    def _changed(self, options: ProjectOptions) -> dict[str, Any]:
+        usual = self._defaults.model_dump()
+        return {key: value for key, value in options.model_dump().items() if value != usual[key]}
+
+    async def _kept(self) -> Collection[str]:
+        """The projects that make no room for one more, where there is none."""
+        if len(self._changes) < self._max_projects:
+            return ()
+        try:
+            return await in_thread(self._audited)
+        except StoreError as error:
+            log.warning("which projects have a blind audit cannot be read, so none is forgotten: %s", error)
+            return set(self._changes)
+
+    def _make_room(self, kept: Collection[str]) -> None:
+        """For one more; not where all are `kept`: each of those has tasks in the store."""
+        while len(self._changes) >= self._max_projects:
+            oldest = next((project for project in self._changes if project not in kept), None)
+            if oldest is None:
+                return
+            del self._changes[oldest]
+            log.warning(
+                "more than %d projects have extra params: those of project %s do not hold until its next /setup",
+                self._max_projects, oldest,
+            )  # fmt: skip
 
     def note_version(self, project: str, model_version: str) -> None:
         self._versions.pop(project, None)

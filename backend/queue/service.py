@@ -182,6 +182,7 @@ class DurableCore(Core):
         super().__init__(settings, engine, images, timing)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.store: Store = open_store(settings.data_dir, self.clock())
+        self.projects.keep_audited(self.store.audited_projects)
         url, key = settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
 
         def connect() -> ModelSettingsClient:

@@ -16,7 +16,7 @@ from backend.engine.api import Engine
 from backend.errors import StoreError
 from backend.metrics import Metrics
 from backend.predict.predictor import Answerer
-from backend.queue.held_tasks import MAX_HELD, HeldTasks
+from backend.queue.held_tasks import MAX_HELD_BYTES, HeldTasks
 from backend.queue.recipes import Recipes
 from backend.queue.replies import Replies
 from backend.queue.task_jobs import TaskJobs
@@ -50,7 +50,7 @@ class TaskQueue:
         self.store = store
         self.calls = StoreCalls(store)
         self.recipes = Recipes(store, settings.image_tokens)
-        held = HeldTasks(MAX_HELD if lasts else math.inf)
+        held = HeldTasks(MAX_HELD_BYTES if lasts else math.inf)
         self.worker = Worker(
             store,
             self.calls,

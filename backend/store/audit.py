@@ -112,6 +112,15 @@ def audit_share(connection: sqlite3.Connection, project: str) -> float:
     return float(row[0]) if row else 0.0
 
 
+def audited_projects(connection: sqlite3.Connection) -> dict[str, tuple[float, str]]:
+    """Of each project that has one, its share and the options of its present recipe, as JSON; "" for no such recipe."""
+    found = connection.execute(
+        """SELECT p.name, p.audit_share, coalesce(r.options, '') FROM project p
+        LEFT JOIN recipe r ON r.fingerprint = p.recipe WHERE p.audit_share > 0"""
+    )
+    return {name: (share, options) for name, share, options in found}
+
+
 def release_unaudited(connection: sqlite3.Connection, project: str, now: float) -> int:
     """Where no share of `project` is audited any more, up to CHUNK of what was withheld is as if it never had been; 0
     when there is none left."""

@@ -143,6 +143,7 @@ class Store:
     present = _read(present_versions.present)
     versions = _read(present_versions.versions)
     audit_share = _read(audit.audit_share)
+    audited_projects = _read(audit.audited_projects)
 
     def move_older(self, project: str | None, now: float) -> int:
         """What is not in Label Studio yet moves to the present version of `project`, in steps; None: of all."""

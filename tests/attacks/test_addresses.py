@@ -69,6 +69,19 @@ QUERIES = {
     "in an escaped address, alone": "url=https://b.example/1.jpg%3Fsign%3Dhunter2",
     "a login in an escaped address": "url=https%3A%2F%2Fuser%3Ahunter2%40b.example%2F1.jpg",
     "a login in an address": "url=https://user:hunter2@b.example/1.jpg",
+    "in an address that is escaped twice": "url=https%253A%252F%252Fb.example%252F1.jpg%253Fsign%253Dhunter2",
+    "in an address that is escaped three times": "url=https%25253A%25252F%25252Fb.example%25253Fsign%25253Dhunter2",
+    "in JSON": 'x={"w":1,"token":"hunter2"}',
+    "in escaped JSON": "x=%7B%22token%22%3A%22hunter2%22%7D",
+    "Azure Functions": "code=hunter2",
+    "an access code": "access_code=hunter2",
+    "a Chinese name": "提取码=hunter2",
+    "a Chinese name, escaped": "%E5%AF%86%E7%A0%81=hunter2",
+    "a short name": "pw=hunter2",
+    "a session of PHP": "PHPSESSID=hunter2",
+    "a UUID": "v=c4a4e1f0-0d15-ea5e-c4a4-e1f00d15ea5e",
+    "a short digest in base64": f"v={BASE64}",
+    "a random id": "v=C4naryC4_nary-C4nary2",
     "one that only expires": f"x-expire-at=1800000000&z={BASE64[:12]}",
 }
 FOLDERS = {
@@ -96,6 +109,13 @@ FOLDERS = {
     "a folder named for it": "token/hunter2",
     "a longer name": "Access_Token/hunter2.hunter2",
     "a key": "api-key/hunter2",
+    "a name that is escaped": "%74oken=hunter2",
+    "an escaped address": "p/https%3A%2F%2Fb.example%2F1.jpg%3Fsign%3Dhunter2",
+    "an address that is escaped twice": "p/https%253A%252F%252Fb.example%252F1.jpg%253Fsign%253Dhunter2",
+    "a session of ASP.NET": "(S(hunter2))",
+    "a session": "session/hunter2",
+    "a short name": "a;sid=hunter2",
+    "a bot of Telegram": "file/bot1800000000:hunter2hunter2hunter2hunter2hunter2",
     "Cloudflare Stream": "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjNG4ifQ.c4n",
 }
 ORDERS = {
@@ -206,6 +226,13 @@ def test_a_login_in_any_form_of_an_address_is_not_logged(form: str, login: str) 
     assert shown.endswith(" today")
 
 
+@pytest.mark.parametrize("login", ["x" * 2_000 + ":hunter2", "user:" + "hunter2" * 500])
+def test_a_login_of_any_length_is_not_logged(login: str) -> None:
+    shown = redact(f"GET https://{login}@b.example/1 gave 403")
+    assert "hunter2" not in shown
+    assert shown.endswith("@b.example/1 gave 403")
+
+
 @pytest.mark.parametrize("login", ["user:hun/ter2/hunter2"])
 def test_a_slash_in_a_password_does_not_show_it(login: str) -> None:
     assert "hunter2" not in redact(f"GET https://{login}@b.example/1 gave 403")
@@ -263,6 +290,8 @@ def test_a_sign_that_ends_no_login_hides_nothing(text: str) -> None:
         "?x-oss-process=image/resize,w_800",
         "?imageView2/2/w/800",
         "?v=2",
+        "?file=summer-collection-2027-large",
+        "?w=800&sku=AB1234567890123456&colour=light-blue",
         "?url=https%3A%2F%2Fb.example%2F1.jpg%3Fv%3D2%26w%3D8",
     ],
 )

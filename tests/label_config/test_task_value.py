@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from label_config.errors import UnsupportedConfig
 from label_config.parse import parse_label_config
-from label_config.task_value import MAX_NAMES, checked_place, data_showing, described, place_warning, shown
+from label_config.task_value import MAX_ITEMS, MAX_NAMES, checked_place, data_showing, described, place_warning, shown
 
 A, B = "https://a.example/1.jpg", "https://a.example/2.jpg"
 DATA = {
@@ -108,6 +110,34 @@ def test_a_text_does_not_multiply_the_data() -> None:
     assert shown("$picture$picture", {"picture": picture}) is None
     assert shown("$all$all[0]$all.0", {"all": [picture]}) is None
     assert shown("https://x/$deep", {"deep": deep}) == "https://x/"
+
+
+class Counted(list[Any]):
+    """A list that counts the items that are looked at."""
+
+    num_seen = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in super().__iter__():
+            Counted.num_seen += 1
+            yield item
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(Counted([1] * 100_000), id="one list"),
+        pytest.param(Counted([Counted([1] * 300) for _ in range(300)]), id="lists in a list"),
+        pytest.param(Counted([Counted([Counted([""])] * 100_000)]), id="a list in lists"),
+        pytest.param(Counted([None] * MAX_ITEMS + [Counted([1])]), id="the last item"),
+        pytest.param(Counted([1] * (MAX_ITEMS // MAX_NAMES + 1)), id="one list again and again"),
+    ],
+)
+def test_a_text_looks_at_few_items_of_lists(data: Counted) -> None:
+    Counted.num_seen = 0
+    assert shown(checked_place("$a/" * MAX_NAMES), {"a": data}) is None
+    assert Counted.num_seen <= MAX_ITEMS + 1
+    assert shown("$a/$b", {"a": [1, [2, None]], "b": [3] * (MAX_ITEMS - 4)}) is not None
 
 
 @pytest.mark.parametrize(

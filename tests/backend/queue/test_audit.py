@@ -133,3 +133,17 @@ def test_without_a_key_for_label_studio_setup_says_that_nothing_is_ever_let_go(t
         [warning] = set_up(server, audit_share=0.05)
         assert "LABEL_STUDIO_API_KEY" in warning
         assert "audit_share is 0" in warning
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}"], ids=["no file", "half a file", "an empty file"])
+def test_a_file_that_is_lost_ends_no_audit(tmp_path: Path, content: str | None) -> None:
+    with serving(tmp_path, FakeEngine(ANSWER)) as server:
+        set_up(server, audit_share=0.5)
+        first = a_click(server)
+    kept, file = withheld(tmp_path), tmp_path / "projects.json"
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    with serving(tmp_path, FakeEngine(ANSWER)) as server:
+        assert shown(first) == set(TASKS) - kept
+        assert not shown(one_by_one(server)) & kept

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from backend.predict.task import TaskInput
-from backend.queue.held_tasks import INSTANT_CHARS, PART_CHARS, DiskAddresses, HeldTasks, for_disk, is_withheld
+from backend.queue.held_tasks import (
+    INSTANT_CHARS,
+    PART_CHARS,
+    TASK_BYTES,
+    DiskAddresses,
+    HeldTasks,
+    for_disk,
+    is_withheld,
+)
 from backend.store import Store
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, serving, task
@@ -62,8 +71,25 @@ def test_a_key_in_an_address_is_not_stored(url: str, stored: str) -> None:
     assert is_withheld(stored)
 
 
+@pytest.mark.parametrize(
+    "letter", [pytest.param("a", id="ASCII"), pytest.param("衣", id="Chinese"), pytest.param("👗", id="emoji")]
+)
+def test_what_is_held_has_an_end_in_bytes(letter: str) -> None:
+    held = HeldTasks(max_bytes=1_000_000)
+    url = f"https://x/{letter * 8_000}?key=1"
+    tasks = {number: TaskInput(number, url + str(number)) for number in range(200)}
+    with Store.in_memory() as store:
+        store.save_recipe(RECIPE, 0.0)
+        stored = [row(number, url=f"https://x/{number}#withheld") for number in tasks]
+        works = accepted(store, stored)
+    held.hold(stored, tasks)
+    kept = [work for work in works if held.whole(work) == tasks[work.task_id]]
+    assert kept == works[-len(kept) :]
+    assert len(kept) == 1_000_000 // (TASK_BYTES + sys.getsizeof(tasks[150].image_url))
+
+
 def test_only_the_newest_addresses_are_held() -> None:
-    held = HeldTasks(max_held=2)
+    held = HeldTasks(max_bytes=2 * (TASK_BYTES + sys.getsizeof("https://x/0?key=1")))
     with Store.in_memory() as store:
         store.save_recipe(RECIPE, 0.0)
         stored = [row(number, url=f"https://x/{number}#withheld") for number in range(3)]

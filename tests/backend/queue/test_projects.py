@@ -251,3 +251,64 @@ def test_a_project_that_is_forgotten_for_others_is_named(tmp_path: Path, caplog:
     asyncio.run(run())
     [said] = caplog.messages
     assert said == "more than 2 projects have extra params: those of project 1 do not hold until its next /setup"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(None, id="no file"),
+        pytest.param("{", id="half a file"),
+        pytest.param("[]", id="no object"),
+        pytest.param('{"1": null}', id="no object of the project"),
+        pytest.param('{"2": {"top_p": 0.5}}', id="another project"),
+    ],
+)
+def test_what_the_file_has_lost_of_a_project_with_a_blind_audit_is_as_at_its_last_task(
+    tmp_path: Path, content: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    if content is not None:
+        (tmp_path / "projects.json").write_text(content)
+    last = read_options({"language": "en", "fields": {"brand": {"instruction": "look"}}}, DEFAULTS)[0]
+    kept = book(tmp_path)
+    kept.keep_audited(lambda: {"1": (0.2, last.model_dump_json()), "3": (0.1, "")})
+    assert kept.options("1") == last.model_copy(update={"audit_share": 0.2})
+    assert kept.options("3") == DEFAULTS.model_copy(update={"audit_share": 0.1})
+    assert "the extra params of 2 projects with a blind audit are not in projects.json" in caplog.text
+    asyncio.run(kept.remember("4", {"top_p": 0.5}))
+    assert book(tmp_path).options("1").audit_share == 0.2, "it is in the file again"
+
+
+def test_a_blind_audit_that_was_ended_does_not_begin_again_with_a_restart(tmp_path: Path) -> None:
+    async def run() -> None:
+        kept = book(tmp_path)
+        for extra_params in ({"audit_share": 0.2}, {"top_p": 0.5}, {}):
+            await kept.remember("1", extra_params)
+
+    asyncio.run(run())
+    later = book(tmp_path)
+    later.keep_audited(lambda: {"1": (0.2, "")})  # prelabel ended before the store heard of it
+    assert later.options("1") == DEFAULTS
+
+
+def test_a_project_with_a_blind_audit_makes_no_room_for_others(tmp_path: Path) -> None:
+    async def run() -> ProjectBook:
+        kept = ProjectBook(StateFile(tmp_path / "projects.json"), DEFAULTS, max_projects=3)
+        kept.keep_audited(lambda: {"1": (0.2, ""), "2": (0.2, "")})
+        for number in range(1, 50):
+            await asyncio.gather(*(kept.remember(f"{number}", {"top_p": 0.5, "audit_share": 0.2}) for _ in range(3)))
+        return kept
+
+    kept = asyncio.run(run())
+    assert [number for number in range(1, 50) if kept.options(f"{number}") != DEFAULTS] == [1, 2, 49]
+
+
+def test_where_every_project_has_a_blind_audit_none_is_forgotten(tmp_path: Path) -> None:
+    async def run() -> ProjectBook:
+        kept = ProjectBook(StateFile(tmp_path / "projects.json"), DEFAULTS, max_projects=2)
+        kept.keep_audited(lambda: {f"{number}": (0.2, "") for number in range(1, 4)})
+        for number in range(1, 5):
+            await kept.remember(f"{number}", {"audit_share": 0.2})
+        return kept
+
+    kept = asyncio.run(run())
+    assert [kept.options(f"{number}").audit_share for number in range(1, 5)] == [0.2] * 4
