@@ -1,5 +1,5 @@
 """What is asked of Label Studio by the way: one question after the other, in a thread of its own behind which nobody
-waits. Knows nothing of the questions."""
+waits, and how often. Knows nothing of the questions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from collections.abc import Callable
 from backend.label_studio.predictions import PredictionsClient
 
 log = logging.getLogger(__name__)
+
+MIN_REST_S, MAX_REST_S = 1.0, 10.0
+_RESTS = 20
+
+
+def rest_s(took_s: float) -> float:
+    """Seconds between two looks at a project, after one that was over `took_s` after it was put, the looks before it
+    included: short where Label Studio answers quickly and few projects are looked at, so that people see what they did.
+    """
+    return min(MAX_REST_S, max(MIN_REST_S, _RESTS * took_s))
 
 
 class Asking:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-from backend.delivery.asking import Asking
+from backend.delivery.asking import Asking, rest_s
 from backend.errors import PrelabelError
 from backend.label_studio.predictions import PredictionsClient, is_same_project, project_number
 from backend.logs import one_line, redact
@@ -24,9 +24,8 @@ from backend.store import Store
 log = logging.getLogger(__name__)
 
 MAX_PROJECTS = 1_000
-FRESH_S = 10.0
-REST_S = 30.0
-"""Between two looks where all is delivered, nothing is left, or Label Studio did not answer."""
+RETRY_S = 30.0
+"""Where Label Studio did not answer."""
 AT_ONCE = 200
 """Tasks in one call, which takes Label Studio 0.1 s."""
 CALLS = 5
@@ -99,19 +98,18 @@ class GoneTasks:
             if not self._asking.is_possible or number is None or not due:
                 return
             known.is_looking = True
-        self._asking.put(lambda: self._look(project, number, known))
+        put_at = self._monotonic()
+        self._asking.put(lambda: self._look(project, number, known, put_at))
 
-    def _look(self, project: str, number: int, known: _Known) -> None:
-        wait_s = REST_S
+    def _look(self, project: str, number: int, known: _Known, put_at: float) -> None:
+        wait_s = RETRY_S
         all_tasks, known.all_tasks = known.all_tasks, False
         try:
-            if not self._store.is_worth_asking(project, self._clock()):
-                return
-            num_ended = self._ended(self._asking.client(), project, number, known, all_tasks)
-            if num_ended:
-                log.info("project %s: %d tasks need no answer any more", project, num_ended)
-            if self._store.tasks_at_rest(project, 0, 1, self._clock(), told=False):
-                wait_s = FRESH_S
+            if self._store.is_worth_asking(project, self._clock()):
+                num_ended = self._ended(self._asking.client(), project, number, known, all_tasks)
+                if num_ended:
+                    log.info("project %s: %d tasks need no answer any more", project, num_ended)
+            wait_s = rest_s(self._monotonic() - put_at)
         except PrelabelError as error:
             known.all_tasks |= all_tasks
             log.info("project %s: whether its tasks are still there: %s", project, one_line(redact(str(error))))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-from backend.delivery.asking import Asking
+from backend.delivery.asking import Asking, rest_s
 from backend.errors import PrelabelError
 from backend.label_studio.predictions import PredictionsClient, is_same_project, project_number
 from backend.label_studio.tabs import Tabs, arrange_tabs, is_review_tab, num_to_review, sort_doubt_tab
@@ -23,7 +23,6 @@ from backend.logs import one_line, redact
 log = logging.getLogger(__name__)
 
 MAX_PROJECTS = 1_000
-FRESH_S = 10.0
 RETRY_S = 60.0
 
 
@@ -73,7 +72,7 @@ class ProjectTabs:
             self._lost_tasks[project.partition(".")[0]] = True
 
     def left(self, told: Mapping[str, int]) -> dict[str, ReviewLeft]:
-        """What is known now; what is older than FRESH_S is looked up for the next time. `told`, by project: of how many
+        """What is known now; what was not just looked up is, for the next time. `told`, by project: of how many
         tasks that need review Label Studio has been told."""
         found: dict[str, ReviewLeft] = {}
         for project, num_told in told.items():
@@ -94,9 +93,10 @@ class ProjectTabs:
             if not self._asking.is_possible or number is None or known.is_looking or self._monotonic() < known.look_at:
                 return
             known.is_looking = True
-        self._asking.put(lambda: self._look(project, number, known, num_told))
+        put_at = self._monotonic()
+        self._asking.put(lambda: self._look(project, number, known, num_told, put_at))
 
-    def _look(self, project: str, number: int, known: _Known, num_told: int | None) -> None:
+    def _look(self, project: str, number: int, known: _Known, num_told: int | None, put_at: float) -> None:
         wait_s = RETRY_S
         try:
             client = self._asking.client()
@@ -110,7 +110,7 @@ class ProjectTabs:
             elif num_told is not None:
                 shown = tab if is_review_tab(client, tab) else None
                 known.left = ReviewLeft(shown, num_to_review(client, number), num_told)
-            wait_s = FRESH_S
+            wait_s = rest_s(self._monotonic() - put_at)
         except PrelabelError as error:
             known.tabs = None  # someone may have deleted one
             log.info("project %s: its tabs in the Data Manager: %s", project, one_line(redact(str(error))))

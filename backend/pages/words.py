@@ -147,7 +147,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{age}读取；针对模型版本 {version}",
         "Read {age}; of the answers under model version {version}",
     ),
-    "quality.error": ("无法读取标注者的工作：{message}", "What people labelled cannot be read: {message}"),
+    "quality.error": ("无法读取标注者的工作：{said}", "What people labelled cannot be read: {said}"),
     "cancelled": ("已取消", "Cancelled"),
     "gone": ("已不在 Label Studio（未计入）", "No longer in Label Studio (not counted)"),
     "done_by_people": ("失败后已由人工标注（未计入）", "Failed and annotated by people (not counted)"),

@@ -190,6 +190,12 @@ def test_the_english_page_holds_chinese_only_where_the_project_does(tmp_path: Pa
     assert not HAN.search(text)
 
 
+def test_what_was_said_of_a_failure_in_english_is_marked_as_such_in_the_chinese_page(tmp_path: Path) -> None:
+    page = report(tmp_path, [record()], [failure("c", message="It is damaged.")], language="zh")
+    assert page.count("It is damaged.") == 1
+    assert re.search(r'英文原文</summary>\s*<p class="soft" lang="en">It is damaged.</p>', page)
+
+
 def test_many_thousand_records_make_a_small_page(tmp_path: Path) -> None:
     """With labels, names, captions and reasons that are many and long."""
     num = examples(10, 100)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from backend.delivery.asking import Asking
-from backend.delivery.gone import AT_ONCE, CALLS, FRESH_S, REST_S, GoneTasks
+from backend.delivery.asking import MAX_REST_S, MIN_REST_S, Asking, rest_s
+from backend.delivery.gone import AT_ONCE, CALLS, GoneTasks
 from backend.label_studio.predictions import PredictionsClient
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, WorkState
 from tests.backend.delivery.fake_server import FakeServer
@@ -83,7 +83,7 @@ def test_a_look_finds_deleted_tasks_that_wait_or_failed_and_failed_ones_that_peo
     site.gone.look([site.project])
     site.looked()
     assert len(site.server.calls) == num_calls, "a moment ago it was looked at"
-    site.now += FRESH_S
+    site.now += MAX_REST_S
     site.gone.look([site.project])
     assert dict(site.looked().gone) == {"task_deleted": 3}
 
@@ -113,7 +113,7 @@ def test_a_project_that_is_found_again_has_its_answers_delivered(site: Site) -> 
     site.gone.look([site.project])
     assert site.looked().num_tasks == 0
     site.server.tasks[1] = tasks
-    site.now += REST_S
+    site.now += MAX_REST_S
     site.gone.look([site.project])
     assert site.looked().states == {WorkState.RETURNED: 1}
     assert dict(site.summary.gone) == {"project_deleted": NUM_TASKS - 1}, "they have no answer"
@@ -151,7 +151,7 @@ def test_of_many_tasks_each_look_takes_some_and_the_next_goes_on(site: Site) -> 
     site.server.tasks[1] |= set(range(2_000, last - 1))
     site.gone.look([site.project])
     assert not site.looked().gone
-    site.now += FRESH_S
+    site.now += MAX_REST_S
     site.gone.look([site.project])
     assert dict(site.looked().gone) == {"task_deleted": 1}
 
@@ -161,3 +161,10 @@ def test_without_an_api_key_nothing_is_asked(site: Site) -> None:
     site.gone.look([site.project])
     site.gone.changed("1", deleted=True)
     assert site.server.calls == []
+
+
+@pytest.mark.parametrize(
+    ("took_s", "rests_s"), [(0.0, MIN_REST_S), (0.1, 2.0), (0.4, 8.0), (1.0, MAX_REST_S), (30.0, MAX_REST_S)]
+)
+def test_between_two_looks_label_studio_rests_as_long_as_it_took_many_times_over(took_s: float, rests_s: float) -> None:
+    assert rest_s(took_s) == pytest.approx(rests_s)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from backend.delivery.asking import Asking
-from backend.delivery.tabs import FRESH_S, RETRY_S, ProjectTabs, ReviewLeft
+from backend.delivery.asking import MAX_REST_S, Asking
+from backend.delivery.tabs import RETRY_S, ProjectTabs, ReviewLeft
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.predictions import PredictionsClient
 from backend.label_studio.tabs import DOUBT_TAB, Tabs, arrange_tabs
@@ -100,7 +100,7 @@ def test_what_is_left_to_review_is_known_a_moment_later_and_stays_fresh(rig: Rig
     assert rig.left() is None
     until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14, 14), "the number of the tab")
     rig.server.num_in_tab = 13
-    rig.now += FRESH_S
+    rig.now += MAX_REST_S
     until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 13, 14), "a smaller number")
 
 
@@ -111,7 +111,7 @@ def test_what_was_left_before_the_first_answers_is_told_to_nobody_after_them(rig
     rig.settled()
     rig.server.num_in_tab = 14
     assert rig.left() is None
-    rig.now += FRESH_S
+    rig.now += MAX_REST_S
     until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14, 14), "the number of the tab")
 
 
@@ -121,10 +121,10 @@ def test_a_tab_whose_filters_were_changed_is_not_linked_and_the_number_stays_tru
     until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14, 14), "the number of the tab")
     data = rig.server.views[rig.made.review or 0]["data"]
     rig.server.views[rig.made.review or 0]["data"] = {**data, "filters": {"conjunction": "and", "items": []}}
-    rig.now += FRESH_S
+    rig.now += MAX_REST_S
     until(lambda: rig.left() == ReviewLeft(None, 14, 14), "no link")
     rig.server.views[rig.made.review or 0]["data"] = data
-    rig.now += FRESH_S
+    rig.now += MAX_REST_S
     until(lambda: rig.left() == ReviewLeft(rig.made.review or 0, 14, 14), "the link again")
 
 

@@ -21,7 +21,7 @@ from backend.reasons import Reason
 from backend.status.check import Check
 from backend.status.make_view import make_view
 from backend.status.page import Did, render, render_live, security_headers
-from backend.status.view import DeliveryMode, FailedTask, ProjectNote, StatusView
+from backend.status.view import DeliveryMode, FailedTask, ProjectNote, QualityView, StatusView
 from backend.store import Store
 from backend.store.types import GONE
 from tests.backend.status.rig import HOSTILE, NOW, READY, finished, queued
@@ -163,6 +163,9 @@ def everything(folder: Path, mode: DeliveryMode, state: EngineState) -> StatusVi
     one = replace(
         view.projects[0], failures=reasons, failed_tasks=failed, gone=dict.fromkeys(GONE, 2), done_by_people=reasons,
         num_failed=9, num_cancelled=2, num_older=2, num_stale=2, num_done=3, num_review_left=2, last_finished_at=NOW,
+        quality=QualityView(
+            "m-1", 9, 9, 0.9, 0.8, 0.95, 0.9, 3.0, 0.8, 0.7, ("盲检 9 张",), ("Blind check",), NOW, ENGLISH
+        ),
     )  # fmt: skip
     notes = [replace(one, note=ProjectNote(kind, NOW, ENGLISH if kind == "failed" else "m-1", 3)) for kind in NOTES]
     delivery = replace(
