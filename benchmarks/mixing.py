@@ -57,7 +57,7 @@ def mixing(folder: Path, small: bool) -> Part:
 
     A person's requests arrive at times of their own, in the middle of steps.
     """
-    num, num_rounds, count = (48, 1, 2) if small else (192, 3, 25)
+    num, num_rounds, count = (48, 1, 2) if small else (192, 8, 25)
     ways = [Way("mixed steps", FULL_SLOTS), Way("steps of their own", FULL_SLOTS, NEVER)]
     cpu_s = _cpu_s(ways, num, num_rounds)
     loaded = _loaded()

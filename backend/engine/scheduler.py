@@ -48,8 +48,8 @@ class SchedulerLimits:
     """`max_slots` requests run at once in a pool of `kv_tokens` positions, rounded down to whole blocks.
 
     `reserved_slots` of them and `reserved_tokens` of the pool are kept for interactive requests. One prefill computes
-    at most `max_prefill_tokens`, unless it is a single request. Where `mixed_from` requests run, a prefill of bulk
-    ones is their decode step, too.
+    at most `max_prefill_tokens`, unless it is a single request. Where `mixed_from` requests run and nobody interactive,
+    a prefill is their decode step, too.
     """
 
     max_slots: int
@@ -89,7 +89,7 @@ class Slot:
 class Prefill:
     """Compute the prompts of `slots`, all interactive or all bulk; they run from now on.
 
-    In the same step, compute one token of each of `decoding`: all that ran before, or nobody.
+    In the same step, compute one token of each of `decoding`: all that ran before, all of them bulk, or nobody.
     """
 
     slots: tuple[Slot, ...]
@@ -127,7 +127,7 @@ class Scheduler:
         self._alone_runs = False
         self._interactive_in_a_row = 0  # admitted since the last bulk request, or since bulk waits
         self._prefills = 0  # since the last decode of all running requests
-        self._decodes = 0  # decode turns in a row without bulk
+        self._decodes = 0  # decode turns in a row without bulk; negative: so many more are to come
 
     @property
     def num_waiting(self) -> int:
@@ -248,8 +248,9 @@ class Scheduler:
         """Return what to do next, or None if no request waits or runs. A prefill's slots run from now on."""
         before, mixes = [slot for _, slot in self._running.values()], self._mixes
         if admitted := self._admit():
-            if mixes and not self._running[admitted[0].request_id][0].interactive:
+            if mixes:
                 self._prefills = 0
+                self._decodes = -BULK_EVERY  # a person who comes during it waits for this decode instead of the next
                 return Prefill(tuple(admitted), _by_row(before))
             self._prefills += 1
             return Prefill(tuple(admitted))
@@ -313,8 +314,11 @@ class Scheduler:
 
     @property
     def _mixes(self) -> bool:
-        """Whether a prefill of bulk takes along those who run: where they are many, it costs less than their step."""
-        return len(self._running) >= self.limits.mixed_from
+        """Whether a prefill takes along those who run: where they are many, it costs less than their step.
+
+        Not beside a person, who would wait longer: then all turns are as if there were no mixed steps.
+        """
+        return not self._interactive and not self._num_interactive and len(self._running) >= self.limits.mixed_from
 
     def _next_interactive(self) -> SlotRequest | None:
         return next(iter(self._interactive.values()), None)

@@ -2,8 +2,37 @@
 
 import pytest
 
-from backend.engine.scheduler import Scheduler
+from backend.engine.scheduler import Decode, Prefill, Scheduler
 from tests.backend.engine.scheduler_rig import bulk, finish, full, person, scheduler, started, submit, turn, turns
+
+
+def tokens_until_answered(planner: Scheduler, turns_before: int, num_steps: int) -> int:
+    """The tokens that are computed from where 8 of 23 bulk requests start until a person has theirs.
+
+    The person comes in the last of `turns_before` turns, and is answered after `num_steps` decode steps.
+    """
+    submit(planner, [bulk(number) for number in range(23)])
+    turn(planner)
+    finish(planner, *range(8))
+    submit(planner, [bulk(number) for number in range(30, 50)])
+    num_tokens = sum(tokens_of_turn(planner)[0] for _ in range(turns_before))
+    planner.submit(person(99))
+    while num_steps >= 0:  # its prefill is one more
+        more, request_ids = tokens_of_turn(planner)
+        num_tokens += more
+        num_steps -= 99 in request_ids
+    return num_tokens
+
+
+def tokens_of_turn(planner: Scheduler) -> tuple[int, list[int]]:
+    """How many tokens the next turn computes, and of which requests. A prompt has 10."""
+    match planner.next_turn():
+        case Prefill(slots, decoding):
+            return 10 * len(slots) + len(decoding), [slot.request_id for slot in (*decoding, *slots)]
+        case Decode(slots):
+            return len(slots), [slot.request_id for slot in slots]
+        case None:
+            raise AssertionError("nothing runs or waits")
 
 
 class TestMixedSteps:
@@ -13,17 +42,21 @@ class TestMixedSteps:
             planner.submit(bulk(number))
             assert turn(planner) == (word, [*range(1, number + 1)] if word == "mixed" else [number])
 
-    def test_a_persons_prefill_takes_nobody_along(self) -> None:
+    def test_nothing_is_mixed_beside_a_person(self) -> None:
         planner = scheduler(mixed_from=1)
         submit(planner, [bulk(1), bulk(2)])
         turn(planner)
-        planner.submit(person(3))
-        assert turn(planner) == ("prefill", [3])
+        submit(planner, [person(3), bulk(4)])
+        assert turns(planner, 7) == [("prefill", [3]), *[("decode", [3])] * 5, ("prefill", [4])]
 
-    def test_a_person_who_runs_decodes_in_the_prefills_of_bulk(self) -> None:
-        planner = scheduler(mixed_from=1)
-        submit(planner, [person(1), bulk(2)])
-        assert turns(planner, 7) == [("prefill", [1]), *[("decode", [1])] * 5, ("mixed", [1, 2])]
+    @pytest.mark.parametrize("num_steps", [12, 26, 78])
+    @pytest.mark.parametrize("turns_before", [1, 2, 3], ids=["in their prefill", "in the decode after it", "later"])
+    def test_a_person_who_comes_while_bulk_starts_waits_for_no_more_tokens_than_without_mixed_steps(
+        self, turns_before: int, num_steps: int
+    ) -> None:
+        apart = tokens_until_answered(scheduler(24, 24 * 128), turns_before, num_steps)
+        mixed = tokens_until_answered(scheduler(24, 24 * 128, mixed_from=1), max(1, turns_before - 1), num_steps)
+        assert mixed <= apart
 
     def test_prefills_that_are_decode_steps_need_no_other_between_them(self) -> None:
         planner = scheduler(max_slots=16, max_prefill_tokens=1, kv_tokens=4096, mixed_from=1)

@@ -89,10 +89,11 @@ class Device:
         match turn:
             case Prefill(slots, decoding):
                 assert {slot.request_id for slot in decoding} in ({*self.running}, set())
+                everybody = [*self.waiting.values(), *(request for request, _ in self.running.values())]
+                assert not decoding or not any(one.interactive for one in everybody), "a mixed step beside a person"
                 self._prefill(slots)
                 self.since_all.append(turn)
                 if decoding:
-                    assert not self.admitted_interactive, "a person's prefill takes others along"
                     self._advance(decoding)
                     self.since_all.clear()
             case Decode(slots):
@@ -112,7 +113,6 @@ class Device:
         assert len({request.interactive for request in requests}) == 1, "interactive and bulk share a prefill"
         assert len(requests) == 1 or sum(request.num_prefill for request in requests) <= self.max_prefill_tokens
         self._check_order(requests, slots)
-        self.admitted_interactive = requests[0].interactive
         for request, slot in zip(requests, slots, strict=True):
             self._check_row(request)
             self.running[request.request_id] = (request, slot)
