@@ -159,7 +159,8 @@ class Backend:
 
     async def metrics_text(self, request: Request) -> Response:
         view = await self.status.view_or_none()
-        text = await asyncio.to_thread(self._gauges.render, self.core.engine.status, view)
+        async with self.status.turn:  # else one scrape would empty the gauges that another is reading
+            text = await asyncio.to_thread(self._gauges.render, self.core.engine.status, view)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def versions(self, request: Request) -> Response:

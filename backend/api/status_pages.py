@@ -112,6 +112,8 @@ class StatusPages:
         self._shown = shown
         self._people = people
         self._clock = clock
+        self.turn = asyncio.Lock()
+        """Pages and figures are made in a thread, one after the other: many at once would leave the loop no time."""
         self._guard = FormGuard()
         self._reader = BodyReader(BodyLimits(MAX_FORM_BYTES))
 
@@ -119,11 +121,12 @@ class StatusPages:
         language = chosen_language(request.query_params.get("lang"), request.headers.get("accept-language", ""))
         nonce = secrets.token_urlsafe(16)
         view = await self.view()
-        if request.query_params.get("part") == "live":
-            text = await asyncio.to_thread(render_live, view, language, sign=self._guard.sign)
-        else:
-            did = self._done(request.query_params)
-            text = await asyncio.to_thread(render, view, language, nonce=nonce, sign=self._guard.sign, did=did)
+        async with self.turn:
+            if request.query_params.get("part") == "live":
+                text = await asyncio.to_thread(render_live, view, language, sign=self._guard.sign)
+            else:
+                did = self._done(request.query_params)
+                text = await asyncio.to_thread(render, view, language, nonce=nonce, sign=self._guard.sign, did=did)
         return HTMLResponse(text, headers={**security_headers(nonce), "Vary": "Accept-Language"})
 
     async def json(self, request: Request) -> Response:
@@ -140,7 +143,8 @@ class StatusPages:
 
     async def view(self) -> StatusView:
         """How it is going now. Raises StoreError."""
-        return await asyncio.to_thread(self._look)
+        async with self.turn:
+            return await asyncio.to_thread(self._look)
 
     async def view_or_none(self) -> StatusView | None:
         """As `view`, for /metrics, which has other things to tell when the store cannot be read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from backend.delivery.loop import DeliveryStatus
 from backend.delivery.upkeep import Known, Note
 from backend.engine.api import EngineStatus
 from backend.metrics import Metrics
+from backend.quality.watch import Looked
 from backend.status.gauges import Gauges
 from backend.store import WorkState
 from tests.backend.status.rig import HOSTILE, NOW, BusyStore, Site, finished, queued, status_site
+from tests.limits import WAIT_S, eventually
 
 PROJECT = "12.1700000000"
 
@@ -252,3 +255,31 @@ def test_gauges_of_a_store_that_cannot_be_read_are_not_stale(site: Site) -> None
     text = asyncio.run(_rendered(StatusPages(site), site.engine.status))
     assert 'prelabel_work{state="queued"} NaN' in text
     assert "prelabel_engine_queued 0.0" in text
+
+
+def test_what_many_ask_for_at_once_is_made_one_after_the_other(site: Site) -> None:
+    gate, making = threading.Event(), list[str]()
+    most = 0
+
+    def begin() -> float:
+        nonlocal most
+        making.append("a view")
+        most = max(most, len(making))
+        assert gate.wait(WAIT_S)
+        return NOW
+
+    def end() -> dict[str, Looked]:
+        making.pop()
+        return {}
+
+    async def ask() -> None:
+        pages = StatusPages(site, clock=begin, people=end)
+        asked = [asyncio.create_task(pages.view()) for _ in range(8)]
+        await eventually(lambda: making)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(*asked)
+
+    asyncio.run(ask())
+    assert most == 1
