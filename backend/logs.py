@@ -94,8 +94,10 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         record.request_id = request_id.get()
-        lines = super().format(record).splitlines() or [""]
+        text = super().format(record)
+        said = self.formatMessage(record)
         # A traceback is the one thing that may take several lines; each is indented so that it cannot pose as a record.
+        lines = [said, *text.removeprefix(said).strip().splitlines()]
         return "\n    ".join(one_line(redact(line)[:MAX_LINE_CHARS]) for line in lines)
 
 

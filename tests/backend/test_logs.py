@@ -64,12 +64,25 @@ def test_ordinary_text_is_left_as_it_is(text: str) -> None:
     assert logs.redact(text) == text
 
 
-def test_no_text_can_pose_as_a_line_of_its_own(stream: io.StringIO) -> None:
-    logging.getLogger("x").info("id %s", "7\n2026-01-01 ERROR forged\x1b[2K\u202e")
-    lines = stream.getvalue().splitlines()
-    assert all(line.startswith("    ") for line in lines[1:])
-    assert "\x1b" not in stream.getvalue()
-    assert "\u202e" not in stream.getvalue()
+@pytest.mark.parametrize(
+    "mark", ["\n", "\r", "\r\n", "\n\n", "\x0b", "\x1e", "\x85", "\u2028", "\x1b[2K", "\u202e"], ids=ascii
+)
+def test_no_text_can_pose_as_a_line_of_its_own(stream: io.StringIO, mark: str) -> None:
+    logging.getLogger("x").info("id %s", f"7{mark}2026-01-01 ERROR forged, see https://b.example/?sig=CANARY{mark}")
+    assert len(stream.getvalue().splitlines()) == 1
+    assert mark not in stream.getvalue().removesuffix("\n")
+    assert "CANARY" not in stream.getvalue()
+
+
+def test_only_a_traceback_takes_several_lines_each_indented(stream: io.StringIO) -> None:
+    try:
+        raise ValueError("one\n2026-01-01 ERROR forged")
+    except ValueError:
+        logging.getLogger("x").exception("failed\nhere")
+    first, *others = stream.getvalue().splitlines()
+    assert first.endswith("x: failed\\nhere")
+    assert others[0] == "    Traceback (most recent call last):"
+    assert all(line.startswith("    ") for line in others)
 
 
 def test_a_lone_surrogate_does_not_break_the_log(stream: io.StringIO) -> None:
