@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.errors import ModelError, ModelFilesInvalid
 from model_loader.host import SHARD_BYTES
+from model_loader.json_text import read_object
 from model_loader.sources import GARMENTS, Resolved, local_folder, pinned_commit
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,8 @@ def find_saved(parent: Path | None, source: str, revision: str | None) -> tuple[
         return None
     folder = place_for(parent, source, revision)
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError):
+        manifest = read_object(folder / MANIFEST)
+    except (OSError, ModelError):
         return None
     wanted = None if revision else pinned_commit(source)
     if manifest.get("origin") != _origin(source, manifest) or wanted not in (None, manifest.get("commit")):
@@ -99,10 +100,9 @@ def save(
 def _is_there(place: Path, manifest: dict[str, Any]) -> bool:
     try:
         read_checkpoint(place)
-        found: object = json.loads((place / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError, ModelError):
+        return read_object(place / MANIFEST) == manifest
+    except (OSError, ModelError):
         return False
-    return found == manifest
 
 
 def _write(

@@ -184,6 +184,16 @@ def test_saved_checkpoint_of_a_chosen_model_is_that_of_its_commit(
         assert (find_saved(tmp_path, model, None) is not None) is found
 
 
+@pytest.mark.parametrize(
+    "content", ["", "[]", "null", "7", "{", '{"a":' * 100_000, "\ufeff{}", '{"origin": {}}'], ids=lambda text: text[:6]
+)
+def test_saved_checkpoint_with_any_other_manifest_is_none(folder: Path, tmp_path: Path, content: str) -> None:
+    place = place_for(tmp_path, str(folder), None)
+    shutil.copytree(folder, place)
+    (place / MANIFEST).write_text(content)
+    assert find_saved(tmp_path, str(folder), None) is None
+
+
 def test_failed_save_costs_only_the_next_start(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "merges.txt").symlink_to("/proc/self/mem")  # a file that cannot be read, and so not be copied
     loaded = load(folder, save_quantised_to=tmp_path / "q")
