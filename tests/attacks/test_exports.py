@@ -22,6 +22,7 @@ BLANKS = [
     *" \t\n\r\v\f\0\x1b\x1c\x1f\x7f\x85\xa0\xad\u1680\u2000\u2007\u200b\u200d\u200e",
     *"\u2028\u2029\u202e\u202f\u2060\u3000\ufeff",
 ]
+EMPTY = [*"\u034f\u115f\u1160\u17b4\u17b5\u180b\u180f\u2800\u3164\ufe00\ufe0f\uffa0"]
 READERS = [",", ";", "\t", "|"]
 LINE_ENDS = [*"\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"]
 
@@ -37,7 +38,7 @@ def write(text: str) -> str:
 
 def is_formula(cell: str) -> bool:
     """By the reader that passes over most: anything invisible, and quotes."""
-    seen = "".join(char for char in cell if unicodedata.category(char)[0] not in "ZC" and char != '"')
+    seen = "".join(char for char in cell if unicodedata.category(char)[0] not in "ZC" and char not in ['"', *EMPTY])
     return unicodedata.normalize("NFKC", seen)[:1] in set("=+-@")
 
 
@@ -56,7 +57,7 @@ def formulas(text: str) -> list[str]:
 
 @pytest.mark.parametrize("sign", SIGNS)
 @pytest.mark.parametrize(
-    "before", ["", "x;", "x|", "x\n", 'x;"', "x;\u3000", "\ufeff", "\u3000", " \u200b ", "x\t\ufeff"], ids=ascii
+    "before", ["", "x;", "x|", "x\n", 'x;"', "x;\u3000", "\ufeff", "\u3000", " \u200b ", "x\t\ufeff", *EMPTY], ids=ascii
 )
 def test_no_text_is_a_formula_for_any_reader(before: str, sign: str) -> None:
     assert formulas(f"{before}{sign}1+1") == []
