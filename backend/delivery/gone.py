@@ -71,6 +71,8 @@ class GoneTasks:
             return
         with self._lock:
             is_new = number not in self._hints
+            if is_new and len(self._hints) >= MAX_PROJECTS:
+                return  # anybody may send a hint; what it was about is seen when somebody looks at the status
             self._hints[number] = self._hints.get(number, False) or deleted
         if is_new:
             self._asking.put(lambda: self._changed(number))

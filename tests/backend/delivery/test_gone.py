@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from backend.delivery.asking import MAX_REST_S, MIN_REST_S, Asking, rest_s
-from backend.delivery.gone import AT_ONCE, CALLS, GoneTasks
+from backend.delivery.gone import AT_ONCE, CALLS, MAX_PROJECTS, GoneTasks
 from backend.label_studio.predictions import PredictionsClient
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, WorkState
 from tests.backend.delivery.fake_server import FakeServer
@@ -168,3 +168,27 @@ def test_without_an_api_key_nothing_is_asked(site: Site) -> None:
 )
 def test_between_two_looks_label_studio_rests_as_long_as_it_took_many_times_over(took_s: float, rests_s: float) -> None:
     assert rest_s(took_s) == pytest.approx(rests_s)
+
+
+class CountedStore:
+    """Without projects."""
+
+    num_asked = 0
+
+    def summary(self) -> list[Any]:
+        self.num_asked += 1
+        return []
+
+
+def test_hints_about_projects_without_end_do_not_wait_without_end(label_studio: FakeServer) -> None:
+    store: Any = CountedStore()
+    asking, ended = Asking(lambda: PredictionsClient(label_studio.url, LEGACY_KEY)), list[bool]()
+    gone = GoneTasks(store, asking)
+    for number in range(5 * MAX_PROJECTS):
+        gone.changed(str(number), deleted=True)
+        gone.changed("0", deleted=True)
+    asking.put(lambda: ended.append(True))
+    asking.start()
+    until(lambda: ended)
+    asking.stop()
+    assert store.num_asked == MAX_PROJECTS
