@@ -50,7 +50,7 @@ class ConfigChecks:
         self._check = check
         self._short = _Lane(limit_s * SHORT_SHARE)
         self._long = _Lane(limit_s)
-        self._checks: LRUCache[str, Future[str]] = LRUCache(MAX_KNOWN)
+        self._checks: LRUCache[tuple[str, int], Future[str]] = LRUCache(MAX_KNOWN)
 
     async def warnings(self, recipe: Recipe, num_chars: int) -> list[str]:
         """Return warnings about `recipe`'s label config, a text of `num_chars`: labels left out of the prompt, options
@@ -71,14 +71,15 @@ class ConfigChecks:
             lane.pool.shutdown(wait=False, cancel_futures=True)
 
     async def _about_grammar(self, recipe: Recipe, lane: _Lane) -> str:
-        check = self._checks.get(recipe.fingerprint)
+        grammar = recipe.schema.fingerprint, text_max_chars(recipe.options)  # other options change none
+        check = self._checks.get(grammar)
         if check is None or (check.done() and check.exception() is not None):
             if len(lane.unfinished) >= MAX_WAITING:
                 return (
                     f"the label config was not checked, because {MAX_WAITING} others are being checked; save the model "
                     "settings again to hear the result, or run prelabel doctor --label-config FILE"
                 )
-            check = self._checks[recipe.fingerprint] = self._begun(recipe, lane)
+            check = self._checks[grammar] = self._begun(recipe, lane)
         try:
             async with asyncio.timeout(lane.limit_s):
                 problem = await asyncio.shield(asyncio.wrap_future(check))

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
+from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import pytest
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from backend.engine.grammar_check import grammar_problem
 from backend.predict.config_check import MAX_WAITING, SHORT_CHARS, ConfigChecks
-from backend.predict.options import ProjectOptions
+from backend.predict.options import ProjectOptions, read_options
 from backend.predict.recipe import Recipe, recipe_of
 from label_config.answer import FieldValue
 from label_config.conditions import shown_fields
@@ -179,6 +180,26 @@ def test_one_config_is_checked_once_for_all_who_ask_and_a_short_one_does_not_wai
             assert sorted(gate.begun) == ["innocent", "slow"]
         finally:
             gate.open.set()
+            checks.close()
+
+    asyncio.run(ask())
+
+
+def test_extra_params_that_change_no_grammar_have_none_checked_again() -> None:
+    schema = parse_label_config(view(choices("a", "b", name="c")))
+    changes: list[dict[str, Any]] = [
+        {}, {"top_p": 0.5}, {"extra_instructions": "x"}, {"fields": {"c": {"instruction": "y"}}},
+        {"fields": {"gone": {"kind": "short", "max_chars": 7}}}, {"review_thresholds": {"c": 0.3}},
+    ]  # fmt: skip
+
+    async def ask() -> None:
+        gate = Gate()
+        checks = ConfigChecks(WAIT_S, gate)
+        try:
+            for extra_params in changes:
+                await checks.warnings(recipe_of(schema, read_options(extra_params, ProjectOptions())[0], 256), 10)
+            assert gate.begun == ["c"]
+        finally:
             checks.close()
 
     asyncio.run(ask())
