@@ -17,13 +17,14 @@ from backend.predict.answered import Answered
 from backend.predict.options import ProjectOptions
 from backend.predict.predict_one import Failure, predict_one
 from backend.predict.predictor import Answerer
-from backend.predict.recipe import Recipe, recipe_of
+from backend.predict.recipe import Recipe, recipe_of, with_instruction
 from label_config.answer import Answer
 from label_config.schema import LabelSchema
 
 MAX_TASKS = 32
 """In one trial: their pictures are fetched at the same time."""
 MAX_CONFIG_CHARS = 256 * 1024
+MAX_INSTRUCTION_CHARS = 4_000
 MAX_IMAGE_CHARS = 64 * 2**20
 FETCH_S = 120.0
 READY_S = 60.0
@@ -41,10 +42,12 @@ class TrialTask(_Edge):
 
 
 class Trial(_Edge):
-    """`options`: all of them, not only what differs from a project's."""
+    """`options`: all of them, not only what differs from a project's. `instruction`: in the place of the one that is
+    made from both; it says the form of the answer, too."""
 
     label_config: str = Field(max_length=MAX_CONFIG_CHARS)
     options: ProjectOptions
+    instruction: str = Field(default="", max_length=MAX_INSTRUCTION_CHARS)
     tasks: tuple[TrialTask, ...] = Field(default=(), max_length=MAX_TASKS)
 
 
@@ -73,6 +76,8 @@ async def try_out(
     """`schema` is that of the trial's label config. Raises EngineNotReady, EngineDead and StoreError, which concern all
     tasks; what concerns one is its reason."""
     recipe = recipe_of(schema, trial.options, image_tokens)
+    if trial.instruction:
+        recipe = with_instruction(recipe, trial.instruction)
     version = recipe.version(await engine.wait_ready(READY_S))
     answers = await asyncio.gather(*(_answer(answerer, engine, recipe, task) for task in trial.tasks))
     return TrialReply(model_version=version, answers=tuple(answers))

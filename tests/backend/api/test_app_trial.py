@@ -41,6 +41,15 @@ def test_tasks_are_answered_under_the_trials_options_and_nothing_is_kept(server:
     assert reply["model_version"] not in server.client.get("/versions").text
 
 
+def test_an_instruction_of_its_own_makes_another_version_and_stands_in_the_place_of_the_usual_one(
+    server: Server,
+) -> None:
+    usual = server.client.post("/trial", json=trial(tasks=[])).json()["model_version"]
+    own = server.client.post("/trial", json=trial(instruction="Say it in one line of JSON.")).json()
+    assert own["model_version"] != usual
+    assert server.engine.requests[-1].instruction == "Say it in one line of JSON."
+
+
 def test_without_tasks_it_says_only_which_model_version_that_would_be(server: Server) -> None:
     plain = server.client.post("/trial", json=trial(tasks=[], options=ProjectOptions().model_dump())).json()
     other = server.client.post("/trial", json=trial(tasks=[])).json()
@@ -54,6 +63,7 @@ def test_without_tasks_it_says_only_which_model_version_that_would_be(server: Se
         ({"options": {"extra_instructions": "x" * 2_001}}, "options.extra_instructions"),
         ({"options": {"no_such": 1}}, "options.no_such"),
         ({"tasks": [{"id": 1, "image": None}] * 33}, "tasks"),
+        ({"instruction": "x" * 4_001}, "instruction"),
         ({"tasks": [{"id": "x", "image": None}]}, "tasks.0.id"),
         ({"label_config": "x" * 300_000}, "label_config"),
         ({"label_config": "\ud800"}, "label_config"),
