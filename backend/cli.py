@@ -329,9 +329,42 @@ def quality(
             "Manager.",
         ),
     ] = False,
+    propose_rules: Annotated[
+        bool,
+        typer.Option(
+            "--propose-rules",
+            help="With --project: which labels are confused, and a rule in words that tells them apart.",
+        ),
+    ] = False,
+    try_rule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="With --project: does this rule (or @FILE) make the answers to held-out tasks better?"
+        ),
+    ] = None,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="With --try-rule: write a rule that is better into the model settings.")
+    ] = False,
 ) -> None:
     """Say how good the answers are, and which may pass unseen, by what people say is right."""
     settings = _settings({"language": language, "data_dir": data_dir})
+    if propose_rules or try_rule is not None or adopt:
+        if project is None or records or truth or label_config or report or apply:
+            raise UsageError("--propose-rules and --try-rule go with --project, and without --report and --apply.")
+        if propose_rules and (try_rule is not None or adopt):
+            raise UsageError("First --propose-rules, then --try-rule with one of them, and --adopt if it is better.")
+        from backend.quality.project import Asked
+
+        asked = Asked(since=since.timestamp() if since else 0.0, blind=blind)
+        if propose_rules:
+            from backend.commands.rule_proposals import propose_rules as propose
+
+            raise typer.Exit(propose(settings, project, asked, json_output=json_output))
+        if try_rule is None:
+            raise UsageError('--adopt goes with --try-rule "TEXT".')
+        from backend.commands.rule_try import try_rule as run_try
+
+        raise typer.Exit(run_try(settings, project, try_rule, asked, adopt=adopt, json_output=json_output))
     if project is not None:
         if records or truth or label_config:
             raise UsageError(

@@ -4,8 +4,9 @@ The built-in model answers Fashion-MNIST's 10,000 test pictures once, as in `ben
 a project, whose true shares are known. Then many samples of it are labelled "blind", and what each would have led to is
 compared with the whole. Parts: the guaranteed threshold beside the one that merely looks good on the sample; the
 intervals of the accuracy; confidences before and after calibration; the alarm for pictures that are not like the
-checked ones; what is claimed of all of these in one table (`benchmarks.quality_claims`); and what reading and reporting
-on a large project cost.
+checked ones; what is claimed of all of these in one table (`benchmarks.quality_claims`); how often a rule in words is
+adopted that helps, and one that does not (`benchmarks.quality_rules`); and what reading and reporting on a large
+project cost.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from backend.quality.threshold import GRID, guaranteed_threshold
 from benchmarks import simulated
 from benchmarks.pictures import NUM
 from benchmarks.quality_claims import calibration, claims, drift_alarm
+from benchmarks.quality_rules import rules
 from benchmarks.report import Figure, Measure, Part, measure_parts, use_threads
 
 TARGET, DELTA = 0.05, 0.1
@@ -136,6 +138,7 @@ PARTS: dict[str, Measure] = {
     "intervals": intervals,
     "calibration": calibration,
     "drift": drift_alarm,
+    "rules": rules,
     "time": report_time,
     "project": project,
 }

@@ -1,4 +1,5 @@
-"""The Label Studio ML protocol over HTTP: /health /setup /predict /webhook /versions; and /status, /metrics, /livez.
+"""The Label Studio ML protocol over HTTP: /health /setup /predict /webhook /versions; and /status, /metrics, /livez and
+/trial.
 
 Imports no torch: the model lives in the engine's own process, so /health answers at once whatever the model does.
 Handlers raise errors of `backend.errors`; `api.middleware` turns them into answers and logs. Everything slow or large
@@ -28,7 +29,7 @@ from backend.api.middleware import Edge
 from backend.api.parser import BodyParser
 from backend.api.passwords import MAX_HELD
 from backend.api.project_model import ProjectModel
-from backend.api.requests import NewConfig, PredictBody, read_predict, read_setup, read_webhook
+from backend.api.requests import NewConfig, PredictBody, read_predict, read_setup, read_trial, read_webhook
 from backend.api.responses import RawJSON, StrictJSON, refusal, to_json
 from backend.api.status_pages import Action, StatusPages
 from backend.engine.api import Engine
@@ -36,6 +37,7 @@ from backend.errors import EngineBusy
 from backend.label_studio.tabs import review_title
 from backend.predict.config_check import ConfigChecks
 from backend.predict.predictor import Images
+from backend.predict.trial import try_out
 from backend.queue.results import TaskResult
 from backend.queue.service import DurableCore, Timing
 from backend.settings import Settings
@@ -93,6 +95,7 @@ def create_app(
         "/setup": (["POST"], backend.setup),
         "/predict": (["POST"], backend.predict),
         "/webhook": (["POST"], backend.webhook),
+        "/trial": (["POST"], backend.trial),
         "/status": (["GET", "HEAD"], backend.status.page),
         "/status.json": (["GET", "HEAD"], backend.status.json),
         "/status/retry": (["POST"], backend.status.retry),
@@ -208,6 +211,21 @@ class Backend:
         except NewConfig as new:
             schema = await self.parser.schema(new.project, new.label_config)
             return await self.parser.run(len(raw), read_predict, raw, max_tasks, schema.image_key)
+
+    async def trial(self, request: Request) -> Response:
+        """For `prelabel quality --try-rule`: see `backend.predict.trial`. It has its place among the requests."""
+        self._check_place()
+        async with self._reader.read(request) as raw:
+            trial = await self.parser.run(len(raw), read_trial, raw)
+        schema = await self.parser.schema("", trial.label_config)
+        core = self.core
+        work = try_out(core.answerer, core.engine, trial, schema, core.settings.image_tokens)
+        self._num_predicts += 1
+        try:
+            reply = await _while_connected(request, work)
+        finally:
+            self._num_predicts -= 1
+        return RawJSON(reply.model_dump_json().encode())
 
     def _check_place(self) -> None:
         if self._num_predicts >= self.core.settings.max_requests:

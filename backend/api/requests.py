@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cachetools import LRUCache
+from pydantic import ValidationError
 
 from backend.errors import BadRequest, ConfigRefused, PayloadTooLarge, UnsupportedBody
+from backend.logs import one_line
 from backend.predict.task import TaskId, TaskInput
+from backend.predict.trial import Trial
 from backend.store.types import MAX_TASK_ID
 from label_config.task_value import shown
 
@@ -121,6 +124,16 @@ def read_webhook(body: bytes) -> WebhookBody:
     if not isinstance(action, str):
         raise BadRequest(f'"action" must be a text, not {_kind(action)}.')
     return WebhookBody(action[:64], _project(project_id))
+
+
+def read_trial(body: bytes) -> Trial:
+    """What a command of ours sends."""
+    try:
+        return Trial.model_validate(parse_object(body))
+    except ValidationError as error:
+        [first, *_] = error.errors()
+        place = ".".join(map(str, first["loc"]))[:MAX_PROJECT_CHARS]
+        raise BadRequest(f'"{one_line(place)}" is not what a trial has there: {one_line(first["msg"])}.') from None
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backend.errors import LabelStudioError
+from backend.errors import LabelStudioError, UsageError
 from backend.label_studio.client import Backend, LabelStudioClient
 from backend.settings import Credentials
 from label_config.prompt import Language
@@ -62,6 +62,19 @@ def join(
                 "the prelabel backend at %s was removed from project %d: it moved here", backend.url, project_id
             )
     return saved
+
+
+def our_backend(backends: Sequence[Backend], project_id: int, option: str) -> Backend:
+    """Of a project's, by its description, which `join` gives it; without one, where it is the only backend. Raises
+    UsageError; `option`: of the command that needs it."""
+    ours = [one for one in backends if one.description == OURS] or backends
+    if len(ours) != 1:
+        listed = ", ".join(one.url for one in ours) or "none"
+        raise UsageError(
+            f"{option}: which backend of project {project_id} is prelabel's is not clear ({listed}). Run "
+            f"`prelabel connect --project {project_id}` first."
+        )
+    return ours[0]
 
 
 def _with_language(typed: dict[str, Any], in_labels: Language | None, *, replaced: bool) -> dict[str, Any] | None:

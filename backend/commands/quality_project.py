@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from backend.logs import one_line, redact
 from backend.predict.label_configs import parse_or_refuse
 from backend.quality.project import Asked, OfVersion, project_quality
 from backend.quality.reading import read_people
+from backend.quality.rule_words import next_step
 from backend.quality.words import Sentences
 from backend.settings import Settings
 from backend.store import Store
@@ -70,6 +73,8 @@ def quality_of_project(
         version = one_line(main.model_version)  # a prediction in Label Studio may have any
         print(say(f"模型版本 {version}", f"Model version {version}"))
         show(main.quality, main.account, say)
+        for step in next_step(main.quality.fields, str(number), say):
+            print(one_line(step))
         for other in others:
             print(one_line(say.version(other.model_version, other.quality)))
     if apply:
@@ -84,6 +89,24 @@ def quality_of_project(
 
 def _found(settings: Settings, number: int, asked: Asked) -> tuple[str, list[OfVersion], int]:
     """The present model version ("": not known), the qualities, and how many tasks the project has."""
+    with project_as_read(settings, number) as read:
+        return _of(
+            read.store, read.current, asked, shown_url(settings.label_studio_url, settings.label_studio_public_url)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A project, and what people did in it as the store has it now."""
+
+    store: Store
+    client: PeopleClient
+    current: CurrentProject
+
+
+@contextmanager
+def project_as_read(settings: Settings, number: int) -> Iterator[Read]:
+    """Read what changed in it since the last time. Raises SettingsError, UsageError and what reading raises."""
     url, key = settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
     if not url or not key:
         raise SettingsError(
@@ -103,7 +126,7 @@ def _found(settings: Settings, number: int, asked: Asked) -> tuple[str, list[OfV
         reading = say("正在读取项目 {id} 的标注：{title}", "Reading what people labelled in project {id}: {title}")
         print(reading.format(id=number, title=one_line(current.title)), file=sys.stderr)
         read_people(client, store, current.uid, now)
-        return _of(store, current, asked, shown_url(url, settings.label_studio_public_url))
+        yield Read(store, client, current)
 
 
 def _of(store: Store, current: CurrentProject, asked: Asked, base: str) -> tuple[str, list[OfVersion], int]:

@@ -105,6 +105,12 @@ def recipe_of(schema: LabelSchema, options: ProjectOptions, image_tokens: int) -
     return Recipe(schema, options, instruction, _digest([answer, rating]) if rating else answer, answer, rating)
 
 
+def with_instruction(recipe: Recipe, instruction: str) -> Recipe:
+    """Another question about the same schema, in words that are not made from it."""
+    answer = _digest([recipe.answer_fingerprint, instruction])
+    return replace(recipe, instruction=instruction, fingerprint=answer, answer_fingerprint=answer)
+
+
 def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, ensure_ascii=True, sort_keys=True).encode()).hexdigest()[:_DIGEST_CHARS]
 

@@ -13,6 +13,7 @@ from backend.pages.outside import shown
 from backend.pages.words import Words, number, roughly
 from backend.quality.intervals import LEVEL
 from backend.quality.measures import Bin
+from backend.quality.rule_words import command
 from backend.quality.summary import FieldQuality, Quality
 from backend.quality.words import Language, Sentences, rounded
 
@@ -200,11 +201,18 @@ class QualityWords(Words):
         for (name, labels), num in often.most_common(_MAX_RULES):
             if num >= _MIN_CONFUSIONS:
                 one, other = sorted(self.label(label)[0] for label in labels)
+                is_of_project = quality.project and all(labels)
+                how = self.say(
+                    f"{command(quality.project)} 会起草一条区分它们的规则。"
+                    if is_of_project
+                    else "请在 extra_instructions 里写清两者的区别。",
+                    f"{command(quality.project)} drafts a rule that tells them apart."
+                    if is_of_project
+                    else "Say in extra_instructions how the two differ.",
+                )
                 yield self.say(
-                    f"{self.title(name)}：“{one}”与“{other}”混淆了 {number(num)} 次。"
-                    "请在 extra_instructions 里写清两者的区别。",
-                    f"{self.title(name)}: “{one}” and “{other}” were confused {number(num)} times. Say in "
-                    "extra_instructions how the two differ.",
+                    f"{self.title(name)}：“{one}”与“{other}”混淆了 {number(num)} 次。{how}",
+                    f"{self.title(name)}: “{one}” and “{other}” were confused {number(num)} times. {how}",
                 )
 
     def _calibrate(self, quality: Quality) -> Iterator[str]:

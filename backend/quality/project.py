@@ -2,7 +2,7 @@
 
 An answer is ours as the store keeps it, else the prediction that Label Studio had. What was answered under another
 model version that differs from the present one only in its rating (`backend.predict.recipe`) is the same answer: it is
-rated anew and counts. Raises StoreError.
+rated anew and counts. Raises StoreError, and UsageError where it says so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from backend.errors import ConfigRefused
+from backend.errors import ConfigRefused, UsageError
 from backend.label_studio.people import seconds
 from backend.predict.answered import Answered
 from backend.predict.label_configs import schema_of
@@ -84,6 +84,23 @@ def project_quality(
         _of_version(store, project, recipes.get(version, plain), version, asked, task_url, same)
         for version in versions[:MAX_VERSIONS]
     ]
+
+
+def present_tasks(store: Store, project: str, schema: LabelSchema, asked: Asked) -> tuple[Recipe, list[Labelled]]:
+    """How the present model version answers, and what people said of its answers. Raises UsageError where the store
+    does not know that version."""
+    known = store.present(project)
+    recipes = _recipes(store, project, schema)
+    if known is None or known[0] not in recipes:
+        raise UsageError(
+            f"Which model version project {project.partition('.')[0]} has now is not known here. Run it where the data "
+            "folder (PRELABEL_DATA_DIR) of the server is that answers the project."
+        )
+    version = known[0]
+    recipe, chosen = recipes[version], store.audited_tasks(project)
+    tasks = _tasks(store, project, _Present(version, recipe, tuple(recipes.values())))
+    was_chosen: Callable[[str], bool] = lambda name: asked.blind or int(name) in chosen  # noqa: E731
+    return recipe, list(_labelled(tasks, recipe, version, asked, Account(), was_chosen))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +178,8 @@ def _of_version(
         calibration=dict(recipe.options.calibration),
         answered=_in_order(store, project, recipe, same) if version == same.version else (),
     )
-    return OfVersion(version, replace(found, task_url=task_url), account)
+    number = project.partition(".")[0]
+    return OfVersion(version, replace(found, task_url=task_url, project=number), account)
 
 
 def _labelled(

@@ -91,8 +91,8 @@ class Quality:
 
     `agreement`: tasks on which all people agree, of those that several labelled. `unused`: entries that say nothing of
     an answer, by reason; `num_entries` = `num_blind` + `num_filled` + all of `unused`. `task_url`: where tasks go by
-    their numbers in Label Studio, that and a task's name are its address; else "". `drift`: nothing that was found
-    holds for later tasks, and there is no threshold any more.
+    their numbers in Label Studio, that and a task's name are its address, and `project` is the project's; else "".
+    `drift`: nothing that was found holds for later tasks, and there is no threshold any more.
     """
 
     num_entries: int
@@ -111,6 +111,7 @@ class Quality:
     time_saved: TimeSaved | None
     agreement: Share
     task_url: str = ""
+    project: str = ""
     drift: Drift | None = None
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from backend.pages.words import roughly, seconds
 from backend.quality.intervals import LEVEL, Share
 from backend.quality.lead_times import TimeSaved
+from backend.quality.rule_words import next_step
 from backend.quality.summary import FieldQuality, Quality
 from backend.quality.threshold import Threshold
 
@@ -123,6 +124,7 @@ class Sentences:
                 f"To begin a blind check: prelabel connect --project {project_id} --audit 5 (of the tasks that had no "
                 "answer yet, 5% open empty).",
             )
+        yield from next_step(quality.fields, project_id, self)
         for reason in ("not_chosen", "no_answer", "other_version"):
             if num := quality.unused.get(reason):
                 yield self.unused(reason, num)

@@ -13,6 +13,15 @@ from backend.errors import StoreUnusable
 LOCK_NAME = "prelabel.lock"
 
 
+def is_served(data_dir: Path) -> bool:
+    """Whether another process serves it now."""
+    try:
+        os.close(take_lock(data_dir))
+    except StoreUnusable:
+        return True
+    return False
+
+
 def take_lock(data_dir: Path) -> int:
     """The lock's open file; closing it gives the lock back."""
     path = data_dir / LOCK_NAME

@@ -30,6 +30,7 @@ ASKED: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/setup", {"json": setup_body()}),
     ("POST", "/predict", {"json": predict_body(task())}),
     ("POST", "/webhook", {"json": {"action": "PROJECT_UPDATED"}}),
+    ("POST", "/trial", {"json": {"label_config": "<View/>", "options": {}}}),
     ("POST", "/status/retry", {"data": {"project": "12.1700000000", "token": "x"}}),
 ]
 

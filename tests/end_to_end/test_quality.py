@@ -14,6 +14,7 @@ import pytest
 from backend import cli
 from backend.commands.demo.local_backend import LocalBackend
 from backend.label_studio.client import Project
+from backend.label_studio.people import PeopleClient
 from backend.label_studio.predictions import PredictionsClient
 from backend.predict.answered import Answered
 from backend.quality.intervals import share_of
@@ -149,6 +150,10 @@ def test_the_report_of_a_project_equals_a_count_by_hand_from_its_export(
     blind = tasks[NUM_FILLED : NUM_FILLED + NUM_BLIND]
     made = [people.annotate(task, SUMMER if n < 9 else WINTER, 30.0 + n) for n, task in enumerate(blind)]
     first = people.export()
+
+    with PeopleClient(site.server.url, site.server.api_key) as client:
+        addresses = {task: {"image": f"http://pictures.example/{place}.jpg"} for place, task in enumerate(tasks)}
+        assert client.data_of(project.id, tasks) == addresses
 
     found = report()
     assert found["model_version"] == VERSION

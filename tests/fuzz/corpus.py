@@ -68,7 +68,8 @@ def bodies() -> tuple[bytes, ...]:
     predict = {"tasks": tasks, "project": "1.17", "label_config": config, "params": {"context": None, "login": "x"}}
     setup = {"project": "1.17", "schema": config, "hostname": "http://a:8080", "extra_params": '{"language": "en"}'}
     webhook = {"action": "ANNOTATION_CREATED", "project": {"id": 1}, "task": {"id": 3}, "annotation": {"result": []}}
-    return tuple(json.dumps(body).encode() for body in (predict, setup, webhook))
+    trial = {"label_config": config, "options": {"language": "en"}, "tasks": [{"id": 1, "image": "http://a/1.jpg"}]}
+    return tuple(json.dumps(body).encode() for body in (predict, setup, webhook, trial))
 
 
 @cache

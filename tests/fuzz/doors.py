@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from backend.api.requests import NewConfig, read_predict, read_setup, read_webhook
+from backend.api.requests import NewConfig, read_predict, read_setup, read_trial, read_webhook
 from backend.bulk.left_out import LeftOut
 from backend.bulk.lists import ListOptions, read_list
 from backend.engine.grammar_check import grammar_problem
@@ -53,7 +53,7 @@ def _body(chance: random.Random) -> bytes:
 
 
 def _read_body(body: bytes, folder: Path) -> None:
-    for read in (_read_predict, read_setup, read_webhook):
+    for read in (_read_predict, read_setup, read_trial, read_webhook):
         try:
             read(body)
         except (BadRequest, ConfigRefused):

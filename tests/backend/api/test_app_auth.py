@@ -14,7 +14,7 @@ from tests.backend.serving import Server, predict_body, serving, setup_body, tas
 PASSWORD = "pässwörd"
 ROUTES = [
     ("GET", "/health"), ("GET", "/metrics"), ("GET", "/versions"), ("POST", "/setup"), ("POST", "/predict"),
-    ("POST", "/webhook"), ("GET", "/nowhere"), ("DELETE", "/health"),
+    ("POST", "/webhook"), ("POST", "/trial"), ("GET", "/nowhere"), ("DELETE", "/health"),
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from tests.backend.fake_label_studio import CREATED, CREATED_AT, LEGACY_KEY
 
 PROJECT = f"12.{CREATED}"
-NAMES = {"id", "updated_at", "total_annotations", "cancelled_annotations", "annotations", "predictions"}
+NAMES = {"id", "data", "updated_at", "total_annotations", "cancelled_annotations", "annotations", "predictions"}
 
 
 @dataclass
@@ -28,11 +28,14 @@ class TasksServer:
     odd: Any = None
     calls: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
-    def add(self, number: int, minute: int, *annotations: Any, predictions: tuple[Any, ...] = ()) -> None:
+    def add(
+        self, number: int, minute: int, *annotations: Any, predictions: tuple[Any, ...] = (), image: str = ""
+    ) -> None:
         skipped = sum(one["was_cancelled"] for one in annotations)
         self.tasks[number] = {
             "id": number, "updated_at": at(minute), "total_annotations": len(annotations) - skipped,
             "cancelled_annotations": skipped, "annotations": list(annotations), "predictions": list(predictions),
+            "data": {"image": image or f"https://shop.example/{number}.jpg"},
         }  # fmt: skip
 
     def answer(self, method: str, path: str, query: dict[str, str], auth: str) -> tuple[int, Any]:

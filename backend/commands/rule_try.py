@@ -1,0 +1,225 @@
+"""`prelabel quality --project ID --try-rule TEXT`: does a rule make answers better, on tasks it was not made from?
+
+The held-out tasks are answered anew with the rule in the instruction, by the model and options of the project's present
+version; nothing of it is stored but how many became right or wrong, which counts the tries. Which tasks changed is not
+told: whoever looked at them would make the next rule from them. `--adopt` writes a rule that is better, and nothing
+else. Exit code 0; 1 where `--adopt` was asked for and the rule is not better. Raises PrelabelError.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from backend.commands.join import as_object, our_backend
+from backend.commands.quality_project import Read, project_as_read
+from backend.commands.rule_model import answers_of, trial_model
+from backend.commands.rule_proposals import with_rule
+from backend.commands.rule_tasks import Halves, halves, pictures_of
+from backend.errors import UsageError
+from backend.label_studio.client import LabelStudioClient
+from backend.logs import one_line
+from backend.predict.options import ProjectOptions
+from backend.predict.recipe import Recipe, recipe_of
+from backend.predict.trial import Trial, TrialAnswer
+from backend.quality.people import Labelled
+from backend.quality.project import Asked
+from backend.quality.rule_words import BLANK, MAX_RULE_CHARS, clean_rule, outcome, repeated, too_few, unanswered
+from backend.quality.rules import Tried, compared, wrong_needed
+from backend.quality.tries import Tries, Try, stands_for
+from backend.quality.words import Sentences
+from backend.settings import Settings
+from label_config.answer import Answer
+
+OPTION = "extra_instructions"
+MAX_FILE_BYTES = 64 * 1024
+
+
+def try_rule(settings: Settings, number: int, text: str, asked: Asked, *, adopt: bool, json_output: bool) -> int:
+    """`text`: the rule, or `@` and the name of a file that holds it."""
+    say = Sentences(settings.language)
+    rule = _rule(text)
+    with project_as_read(settings, number) as read:
+        found = halves(read, asked)
+        options = _options(found, rule)
+        one = _tried(settings, read, found, options, rule, say)
+        params = {OPTION: options.extra_instructions}
+        is_better = one.tried.outcome == "better"
+        if json_output:
+            print(json.dumps(_document(number, found, one, params), ensure_ascii=False, allow_nan=False))
+        else:
+            _show(found, one, params, say)
+        if adopt and is_better:
+            _adopt(settings, number, found, options, say)
+    if adopt and not is_better:
+        _tell(say("没有写入：只采用检验中变好的规则。", "Nothing was written: only a rule that is better is adopted."))
+        return 1
+    return 0
+
+
+def _rule(text: str) -> str:
+    if text.startswith("@"):
+        try:
+            with Path(text[1:]).open("rb") as file:
+                text = file.read(MAX_FILE_BYTES).decode("utf-8-sig")
+        except OSError as error:
+            raise UsageError(f"--try-rule: {one_line(text[1:])} cannot be read ({error.strerror}).") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"--try-rule: {one_line(text[1:])} is not UTF-8 text. Save it as UTF-8.") from None
+    rule = clean_rule(text)
+    if not rule:
+        raise UsageError("--try-rule: the rule is empty.")
+    if len(rule) > MAX_RULE_CHARS:
+        raise UsageError(f"--try-rule: the rule has {len(rule):,} characters; the limit is {MAX_RULE_CHARS}.")
+    if BLANK in rule:
+        raise UsageError(f"--try-rule: complete the rule first: put words in the place of each {BLANK}.")
+    return rule
+
+
+def _options(found: Halves, rule: str) -> ProjectOptions:
+    """The project's own, with the rule."""
+    if rule in found.options.extra_instructions:
+        raise UsageError(f"--try-rule: the project's {OPTION} hold this rule already.")
+    instructions = with_rule(found.options.extra_instructions, rule)
+    try:
+        return ProjectOptions.model_validate({**found.options.model_dump(), OPTION: instructions})
+    except ValidationError:
+        raise UsageError(
+            f"--try-rule: with the rule {OPTION} would have {len(instructions):,} characters, more than they may. "
+            "Shorten the rule, or what is there."
+        ) from None
+
+
+def _tried(settings: Settings, read: Read, found: Halves, options: ProjectOptions, rule: str, say: Sentences) -> Try:
+    """What is known of this try, if it is none that is new."""
+    tries = Tries(settings.data_dir, read.current.uid)
+    before = tries.all()
+    of = stands_for(options.extra_instructions, found.version, found.held_out)
+    for known in before:
+        if known.of == of:
+            return known
+    number = len(before) + 1
+    schema = found.recipe.schema
+    without = compared(schema, found.held_out, [task.answer for task in found.held_out], number)
+    if without.num_wrong < wrong_needed(number):
+        raise UsageError(f"--try-rule: {too_few(without.num, without.num_wrong, wrong_needed(number), say)}")
+    answers = _answers(settings, read, found, options)
+    tasks, with_it = _to_compare(found.held_out, answers, recipe_of(schema, options, 0))
+    failed = Counter(one.reason for one in answers if not one.content)
+    one = Try(of, rule, compared(schema, tasks, with_it, number), dict(failed), time.time())
+    tries.add(one)
+    return one
+
+
+def _answers(settings: Settings, read: Read, found: Halves, options: ProjectOptions) -> list[TrialAnswer]:
+    tasks = pictures_of(read, found.recipe, [task.name for task in found.held_out])
+    with trial_model(settings) as model:
+        now = model(Trial(label_config=found.label_config, options=found.options)).model_version
+        if now != found.version:
+            raise UsageError(
+                f"--try-rule: the project's answers are of {one_line(found.version)}, and the model that runs now "
+                f"would answer as {one_line(now)}, so that more than the rule would differ. Choose Retrieve "
+                "Predictions in Label Studio, so that the project has answers of this model, then try again."
+            )
+        return answers_of(model, found.label_config, options, tasks)
+
+
+def _to_compare(
+    tasks: Sequence[Labelled], answers: Sequence[TrialAnswer], recipe: Recipe
+) -> tuple[list[Labelled], list[Answer | None]]:
+    """Without those whose pictures cannot be had now: of these the rule says nothing. Any other failure is the rule's,
+    as without it there was an answer."""
+    kept = [pair for pair in zip(tasks, answers, strict=True) if not pair[1].reason.startswith("image_")]
+    return [task for task, _ in kept], [one.answer(recipe) if one.content else None for _, one in kept]
+
+
+def _show(found: Halves, one: Try, params: dict[str, str], say: Sentences) -> None:
+    print(say(f"模型版本 {one_line(found.version)}", f"Model version {one_line(found.version)}"))
+    print(found.divided(say))
+    print(say(f"规则：{one.rule}", f"Rule: {one.rule}"))
+    for reason, num in one.failed.items():
+        print(one_line(unanswered(reason, num, say)))
+    print(outcome(one.tried, say))
+    print(repeated(one.tried.number, say))
+    written = one_line(json.dumps(params, ensure_ascii=False))
+    if one.tried.outcome == "better":
+        print(
+            say(
+                f"采用它：在模型设置的 extra params 中写入 {written}（其他内容保持不变），或在命令后加上 --adopt。",
+                f"To adopt it, write {written} into the extra params of the model settings (all else there stays), or "
+                "run this again with --adopt.",
+            )
+        )
+
+
+def _document(number: int, found: Halves, one: Try, params: dict[str, str]) -> dict[str, object]:
+    tried: Tried = one.tried
+    return {
+        "project": number,
+        "model_version": found.version,
+        "rule": one.rule,
+        "num_proposing": len(found.proposing) - found.num_filled,
+        "num_filled": found.num_filled,
+        "num_held_out": tried.num,
+        "num_wrong": tried.num_wrong,
+        "num_better": tried.num_better,
+        "num_worse": tried.num_worse,
+        "failed": one.failed,
+        "outcome": tried.outcome,
+        "p": tried.p,
+        "p_limit": tried.limit,
+        "try": tried.number,
+        "num_missing": tried.num_missing,
+        "extra_params": params,
+    }
+
+
+def _adopt(settings: Settings, number: int, found: Halves, options: ProjectOptions, say: Sentences) -> None:
+    key = settings.label_studio_api_key.get_secret_value()
+    with LabelStudioClient(settings.label_studio_url, key, extra_ca_file=settings.extra_ca_file) as client:
+        adopt_rule(client, number, found.options.extra_instructions, options.extra_instructions, say)
+
+
+def adopt_rule(client: LabelStudioClient, number: int, before: str, instructions: str, say: Sentences) -> None:
+    """Write `instructions` in the place of `before`; all else that a person typed stays. Says what it does as it does
+    it. Raises UsageError where something else is there now."""
+    backend = our_backend(client.backends(number), number, "--adopt")
+    typed = as_object(backend.extra_params)
+    if str(typed.get(OPTION) or "") != before:
+        raise UsageError(
+            f"--adopt: {OPTION} in the model settings of project {number} were changed since its answers were made. "
+            "Choose Retrieve Predictions in Label Studio, then try the rule again."
+        )
+    written = json.dumps({OPTION: instructions}, ensure_ascii=False)
+    _tell(
+        say(
+            f"写入模型设置（{backend.url}）的 extra params：{written}；其他内容保持不变。",
+            f"Writing into the extra params of the model settings ({backend.url}): {written}; all else there stays.",
+        )
+    )
+    client.set_extra_params(number, backend.id, {**typed, OPTION: instructions})
+    _tell(
+        say(
+            "已完成。模型版本随之改变：已有的任务请再执行一次 Actions > Retrieve Predictions，答案会重新计算。",
+            "Done. The model version changes with it: for the tasks that are there choose Actions > Retrieve "
+            "Predictions once more, and their answers are computed anew.",
+        )
+    )
+    if stale := [name for name in ("review_thresholds", "calibration") if name in typed]:
+        listed = ", ".join(stale)
+        _tell(
+            say(
+                f"{listed} 是在原来的答案上得到的：新答案有了盲检之后，请重新确定。",
+                f"{listed} were found on the answers before it: find them again once there are new answers.",
+            )
+        )
+
+
+def _tell(text: str) -> None:
+    print(one_line(text), file=sys.stderr)
