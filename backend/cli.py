@@ -325,8 +325,15 @@ def quality(
         bool,
         typer.Option(
             "--apply",
-            help="With --project: write the guaranteed threshold into its model settings, and two tabs into its Data "
+            help="With --project: write the guaranteed thresholds into its model settings, and two tabs into its Data "
             "Manager.",
+        ),
+    ] = False,
+    apply_calibration: Annotated[
+        bool,
+        typer.Option(
+            "--apply-calibration",
+            help="With --project: have confidences sound as blind labels say; thresholds are to be found again then.",
         ),
     ] = False,
 ) -> None:
@@ -337,6 +344,11 @@ def quality(
             raise UsageError(
                 "--project reads from Label Studio, by the project's own label config: leave RECORDS, --truth and "
                 "--label-config out."
+            )
+        if apply and apply_calibration:
+            raise UsageError(
+                "--apply-calibration changes the scores that --apply finds thresholds on: calibrate first, then choose "
+                "Retrieve Predictions, then --apply."
             )
         from backend.commands.quality_project import quality_of_project
 
@@ -351,15 +363,17 @@ def quality(
                 json_output=json_output,
                 report=report,
                 apply=apply,
+                calibrate=apply_calibration,
             )
         )
     if records is None or truth is None:
         raise UsageError("Give RECORDS and --truth FILE, or --project ID.")
     if since is not None:
         raise UsageError("--since goes with --project; of records, all that the truth says counts.")
-    if apply:
+    if apply or apply_calibration:
         raise UsageError(
-            "--apply goes with --project; of records, give `annotate` the threshold as --review-threshold."
+            "--apply and --apply-calibration go with --project; of records, give `annotate` the threshold as "
+            "--review-threshold."
         )
     from backend.commands.quality import quality as run
 

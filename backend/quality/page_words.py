@@ -185,10 +185,10 @@ class QualityWords(Words):
             yield self.say(
                 f"在 Data Manager 中筛选 Prediction score ≥ {at:.2f} 的任务：可以直接通过，不必逐张看；"
                 f"其余的交给人看。设 review_threshold 为 {at:.2f}，以后的任务会自动标出"
-                "（prelabel quality --project 加 --apply 会设好它和两个标签页）。",
+                "（prelabel quality --project 加 --apply 会设好各字段的门槛和两个标签页）。",
                 f"In the Data Manager, filter Prediction score of {at:.2f} or more: these may pass unseen, the rest is "
                 f"for people. With review_threshold at {at:.2f} later tasks are marked by themselves (prelabel quality "
-                "--project with --apply sets it, and two tabs).",
+                "--project with --apply sets one for each field, and two tabs).",
             )
 
     def _rules(self, quality: Quality) -> Iterator[str]:
@@ -208,18 +208,18 @@ class QualityWords(Words):
                 )
 
     def _calibrate(self, quality: Quality) -> Iterator[str]:
-        """Not where something may pass: it would be less, for all fields' confidences count for the score. All fields'
-        temperatures where one's is notable: what is written there takes the place of what there was."""
-        if quality.threshold.threshold is not None:
+        """Not where something may pass, or before anybody looked whether it may: it would be less, for all fields'
+        confidences count for the score."""
+        if quality.threshold.threshold is not None or not quality.threshold.num_all:
             return
-        changed = [field for field in quality.fields if field.temperature not in (None, 1.0)]
+        changed = [field for field in quality.fields if field.name in quality.calibration]
         if any((field.calibration_error or 0.0) > _NOTABLE for field in changed):
-            found = {field.name: field.temperature for field in changed}
-            written = shown(json.dumps({"calibration": found}, ensure_ascii=False), _JSON_CHARS)
+            written = shown(json.dumps({"calibration": quality.calibration}, ensure_ascii=False), _JSON_CHARS)
             yield self.say(
-                f"置信度与实际正确率不符。在模型设置的 extra params 中写入 {written}：标签不变，以后的分数会更可信，"
+                f"置信度与实际正确率不符。在模型设置的 extra params 中写入 {written}"
+                "（prelabel quality --project 加 --apply-calibration 会写好）：标签不变，以后的分数会更可信，"
                 "已有的答案只重新打分；然后重新找门槛。",
-                f"Confidence and share right differ. Write {written} into the extra params of the model settings: no "
-                "label changes, scores mean more, and stored answers are only rated anew; then find the threshold "
-                "again.",
+                f"Confidence and share right differ. Write {written} into the extra params of the model settings "
+                "(prelabel quality --project with --apply-calibration does it): no label changes, scores mean more, "
+                "and stored answers are only rated anew; then find the threshold again.",
             )

@@ -113,6 +113,12 @@ class Quality:
     task_url: str = ""
     drift: Drift | None = None
 
+    @property
+    def calibration(self) -> dict[str, float]:
+        """The temperatures that confidences should be rated by: all there are, for where they are written they take the
+        place of others."""
+        return {one.name: one.temperature for one in self.fields if one.temperature not in (None, 1.0)}
+
 
 def quality_of(
     schema: LabelSchema,

@@ -131,6 +131,14 @@ class Sentences:
             f"By field, and what is confused most: prelabel quality --project {project_id}",
         )
 
+    def as_written(self, name: str) -> str:
+        """Of a table in which people were to correct the answers."""
+        return self(
+            f"注意：{name} 里没有一处与答案不同。改过了吗？如果没有人改过，下面的数字说明不了什么。",
+            f"Note: nothing in {name} differs from what was answered: was it corrected? If nobody did, the figures say "
+            "nothing.",
+        )
+
     def unfilled(self, names: tuple[str, ...]) -> str:
         listed = ", ".join(names)
         return self(
