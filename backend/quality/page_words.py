@@ -12,12 +12,11 @@ from collections.abc import Iterator, Mapping
 from backend.pages.outside import shown
 from backend.pages.words import Words, number, roughly
 from backend.quality.intervals import LEVEL
+from backend.quality.looks import first_check
 from backend.quality.measures import Bin
 from backend.quality.summary import FieldQuality, Quality
 from backend.quality.words import Language, Sentences, rounded
 
-FIRST_CHECK = 200
-"""Pictures to check blind where none was: about as many as a first threshold takes."""
 _MIN_CONFUSIONS = 3
 _MAX_RULES = 3
 _NOTABLE = 0.03
@@ -41,6 +40,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "not_yet": ("还不能", "None yet"),
     "not_yet_note": ("至少还需盲检约 {num} 张", "at least about {num} more to check blind"),
     "no_blind_note": ("需要先盲检一部分", "some have to be checked blind first"),
+    "look_note": ("盲检满 {next} 张时再算，现在 {now} 张", "next look at {next} blind labels; {now} now"),
     "too_few_note": (
         "分数最高的 {num} 张里错了 {wrong} 张，还说不出要多少张",
         "of the {num} with the highest scores {wrong} are wrong: too few to say how many it takes",
@@ -157,26 +157,32 @@ class QualityWords(Words):
         return [*self._check(quality), *self._pass(quality), *self._rules(quality), *self._calibrate(quality)]
 
     def _check(self, quality: Quality) -> Iterator[str]:
-        missing = quality.threshold.num_missing
+        found = quality.threshold
+        num = number(first_check(found.target, found.delta))
         if quality.drift is not None:
             yield self.say(
-                f"图片变了：请从最近的图片中随机选约 {FIRST_CHECK} 张重新盲检，再运行一次"
+                f"图片变了：请从最近的图片中随机选约 {num} 张重新盲检，再运行一次"
                 "（--project 时可用 --since 只看最近的）。",
-                f"The pictures have changed: have about {FIRST_CHECK} of the latest, chosen by chance, checked blind, "
+                f"The pictures have changed: have about {num} of the latest, chosen by chance, checked blind, "
                 "and run this again (with --project, --since leaves the older ones out).",
             )
         elif not quality.num_blind:
             yield self.say(
-                f"请随机选约 {FIRST_CHECK} 张，在不显示预标注的情况下标注，再运行一次（prelabel connect --audit 5 "
+                f"请随机选约 {num} 张，在不显示预标注的情况下标注，再运行一次（prelabel connect --audit 5 "
                 "会从还没有预标注过的任务中随机留出 5%）：没有盲检，既不知道准确率，也不能保证什么。",
-                f"Have about {FIRST_CHECK} pictures, chosen by chance, labelled without showing the answers, and run "
+                f"Have about {num} pictures, chosen by chance, labelled without showing the answers, and run "
                 "this again (prelabel connect --audit 5 keeps 5% of the tasks that had no answer yet for it): without "
                 "them neither the accuracy is known nor can anything be guaranteed.",
             )
-        elif quality.threshold.threshold is None and missing is not None:
+        elif found.threshold is None and found.next_look is not None and not found.is_too_wrong:
             yield self.say(
-                f"再盲检约 {roughly(missing)} 张，就可能有一部分可以直接通过。",
-                f"Check about {roughly(missing)} more blind, and some may pass unseen.",
+                f"请继续盲检，就可能有一部分可以直接通过：{self.say.next_look(found)}",
+                f"Have more checked blind, and some may pass unseen: {self.say.next_look(found)}",
+            )
+        elif found.threshold is None and found.num_missing is not None:
+            yield self.say(
+                f"再盲检约 {roughly(found.num_missing)} 张，就可能有一部分可以直接通过。",
+                f"Check about {roughly(found.num_missing)} more blind, and some may pass unseen.",
             )
 
     def _pass(self, quality: Quality) -> Iterator[str]:
