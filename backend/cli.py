@@ -325,7 +325,7 @@ def quality(
         bool,
         typer.Option(
             "--apply",
-            help="With --project: write the guaranteed threshold into its model settings, and two tabs into its Data "
+            help="With --project: write the guaranteed thresholds into its model settings, and two tabs into its Data "
             "Manager.",
         ),
     ] = False,
@@ -345,12 +345,21 @@ def quality(
     adopt: Annotated[
         bool, typer.Option("--adopt", help="With --try-rule: write a rule that is better into the model settings.")
     ] = False,
+    apply_calibration: Annotated[
+        bool,
+        typer.Option(
+            "--apply-calibration",
+            help="With --project: have confidences sound as blind labels say; thresholds are to be found again then.",
+        ),
+    ] = False,
 ) -> None:
     """Say how good the answers are, and which may pass unseen, by what people say is right."""
     settings = _settings({"language": language, "data_dir": data_dir})
     if propose_rules or try_rule is not None or adopt:
-        if project is None or records or truth or label_config or report or apply:
-            raise UsageError("--propose-rules and --try-rule go with --project, and without --report and --apply.")
+        if project is None or records or truth or label_config or report or apply or apply_calibration:
+            raise UsageError(
+                "--propose-rules and --try-rule go with --project, and without --report, --apply and --apply-calibration."
+            )
         if propose_rules and (try_rule is not None or adopt):
             raise UsageError("First --propose-rules, then --try-rule with one of them, and --adopt if it is better.")
         from backend.quality.project import Asked
@@ -371,6 +380,11 @@ def quality(
                 "--project reads from Label Studio, by the project's own label config: leave RECORDS, --truth and "
                 "--label-config out."
             )
+        if apply and apply_calibration:
+            raise UsageError(
+                "--apply-calibration changes the scores that --apply finds thresholds on: calibrate first, then choose "
+                "Retrieve Predictions, then --apply."
+            )
         from backend.commands.quality_project import quality_of_project
 
         raise typer.Exit(
@@ -384,15 +398,17 @@ def quality(
                 json_output=json_output,
                 report=report,
                 apply=apply,
+                calibrate=apply_calibration,
             )
         )
     if records is None or truth is None:
         raise UsageError("Give RECORDS and --truth FILE, or --project ID.")
     if since is not None:
         raise UsageError("--since goes with --project; of records, all that the truth says counts.")
-    if apply:
+    if apply or apply_calibration:
         raise UsageError(
-            "--apply goes with --project; of records, give `annotate` the threshold as --review-threshold."
+            "--apply and --apply-calibration go with --project; of records, give `annotate` the threshold as "
+            "--review-threshold."
         )
     from backend.commands.quality import quality as run
 

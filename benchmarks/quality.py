@@ -2,7 +2,8 @@
 
 The built-in model answers Fashion-MNIST's 10,000 test pictures once, as in `benchmarks.garments`; that is the whole of
 a project, whose true shares are known. Then many samples of it are labelled "blind", and what each would have led to is
-compared with the whole. Parts: the guaranteed threshold beside the one that merely looks good on the sample; the
+compared with the whole. Parts: the guaranteed threshold, in one look and at planned ones, beside the one that merely
+looks good on the sample; what looking after every label does to the promise (`benchmarks.quality_looks`); the
 intervals of the accuracy; confidences before and after calibration; the alarm for pictures that are not like the
 checked ones; what is claimed of all of these in one table (`benchmarks.quality_claims`); how often a rule in words is
 adopted that helps, and one that does not (`benchmarks.quality_rules`); and what reading and reporting on a large
@@ -21,10 +22,12 @@ from functools import cache
 from pathlib import Path
 
 from backend.quality.intervals import share_of
+from backend.quality.looks import threshold_at_looks
 from backend.quality.threshold import GRID, guaranteed_threshold
 from benchmarks import simulated
 from benchmarks.pictures import NUM
 from benchmarks.quality_claims import calibration, claims, drift_alarm
+from benchmarks.quality_looks import looks
 from benchmarks.quality_rules import rules
 from benchmarks.report import Figure, Measure, Part, measure_parts, use_threads
 
@@ -56,6 +59,10 @@ def guaranteed(sample: Scored, target: float, delta: float) -> float | None:
     return guaranteed_threshold(sample, target, delta).threshold
 
 
+def at_planned_looks(sample: Scored, target: float, delta: float) -> float | None:
+    return threshold_at_looks(sample, target, delta).threshold
+
+
 def thresholds(folder: Path, small: bool) -> Part:
     """How often each rule lets more wrong ones pass than it says, and how much it lets pass."""
     whole, num_projects = answered(200 if small else NUM), 5 if small else NUM_PROJECTS
@@ -64,6 +71,7 @@ def thresholds(folder: Path, small: bool) -> Part:
     rules: dict[str, Callable[[Scored, float, float], float | None]] = {
         "looks good on the sample": looks_good,
         "guaranteed": guaranteed,
+        "guaranteed at every look": at_planned_looks,
     }
     for num in SAMPLES:
         samples = [chance.sample(whole, min(num, len(whole) // 2)) for _ in range(num_projects)]
@@ -135,6 +143,7 @@ def _passed(whole: Scored, threshold: float | None) -> float:
 PARTS: dict[str, Measure] = {
     "claims": claims,
     "thresholds": thresholds,
+    "looks": looks,
     "intervals": intervals,
     "calibration": calibration,
     "drift": drift_alarm,

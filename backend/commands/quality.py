@@ -7,6 +7,7 @@ Exit code 0. Raises UsageError.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -63,13 +64,25 @@ def quality(
     if not found.num_blind + found.num_filled:
         reasons = "; ".join(Sentences("en").unused(reason, num) for reason, num in account.num.items())
         raise UsageError(f"{truth} says nothing of the {known.num:,} records in {records}: {reasons or 'it is empty'}.")
+    doubt = ""
+    if truth.suffix.lower() != ".json" and _is_as_written(found, blind):
+        doubt = Sentences(language).as_written(truth.name)
+        print(one_line(doubt), file=sys.stderr)
     if report is not None:
-        write_page(report, found, language, _pictures(known))
+        write_page(report, found, language, _pictures(known), note=doubt)
     if json_output:
         print(json.dumps(asdict(found), ensure_ascii=False, allow_nan=False))
     else:
         show(found, account, Sentences(language))
     return 0
+
+
+def _is_as_written(found: Quality, blind: bool) -> bool:
+    """Whether a table holds just what we wrote into it. Rows of the blind audit were written empty: who filled one has
+    changed the table."""
+    if (found.num_blind and not blind) or found.unused.get("unreadable"):
+        return False
+    return all(share.num_right == share.num for field in found.fields for share in (field.blind, field.filled))
 
 
 def write_page(out: Path, found: Quality, language: Language, find: Find | None = None, *, note: str = "") -> None:

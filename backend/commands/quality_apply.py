@@ -1,9 +1,14 @@
-"""`prelabel quality --project ID --apply`: what was found becomes the project's own rule, and two tabs.
+"""`prelabel quality --project ID --apply`, and `--apply-calibration`: what was found becomes the project's own rule.
 
-Writes the threshold, for each field that people filled, into the extra params of the project's backend, where all else
-that a person typed stays; and into the Data Manager the tab of what may pass unseen and that of the rest. What passes
-as a whole is a task, so all of its fields have the task's threshold: then the mark for review and the tabs say the
-same. Says what it does as it does it. Raises UsageError where nothing is guaranteed, and LabelStudioError.
+Both write into the extra params of the project's backend, where all else that a person typed stays, and into the Data
+Manager, and say what they do before they do it. Raises UsageError where there is nothing to write, and
+LabelStudioError.
+
+`--apply`: what passes unseen is a task, by its score, and the two tabs divide the tasks by that. A field is marked for
+review below its own threshold where that is lower than the task's, else below the task's: what passes as a whole is
+never marked for a label, and a field that is sure not for another's sake.
+
+`--apply-calibration`: thresholds are of the scores they were found on, so those that there are go.
 """
 
 from __future__ import annotations
@@ -14,13 +19,14 @@ from collections.abc import Callable
 from backend.commands.join import OURS, as_object
 from backend.errors import UsageError
 from backend.label_studio.client import Backend, LabelStudioClient
-from backend.label_studio.tabs import arrange_threshold_tabs
+from backend.label_studio.tabs import arrange_threshold_tabs, remove_threshold_tabs
 from backend.quality.summary import Quality
 from backend.quality.words import Sentences
 
-OPTION = "review_thresholds"
-PASSING, REVIEW = ("可直接通过", "May pass unseen"), ("需人工复核", "Needs review")
-"""Titles of the tabs."""
+THRESHOLDS, CALIBRATION = "review_thresholds", "calibration"
+PASSING = (("可直接通过",), ("May pass unseen",))
+REST = (("需人工复核", "未达门槛"), ("Needs review", "Below the threshold"))
+"""Titles of the tabs, Chinese and English; the second where the first is another tab's."""
 
 
 def apply_threshold(
@@ -32,42 +38,91 @@ def apply_threshold(
         raise UsageError(f"--apply: {say.passing(found)}")
     if found.unchecked:
         tell(say.unchecked(found))
-    backend = _ours(client.backends(project_id), project_id)
-    by_field = {field.name: threshold for field in found.fields if not field.is_text}
+    backend = _ours(client.backends(project_id), project_id, "--apply")
+    own = {field.name: field.threshold.threshold for field in found.fields if field.threshold is not None}
+    by_field = {name: threshold if at is None else min(at, threshold) for name, at in own.items()}
+    told = json.dumps(by_field, ensure_ascii=False)
     tell(
         say(
-            f"写入模型设置（{backend.url}）的 extra params：{OPTION} = {json.dumps(by_field, ensure_ascii=False)}；"
-            "其他内容保持不变。",
-            f"Writing into the extra params of the model settings ({backend.url}): {OPTION} = "
-            f"{json.dumps(by_field, ensure_ascii=False)}; all else there stays.",
+            f"写入模型设置（{backend.url}）的 extra params：{THRESHOLDS} = {told}；其他内容保持不变。"
+            f"字段单独的门槛低于任务的门槛 {threshold:.2f} 时用它自己的：低于它的标签才标为需要复核。",
+            f"Writing into the extra params of the model settings ({backend.url}): {THRESHOLDS} = {told}; all else "
+            f"there stays. A field has its own where that is lower than the task's {threshold:.2f}: below it, its "
+            "label is marked for review.",
         )
     )
-    client.set_extra_params(project_id, backend.id, {**as_object(backend.extra_params), OPTION: by_field})
-    passing, review = say(*PASSING), say(*REVIEW)
+    client.set_extra_params(project_id, backend.id, {**as_object(backend.extra_params), THRESHOLDS: by_field})
     tell(
         say(
-            f"在 Data Manager 中设置标签页“{passing}”（Prediction score ≥ {threshold:.2f}）和“{review}”。",
-            f"Setting the tabs “{passing}” (Prediction score of {threshold:.2f} or more) and “{review}” in the Data "
-            "Manager.",
+            f"在 Data Manager 中设置两个标签页：Prediction score ≥ {threshold:.2f} 的任务，和其余的任务。",
+            f"Setting two tabs in the Data Manager: tasks with a Prediction score of {threshold:.2f} or more, and the "
+            "rest.",
         )
     )
-    arrange_threshold_tabs(client, project_id, threshold, passing, review)
+    passing, rest = arrange_threshold_tabs(client, project_id, threshold, _titles(PASSING, say), _titles(REST, say))
     tell(
         say(
-            "已完成。已有的任务请再执行一次 Actions > Retrieve Predictions：答案只重新打分，不重新计算。",
-            "Done. For the tasks that are there, choose Actions > Retrieve Predictions once more: answers are rated "
-            "anew, none is computed again.",
+            f"已完成：“{passing}”中的任务可以直接通过，“{rest}”中的由人看（没有标记的也要看：保证的是整个任务，不是单个字段）。"
+            "已有的任务请再执行一次 Actions > Retrieve Predictions：答案只重新打分，不重新计算。",
+            f"Done: tasks in “{passing}” may pass unseen, those in “{rest}” are for people (also those without a mark: "
+            "what is guaranteed is a task as a whole). For the tasks that are there, choose Actions > Retrieve "
+            "Predictions once more: answers are rated anew, none is computed again.",
         )
     )
 
 
-def _ours(backends: list[Backend], project_id: int) -> Backend:
+def apply_calibration(
+    client: LabelStudioClient, project_id: int, found: Quality, say: Sentences, tell: Callable[[str], None]
+) -> None:
+    """`tell` is given a sentence before each step."""
+    backend = _ours(client.backends(project_id), project_id, "--apply-calibration")
+    typed = as_object(backend.extra_params)
+    if found.calibration == typed.get(CALIBRATION, {}):
+        raise UsageError(
+            "--apply-calibration: there is nothing to change: confidences are rated as the blind labels say (below 50 "
+            "they change nothing)."
+        )
+    thresholds = typed.pop(THRESHOLDS, {})
+    told = json.dumps(found.calibration, ensure_ascii=False)
+    tell(
+        say(
+            f"写入模型设置（{backend.url}）的 extra params：{CALIBRATION} = {told}。",
+            f"Writing into the extra params of the model settings ({backend.url}): {CALIBRATION} = {told}.",
+        )
+    )
+    tell(
+        say(
+            f"以前的门槛只对以前的分数成立：去掉 {THRESHOLDS}（{json.dumps(thresholds, ensure_ascii=False)}）"
+            "和 --apply 设置的两个标签页；其他内容保持不变。",
+            f"Thresholds hold for the scores they were found on: taking out {THRESHOLDS} "
+            f"({json.dumps(thresholds, ensure_ascii=False)}) and the two tabs of --apply; all else there stays.",
+        )
+    )
+    remove_threshold_tabs(client, project_id, _titles(PASSING, say), _titles(REST, say))
+    client.set_extra_params(project_id, backend.id, {**typed, CALIBRATION: found.calibration})
+    again = f"prelabel quality --project {project_id} --apply"
+    tell(
+        say(
+            f"已完成。请执行 Actions > Retrieve Predictions（答案只重新打分，不重新计算），再用 {again} 重新找门槛。",
+            "Done. Choose Actions > Retrieve Predictions (answers are rated anew, none is computed again), and find "
+            f"the thresholds again: {again}",
+        )
+    )
+
+
+def _titles(names: tuple[tuple[str, ...], tuple[str, ...]], say: Sentences) -> tuple[str, ...]:
+    """In the language of whoever asks first; tabs of the other language are known, too."""
+    zh, en = names
+    return (*zh, *en) if say("zh", "en") == "zh" else (*en, *zh)
+
+
+def _ours(backends: list[Backend], project_id: int, option: str) -> Backend:
     """By its description, which `connect` gives it; without one, where it is the only backend."""
     ours = [one for one in backends if one.description == OURS] or backends
     if len(ours) != 1:
         listed = ", ".join(one.url for one in ours) or "none"
         raise UsageError(
-            f"--apply: which backend of project {project_id} is prelabel's is not clear ({listed}). Run "
+            f"{option}: which backend of project {project_id} is prelabel's is not clear ({listed}). Run "
             f"`prelabel connect --project {project_id}` first."
         )
     return ours[0]

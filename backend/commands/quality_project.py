@@ -1,8 +1,8 @@
 """`prelabel quality --project ID`: how good the answers of a project are, by what people labelled in Label Studio.
 
 Reads what changed there since the last time, into the store that `prelabel serve` keeps (beside it, if it runs), and
-says the same as `prelabel quality RECORDS`. Changes nothing in Label Studio, but with `--apply`. Exit code 0. Raises
-PrelabelError.
+says the same as `prelabel quality RECORDS`. Changes nothing in Label Studio, but with `--apply` or
+`--apply-calibration`. Exit code 0. Raises PrelabelError.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backend.commands.quality import show, write_page
-from backend.commands.quality_apply import apply_threshold
+from backend.commands.quality_apply import apply_calibration, apply_threshold
 from backend.errors import SettingsError, UsageError
 from backend.label_studio.address import shown_url
 from backend.label_studio.client import LabelStudioClient
@@ -46,9 +46,10 @@ def quality_of_project(
     json_output: bool,
     report: Path | None = None,
     apply: bool = False,
+    calibrate: bool = False,
 ) -> int:
     """`target`: the share of right ones that may pass is at least this, with `confidence`. `since`: in local time.
-    `apply`: make the threshold that is found the project's own."""
+    `apply`: make the threshold that is found the project's own; `calibrate`: the temperatures."""
     start = since.timestamp() if since else 0.0
     asked = Asked(round(1 - target, 6), round(1 - confidence, 6), start, blind)
     present, found, num_tasks = _found(settings, number, asked)
@@ -57,10 +58,11 @@ def quality_of_project(
             f"--project {number}: nobody has labelled a task that has an answer yet (tasks in all: {num_tasks:,})."
         )
     main, *others = found
-    if apply and main.model_version != present:
+    if (apply or calibrate) and main.model_version != present:
         raise UsageError(
-            f"--apply: which model version project {number} has now is not known here, so nothing that was found holds "
-            "for it. Run it where the data folder (PRELABEL_DATA_DIR) of the server is that answers the project."
+            f"{'--apply' if apply else '--apply-calibration'}: which model version project {number} has now is not "
+            "known here, so nothing that was found holds for it. Run it where the data folder (PRELABEL_DATA_DIR) of "
+            "the server is that answers the project."
         )
     if report is not None:
         write_page(report, main.quality, settings.language)
@@ -77,13 +79,12 @@ def quality_of_project(
             print(one_line(step))
         for other in others:
             print(one_line(say.version(other.model_version, other.quality)))
-    if apply:
+    if apply or calibrate:
         key = settings.label_studio_api_key.get_secret_value()
         with LabelStudioClient(settings.label_studio_url, key, extra_ca_file=settings.extra_ca_file) as client:
             say = Sentences(settings.language)
-            apply_threshold(
-                client, number, main.quality, say, lambda text: print(one_line(redact(text)), file=sys.stderr)
-            )
+            write = apply_threshold if apply else apply_calibration
+            write(client, number, main.quality, say, lambda text: print(one_line(redact(text)), file=sys.stderr))
     return 0
 
 

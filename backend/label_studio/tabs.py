@@ -34,6 +34,7 @@ _NEEDS_REVIEW = {
     "value": FLAG_NAME,
 }
 _SCORE = "filter:tasks:predictions_score"
+_OR_MORE, _LESS = "greater_or_equal", "less"
 _NOT_COMPLETED = {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True}
 _REVIEW_FILTERS = {"conjunction": "and", "items": [_NEEDS_REVIEW, _NOT_COMPLETED]}
 _NO_FILTERS: dict[str, Any] = {"conjunction": "and", "items": []}
@@ -124,24 +125,36 @@ def num_to_review(client: LabelStudioClient, project_id: int) -> int:
 
 
 def arrange_threshold_tabs(
-    client: LabelStudioClient, project_id: int, threshold: float, passing: str, review: str
-) -> None:
-    """A tab called `passing` of what scores `threshold` or more and is not completed, and one called `review` of the
-    rest, each once; where there are such tabs they get this threshold. Where a tab of what needs review is already
-    there, by the flag in the form, that is left and no other is made."""
+    client: LabelStudioClient, project_id: int, threshold: float, passing: Sequence[str], rest: Sequence[str]
+) -> tuple[str, str]:
+    """A tab of what scores `threshold` or more and one of what scores less, of what is not completed: each once; where
+    they are there already they get this threshold. Return how they are called: by the first of their titles that no
+    other tab has, the tab of what needs review by the flag in the form, say."""
     tabs = _tabs(client, project_id)
-    wanted = [(passing, "greater_or_equal"), (review, "less")]
-    if _find(tabs, _is_review):
-        wanted.pop()
-    for title, operator in wanted:
+    taken = {tab["data"].get("title") for tab in tabs}
+
+    def arranged(titles: Sequence[str], operator: str) -> str:
         score = {"filter": _SCORE, "operator": operator, "type": "Number", "value": threshold}
         filters = {"conjunction": "and", "items": [score, _NOT_COMPLETED]}
-        known = next((tab for tab in tabs if tab["data"].get("title") == title), None)
+        known = _find(tabs, lambda data: _is_by_score(data, titles, operator))
         if known is None:
+            title = next((title for title in titles if title not in taken), titles[-1])
             _make(client, project_id, title, _SCORED, filters=filters)
-        else:
-            data = {**known["data"], "filters": filters}
-            client.api("PATCH", f"/api/dm/views/{known['id']}/", json={"project": project_id, "data": data})
+            return title
+        data = {**known["data"], "filters": filters}
+        client.api("PATCH", f"/api/dm/views/{known['id']}/", json={"project": project_id, "data": data})
+        return str(data["title"])
+
+    return arranged(passing, _OR_MORE), arranged(rest, _LESS)
+
+
+def remove_threshold_tabs(
+    client: LabelStudioClient, project_id: int, passing: Sequence[str], rest: Sequence[str]
+) -> None:
+    """Those of `arrange_threshold_tabs`, where they are."""
+    for tab in _tabs(client, project_id):
+        if _is_by_score(tab["data"], passing, _OR_MORE) or _is_by_score(tab["data"], rest, _LESS):
+            client.api("DELETE", f"/api/dm/views/{tab['id']}/")
 
 
 def _tabs(client: LabelStudioClient, project_id: int) -> list[dict[str, Any]]:
@@ -161,6 +174,12 @@ def _is_doubt(data: dict[str, Any]) -> bool:
 def _is_review(data: dict[str, Any]) -> bool:
     """By its filter: people may give the tab another name."""
     return any({key: item.get(key) for key in _NEEDS_REVIEW} == _NEEDS_REVIEW for item in _filters(data))
+
+
+def _is_by_score(data: dict[str, Any], titles: Collection[str], operator: str) -> bool:
+    """By its name and its filter: other tabs may have either."""
+    is_it = [(item.get("filter"), item.get("operator")) == (_SCORE, operator) for item in _filters(data)]
+    return data.get("title") in titles and any(is_it)
 
 
 def _is_cleared(data: dict[str, Any], title: str) -> bool:

@@ -12,13 +12,12 @@ from collections.abc import Iterator, Mapping
 from backend.pages.outside import shown
 from backend.pages.words import Words, number, roughly
 from backend.quality.intervals import LEVEL
+from backend.quality.looks import first_check
 from backend.quality.measures import Bin
 from backend.quality.rule_words import command
 from backend.quality.summary import FieldQuality, Quality
 from backend.quality.words import Language, Sentences, rounded
 
-FIRST_CHECK = 200
-"""Pictures to check blind where none was: about as many as a first threshold takes."""
 _MIN_CONFUSIONS = 3
 _MAX_RULES = 3
 _NOTABLE = 0.03
@@ -42,6 +41,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "not_yet": ("还不能", "None yet"),
     "not_yet_note": ("至少还需盲检约 {num} 张", "at least about {num} more to check blind"),
     "no_blind_note": ("需要先盲检一部分", "some have to be checked blind first"),
+    "look_note": ("盲检满 {next} 张时再算，现在 {now} 张", "next look at {next} blind labels; {now} now"),
     "too_few_note": (
         "分数最高的 {num} 张里错了 {wrong} 张，还说不出要多少张",
         "of the {num} with the highest scores {wrong} are wrong: too few to say how many it takes",
@@ -158,26 +158,32 @@ class QualityWords(Words):
         return [*self._check(quality), *self._pass(quality), *self._rules(quality), *self._calibrate(quality)]
 
     def _check(self, quality: Quality) -> Iterator[str]:
-        missing = quality.threshold.num_missing
+        found = quality.threshold
+        num = number(first_check(found.target, found.delta))
         if quality.drift is not None:
             yield self.say(
-                f"图片变了：请从最近的图片中随机选约 {FIRST_CHECK} 张重新盲检，再运行一次"
+                f"图片变了：请从最近的图片中随机选约 {num} 张重新盲检，再运行一次"
                 "（--project 时可用 --since 只看最近的）。",
-                f"The pictures have changed: have about {FIRST_CHECK} of the latest, chosen by chance, checked blind, "
+                f"The pictures have changed: have about {num} of the latest, chosen by chance, checked blind, "
                 "and run this again (with --project, --since leaves the older ones out).",
             )
         elif not quality.num_blind:
             yield self.say(
-                f"请随机选约 {FIRST_CHECK} 张，在不显示预标注的情况下标注，再运行一次（prelabel connect --audit 5 "
+                f"请随机选约 {num} 张，在不显示预标注的情况下标注，再运行一次（prelabel connect --audit 5 "
                 "会从还没有预标注过的任务中随机留出 5%）：没有盲检，既不知道准确率，也不能保证什么。",
-                f"Have about {FIRST_CHECK} pictures, chosen by chance, labelled without showing the answers, and run "
+                f"Have about {num} pictures, chosen by chance, labelled without showing the answers, and run "
                 "this again (prelabel connect --audit 5 keeps 5% of the tasks that had no answer yet for it): without "
                 "them neither the accuracy is known nor can anything be guaranteed.",
             )
-        elif quality.threshold.threshold is None and missing is not None:
+        elif found.threshold is None and found.next_look is not None and not found.is_too_wrong:
             yield self.say(
-                f"再盲检约 {roughly(missing)} 张，就可能有一部分可以直接通过。",
-                f"Check about {roughly(missing)} more blind, and some may pass unseen.",
+                f"请继续盲检，就可能有一部分可以直接通过：{self.say.next_look(found)}",
+                f"Have more checked blind, and some may pass unseen: {self.say.next_look(found)}",
+            )
+        elif found.threshold is None and found.num_missing is not None:
+            yield self.say(
+                f"再盲检约 {roughly(found.num_missing)} 张，就可能有一部分可以直接通过。",
+                f"Check about {roughly(found.num_missing)} more blind, and some may pass unseen.",
             )
 
     def _pass(self, quality: Quality) -> Iterator[str]:
@@ -186,10 +192,10 @@ class QualityWords(Words):
             yield self.say(
                 f"在 Data Manager 中筛选 Prediction score ≥ {at:.2f} 的任务：可以直接通过，不必逐张看；"
                 f"其余的交给人看。设 review_threshold 为 {at:.2f}，以后的任务会自动标出"
-                "（prelabel quality --project 加 --apply 会设好它和两个标签页）。",
+                "（prelabel quality --project 加 --apply 会设好各字段的门槛和两个标签页）。",
                 f"In the Data Manager, filter Prediction score of {at:.2f} or more: these may pass unseen, the rest is "
                 f"for people. With review_threshold at {at:.2f} later tasks are marked by themselves (prelabel quality "
-                "--project with --apply sets it, and two tabs).",
+                "--project with --apply sets one for each field, and two tabs).",
             )
 
     def _rules(self, quality: Quality) -> Iterator[str]:
@@ -216,18 +222,18 @@ class QualityWords(Words):
                 )
 
     def _calibrate(self, quality: Quality) -> Iterator[str]:
-        """Not where something may pass: it would be less, for all fields' confidences count for the score. All fields'
-        temperatures where one's is notable: what is written there takes the place of what there was."""
-        if quality.threshold.threshold is not None:
+        """Not where something may pass, or before anybody looked whether it may: it would be less, for all fields'
+        confidences count for the score."""
+        if quality.threshold.threshold is not None or not quality.threshold.num_all:
             return
-        changed = [field for field in quality.fields if field.temperature not in (None, 1.0)]
+        changed = [field for field in quality.fields if field.name in quality.calibration]
         if any((field.calibration_error or 0.0) > _NOTABLE for field in changed):
-            found = {field.name: field.temperature for field in changed}
-            written = shown(json.dumps({"calibration": found}, ensure_ascii=False), _JSON_CHARS)
+            written = shown(json.dumps({"calibration": quality.calibration}, ensure_ascii=False), _JSON_CHARS)
             yield self.say(
-                f"置信度与实际正确率不符。在模型设置的 extra params 中写入 {written}：标签不变，以后的分数会更可信，"
+                f"置信度与实际正确率不符。在模型设置的 extra params 中写入 {written}"
+                "（prelabel quality --project 加 --apply-calibration 会写好）：标签不变，以后的分数会更可信，"
                 "已有的答案只重新打分；然后重新找门槛。",
-                f"Confidence and share right differ. Write {written} into the extra params of the model settings: no "
-                "label changes, scores mean more, and stored answers are only rated anew; then find the threshold "
-                "again.",
+                f"Confidence and share right differ. Write {written} into the extra params of the model settings "
+                "(prelabel quality --project with --apply-calibration does it): no label changes, scores mean more, "
+                "and stored answers are only rated anew; then find the threshold again.",
             )

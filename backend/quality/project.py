@@ -1,5 +1,7 @@
 """How good the answers of a project are, by what people did in Label Studio as the store has it. Reads the store only.
 
+A project is looked at all the time, so its thresholds are found at planned looks (`quality.looks`).
+
 An answer is ours as the store keeps it, else the prediction that Label Studio had. What was answered under another
 model version that differs from the present one only in its rating (`backend.predict.recipe`) is the same answer: it is
 rated anew and counts. Raises StoreError, and UsageError where it says so.
@@ -13,6 +15,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,6 +27,7 @@ from backend.predict.label_configs import schema_of
 from backend.predict.options import ProjectOptions
 from backend.predict.recipe import Recipe, recipe_of
 from backend.quality.drift import Look, look_of
+from backend.quality.looks import threshold_at_looks
 from backend.quality.people import Account, Known, Labelled, Unused, labelled, usable
 from backend.quality.reading import NOT_READ
 from backend.quality.summary import Quality, quality_of
@@ -177,6 +181,7 @@ def _of_version(
         delta=asked.delta,
         calibration=dict(recipe.options.calibration),
         answered=_in_order(store, project, recipe, same) if version == same.version else (),
+        find=threshold_at_looks,
     )
     number = project.partition(".")[0]
     return OfVersion(version, replace(found, task_url=task_url, project=number), account)
@@ -190,13 +195,26 @@ def _labelled(
     account: Account,
     was_chosen: Callable[[str], bool],
 ) -> Iterator[Labelled]:
-    """Those that say something of the answers under `version`; the others are counted in `account`."""
+    """Those that say something of the answers under `version`; the others are counted in `account`. Blind ones come
+    last, in the order in which they became known."""
+    blind: list[tuple[float, Labelled]] = []
     for task in tasks:
         said = _said(task, recipe, version, asked, was_chosen(task.name))
         if isinstance(said, str):
             account.add(said, task.name)
-        else:
+        elif said.saw_answer:
             yield said
+        else:
+            blind.append((_known_at(task, version), said))
+    yield from (said for _, said in sorted(blind, key=itemgetter(0)))
+
+
+def _known_at(task: _Task, version: str) -> float:
+    """When there was both a label and the answer, in seconds since the epoch. A label that is changed keeps its place,
+    and so does an answer that is rated anew: what a planned look is made of stays the same."""
+    labelled_at = min(seconds(one["created_at"]) for one in task.annotations if not one["was_cancelled"])
+    answer = task.answers[version]
+    return max(labelled_at, answer.saved_at) if isinstance(answer, StoredAnswer) else labelled_at
 
 
 def _said(task: _Task, recipe: Recipe, version: str, asked: Asked, was_chosen: bool) -> Labelled | Unused:

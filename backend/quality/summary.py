@@ -8,7 +8,7 @@ than they would have chosen (K. Schroeder et al., arXiv 2507.15821): their share
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -32,6 +32,9 @@ from label_config.schema import LabelSchema, TextField
 
 MAX_CONFUSIONS_SHOWN = 10
 MAX_MATRIX_LABELS = 8
+
+FindThreshold = Callable[[Sequence[tuple[float, bool]], float, float], Threshold]
+"""`guaranteed_threshold`, or `threshold_at_looks`."""
 
 
 class Task(Protocol):
@@ -84,7 +87,8 @@ class FieldQuality:
 @dataclass(frozen=True, slots=True)
 class Quality:
     """`blind`, `filled`: tasks of which all labels are right. `threshold`: of the task's score, on blind tasks; `steps`
-    is what each that was tried would let pass. `wrong`: the tasks with a wrong label that scored highest.
+    is what each that was tried would let pass, of the same tasks. `wrong`: the tasks with a wrong label that scored
+    highest.
 
     `unfilled`: fields that nobody filled. `unchecked`: those with labels that nobody filled in a blind task, though in
     pre-filled ones: `blind` and `threshold` say nothing of them.
@@ -114,6 +118,12 @@ class Quality:
     project: str = ""
     drift: Drift | None = None
 
+    @property
+    def calibration(self) -> dict[str, float]:
+        """The temperatures that confidences should be rated by: all there are, for where they are written they take the
+        place of others."""
+        return {one.name: one.temperature for one in self.fields if one.temperature not in (None, 1.0)}
+
 
 def quality_of(
     schema: LabelSchema,
@@ -124,10 +134,12 @@ def quality_of(
     delta: float,
     calibration: Mapping[str, float] | None = None,
     answered: Iterable[Look] = (),
+    find: FindThreshold = guaranteed_threshold,
 ) -> Quality:
     """`tasks` are read once. `unused` is read when they have ended. `calibration`: the temperatures that the answers'
     confidences have been rated by. `answered`: all tasks with an answer, in the order of time, for `drift`; read last.
-    See `guaranteed_threshold` for the rest."""
+    `find`: `threshold_at_looks` where people look all the time; then blind tasks come in the order in which they became
+    known. See `guaranteed_threshold` for the rest."""
     blind, filled, both = Measures(schema), Measures(schema), Measures(schema)
     versions = Counter[str]()
     blind_s, filled_s = list[float](), list[float]()
@@ -144,6 +156,7 @@ def quality_of(
         if task.agrees is not None:
             num_several += 1
             num_agree += task.agrees
+    threshold = find(blind.scored, target, delta)
     found = Quality(
         num_entries=both.num + sum(unused.values()),
         num_blind=blind.num,
@@ -152,16 +165,15 @@ def quality_of(
         model_versions=dict(versions),
         blind=blind.right,
         filled=filled.right,
-        threshold=guaranteed_threshold(blind.scored, target, delta),
-        steps=tuple(step for step in steps(blind.scored, delta) if step.num),
+        threshold=threshold,
+        steps=tuple(step for step in steps(blind.scored[: threshold.num_all], threshold.spent) if step.num),
         wrong=both.wrong,
         fields=tuple(
             _field(
                 tally,
                 blind.fields.get(name),
                 filled.fields.get(name),
-                target,
-                delta,
+                lambda scored: find(scored, target, delta),
                 (calibration or {}).get(name, 1.0),
             )
             for name, tally in both.fields.items()
@@ -189,8 +201,7 @@ def _field(
     both: FieldTally,
     blind: FieldTally | None,
     filled: FieldTally | None,
-    target: float,
-    delta: float,
+    find: Callable[[Sequence[tuple[float, bool]]], Threshold],
     temperature: float,
 ) -> FieldQuality:
     is_text = isinstance(both.of, TextField)
@@ -214,5 +225,5 @@ def _field(
         temperature=None if is_text else round(fitted, 2),
         confusions=both.confusions(MAX_CONFUSIONS_SHOWN),
         matrix=both.matrix(MAX_MATRIX_LABELS),
-        threshold=None if is_text else guaranteed_threshold(scored, target, delta),
+        threshold=None if is_text else find(scored),
     )

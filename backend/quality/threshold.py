@@ -32,23 +32,30 @@ class Threshold:
     `num` of `num_all` scores are at or above it, `num_wrong` of those wrong, at most a share of `bound` in truth.
     `num_missing`: about so many more labelled tasks and that one would do, if the wrong share there stays so; None
     where a threshold was found, or where no number of tasks would do.
+
+    `spent`: the chance that this look's promise is broken: all of `delta` where it is the only look, a share of it
+    where it is one of several that were planned (`quality.looks`). Of those, `next_look` is the number of labels of the
+    next, and `num_labels` how many there are now.
     """
 
     target: float
     delta: float
+    spent: float
     threshold: float | None
     num: int
     num_wrong: int
     num_all: int
     bound: float
     num_missing: int | None = None
+    next_look: int | None = None
+    num_labels: int = 0
 
     @property
     def is_too_wrong(self) -> bool:
-        """Whether more than `target` of the most promising are wrong, but for a chance of `delta`. Fewer than would do,
+        """Whether more than `target` of the most promising are wrong, but for a chance of `spent`. Fewer than would do,
         were they all right, say nothing either way."""
-        at_least = 1 - upper_bound(self.num - self.num_wrong, self.num, self.delta)
-        could_pass = upper_bound(0, self.num, self.delta) <= self.target
+        at_least = 1 - upper_bound(self.num - self.num_wrong, self.num, self.spent)
+        could_pass = upper_bound(0, self.num, self.spent) <= self.target
         return self.threshold is None and could_pass and at_least > self.target
 
 
@@ -77,7 +84,8 @@ def steps(scored: Sequence[tuple[float, bool]], delta: float) -> Iterator[Step]:
 
 
 def guaranteed_threshold(scored: Sequence[tuple[float, bool]], target: float, delta: float) -> Threshold:
-    """`scored`: score and whether it is right, of each labelled task. `target`: the wrong share that may pass.
+    """In one look. `scored`: score and whether it is right, of each labelled task. `target`: the wrong share that may
+    pass.
 
     The search begins where so many scores are at or above a threshold that it could be passed, were all of them right:
     of how many there are it may know, of how many are right it may not.
@@ -91,7 +99,7 @@ def guaranteed_threshold(scored: Sequence[tuple[float, bool]], target: float, de
         found = step if step.num >= enough else None
     if found is None:
         return _none_yet(tried, len(scored), target, delta)
-    return Threshold(target, delta, found.threshold, found.num, found.num_wrong, len(scored), found.bound)
+    return Threshold(target, delta, delta, found.threshold, found.num, found.num_wrong, len(scored), found.bound)
 
 
 def _none_yet(tried: Sequence[Step], num_all: int, target: float, delta: float) -> Threshold:
@@ -99,7 +107,7 @@ def _none_yet(tried: Sequence[Step], num_all: int, target: float, delta: float) 
     reached = [step for step in tried if step.num] or tried[-1:]
     missing = {step: found for step in reached if (found := _missing(step, num_all, target, delta)) is not None}
     best = min(missing, key=missing.__getitem__, default=min(reached, key=lambda step: step.bound))
-    return Threshold(target, delta, None, best.num, best.num_wrong, num_all, best.bound, missing.get(best))
+    return Threshold(target, delta, delta, None, best.num, best.num_wrong, num_all, best.bound, missing.get(best))
 
 
 def _missing(step: Step, num_all: int, target: float, delta: float) -> int | None:

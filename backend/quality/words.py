@@ -87,7 +87,8 @@ class Sentences:
                 f"Of {filled.num:,} pre-filled pictures {rounded(filled.share or 0)} were submitted with no label "
                 "changed (people let more pass once they see an answer: this is no accuracy).",
             )
-        yield self.passing(quality)
+        if quality.num_blind:
+            yield self.passing(quality)
         if quality.unchecked:
             yield self.unchecked(quality)
         if quality.time_saved is not None:
@@ -133,6 +134,14 @@ class Sentences:
             f"By field, and what is confused most: prelabel quality --project {project_id}",
         )
 
+    def as_written(self, name: str) -> str:
+        """Of a table in which people were to correct the answers."""
+        return self(
+            f"注意：{name} 里没有一处与答案不同。改过了吗？如果没有人改过，下面的数字说明不了什么。",
+            f"Note: nothing in {name} differs from what was answered: was it corrected? If nobody did, the figures say "
+            "nothing.",
+        )
+
     def unfilled(self, names: tuple[str, ...]) -> str:
         listed = ", ".join(names)
         return self(
@@ -170,11 +179,15 @@ class Sentences:
             passed = rounded(found.num / found.num_all)
             return self(
                 f"分数不低于 {found.threshold:.2f} 的可以直接通过，占全部的 {passed}："
-                f"其中错误不超过 {target}（{sure} 的把握）。盲检多少张须事先定好，到时只看一次，这个把握才成立。",
+                f"其中错误不超过 {target}（{sure} 的把握）。",
                 f"What scores {found.threshold:.2f} or more may pass unseen: at most {target} of it is wrong ({sure} "
-                f"sure); that is {passed} of all. It is the promise of one look, after as many blind checks as were "
-                "decided on before.",
-            )
+                f"sure); that is {passed} of all. ",
+            ) + self._holds(found)
+        if found.next_look is not None and not found.is_too_wrong:
+            return self(
+                f"还不能保证任何图片可以直接通过（目标：错误不超过 {target}，{sure} 的把握）。",
+                f"Nothing may pass unseen yet (at most {target} wrong, {sure} sure). ",
+            ) + self.next_look(found)
         if found.num_missing is not None:
             return self(
                 f"还不能保证任何图片可以直接通过（目标：错误不超过 {target}，{sure} 的把握）："
@@ -196,6 +209,32 @@ class Sentences:
             "请修改标注配置、提示词，或换模型。",
             f"Nothing may pass unseen: even of the {num} with the highest scores {wrong} ({share}) are wrong, more "
             f"than {target}. Change the label config, the instructions or the model.",
+        )
+
+    def _holds(self, found: Threshold) -> str:
+        if found.next_look is None:
+            return self(
+                "盲检多少张须事先定好，到时只看一次，这个把握才成立。",
+                "It is the promise of one look, after as many blind checks as were decided on before.",
+            )
+        return self(
+            f"依据最先盲检的 {found.num_all:,} 张，看多少次都成立。",
+            f"It was found on the first {found.num_all:,} blind labels, and holds however often one looks. ",
+        ) + self.next_look(found)
+
+    def next_look(self, found: Threshold) -> str:
+        """When a project's threshold may change, and when it is likely to if the next look is too soon for that."""
+        next_look, now = f"{found.next_look:,}", f"{found.num_labels:,}"
+        said = self(
+            f"盲检满 {next_look} 张时再算一次，现在 {now} 张。",
+            f"Next look at {next_look} blind labels; {now} now.",
+        )
+        likely = found.num_labels + (found.num_missing or 0)
+        if found.num_missing is None or likely == found.next_look:
+            return said
+        return said + self(
+            f"如果错误比例不变，满 {likely:,} 张时才会有。",
+            f" If as many stay wrong, some pass at {likely:,}.",
         )
 
     def threshold_of_field(self, found: Threshold) -> str:

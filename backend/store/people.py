@@ -204,8 +204,9 @@ def own_answers(
 ) -> dict[tuple[int, str], StoredAnswer]:
     """Our answers to those tasks, by task and model version, whatever Label Studio was told of them."""
     found = connection.execute(
-        f"""SELECT w.task_id, w.model_version, a.key, a.content FROM work w JOIN answer a ON a.id = w.answer_id
-        WHERE w.project_id = (SELECT id FROM project WHERE name = ?) AND w.task_id {rows.IN_IDS}""",  # noqa: S608
+        f"""SELECT w.task_id, w.model_version, a.key, a.content, a.saved_at
+        FROM work w JOIN answer a ON a.id = w.answer_id WHERE w.project_id = (SELECT id FROM project WHERE name = ?)
+        AND w.task_id {rows.IN_IDS}""",  # noqa: S608 - constants
         [rows.clean(project), rows.id_list(task_ids)],
     )
-    return {(task_id, version): StoredAnswer(key, content) for task_id, version, key, content in found}
+    return {(task_id, version): StoredAnswer(*answer) for task_id, version, *answer in found}

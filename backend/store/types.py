@@ -14,7 +14,7 @@ A task whose picture was changed since is queued again from any state.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from backend.reasons import Reason
@@ -100,10 +100,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """`content` is the JSON of an answer, of no task yet; `key` stands for picture and answer version."""
+    """`content` is the JSON of an answer, of no task yet; `key` stands for picture and answer version. `saved_at`: when
+    it was given, however often it was rated since, in seconds since the epoch; 0.0 where nobody asked."""
 
     key: str
     content: str
+    saved_at: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

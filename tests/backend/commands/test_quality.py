@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from backend import cli
-from tests.backend.bulk.given import record, write_lines
+from backend.bulk.exports.csv import write_csv
+from tests.backend.bulk.given import SCHEMA, record, write_lines
 from tests.backend.bulk.test_truth import annotation, task
 from tests.backend.fake_label_studio import LEGACY_KEY
 from tests.backend.label_studio.tasks_server import TasksServer, prediction, tasks_server
@@ -127,7 +128,9 @@ def test_a_truth_about_other_pictures_is_refused_with_the_reason(
         (["--project", "12", "out.jsonl"], "leave RECORDS, --truth and --label-config out"),
         (["--project", "12", "--truth", "a.json"], "leave RECORDS, --truth and --label-config out"),
         (["out.jsonl", "--truth", "a.json", "--since", "2026-11-30"], "--since goes with --project"),
-        (["out.jsonl", "--truth", "a.json", "--apply"], "--apply goes with --project"),
+        (["out.jsonl", "--truth", "a.json", "--apply"], "--apply and --apply-calibration go with --project"),
+        (["out.jsonl", "--truth", "a.json", "--apply-calibration"], "--apply-calibration go with --project"),
+        (["--project", "12", "--apply", "--apply-calibration"], "calibrate first, then choose Retrieve Predictions"),
         (["--project", "12"], "set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"),
     ],
 )
@@ -199,8 +202,9 @@ def test_what_others_wrote_into_label_studio_cannot_write_to_the_terminal(
 def test_what_was_found_is_not_applied_where_the_present_model_version_is_not_known(
     project: TasksServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ask(monkeypatch, "12", "--apply") == 2
-    assert "which model version project 12 has now is not known here" in capsys.readouterr().err
+    for option in ("--apply", "--apply-calibration"):
+        assert ask(monkeypatch, "12", option) == 2
+        assert f"{option}: which model version project 12 has now is not known here" in capsys.readouterr().err
     assert {method for method, _, _ in project.calls} == {"GET"}
 
 
@@ -238,6 +242,45 @@ def test_a_project_that_is_not_there_or_where_nobody_labelled_is_said_so(
     project.add(1, 5)
     assert ask(monkeypatch, "12") == 2
     assert "nobody has labelled a task that has an answer yet (tasks in all: 1)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "arguments", "is_said"),
+    [("", (), True), ("", ("--blind",), True), ("夏季", (), False), ("夏季", ("--blind",), False)],
+)
+def test_of_a_table_that_nobody_changed_it_is_asked_whether_it_was_corrected(
+    tmp_path: Path, run: Any, changed: str, arguments: tuple[str, ...], is_said: bool
+) -> None:
+    given(tmp_path, 60, 0)
+    page, table = tmp_path / "page.html", tmp_path / "truth.csv"
+    write_csv(tmp_path / "out.jsonl", table, SCHEMA)
+    if changed:
+        table.write_text(table.read_text(encoding="utf-8").replace(",冬季,", f",{changed},", 1), encoding="utf-8")
+
+    code, _, besides = run("--truth", str(table), "--report", str(page), "--language", "en", *arguments)
+
+    said = "Note: nothing in truth.csv differs from what was answered: was it corrected?"
+    assert code == 0
+    assert (said in besides) == is_said
+    assert (said in page.read_text(encoding="utf-8")) == is_said
+
+
+@pytest.mark.parametrize("is_filled", [True, False])
+def test_who_filled_the_empty_rows_of_a_blind_audit_has_changed_the_table(
+    tmp_path: Path, run: Any, is_filled: bool
+) -> None:
+    given(tmp_path, 60, 0)
+    plain = [{**record(f"p{number:03}"), "withheld": number < 5} for number in range(60)]
+    write_lines(tmp_path / "out.jsonl", plain)
+    table = tmp_path / "truth.csv"
+    write_csv(tmp_path / "out.jsonl", table, SCHEMA)
+    if is_filled:  # as they were answered
+        write_lines(tmp_path / "filled.jsonl", [{**one, "withheld": False} for one in plain])
+        write_csv(tmp_path / "filled.jsonl", table, SCHEMA)
+
+    _, _, besides = run("--truth", str(table), "--language", "en")
+
+    assert ("was it corrected?" in besides) is not is_filled
 
 
 @pytest.mark.parametrize("missing", ["out.jsonl", "truth.json"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backend.commands.quality_apply import apply_threshold
+from backend.commands.quality_apply import apply_calibration, apply_threshold
 from backend.errors import UsageError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.tabs import arrange_tabs
@@ -83,17 +83,89 @@ def test_two_tabs_are_made_once_and_follow_the_threshold(server: FakeLabelStudio
     }
 
 
-def test_a_tab_of_what_needs_review_that_is_there_is_left(server: FakeLabelStudio) -> None:
+def test_a_tab_of_what_needs_review_that_is_there_is_left_and_the_rest_is_in_one_beside_it(
+    server: FakeLabelStudio,
+) -> None:
+    """A field that is sure is not marked for another's sake, so what is not marked is not all that may pass."""
     add_backend(server)
     with LabelStudioClient(server.url, LEGACY_KEY) as client:
         arrange_tabs(client, 1, "需人工复核")
     before = filters(server)
 
     apply(server, quality(80, 0), "zh")
+    told = apply(server, quality(80, 0), "zh")
 
     after = filters(server)
-    assert after.pop("可直接通过")
+    assert [after.pop(title)[0][1] for title in ("可直接通过", "未达门槛")] == ["greater_or_equal", "less"]
     assert after == before
+    assert "“可直接通过”中的任务可以直接通过，“未达门槛”中的由人看" in told[-1]
+
+
+def test_in_another_language_the_same_tabs_are_changed(server: FakeLabelStudio) -> None:
+    add_backend(server)
+    apply(server, quality(80, 0), "zh")
+
+    told = apply(server, quality(80, 0), "en")
+
+    assert set(filters(server)) == {"可直接通过", "需人工复核"}
+    assert "Done: tasks in “可直接通过” may pass unseen, those in “需人工复核” are for people" in told[-1]
+
+
+@pytest.mark.parametrize(("own", "written"), [(0.4, 0.4), (0.9, 0.7), (None, 0.7)])
+def test_a_field_has_its_own_threshold_where_that_asks_for_less_than_the_task_s(
+    server: FakeLabelStudio, own: float | None, written: float
+) -> None:
+    """Else a task in the tab of what may pass would be marked for review."""
+    backend = add_backend(server)
+    found = quality(80, 0)
+    [season] = found.fields
+    assert season.threshold is not None
+    season = replace(season, threshold=replace(season.threshold, threshold=own))
+    found = replace(found, threshold=replace(found.threshold, threshold=0.7), fields=(season,))
+
+    apply(server, found)
+
+    assert backend["extra_params"]["review_thresholds"] == {"season": written}
+    assert filters(server)["May pass unseen"][0][2] == 0.7
+
+
+def calibrate(server: FakeLabelStudio, found: Quality) -> list[str]:
+    told: list[str] = []
+    with LabelStudioClient(server.url, LEGACY_KEY) as client:
+        apply_calibration(client, 1, found, Sentences("en"), told.append)
+    return told
+
+
+def test_a_calibration_joins_what_people_typed_and_takes_out_thresholds_of_other_scores(
+    server: FakeLabelStudio,
+) -> None:
+    backend = add_backend(server)
+    apply(server, quality(80, 0), "zh")
+    with LabelStudioClient(server.url, LEGACY_KEY) as client:
+        arrange_tabs(client, 1, "Needs review")
+    found = quality(40, 20)
+
+    told = calibrate(server, found)
+
+    [season] = found.fields
+    assert backend["extra_params"] == {**TYPED, "calibration": {"season": season.temperature}}
+    assert not {"可直接通过", "需人工复核"} & set(filters(server))
+    assert "Needs review" in filters(server), "which is by the flag in the form"
+    assert f'calibration = {{"season": {season.temperature}}}' in told[0]
+    assert 'taking out review_thresholds ({"season": 0.05}) and the two tabs of --apply; all else' in told[1]
+    assert told[2].endswith("prelabel quality --project 1 --apply")
+
+
+@pytest.mark.parametrize(("num_right", "num_wrong", "typed"), [(20, 10, {}), (40, 20, {"season": None})])
+def test_a_calibration_that_changes_nothing_is_not_written(
+    server: FakeLabelStudio, num_right: int, num_wrong: int, typed: dict[str, Any]
+) -> None:
+    found = quality(num_right, num_wrong)
+    add_backend(server, extra_params={"calibration": {name: found.fields[0].temperature for name in typed}})
+
+    with pytest.raises(UsageError, match="nothing to change"):
+        calibrate(server, found)
+    assert server.changes == []
 
 
 @pytest.mark.parametrize(

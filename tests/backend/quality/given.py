@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backend.quality.drift import Look, look_of
-from backend.quality.summary import Quality, quality_of
+from backend.quality.summary import FindThreshold, Quality, quality_of
+from backend.quality.threshold import guaranteed_threshold
 from label_config.answer import Answer, FieldAnswer
 from label_config.schema import Choice, ChoicesField, LabelSchema, TextField
 
@@ -47,6 +48,7 @@ def quality(
     confidence: float = 0.97,
     num_changed: int = 0,
     since: float = 1_796_300_000.0,
+    find: FindThreshold = guaranteed_threshold,
 ) -> Quality:
     """So many checked blind, and pre-filled ones that are all right; and then so many that are not like these."""
     rights = [True] * num_right + [False] * num_wrong
@@ -54,4 +56,5 @@ def quality(
     tasks += [task(900 + number, True, asked=asked, saw_answer=True) for number in range(num_filled)]
     answered = [look_of(asked or schema(), tasks[0].name, tasks[0].answer)] if tasks else []
     answered += [Look(f"later-{number}", 0.3, {"season": "winter"}, since) for number in range(num_changed)]
-    return quality_of(asked or schema(), tasks, {"not_labelled": 7}, target=0.05, delta=0.1, answered=answered)
+    unused = {"not_labelled": 7}
+    return quality_of(asked or schema(), tasks, unused, target=0.05, delta=0.1, answered=answered, find=find)

@@ -232,7 +232,7 @@ def test_our_own_answer_counts_before_the_prediction_and_an_empty_field_is_as_su
     season = next(field for field in found.quality.fields if field.name == "season")
     assert (season.blind.num_right, season.blind.num) == (1, 2)
     assert season.threshold is not None
-    assert season.threshold.num_all == 2, "the empty one has a confidence, too"
+    assert season.threshold.num_labels == 2, "the empty one has a confidence, too"
 
 
 @pytest.mark.parametrize("score", [10**400, 1e308, float("inf"), float("nan"), -3.0, 7, "0.9", True, None, [0.9]])
@@ -245,7 +245,7 @@ def test_a_score_that_somebody_imported_and_is_none_says_nothing(people: FakePeo
 
     [found] = project_quality(store, PROJECT, SCHEMA, VERSION, Asked())
     assert found.quality.num_filled == 1
-    assert found.quality.threshold.num_all == 0
+    assert found.quality.threshold.num_labels == 0
 
 
 def test_only_what_was_done_since_a_day_counts(people: FakePeople, store: Store) -> None:
@@ -299,6 +299,40 @@ def test_what_is_rated_anew_is_measured_as_it_is_rated_now_and_needs_no_new_labe
     assert now.temperature == pytest.approx(
         4.0 * fitted_temperature([(calibrated(0.9, 4.0), n > 6) for n in range(1, 61)]), abs=0.02
     )
+
+
+def test_a_project_s_threshold_is_found_on_the_first_labels_and_stands_until_the_next_planned_look(
+    people: FakePeople, store: Store
+) -> None:
+    """The first 100 are those with the highest numbers; a label that is changed later keeps its place."""
+    people.add(*range(1, 131))
+    for task_id in range(130, 0, -1):
+        answered(store, task_id)
+        people.annotate(task_id, season="winter" if task_id > 30 else "夏季")
+    [before] = quality(people, store, BLIND)
+    for task_id in (101, 102):
+        people.change(task_id, **annotation("夏季"))
+
+    [after] = quality(people, store, BLIND)
+
+    found = before.quality.threshold
+    assert (found.num, found.num_wrong, found.num_all, found.num_labels) == (100, 0, 100, 130)
+    assert (found.threshold, found.next_look) == (0.05, 200)
+    assert before.quality.blind.num_right == 100, "how good they are is said of all"
+    assert (after.quality.threshold.num_all, after.quality.threshold.num_wrong) == (100, 2)
+    assert after.quality.threshold.threshold is None
+
+
+def test_an_answer_that_comes_after_its_label_is_as_new_as_the_answer(people: FakePeople, store: Store) -> None:
+    """Else those that a new model version answers last would change what an earlier look was made of."""
+    people.add(*range(1, 131))
+    for task_id in range(1, 131):
+        answered(store, task_id, at=3e9 if task_id <= 30 else 2.0)
+        people.annotate(task_id, season="winter" if task_id > 30 else "夏季")
+
+    [found] = quality(people, store, BLIND)
+
+    assert (found.quality.threshold.num_all, found.quality.threshold.num_wrong) == (100, 0)
 
 
 def test_later_answers_that_are_unlike_the_checked_ones_end_the_guarantee(people: FakePeople, store: Store) -> None:

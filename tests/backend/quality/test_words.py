@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from backend.quality.lead_times import TimeSaved
+from backend.quality.looks import threshold_at_looks
 from backend.quality.page import render_quality
+from backend.quality.summary import FindThreshold
 from backend.quality.threshold import guaranteed_threshold
 from backend.quality.words import Language, Sentences, plain, rounded
 from tests.backend.bulk.report_rig import Seen
@@ -26,6 +28,32 @@ def test_a_promise_is_said_as_it_was_asked_for(target: float, delta: float, said
     assert said in Sentences("en").threshold(found)
     assert "(" + said.partition("(")[2] in Sentences("en").threshold_of_field(found)
     assert "the promise of one look" in Sentences("en").threshold(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((99, 0), "Next look at 100 blind labels; 99 now."),
+        ((120, 0), "found on the first 100 blind labels, and holds however often one looks. Next look at 200 blind"),
+        ((98, 22), "Next look at 200 blind labels; 120 now. If as many stay wrong, some pass at 400."),
+        ((60, 60), "Change the label config"),
+    ],
+)
+def test_of_a_project_it_says_when_the_next_look_is_and_never_another_number(given: tuple[int, int], said: str) -> None:
+    found = quality(*given, find=threshold_at_looks)
+    page = Seen(render_quality(found, "en")).text
+    assert said in Sentences("en").passing(found)
+    assert said in page
+    assert "one look, " not in page
+    assert "more pictures are to be" not in page
+
+
+@pytest.mark.parametrize("find", [guaranteed_threshold, threshold_at_looks])
+def test_where_nothing_was_checked_blind_one_number_says_how_many_it_takes(find: FindThreshold) -> None:
+    page = Seen(render_quality(quality(0, 0, 30, find=find), "en")).text
+    assert "Have about 200 pictures, chosen by chance" in page
+    assert "at least about" not in page
+    assert "Next look" not in page
 
 
 @pytest.mark.parametrize(

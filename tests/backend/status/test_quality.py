@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from backend.pages.words import Language
 from backend.quality.drift import Drift
+from backend.quality.looks import threshold_at_looks
 from backend.quality.people import Labelled
 from backend.quality.summary import quality_of
 from backend.quality.watch import Looked
@@ -33,7 +34,7 @@ def looked(num_blind: int, num_wrong: int = 0, num_filled: int = 20, audit_share
 
     tasks = [task(n, "夏季" if n < num_wrong else "冬季", False) for n in range(num_blind)]
     tasks += [task(n, "冬季", True) for n in range(1_000, 1_000 + num_filled)]
-    found = quality_of(SCHEMA, tasks, {}, target=0.05, delta=0.1)
+    found = quality_of(SCHEMA, tasks, {}, target=0.05, delta=0.1, find=threshold_at_looks)
     zh, en = (tuple(Sentences(language).in_short(found, "12", audit_share)) for language in ("zh", "en"))  # type: ignore[arg-type]
     return Looked("v1", found, zh, en, NOW - 60)
 
@@ -55,17 +56,18 @@ def project(view: StatusView) -> ProjectView:
 
 
 def test_the_page_says_how_good_how_much_faster_and_what_may_pass(tmp_path: Path) -> None:
-    view = shown(tmp_path, looked(60))
-    assert "盲检 60 张：所有标签都正确的占 100%" in page(view, "zh")
+    view = shown(tmp_path, looked(120))
+    assert "盲检 120 张：所有标签都正确的占 100%" in page(view, "zh")
     assert "速度是不看时的 4.0 倍" in page(view, "zh")
     english = page(view)
     assert "What scores 0.05 or more may pass unseen" in english
+    assert "holds however often one looks. Next look at 200 blind labels; 120 now." in english
     assert "prelabel quality --project 12" in english
     assert "Read 1 min ago; of the answers under model version v1" in english
 
 
 def test_it_says_what_to_do_where_nothing_can_be_promised_yet(tmp_path: Path) -> None:
-    assert "more pictures are to be checked blind" in page(shown(tmp_path / "few", looked(5)))
+    assert "Next look at 100 blind labels; 5 now" in page(shown(tmp_path / "few", looked(5)))
     unchecked = page(shown(tmp_path / "a", looked(0)))
     assert "To begin a blind check: prelabel connect --project 12 --audit 5" in unchecked
     assert "of the tasks that had no answer yet, 5% open empty" in unchecked
@@ -113,5 +115,5 @@ def test_metrics_have_each_figure_by_project_and_leave_out_what_is_not_known(tmp
     assert found["time_factor"] == 4.0
     assert "may_pass" not in found
 
-    assert metrics(shown(tmp_path / "b", looked(60)))["may_pass"] == 1.0
+    assert metrics(shown(tmp_path / "b", looked(100)))["may_pass"] == 1.0
     assert metrics(shown(tmp_path / "c", Looked())) == {}
