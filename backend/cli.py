@@ -358,7 +358,7 @@ def quality(
     if propose_rules or try_rule is not None or adopt:
         if project is None or records or truth or label_config or report or apply or apply_calibration:
             raise UsageError(
-                "--propose-rules and --try-rule go with --project, and without --report, --apply and --apply-calibration."
+                "--propose-rules and --try-rule go with --project, without --report, --apply, --apply-calibration."
             )
         if propose_rules and (try_rule is not None or adopt):
             raise UsageError("First --propose-rules, then --try-rule with one of them, and --adopt if it is better.")

@@ -208,7 +208,8 @@ def test_each_further_try_must_be_surer_and_the_first_keeps_its_number(quality: 
         (["--try-rule", "@nowhere.txt"], "nowhere.txt cannot be read"),
         (["--adopt"], "--adopt goes with --try-rule"),
         (["--propose-rules", "--try-rule", "x"], "First --propose-rules"),
-        (["--propose-rules", "--apply"], "without --report and --apply"),
+        (["--propose-rules", "--apply"], "without --report, --apply, --apply-calibration"),
+        (["--try-rule", "x", "--apply-calibration"], "without --report, --apply, --apply-calibration"),
     ],
 )
 def test_what_cannot_be_tried_is_refused_by_name_and_is_no_try(
