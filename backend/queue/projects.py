@@ -46,6 +46,8 @@ class ProjectBook:
         """Projects with extra params whose last /setup came without them."""
         self._saving = asyncio.Lock()
         self._is_saved = True
+        self._is_late = False
+        """What the disk would not take waits for the next /setup; nobody else waits for what others have changed."""
         for project, changes in file.load().items():
             if isinstance(changes, dict):
                 self._changes[project] = changes
@@ -59,7 +61,7 @@ class ProjectBook:
             last = read_options(options, self._defaults)[0].model_copy(update={"audit_share": share})
             self._changes[project] = self._changed(last)
         if lost:
-            self._is_saved = False
+            self._is_saved, self._is_late = False, True
             log.warning(
                 "the extra params of %d projects with a blind audit are not in projects.json: those of their last task "
                 "hold, until their next /setup. They are %s",
@@ -93,7 +95,7 @@ class ProjectBook:
             self._tried &= self._changes.keys()
         if changes != before:
             self._is_saved = False
-        if not self._is_saved:
+        if changes != before or self._is_late:
             await self._save()
         return warnings
 
@@ -137,9 +139,9 @@ class ProjectBook:
         async with self._saving:
             if self._is_saved:
                 return
-            self._is_saved = True
+            self._is_saved, self._is_late = True, False
             try:
                 await asyncio.to_thread(self._file.save, dict(self._changes))
             except OSError as error:
-                self._is_saved = False
+                self._is_saved, self._is_late = False, True
                 log.warning("the projects' extra params could not be saved: %s", error.strerror)

@@ -10,7 +10,7 @@ import pytest
 from backend.predict.options import MAX_UNKNOWN, ProjectOptions, read_options
 from backend.queue.projects import ProjectBook
 from backend.store.state_file import StateFile
-from tests.limits import WAIT_S
+from tests.limits import WAIT_S, eventually
 
 DEFAULTS = ProjectOptions()
 
@@ -226,6 +226,20 @@ def test_projects_that_change_while_the_file_is_written_share_the_next_time(tmp_
 
     asyncio.run(run())
     assert [book(tmp_path).options(str(n)).top_p for n in range(50)] == [0.5] * 50
+
+
+def test_who_changes_nothing_waits_for_nothing_that_others_have_changed(tmp_path: Path) -> None:
+    async def run() -> None:
+        file = SlowFile(tmp_path / "projects.json")
+        kept = ProjectBook(file, DEFAULTS)
+        changing = [asyncio.create_task(kept.remember(project, {"top_p": 0.5})) for project in "12"]
+        await eventually(lambda: file.num_saved)
+        await kept.remember("3", None)
+        assert not any(other.done() for other in changing)
+        file.may_go_on.set()
+        await asyncio.gather(*changing)
+
+    asyncio.run(run())
 
 
 def test_what_could_not_be_written_is_written_with_the_next_setup_of_any_project(tmp_path: Path) -> None:
