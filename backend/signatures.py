@@ -17,6 +17,9 @@ from urllib.parse import unquote
 
 HIDDEN = "***"
 
+MARK_IN_LOGIN = re.compile(r"(?i)((?:[a-z][a-z0-9+.-]*:)?//)[^/?#@]*[?#][^/@]*@")
+"""An address whose query would begin within a login: it leads nowhere, and what looks like its host is a secret."""
+
 _SECRET_NAME = re.compile(
     r"(?i)sig|cred|token|secret|pass|pwd|key|auth|hmac|hash|md5|digest|jwt|ticket|sess|cookie|nonce|hdn|verify|expir"
     r"|_upt|(?<![a-z])code|^(st|sk|sv|se|sp|hm|oh|policy|ak|tk|pw|psw|pin|otp|sid|sas|mac)$|密码|口令|提取码|签名"

@@ -17,7 +17,7 @@ from hashlib import blake2b
 from cachetools import FIFOCache
 
 from backend.predict.task import TaskInput
-from backend.signatures import HIDDEN, query_is_secret, unsigned_path
+from backend.signatures import HIDDEN, MARK_IN_LOGIN, query_is_secret, unsigned_path
 from backend.store.threads import in_thread
 from backend.store.types import NewWork, Work
 from backend.urls import as_browsers_read
@@ -45,6 +45,8 @@ def is_too_large(url: str) -> bool:
 def for_disk(url: str) -> str:
     """`url` as it may be stored: unchanged, or without its secrets and with WITHHELD at its end."""
     address, query = as_browsers_read(url), ""
+    if odd := MARK_IN_LOGIN.match(address):
+        return odd[1] + _told_apart(address) + WITHHELD
     if found := _ADDRESS.fullmatch(address):
         address, query = found[1], found[2] or ""
     stored, of_web = address, True

@@ -185,6 +185,8 @@ def test_another_signed_folder_is_another_address() -> None:
     [
         "https://user:hunter2@cdn.example/a/1.jpg",
         "https://user:hu@nter2hunter2@cdn.example/a/1.jpg",
+        "https://hunter2:hunter2#hunter2@cdn.example/a/1.jpg",
+        "//hunter2:hunter2?hunter2@cdn.example/a/1.jpg",
         "//user:hunter2@cdn.example/a/1.jpg",
         "https://user:hunter2@cdn.example/a//1.jpg",
         "ftp://user:hunter2@cdn.example/a/1.jpg",
