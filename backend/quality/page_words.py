@@ -41,7 +41,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "not_yet": ("还不能", "None yet"),
     "not_yet_note": ("至少还需盲检约 {num} 张", "at least about {num} more to check blind"),
     "no_blind_note": ("需要先盲检一部分", "some have to be checked blind first"),
-    "look_note": ("盲检满 {next} 张时再算，现在 {now} 张", "next look at {next} blind labels; {now} now"),
+    "look_note": ("盲检满 {next} 张时计算，现在 {now} 张", "next look at {next} blind labels; {now} now"),
     "too_few_note": (
         "分数最高的 {num} 张里错了 {wrong} 张，还说不出要多少张",
         "of the {num} with the highest scores {wrong} are wrong: too few to say how many it takes",

@@ -226,7 +226,7 @@ class Sentences:
         """When a project's threshold may change, and when it is likely to if the next look is too soon for that."""
         next_look, now = f"{found.next_look:,}", f"{found.num_labels:,}"
         said = self(
-            f"盲检满 {next_look} 张时再算一次，现在 {now} 张。",
+            f"下一次计算在盲检满 {next_look} 张时，现在 {now} 张。",
             f"Next look at {next_look} blind labels; {now} now.",
         )
         likely = found.num_labels + (found.num_missing or 0)
