@@ -90,12 +90,12 @@ def apply_calibration(
             f"Writing into the extra params of the model settings ({backend.url}): {CALIBRATION} = {told}.",
         )
     )
+    there = f"{THRESHOLDS} = {json.dumps(thresholds, ensure_ascii=False)}" if thresholds else THRESHOLDS
     tell(
         say(
-            f"以前的门槛只对以前的分数成立：去掉 {THRESHOLDS}（{json.dumps(thresholds, ensure_ascii=False)}）"
-            "和 --apply 设置的两个标签页；其他内容保持不变。",
-            f"Thresholds hold for the scores they were found on: taking out {THRESHOLDS} "
-            f"({json.dumps(thresholds, ensure_ascii=False)}) and the two tabs of --apply; all else there stays.",
+            f"以前的门槛只对以前的分数成立：如果有，去掉 {there} 和 --apply 设置的两个标签页；其他内容保持不变。",
+            f"Thresholds hold for the scores they were found on: taking out {there} and the two tabs of --apply, where "
+            "they are there; all else stays.",
         )
     )
     remove_threshold_tabs(client, project_id, _titles(PASSING, say), _titles(REST, say))

@@ -152,7 +152,7 @@ def test_a_calibration_joins_what_people_typed_and_takes_out_thresholds_of_other
     assert not {"可直接通过", "需人工复核"} & set(filters(server))
     assert "Needs review" in filters(server), "which is by the flag in the form"
     assert f'calibration = {{"season": {season.temperature}}}' in told[0]
-    assert 'taking out review_thresholds ({"season": 0.05}) and the two tabs of --apply; all else' in told[1]
+    assert 'taking out review_thresholds = {"season": 0.05} and the two tabs of --apply, where they' in told[1]
     assert told[2].endswith("prelabel quality --project 1 --apply")
 
 
