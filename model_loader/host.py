@@ -20,8 +20,8 @@ def judge_host_memory(
 ) -> Trouble | None:
     """Return what speaks against loading `geometry` with `available` bytes; None also where nobody knows how many.
 
-    A tensor is read in 16 bits, and one more is made of it. On a CPU all weights stay here. `saves`: a 4-bit copy is
-    written.
+    A tensor is read in 16 bits, and one more is made of it. On a CPU all weights stay here; of those on a card at most
+    the token embedding comes back, after the load. `saves`: a 4-bit copy is written.
     """
     if available is None:
         return None

@@ -96,7 +96,8 @@ class Part:
 class MemoryPlan:
     """What a card must hold. `num_slots`, `positions`, `free_bytes` and `fits` are None when no card was named.
 
-    `has_scratch`: whether long prefills may unpack a layer's experts to 16 bit.
+    `has_scratch`: whether long prefills may unpack a layer's experts to 16 bit. `host_bytes`: of the token embedding,
+    where it is kept in the machine's memory, from which a step takes the few rows that it needs; else 0.
     """
 
     parts: tuple[Part, ...]
@@ -108,6 +109,7 @@ class MemoryPlan:
     request: Request
     max_slots: int
     has_scratch: bool
+    host_bytes: int
     vram_bytes: int | None
     budget_bytes: int | None
 
@@ -120,7 +122,8 @@ class MemoryPlan:
     def needed_bytes(self) -> int:
         """The smallest card that can answer a request of the longest kind, its margin and CUDA's context included."""
         longest = (whole_blocks(self.request.longest_tokens) + KV_BLOCK_TOKENS) * self.position_bytes
-        return round((self.weights_bytes + self.workspace_bytes + longest) / (1 - MARGIN)) + CUDA_CONTEXT_BYTES
+        others = self.weights_bytes + self.host_bytes + self.workspace_bytes  # all weights are loaded to the card first
+        return round((others + longest) / (1 - MARGIN)) + CUDA_CONTEXT_BYTES
 
     @property
     def offered_bytes(self) -> int | None:
@@ -160,15 +163,16 @@ def plan_memory(
 
     `quantisation` "nf4" packs experts, attention and dense MLPs; "none" keeps all in 16 bit. `naive_bytes` is what
     transformers alone needs with `load_in_4bit=True`: it packs only `nn.Linear`, so the experts stay in 16 bit.
-    The scratch is planned where as many requests run beside it as are asked for.
+    The scratch is planned where as many requests run beside it as are asked for; the token embedding stays off the card
+    where fewer do even without the scratch, unless the head is the same matrix.
     """
     packed = quantisation == "nf4"
-    weights = _weights(geometry, packed=packed)
     request = request or Request()
     naive = sum(part.size_bytes for part in _weights(geometry, packed=False))
     naive -= round((geometry.attention + geometry.dense_mlp + geometry.vision_linears) * (SIXTEEN_BIT - LINEAR_BYTES))
 
-    def plan(*, has_scratch: bool, rows: int = 1) -> MemoryPlan:
+    def plan(*, has_scratch: bool, embedding_on_host: bool = False, rows: int = 1) -> MemoryPlan:
+        weights = _weights(geometry, packed=packed, embedding_on_host=embedding_on_host)
         workspace = _workspace(geometry, request, rows, has_scratch=has_scratch)
         return MemoryPlan(
             parts=(*weights, *workspace),
@@ -180,16 +184,21 @@ def plan_memory(
             request=request,
             max_slots=max_slots,
             has_scratch=has_scratch,
+            host_bytes=_embedding_bytes(geometry) if embedding_on_host else 0,
             vram_bytes=None if vram_gib is None else round(vram_gib * GIB),
             budget_bytes=None if vram_gib is None else budget_bytes(vram_gib, free_gib=free_gib),
         )
 
-    def filled(*, has_scratch: bool) -> MemoryPlan:
-        most = plan(has_scratch=has_scratch).num_slots  # no more rows than these ever meet the head
-        return plan(has_scratch=has_scratch, rows=most or 1)
+    def filled(**how: bool) -> MemoryPlan:
+        most = plan(**how).num_slots  # no more rows than these ever meet the head
+        return plan(**how, rows=most or 1)
 
-    roomy = filled(has_scratch=packed)
-    return roomy if roomy.num_slots == max_slots else filled(has_scratch=False)
+    found = filled(has_scratch=packed)
+    if found.num_slots != max_slots:
+        found = filled(has_scratch=False)
+    if found.fits and found.num_slots != max_slots and geometry.head:
+        found = filled(has_scratch=False, embedding_on_host=True)
+    return found
 
 
 def kv_bytes_per_token(geometry: Geometry) -> int:
@@ -197,10 +206,13 @@ def kv_bytes_per_token(geometry: Geometry) -> int:
     return geometry.num_layers * 2 * geometry.num_kv_heads * geometry.head_dim * 2
 
 
-def _weights(geometry: Geometry, *, packed: bool) -> tuple[Part, ...]:
+def _weights(geometry: Geometry, *, packed: bool, embedding_on_host: bool = False) -> tuple[Part, ...]:
     def part(name: str, num_params: int, bytes_each: float = SIXTEEN_BIT, how: str = "16 bit") -> Part:
         return Part(name, round(num_params * bytes_each), num_params, how)
 
+    tables = geometry.embeddings + geometry.head
+    on_card = tables * SIXTEEN_BIT - (_embedding_bytes(geometry) if embedding_on_host else 0)
+    how = "16 bit; the embedding in the machine's own memory" if embedding_on_host else "16 bit"
     expert = (EXPERT_BYTES, "NF4, bfloat16 absmax") if packed else ()
     linear = (LINEAR_BYTES, "NF4, float32 absmax") if packed else ()
     parts = (
@@ -208,10 +220,14 @@ def _weights(geometry: Geometry, *, packed: bool) -> tuple[Part, ...]:
         part("attention", geometry.attention, *linear),
         part("dense_mlp", geometry.dense_mlp, *linear),
         part("vision", geometry.vision),
-        part("embeddings_and_head", geometry.embeddings + geometry.head),
+        Part("embeddings_and_head", round(on_card), tables, how),
         part("router_and_norms", geometry.router_and_norms),
     )
     return tuple(part for part in parts if part.num_params)
+
+
+def _embedding_bytes(geometry: Geometry) -> int:
+    return round(geometry.embeddings * SIXTEEN_BIT)
 
 
 def _workspace(geometry: Geometry, request: Request, rows: int, *, has_scratch: bool) -> tuple[Part, ...]:

@@ -1,14 +1,15 @@
 """The decode step as CUDA graphs, one for each number of tokens it is padded to.
 
 A 48-layer step launches some thousands of small kernels; replayed as a graph they cost one launch. Inputs are static
-tensors that `run` fills. Padding tokens write to a scratch position of the pool, see one key, and are routed to no
-expert, so they read no expert weights. Raises whatever capturing raises: CaptureFailed, torch.OutOfMemoryError.
+tensors that `run` fills, embeddings among them: their matrix may be on the host. Padding tokens write to a scratch
+position of the pool, see one key, and are routed to no expert, so they read no expert weights. Raises whatever
+capturing raises: CaptureFailed, torch.OutOfMemoryError.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from backend.engine.attention import AttentionStep, InPlaceGroup
 from backend.engine.cache import KvPool
+from backend.engine.embedding import embed
 from backend.engine.kv_blocks import BLOCK_TOKENS, blocks_for
 from model_loader.experts.capture import captured
 from model_loader.experts.self_check import difference
@@ -38,13 +40,17 @@ class Graph(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Captured:
-    """One size: `inputs` [6, tokens] int64 and `table` [tokens, blocks] int32 as for `run`, `hidden` [tokens, H]."""
+class _Step:
+    """What a step of one size reads and writes.
 
-    inputs: torch.Tensor
+    `embeddings`, `hidden` [tokens, H]; `places` [5, tokens] int64: mRoPE positions (3), write index, visible keys;
+    `table` [tokens, blocks] int32: the blocks of each token's slot.
+    """
+
+    embeddings: torch.Tensor
+    places: torch.Tensor
     table: torch.Tensor
     hidden: torch.Tensor
-    graph: Graph
 
 
 class DecodeGraphs:
@@ -73,7 +79,7 @@ class DecodeGraphs:
             for name, module in language_model.named_modules()
             if name.endswith(".mlp.gate")
         ]
-        self._captured: dict[int, _Captured] = {}
+        self._captured: dict[int, tuple[_Step, Graph]] = {}
         try:
             capture = capture or _CudaCapture()
             for size in sorted(sizes, reverse=True):  # largest first: the smaller ones share its memory
@@ -101,15 +107,16 @@ class DecodeGraphs:
         """
         num_tokens = inputs.shape[1]
         size = min(size for size in self._captured if size >= num_tokens)
-        captured = self._captured[size]
+        step, graph = self._captured[size]
         padded = self._padding(size)
-        padded[:, :num_tokens] = inputs
-        captured.inputs.copy_(torch.from_numpy(padded), non_blocking=False)
+        padded[:, :num_tokens] = inputs[1:]
+        step.places.copy_(torch.from_numpy(padded), non_blocking=False)
+        step.embeddings[:num_tokens].copy_(embed(self._language_model, inputs[0], self._device))
         padded_table = np.full((size, table.shape[1]), self._scratch_block, dtype=np.int32)
         padded_table[:num_tokens] = table
-        captured.table[:, : table.shape[1]].copy_(torch.from_numpy(padded_table), non_blocking=False)
-        captured.graph.replay()
-        return captured.hidden[:num_tokens]
+        step.table[:, : table.shape[1]].copy_(torch.from_numpy(padded_table), non_blocking=False)
+        graph.replay()
+        return step.hidden[:num_tokens]
 
     def wrong(self) -> str:
         """Run a step of each size as a graph and without, over the first blocks of the pool, which nobody may use yet.
@@ -118,9 +125,10 @@ class DecodeGraphs:
             for size in self._captured:
                 inputs, table = self._example(max(1, size - 1))  # one token of padding
                 replayed = self.run(inputs, table).clone()
-                captured, hidden = self._captured[size], torch.empty_like(self._captured[size].hidden)
-                self._step(captured.inputs, captured.table, hidden)
-                if said := difference(replayed, hidden[: len(replayed)]):
+                step, _ = self._captured[size]
+                again = replace(step, hidden=torch.empty_like(step.hidden))
+                self._run(again)
+                if said := difference(replayed, again.hidden[: len(replayed)]):
                     return f"a captured step of {size} tokens is {said} of one that is not"
         finally:
             self._pool.buffer.zero_()
@@ -136,30 +144,31 @@ class DecodeGraphs:
         return inputs, np.tile(np.arange(blocks, dtype=np.int32), (len(number), 1))
 
     def _padding(self, size: int) -> NDArray[np.int64]:
-        """Inputs of `size` padding tokens: token 0, position 0, the scratch position, one key."""
+        """Places of `size` padding tokens: position 0, the scratch position, one key."""
         scratch = self._pool.num_positions - 1
-        return np.repeat(np.array([[0], [0], [0], [0], [scratch], [1]]), size, axis=1)
+        return np.repeat(np.array([[0], [0], [0], [scratch], [1]]), size, axis=1)
 
-    def _capture(self, size: int, capture: Callable[[Callable[[], None]], Graph]) -> _Captured:
-        inputs = torch.from_numpy(self._padding(size)).to(self._device)
+    def _capture(self, size: int, capture: Callable[[Callable[[], None]], Graph]) -> tuple[_Step, Graph]:
+        places = torch.from_numpy(self._padding(size)).to(self._device)
         hidden_size = int(self._language_model.config.hidden_size)
         hidden = torch.zeros(size, hidden_size, dtype=self._pool.buffer.dtype, device=self._device)
         table = torch.full((size, self._max_blocks), self._scratch_block, dtype=torch.int32, device=self._device)
-        return _Captured(inputs, table, hidden, capture(lambda: self._step(inputs, table, hidden)))
+        step = _Step(torch.zeros_like(hidden), places, table, hidden)
+        return step, capture(lambda: self._run(step))
 
-    def _step(self, inputs: torch.Tensor, table: torch.Tensor, hidden: torch.Tensor) -> None:
-        ids, positions, write_index, length = inputs[0], inputs[1:4], inputs[4], inputs[5]
+    def _run(self, step: _Step) -> None:
+        positions, write_index, length = step.places[:3], step.places[3], step.places[4]
         self._pool.write_index = write_index
         self._is_padding = write_index == self._pool.num_positions - 1
         output = self._language_model(
-            inputs_embeds=self._language_model.embed_tokens(ids)[None],
+            inputs_embeds=step.embeddings[None],
             position_ids=positions[:, None],
             past_key_values=self._pool,
             use_cache=True,
-            kv_step=AttentionStep((InPlaceGroup(table, length.int()),)),
+            kv_step=AttentionStep((InPlaceGroup(step.table, length.int()),)),
         )
         self._is_padding = None
-        hidden.copy_(output.last_hidden_state[0])
+        step.hidden.copy_(output.last_hidden_state[0])
 
     def _drop_padding(
         self, module: Any, args: Any, output: tuple[torch.Tensor, ...]

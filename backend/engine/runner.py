@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from backend.engine import attention
 from backend.engine.attention import plan_attention
 from backend.engine.cache import KvPool
+from backend.engine.embedding import embed
 from backend.engine.graphs import DecodeGraphs, Graph, graph_sizes
 from backend.engine.image_sizes import Grid, scale
 from backend.engine.kv_blocks import BLOCK_TOKENS, Instruction, blocks_for
@@ -158,12 +159,11 @@ class Runner:
 
     def _forward(self, packed: Packed, visual: Rows[VisualTokens] = ()) -> torch.Tensor:
         """Run the language model over `packed`. Returns the last hidden state of each slot, [R, H]."""
-        ids = self._to_device(packed.ids)
         self._pool.write_index = self._to_device(packed.write_index())
-        embeddings = self._language_model.embed_tokens(ids)
+        embeddings = embed(self._language_model, packed.ids, self._device)
         inputs: dict[str, Any] = {}
         if visual:
-            is_image = ids == self._model.config.image_token_id
+            is_image = self._to_device(packed.ids) == self._model.config.image_token_id
             embeddings[is_image] = torch.cat([v.embeddings for v in visual]).to(embeddings.dtype)
             inputs["visual_pos_masks"] = is_image[None]
             inputs["deepstack_visual_embeds"] = [

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from backend.engine.cache import kv_bytes_per_position
+from backend.engine.embedding import keep_on_host
 from backend.engine.kv_blocks import BLOCK_TOKENS, KvBlocks, blocks_for
 from backend.engine.messages import Picture, Sampling, Submit
 from backend.engine.options import EngineOptions
@@ -74,6 +75,8 @@ def measure_sizes(loaded: LoadedModel, options: EngineOptions, cpu_kv_bytes: int
         plan = _plan(loaded, options)
         if not plan.has_scratch:
             never_dequantise(loaded.model.device)
+        if plan.host_bytes:
+            keep_on_host(loaded.model.model.language_model)
         sizes = fit(plan, position_bytes, lambda sizes: _peak_of_warm_up(loaded, options, sizes))
     else:
         sizes = Sizes(min(options.max_slots, CPU_SLOTS), max(context, cpu_kv_bytes // position_bytes), PREFILL_TOKENS)

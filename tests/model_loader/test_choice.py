@@ -40,9 +40,9 @@ def test_a_named_model_is_taken_as_asked(model: str, found: Card | Trouble) -> N
     ("found", "vram_gib", "model", "reason"),
     [
         pytest.param(card(23.6), None, DEFAULT_MODEL, "Some Card holds it, with", id="a 24 GB card"),
-        pytest.param(card(15.8), None, DENSE_8B, "the best that Some Card holds, with 125 requests at a time; "
+        pytest.param(card(15.8), None, DENSE_8B, "the best that Some Card holds, with 128 requests at a time; "
                      f"{DEFAULT_MODEL} needs more than its 15.8 GiB", id="a 16 GB card"),
-        pytest.param(card(11.6), None, DENSE_8B, "with 52 requests at a time", id="a 12 GB card"),
+        pytest.param(card(11.6), None, DENSE_8B, "with 73 requests at a time", id="a 12 GB card"),
         pytest.param(card(7.6), None, DENSE_4B, "with 52 requests at a time", id="an 8 GB card"),
         pytest.param(card(4.5), None, DENSE_2B, "the best that Some Card holds", id="a 4.5 GB card"),
         pytest.param(card(80.0), 12.0, DENSE_8B, "needs more than its 12.0 GiB", id="a large card with a small share"),

@@ -69,12 +69,12 @@ def test_json_says_that_the_30b_fits_24_gib(run: Doctor) -> None:
 
 def test_the_engine_and_doctor_have_the_same_number_for_a_card_that_others_use(run: Doctor) -> None:
     said = run.json(0, "auto", None, machine=machine(Card("Some Card", 23.65, 22.85, (8, 9))))
-    assert (said["num_slots"], said["offered_gib"], said["vram_gib"]) == (105, 22.85, 23.65)
+    assert (said["num_slots"], said["offered_gib"], said["vram_gib"]) == (120, 22.85, 23.65)
 
 
 @pytest.mark.parametrize(
     ("memory_gib", "free_gib", "model", "slots"),
-    [(11.6, 11.6, "Qwen/Qwen3-VL-8B-Instruct", 52), (7.6, 7.0, "Qwen/Qwen3-VL-4B-Instruct", 41)],
+    [(11.6, 11.6, "Qwen/Qwen3-VL-8B-Instruct", 73), (7.6, 7.0, "Qwen/Qwen3-VL-4B-Instruct", 41)],
 )
 def test_a_smaller_card_is_told_of_the_dense_model_that_auto_takes_there(
     run: Doctor, memory_gib: float, free_gib: float, model: str, slots: int
