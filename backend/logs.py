@@ -48,6 +48,8 @@ _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
     (re.compile(r"(?<![\w-])(?=[\w-]*\beyJ)[\w-]+\.[\w-]+(?:\.[\w-]*)?"), HIDDEN),
     (re.compile(r"(?i)\b(basic|bearer)\s+[\w+/=.~-]{6,}"), rf"\1 {HIDDEN}"),
     (re.compile(rf"(?i)([\"']?\b\w*{_NAMES}[\"']?\s*[:=,]\s*b?)([\"'])(?:\\.|(?!\2).)*\2"), rf"\1\2{HIDDEN}\2"),
+    # as a repr has it: SecretStr('...'), Token("...")
+    (re.compile(rf"(?i)(\b\w*{_NAMES}[\"']?\s*[:=]\s*)\w+\(b?([\"'])(?:\\.|(?!\2).)*\2\)"), rf"\1{HIDDEN}"),
     (re.compile(rf"(?i)(\b\w*{_NAMES}[\"']?\s*[:=]\s*)(?![\"'*\s])(?:(?:basic|bearer|token)\s+)?[^\s,;&\"'}}]+"),
      rf"\1{HIDDEN}"),
 )  # fmt: skip

@@ -2,7 +2,8 @@
 
 Command-line values win over environment variables, which win over the defaults below. An unknown PRELABEL_* name, a
 value that cannot be read and a contradiction refuse to start: `load_settings` raises SettingsError naming the variable.
-Secrets are pydantic SecretStr: they show as *** in repr, str and logs. Nothing here reads the environment at import.
+Secrets are pydantic SecretStr: one that is set shows as *** in repr, str and logs. Nothing here reads the environment
+at import.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import difflib
 import ipaddress
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.environment import tidy
 from backend.errors import SettingsError
+from backend.signatures import HIDDEN
 from backend.urls import host_of
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,11 @@ class Credentials:
 
     def __repr__(self) -> str:
         return "Credentials(***)"
+
+
+class _Hidden:
+    def __repr__(self) -> str:
+        return HIDDEN
 
 
 class Settings(BaseSettings):
@@ -154,6 +161,14 @@ class Settings(BaseSettings):
     @classmethod
     def _expand_user(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else value
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """A secret as ***, and none of those that are not set: the log shows which are."""
+        for name, value in super().__repr_args__():
+            if not isinstance(value, SecretStr):
+                yield name, value
+            elif value.get_secret_value():
+                yield name, _Hidden()
 
     @property
     def auth_required(self) -> bool:

@@ -1,12 +1,13 @@
-"""Speed and memory at the size of Qwen3-VL-30B-A3B on one CUDA card, with random 4-bit weights: nothing is downloaded.
+"""Speed and memory at the size of a Qwen3-VL on one CUDA card, with random 4-bit weights: nothing is downloaded.
 
-`python -m benchmarks.full_geometry --cap-gib 24 [--json FILE]`, made to end within 10 minutes. It makes the model on
-the card (`random_model`), checks the kernels against plain torch and tunes them as the engine does at its start, then
-measures the engine (`geometry_engine`): first with as many requests at once as fit, then the same without each of what
-lets so many run, then other slots and sizes of pictures. So what comes first says most, and what there is no time for
-says least. Each row is told, and FILE written anew, as soon as it is known. What fails in one row is said there, and
-the rest goes on. `--small`: a small geometry, on a CPU if there is no card, to see that all of it works. Packages that
-it can do without are named where they are missing (`stand_ins`). docs/gpu.md says what the columns mean.
+`python -m benchmarks.full_geometry [--model Qwen/Qwen3-VL-8B-Instruct] --cap-gib 24 [--json FILE]`: the 30B-A3B or a
+dense model of docs/cards.md, made to end within 10 minutes. It makes the model on the card (`random_model`), checks the
+kernels against plain torch and tunes them as the engine does at its start, then measures the engine
+(`geometry_engine`): first with as many requests at once as fit, then the same without each of what lets so many run,
+then other slots and sizes of pictures. So what comes first says most, and what there is no time for says least. Each
+row is told, and FILE written anew, as soon as it is known. What fails in one row is said there, and the rest goes on.
+`--small`: a small geometry, on a CPU if there is no card, to see that all of it works. Packages that it can do without
+are named where they are missing (`stand_ins`). docs/gpu.md says what the columns mean.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from benchmarks.stand_ins import MISSING
 # what follows imports the packages that may be missing
 from backend.errors import one_line
 from benchmarks.geometry_engine import Load, Measured, measure, release_memory
-from benchmarks.random_model import build, experts_hit
+from benchmarks.random_model import build, experts_hit, small_of
 from benchmarks.report import hardware, options, print_table, taken_on, write_json
 from model_loader.experts import calibrate, use_fused_linears
+from model_loader.experts.quantizer import fused_experts
+from model_loader.geometry import COMMITS, DEFAULT_MODEL
 from model_loader.loader import LoadedModel
 from model_loader.memory import MAX_SLOTS, whole_blocks
 
@@ -112,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.cuda.set_per_process_memory_fraction(min(1.0, args.cap_gib / total_gib))
     for missing in MISSING:
         print(missing, flush=True)
-    report = Report(build("small" if args.small else "30b", device), args, started + args.budget_s)
+    report = Report(build(small_of(args.model) if args.small else args.model, device), args, started + args.budget_s)
     full, others = (SMALL, SMALL_OTHERS) if args.small else (FULL, OTHERS)
     first = report.measure(full, TELLING + len(others), "all together")
     for number, (what, load) in enumerate(without(full, first.measured)):
@@ -161,18 +164,24 @@ def describe(loaded: LoadedModel, cap_gib: float | None) -> dict[str, Any]:
             plan = "CANNOT BE USED HERE, see above: what follows is the speed of plain torch"
     weights_gib = loaded.model.get_memory_footprint() / 2**30
     text = loaded.model.config.text_config
-    uniform = 1 - (1 - text.num_experts_per_tok / text.num_experts) ** HIT_ROWS
-    hit = experts_hit(loaded, HIT_ROWS)
+    routed: dict[str, float] = {}
+    told = "no experts: a dense model"
+    if fused_experts(loaded.model):
+        uniform = 1 - (1 - text.num_experts_per_tok / text.num_experts) ** HIT_ROWS
+        routed = {"experts_hit": experts_hit(loaded, HIT_ROWS), "experts_hit_uniform": uniform}
+        told = (
+            f"experts of a layer hit by {HIT_ROWS} tokens: {routed['experts_hit']:.1%} (uniform routing: {uniform:.1%})"
+        )
     release_memory()
     print(
         f"{hardware()}, torch {torch.__version__}, cap {f'{cap_gib:g} GiB' if cap_gib else 'none'}, {loaded.name} with "
         f"random NF4 weights ({weights_gib:.2f} GiB, made in {loaded.load_s:.0f} s)\n"
-        f"experts of a layer hit by {HIT_ROWS} tokens: {hit:.1%} (uniform routing: {uniform:.1%})\n"
+        f"{told}\n"
         f"kernels: {plan}",
         flush=True,
     )
     measured = {"geometry": loaded.name, "weights_gib": weights_gib, "build_s": loaded.load_s, "plan": plan}
-    return {**measured, "experts_hit": hit, "experts_hit_uniform": uniform}
+    return {**measured, **routed}
 
 
 COLUMNS = [
@@ -191,6 +200,7 @@ def _cells(row: Row, m: Measured) -> list[str]:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = options(__doc__)
+    parser.add_argument("--model", choices=list(COMMITS), default=DEFAULT_MODEL, help="its geometry (the 30B-A3B)")
     parser.add_argument("--cap-gib", type=float, help="use at most this much of the card's memory, as a 24 GB card has")
     parser.add_argument("--budget-s", type=float, default=540.0, help="seconds for everything (540)")
     parser.add_argument("--small", action="store_true", help="a small geometry and few requests, to try this program")

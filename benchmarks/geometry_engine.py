@@ -145,11 +145,11 @@ def _summarise(engine: InProcessEngine, loaded: LoadedModel, load: Load) -> Meas
 def step_gb(loaded: LoadedModel, tokens: float, kv_bytes: float) -> float:
     """GB that a decode step of so many tokens must read: the experts that uniform routing hits, all other weights of
     the language model but the embeddings, and the keys and values of all that run."""
-    experts = sum(_num_bytes(module) for module in fused_experts(loaded.model).values())
+    experts = sum(_num_bytes(module) for module in fused_experts(loaded.model).values())  # 0 of a dense model
     language_model = loaded.model.model.language_model
     others = _num_bytes(language_model) - experts - _num_bytes(language_model.embed_tokens)
     text = loaded.model.config.text_config
-    hit = 1 - (1 - text.num_experts_per_tok / text.num_experts) ** tokens
+    hit = 1 - (1 - text.num_experts_per_tok / text.num_experts) ** tokens if experts else 0.0
     return float(experts * hit + others + _num_bytes(loaded.model.lm_head) + kv_bytes) / 1e9
 
 

@@ -1,36 +1,47 @@
-"""`model_loader.random_model` in the two geometries that are measured, and how its tokens are routed."""
+"""`model_loader.random_model` in the geometries that are measured, and how its tokens are routed."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from model_loader.chat import SPECIAL_TOKENS
-from model_loader.geometry import DEFAULT_MODEL, shipped_config
+from model_loader.geometry import shipped_config
 from model_loader.loader import LoadedModel, load_tokenizer
 from model_loader.random_model import random_model
 from model_loader.sources import GARMENTS_CHECKPOINT
 from training import geometry as garments
 
-GeometryName = Literal["30b", "small"]
+SMALL, SMALL_DENSE = "small", "small-dense"
+_OF_EXPERTS = ("num_experts", "num_experts_per_tok", "moe_intermediate_size", "decoder_sparse_step", "mlp_only_layers")
 
 
-def build(name: GeometryName, device: str) -> LoadedModel:
-    return random_model(model_config(name), device, name=f"random-{name}")
+def build(name: str, device: str) -> LoadedModel:
+    """`name`: SMALL, SMALL_DENSE or a model of docs/cards.md."""
+    return random_model(model_config(name), device, name=f"random-{name.rpartition('/')[2]}")
 
 
-def model_config(name: GeometryName) -> Mapping[str, Any]:
-    if name == "30b":
-        shipped = shipped_config(DEFAULT_MODEL)
+def small_of(model: str) -> str:
+    """The small geometry of the same kind as `model`."""
+    return SMALL_DENSE if model_config(model)["model_type"] == "qwen3_vl" else SMALL
+
+
+def model_config(name: str) -> Mapping[str, Any]:
+    if name not in (SMALL, SMALL_DENSE):
+        shipped = shipped_config(name)
         assert shipped is not None
         return shipped
     tokenizer = load_tokenizer(GARMENTS_CHECKPOINT)
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     config: Mapping[str, Any] = garments.model_config(ids, len(tokenizer)).to_dict()
-    return config
+    if name == SMALL:
+        return config
+    text = {key: value for key, value in config["text_config"].items() if key not in (*_OF_EXPERTS, "model_type")}
+    vision = {key: value for key, value in config["vision_config"].items() if key != "model_type"}
+    return {**config, "model_type": "qwen3_vl", "architectures": None, "text_config": text, "vision_config": vision}
 
 
 @torch.inference_mode()

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model_loader.cards import Card, judge_memory
-from model_loader.disks import disk_of, download_folder, rooms
+from model_loader.disks import disks_of, rooms
 from model_loader.errors import MachineUnfit, ModelError, ModelTooLarge, UnsupportedModel
+from model_loader.folders import unwritable_folders
 from model_loader.geometry import ARCHITECTURES, geometry_from_config
 from model_loader.host import available_bytes, judge_host_memory
 from model_loader.memory import MAX_SLOTS, Request, plan_memory
@@ -62,10 +63,19 @@ def check_host_memory(
     _heed(found, MachineUnfit)
 
 
+def check_folders(source: str, revision: str | None, copies: Path | None, *, on_card: bool) -> None:
+    """Raise MachineUnfit where a folder cannot be written that this start puts something into."""
+    found = unwritable_folders(source, revision, copies, on_card=on_card)
+    for another in found[1:]:
+        log.error("%s", another)
+    if found:
+        raise MachineUnfit(found[0])
+
+
 def tell_of_disks(config: Mapping[str, Any], source: str, revision: str | None, parent: Path) -> None:
     """Log where there is little room. What cannot be downloaded the hub's own sizes refuse, which are exact."""
     plan = plan_memory(geometry_from_config(config))
-    for room in rooms(source, revision, plan, disk_of(download_folder(source)), disk_of(parent)):
+    for room in rooms(source, revision, plan, *disks_of(source, parent)):
         if (found := room.trouble()) is not None:
             log.warning("%s", found)
 
@@ -74,5 +84,5 @@ def _heed(found: Trouble | None, kind: type[ModelError]) -> None:
     if found is None:
         return
     if found.refuses:
-        raise kind(str(found))
+        raise kind(found)
     log.warning("%s", found)

@@ -51,7 +51,7 @@ def choose_model(
             return Choice(requested, device or "cuda", found, "as asked")
         model, plan, against = best_on(found, vram_gib=vram_gib, request=request, max_slots=max_slots)
         if against is not None and against.refuses:
-            raise ModelTooLarge(_why_none(model, found, against))
+            raise ModelTooLarge(_why_none(model, found, against), against)
         return Choice(model, device or "cuda", found, _why(model, found, plan))
     if found.code == "card_none":
         if device is None:
@@ -59,7 +59,7 @@ def choose_model(
         found = trouble("card_missing", device=device)
     if device is None and requested == GARMENTS:
         return Choice(GARMENTS, "cpu", None, f"as asked, on the CPU. {found}")
-    raise CardUnusable(f"{found} Or do without a card: PRELABEL_DEVICE=cpu.")
+    raise CardUnusable(f"{found} Or do without a card: PRELABEL_DEVICE=cpu.", found)
 
 
 def _on_cpu(requested: str, why: str) -> Choice:

@@ -1,16 +1,20 @@
-"""Room on the disks that a model's files go to: the download, and the 4-bit copy that is made of it. Raises nothing."""
+"""Room on the disks that a model's files go to: the download, and the 4-bit copy that is made of it.
+
+What killed starts have left there counts as free: a start removes it first. Raises nothing.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_loader.errors import ModelError
-from model_loader.hub import cached_bytes
+from model_loader.folders import download_place
+from model_loader.geometry import COMMITS
+from model_loader.hub_cache import cached_bytes, half_bytes
 from model_loader.memory import GIB, SIXTEEN_BIT, MemoryPlan
-from model_loader.saved import find_saved
+from model_loader.places import free_bytes, nearest
+from model_loader.saved import find_saved, unfinished_bytes
 from model_loader.sources import GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder
 from model_loader.troubles import Trouble, trouble, warning
 
@@ -20,11 +24,13 @@ SPARE_BYTES = GIB
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """One file system: the folder that is to hold something there, and its free bytes."""
+    """One file system: the folder that is to hold something there, and its free bytes. Of those, `left_bytes` are what
+    a start removes there before anything else."""
 
     folder: Path
     device: int
     free_bytes: int
+    left_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +54,22 @@ class Room:
         return warning("disk_tight", **self.values) if left < self.copy_bytes + SPARE_BYTES else None
 
 
-def disk_of(folder: Path) -> Disk:
-    """That of `folder`, or of the folder it will be made in."""
-    place = folder.expanduser().absolute()
-    there = next(candidate for candidate in (place, *place.parents) if candidate.exists())
-    return Disk(folder, there.stat().st_dev, shutil.disk_usage(there).free)
+def disks_of(model: str, copies: Path) -> tuple[Disk, Disk]:
+    """Where `model` is downloaded to, and where its 4-bit copy goes; both may be on one file system."""
+    downloads = download_place(model)[1]
+    halves, left = half_bytes(left_of(model)), unfinished_bytes(copies)
+    devices = [nearest(folder).stat().st_dev for folder in (downloads, copies)]
+    if devices[0] == devices[1]:
+        halves = left = halves + left
+    return (
+        Disk(downloads, devices[0], free_bytes(downloads) + halves, halves),
+        Disk(copies, devices[1], free_bytes(copies) + left, left),
+    )
 
 
-def download_folder(model: str) -> Path:
-    """Where `model` is downloaded to."""
-    if model.startswith(MODELSCOPE_PREFIX):
-        return Path(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope").expanduser()
-    return Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+def left_of(model: str) -> set[str]:
+    """The models of the hub of which a start of `model` removes half files: those we know, and itself."""
+    return {*COMMITS, model} if "/" in model else set(COMMITS)
 
 
 def rooms(model: str, revision: str | None, plan: MemoryPlan, downloads: Disk, copies: Disk) -> list[Room]:

@@ -15,9 +15,19 @@ ModelError
 
 from __future__ import annotations
 
+from model_loader.troubles import Trouble
+
 
 class ModelError(Exception):
-    """Base of all; the text is safe to show and never holds a credential."""
+    """Base of all; the text is safe to show and never holds a credential. It is given as text, or as a Trouble, which
+    has words in other languages, too, or as both, where the text says more."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+    @property
+    def trouble(self) -> Trouble | None:
+        return next((part for part in self.args if isinstance(part, Trouble)), None)
 
 
 class ModelNotFound(ModelError):

@@ -3,8 +3,8 @@
 Only the files loading needs: JSON, tokenizer text, chat template and .safetensors; never pickles or code. The small
 files come first, so that a checkpoint we would refuse is refused before its 62 GB are fetched. huggingface_hub itself
 honours HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE, and checks sizes. A file that an earlier start has whole is
-not fetched again; half a file cannot be gone on with, and is removed. Raises ModelNotFound or DownloadFailed, whose
-texts hold no token.
+not fetched again; half a file cannot be gone on with (`hub_cache` removes it). Raises ModelNotFound or DownloadFailed,
+whose texts hold no token.
 """
 
 from __future__ import annotations
@@ -12,21 +12,19 @@ from __future__ import annotations
 import io
 import logging
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from model_loader.errors import DownloadFailed, ModelError, ModelNotFound
+from model_loader.hub_cache import cached_commit, cached_snapshot, hub_cache
+from model_loader.places import free_bytes
 
 log = logging.getLogger(__name__)
 
 SMALL_FILES = ["*.json", "*.txt", "*.jinja", "*.model"]
 WEIGHTS = [*SMALL_FILES, "*.safetensors"]
 _GIB = 2**30
-_HALF = ".incomplete"
 _SECRET = re.compile(r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+@")
 
 Fraction = Callable[[float], None]
@@ -39,10 +37,38 @@ def fetch_from_hub(
 
     Without a `revision` it is the commit that the cache has, else the newest: what is put in `repo` later changes
     nothing. `inspect` sees the folder when only the small files are there, and may raise to stop. `on_fraction` is
-    told how many bytes have to be fetched, if any; what it returns is told the fraction 0..1.
+    told how many bytes have to be fetched, if any; what it returns is told the fraction 0..1. Where the hub must not
+    or cannot be asked, what the cache has is taken, if it is whole.
     """
-    if revision is None and (cached := cached_config(repo)) is not None:
-        revision = cached.parent.name
+    if revision is None:
+        revision = cached_commit(repo)
+    try:
+        return _fetch(repo, revision, inspect, on_fraction)
+    except _Unreachable as error:
+        try:
+            folder = cached_snapshot(repo, revision)
+        except ModelNotFound as lacking:
+            raise _not_here(repo, revision, error.why, lacking) from error
+        log.info("%s is whole in the cache, and the hub is not asked: %s", repo, error.why or "HF_HUB_OFFLINE is set")
+        inspect(folder)
+        return folder
+
+
+class _Unreachable(Exception):
+    """`why` the hub cannot be asked; "" where it must not be."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+def _fetch(
+    repo: str, revision: str | None, inspect: Callable[[Path], None], on_fraction: Callable[[int], Fraction]
+) -> Path:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise _Unreachable("")
     folder = Path(_snapshot(repo, revision, allow_patterns=SMALL_FILES))
     log.info("%s is taken at the commit %s", repo, folder.name)
     inspect(folder)
@@ -79,57 +105,6 @@ def fetch_from_modelscope(
     return folder
 
 
-def cached_config(repo: str) -> Path | None:
-    """Return the path of config.json of `repo` in the local hub cache, or None. No network."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(repo, "config.json")
-    except HFValidationError:
-        return None
-    return Path(found) if isinstance(found, str) else None
-
-
-def cached_bytes(repo: str) -> int:
-    """Bytes of the whole files of `repo` in the local hub cache. No network."""
-    try:
-        return sum(blob.stat().st_size for blob in _blobs(repo).iterdir() if blob.suffix != _HALF)
-    except OSError:
-        return 0
-
-
-def remove_halves(repo: str) -> None:
-    """Remove what killed starts have left of files of `repo`: as much as eight shards, 4 GB each, at every kill.
-
-    huggingface_hub begins such a file anew, under another name. It locks what it downloads, so what another process is
-    at is left alone.
-    """
-    from huggingface_hub import constants
-
-    locks = Path(constants.HF_HUB_CACHE) / ".locks" / _blobs(repo).parent.name
-    for half in _blobs(repo).glob(f"*{_HALF}"):
-        try:
-            locks.mkdir(parents=True, exist_ok=True)
-            with FileLock(locks / f"{half.name.partition('.')[0]}.lock", blocking=False):
-                size_bytes = half.stat().st_size
-                half.unlink()
-        except Timeout:
-            continue  # it is being downloaded
-        except OSError as error:
-            log.warning("half a file of an earlier download cannot be removed: %s", error)
-        else:
-            log.info("half a file of a download that was ended is removed: %.1f GiB", size_bytes / _GIB)
-
-
-def _blobs(repo: str) -> Path:
-    """Where the local hub cache has the files of `repo`."""
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "blobs"
-
-
 def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
     """Call snapshot_download, its errors turned into ours. Subfolders (other formats of the weights) are left out."""
     from huggingface_hub import errors, snapshot_download
@@ -146,8 +121,8 @@ def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
         ) from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise ModelNotFound(f"the hub has no model {repo}; check the spelling, or set HF_TOKEN if private") from error
-    except errors.LocalEntryNotFoundError as error:
-        raise _unreachable(where, error) from error
+    except (errors.LocalEntryNotFoundError, errors.DryRunError) as error:
+        raise _Unreachable(_one_line(error.__cause__ or error)) from error
     except (OSError, errors.XetDownloadError) as error:  # HfHubHTTPError and connection errors are OSErrors
         raise DownloadFailed(
             f"the download of {where} failed ({_one_line(error)}); start again for the files that are missing, "
@@ -159,30 +134,26 @@ def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
         raise
 
 
-def _unreachable(where: str, error: Exception) -> ModelError:
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return ModelNotFound(f"HF_HUB_OFFLINE is set and {where} is not whole in the cache; unset it or download first")
+def _not_here(repo: str, revision: str | None, why: str, lacking: ModelNotFound) -> ModelError:
+    """The hub cannot be asked, and the cache lacks something."""
+    if not why:
+        return ModelNotFound(
+            f"HF_HUB_OFFLINE is set, and {lacking}. HF_HOME names the cache's folder; without HF_HUB_OFFLINE what is "
+            "missing is downloaded"
+        )
+    where = repo if revision is None else f"{repo} at revision {revision}"
     return DownloadFailed(
-        f"the hub could not be reached for {where}; check the network, or set HF_ENDPOINT to a mirror "
-        f"({_one_line(error.__cause__ or error)})"
+        f"the hub could not be reached for {where}; check the network, or set HF_ENDPOINT to a mirror ({why}); "
+        f"{lacking}"
     )
 
 
 def _missing_bytes(repo: str, commit: str) -> int:
-    """Bytes still to fetch. Raises DownloadFailed when the disk has no room for them. 0 when offline and cached."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        _snapshot(repo, commit, allow_patterns=WEIGHTS)
-        return 0
+    """Bytes still to fetch. Raises DownloadFailed when the disk has no room for them."""
     files = _snapshot(repo, commit, allow_patterns=WEIGHTS, dry_run=True)
     missing = sum(file.file_size or 0 for file in files if file.will_download)
-    remove_halves(repo)
-    cache = Path(constants.HF_HUB_CACHE)
-    free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
-    if missing > free:
+    cache = hub_cache()
+    if missing > (free := free_bytes(cache)):
         raise DownloadFailed(
             f"{repo} still needs {missing / _GIB:.1f} GiB but {cache} has room for {free / _GIB:.1f} GiB; "
             "free some space or set HF_HOME to a larger disk"

@@ -25,111 +25,98 @@ from model_loader.errors import (
     ModelTooLarge,
     SetupIncomplete,
 )
+from model_loader.troubles import trouble
 
 LINE_CHARS = 240
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A kind of failure. `pattern` finds the line that tells it; `do` is what to do about it."""
+    """A kind of failure, `code` in `model_loader.troubles`. `pattern` finds the line that tells it."""
 
+    code: str
     kind: type[ModelError]
     pattern: re.Pattern[str]
-    what: str
-    do: str
 
 
-def _known(kind: type[ModelError], pattern: str, what: str, do: str) -> Known:
-    return Known(kind, re.compile(pattern), what, do)
+def _known(code: str, kind: type[ModelError], pattern: str) -> Known:
+    return Known(code, kind, re.compile(pattern))
 
 
 _FAULT = _known(
+    "load_card_failed",
     CardUnusable,
     r"illegal memory access|misaligned address|device-side assert|unspecified launch failure|illegal instruction"
     r"|uncorrectable ECC|hardware stack error|launch timed out|GPU is lost|fallen off the bus"
     r"|CUDA (driver )?error: unknown error|CU(BLAS|DNN)_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|NOT_INITIALIZED)",
-    "the card failed while the model was loaded",
-    "start again; if it comes back, look for Xid in `dmesg`, and try another driver or another card",
 )
 
 # The first that matches counts: libraries name themselves in texts that quote what CUDA or the system said.
 KNOWN = (
     _known(
+        "load_no_card_code",
         CardUnusable,
         r"no kernel image is available|invalid device function",
-        "torch or bitsandbytes has no code for this card",
-        "cards of compute capability 8.0 and newer are served, with the versions of constraints.txt: install those",
     ),
     _known(
+        "load_driver_old",
         CardUnusable,
         r"unsupported toolchain|[Uu]nsupported \.?(PTX|version)|driver version is insufficient"
         r"|driver .{0,20}is too old",
-        "the NVIDIA driver is too old for this torch",
-        "update the driver; `prelabel doctor` names both versions",
     ),
     _known(
+        "load_no_bitsandbytes",
         SetupIncomplete,
         r"bitsandbytes native library|[Nn]ative code method attempted|[Ll]ibbitsandbytes|version of bitsandbytes"
         r"|requires bitsandbytes|No module named 'bitsandbytes|bnb_supported_devices|BNB_CUDA_VERSION"
         r"|bitsandbytes::\w+|binary found at \S*bitsandbytes",
-        "bitsandbytes, which packs weights to 4 bits, cannot be used here",
-        "install the versions of constraints.txt, and unset BNB_CUDA_VERSION; `python -m bitsandbytes` says more",
     ),
     _known(
+        "load_no_compiler",
         SetupIncomplete,
         r"Failed to find C compiler|Python\.h: No such file|cannot find -lcuda"
         r"|No such file or directory: '\S*(cc|clang)'|Command '?\[?'?\S*(cc|clang)\b.* returned non-zero",
-        "Triton could not build a kernel for the card",
-        "install a C compiler and Python's headers (on Debian and Ubuntu: gcc and python3-dev), or name one in CC",
     ),
     _known(
+        "load_card_full",
         ModelTooLarge,
         r"OutOfMemoryError|CUDA out of memory|CUDA (driver )?error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
-        "the card ran out of memory while loading",
-        "end what else runs on it (`nvidia-smi` lists it), or use a larger card or a smaller model (docs/cards.md)",
     ),
     _known(
+        "load_card_held",
         CardUnusable,
         r"busy or unavailable",
-        "another program holds the card for itself alone",
-        "end that program (`nvidia-smi` lists it), or set the card's compute mode to Default: nvidia-smi -c 0",
     ),
     _FAULT,
     _known(
+        "load_host_full",
         MachineUnfit,
         r"\bMemoryError\b|[Cc]annot allocate memory|can't allocate memory|not enough memory|bad_alloc|\(os error 12\)",
-        "this machine's own memory (not the card's) did not suffice",
-        "free some, or let the container have more (--memory)",
     ),
     _known(
+        "load_disk_full",
         MachineUnfit,
         r"No space left on device|Disk quota exceeded|\(os error (28|122)\)",
-        "the disk is full",
-        "free some space, or name a larger disk with HF_HOME, PRELABEL_DATA_DIR or TMPDIR",
     ),
     _known(
+        "load_files_open",
         SetupIncomplete,
         r"Too many open files|\(os error 24\)",
-        "too many files are open",
-        "raise the limit: ulimit -n 65536",
     ),
     _known(
+        "load_not_allowed",
         MachineUnfit,
         r"Permission denied|Operation not permitted|\(os error 13\)",
-        "a file may not be opened",
-        f"give it to the user prelabel runs as (uid {os.getuid()})",
     ),
     _known(
+        "load_disk_failed",
         MachineUnfit,
         r"Input/output error|Stale file handle|Transport endpoint|\(os error (5|116)\)",
-        "the disk that holds the model does not answer as it should",
-        "look into `dmesg`; copy the model to another disk (HF_HOME, PRELABEL_DATA_DIR)",
     ),
     _known(
+        "load_no_library",
         SetupIncomplete,
         r"cannot open shared object file|No module named|undefined symbol|version `GLIBC",
-        "a library is missing or another version than needed",
-        "install prelabel's dependencies again, with constraints.txt",
     ),
 )  # fmt: skip
 
@@ -151,7 +138,7 @@ def known_error(error: BaseException, logged: str = "") -> ModelError | None:
         if found := known.pattern.search(text):
             start, end = text.rfind("\n", 0, found.start()) + 1, text.find("\n", found.end())
             line = " ".join(text[start : end if end >= 0 else None].split())
-            return known.kind(f"{known.what} ({_cut(line, found.group())}): {known.do}")
+            return known.kind(trouble(known.code, said=_cut(line, found.group()), uid=str(os.getuid())))
     return None
 
 

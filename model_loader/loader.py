@@ -23,19 +23,21 @@ from transformers.utils import logging as transformers_logging
 
 from model_loader.cards import Card, find_card
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
-from model_loader.checks import Quantisation, check_fits, check_host_memory, tell_of_disks
+from model_loader.checks import Quantisation, check_fits, check_folders, check_host_memory, tell_of_disks
 from model_loader.clean import clean_config, clean_folder
+from model_loader.disks import left_of
 from model_loader.errors import CardUnusable, ModelFilesInvalid, SetupIncomplete
 from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
 from model_loader.experts.reference import dequantise_nf4
 from model_loader.experts.unpacked import unpack_small
 from model_loader.geometry import ARCHITECTURES, geometry_from_config
+from model_loader.hub_cache import remove_halves
 from model_loader.load_errors import known_error, named_errors
 from model_loader.memory import MAX_SLOTS, Request
 from model_loader.norms import use_fused_norms
 from model_loader.patch_embed import use_linear_patch_embedding
 from model_loader.progress import Progress, ProgressCallback, no_progress
-from model_loader.saved import find_saved, place_for, save
+from model_loader.saved import find_saved, place_for, remove_unfinished, save
 from model_loader.sources import GARMENTS, resolve
 from model_loader.tensor_names import check_tensor_names, report
 
@@ -104,8 +106,12 @@ def load_model(
         if saves_to is not None:
             tell_of_disks(config, source, revision, saves_to)
 
+    check_folders(source, revision, parent, on_card=card is not None)
     if card is not None and quantisation == "nf4":
         try_packing(device, dtype)
+    remove_halves(left_of(source))
+    if save_quantised_to is not None:
+        remove_unfinished(save_quantised_to)
     progress.enter("resolve", 0.0, 0.02)
     saved = find_saved(parent, source, revision)
     downloaded = False
@@ -156,7 +162,7 @@ def _card(device: str) -> Card:
     found = find_card(device)
     if isinstance(found, Card):
         return found
-    raise CardUnusable(str(found))
+    raise CardUnusable(found)
 
 
 def try_packing(

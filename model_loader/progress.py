@@ -10,9 +10,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-WINDOW_S = 30.0
+WINDOW_S = 10.0
 """The pace is that of the last so many seconds."""
 SELDOM_S = 2.0
 STEP = 0.002
@@ -21,10 +21,11 @@ STEP = 0.002
 @dataclass(frozen=True, slots=True)
 class Pace:
     """Of the present stage. `left_s`: until it is over, None while nobody can tell. `bytes_per_s`: 0 where the stage is
-    not about bytes."""
+    not about bytes, or none has come. `counts_bytes`: it is about bytes, so that silence means that none come."""
 
     left_s: float | None = None
     bytes_per_s: float = 0.0
+    counts_bytes: bool = False
 
 
 ProgressCallback = Callable[[str, float, Pace], None]
@@ -47,6 +48,7 @@ class Progress:
 
     def enter(self, stage: str, start: float, end: float, size_bytes: int = 0) -> Callable[[float], None]:
         """Report `stage` at `start`; return a function that takes the stage's own fraction 0..1, of `size_bytes`."""
+        none = Pace(counts_bytes=size_bytes > 0)
         done: deque[tuple[float, float]] = deque([(self._clock(), 0.0)])  # when, and how much of the stage
 
         def report(fraction: float) -> None:
@@ -57,11 +59,11 @@ class Progress:
                     done.popleft()
                 then, before = done[0]
                 speed = (share - before) / (now - then) if now > then else 0.0
-                pace = Pace((1 - share) / speed, speed * size_bytes) if speed > 0 else Pace()
+                pace = replace(none, left_s=(1 - share) / speed, bytes_per_s=speed * size_bytes) if speed > 0 else none
                 self._report(stage, start + (end - start) * share, pace)
 
         with self._lock:
-            self._report(stage, start, Pace())
+            self._report(stage, start, none)
         return report
 
     def _report(self, stage: str, fraction: float, pace: Pace) -> None:

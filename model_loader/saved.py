@@ -3,12 +3,14 @@
 One subfolder per source and revision under a parent folder the user names. A checkpoint is written beside its
 place and renamed when it is whole, so a crash leaves no half of one. It holds what the original folder holds besides
 the weights (tokenizer, image processor, chat template), so the original may be deleted.
-One process at a time writes a copy, though several engines may start at once on one folder.
+One process at a time writes a copy, though several engines may start at once on one folder. What a killed one has left
+of a copy, of whatever model, the next start removes.
 Imports no torch. Raises ModelFilesInvalid when the disk has no room.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -25,6 +27,7 @@ from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.errors import ModelError, ModelFilesInvalid
 from model_loader.host import SHARD_BYTES
 from model_loader.json_text import read_object
+from model_loader.places import free_bytes
 from model_loader.sources import GARMENTS, Resolved, local_folder, pinned_commit
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 MANIFEST = "prelabel.json"
 UNFINISHED = ".unfinished"
 _LOCK = ".lock"
+_OURS = re.compile(rf".*-nf4-[0-9a-f]{{10}}{re.escape(UNFINISHED)}")
 _FORMAT = 1
 _WEIGHTS_AND_CONFIG = ("model*.safetensors", "model.safetensors.index.json", "config.json", "generation_config.json")
 _COPIED = ("*.json", "*.txt", "*.jinja", "*.model")
@@ -97,6 +101,51 @@ def save(
         log.info("another start is saving the 4-bit copy: %s", place)
 
 
+def unfinished_bytes(parent: Path) -> int:
+    """What `remove_unfinished` gives back."""
+    return sum(_size(half) for half in _unfinished(parent))
+
+
+def remove_unfinished(parent: Path) -> None:
+    """Remove what killed starts have left of copies in `parent`: up to 20 GiB each, of whatever model.
+
+    What another process is writing is left alone, and what cannot be removed is named in the log.
+    """
+    for half in _unfinished(parent):
+        lock = half.with_name(half.name.removesuffix(UNFINISHED) + _LOCK)
+        try:
+            with FileLock(lock, blocking=False):
+                size_bytes = _size(half)
+                shutil.rmtree(half)
+                lock.unlink(missing_ok=True)
+        except Timeout:
+            continue
+        except OSError as error:
+            said = error.strerror or error
+            log.warning(
+                "half a 4-bit copy of a killed start cannot be removed (%s): remove it yourself: %s", said, half
+            )
+        else:
+            log.info("half a 4-bit copy of a killed start is removed: %s (%.1f GiB)", half, size_bytes / 2**30)
+
+
+def _unfinished(parent: Path) -> list[Path]:
+    """Only what `place_for` names: other folders are not ours."""
+    try:
+        found = [place for place in parent.iterdir() if _OURS.fullmatch(place.name)]
+    except OSError:
+        return []
+    return [place for place in found if place.is_dir() and not place.is_symlink()]
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            total += file.lstat().st_size
+    return total
+
+
 def _is_there(place: Path, manifest: dict[str, Any]) -> bool:
     try:
         read_checkpoint(place)
@@ -114,8 +163,8 @@ def _write(
     sync: Callable[[int], None],
 ) -> None:
     unfinished = place.with_name(place.name + UNFINISHED)
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a start that was killed here: its room is this one's
-    needed, free = model.get_memory_footprint(), _free_bytes(place.parent)
+    shutil.rmtree(unfinished, ignore_errors=True)  # of another process that was killed since this one began
+    needed, free = model.get_memory_footprint(), free_bytes(place.parent)
     if needed * 1.05 > free:
         raise ModelFilesInvalid(
             f"saving the 4-bit checkpoint needs {needed / 2**30:.1f} GiB but {place.parent} has {free / 2**30:.1f} GiB "
@@ -166,7 +215,3 @@ def _to_disk(path: Path, sync: Callable[[int], None]) -> None:
         sync(opened)
     finally:
         os.close(opened)
-
-
-def _free_bytes(folder: Path) -> int:
-    return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free

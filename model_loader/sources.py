@@ -16,7 +16,8 @@ from typing import Any
 from model_loader.checkpoint import read_config, refuse_remote_code
 from model_loader.errors import ModelNotFound
 from model_loader.geometry import COMMITS, DEFAULT_MODEL, shipped_config
-from model_loader.hub import Fraction, cached_config, fetch_from_hub, fetch_from_modelscope
+from model_loader.hub import Fraction, fetch_from_hub, fetch_from_modelscope
+from model_loader.hub_cache import cached_config
 
 AUTO = "auto"
 GARMENTS = "garments"

@@ -97,6 +97,10 @@ TEXTS: dict[str, str] = {
         "without which each start packs again. Free some space, or name a larger disk with HF_HOME (downloads) or "
         "PRELABEL_QUANTISED_DIR (the copy)."
     ),
+    "folder_unwritable": (
+        "{setting}: {folder} cannot be written ({reason}), and this start puts files there. Name another folder in "
+        "{setting}, or give this one to the user prelabel runs as (uid {uid}): chown -R {uid} {folder}"
+    ),
     # the card's memory
     "memory_too_small": (
         "At least {needed} GiB are needed, and the card offers {card} GiB. Use a larger card or a smaller model "
@@ -109,6 +113,59 @@ TEXTS: dict[str, str] = {
     "memory_tight": (
         "Other programs leave {free} of the card's {card} GiB: {slots} requests at a time instead of {most}. "
         "nvidia-smi lists them."
+    ),
+    # what a library said while the model was loaded
+    "load_no_card_code": (
+        "torch or bitsandbytes has no code for this card ({said}): "
+        "cards of compute capability 8.0 and newer are served, with the versions of constraints.txt: install those"
+    ),
+    "load_driver_old": (
+        "the NVIDIA driver is too old for this torch ({said}): "
+        "update the driver; `prelabel doctor` names both versions"
+    ),
+    "load_no_bitsandbytes": (
+        "bitsandbytes, which packs weights to 4 bits, cannot be used here ({said}): "
+        "install the versions of constraints.txt, and unset BNB_CUDA_VERSION; `python -m bitsandbytes` says more"
+    ),
+    "load_no_compiler": (
+        "Triton could not build a kernel for the card ({said}): "
+        "install a C compiler and Python's headers (on Debian and Ubuntu: gcc and python3-dev), or name one in CC"
+    ),
+    "load_card_full": (
+        "the card ran out of memory while loading ({said}): "
+        "end what else runs on it (`nvidia-smi` lists it), or use a larger card or a smaller model (docs/cards.md)"
+    ),
+    "load_card_held": (
+        "another program holds the card for itself alone ({said}): "
+        "end that program (`nvidia-smi` lists it), or set the card's compute mode to Default: nvidia-smi -c 0"
+    ),
+    "load_card_failed": (
+        "the card failed while the model was loaded ({said}): "
+        "start again; if it comes back, look for Xid in `dmesg`, and try another driver or another card"
+    ),
+    "load_host_full": (
+        "this machine's own memory (not the card's) did not suffice ({said}): "
+        "free some, or let the container have more (--memory)"
+    ),
+    "load_disk_full": (
+        "the disk is full ({said}): "
+        "free some space, or name a larger disk with HF_HOME, PRELABEL_DATA_DIR or TMPDIR"
+    ),
+    "load_files_open": (
+        "too many files are open ({said}): "
+        "raise the limit: ulimit -n 65536"
+    ),
+    "load_not_allowed": (
+        "a file may not be opened ({said}): "
+        "give it to the user prelabel runs as (uid {uid})"
+    ),
+    "load_disk_failed": (
+        "the disk that holds the model does not answer as it should ({said}): "
+        "look into `dmesg`; copy the model to another disk (HF_HOME, PRELABEL_DATA_DIR)"
+    ),
+    "load_no_library": (
+        "a library is missing or another version than needed ({said}): "
+        "install prelabel's dependencies again, with constraints.txt"
     ),
 }  # fmt: skip
 

@@ -264,10 +264,14 @@ class Backend:
         state: dict[str, Any] = {"state": status.state, "stage": status.stage, "progress": round(status.fraction, 3)}
         if status.state == "loading":
             state |= {"stage_left_s": status.left_s, "bytes_per_s": round(status.bytes_per_s)}
+            if status.stalled_s:
+                state["stalled_s"] = round(status.stalled_s)
         if status.num_restarts:
             state["restarts"] = status.num_restarts
         if status.message:
             state["message"] = logs.redact(status.message)
+        if status.why:
+            state["why"] = [one.code for one in status.why]
         if name := self.core.model_name:
             state["name"] = name
         if status.ready:

@@ -32,7 +32,8 @@ async def wait_with_progress(engine: Engine, console: Console, stop: asyncio.Eve
                 if stop is not None and stop.is_set():
                     raise Stopped
                 status = engine.status
-                line.update(f"{status.fraction:.0%} {_words.stage(status.stage, status.bytes_per_s, status.left_s)}")
+                stage = _words.stage(status.stage, status.bytes_per_s, status.left_s, status.stalled_s)
+                line.update(f"{status.fraction:.0%} {stage}")
                 await asyncio.wait([waiting], timeout=POLL_S)
         ready = waiting.result()
         for code, said in ready.slower:

@@ -1,8 +1,8 @@
 """`prelabel doctor`: will it work here: model, card, disk, port, Label Studio, API key. Downloads and starts nothing.
 
-Prints the memory plan and a line for each check, with what to do about it, or one JSON object with `--json`. The exit
-code says the verdict: 0 nothing fails, 1 a check does, 2 the model's numbers cannot be found or read. Raises
-SettingsError, as `prelabel serve` would.
+Prints the memory plan of the model that is loaded here and a line for each check, with what to do about it, or one JSON
+object with `--json`. The exit code says the verdict: 0 nothing fails, 1 a check does, 2 the model's numbers cannot be
+found or read. Raises SettingsError, as `prelabel serve` would.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import httpx
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +29,7 @@ from backend.status.machine_checks import (
     compiler_check,
     data_dir_check,
     disk_checks,
+    folder_checks,
     host_memory_check,
     memory_check,
     memory_plan,
@@ -37,7 +38,7 @@ from backend.status.machine_checks import (
 )  # fmt: skip
 from model_loader.cards import LEAST_CAPABILITY, Card, find_card, read_signs
 from model_loader.choice import best_on, choose_model
-from model_loader.disks import Disk, disk_of, download_folder
+from model_loader.disks import Disk, disks_of
 from model_loader.errors import ModelError
 from model_loader.geometry import DEFAULT_MODEL
 from model_loader.host import available_bytes
@@ -71,7 +72,7 @@ class Machine:
 def inspect_machine(settings: Settings) -> Machine:
     """Look at the card, the driver, the disks the model would go to, and the machine's own memory."""
     card = trouble("card_none") if settings.device == "cpu" else find_card(_device(settings))
-    disks = disk_of(download_folder(settings.model)), disk_of(settings.quantised_folder)
+    disks = disks_of(settings.model, settings.quantised_folder)
     return Machine(card, read_signs().driver, *disks, available_bytes())
 
 
@@ -94,7 +95,8 @@ def doctor(
         plan, against = memory_plan(settings, model, card)
     except ModelError as refused:
         error = one_line(redact(str(refused)))
-    checks = _checks(settings, found, model, plan)
+    loaded, check = _model(settings, found, model)
+    checks = [check, *_checks(settings, found, loaded, plan)]
     if plan is not None:
         checks.insert(2, memory_check(plan, against))
     if plan is None and checks[0].verdict != "bad":
@@ -102,7 +104,8 @@ def doctor(
     if json_output:
         print(json.dumps(report(model, plan, checks, error), indent=2, ensure_ascii=False))
     else:
-        _print(model, plan, checks)
+        # of another model than this machine loads the plan is no answer to what it can do
+        _print(model, plan, checks, plan_first=model == loaded or settings.vram_gib is not None)
     if plan is None:
         return EXIT_UNKNOWN_MODEL
     return EXIT_FAILED if any(check.verdict == "bad" for check in checks) else EXIT_GOOD
@@ -131,16 +134,16 @@ def _wanted(settings: Settings) -> dict[str, Any]:
     return {"vram_gib": options.vram_gib, "request": options.request, "max_slots": options.max_slots}
 
 
-def _checks(settings: Settings, machine: Machine, judged: str, plan: MemoryPlan | None) -> list[Check]:
-    """All but that of the card's memory, which is of the model `judged`."""
-    model, check = _model(settings, machine, judged)
-    checks = [check, card_check(settings, machine.card, machine.driver)]
+def _checks(settings: Settings, machine: Machine, model: str, plan: MemoryPlan | None) -> list[Check]:
+    """All but those of the `model` that is loaded here, and of the card's memory."""
+    checks = [card_check(settings, machine.card, machine.driver)]
     on_card = isinstance(machine.card, Card)
     if on_card:
         checks.append(compiler_check())
     if plan is not None:
         checks.append(host_memory_check(model, machine.host_bytes, on_card=on_card))
         checks += disk_checks(settings, model, plan, machine.downloads, machine.copies)
+    checks += folder_checks(settings, model, on_card=on_card)
     checks.append(data_dir_check(settings.data_dir))
     checks.append(port_check(settings.host, settings.port, _is_prelabel(settings)))
     return [*checks, *label_studio_checks(settings)]
@@ -209,15 +212,18 @@ def report(model: str, plan: MemoryPlan | None, checks: Sequence[Check], error: 
     }
 
 
-def _print(model: str, plan: MemoryPlan | None, checks: Sequence[Check]) -> None:
+def _print(model: str, plan: MemoryPlan | None, checks: Sequence[Check], *, plan_first: bool) -> None:
     console = Console(highlight=False)
-    if plan is not None:
-        console.print(_plan_table(model, plan))
+    planned = [] if plan is None else [_plan_table(model, plan)]
     table = Table.grid(padding=(0, 1))
     for check in checks:
         mark, style = MARKS[check.verdict]
         table.add_row(Text(mark, style), Text(_words.check_name(check.name), "bold"), Text(_text(check)))
-    console.print(table)
+    lines: list[RenderableType] = [*planned, table]
+    if planned and not plan_first:
+        lines = [table, "", "On a card that holds it auto would load:", *planned]
+    for line in lines:
+        console.print(line)
     console.print(", ".join(f"{name} {_version(name)}" for name in PACKAGES), style="dim")
 
 

@@ -89,7 +89,8 @@ async def _start(engine: Engine, clock: Callable[[], float]) -> Outcome:
                 if status.stage != name or waiting.done():
                     stages.append(Stage(name, clock() - since))
                     name, since = status.stage, clock()
-                line.update(f"{status.fraction:.0%} {_words.stage(status.stage, status.bytes_per_s, status.left_s)}")
+                stage = _words.stage(status.stage, status.bytes_per_s, status.left_s, status.stalled_s)
+                line.update(f"{status.fraction:.0%} {stage}")
         ready = waiting.result()
         since = clock()
         await engine.generate(GenerateRequest(_SCHEMA, "", Picture(SIDE_PX, SIDE_PX, bytes(3 * SIDE_PX * SIDE_PX))))

@@ -137,11 +137,11 @@ class _Server(uvicorn.Server):
 
 
 async def _announce(engine: Engine, address: str) -> None:
-    """Print what the engine does, one line a change or a tenth of the load, for a person who watches the log."""
-    last: tuple[str, str, int] | None = None
+    """Print what the engine does, for a person who watches: a line a change, a tenth of the load, a silence."""
+    last: tuple[str, str, int, bool] | None = None
     while True:
         status = engine.status
-        now = (status.state, status.stage, int(status.fraction * 10))
+        now = (status.state, status.stage, int(status.fraction * 10), status.stalled_s > 0)
         if now != last:
             last = now
             match status.state:
@@ -156,7 +156,7 @@ async def _announce(engine: Engine, address: str) -> None:
                 case "failed" | "restarting":
                     print(f"Model {status.state}: {redact(status.message)}", flush=True)
                 case "loading":
-                    stage = Words("en").stage(status.stage, status.bytes_per_s, status.left_s)
+                    stage = Words("en").stage(status.stage, status.bytes_per_s, status.left_s, status.stalled_s)
                     print(f"{status.fraction:.0%} {stage}", flush=True)
         await asyncio.sleep(POLL_S)
 

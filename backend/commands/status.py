@@ -75,7 +75,8 @@ def _lines(view: StatusView) -> Iterator[tuple[str, str]]:
     model, speed, cost, delivery = view.model, view.speed, view.cost, view.delivery
     state = _words.state(model.state)
     if model.state in ("loading", "restarting"):
-        state += f", {_words.stage(model.stage, model.bytes_per_s, model.stage_left_s)} {model.progress:.0%}"
+        stage = _words.stage(model.stage, model.bytes_per_s, model.stage_left_s, model.stalled_s)
+        state += f", {stage} {model.progress:.0%}"
     restarts = f"; {_words('restarts', num=number(model.num_restarts))}" if model.num_restarts else ""
     yield "Model", f"{model.name} {model.quantisation}: {state}{restarts}".strip(" :")
     if model.message:

@@ -10,15 +10,18 @@ from typing import Literal, Protocol
 
 from backend.engine.messages import Finished, GenerateRequest, Ready, Stats
 from backend.errors import EngineDead, EngineNotReady
+from backend.pages.engine_words import Why
 
 EngineState = Literal["loading", "ready", "restarting", "failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """What `/health` and the status page say. `message` is the reason when the state is failed or restarting.
+    """What `/health` and the status page say. `message` is the reason when the state is failed or restarting, and `why`
+    the same for people who read other languages.
 
-    While it loads, `stage`, `fraction`, `left_s` and `bytes_per_s` are those of the last `Loading`.
+    While it loads, `stage`, `fraction`, `left_s`, `bytes_per_s` and `counts_bytes` are those of the last `Loading`.
+    Where no bytes come any more, `stalled_s` says for how long, and nothing is left of the pace.
     """
 
     state: EngineState
@@ -32,6 +35,9 @@ class EngineStatus:
     stats: Stats = field(default_factory=Stats)
     left_s: float | None = None
     bytes_per_s: float = 0.0
+    counts_bytes: bool = False
+    stalled_s: float = 0.0
+    why: tuple[Why, ...] = ()
 
     @property
     def is_gone(self) -> bool:

@@ -26,7 +26,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from backend.engine import process
-from backend.engine.api import EngineStatus
+from backend.engine.api import EngineState, EngineStatus
 from backend.engine.messages import (
     EXIT_DEVICE,
     PART_AT_WORK,
@@ -48,6 +48,8 @@ from backend.engine.messages import (
 )
 from backend.engine.options import EngineLimits, EngineOptions
 from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed
+from backend.pages.engine_words import Why
+from backend.pages.words import Words
 from backend.reasons import Reason
 
 log = logging.getLogger(__name__)
@@ -67,13 +69,15 @@ _SUSPECTS: tuple[Part, ...] = ("graphs", "kernels")
 """What is left out after a second fault or hang in a row, one after the other: it may be their cause."""
 
 
-def _ended(exitcode: int | None, by_itself: bool) -> str:
-    said = f"the engine process ended with exit code {exitcode}"
-    if by_itself and exitcode == -signal.SIGKILL:
-        said += ": it was killed, as the system does when this machine's memory is full (`dmesg` says so)"
-    if exitcode == EXIT_DEVICE:
-        said += ": the device failed, the log says how"
-    return said
+STALL_TOLD_S = 1.0
+"""How often the time of a silence is told anew."""
+_words = Words("en")
+
+
+def _ended(exitcode: int | None, by_itself: bool) -> Why:
+    killed = by_itself and exitcode == -signal.SIGKILL
+    code = "engine_killed" if killed else "engine_device" if exitcode == EXIT_DEVICE else "engine_ended"
+    return Why(code, {"exitcode": str(exitcode)})
 
 
 _starting = threading.Lock()
@@ -115,7 +119,8 @@ class EngineClient:
         self._connection: Connection | None = None
         self._starts_again = False
         self._has_served = False
-        self._refused = ""
+        self._refused: tuple[Why, ...] = ()
+        self._stall: asyncio.TimerHandle | None = None
 
     @property
     def status(self) -> EngineStatus:
@@ -170,7 +175,7 @@ class EngineClient:
     async def close(self) -> None:
         if self._supervisor is None:
             return
-        await self._set(EngineStatus("stopped", message="closed", num_restarts=self._status.num_restarts))
+        await self._set(self._not_ready("stopped", (Why("engine_closed"),)))
         self._send(Shutdown())
         self._supervisor.cancel()
         self._fail_all(EngineDead("the engine was closed"))
@@ -191,7 +196,7 @@ class EngineClient:
             await self._supervise()
         except Exception as error:  # a job's border: nobody awaits this task, so it must say it itself
             log.exception("the engine's supervisor failed")
-            await self._give_up(f"the engine cannot be supervised: {type(error).__name__}; restart prelabel")
+            await self._give_up(Why("engine_unsupervised", {"kind": type(error).__name__}))
 
     async def _supervise(self) -> None:
         """Run engine processes one after the other until one fails to load or they die too often."""
@@ -208,10 +213,11 @@ class EngineClient:
             if self._status.is_gone:
                 return
             part = self._part_to_blame() if silence or self._process.exitcode not in _FROM_OUTSIDE else None
-            message = self._refused or silence or _ended(self._process.exitcode, by_itself)
-            self._refused = ""
+            ended = silence or _ended(self._process.exitcode, by_itself)
+            why, self._refused = self._refused or (ended,), ()
+            message = _words.why(why)
             if part:
-                await self._go_on_without(part, message)
+                await self._go_on_without(part, message, ended)
             if self._starts_again:
                 self._starts_again = False
                 continue
@@ -219,14 +225,13 @@ class EngineClient:
             self._note_death()
             restarts = 1 if served_s > self._limits.stable_s else restarts + 1
             if restarts > self._limits.max_restarts:
-                often = f"the engine process died {restarts} times in a row; see the log, restart prelabel"
-                await self._give_up(f"{often}. The last time {message}")
+                await self._give_up(Why("engine_died_often", {"times": str(restarts)}), *why)
                 return
             if restarts > 1 and (silence or self._process.exitcode == EXIT_DEVICE):
                 left = [suspect for suspect in _SUSPECTS if suspect not in dict(self._options.without)]
                 for suspect in left[:1]:
                     self._leave_out(suspect, message)
-            await self._set(EngineStatus("restarting", message=message, num_restarts=self._status.num_restarts + 1))
+            await self._set(self._not_ready("restarting", why, num_more=1))
             await asyncio.sleep(self._limits.restart_backoff_s * 2 ** (restarts - 1))
 
     def _part_to_blame(self) -> Part | None:
@@ -236,19 +241,26 @@ class EngineClient:
         part = PART_AT_WORK.get(self._status.stage)
         return None if part in dict(self._options.without) else part
 
-    async def _go_on_without(self, part: Part, why: str) -> None:
+    async def _go_on_without(self, part: Part, message: str, because: Why) -> None:
+        """`message` says `because` in English."""
         self._starts_again = True
-        self._leave_out(part, why)
-        said = f"it starts again without {part}: {why}"
-        await self._set(replace(self._status, stage="starting", fraction=0.0, message=said))
+        self._leave_out(part, message)
+        why = Why(f"engine_without_{part}"), because
+        await self._set(replace(self._not_ready("loading", why), stage="starting"))
 
     def _leave_out(self, part: Part, why: str) -> None:
         log.warning("the engine starts again without %s: %s", part, why)
         self._options = replace(self._options, without=(*self._options.without, (part, why)))
 
-    async def _give_up(self, message: str) -> None:
-        await self._set(EngineStatus("failed", message=message, num_restarts=self._status.num_restarts))
-        self._fail_all(EngineDead(message))
+    async def _give_up(self, *why: Why, message: str = "") -> None:
+        """`message`: in the engine's own words, where it has some."""
+        status = self._not_ready("failed", why)
+        await self._set(replace(status, message=message or status.message))
+        self._fail_all(EngineDead(self._status.message))
+
+    def _not_ready(self, state: EngineState, why: tuple[Why, ...], num_more: int = 0) -> EngineStatus:
+        num_restarts = self._status.num_restarts + num_more
+        return EngineStatus(state, message=_words.why(why), why=why, num_restarts=num_restarts)
 
     def _start_process(self) -> Connection:
         context = multiprocessing.get_context("spawn")
@@ -263,7 +275,7 @@ class EngineClient:
         self._connection = connection
         return connection
 
-    async def _listen(self, connection: Connection) -> tuple[float, str]:
+    async def _listen(self, connection: Connection) -> tuple[float, Why | None]:
         """Handle messages until the pipe closes, loading stands still, or a process with work falls silent.
 
         Returns for how many seconds the process served, and what to say of its silence if it was ended for that.
@@ -290,7 +302,7 @@ class EngineClient:
         reader.start()
         ready_at: float | None = None
         was_idle = True
-        silence = ""
+        silence: Why | None = None
         while True:
             limit_s = self._limits.hang_s
             if ready_at is None:
@@ -302,17 +314,16 @@ class EngineClient:
             except TimeoutError:
                 if ready_at is None:
                     if self._part_to_blame() is None:
-                        await self._give_up(
-                            f"loading stood still at {self._status.stage} {self._status.fraction:.0%} for "
-                            f"{limit_s:.0f} s and was ended; look at the network, the disks and `dmesg`, and start "
-                            "prelabel again"
-                        )
+                        at = {"stage": self._status.stage, "percent": f"{self._status.fraction:.0%}"}
+                        await self._give_up(Why("engine_stood_still", {**at, "limit": f"{limit_s:.0f}"}))
                 elif was_idle or not self._has_work:  # silence counts only when there was work all the time
                     was_idle = not self._has_work
                     continue
-                at = f" at {self._status.stage}" if ready_at is None else ""
-                silence = f"the engine said nothing for {limit_s:.0f} s{at} and was ended"
-                log.error("%s", silence)
+                limit = {"limit": f"{limit_s:.0f}"}
+                silence = Why("engine_silent", limit)
+                if ready_at is None:
+                    silence = Why("engine_silent_at", {**limit, "stage": self._status.stage})
+                log.error("%s", _words.why((silence,)))
                 self._process.kill()
                 await asyncio.to_thread(reader.join, self._limits.close_s)  # else it reads from what is closed next
                 break
@@ -328,7 +339,7 @@ class EngineClient:
         match message:
             case Loading():
                 at = {field.name: getattr(message, field.name) for field in fields(Loading)}
-                await self._set(replace(self._status, state="loading", **at))
+                await self._set(replace(self._status, state="loading", stalled_s=0.0, **at))
             case Ready():
                 self._options = replace(self._options, model=message.source or self._options.model)
                 self._has_served = True
@@ -337,11 +348,11 @@ class EngineClient:
                 for pending in self._pending.values():  # accepted before a restart
                     self._send(pending.submit)
             case LoadFailed() if self._has_served:
-                self._refused = f"the model could not be loaded again: {message.message}"
+                self._refused = Why("engine_refused_again"), message.why
             case LoadFailed():
-                await self._give_up(message.message)
+                await self._give_up(message.why, message=message.message)
             case StartAgain() if message.without not in dict(self._options.without):
-                await self._go_on_without(message.without, message.why)
+                await self._go_on_without(message.without, message.why, Why("engine_said", {"said": message.why}))
             case StartAgain():
                 pass  # it has had its chance: what follows is a death like any other
             case Running():
@@ -384,8 +395,23 @@ class EngineClient:
 
     async def _set(self, status: EngineStatus) -> None:
         async with self._changed:
+            if self._status.stalled_s and status.state == "loading":
+                log.info("loading goes on after %.0f s of silence", self._status.stalled_s)
             self._status = status
+            if self._stall is not None:
+                self._stall.cancel()
+            if status.state == "loading" and status.counts_bytes:
+                loop = asyncio.get_running_loop()
+                self._stall = loop.call_later(self._limits.stall_s, self._stands_still, loop.time())
             self._changed.notify_all()
+
+    def _stands_still(self, since: float) -> None:
+        """No bytes have come `since`: the pace that was told last is none any more."""
+        loop, was_told = asyncio.get_running_loop(), self._status.stalled_s > 0
+        self._status = replace(self._status, bytes_per_s=0.0, left_s=None, stalled_s=loop.time() - since)
+        if not was_told:
+            log.warning("%s", _words.stage(self._status.stage, stalled_s=self._status.stalled_s))
+        self._stall = loop.call_later(STALL_TOLD_S, self._stands_still, since)
 
     def _send(self, message: ToEngine) -> None:
         if self._connection is not None:

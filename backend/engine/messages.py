@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from backend.pages.engine_words import Why
 from label_config.schema import LabelSchema
 
 FinishReason = Literal["stop", "length"]
@@ -81,12 +82,14 @@ class Loading:
     """Progress of loading: `fraction` is 0..1 within the whole load, `stage` a code that the pages have words for.
 
     `left_s`: until the stage is over, None while nobody can tell. `bytes_per_s`: 0 where the stage is not about bytes.
+    `counts_bytes`: it is, and so the next message comes with the next bytes.
     """
 
     stage: str
     fraction: float
     left_s: float | None = None
     bytes_per_s: float = 0.0
+    counts_bytes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +115,11 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class LoadFailed:
-    """The model cannot be loaded; `message` is one clear line. The engine process ends after it."""
+    """The model cannot be loaded; `message` is one clear line, `why` the same for pages. The engine process ends after
+    it."""
 
     message: str
+    why: Why
 
 
 Part = Literal["segments", "kernels", "graphs"]

@@ -50,14 +50,16 @@ class EngineLimits:
 
     `load_s` is the longest that nothing may move while a model is downloaded and loaded (not the whole: 62 GB from a
     slow mirror take as long as they take), `tune_s` the same of what is done on a card after that. `request_s` bounds
-    one request from submit to answer. `hang_s` is the longest silence of an engine that has work: one step with a long
-    prefill before it stays well below. Restarts are counted anew after `stable_s` of service.
+    one request from submit to answer. A download that is silent for `stall_s` is told to be, and so is reading files.
+    `hang_s` is the longest silence of an engine that has work: one step with a long prefill before it stays well below.
+    Restarts are counted anew after `stable_s` of service.
     """
 
     load_s: float = 4 * 3600.0
     tune_s: float = 1800.0
     request_s: float = 600.0
     close_s: float = 10.0
+    stall_s: float = 15.0
     hang_s: float = 180.0
     stable_s: float = 600.0
     max_restarts: int = 5

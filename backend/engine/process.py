@@ -23,6 +23,7 @@ from backend.engine.messages import FromEngine, LoadFailed, Loading, Ready, Star
 from backend.engine.options import EngineOptions, StartAgainWithout
 from backend.errors import one_line
 from backend.logs import configure_logging
+from backend.pages.engine_words import Why
 from model_loader.errors import ModelError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def main(
         named = known_error(error) or error
         is_ours = named is error and isinstance(error, ModelError) and error.__cause__ is None
         log.error("the model could not be loaded: %s", named, exc_info=None if is_ours else error)
-        send(LoadFailed(one_line(named)))
+        send(LoadFailed(one_line(named), _why(named)))
         return
     code = EXIT_LOOP
     try:
@@ -85,6 +86,15 @@ def main(
     except BaseException:
         log.exception("the engine's loop failed")
     _end(code)
+
+
+def _why(error: Exception) -> Why:
+    """For pages, which have words in two languages for a Trouble and for each kind of ModelError."""
+    if not isinstance(error, ModelError):
+        return Why("engine_said", {"said": one_line(error)})
+    if error.trouble is not None:
+        return Why(error.trouble.code, error.trouble.values)
+    return Why(type(error).__name__, {"said": str(error)})
 
 
 def _end(code: int) -> NoReturn:
@@ -135,7 +145,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
 
     def loading(stage: str, fraction: float, pace: Pace) -> None:
         if stage != "ready":  # the model is; requests are taken later
-            send(Loading(stage, LOAD_SHARE * fraction, pace.left_s, pace.bytes_per_s))
+            send(Loading(stage, LOAD_SHARE * fraction, pace.left_s, pace.bytes_per_s, pace.counts_bytes))
 
     if options.geometry_only:
         send(Loading("random_weights", 0.0))

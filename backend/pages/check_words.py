@@ -5,6 +5,7 @@ Knows words only. Every text that names a value takes it as {value}; which a che
 
 from __future__ import annotations
 
+from backend.pages.engine_words import ENGINE_WORDS
 from model_loader.troubles import TEXTS
 
 NAMES: dict[str, tuple[str, str]] = {
@@ -106,6 +107,10 @@ _TROUBLES_ZH = {
         "{folder}：剩余 {free} GiB，不太够：还需要下载 {download} GiB，4-bit 副本 {packed} GiB；没有副本，"
         "每次启动都要重新量化。请腾出空间，或用 HF_HOME（下载）、PRELABEL_QUANTISED_DIR（副本）指定更大的磁盘。"
     ),
+    "folder_unwritable": (
+        "{setting}：{folder} 无法写入（{reason}），而启动时要在那里存放文件。请用 {setting} 指定另一个文件夹，"
+        "或把它交给运行 prelabel 的用户（uid {uid}）：chown -R {uid} {folder}"
+    ),
     "memory_too_small": (
         "至少需要 {needed} GiB，而显卡只有 {card} GiB。请换更大的显卡或更小的模型（docs/cards.md）；"
         "PRELABEL_MODEL=garments 总放得下。"
@@ -120,10 +125,45 @@ _TROUBLES_ZH = {
     ),
 }
 
+_TROUBLES_ZH |= {
+    "load_no_card_code": (
+        "torch 或 bitsandbytes 没有适用于这块显卡的代码（{said}）。需要计算能力 8.0 及更新的显卡，"
+        "并按 constraints.txt 安装。"
+    ),
+    "load_driver_old": "NVIDIA 驱动对这个 torch 来说太旧（{said}）。请更新驱动；`prelabel doctor` 会说明两者的版本。",
+    "load_no_bitsandbytes": (
+        "用于量化的 bitsandbytes 在这里不能用（{said}）。请按 constraints.txt 安装，并取消 BNB_CUDA_VERSION；"
+        "`python -m bitsandbytes` 会说明更多。"
+    ),
+    "load_no_compiler": (
+        "Triton 无法为显卡编译内核（{said}）。请安装 C 编译器和 Python 头文件（Debian 和 Ubuntu：gcc 和 python3-dev），"
+        "或在 CC 中指定编译器。"
+    ),
+    "load_card_full": (
+        "加载时显存不足（{said}）。请结束占用显卡的其他程序（`nvidia-smi` 可列出），或换更大的显卡、更小的模型"
+        "（docs/cards.md）。"
+    ),
+    "load_card_held": (
+        "其他程序独占了显卡（{said}）。请结束它（`nvidia-smi` 可列出），或把计算模式设为 Default：nvidia-smi -c 0。"
+    ),
+    "load_card_failed": (
+        "加载模型时显卡出错（{said}）。请重新启动；若再次出现，请在 `dmesg` 中查找 Xid，并更换驱动或显卡。"
+    ),
+    "load_host_full": "本机内存（不是显存）不足（{said}）。请腾出内存，或加大容器的 --memory。",
+    "load_disk_full": "磁盘已满（{said}）。请腾出空间，或用 HF_HOME、PRELABEL_DATA_DIR、TMPDIR 指定更大的磁盘。",
+    "load_files_open": "打开的文件太多（{said}）。请提高上限：ulimit -n 65536。",
+    "load_not_allowed": "没有权限打开文件（{said}）。请把它交给运行 prelabel 的用户（uid {uid}）。",
+    "load_disk_failed": (
+        "存放模型的磁盘没有正常应答（{said}）。请看 `dmesg`，并把模型复制到另一块磁盘（HF_HOME、PRELABEL_DATA_DIR）。"
+    ),
+    "load_no_library": "缺少某个库，或版本不对（{said}）。请按 constraints.txt 重新安装 prelabel 的依赖。",
+}
+
 _LOOK_ZH = "请运行 prelabel doctor 检查编译器和驱动，然后重启 prelabel；结果不受影响。"
 _LOOK_EN = "Let prelabel doctor check compiler and driver, then start prelabel again; the answers are the same."
 
 CHECKS: dict[str, tuple[str, str]] = {
+    **ENGINE_WORDS,
     **{code: (chinese, TEXTS[code]) for code, chinese in _TROUBLES_ZH.items()},
     # model
     "model_auto": (
@@ -291,6 +331,10 @@ CHECKS: dict[str, tuple[str, str]] = {
     "disk_free": (
         "{folder}：剩余 {free} GiB，模型不再需要空间",
         "{folder}: {free} GiB free; the model needs no more",
+    ),
+    "disk_left": (
+        "{folder}：其中 {left} GiB 是被中断的启动留下的，下次启动会先删除（已计入剩余空间）",
+        "{folder}: {left} GiB of that are what killed starts have left, which the next start removes first",
     ),
     "disk_enough": (
         "{folder}：剩余 {free} GiB；还需要下载 {download} GiB，4-bit 副本 {packed} GiB",

@@ -6,11 +6,12 @@ raises.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from backend import reasons
 from backend.pages.check_words import CHECKS, NAMES
+from backend.pages.engine_words import Why
 
 Language = Literal["zh", "en"]
 
@@ -35,6 +36,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "stage_told": ("{stage}（{told}）", "{stage} ({told})"),
     "stage_left": ("还需 {time}", "{time} left"),
+    "stalled": ("已有 {time}没有收到数据", "nothing has come for {time}"),
     "bytes_per_s": ("{num} MB/秒", "{num} MB/s"),
     "restarts": ("已自动重启 {num} 次", "automatic restarts: {num}"),
     "speed": ("速度", "Speed"),
@@ -273,14 +275,24 @@ class Words:
             return code
         text = CHECKS[code][self._column]
         try:
-            return text.format_map({**values, **{name: self.quoted(values[name]) for name in SAID if name in values}})
+            said = {name: self.quoted(values[name]) for name in SAID if name in values}
+            at = {"stage": self.stage(values["stage"])} if "stage" in values else {}
+            return text.format_map({**values, **said, **at})
         except (KeyError, ValueError, IndexError):  # of a backend of another version
             return text
 
-    def stage(self, stage: str, bytes_per_s: float = 0.0, left_s: float | None = None) -> str:
-        """ "Downloading the model (110 MB/s, 6 min left)": what is not known is left out."""
+    def why(self, why: Sequence[Why], message: str = "") -> str:
+        """Why an engine is not ready; `message` where only others' English is known."""
+        if message and (self.language == "en" or not why):
+            return self.quoted(message)
+        return ("" if self.language == "zh" else " ").join(self.check(one.code, one.values) for one in why)
+
+    def stage(self, stage: str, bytes_per_s: float = 0.0, left_s: float | None = None, stalled_s: float = 0.0) -> str:
+        """ "Downloading the model (110 MB/s, 6 min left)": what is not known is left out; or for how long none came."""
         name = STAGES[stage][self._column] if stage in STAGES else stage
         told = [self("bytes_per_s", num=number(bytes_per_s / 1e6, 1))] if bytes_per_s else []
+        if stalled_s:
+            told.append(self("stalled", time=self.duration(stalled_s)))
         if left_s is not None:
             told.append(self("stage_left", time=self.duration(left_s)))
         return (

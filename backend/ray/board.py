@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from time import monotonic
 
-from backend.engine.api import EngineStatus
+from backend.engine.api import EngineState, EngineStatus
 from backend.engine.messages import Loading, Ready, Stats
+from backend.pages.engine_words import Why
+from backend.pages.words import Words
 from backend.ray.wire import Report
 
 FRESH_S = 10.0
@@ -33,6 +35,7 @@ class Board:
         self._num_lost = 0
         self._lost_restarts = 0
         self._last_failure = ""
+        self._last_why: tuple[Why, ...] = ()
         self._heard_at = clock()
         self._was_ready = False
 
@@ -41,6 +44,7 @@ class Board:
         self._noted[report.replica] = _Noted(report, self._heard_at)
         if report.status.state == "failed":
             self._last_failure = f"{report.place}: {report.status.message}"
+            self._last_why = (Why("engine_at", {"place": report.place}), *report.status.why)
 
     @property
     def status(self) -> EngineStatus:
@@ -64,8 +68,8 @@ class Board:
         loaded = [status.ready for status in at_work if status.ready]
         models = sorted({f"{ready.model_name} ({ready.quantisation}, {ready.weights_id[:12]})" for ready in loaded})
         if len(models) > 1:
-            message = f"the replicas have loaded different models: {' and '.join(models)}. Set PRELABEL_MODEL for all."
-            return replace(total, state="failed", message=message)
+            why = (Why("engine_replicas_differ", {"models": " and ".join(models)}),)
+            return replace(total, state="failed", message=Words("en").why(why), why=why)
         self._was_ready = True
         return replace(total, state="ready", stage="ready", fraction=1.0, ready=_together(loaded))
 
@@ -74,16 +78,16 @@ class Board:
         if loading:
             ahead = max(loading, key=lambda status: status.fraction)
             at = {field.name: getattr(ahead, field.name) for field in fields(Loading)}
-            return replace(total, **at, message=self._last_failure)
+            at["stalled_s"] = ahead.stalled_s
+            return replace(total, **at, message=self._last_failure, why=self._last_why)
         if any(status.state == "restarting" for status in states):
-            message = next(status.message for status in states if status.state == "restarting")
-            return replace(total, state="restarting", message=message)
+            first = next(status for status in states if status.state == "restarting")
+            return replace(total, state="restarting", message=first.message, why=first.why)
         is_over = not states and self._clock() - self._heard_at > GIVEN_UP_S
         if self._last_failure and (states or is_over):
-            return replace(total, state="failed", message=self._last_failure)
-        return replace(
-            total, state="restarting" if self._was_ready else "loading", stage=_WAITING, message=self._last_failure
-        )
+            return replace(total, state="failed", message=self._last_failure, why=self._last_why)
+        state: EngineState = "restarting" if self._was_ready else "loading"
+        return replace(total, state=state, stage=_WAITING, message=self._last_failure, why=self._last_why)
 
     def _forget_silent(self) -> None:
         now = self._clock()

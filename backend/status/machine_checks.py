@@ -11,7 +11,6 @@ import os
 import shutil
 import socket
 import sysconfig
-import tempfile
 from pathlib import Path
 
 from backend.predict.build import engine_options
@@ -21,10 +20,12 @@ from model_loader.cards import Card, judge_memory
 from model_loader.checkpoint import read_checkpoint
 from model_loader.disks import SPARE_BYTES, Disk, Room, gib, rooms
 from model_loader.errors import ModelError, ModelNotFound
+from model_loader.folders import unwritable_folders
 from model_loader.geometry import COMMITS, geometry_from_config, shipped_config
 from model_loader.host import judge_host_memory
-from model_loader.hub import cached_bytes
+from model_loader.hub_cache import cached_bytes
 from model_loader.memory import GIB, MemoryPlan, plan_memory
+from model_loader.places import free_bytes, why_unwritable
 from model_loader.saved import find_saved, place_for
 from model_loader.sources import AUTO, GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder
 from model_loader.troubles import Trouble
@@ -149,9 +150,21 @@ def host_memory_check(model: str, available: int | None, *, on_card: bool) -> Ch
     return good("host_memory", "host_enough", free=gib(available))
 
 
+def folder_checks(settings: Settings, model: str, *, on_card: bool) -> list[Check]:
+    """Can be written what the start of `model` puts somewhere beside the data folder; one for each that cannot."""
+    revision, copies = settings.model_revision or None, settings.quantised_folder
+    return [trouble_check("disk", found) for found in unwritable_folders(model, revision, copies, on_card=on_card)]
+
+
 def disk_checks(settings: Settings, model: str, plan: MemoryPlan, downloads: Disk, copies: Disk) -> list[Check]:
     """Room for what `model` needs before it can answer: a check for each file system that gets something."""
-    return [_disk_check(room) for room in rooms(model, settings.model_revision or None, plan, downloads, copies)]
+    found = rooms(model, settings.model_revision or None, plan, downloads, copies)
+    left = [
+        good("disk", "disk_left", folder=str(room.disk.folder), left=gib(room.disk.left_bytes))
+        for room in found
+        if room.disk.left_bytes
+    ]
+    return [*map(_disk_check, found), *left]
 
 
 def _disk_check(room: Room) -> Check:
@@ -164,15 +177,9 @@ def _disk_check(room: Room) -> Check:
 
 def data_dir_check(folder: Path) -> Check:
     """Can it be written, now; where it is still to be made, the folder it will stand in."""
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there) as probe:
-            probe.write(b"1")
-        free = shutil.disk_usage(there).free
-    except OSError as error:
-        reason = error.strerror or str(error)
-        return bad("data_dir", "data_dir_unwritable", folder=str(folder), reason=reason, uid=str(os.getuid()))
-    if free < SPARE_BYTES:
+    if why := why_unwritable(folder):
+        return bad("data_dir", "data_dir_unwritable", folder=str(folder), reason=why, uid=str(os.getuid()))
+    if (free := free_bytes(folder)) < SPARE_BYTES:
         return doubtful("data_dir", "data_dir_low", folder=str(folder), free=f"{free / GIB:.2f}")
     return good("data_dir", "data_dir_good", folder=str(folder), free=gib(free))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from backend.label_studio.address import shown_url
 from backend.logs import one_line, redact
+from backend.pages.engine_words import Why
 from backend.status.check import Check, troubles
 from backend.status.view import (
     CostView,
@@ -106,6 +107,8 @@ def _model(engine: EngineStatus) -> ModelView:
         message=_told(engine.message),
         stage_left_s=engine.left_s,
         bytes_per_s=engine.bytes_per_s,
+        stalled_s=engine.stalled_s,
+        why=tuple(Why(one.code, {name: _told(value) for name, value in one.values.items()}) for one in engine.why),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from backend.pages.engine_words import Why
 from backend.status.check import Check
 
 DeliveryMode = Literal["push", "reply"]
@@ -20,7 +21,8 @@ DeliveryMode = Literal["push", "reply"]
 class ModelView:
     """`state` is the engine's; `stage` and `progress` (0..1) are of loading, as are `stage_left_s`, until the stage is
     over, None while nobody can tell, and `bytes_per_s`, 0 where the stage is not about bytes. `device` is where it
-    works, as torch names it; "" with no model."""
+    works, as torch names it; "" with no model. `stalled_s`: for how long no bytes have come. `why` says `message` for
+    pages in other languages."""
 
     name: str
     quantisation: str
@@ -32,6 +34,8 @@ class ModelView:
     message: str
     stage_left_s: float | None = None
     bytes_per_s: float = 0.0
+    stalled_s: float = 0.0
+    why: tuple[Why, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ def stream() -> Iterator[io.StringIO]:
         pytest.param('{"params": {"login": "CANARY", "password": "CANARY\\"CANARY"}}', id="credentials of task data"),
         pytest.param("LABEL_STUDIO_API_KEY=CANARY", id="environment variable"),
         pytest.param("api_key='CANARY'", id="keyword argument"),
+        pytest.param("api_key=Token('CANARY')", id="repr of a value"),
         pytest.param("refresh eyJhbGciOi.CANARYeyJ.sig", id="token in JWT form"),
         pytest.param("Bearer CANARYCANARY", id="bearer"),
     ],

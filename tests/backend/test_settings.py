@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from backend.errors import SettingsError
+from backend.logs import redact
 from backend.settings import DROPPED, Settings, env_name, load_settings, settings_table
 
 
@@ -117,6 +118,14 @@ def test_secrets_are_masked_wherever_settings_are_shown() -> None:
     settings = load_settings({"basic_auth_pass": "canary-1", "label_studio_api_key": "canary-2"})
     for shown in (repr(settings), str(settings), settings.model_dump_json(), f"{settings.model_dump()}"):
         assert "canary" not in shown
+
+
+def test_the_log_says_which_secrets_are_set_and_shows_none() -> None:
+    shown = redact(repr(load_settings({"basic_auth_pass": "canary-1", "label_studio_api_key": "canary-2"})))
+    assert "label_studio_api_key=***, " in shown
+    assert "basic_auth_pass=***, " in shown
+    assert "SecretStr" not in shown
+    assert "proxy" not in shown  # not set
 
 
 def test_a_malformed_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

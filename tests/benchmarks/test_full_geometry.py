@@ -11,9 +11,10 @@ import torch
 from backend.engine.runner import Runner
 from benchmarks import full_geometry
 from benchmarks.geometry_engine import Load, make_instruction, make_requests, measure, step_gb
-from benchmarks.random_model import build, model_config
+from benchmarks.random_model import build, model_config, small_of
 from model_loader.chat import encode_prompt
 from model_loader.experts.quantizer import fused_experts
+from model_loader.geometry import DEFAULT_MODEL
 from model_loader.loader import LoadedModel
 from model_loader.random_model import config_of
 from tests.backend.engine.slots import Slots
@@ -46,6 +47,22 @@ def test_the_small_run_writes_and_prints_every_figure(tmp_path: Path, capsys: py
     assert printed.count("the same as the first row") == 2, "on a CPU there is room for all"
     assert "img/s" in printed
     assert "kernels: not used on a CPU" in printed
+
+
+def test_a_dense_model_is_measured_without_a_word_of_experts(
+    loaded: LoadedModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dense = build(small_of("Qwen/Qwen3-VL-8B-Instruct"), "cpu")
+    assert not fused_experts(dense.model)
+    told = full_geometry.describe(dense, None)
+    assert "experts_hit" not in told
+    assert "no experts: a dense model" in capsys.readouterr().out
+    row = full_geometry.run_load(dense, LOAD, None, WAIT_S)
+    assert row.measured is not None, row.error
+    assert row.measured.tokens_per_answer == LOAD.answer_tokens
+    # no part of it is hit more often where more tokens are at work, as experts are
+    assert step_gb(dense, 1, 0) == step_gb(dense, 32, 0) > 0
+    assert step_gb(loaded, 1, 0) < step_gb(loaded, 32, 0)
 
 
 def test_a_load_that_fails_is_a_row_that_says_why(loaded: LoadedModel) -> None:
@@ -93,7 +110,7 @@ def test_rotary_frequencies_are_those_of_the_config(loaded: LoadedModel) -> None
 
 
 def test_the_full_config_keeps_the_real_vocabulary_and_takes_the_tokenizers_ids(loaded: LoadedModel) -> None:
-    config = config_of(model_config("30b"), loaded.tokenizer, "cuda")
+    config = config_of(model_config(DEFAULT_MODEL), loaded.tokenizer, "cuda")
     assert config.text_config.vocab_size == 151_936
     assert config.text_config.num_hidden_layers == 48
     assert config.image_token_id == loaded.tokenizer.convert_tokens_to_ids("<|image_pad|>")

@@ -11,8 +11,9 @@ import pytest
 from model_loader.cards import Card
 from model_loader.checkpoint import read_config
 from model_loader.checks import check_fits, check_host_memory
-from model_loader.disks import Disk, download_folder, rooms
+from model_loader.disks import Disk, rooms
 from model_loader.errors import MachineUnfit, ModelTooLarge
+from model_loader.folders import download_place
 from model_loader.geometry import DEFAULT_MODEL, geometry_from_config
 from model_loader.host import available_bytes, judge_host_memory
 from model_loader.memory import GIB, plan_memory
@@ -149,5 +150,7 @@ def test_a_disk_takes_the_download_and_the_copy_or_only_the_download(
 def test_downloads_lie_where_each_hub_puts_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", "/big/hf")
     monkeypatch.setenv("MODELSCOPE_CACHE", "/big/ms")
-    assert download_folder(DEFAULT_MODEL) == Path("/big/hf")
-    assert download_folder(f"modelscope:{DEFAULT_MODEL}") == Path("/big/ms")
+    assert download_place(DEFAULT_MODEL) == ("HF_HOME", Path("/big/hf"))
+    assert download_place(f"modelscope:{DEFAULT_MODEL}") == ("MODELSCOPE_CACHE", Path("/big/ms"))
+    monkeypatch.setenv("HF_HUB_CACHE", "/big/hub")
+    assert download_place(DEFAULT_MODEL) == ("HF_HUB_CACHE", Path("/big/hub"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,9 +15,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
-from model_loader.errors import DownloadFailed, ModelError
-from model_loader.hub import cached_bytes
+from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, read_checkpoint
+from model_loader.errors import DownloadFailed, ModelError, ModelNotFound
+from model_loader.hub_cache import NEEDED, cached_bytes, cached_commit, cached_snapshot, half_bytes, remove_halves
 from model_loader.sources import resolve
 from tests.limits import RUN_S
 from tests.model_loader.checkpoints import rewrite_json
@@ -65,19 +66,84 @@ def test_second_start_downloads_nothing_and_works_offline(hub: FakeHub, resolve_
 
 
 def test_halves_that_a_killed_download_left_are_removed_and_those_of_another_process_are_not(
-    resolve_in_child: Resolve, tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "hf/hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     blobs, locks = cache / "models--someone--tiny/blobs", cache / ".locks/models--someone--tiny"
     for folder in (blobs, locks):
         folder.mkdir(parents=True)
     left, at_work = blobs / "0a.12345678.incomplete", blobs / "0b.12345678.incomplete"
     for half in (left, at_work):
         half.write_bytes(b"half")
+    assert half_bytes([REPO]) == 8
     with FileLock(locks / "0b.lock"):
-        resolve_in_child()
+        remove_halves([REPO])
     assert not left.exists()
     assert at_work.read_bytes() == b"half"
+
+
+def test_a_whole_cache_that_was_copied_without_what_the_hub_notes_beside_it_serves(
+    resolve_in_child: Resolve, tmp_path: Path
+) -> None:
+    first = resolve_in_child()
+    for name in ("refs", "trees"):
+        shutil.rmtree(tmp_path / "hf/hub/models--someone--tiny" / name)
+    for network in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
+        assert resolve_in_child(**network) == first | {"fractions": []}
+    (Path(first["folder"]) / "tokenizer.json").unlink()
+    refused = resolve_in_child(HF_HUB_OFFLINE="1")
+    assert refused["error"] == "ModelNotFound"
+    assert refused["text"].startswith(
+        "HF_HUB_OFFLINE is set, and the cache has someone/tiny only in part: tokenizer.json"
+    )
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of REPO, as huggingface_hub keeps it: two shards."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cache = tmp_path / "models--someone--tiny"
+    index = {"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}
+    files = {name: "{}" for name in (*NEEDED, "1.safetensors", "2.safetensors")} | {INDEX_NAME: json.dumps(index)}
+    for name, text in {**{f"blobs/{name}": text for name, text in files.items()}, "refs/main": COMMIT}.items():
+        (cache / name).parent.mkdir(parents=True, exist_ok=True)
+        (cache / name).write_text(text)
+    (cache / "snapshots" / COMMIT).mkdir(parents=True)
+    for name in files:
+        (cache / "snapshots" / COMMIT / name).symlink_to(cache / "blobs" / name)
+    return cache
+
+
+@pytest.mark.parametrize(
+    ("lost", "revision", "told"),
+    [
+        ("blobs/2.safetensors", None, "only in part: 2.safetensors missing in "),
+        (f"snapshots/{COMMIT}/{INDEX_NAME}", None, f"only in part: {INDEX_NAME} missing in "),
+        (f"snapshots/{COMMIT}/config.json", None, "only in part: config.json missing in "),
+        ("blobs", None, "which must be copied, too"),
+        ("snapshots", None, "the cache has nothing of someone/tiny: copy the whole folder "),
+        ("refs", "v1", f"at {COMMIT} but not at v1: name one of those in PRELABEL_MODEL_REVISION"),
+        ("refs", "e" * 40, f"but not at {'e' * 40}"),
+    ],
+)
+def test_a_cache_that_was_copied_in_part_is_refused_by_what_is_missing(
+    cache: Path, lost: str, revision: str | None, told: str
+) -> None:
+    assert cached_snapshot(REPO, None) == cached_snapshot(REPO, COMMIT) == cache / "snapshots" / COMMIT
+    shutil.rmtree(cache / lost) if (cache / lost).is_dir() else (cache / lost).unlink()
+    with pytest.raises(ModelNotFound) as refused:
+        cached_snapshot(REPO, revision)
+    assert told in str(refused.value)
+
+
+def test_of_several_commits_without_refs_none_is_taken_unasked(cache: Path) -> None:
+    (cache / "snapshots" / ("f" * 40)).mkdir()
+    assert cached_commit(REPO) == COMMIT  # refs/main says so
+    shutil.rmtree(cache / "refs")
+    assert cached_commit(REPO) is None
+    with pytest.raises(ModelNotFound, match="PRELABEL_MODEL_REVISION"):
+        cached_snapshot(REPO, None)
 
 
 def test_half_a_file_does_not_count_as_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,7 @@ def test_sixteen_bit_model_answers_as_transformers_own(folder: Path) -> None:
 @both_kinds
 def test_saved_checkpoint_is_used_the_next_time_bit_by_bit(folder: Path, tmp_path: Path) -> None:
     parent = tmp_path / "quantised"
+    place_for(parent, "another/model", None).with_suffix(UNFINISHED).mkdir(parents=True)  # of a start that was killed
     first = load(folder, save_quantised_to=parent)
     before = logits(first.model)
     (saved,) = parent.iterdir()

@@ -1,4 +1,4 @@
-"""What a person is told of a load: never back, not too often, and the pace of the last half minute."""
+"""What a person is told of a load: never back, not too often, and the pace of the last seconds."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Told:
 def test_the_pace_is_that_of_the_bytes_of_the_stage() -> None:
     told = Told()
     report = told.progress.enter("download", 0.0, 0.5, size_bytes=60_000)
-    assert told.last() == ("download", 0.0, Pace())
+    assert told.last() == ("download", 0.0, Pace(counts_bytes=True))
     told.now += 10
     report(0.25)
-    assert told.last() == ("download", 0.125, Pace(left_s=30.0, bytes_per_s=1_500.0))
+    assert told.last() == ("download", 0.125, Pace(left_s=30.0, bytes_per_s=1_500.0, counts_bytes=True))
 
 
 def test_a_download_that_becomes_slow_is_told_as_slow() -> None:
@@ -32,12 +32,15 @@ def test_a_download_that_becomes_slow_is_told_as_slow() -> None:
     for share in range(501, 506):
         told.now += 10
         report(share / 1000)
+        if share == 502:
+            assert told.last()[2].bytes_per_s < 1_000, "the pace is not of the last seconds"
     assert told.last()[2].bytes_per_s < 1_000
 
 
 def test_small_steps_are_told_seldom_and_none_goes_back() -> None:
     told = Told()
     report = told.progress.enter("load", 0.0, 1.0)
+    assert not told.last()[2].counts_bytes
     for step in range(100):
         told.now += SELDOM_S / 10
         report(step / 100_000)

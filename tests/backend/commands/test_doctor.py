@@ -132,7 +132,11 @@ def test_the_table_names_the_card_of_this_machine(run: Doctor) -> None:
 def test_without_a_card_there_is_no_verdict_on_memory(run: Doctor) -> None:
     text = run.text(0, "auto", None)
     assert "name one with --vram-gib" in text
-    assert "auto takes garments: this machine has no CUDA card" in text
+    first, _, plan = text.partition("On a card that holds it auto would load:")
+    assert first.startswith("✓ Model        auto takes garments: this machine has no CUDA card")
+    assert "parameters" not in first
+    assert f"{DEFAULT_MODEL}: 31.07 billion parameters" in plan
+    assert run.text(0, "auto", 24.0).startswith(f"{DEFAULT_MODEL}: ")  # of a card that is asked about
 
 
 def test_auto_loads_nothing_where_there_is_a_card_that_cannot_be_used(run: Doctor) -> None:

@@ -21,13 +21,18 @@ from backend.engine.messages import (
 )
 from backend.engine.options import EngineOptions
 from backend.engine.process import Loop, Send
+from backend.pages.engine_words import Why
 from tests.limits import until
 
 
 def main(connection: Connection, options: EngineOptions) -> None:
     connection.send(Loading("reading", 0.5))
+    if options.model == "stalls":
+        connection.send(Loading("download", 0.25, 60.0, 2e6, counts_bytes=True))
+        connection.recv()  # Shutdown
+        return
     if options.model == "broken":
-        connection.send(LoadFailed("no such model: broken"))
+        connection.send(LoadFailed("no such model: broken", Why("ModelNotFound", {"said": "no such model: broken"})))
         return
     if options.model == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -52,7 +57,9 @@ def main(connection: Connection, options: EngineOptions) -> None:
     if options.model == "refused once" and (marker := options.quantised_dir) and marker.exists():
         marker.unlink()
         connection.send(Loading("memory", 0.95))
-        connection.send(LoadFailed("other programs hold the card"))
+        connection.send(
+            LoadFailed("other programs hold the card", Why("engine_said", {"said": "other programs hold the card"}))
+        )
         return
     if options.model == "slow":
         until_the_tests_end()

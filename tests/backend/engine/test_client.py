@@ -195,6 +195,19 @@ def test_a_restart_loads_the_model_that_was_chosen_first() -> None:
     run(test)
 
 
+def test_a_download_from_which_nothing_comes_says_so_and_keeps_no_old_pace(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(clock: Clock) -> None:
+        async with running(EngineOptions(model="stalls"), replace(LIMITS, stall_s=WAIT_S, load_s=HANG_S)) as client:
+            await eventually(lambda: client.status.stage == "download")
+            assert (client.status.bytes_per_s, client.status.left_s, client.status.stalled_s) == (2e6, 60.0, 0.0)
+            clock.ahead_s += WAIT_S + 40
+            await eventually(lambda: client.status.stalled_s > WAIT_S)
+            assert (client.status.bytes_per_s, client.status.left_s) == (0.0, None)
+
+    run_with_clock(test)
+    assert "Downloading the model (nothing has come for " in caplog.text
+
+
 def test_a_process_that_cannot_go_on_with_its_graphs_is_followed_by_one_without_them() -> None:
     async def test() -> None:
         async with running(EngineOptions(model="graphs fail")) as client:

@@ -72,6 +72,7 @@ def test_a_load_that_fails_by_the_machine_is_told_in_its_own_name() -> None:
         started.join()
     assert isinstance(told, LoadFailed)
     assert told.message.startswith("MachineUnfit: this machine's own memory (not the card's) did not suffice")
+    assert told.why.code == "load_host_full"
 
 
 def _out_of_memory(options: EngineOptions, mailbox: Mailbox, send: process.Send) -> process.Loop:

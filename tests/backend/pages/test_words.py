@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from backend.pages.engine_words import ENGINE_WORDS, Why
 from backend.pages.words import Words, roughly, seconds
+from model_loader.errors import ModelError
+
+
+def test_a_stage_from_which_nothing_comes_is_told_with_how_long() -> None:
+    assert Words("zh").stage("download", stalled_s=40.0) == "下载模型（已有 40 秒没有收到数据）"
+    assert Words("en").stage("download", stalled_s=40.0) == "Downloading the model (nothing has come for 40 s)"
 
 
 @pytest.mark.parametrize(
@@ -40,3 +49,34 @@ def test_earlier_predictions_ask_for_nothing_where_every_task_has_a_newer_one() 
     """Nobody looks at each task for that, so what is to be done is said under its condition."""
     assert "Tasks that are not pre-filled under the present one yet: select them" in Words("en")("stale", num="48")
     assert "还没有按当前配置重新预标注的任务，请" in Words("zh")("stale", num="48")
+
+
+def test_each_kind_of_refusal_of_a_model_has_words() -> None:
+    kinds = [ModelError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    assert {kind.__name__ for kind in kinds} <= ENGINE_WORDS.keys()
+
+
+@pytest.mark.parametrize("code", ENGINE_WORDS)
+def test_why_an_engine_is_not_ready_is_said_in_both_languages(code: str) -> None:
+    values = {"said": "CUDA error 700", "limit": "30", "stage": "graphs", "percent": "97%", "exitcode": "70"}
+    values |= {"times": "6", "kind": "OSError", "models": "a and b", "place": "gpu-box"}
+    chinese, english = (Words(language).why((Why(code, values),), "") for language in ("zh", "en"))
+    assert chinese
+    assert english
+    assert "{" not in chinese + english
+    assert not re.search(r"CUDA error|Capturing", chinese)
+
+
+def test_sentences_of_why_follow_each_other_and_others_words_are_left_to_the_original() -> None:
+    why = (Why("engine_without_graphs"), Why("engine_silent_at", {"limit": "1800", "stage": "graphs"}))
+    assert Words("zh").why(why, "...") == (
+        "正在重新启动，不用 CUDA graph：模型进程在“录制并核对 CUDA graph”时 1800 秒没有响应，已被结束"
+    )
+    refused = (Why("DownloadFailed", {"said": "the hub did not answer"}),)
+    assert "模型下载失败（见英文原文）" in Words("zh").why(refused, "DownloadFailed: the hub did not answer")
+    assert (
+        Words("en").why(refused, "DownloadFailed: the hub did not answer") == "DownloadFailed: the hub did not answer"
+    )
+    assert Words("zh").why((), "it died") == "见英文原文"

@@ -16,6 +16,7 @@ from backend import cli
 from backend.commands.status import status
 from backend.engine.api import EngineStatus
 from backend.errors import PrelabelError
+from backend.pages.engine_words import Why
 from backend.status.check import bad, doubtful, good
 from tests.backend.status.rig import NOW, READY, RECIPE, BusyStore, Site, finished, queued, status_site
 from tests.limits import WAIT_S
@@ -94,6 +95,21 @@ def test_a_load_says_how_fast_it_goes(tmp_path: Path, printed: Printed) -> None:
         site.engine.status = EngineStatus("loading", "download", 0.3, left_s=400.0, bytes_per_s=110e6)
         assert "Loading, Downloading the model (110.0 MB/s, 6 min 40 s left) 30%" in " ".join(printed(site.url).split())
         assert "下载模型（110.0 MB/秒，还需 6 分钟 40 秒）：30%" in site.page("zh")
+        site.engine.status = EngineStatus("loading", "download", 0.3, stalled_s=40.0)
+        assert "Downloading the model (nothing has come for 40 s) 30%" in " ".join(printed(site.url).split())
+        assert "下载模型（已有 40 秒没有收到数据）：30%" in site.page("zh")
+
+
+def test_a_restart_says_why_in_the_language_of_the_page(tmp_path: Path, printed: Printed) -> None:
+    with status_site(tmp_path) as site:
+        why = (Why("engine_device", {"exitcode": "70"}),)
+        message = "the engine process ended with exit code 70: the device failed, the log says how"
+        site.engine.status = EngineStatus("restarting", message=message, why=why, num_restarts=1)
+        assert message in " ".join(printed(site.url).split())
+        assert message in site.page("en")
+        page = site.page("zh")
+        assert "模型进程已结束，退出码 70：显卡出错，详见日志" in page
+        assert message in page  # to be searched for: the original, folded
 
 
 def test_an_empty_backend_says_the_next_step(tmp_path: Path, printed: Printed) -> None:

@@ -117,6 +117,18 @@ def test_serve_refuses_at_once_what_can_never_work(tmp_path: Path, given: dict[s
     assert all(line.startswith(begin) for line, begin in zip(told, lines, strict=True))
 
 
+def test_serve_refuses_folders_that_cannot_be_written_and_names_their_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "file/hf"))
+    below = {"data_dir": tmp_path, "quantised_dir": tmp_path / "file/copies"}
+    with pytest.raises(SettingsError) as refused:
+        refuse_hopeless(settings(model=DEFAULT_MODEL, **below))
+    assert {line.partition(":")[0] for line in str(refused.value).splitlines()} == {"HF_HOME", "PRELABEL_QUANTISED_DIR"}
+    refuse_hopeless(settings(model="garments", **below))  # puts nothing there
+
+
 @pytest.mark.parametrize("given", [{}, {"model": "garments"}, {"label_studio_url": "http://127.0.0.1:1/base"}])
 def test_serve_starts_with_what_may_work(tmp_path: Path, given: dict[str, str]) -> None:
     refuse_hopeless(settings(data_dir=tmp_path, **given))

@@ -1,0 +1,119 @@
+"""Why an engine is not ready, in Chinese and English: what has ended its process, and what a model was refused for.
+
+Sentences that follow each other: one that ends with a colon is followed by what it speaks of. Knows words only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """A sentence: a `code` that ENGINE_WORDS or `check_words.CHECKS` has words for, and what these name."""
+
+    code: str
+    values: dict[str, str] = field(default_factory=dict)
+
+
+ENGINE_WORDS: dict[str, tuple[str, str]] = {
+    # the engine's process
+    "engine_said": ("{said}", "{said}"),
+    "engine_closed": ("已关闭", "closed"),
+    "engine_ended": (
+        "模型进程已结束，退出码 {exitcode}",
+        "the engine process ended with exit code {exitcode}",
+    ),
+    "engine_killed": (
+        "模型进程已结束，退出码 {exitcode}：它被强行终止。内存不足时系统会这样做（`dmesg` 会写明）",
+        "the engine process ended with exit code {exitcode}: it was killed, as the system does when this machine's "
+        "memory is full (`dmesg` says so)",
+    ),
+    "engine_device": (
+        "模型进程已结束，退出码 {exitcode}：显卡出错，详见日志",
+        "the engine process ended with exit code {exitcode}: the device failed, the log says how",
+    ),
+    "engine_silent": (
+        "模型进程 {limit} 秒没有响应，已被结束",
+        "the engine said nothing for {limit} s and was ended",
+    ),
+    "engine_silent_at": (
+        "模型进程在“{stage}”时 {limit} 秒没有响应，已被结束",
+        "the engine said nothing for {limit} s at “{stage}” and was ended",
+    ),
+    "engine_stood_still": (
+        "加载在“{stage}”（{percent}）停了 {limit} 秒没有进展，已被结束。请检查网络、磁盘和 `dmesg`，然后重启 prelabel",
+        "loading stood still at “{stage}” ({percent}) for {limit} s and was ended; look at the network, the disks and "
+        "`dmesg`, and start prelabel again",
+    ),
+    "engine_died_often": (
+        "模型进程连续 {times} 次异常结束；请看日志，然后重启 prelabel。最后一次：",
+        "the engine process died {times} times in a row; see the log, restart prelabel. The last time:",
+    ),
+    "engine_refused_again": ("模型无法再次加载：", "the model could not be loaded again:"),
+    "engine_without_segments": (
+        "正在重新启动，不用可扩展显存段：",
+        "it starts again without segments:",
+    ),
+    "engine_without_kernels": (
+        "正在重新启动，不用 Triton 内核：",
+        "it starts again without kernels:",
+    ),
+    "engine_without_graphs": (
+        "正在重新启动，不用 CUDA graph：",
+        "it starts again without graphs:",
+    ),
+    "engine_unsupervised": (
+        "模型进程无法再被监管（{kind}）；请重启 prelabel",
+        "the engine cannot be supervised: {kind}; restart prelabel",
+    ),
+    "engine_replicas_differ": (
+        "各副本加载了不同的模型：{models}。请为所有副本设同一个 PRELABEL_MODEL。",
+        "the replicas have loaded different models: {models}. Set PRELABEL_MODEL for all.",
+    ),
+    "engine_at": ("{place}：", "{place}:"),
+    # what a model is refused for: a kind of ModelError each, where no more is known than its sentence
+    "ModelNotFound": (
+        "找不到模型，或本机缓存不完整（{said}）。请检查 PRELABEL_MODEL、PRELABEL_MODEL_REVISION 和 HF_HOME；"
+        "设了 HF_HUB_OFFLINE 就不会下载。",
+        "{said}",
+    ),
+    "DownloadFailed": (
+        "模型下载失败（{said}）。请检查网络、磁盘空间，或用 HF_ENDPOINT 指定镜像，然后重启 prelabel："
+        "已下载的文件不会重下。",
+        "{said}",
+    ),
+    "ModelFilesInvalid": (
+        "模型文件不完整或已损坏（{said}）。请删除有问题的文件并重新下载。",
+        "{said}",
+    ),
+    "UnsafeModelFiles": (
+        "模型文件不安全，已拒绝：它要运行自带的代码，或不是 .safetensors（{said}）。请换用官方的模型文件。",
+        "{said}",
+    ),
+    "UnsupportedModel": (
+        "不支持这种模型（{said}）。请用 Qwen3-VL（docs/cards.md）。",
+        "{said}",
+    ),
+    "ModelTooLarge": (
+        "显存放不下这个模型（{said}）。请结束占用显卡的程序，或换更小的模型、更大的显卡（docs/cards.md）。",
+        "{said}",
+    ),
+    "CardUnusable": (
+        "显卡无法使用（{said}）。请运行 prelabel doctor 查明原因。",
+        "{said}",
+    ),
+    "MachineUnfit": (
+        "本机的内存或磁盘不能满足要求（{said}）。请运行 prelabel doctor 查明原因。",
+        "{said}",
+    ),
+    "SetupIncomplete": (
+        "缺少加载模型所需的库或工具，或版本不对（{said}）。请按 constraints.txt 安装。",
+        "{said}",
+    ),
+    "ModelError": ("模型无法加载（{said}）。", "{said}"),
+    "LoadingFailed": (
+        "模型无法加载（{said}）。日志中有完整的错误。",
+        "{said}",
+    ),
+}

@@ -1,0 +1,89 @@
+"""Folders that a start writes to: whether they can be written is said before a download, not after it.
+
+Each is named by the setting that moves it. Nothing is left in them. Raises nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from model_loader.checkpoint import read_config
+from model_loader.errors import ModelError
+from model_loader.hub_cache import cached_commit, missing_files, repo_cache
+from model_loader.places import why_unwritable
+from model_loader.saved import find_saved, place_for
+from model_loader.sources import GARMENTS, MODELSCOPE_PREFIX, local_folder, pinned_commit
+from model_loader.troubles import Trouble, trouble
+
+COPIES = "PRELABEL_QUANTISED_DIR"
+
+
+def unwritable_folders(source: str, revision: str | None, copies: Path | None, *, on_card: bool) -> list[Trouble]:
+    """What cannot be written of all that the next start of `source` puts somewhere; `copies`: where 4-bit copies go."""
+    wanted: list[tuple[str, Path]] = []
+    if source != GARMENTS and find_saved(copies, source, revision) is None:
+        if _is_to_be_downloaded(source, revision):
+            setting, folder = download_place(source)
+            wanted += [(setting, folder), (setting, _own_folder(source, folder))]
+        if copies is not None and not _is_packed(source):
+            wanted.append((COPIES, place_for(copies, source, revision).parent))
+    if on_card:
+        wanted.append(kernel_place())
+    found: dict[str, tuple[Path, str]] = {}
+    for setting, folder in wanted:
+        if setting not in found and (why := why_unwritable(folder)):
+            found[setting] = folder, why
+    try:
+        tempfile.gettempdir()
+    except OSError as error:
+        found["TMPDIR"] = (Path(os.environ.get("TMPDIR") or "/tmp"), error.strerror or str(error))  # noqa: S108
+    uid = str(os.getuid())
+    return [
+        trouble("folder_unwritable", setting=setting, folder=str(folder), reason=why, uid=uid)
+        for setting, (folder, why) in found.items()
+    ]
+
+
+def download_place(model: str) -> tuple[str, Path]:
+    """Where `model` is downloaded to, and the setting that says so."""
+    if model.startswith(MODELSCOPE_PREFIX):
+        return "MODELSCOPE_CACHE", Path(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope").expanduser()
+    for setting in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME"):
+        if os.environ.get(setting):
+            return setting, Path(os.environ[setting]).expanduser()
+    return "HF_HOME", Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface"
+
+
+def kernel_place() -> tuple[str, Path]:
+    """Where Triton keeps the kernels that it builds, and the setting that says so."""
+    if own := os.environ.get("TRITON_CACHE_DIR"):
+        return "TRITON_CACHE_DIR", Path(own)
+    return "TRITON_CACHE_DIR", Path(os.environ.get("TRITON_HOME") or "~").expanduser() / ".triton" / "cache"
+
+
+def _own_folder(source: str, cache: Path) -> Path:
+    """Where the files of `source` go within `cache`: another user may have made it."""
+    return cache if source.startswith(MODELSCOPE_PREFIX) else repo_cache(source) / "blobs"
+
+
+def _is_to_be_downloaded(source: str, revision: str | None) -> bool:
+    try:
+        if local_folder(source) is not None:
+            return False
+    except ModelError:
+        return False
+    if source.startswith(MODELSCOPE_PREFIX):
+        return True
+    commit = cached_commit(source, revision or pinned_commit(source))
+    return commit is None or bool(missing_files(repo_cache(source) / "snapshots" / commit))
+
+
+def _is_packed(source: str) -> bool:
+    """Whether it is a folder of 4-bit weights, of which no copy is made."""
+    try:
+        folder = local_folder(source)
+        return folder is not None and read_config(folder).get("quantization_config") is not None
+    except ModelError:
+        return False

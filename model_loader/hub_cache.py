@@ -1,0 +1,149 @@
+"""What of a model lies in the local cache of the Hugging Face hub: no network, and whoever has filled it.
+
+A cache may be copied from another machine without its refs, with links that lead nowhere, or in part: what is missing
+is named. `cached_snapshot` raises ModelNotFound; the others raise nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME
+from model_loader.errors import ModelNotFound, shorten
+
+log = logging.getLogger(__name__)
+
+NEEDED = ("config.json", "tokenizer.json", "preprocessor_config.json")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_HALF = ".incomplete"
+_GIB = 2**30
+
+
+def hub_cache() -> Path:
+    """Where huggingface_hub keeps all models."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def repo_cache(repo: str) -> Path:
+    return hub_cache() / f"models--{repo.replace('/', '--')}"
+
+
+def cached_commit(repo: str, revision: str | None = None) -> str | None:
+    """The commit that the cache has for `revision`. Without one: that of the first download, or the only one there."""
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return revision if revision in _commits(repo) else None
+    try:
+        named = (repo_cache(repo) / "refs" / (revision or "main")).read_text("utf-8").strip()
+    except (OSError, ValueError):
+        named = ""
+    found = _commits(repo)
+    if named in found:
+        return named
+    return found[0] if revision is None and len(found) == 1 else None
+
+
+def cached_config(repo: str) -> Path | None:
+    """The path of config.json of `repo`, or None."""
+    commit = cached_commit(repo)
+    file = repo_cache(repo) / "snapshots" / str(commit) / "config.json"
+    return file if commit is not None and file.is_file() else None
+
+
+def cached_snapshot(repo: str, revision: str | None) -> Path:
+    """The folder of `repo` where nothing is missing in it. Raises ModelNotFound, which names what is."""
+    commit, there = cached_commit(repo, revision), _commits(repo)
+    if commit is None and not there:
+        raise ModelNotFound(f"the cache has nothing of {repo}: copy the whole folder {repo_cache(repo)} there")
+    if commit is None:
+        wanted = revision or "no revision that is named main"
+        raise ModelNotFound(
+            f"the cache has {repo} at {shorten(there, limit=3)} but not at {wanted}: name one of those in "
+            f"PRELABEL_MODEL_REVISION, or copy the whole folder {repo_cache(repo)}, its refs too"
+        )
+    folder = repo_cache(repo) / "snapshots" / commit
+    if missing := missing_files(folder):
+        raise ModelNotFound(
+            f"the cache has {repo} only in part: {shorten(missing)} missing in {folder}; what lies there are links "
+            "into blobs, which must be copied, too"
+        )
+    return folder
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Names of the files that loading needs and `folder` lacks; a link that leads nowhere is no file."""
+    if (folder / SINGLE_NAME).is_file():
+        shards = []
+    elif not (folder / INDEX_NAME).is_file():
+        shards = [INDEX_NAME]
+    else:
+        try:
+            weight_map = json.loads((folder / INDEX_NAME).read_bytes())["weight_map"]
+            shards = sorted({str(name) for name in weight_map.values()})
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            shards = []  # damaged: `read_checkpoint` says how
+    return [name for name in (*NEEDED, *shards) if not (folder / name).is_file()]
+
+
+def cached_bytes(repo: str) -> int:
+    """Bytes of the whole files of `repo`."""
+    return _size(blob for blob in _blobs(repo) if blob.suffix != _HALF)
+
+
+def half_bytes(repos: Iterable[str]) -> int:
+    """Bytes of the halves that `remove_halves` removes at the next start."""
+    return _size(blob for repo in repos for blob in _blobs(repo) if blob.suffix == _HALF)
+
+
+def remove_halves(repos: Iterable[str]) -> None:
+    """Remove what killed starts have left of files of `repos`: as much as eight shards, 4 GB each, at every kill.
+
+    huggingface_hub begins such a file anew, under another name. It locks what it downloads, so what another process is
+    at is left alone.
+    """
+    for repo in repos:
+        locks = hub_cache() / ".locks" / repo_cache(repo).name
+        for half in [blob for blob in _blobs(repo) if blob.suffix == _HALF]:
+            try:
+                locks.mkdir(parents=True, exist_ok=True)
+                with FileLock(locks / f"{half.name.partition('.')[0]}.lock", blocking=False):
+                    size_bytes = half.stat().st_size
+                    half.unlink()
+            except Timeout:
+                continue  # it is being downloaded
+            except OSError as error:
+                log.warning("half a file of an earlier download cannot be removed: %s", error)
+            else:
+                log.info("half a file of a download that was ended is removed: %.1f GiB", size_bytes / _GIB)
+
+
+def _commits(repo: str) -> list[str]:
+    return sorted(place.name for place in _entries(repo_cache(repo) / "snapshots") if _COMMIT.fullmatch(place.name))
+
+
+def _blobs(repo: str) -> list[Path]:
+    return _entries(repo_cache(repo) / "blobs")
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _size(files: Iterable[Path]) -> int:
+    total = 0
+    for file in files:
+        try:
+            total += file.stat().st_size
+        except OSError:  # gone meanwhile
+            continue
+    return total

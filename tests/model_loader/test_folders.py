@@ -1,0 +1,93 @@
+"""Which folders a start writes to, and that one that cannot be written is said by its setting before anything else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from model_loader.disks import disks_of
+from model_loader.errors import MachineUnfit
+from model_loader.folders import unwritable_folders
+from model_loader.loader import load_model
+from model_loader.saved import UNFINISHED, place_for, remove_unfinished, unfinished_bytes
+
+HUB, FOLDER = "someone/tiny", "a folder"
+ALL = ("HF_HOME", "MODELSCOPE_CACHE", "TRITON_CACHE_DIR", "PRELABEL_QUANTISED_DIR")
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """All that a start writes to is below a file, where no folder can be made."""
+    (tmp_path / "file").touch()
+    for setting in ALL[:3]:
+        monkeypatch.setenv(setting, str(tmp_path / "file" / setting))
+    for other in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file/HF_HOME/hub"))
+    return tmp_path / "file" / ALL[3]
+
+
+@pytest.mark.parametrize(
+    ("source", "on_card", "settings"),
+    [
+        (HUB, True, {"HF_HOME", "PRELABEL_QUANTISED_DIR", "TRITON_CACHE_DIR"}),
+        (HUB, False, {"HF_HOME", "PRELABEL_QUANTISED_DIR"}),
+        (f"modelscope:{HUB}", False, {"MODELSCOPE_CACHE", "PRELABEL_QUANTISED_DIR"}),
+        (FOLDER, False, {"PRELABEL_QUANTISED_DIR"}),
+        ("garments", False, set()),
+        ("garments", True, {"TRITON_CACHE_DIR"}),
+    ],
+)
+def test_what_a_start_puts_somewhere_is_named_by_the_setting_that_moves_it(
+    nowhere: Path, folder: Path, source: str, on_card: bool, settings: set[str]
+) -> None:
+    source = str(folder) if source == FOLDER else source
+    found = unwritable_folders(source, None, nowhere, on_card=on_card)
+    assert {trouble.values["setting"] for trouble in found} == settings
+    for trouble in found:
+        assert f"{nowhere.parent}/" in str(trouble)
+        assert "cannot be written (Not a directory)" in str(trouble)
+
+
+def test_folders_that_can_be_written_and_those_of_a_packed_model_are_no_trouble(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf/hub"))
+    assert unwritable_folders(HUB, None, tmp_path / "not/made/yet", on_card=False) == []
+    assert not (tmp_path / "not").exists()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {}}))
+    (tmp_path / "file").touch()
+    assert unwritable_folders(str(folder), None, tmp_path / "file/copies", on_card=False) == []
+
+
+def test_a_link_to_a_disk_that_is_not_mounted_is_said_to_be_one(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "copies").symlink_to("/mnt/no-such-disk")
+    [found] = unwritable_folders(str(folder), None, tmp_path / "copies", on_card=False)
+    assert "it is a link to /mnt/no-such-disk, which is not there" in str(found)
+
+
+def test_nothing_is_asked_of_a_hub_before_all_folders_can_be_written(nowhere: Path) -> None:
+    stages: list[str] = []
+    with pytest.raises(MachineUnfit, match=r"^HF_HOME: .* cannot be written"):
+        load_model(HUB, device="cpu", save_quantised_to=nowhere, on_progress=lambda stage, *_: stages.append(stage))
+    assert stages == []
+
+
+def test_what_killed_starts_have_left_of_copies_of_any_model_is_removed_and_counts_as_free(tmp_path: Path) -> None:
+    names = [place_for(tmp_path, model, None).name for model in ("someone/else", "someone/at-work")]
+    for name in (*names, "not-ours"):
+        (tmp_path / f"{name}{UNFINISHED}").mkdir()
+        (tmp_path / f"{name}{UNFINISHED}" / "model-00001.safetensors").write_bytes(bytes(1000))
+    (tmp_path / f"{names[0]}.lock").touch()
+    assert unfinished_bytes(tmp_path) == 2000
+    assert disks_of("garments", tmp_path)[1].left_bytes >= 2000
+    with FileLock(tmp_path / f"{names[1]}.lock"):
+        remove_unfinished(tmp_path)
+    left = {place.name for place in tmp_path.iterdir() if place.is_dir()}
+    assert left == {f"{names[1]}{UNFINISHED}", f"not-ours{UNFINISHED}"}
+    assert not (tmp_path / f"{names[0]}.lock").exists()
