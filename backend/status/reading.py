@@ -82,7 +82,7 @@ class StatusReader:
             )
         is_json = "json" in reply.headers.get("content-type", "")
         if reply.status_code == 503 and is_json:
-            raise PrelabelError(f"The backend at {self._url} cannot answer now: {_message(reply)} Try again later.")
+            raise PrelabelError(f"The backend at {self._url} cannot answer now: {_message(reply)}")
         if reply.status_code != 200 or not is_json:
             raise PrelabelError(
                 f"What answers at {self._url} is no prelabel backend, or an older one (HTTP {reply.status_code})."
