@@ -16,9 +16,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from backend.commands.join import OURS, as_object
+from backend.commands.join import as_object, our_backend
 from backend.errors import UsageError
-from backend.label_studio.client import Backend, LabelStudioClient
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.tabs import arrange_threshold_tabs, remove_threshold_tabs
 from backend.quality.summary import Quality
 from backend.quality.words import Sentences
@@ -38,7 +38,7 @@ def apply_threshold(
         raise UsageError(f"--apply: {say.passing(found)}")
     if found.unchecked:
         tell(say.unchecked(found))
-    backend = _ours(client.backends(project_id), project_id, "--apply")
+    backend = our_backend(client.backends(project_id), project_id, "--apply")
     own = {field.name: field.threshold.threshold for field in found.fields if field.threshold is not None}
     by_field = {name: threshold if at is None else min(at, threshold) for name, at in own.items()}
     told = json.dumps(by_field, ensure_ascii=False)
@@ -75,7 +75,7 @@ def apply_calibration(
     client: LabelStudioClient, project_id: int, found: Quality, say: Sentences, tell: Callable[[str], None]
 ) -> None:
     """`tell` is given a sentence before each step."""
-    backend = _ours(client.backends(project_id), project_id, "--apply-calibration")
+    backend = our_backend(client.backends(project_id), project_id, "--apply-calibration")
     typed = as_object(backend.extra_params)
     if found.calibration == typed.get(CALIBRATION, {}):
         raise UsageError(
@@ -114,15 +114,3 @@ def _titles(names: tuple[tuple[str, ...], tuple[str, ...]], say: Sentences) -> t
     """In the language of whoever asks first; tabs of the other language are known, too."""
     zh, en = names
     return (*zh, *en) if say("zh", "en") == "zh" else (*en, *zh)
-
-
-def _ours(backends: list[Backend], project_id: int, option: str) -> Backend:
-    """By its description, which `connect` gives it; without one, where it is the only backend."""
-    ours = [one for one in backends if one.description == OURS] or backends
-    if len(ours) != 1:
-        listed = ", ".join(one.url for one in ours) or "none"
-        raise UsageError(
-            f"{option}: which backend of project {project_id} is prelabel's is not clear ({listed}). Run "
-            f"`prelabel connect --project {project_id}` first."
-        )
-    return ours[0]

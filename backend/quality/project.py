@@ -13,7 +13,7 @@ import contextlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any
@@ -100,11 +100,9 @@ def present_tasks(store: Store, project: str, schema: LabelSchema, asked: Asked)
             f"Which model version project {project.partition('.')[0]} has now is not known here. Run it where the data "
             "folder (PRELABEL_DATA_DIR) of the server is that answers the project."
         )
-    version = known[0]
-    recipe, chosen = recipes[version], store.audited_tasks(project)
-    tasks = _tasks(store, project, _Present(version, recipe, tuple(recipes.values())))
-    was_chosen: Callable[[str], bool] = lambda name: asked.blind or int(name) in chosen  # noqa: E731
-    return recipe, list(_labelled(tasks, recipe, version, asked, Account(), was_chosen))
+    recipe = recipes[known[0]]
+    same = _Present(known[0], recipe, tuple(recipes.values()))
+    return recipe, list(_labelled(store, project, recipe, known[0], asked, Account(), same))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +167,9 @@ def _of_version(
     num_unlabelled = store.reading(project).num_tasks - store.people_counts(project).num_tasks
     if num_unlabelled > 0:
         account.num["not_labelled"] = num_unlabelled
-    chosen = store.audited_tasks(project)
-    tasks = _labelled(
-        _tasks(store, project, same), recipe, version, asked, account, lambda name: asked.blind or int(name) in chosen
-    )
     found = quality_of(
         recipe.schema,
-        tasks,
+        _labelled(store, project, recipe, version, asked, account, same),
         account.num,
         target=asked.target,
         delta=asked.delta,
@@ -188,18 +182,14 @@ def _of_version(
 
 
 def _labelled(
-    tasks: Iterator[_Task],
-    recipe: Recipe,
-    version: str,
-    asked: Asked,
-    account: Account,
-    was_chosen: Callable[[str], bool],
+    store: Store, project: str, recipe: Recipe, version: str, asked: Asked, account: Account, same: _Present
 ) -> Iterator[Labelled]:
     """Those that say something of the answers under `version`; the others are counted in `account`. Blind ones come
     last, in the order in which they became known."""
+    chosen = store.audited_tasks(project)
     blind: list[tuple[float, Labelled]] = []
-    for task in tasks:
-        said = _said(task, recipe, version, asked, was_chosen(task.name))
+    for task in _tasks(store, project, same):
+        said = _said(task, recipe, version, asked, asked.blind or int(task.name) in chosen)
         if isinstance(said, str):
             account.add(said, task.name)
         elif said.saw_answer:

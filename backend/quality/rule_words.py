@@ -171,6 +171,14 @@ def repeated(number_of_try: int, say: Say) -> str:
 
 def too_few(num: int, num_wrong: int, needed: int, say: Say) -> str:
     """Before anything is computed, and no try is counted."""
+    if not num:
+        return say(
+            "还没有盲检过、又有当前模型版本答案的任务可作检验：请对已标注的任务执行 Retrieve Predictions，"
+            "或先盲检一些任务（prelabel connect --audit 5）。",
+            "no task that was checked blind and has an answer of the present model version is held out: choose "
+            "Retrieve Predictions for those that are labelled, or have some checked blind first (prelabel connect "
+            "--audit 5).",
+        )
     if num_wrong:
         missing = roughly(max(1, round((needed - num_wrong) * num / num_wrong / HELD_OUT)))
         more = say(f"大约还需要盲检 {missing} 个任务", f"about {missing} more blind tasks are needed")

@@ -41,8 +41,8 @@ QWEN = Ready("qwen3-vl-8b", "nf4", "cpu", 0.1, 0.2)
 
 
 def is_hard(number: int) -> bool:
-    """Answered wrong without a rule."""
-    return number % 4 == 0
+    """Answered wrong without a rule: half of all, so that of the tasks that chance holds out it is enough of them."""
+    return number % 2 == 0
 
 
 class NumberedImages(FakeImages):
@@ -57,13 +57,12 @@ class NumberedImages(FakeImages):
 
 
 def answers(request: GenerateRequest) -> Mapping[str, FieldValue]:
-    """Every picture shows summer; hard ones are taken for winter, unless a rule helps; half of the others where one
-    hurts."""
+    """Every picture shows summer; hard ones are taken for winter, unless a rule helps; the others where one hurts."""
     if [field.name for field in request.schema.fields] == ["rule"]:
         return {"rule": "短袖和裙装是夏季，厚外套是冬季。"}
     number = request.picture.rgb[0]
     is_wrong = is_hard(number) and HELPS not in request.instruction
-    is_wrong = is_wrong or (number % 2 == 1 and HURTS in request.instruction)
+    is_wrong = is_wrong or HURTS in request.instruction
     return {**ANSWER, "season": ("冬季" if is_wrong else "夏季",)}
 
 
@@ -164,7 +163,7 @@ def test_a_rule_that_helps_is_better_and_told_with_what_to_write(quality: Any, s
     code, shown, errors = quality("--try-rule", HELPS, "--language", "en")
 
     assert code == 0, errors
-    assert "became right and 0 wrong: better (p = " in shown
+    assert "became right and 0 wrong: better (p" in shown
     assert "This is try 1 on these tasks" in shown
     assert '{"extra_instructions": "写明材质。\\n夏季看短袖。"}' in shown
     tried = [one for one in server.engine.requests[num_before:] if HELPS in one.instruction]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backend.predict.trial import MAX_INSTRUCTION_CHARS
+from backend.quality.page_words import QualityWords
 from backend.quality.people import Labelled
 from backend.quality.rule_words import (
     MAX_RULE_CHARS,
@@ -211,7 +213,10 @@ def test_what_came_of_a_try_is_one_sentence(found: Tried, said: str) -> None:
     assert "由错变对" in outcome(found, Sentences("zh"))
 
 
-@pytest.mark.parametrize(("num", "wrong", "said"), [(50, 2, "about 200 more blind tasks"), (0, 0, "--audit 5")])
+@pytest.mark.parametrize(
+    ("num", "wrong", "said"),
+    [(50, 2, "about 200 more blind tasks"), (40, 0, "--audit 5"), (0, 0, "Retrieve Predictions")],
+)
 def test_where_no_rule_could_be_told_it_is_said_before_anything_is_computed(num: int, wrong: int, said: str) -> None:
     assert said in too_few(num, wrong, wrong_needed(1), Sentences("en"))
 
@@ -227,6 +232,11 @@ def test_the_next_step_names_what_is_confused_most_and_the_command() -> None:
         "tells them apart."
     ]
     assert list(next_step(quality(4).fields, "12", Sentences("zh"))) == []
+    project = replace(quality(14), project="12")
+    [told] = [said for said in QualityWords("zh", {}).todo(project) if "混淆了 14 次" in said]
+    assert told.endswith("prelabel quality --project 12 --propose-rules 会起草一条区分它们的规则。")
+    [told] = [said for said in QualityWords("zh", {}).todo(quality(14)) if "混淆了 14 次" in said]
+    assert told.endswith("请在 extra_instructions 里写清两者的区别。"), "of records there is no such command"
     assert any(
         "混淆了 14 次：prelabel quality --project 12" in said for said in Sentences("zh").in_short(quality(14), "12", 0)
     )

@@ -192,7 +192,9 @@ def test_a_backend_in_trouble_is_asked_again_while_it_is_watched(site: Site, pri
             raise KeyboardInterrupt
         site.store = BusyStore()
 
-    assert "cannot answer now: Another program holds the file. Trying again." in " ".join(printed(site.url, watch=True, pause=pause).split())
+    assert "cannot answer now: Another program holds the file. Trying again." in " ".join(
+        printed(site.url, watch=True, pause=pause).split()
+    )
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "nonsense", "http://", "http://a:b"])
