@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from label_config.control_tag import Control, LeftOut, lowered
@@ -74,14 +75,10 @@ def _text(control: Control) -> Field:
     max_chars = control.count("maxlength", 100_000)
     hint, placeholder = _hint(control.attributes), control.attributes.get("placeholder", "").strip()
     described = is_description(control.name, control.own_title, (placeholder, hint), max_chars)
-    return (TextField if described else ShortTextField)(
-        name=control.name,
-        to_name=control.to_names[0],
-        title=control.title if described else control.own_title or placeholder,
-        hint=hint,
-        required=_required(control),
-        max_chars=max_chars,
-    )
+    if described:
+        return TextField(**_shared(control), max_chars=max_chars)
+    shared = _shared(control) | {"title": control.own_title or placeholder}
+    return ShortTextField(**shared, max_chars=max_chars)
 
 
 def _choices(control: Control) -> Field:
@@ -100,15 +97,7 @@ def _choices(control: Control) -> Field:
     _check_labels(control, choices)
     if control.attributes.get("pathseparator"):
         return _path_choices(control, choices, multiple=mode == "multiple")
-    return ChoicesField(
-        name=control.name,
-        to_name=control.to_names[0],
-        choices=choices,
-        multiple=mode == "multiple",
-        title=control.title,
-        hint=_hint(control.attributes),
-        required=_required(control),
-    )
+    return ChoicesField(**_shared(control), choices=choices, multiple=mode == "multiple")
 
 
 def _path_choices(control: Control, choices: Iterable[Choice], *, multiple: bool) -> Field:
@@ -125,14 +114,10 @@ def _path_choices(control: Control, choices: Iterable[Choice], *, multiple: bool
             raise UnsupportedConfig(f'{control}: "{choice.value[:80]}" is no path of 1 to {MAX_LEVELS} labels.')
         leaves.append((path, choice.hint))
     return PathChoicesField(
-        name=control.name,
-        to_name=control.to_names[0],
+        **_shared(control),
         roots=_grown(control, leaves),
         leaves_only=True,
         max_usages=1,
-        title=control.title,
-        hint=_hint(control.attributes),
-        required=_required(control),
         separator=separator,
     )
 
@@ -160,14 +145,10 @@ def _taxonomy(control: Control) -> Field:
         raise LeftOut("it has no choices")
     max_usages = control.count("maxusages", 1_000_000)
     return TaxonomyField(
-        name=control.name,
-        to_name=control.to_names[0],
+        **_shared(control),
         roots=roots,
         leaves_only=control.flag("leafsonly"),
         max_usages=min(max_usages, MAX_USAGES) if max_usages else None,
-        title=control.title,
-        hint=_hint(control.attributes),
-        required=_required(control),
     )
 
 
@@ -182,14 +163,7 @@ def _nodes(control: Control, parent: Element) -> tuple[TaxonomyNode, ...]:
 
 
 def _rating(control: Control) -> Field:
-    return RatingField(
-        name=control.name,
-        to_name=control.to_names[0],
-        max_rating=control.count("maxrating", MAX_STARS) or 5,
-        title=control.title,
-        hint=_hint(control.attributes),
-        required=_required(control),
-    )
+    return RatingField(**_shared(control), max_rating=control.count("maxrating", MAX_STARS) or 5)
 
 
 def _number(control: Control) -> Field:
@@ -204,16 +178,7 @@ def _number(control: Control) -> Field:
         Numbers.of(minimum, maximum, step)
     except UnsupportedConfig as error:
         raise LeftOut(str(error)) from None
-    return NumberField(
-        name=control.name,
-        to_name=control.to_names[0],
-        minimum=minimum,
-        maximum=maximum,
-        step=step,
-        title=control.title,
-        hint=_hint(control.attributes),
-        required=_required(control),
-    )
+    return NumberField(**_shared(control), minimum=minimum, maximum=maximum, step=step)
 
 
 BUILDERS: dict[str, Callable[[Control], Field]] = {
@@ -280,7 +245,7 @@ def _label(control: Control, element: Element) -> tuple[str, str, str]:
     return value, "" if alias == value else alias, _hint(attributes)
 
 
-def _check_labels(control: Control, labels: Iterable[Choice | TaxonomyNode]) -> None:
+def _check_labels(control: Control, labels: Iterable[Choice]) -> None:
     """Refuse two labels that differ by nothing, or by white space that people and the model cannot see."""
     for kind in ("value", "stored"):
         seen: set[str] = set()
@@ -300,8 +265,15 @@ def _refuse_dynamic(control: Control) -> None:
         raise LeftOut("its labels come from task data (value)")
 
 
-def _required(control: Control) -> bool:
-    return control.flag("required") and not control.place.conditional
+def _shared(control: Control) -> dict[str, Any]:
+    """What every field has."""
+    return {
+        "name": control.name,
+        "to_name": control.to_names[0],
+        "title": control.title,
+        "hint": _hint(control.attributes),
+        "required": control.flag("required") and not control.place.conditional,
+    }
 
 
 def _hint(attributes: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -33,28 +33,27 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class TaxonomyNode:
+class TaxonomyNode(Choice):
     """One node of a `<Taxonomy>` tree; a node without children is a leaf."""
 
-    value: str
-    alias: str = ""
-    hint: str = ""
     children: tuple[TaxonomyNode, ...] = ()
-
-    @property
-    def stored(self) -> str:
-        return self.alias or self.value
 
 
 @dataclass(frozen=True, slots=True)
-class TextField:
-    """A `<TextArea>`: a description. `max_chars` is the control's own limit; the prompt may ask for less."""
+class _Asked:
+    """What every field has: the control tag's name, the image it points at, and what the form says of it."""
 
     name: str
     to_name: str
-    title: str = ""
-    hint: str = ""
-    required: bool = False
+    title: str = field(default="", kw_only=True)
+    hint: str = field(default="", kw_only=True)
+    required: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TextField(_Asked):
+    """A `<TextArea>`: a description. `max_chars` is the control's own limit; the prompt may ask for less."""
+
     max_chars: int | None = None
 
 
@@ -69,30 +68,20 @@ class ShortTextField(TextField):
 
 
 @dataclass(frozen=True, slots=True)
-class ChoicesField:
+class ChoicesField(_Asked):
     """A `<Choices>` control; `multiple` is Label Studio's choice="multiple"."""
 
-    name: str
-    to_name: str
     choices: tuple[Choice, ...]
     multiple: bool = False
-    title: str = ""
-    hint: str = ""
-    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class TaxonomyField:
+class TaxonomyField(_Asked):
     """A `<Taxonomy>` control. An answer is 1..`max_usages` paths of `roots` (None: one path is asked for)."""
 
-    name: str
-    to_name: str
     roots: tuple[TaxonomyNode, ...]
     leaves_only: bool = False
     max_usages: int | None = None
-    title: str = ""
-    hint: str = ""
-    required: bool = False
 
     def paths(self) -> Iterator[tuple[TaxonomyNode, ...]]:
         """Every path an answer may take, depth first: leaves only, or inner nodes too."""
@@ -132,29 +121,19 @@ class PathChoicesField(TaxonomyField):
 
 
 @dataclass(frozen=True, slots=True)
-class RatingField:
+class RatingField(_Asked):
     """A `<Rating>` control: a whole number of stars, 1..`max_rating`."""
 
-    name: str
-    to_name: str
     max_rating: int = 5
-    title: str = ""
-    hint: str = ""
-    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class NumberField:
+class NumberField(_Asked):
     """A `<Number>` control: `minimum` <= n <= `maximum`; `step` 1 means whole numbers."""
 
-    name: str
-    to_name: str
     minimum: float | None = None
     maximum: float | None = None
     step: float | None = None
-    title: str = ""
-    hint: str = ""
-    required: bool = False
 
 
 Field = TextField | ChoicesField | TaxonomyField | RatingField | NumberField
@@ -236,12 +215,12 @@ class LabelSchema:
 
     def field(self, name: str) -> Field:
         """The field called `name`. Raises KeyError."""
-        for field in self.fields:
-            if field.name == name:
-                return field
+        for found in self.fields:
+            if found.name == name:
+                return found
         raise KeyError(name)
 
 
 def _by_name(value: Any) -> dict[str, Any]:
     """A dataclass as JSON has it; what stands in it is left to the next call."""
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    return {each.name: getattr(value, each.name) for each in fields(value)}

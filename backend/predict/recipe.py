@@ -129,7 +129,12 @@ def _changed(field: Field, asked: FieldOptions | None) -> Field:
     short = isinstance(field, ShortTextField) if asked.kind is None else asked.kind == "short"
     limits = [limit for limit in (asked.max_chars, field.max_chars) if limit]  # the control's own holds as well
     return (ShortTextField if short else TextField)(
-        field.name, field.to_name, field.title, field.hint, field.required, min(limits, default=None)
+        field.name,
+        field.to_name,
+        min(limits, default=None),
+        title=field.title,
+        hint=field.hint,
+        required=field.required,
     )
 
 
