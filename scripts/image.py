@@ -81,10 +81,9 @@ def copy_context(folder: Path) -> None:
 
 
 @contextmanager
-def running(options: list[str], environment: dict[str, str]) -> Iterator[str]:
+def running(options: list[str]) -> Iterator[str]:
     """A container of the image with no network, until the block ends."""
-    given = [f"--env={name}={value}" for name, value in environment.items()]
-    name = docker("run", "--detach", "--network=none", *options, *given, IMAGE)
+    name = docker("run", "--detach", "--network=none", *options, IMAGE)
     try:
         yield name
     except Exception:
@@ -103,8 +102,8 @@ def wait_until_healthy(name: str) -> None:
     check(state == "healthy", "its health check finds it healthy")
 
 
-def check_serving(options: list[str], environment: dict[str, str]) -> None:
-    with running(options, environment | {"BASIC_AUTH_PASS": secrets.token_hex(16)}) as name:
+def check_serving(options: list[str]) -> None:
+    with running([*options, f"--env=BASIC_AUTH_PASS={secrets.token_hex(16)}"]) as name:
         print(docker("exec", "--interactive", name, "python", "-", stdin=QUESTIONS.read_text("utf-8")))
         wait_until_healthy(name)
         written = [line for line in docker("diff", name).splitlines() if line.partition(" ")[2] not in MADE_BY_DOCKER]
@@ -114,11 +113,10 @@ def check_serving(options: list[str], environment: dict[str, str]) -> None:
         check(state["ExitCode"] == 0 and not state["OOMKilled"], "told to stop, it ends with exit code 0")
 
 
-def check_annotating(options: list[str], environment: dict[str, str]) -> None:
-    given = [f"--env={name}={value}" for name, value in environment.items()]
+def check_annotating(options: list[str]) -> None:
     mount = f"--volume={PICTURES}:/shop:ro"
     command = ["annotate", "/shop", "--output=shop.jsonl", "--json"]
-    said = json.loads(docker("run", "--rm", "--network=none", mount, *options, *given, IMAGE, *command))
+    said = json.loads(docker("run", "--rm", "--network=none", mount, *options, IMAGE, *command))
     done, total = said["num_done"], said["num_total"]
     check(
         done == total > 0, f"`annotate /shop --output shop.jsonl` asks for no password, and annotates {done} pictures"
@@ -133,13 +131,13 @@ def main() -> int:
         return 2
     try:
         service = read_compose("docker-compose.yml", "docker-compose.cpu.yml")["services"]["prelabel"]
-        options, environment = run_options(service), service["environment"]
+        options = run_options(service) + [f"--env={name}={value}" for name, value in service["environment"].items()]
         base = find_base()
         took_s = build(ROOT, base, IMAGE)
         check(True, f"the image is built on {base}: {size_of(IMAGE) / 1e9:.2f} GB, in {took_s:.0f} s")
         check_code_layer(base)
-        check_serving(options, environment)
-        check_annotating(options, environment)
+        check_serving(options)
+        check_annotating(options)
     except NotAsItShouldBe as error:
         print(f"make image: {error}", file=sys.stderr)
         return 1

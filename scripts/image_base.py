@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 from scripts.compose import ROOT
-from scripts.docker import NotAsItShouldBe, docker
+from scripts.docker import NotAsItShouldBe, docker, run
 
 OWN = "prelabel-base"
 PACKAGES = "python3,python3-pip,ca-certificates"
@@ -52,7 +51,7 @@ def make_base() -> None:
         raise NotAsItShouldBe("a base of our own needs root and debootstrap: apt-get install debootstrap")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "root"
-        run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root))
+        run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root), limit_s=MAKE_S)
         (root / "usr/bin/python").symlink_to("python3")
         for path in ("/etc/pip.conf", AUTHORITIES):
             if Path(path).exists():
@@ -62,13 +61,6 @@ def make_base() -> None:
             if Path(wheels).is_dir():
                 shutil.copytree(wheels, root / "wheels", dirs_exist_ok=True)
         packed = Path(folder) / "root.tar"
-        run("tar", "--directory", str(root), "--create", "--file", str(packed), ".")
+        run("tar", "--directory", str(root), "--create", "--file", str(packed), ".", limit_s=MAKE_S)
         said = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
         docker("import", f"--change=ENV {said}", str(packed), OWN, limit_s=MAKE_S)
-
-
-def run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=MAKE_S, check=False)  # noqa: S603
-    if done.returncode:
-        said = (done.stdout + done.stderr).strip()[-4000:]
-        raise NotAsItShouldBe(f"{command[0]} ended with {done.returncode}:\n{said}")
