@@ -38,6 +38,10 @@ _BULK = (
 )  # fmt: skip
 DataDir = Annotated[Path | None, typer.Option(help="Folder for the store and the 4-bit model.")]
 Language = Annotated[Literal["zh", "en"] | None, typer.Option(help="Language of captions and prompt.")]
+BackendUser = Annotated[str, typer.Option(envvar="BASIC_AUTH_USER", help="User name the backend was started with.")]
+BackendPassword = Annotated[
+    str, typer.Option(envvar="BASIC_AUTH_PASS", help="Password the backend was started with; empty: none.")
+]
 LabelConfig = Annotated[
     str | None, typer.Option(help="Label config: a file, or ecommerce.zh, ecommerce.en, garments.zh, garments.en.")
 ]
@@ -235,12 +239,8 @@ def connect(
         ),
     ] = None,
     label_config: LabelConfig = None,
-    backend_user: Annotated[
-        str, typer.Option(envvar="BASIC_AUTH_USER", help="User name the backend was started with.")
-    ] = "prelabel",
-    backend_password: Annotated[
-        str, typer.Option(envvar="BASIC_AUTH_PASS", help="Password the backend was started with; empty: none.")
-    ] = "",
+    backend_user: BackendUser = "prelabel",
+    backend_password: BackendPassword = "",
     extra_ca_file: Annotated[
         Path | None, typer.Option(envvar="PRELABEL_EXTRA_CA_FILE", help="Certificate authorities to trust as well.")
     ] = None,
@@ -255,23 +255,10 @@ def connect(
     ] = None,
 ) -> None:
     """Connect a Label Studio project: label config, backend, prelabelling. Safe to run again."""
+    options = dict(locals())
     from backend.commands.connect import connect as run
 
-    raise typer.Exit(
-        run(
-            label_studio=label_studio,
-            api_key=api_key,
-            project=project,
-            create=create,
-            backend_url=backend_url or _settings({}).own_url,
-            label_config=label_config,
-            backend_user=backend_user,
-            backend_password=backend_password,
-            extra_ca_file=extra_ca_file,
-            public_url=public_url,
-            audit=audit,
-        )
-    )
+    raise typer.Exit(run(**options | {"backend_url": backend_url or _settings({}).own_url}))
 
 
 @app.command()
@@ -435,12 +422,8 @@ def status(
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print what /status.json says.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
-    user: Annotated[
-        str, typer.Option(envvar="BASIC_AUTH_USER", help="User name the backend was started with.")
-    ] = "prelabel",
-    password: Annotated[
-        str, typer.Option(envvar="BASIC_AUTH_PASS", help="Password the backend was started with; empty: none.")
-    ] = "",
+    user: BackendUser = "prelabel",
+    password: BackendPassword = "",
 ) -> None:
     """Say how a running backend is doing: the model, the queue, speed, cost, delivery, and every project."""
     from backend.commands.status import status as run
