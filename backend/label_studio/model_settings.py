@@ -48,14 +48,12 @@ class ModelSettingsClient(PredictionsClient):
             f"/api/projects/{project_id}/model-versions/",
             params={"extended": "true", "include_live_models": "true"},
         )
-        try:
+        with self._read_as_expected():
             return ModelSettings(
                 str(project.get("model_version") or ""),
                 tuple(_live_model(one) for one in models["live"] or ()),
                 {str(one["model_version"]): int(one["count"]) for one in models["static"]},
             )
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise self._strange("busy") from None
 
     def rename_model(self, project_id: int, model: LiveModel, title: str) -> None:
         """Label Studio asks the backend's /health and /setup before it saves, and the project's model_version follows

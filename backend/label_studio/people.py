@@ -10,7 +10,6 @@ Raises CallFailed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,13 +62,12 @@ class PeopleClient(PredictionsClient):
     """Safe to use from several threads at once."""
 
     def extent(self, project_id: int) -> Extent:
-        newest = self._page(project_id, {"ordering": ["-tasks:updated_at"]}, page_size=1)
-        skipped = self._page(project_id, {"filters": _all(_greater("cancelled_annotations", 0))}, page_size=1)
-        try:
+        newest = self._page(project_id, {"ordering": ["-tasks:updated_at"]}, page_size=1, include=_TASK)
+        of_skipped = {"filters": _all(_greater("cancelled_annotations", 0))}
+        skipped = self._page(project_id, of_skipped, page_size=1, include=_TASK)
+        with self._read_as_expected():
             changed_at = max((seconds(task["updated_at"]) for task in newest["tasks"]), default=0.0)
             return Extent(changed_at, int(newest["total"]), int(newest["total_annotations"]), int(skipped["total"]))
-        except (KeyError, TypeError, ValueError):
-            raise self._strange("busy") from None
 
     def changed(self, project_id: int, since: float, after: int) -> list[ChangedTask]:
         """The first PAGE of the tasks that changed at `since` or later and have a number above `after`, in order: a
@@ -81,8 +79,8 @@ class PeopleClient(PredictionsClient):
             "value": datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         }
         query = {"filters": _all(time, _greater("id", after)), "ordering": ["tasks:id"]}
-        found = self._page(project_id, query, page_size=PAGE)
-        try:
+        found = self._page(project_id, query, page_size=PAGE, include=_TASK)
+        with self._read_as_expected():
             return [
                 ChangedTask(
                     int(task["id"]),
@@ -91,36 +89,22 @@ class PeopleClient(PredictionsClient):
                 )
                 for task in found["tasks"]
             ]
-        except (KeyError, TypeError, ValueError):
-            raise self._strange("busy") from None
 
     def people_on(self, project_id: int, task_ids: Sequence[int]) -> list[PeopleOn]:
         """Those of `task_ids` that are still there. Raises CallFailed of the kind "too_large" for more than fits."""
         query = {"selectedItems": {"all": False, "included": sorted(task_ids)}}
         names = ",".join(dict.fromkeys(("id", "updated_at", "annotations", "predictions", *_ANNOTATION)))
         found = self._page(project_id, query, page_size=len(task_ids), include=names, fields="all")
-        try:
+        with self._read_as_expected():
             return [_people_on(task) for task in found["tasks"]]
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise self._strange("busy") from None
 
     def data_of(self, project_id: int, task_ids: Collection[int]) -> dict[int, Mapping[str, Any]]:
         """The data of those of `task_ids` that are still there, by number; addresses as they were imported. At most
         PAGE."""
         query = {"selectedItems": {"all": False, "included": sorted(task_ids)}}
         found = self._page(project_id, query, page_size=len(task_ids), include="id,data")
-        try:
+        with self._read_as_expected():
             return {int(task["id"]): dict(task["data"]) for task in found["tasks"]}
-        except (KeyError, TypeError, ValueError):
-            raise self._strange("busy") from None
-
-    def _page(
-        self, project_id: int, query: Mapping[str, Any], *, page_size: int, include: str = _TASK, **more: str
-    ) -> Any:
-        """`review=true` keeps Label Studio from asking its ML backend, that is us, for predictions of these tasks."""
-        params = {"project": project_id, "include": include, "review": "true", "resolve_uri": "false", **more}
-        text = json.dumps(query, separators=(",", ":"))
-        return self._ask("GET", "/api/tasks", params={**params, "page": 1, "page_size": page_size, "query": text})
 
 
 def seconds(time: str) -> float:
