@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,17 +13,11 @@ from backend.errors import LabelStudioError, PrelabelError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.refusals import detail
 from label_config.ready_made import ready_made
-from tests.backend.fake_label_studio import ACCESS_KEY, LEGACY_KEY, FakeLabelStudio, fake_label_studio
+from tests.backend.fake_label_studio import ACCESS_KEY, LEGACY_KEY, FakeLabelStudio
 from tests.limits import WAIT_S
 
 # label-studio-sdk 2.1.2 exchanges a personal access token through a deprecated method of pydantic
 pytestmark = pytest.mark.filterwarnings("ignore:The `parse_obj` method")
-
-
-@pytest.fixture
-def server() -> Iterator[FakeLabelStudio]:
-    with fake_label_studio() as fake:
-        yield fake
 
 
 def refusal(server: FakeLabelStudio, api_key: str = LEGACY_KEY, url: str = "") -> LabelStudioError:
