@@ -1,156 +1,18 @@
-"""The engine's loop with a fake device: who runs when, memory, failures, cancels, and one answer for every request."""
+"""The engine's loop with a fake device: who runs when, what is put back, cancels, and one answer for every request."""
 
-import os
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-import pytest
-import torch
-
-from backend.engine.loop import EngineLoop, is_device_fault, is_out_of_memory
-from backend.engine.mailbox import Mailbox
 from backend.engine.messages import (
-    EXIT_DEVICE,
     Cancel,
     Failed,
     Finished,
-    Picture,
     Running,
     Sampling,
     Shutdown,
     Stats,
-    Submit,
 )
-from backend.engine.preparation import Preparation
-from backend.engine.prompts import PromptTooLong
-from backend.engine.scheduler import Scheduler, SchedulerLimits, Slot
-from label_config.schema import LabelSchema, RatingField
 from tests.backend.engine.all_free import assert_all_is_free
-
-SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
-ANSWER_STEPS = 3
-
-
-def submit(request_id: int, instruction: str = "", **options: bool) -> Submit:
-    sampling = Sampling(max_new_tokens=10)
-    return Submit(SCHEMA, instruction, Picture(1, 1, b"\0\0\0"), sampling, request_id=request_id, **options)
-
-
-class FakePrompt:
-    def __init__(self, request: Submit) -> None:
-        self.suffix_ids, self.shared_ids, self.num_tokens = (0,) * 10, (), 20
-        self.grid, self.name = None, request.instruction
-
-
-class FakeSequence:
-    def __init__(self, request: Submit) -> None:
-        self.request, self.failure, self.num_tokens = request, "", 0
-        self.num_steps = 1_000_000 if request.instruction == "endless" else ANSWER_STEPS
-
-    @property
-    def finished(self) -> bool:
-        return bool(self.failure) or self.num_tokens >= self.num_steps
-
-    def result(self) -> Finished:
-        return Finished(self.request.request_id, (b"{}",), (1.0,), "stop", 1, 1)
-
-
-class FakeRow:
-    def __init__(self, sequence: FakeSequence) -> None:
-        self.sequence = sequence
-        self.request_id = sequence.request.request_id
-        self.num_restarts = 0
-        self.num_after_step = 20
-
-    def restart(self, slot: Slot) -> None:
-        self.num_restarts += 1
-
-
-class FakeRunner:
-    """`fault` may raise for a step; otherwise each row gets a token."""
-
-    def __init__(self, fault: Callable[[str, list[str]], None] = lambda kind, names: None) -> None:
-        self.fault = fault
-        self.steps: list[tuple[str, list[int]]] = []
-        self.rows: dict[int, FakeRow] = {}
-        self.num_pictures: Counter[int] = Counter()
-        self.prompts: Any = self
-
-    def encode(self, request: Submit) -> FakePrompt:
-        if request.instruction == "too long":
-            raise PromptTooLong("prompt 9000 tokens")
-        return FakePrompt(request)
-
-    def to_patches(self, request: Submit, prompt: FakePrompt) -> str:
-        if request.instruction == "unreadable":
-            raise OSError("a broken picture")
-        self.num_pictures[request.request_id] += 1
-        return request.instruction
-
-    def start(self, request: Submit, prompt: FakePrompt, slot: Slot) -> FakeRow:
-        if request.instruction == "bad grammar":
-            raise ValueError("no such rule")
-        row = self.rows[request.request_id] = FakeRow(FakeSequence(request))
-        return row
-
-    def prefill(self, rows: list[FakeRow], pictures: list[str], decoding: list[FakeRow]) -> None:
-        assert len(pictures) == len(rows)
-        self._step("mixed" if decoding else "prefill", [*decoding, *rows])
-
-    def decode(self, rows: list[FakeRow]) -> None:
-        self._step("decode", rows)
-
-    def _step(self, kind: str, rows: list[FakeRow]) -> None:
-        self.steps.append((kind, [row.request_id for row in rows]))
-        self.fault(kind, [row.sequence.request.instruction for row in rows])
-        for row in rows:
-            row.sequence.num_tokens += 1
-
-
-class Harness:
-    def __init__(
-        self, runner: FakeRunner | None = None, max_slots: int = 4, mixed_from: int = 99, **options: float
-    ) -> None:
-        self.sent: list[Any] = []
-        self.mailbox = Mailbox()
-        self.runner = runner or FakeRunner()
-        limits = SchedulerLimits(max_slots, 1000, 1, 100, max_prefill_tokens=1000, mixed_from=mixed_from)
-        self.scheduler = Scheduler(limits)
-        self.preparation = Preparation(self.runner.to_patches, None, 1)  # type: ignore[arg-type]
-        self.loop = EngineLoop(
-            self.runner,  # type: ignore[arg-type]
-            self.mailbox,
-            self.sent.append,
-            self.scheduler,
-            self.preparation,
-            **options,
-        )
-
-    def put(self, *messages: Any) -> None:
-        for message in messages:
-            self.mailbox.put(message)
-
-    @property
-    def answers(self) -> dict[int, Any]:
-        answers = [m for m in self.sent if isinstance(m, Finished | Failed)]
-        by_id = {answer.request_id: answer for answer in answers}
-        assert len(by_id) == len(answers), "a request was answered twice"
-        return by_id
-
-    def run(self, *messages: Any) -> dict[int, Any]:
-        """Work until every submitted request is answered."""
-        self.put(*messages)
-        wanted = {message.request_id for message in messages if isinstance(message, Submit)}
-        for _ in range(200):
-            if wanted <= self.answers.keys():
-                break
-            self.loop.turn()
-        assert wanted <= self.answers.keys(), "a request was never answered"
-        if not self.scheduler.num_waiting and not self.scheduler.num_running:
-            assert_all_is_free(self.scheduler)
-        return self.answers
+from tests.backend.engine.loop_rig import Harness, submit
 
 
 def test_every_request_is_answered_once_and_announced_before() -> None:
@@ -241,25 +103,6 @@ def test_bulk_that_starts_takes_along_those_who_run() -> None:
     assert (last.num_prefills, last.num_mixed) == (2, 1)
 
 
-@pytest.mark.parametrize("culprit", [2, 3], ids=["who decodes", "who starts"])
-def test_only_the_culprit_of_a_mixed_step_fails(culprit: int) -> None:
-    def fault(kind: str, names: list[str]) -> None:
-        if "poison" in names and len(steps) > 1:
-            raise IndexError("a bug")
-
-    harness = Harness(FakeRunner(fault), max_slots=8, mixed_from=1)
-    steps = harness.runner.steps
-    requests = [submit(number, "poison" if number == culprit else "") for number in (1, 2, 3)]
-    harness.put(*requests[:2])
-    harness.loop.turn()
-    harness.put(requests[2])
-    while len(harness.answers) < len(requests):
-        harness.loop.turn()
-    assert steps[1] == ("mixed", [1, 2, 3])
-    for number, answer in harness.answers.items():
-        assert isinstance(answer, Failed if number == culprit else Finished)
-
-
 def put_one_back() -> Harness:
     """Requests 1 and 2 ran, then 1 took the blocks of 2."""
     harness = Harness(stats_s=-1.0)
@@ -292,117 +135,6 @@ def test_a_request_that_was_put_back_waits_again() -> None:
     harness.put(Cancel(1))
     harness.loop.turn()
     assert_all_is_free(harness.scheduler)
-
-
-def test_out_of_memory_halves_the_step_and_makes_later_prefills_smaller() -> None:
-    def fault(kind: str, names: list[str]) -> None:
-        if kind == "prefill" and len(names) > 2:
-            raise torch.OutOfMemoryError
-
-    harness = Harness(FakeRunner(fault), max_slots=9)
-    answers = harness.run(*(submit(i) for i in range(12)))
-    assert all(isinstance(answer, Finished) for answer in answers.values())
-    prefills = [len(ids) for kind, ids in harness.runner.steps if kind == "prefill"]
-    assert prefills[:4] == [8, 4, 2, 2]
-    assert max(prefills[7:], default=0) <= 2
-
-
-def test_out_of_memory_in_a_decode_step_never_makes_prefills_larger() -> None:
-    def fault(kind: str, names: list[str]) -> None:
-        if kind == "decode" and len(names) > 4:
-            raise torch.OutOfMemoryError
-
-    harness = Harness(FakeRunner(fault), max_slots=9)
-    harness.scheduler.limit_prefill(20)
-    harness.run(*(submit(i) for i in range(8)))
-    assert harness.scheduler.max_prefill_tokens == 20
-
-
-@pytest.mark.parametrize(
-    ("text", "is_fault", "is_shortage"),
-    [
-        ("Triton Error [CUDA]: an illegal memory access was encountered", True, False),
-        ("Triton Error [CUDA]: out of memory", True, True),
-        ("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", True, True),
-        ("CUDA error: device-side assert triggered", True, False),
-        ("list index out of range", False, False),
-    ],
-)
-def test_what_the_device_says_is_told_apart(text: str, is_fault: bool, is_shortage: bool) -> None:
-    assert is_device_fault(RuntimeError(text)) is is_fault
-    assert is_out_of_memory(RuntimeError(text)) is is_shortage
-
-
-def test_a_request_that_fits_not_even_alone_fails_by_itself() -> None:
-    def fault(kind: str, names: list[str]) -> None:
-        if "huge" in names:
-            raise torch.OutOfMemoryError
-
-    answers = Harness(FakeRunner(fault)).run(submit(1), submit(2, "huge"), submit(3))
-    assert isinstance(answers[1], Finished)
-    assert isinstance(answers[3], Finished)
-    assert answers[2].kind == "out_of_memory"
-
-
-@pytest.mark.parametrize("kind_of_step", ["prefill", "decode"])
-def test_only_the_culprit_of_a_failed_step_fails(kind_of_step: str) -> None:
-    def fault(kind: str, names: list[str]) -> None:
-        if kind == kind_of_step and "poison" in names:
-            raise IndexError("a bug")
-
-    answers = Harness(FakeRunner(fault), max_slots=8).run(*(submit(i) for i in range(5)), submit(5, "poison"))
-    assert all(isinstance(answers[i], Finished) for i in range(5))
-    assert answers[5] == Failed(5, "internal", "IndexError: a bug")
-
-
-@pytest.mark.parametrize(
-    ("instruction", "kind"),
-    [("unreadable", "bad_picture"), ("bad grammar", "bad_grammar"), ("too long", "too_long")],
-)
-def test_a_request_that_cannot_start_fails_alone(instruction: str, kind: str) -> None:
-    answers = Harness().run(submit(1, instruction), submit(2))
-    assert answers[1].kind == kind
-    assert isinstance(answers[2], Finished)
-
-
-def test_a_request_too_large_for_the_kv_cache_says_so() -> None:
-    harness = Harness()
-    harness.runner.encode = lambda request: _large(request)  # type: ignore[method-assign]
-    assert "do not fit in the KV cache" in harness.run(submit(1))[1].message
-
-
-def _large(request: Submit) -> FakePrompt:
-    prompt = FakePrompt(request)
-    prompt.num_tokens = 5000
-    return prompt
-
-
-def test_a_row_that_fails_inside_a_step_is_told_why() -> None:
-    class Failing(FakeRunner):
-        def decode(self, rows: list[FakeRow]) -> None:
-            super().decode(rows)
-            for row in rows:
-                if row.sequence.request.instruction == "odd":
-                    row.sequence.failure = "not numbers"
-
-    answers = Harness(Failing()).run(submit(1), submit(2, "odd"))
-    assert answers[2] == Failed(2, "internal", "not numbers")
-    assert isinstance(answers[1], Finished)
-
-
-def test_a_broken_device_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Ended(BaseException):
-        pass
-
-    def leave(code: int) -> None:
-        raise Ended(code)
-
-    def fault(kind: str, names: list[str]) -> None:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-
-    monkeypatch.setattr(os, "_exit", leave)
-    with pytest.raises(Ended, match=str(EXIT_DEVICE)):
-        Harness(FakeRunner(fault)).run(submit(1))
 
 
 def test_a_shutdown_ends_the_loop() -> None:

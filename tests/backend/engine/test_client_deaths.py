@@ -1,0 +1,195 @@
+"""An engine process that dies or falls silent is followed by another, perhaps without what it died of."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backend.engine.options import EngineOptions
+from backend.errors import EngineDead
+from tests.backend.engine.client_rig import HANG, HANG_S, LIMITS, Clock, request, run, run_with_clock, running
+from tests.limits import WAIT_S, eventually
+
+
+def test_requests_aboard_a_dying_engine_run_again_after_its_restart(tmp_path: Path) -> None:
+    async def test() -> None:
+        options = EngineOptions(model="fake", quantised_dir=tmp_path / "died")
+        async with running(options) as client:
+            await client.wait_ready(WAIT_S)
+            tasks = [asyncio.create_task(client.generate(request(text))) for text in ("die once", "other")]
+            answers = await asyncio.gather(*tasks)
+            assert [a.pieces for a in answers] == [(b"True",), (b"other",)], "the one that was aboard runs alone"
+            assert client.status.num_restarts == 1
+            assert client.status.state == "ready"
+
+    run(test)
+
+
+def test_a_request_that_kills_the_engine_twice_is_failed_and_the_engine_serves_on() -> None:
+    async def test() -> None:
+        async with running() as client:
+            await client.wait_ready(WAIT_S)
+            with pytest.raises(EngineDead, match="died 2 times"):
+                await client.generate(request("die"))
+            await client.wait_ready(WAIT_S)
+            assert (await client.generate(request("after"))).pieces == (b"after",)
+
+    run(test)
+
+
+def test_only_what_was_on_the_device_is_charged_with_a_death() -> None:
+    async def test() -> None:
+        async with running() as client:
+            await client.wait_ready(WAIT_S)
+            waiting = asyncio.create_task(client.generate(request("waits")))
+            with pytest.raises(EngineDead, match="died 2 times"):
+                await client.generate(request("die"))
+            assert not waiting.done()
+            waiting.cancel()
+
+    run(test)
+
+
+def test_a_silent_engine_with_work_is_ended_and_started_again() -> None:
+    async def test(clock: Clock) -> None:
+        async with running(limits=HANG) as client:
+            await client.wait_ready(WAIT_S)
+            stuck = asyncio.create_task(client.generate(request("stuck")))
+            for death in (1, 2):
+                await eventually(lambda: client.status.num_running, "the request on the device")
+                clock.ahead_s += HANG_S + 1
+                await eventually(lambda death=death: client.status.num_restarts == death, "the restart")
+            with pytest.raises(EngineDead, match="died 2 times"):
+                await stuck
+            await client.wait_ready(WAIT_S)
+            assert (await client.generate(request("after"))).pieces == (b"after",)
+
+    run_with_clock(test)
+
+
+def test_silence_without_work_and_from_before_a_request_does_not_count_against_the_engine() -> None:
+    async def test(clock: Clock) -> None:
+        async with running(limits=HANG) as client:
+            await client.wait_ready(WAIT_S)
+            clock.ahead_s += HANG_S + 1
+            await client.generate(request("hello"))
+            clock.ahead_s += 0.8 * HANG_S
+            waiting = asyncio.create_task(client.generate(request("waits")))
+            await eventually(lambda: client.status.num_queued, "the request in the queue")
+            clock.ahead_s += 0.8 * HANG_S
+            assert (await client.generate(request("hello again"))).pieces == (b"hello again",)
+            assert client.status.num_restarts == 0
+            assert not waiting.done()
+            waiting.cancel()
+
+    run_with_clock(test)
+
+
+def test_a_restart_loads_the_model_that_was_chosen_first() -> None:
+    async def test() -> None:
+        async with running(EngineOptions(model="auto")) as client:
+            await client.wait_ready(WAIT_S)
+            with pytest.raises(EngineDead):
+                await client.generate(request("die"))
+            assert (await client.wait_ready(WAIT_S)).model_name == "chosen-first"
+
+    run(test)
+
+
+def test_a_process_that_cannot_go_on_with_its_graphs_is_followed_by_one_without_them() -> None:
+    async def test() -> None:
+        async with running(EngineOptions(model="graphs fail")) as client:
+            for _ in range(2):
+                ready = await client.wait_ready(WAIT_S)
+                assert ready.slower[0] == ("graphs", "operation not permitted")
+                with pytest.raises(EngineDead):
+                    await client.generate(request("die"))
+            assert client.status.num_restarts == 2, "only what died is counted"
+
+    run(test)
+
+
+def test_faults_in_a_row_are_followed_by_processes_without_graphs_and_then_without_kernels() -> None:
+    async def test() -> None:
+        async with running(limits=replace(LIMITS, max_restarts=5)) as client:
+            for parts in ((), (), ("graphs",), ("graphs", "kernels"), ("graphs", "kernels")):
+                ready = await client.wait_ready(WAIT_S)
+                assert tuple(part for part, _ in ready.slower) == parts
+                assert all("70: the device failed" in why for _, why in ready.slower)
+                dying = asyncio.create_task(client.generate(request("die")))
+                died = client.status.num_restarts + 1
+                await eventually(lambda died=died: client.status.num_restarts == died, "the death")
+                dying.cancel()
+
+    run(test)
+
+
+def test_what_fails_again_without_the_part_that_failed_is_a_death() -> None:
+    async def test() -> None:
+        async with running(EngineOptions(model="graphs fail for ever")) as client:
+            with pytest.raises(EngineDead, match=f"died {LIMITS.max_restarts + 1} times in a row"):
+                await client.wait_ready(WAIT_S)
+
+    run(test)
+
+
+@pytest.mark.parametrize(("stage", "part"), [("kernels", "kernels"), ("memory", "kernels"), ("graphs", "graphs")])
+def test_a_process_that_crashes_while_a_part_is_tried_out_is_followed_by_one_without_it(stage: str, part: str) -> None:
+    async def test() -> None:
+        async with running(EngineOptions(model=stage)) as client:
+            ready = await client.wait_ready(WAIT_S)
+            assert ready.slower == ((part, "the engine process ended with exit code 3"),)
+            assert client.status.num_restarts == 0
+
+    run(test)
+
+
+def test_a_process_that_hangs_while_graphs_are_tried_out_is_followed_by_one_without_them() -> None:
+    async def test(clock: Clock) -> None:
+        async with running(EngineOptions(model="hangs at graphs"), replace(LIMITS, tune_s=HANG_S)) as client:
+            await eventually(lambda: client.status.stage == "graphs", "the hang")
+            clock.ahead_s += HANG_S + 1
+            await eventually(lambda: client.status.ready, "the next process")
+            assert client.status.ready
+            [(part, why)] = client.status.ready.slower
+            assert (part, "said nothing for" in why) == ("graphs", True)
+
+    run_with_clock(test)
+
+
+def test_a_model_that_was_loaded_once_is_tried_again_where_it_cannot_be_loaded_for_a_while(tmp_path: Path) -> None:
+    async def test() -> None:
+        marker = tmp_path / "refuse"
+        options = EngineOptions(model="refused once", quantised_dir=marker)
+        async with running(options, replace(LIMITS, max_restarts=3)) as client:
+            await client.wait_ready(WAIT_S)
+            marker.touch()
+            with pytest.raises(EngineDead):
+                await client.generate(request("die"))
+            await client.wait_ready(WAIT_S)
+            assert not marker.exists()
+
+    run(test)
+
+
+def test_an_engine_that_keeps_dying_is_given_up() -> None:
+    async def test() -> None:
+        async with running(limits=replace(LIMITS, max_restarts=1)) as client:
+            await client.wait_ready(WAIT_S)
+            with pytest.raises(EngineDead):
+                await client.generate(request("die"))
+            with pytest.raises(EngineDead):
+                await client.wait_ready(WAIT_S)
+            assert client.status.state == "failed"
+
+    run(test)
+
+
+def test_an_engine_that_is_killed_while_it_loads_says_what_that_may_be() -> None:
+    async def test() -> None:
+        async with running(EngineOptions(model="killed"), replace(LIMITS, max_restarts=0)) as client:
+            with pytest.raises(EngineDead, match=r"exit code -9: it was killed, .*this machine's memory is full"):
+                await client.wait_ready(WAIT_S)
+
+    run(test)
