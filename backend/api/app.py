@@ -31,7 +31,7 @@ from backend.api.passwords import MAX_HELD
 from backend.api.project_model import ProjectModel
 from backend.api.requests import NewConfig, PredictBody, read_predict, read_setup, read_trial, read_webhook
 from backend.api.responses import RawJSON, StrictJSON, refusal, to_json
-from backend.api.status_pages import Action, StatusPages
+from backend.api.status_pages import StatusPages
 from backend.engine.api import Engine
 from backend.errors import EngineBusy
 from backend.label_studio.tabs import review_title
@@ -119,15 +119,7 @@ class Backend:
     def __init__(self, core: DurableCore, body_limits: BodyLimits) -> None:
         self.core = core
         self.parser = BodyParser(body_limits.parse_s)
-        self.status = StatusPages(
-            core,
-            changed=self._changed,
-            clock=core.clock,
-            checks=lambda: core.watch.checks,
-            review_left=core.tabs.left,
-            shown=core.gone.look,
-            people=lambda: dict(core.people.known),
-        )
+        self.status = StatusPages(core)
         self._gauges = Gauges(core.metrics.registry)
         self._reader = BodyReader(body_limits)
         self._checks = ConfigChecks(core.timing.config_check_s)
@@ -252,12 +244,6 @@ class Backend:
         alone = body.interactive or len(body.tasks) == 1
         keep = not body.interactive  # what a person drew is of use to nobody later
         return await model.predict_tasks(body.tasks, deadline, interactive=alone, keep=keep, asked_at=asked_at)
-
-    def _changed(self, action: Action, project: str) -> None:
-        if action == "cancel":
-            self.core.worker.cancelled(project)
-        self.core.worker.wake()
-        self.core.delivery.wake()
 
     def _model_state(self) -> dict[str, Any]:
         status = self.core.engine.status

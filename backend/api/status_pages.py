@@ -1,7 +1,7 @@
 """GET /status and /status.json, POST /status/retry, /status/cancel and /status/delete-older.
 
-Takes what it needs through `Source`, which `queue.service.Core` fits. The store is asked in a thread. Raises what the
-store raises, and Forbidden for a button that was not pressed on our own page; `api.middleware` answers those.
+The store is asked in a thread. Raises what the store raises, and Forbidden for a button that was not pressed on our own
+page; `api.middleware` answers those.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -22,21 +20,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from backend.api.bodies import BodyLimits, BodyReader
 from backend.api.forms import MAX_FORM_BYTES, FormGuard, check_origin, read_form
 from backend.api.responses import StrictJSON
-from backend.engine.api import EngineStatus
 from backend.errors import StoreError
 from backend.pages.words import Language
-from backend.settings import Settings
-from backend.status.check import Check
+from backend.queue.service import DurableCore
 from backend.status.make_view import RATE_WINDOW_S, make_view
 from backend.status.page import Did, render, render_live, security_headers
 from backend.status.view import StatusView
-from backend.store.types import ProjectSummary, Work
-
-if TYPE_CHECKING:
-    from backend.delivery.loop import DeliveryStatus
-    from backend.delivery.tabs import ReviewLeft
-    from backend.delivery.upkeep import Known
-    from backend.quality.watch import Looked
 
 log = logging.getLogger(__name__)
 
@@ -47,71 +36,11 @@ MAX_FAILED_TASKS = 30
 """Failed tasks of a project that are named; all are counted."""
 
 
-class StatusStore(Protocol):
-    @property
-    def set_aside(self) -> Path | None: ...
-    def summary(self) -> Sequence[ProjectSummary]: ...
-    def failures(self, project: str, limit: int) -> Sequence[Work]: ...
-    def rate(self, now: float, window_s: float) -> float: ...
-    def cancel_project(self, project: str, now: float) -> int: ...
-
-
-class HasEngineStatus(Protocol):
-    @property
-    def status(self) -> EngineStatus: ...
-
-
-class HasDeliveryStatus(Protocol):
-    @property
-    def status(self) -> DeliveryStatus: ...
-
-
-class HasKnown(Protocol):
-    @property
-    def known(self) -> Mapping[str, Known]: ...
-
-
-class Source(Protocol):
-    @property
-    def store(self) -> StatusStore: ...
-    @property
-    def engine(self) -> HasEngineStatus: ...
-    @property
-    def delivery(self) -> HasDeliveryStatus: ...
-    @property
-    def settings(self) -> Settings: ...
-    @property
-    def titles(self) -> Mapping[str, str]: ...
-    @property
-    def upkeep(self) -> HasKnown: ...
-    def retry(self, project: str, now: float) -> int: ...
-    def delete_older(self, project: str, now: float) -> int: ...
-
-
 class StatusPages:
-    """The handlers. `changed(action, project)` is called after a button changed the queue, so that the change takes
-    effect at once; `checks()` gives what the last checks found, `review_left(told)` what is left to review by
-    project, `people()` what people's work says of the answers; `shown(projects)` hears which projects with tasks
-    somebody looks at."""
+    """The handlers."""
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        changed: Callable[[Action, str], None] = lambda action, project: None,
-        checks: Callable[[], Sequence[Check]] = tuple,
-        review_left: Callable[[Mapping[str, int]], Mapping[str, ReviewLeft]] = lambda told: {},
-        shown: Callable[[Sequence[str]], None] = lambda projects: None,
-        people: Callable[[], Mapping[str, Looked]] = dict,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._source = source
-        self._changed = changed
-        self._checks = checks
-        self._review_left = review_left
-        self._shown = shown
-        self._people = people
-        self._clock = clock
+    def __init__(self, core: DurableCore) -> None:
+        self._core = core
         self.turn = asyncio.Lock()
         """Pages and figures are made in a thread, one after the other: many at once would leave the loop no time."""
         self._guard = FormGuard()
@@ -133,13 +62,13 @@ class StatusPages:
         return StrictJSON(asdict(await self.view()))
 
     async def retry(self, request: Request) -> Response:
-        return await self._press(request, "retry", self._source.retry)
+        return await self._press(request, "retry", self._core.retry)
 
     async def cancel(self, request: Request) -> Response:
-        return await self._press(request, "cancel", self._source.store.cancel_project)
+        return await self._press(request, "cancel", self._core.store.cancel_project)
 
     async def delete_older(self, request: Request) -> Response:
-        return await self._press(request, "delete-older", self._source.delete_older)
+        return await self._press(request, "delete-older", self._core.delete_older)
 
     async def view(self) -> StatusView:
         """How it is going now. Raises StoreError."""
@@ -155,30 +84,30 @@ class StatusPages:
             return None
 
     def _look(self) -> StatusView:
-        source, now = self._source, self._clock()
-        summaries = source.store.summary()
-        self._shown([s.project for s in summaries[:MAX_PROJECTS] if s.num_tasks or s.gone])
+        core, now = self._core, self._core.clock()
+        summaries = core.store.summary()
+        core.gone.look([s.project for s in summaries[:MAX_PROJECTS] if s.num_tasks or s.gone])
         failures = {
-            summary.project: source.store.failures(summary.project, MAX_FAILED_TASKS)
+            summary.project: core.store.failures(summary.project, MAX_FAILED_TASKS)
             for summary in summaries[:MAX_PROJECTS]
             if summary.failures
         }
         return make_view(
-            source.engine.status,
+            core.engine.status,
             summaries,
             failures,
-            source.store.rate(now, RATE_WINDOW_S),
-            source.delivery.status,
-            source.settings,
+            core.store.rate(now, RATE_WINDOW_S),
+            core.delivery.status,
+            core.settings,
             now,
-            set_aside=str(source.store.set_aside or ""),
-            titles=source.titles,
-            upkeep=dict(source.upkeep.known),
-            checks=self._checks(),
-            review_left=self._review_left(
+            set_aside=str(core.store.set_aside or ""),
+            titles=core.titles,
+            upkeep=dict(core.upkeep.known),
+            checks=core.watch.checks,
+            review_left=core.tabs.left(
                 {s.project: s.num_review_told for s in summaries[:MAX_PROJECTS] if s.num_needs_review}
             ),
-            people=self._people(),
+            people=dict(core.people.known),
             max_projects=MAX_PROJECTS,
         )
 
@@ -188,9 +117,12 @@ class StatusPages:
             form = read_form(request.headers.get("content-type", ""), raw)
         project = form["project"]
         self._guard.check(action, project, form["token"])
-        num = await asyncio.to_thread(act, project, self._clock())
+        num = await asyncio.to_thread(act, project, self._core.clock())
         log.info("project %s: %s of %d, from the status page", project, action, num)
-        self._changed(action, project)
+        if action == "cancel":
+            self._core.worker.cancelled(project)
+        self._core.worker.wake()
+        self._core.delivery.wake()
         language = chosen_language(form["lang"], request.headers.get("accept-language", ""))
         done = {"did": action, "project": project, "num": str(num)}
         token = self._guard.sign(f"did {action} {num}", project)  # a link of others' says nothing on our page

@@ -26,7 +26,6 @@ from backend.engine.messages import Ready, Stats
 from backend.errors import StoreBusy
 from backend.metrics import Metrics
 from backend.settings import Settings, load_settings
-from backend.status.check import Check
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer, Work
 from tests.backend.store.given import QUICK
 from tests.fakes import FakeEngine
@@ -70,7 +69,8 @@ def finished(store: Store, works: Sequence[Work], at: float = NOW - 30, *, needs
 
 @dataclass
 class Site:
-    """What the pages ask, and the server that shows them. `changed` are the projects whose queue a button changed.
+    """The core that the pages ask, and the server that shows them. `cancelled` are the projects whose waiting requests
+    were told, `num_woken` is how often the worker was.
 
     Under /other it shows what another version might.
     """
@@ -79,14 +79,25 @@ class Site:
     settings: Settings
     engine: FakeEngine
     clock: Clock = field(default_factory=Clock)
-    delivery: Any = field(default_factory=lambda: SimpleNamespace(status=DeliveryStatus(configured=False)))
+    delivery: Any = field(default_factory=lambda: SimpleNamespace(status=DeliveryStatus(False), wake=lambda: None))
     upkeep: Any = field(default_factory=lambda: SimpleNamespace(known={}))
+    watch: Any = field(default_factory=lambda: SimpleNamespace(checks=()))
+    tabs: Any = field(default_factory=lambda: SimpleNamespace(left=lambda told: {}))
+    gone: Any = field(default_factory=lambda: SimpleNamespace(look=lambda projects: None))
+    people: Any = field(default_factory=lambda: SimpleNamespace(known={}))
     titles: dict[str, str] = field(default_factory=dict)
-    checks: list[Check] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
+    num_woken: int = 0
+    cancelled: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     url: str = ""
     client: Any = None
+
+    @property
+    def worker(self) -> Any:
+        return SimpleNamespace(cancelled=self.cancelled.append, wake=self._wake)
+
+    def _wake(self) -> None:
+        self.num_woken += 1
 
     def retry(self, project: str, now: float) -> int:
         return int(self.store.retry_failed(project, now))
@@ -110,12 +121,7 @@ def status_site(folder: Path, *, password: str = "", **settings: Any) -> Iterato
     engine.status = READY
     with Store.open(folder / "prelabel.db", NOW - 1000, QUICK) as store:
         site = Site(store, load_settings({"data_dir": folder, "basic_auth_pass": password, **settings}), engine)
-        pages = StatusPages(
-            site,
-            changed=lambda action, project: site.changed.append(project),
-            checks=lambda: site.checks,
-            clock=site.clock,
-        )
+        pages = StatusPages(site)
         app = Starlette(
             routes=[
                 Route("/status", pages.page, methods=["GET", "HEAD"]),

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
 from backend.api.status_pages import StatusPages, chosen_language
 from backend.delivery.loop import DeliveryStatus
+from backend.delivery.tabs import ReviewLeft
 from backend.delivery.upkeep import Known, Note
 from backend.engine.api import EngineStatus
 from backend.metrics import Metrics
-from backend.quality.watch import Looked
 from backend.status.gauges import Gauges
 from backend.store import WorkState
 from tests.backend.status.rig import HOSTILE, NOW, BusyStore, Site, finished, queued, status_site
@@ -91,7 +92,7 @@ def test_retry_queues_again_what_failed_and_leads_back(site: Site) -> None:
     reply = press(site, "retry", lang="en")
     assert (reply.status_code, reply.headers["location"].partition("&")[0]) == (303, "../status?lang=en")
     assert states(site) == {"queued": 5, "done": 1}
-    assert site.changed == [PROJECT]
+    assert (site.num_woken, site.cancelled) == (1, []), "what is queued again is begun at once"
     said = "Project 12: 2 failed tasks were put back and are tried again."
     address = reply.headers["location"].removeprefix("..")
     assert said in site.client.get(address).text
@@ -121,6 +122,7 @@ def test_cancel_keeps_what_is_done(site: Site) -> None:
     failed_and_queued(site)
     assert press(site, "cancel").status_code == 303
     assert states(site) == {"cancelled": 3, "done": 1, "failed": 2}
+    assert (site.num_woken, site.cancelled) == (1, [PROJECT]), "who waits for it is told"
 
 
 def test_earlier_predictions_are_deleted_only_by_the_button_that_says_how_many(site: Site) -> None:
@@ -152,7 +154,7 @@ def test_a_form_of_another_page_is_refused(site: Site, action: str, headers: dic
     before = states(site)
     reply = press(site, action, headers)
     assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden")
-    assert (states(site), site.changed) == (before, [])
+    assert (states(site), site.num_woken) == (before, 0)
 
 
 def test_a_browser_that_sends_only_its_origin_is_believed(site: Site) -> None:
@@ -239,7 +241,7 @@ def test_the_gauges_tell_all_projects_together(site: Site) -> None:
     failed_and_queued(site)
     queued(site.store, "13.1", range(1, 5))
     site.delivery.status = DeliveryStatus(True, paused_until=NOW + 5)
-    text = asyncio.run(_rendered(StatusPages(site, clock=site.clock), site.engine.status))
+    text = asyncio.run(_rendered(StatusPages(site), site.engine.status))
     lines = text.splitlines()
     for line in (
         'prelabel_work{state="queued"} 7.0', 'prelabel_work{state="done"} 1.0', 'prelabel_work{state="failed"} 2.0',
@@ -261,19 +263,18 @@ def test_what_many_ask_for_at_once_is_made_one_after_the_other(site: Site) -> No
     gate, making = threading.Event(), list[str]()
     most = 0
 
-    def begin() -> float:
+    def begin(projects: Sequence[str]) -> None:
         nonlocal most
         making.append("a view")
         most = max(most, len(making))
         assert gate.wait(WAIT_S)
-        return NOW
 
-    def end() -> dict[str, Looked]:
+    def end(told: Mapping[str, int]) -> dict[str, ReviewLeft]:
         making.pop()
         return {}
 
     async def ask() -> None:
-        pages = StatusPages(site, clock=begin, people=end)
+        pages = StatusPages(site)
         asked = [asyncio.create_task(pages.view()) for _ in range(8)]
         await eventually(lambda: making)
         for _ in range(100):
@@ -281,5 +282,6 @@ def test_what_many_ask_for_at_once_is_made_one_after_the_other(site: Site) -> No
         gate.set()
         await asyncio.gather(*asked)
 
+    site.gone, site.tabs = SimpleNamespace(look=begin), SimpleNamespace(left=end)
     asyncio.run(ask())
     assert most == 1
