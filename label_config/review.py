@@ -107,9 +107,7 @@ def review(
     for field in schema.fields:
         if field.name not in shown:
             continue
-        if isinstance(field, ShortTextField):
-            findings += _short_text_findings(field, answer, options)
-        elif isinstance(field, TextField):
+        if isinstance(field, TextField):
             findings += _text_findings(field, answer, options)
         else:
             findings += _label_findings(field, answer, options)
@@ -129,15 +127,26 @@ def _label_findings(field: Field, answer: Answer, options: ReviewOptions) -> Ite
 
 
 def _text_findings(field: TextField, answer: Answer, options: ReviewOptions) -> Iterator[Finding]:
+    """A brand may be short, foreign, and absent where it is not required."""
+    is_short = isinstance(field, ShortTextField)
+    what = "内容" if is_short else "描述"
     found = answer.fields.get(field.name)
     text = found.value if found is not None else None
     if not isinstance(text, str) or not text.strip():
-        yield _finding("missing", field, "缺少描述", "has no text")
+        if field.required or not is_short:
+            yield _finding("missing", field, f"缺少{what}", "has no text")
         return
     yield from _cut_off(field, text)
     text = text.strip()[:_MAX_CHECKED_CHARS]
     if doubt := _UNCERTAIN[options.language].search(text):
-        yield _finding("uncertain_words", field, f"描述中出现“{doubt[0]}”", f'says "{doubt[0]}"')
+        yield _finding("uncertain_words", field, f"{what}中出现“{doubt[0]}”", f'says "{doubt[0]}"')
+    if not is_short:
+        yield from _description_findings(field, text, options)
+    if _repeats(text):
+        yield _finding("repetition", field, "内容重复" if is_short else "描述内容重复", "repeats itself")
+
+
+def _description_findings(field: TextField, text: str, options: ReviewOptions) -> Iterator[Finding]:
     low = min(options.min_text_chars, (field.max_chars or _MAX_CHECKED_CHARS) // 2)
     if len(text) < low:
         yield _finding(
@@ -149,23 +158,6 @@ def _text_findings(field: TextField, answer: Answer, options: ReviewOptions) -> 
     if _is_wrong_language(text, options):
         wanted = {"zh": ("不是中文", "is not in Chinese"), "en": ("含有中文", "contains Chinese")}[options.language]
         yield _finding("wrong_language", field, f"描述{wanted[0]}", wanted[1])
-    if _repeats(text):
-        yield _finding("repetition", field, "描述内容重复", "repeats itself")
-
-
-def _short_text_findings(field: ShortTextField, answer: Answer, options: ReviewOptions) -> Iterator[Finding]:
-    """A brand may be short, foreign, and absent where it is not required."""
-    found = answer.fields.get(field.name)
-    text = found.value if found is not None else None
-    if not isinstance(text, str) or not text.strip():
-        if field.required:
-            yield _finding("missing", field, "缺少内容", "has no text")
-        return
-    yield from _cut_off(field, text)
-    if doubt := _UNCERTAIN[options.language].search(text):
-        yield _finding("uncertain_words", field, f"内容中出现“{doubt[0]}”", f'says "{doubt[0]}"')
-    if _repeats(text[:_MAX_CHECKED_CHARS]):
-        yield _finding("repetition", field, "内容重复", "repeats itself")
 
 
 def _cut_off(field: TextField, text: str) -> Iterator[Finding]:
