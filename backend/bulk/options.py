@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -31,15 +31,8 @@ class ExportOptions:
 
     def named(self) -> dict[str, Path]:
         """Option -> file, for those that were given."""
-        paths = {
-            "--csv": self.csv,
-            "--parquet": self.parquet,
-            "--label-studio-tasks": self.label_studio_tasks,
-            "--review-only": self.review_only,
-            "--report": self.report,
-            "--summary": self.summary,
-        }
-        return {option: path for option, path in paths.items() if path is not None}
+        given = {f"--{each.name.replace('_', '-')}": getattr(self, each.name) for each in fields(self)}
+        return {option: path for option, path in given.items() if isinstance(path, Path)}
 
 
 @dataclass(frozen=True, slots=True)
