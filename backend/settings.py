@@ -188,6 +188,10 @@ class Settings(BaseSettings):
             f"http://[{host}]:{self.port}" if ":" in host and not host.startswith("[") else f"http://{host}:{self.port}"
         )
 
+    def quieter(self) -> Settings:
+        """For a command whose result is what people came for: of the log only what is wrong."""
+        return self.model_copy(update={"log_level": "WARNING"}) if self.log_level == "INFO" else self
+
     @property
     def max_tasks(self) -> int:
         """Most tasks in one /predict. Label Studio's take about a KiB each, so both limits mean the same there."""

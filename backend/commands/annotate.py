@@ -34,8 +34,7 @@ log = logging.getLogger(__name__)
 
 def annotate(settings: Settings, *, picture: str, label_config: str | None, json_output: bool) -> int:
     """Annotate `picture` (a path or an address) and print the record. Raises PrelabelError."""
-    if settings.log_level == "INFO":
-        settings = settings.model_copy(update={"log_level": "WARNING"})  # the table is what people came for
+    settings = settings.quieter()
     configure_logging(settings.log_level)
     schema = parse_or_refuse(read_label_config(label_config)) if label_config else None
     record = asyncio.run(_annotate(settings, picture, schema))

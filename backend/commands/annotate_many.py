@@ -45,8 +45,7 @@ _SAME_S = 0.7
 
 def annotate_many(settings: Settings, options: BulkOptions) -> int:
     """Return the exit code. Raises PrelabelError."""
-    if settings.log_level == "INFO":
-        settings = settings.model_copy(update={"log_level": "WARNING"})
+    settings = settings.quieter()
     configure_logging(settings.log_level)
     check_options(options)
     if options.engine == "ray":

@@ -64,8 +64,7 @@ def dry_start(
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """Start, print, and return the exit code. Raises SettingsError."""
-    if settings.log_level == "INFO":
-        settings = settings.model_copy(update={"log_level": "WARNING"})  # the table is what people came for
+    settings = settings.quieter()
     configure_logging(settings.log_level)
     outcome = asyncio.run(_start(make_engine(settings, geometry_only=geometry_only), clock))
     if json_output:
