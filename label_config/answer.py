@@ -76,7 +76,7 @@ def _json_value(field: Field, value: FieldValue) -> Any:
         return list(value) if field.multiple else (value[0] if value else None)
     if isinstance(field, TaxonomyField) and isinstance(value, tuple):
         paths = [list(path) for path in value]
-        return paths if (field.max_usages or 1) > 1 else (paths[0] if paths else None)
+        return paths if field.max_paths > 1 else (paths[0] if paths else None)
     return value
 
 
@@ -179,7 +179,7 @@ def _choices(field: ChoicesField, value: Any) -> tuple[str, ...]:
 
 
 def _paths(field: TaxonomyField, value: Any) -> tuple[tuple[str, ...], ...]:
-    limit = field.max_usages or 1
+    limit = field.max_paths
     paths = value if limit > 1 else [value]
     if not isinstance(paths, list) or not 1 <= len(paths) <= limit or not all(map(_is_list_of_text, paths)):
         _refuse(field, value)

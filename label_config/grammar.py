@@ -75,10 +75,10 @@ def _field_lines(terminal: str, field: Field, text_max_chars: int) -> Iterator[s
             yield f'{terminal}: "[" {top} "]"{or_null}'
         case ChoicesField():
             yield f"{terminal}: {' | '.join(_literal(_json(choice.value)) for choice in field.choices)}{or_null}"
-        case TaxonomyField() if (field.max_usages or 1) > 1:
+        case TaxonomyField() if field.max_paths > 1:
             paths = [_json([node.value for node in path]) for path in field.paths()]
             top = yield from _subset(terminal, paths)
-            counted = f'PATH ("," PATH){{0,{(field.max_usages or 1) - 1}}}'
+            counted = f'PATH ("," PATH){{0,{field.max_paths - 1}}}'
             yield f"{terminal}C: {top} & ({counted})"
             yield f'{terminal}: "[" {terminal}C "]"{or_null}'
         case TaxonomyField():

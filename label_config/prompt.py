@@ -109,7 +109,7 @@ def _demand(field: Field, listings: dict[str, str], words: dict[str, str], optio
         case ChoicesField():
             return words["multiple" if field.multiple else "single"] + or_null + words["colon"] + listings[field.name]
         case TaxonomyField():
-            limit = field.max_usages or 1
+            limit = field.max_paths
             kind = words["path"] if limit == 1 else words["paths"].format(limit=limit)
             return kind + or_null + words["colon"] + listings[field.name]
         case RatingField():
@@ -141,7 +141,7 @@ def _skeleton(schema: LabelSchema, words: dict[str, str]) -> str:
                 shape = f'["{words["a_label"]}",…]' if field.multiple else f'"{words["a_label"]}"'
             case TaxonomyField():
                 path = f'["{words["a_level"]}",…]'
-                shape = path if (field.max_usages or 1) == 1 else f"[{path},…]"
+                shape = path if field.max_paths == 1 else f"[{path},…]"
             case RatingField() | NumberField():
                 shape = words["a_number"]
         parts.append(f"{json.dumps(field.name, ensure_ascii=False)}:{shape}")

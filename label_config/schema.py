@@ -77,11 +77,15 @@ class ChoicesField(_Asked):
 
 @dataclass(frozen=True, slots=True)
 class TaxonomyField(_Asked):
-    """A `<Taxonomy>` control. An answer is 1..`max_usages` paths of `roots` (None: one path is asked for)."""
+    """A `<Taxonomy>` control. An answer is 1..`max_paths` paths of `roots`; without `max_usages` one is asked for."""
 
     roots: tuple[TaxonomyNode, ...]
     leaves_only: bool = False
     max_usages: int | None = None
+
+    @property
+    def max_paths(self) -> int:
+        return self.max_usages or 1
 
     def paths(self) -> Iterator[tuple[TaxonomyNode, ...]]:
         """Every path an answer may take, depth first: leaves only, or inner nodes too."""

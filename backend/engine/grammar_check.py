@@ -141,7 +141,7 @@ def _value(field: Field, pick: str) -> FieldValue:
             return tuple(_picked([choice.value for choice in field.choices], pick, _SOME if field.multiple else 1))
         case TaxonomyField():
             paths = [tuple(node.value for node in path) for path in field.paths()]
-            limit = min(field.max_usages or 1, _SOME, max(1, _SOME_LEVELS // max(map(len, paths))))
+            limit = min(field.max_paths, _SOME, max(1, _SOME_LEVELS // max(map(len, paths))))
             return tuple(_picked(paths, pick, limit))
 
 

@@ -63,7 +63,7 @@ def _plain(field: Field, value: FieldValue) -> Any:
             return single
         case TaxonomyField(), tuple():
             paths = [PATH_SEPARATOR.join(path) for path in value if isinstance(path, tuple)]
-            return paths[0] if len(paths) == 1 and (field.max_usages or 1) == 1 else paths
+            return paths[0] if len(paths) == 1 and field.max_paths == 1 else paths
         case _, tuple():
             return list(value)
     return value

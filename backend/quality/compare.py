@@ -49,7 +49,7 @@ def compared(field: Field, answer: FieldValue, truth: FieldValue) -> Compared:
         case TextField():
             return _texts(answer, truth)
         case TaxonomyField():
-            return _paths(_tuples(answer), _tuples(truth), several=(field.max_usages or 1) > 1)
+            return _paths(_tuples(answer), _tuples(truth), several=field.max_paths > 1)
         case ChoicesField():
             return _labels(_strings(answer), _strings(truth), several=field.multiple)
     is_right = answer == truth

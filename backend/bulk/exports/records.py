@@ -161,7 +161,7 @@ def holds_list(column: Column) -> bool:
         case ChoicesField() as field:
             return field.multiple
         case TaxonomyField() as field:
-            return (field.max_usages or 1) > 1
+            return field.max_paths > 1
     return False
 
 
@@ -201,7 +201,7 @@ def is_allowed(field: Field, plain: Any) -> bool:
             known = [choice.value for choice in field.choices]
             return (field.multiple or len(several) <= 1) and all(label in known for label in several)
         case TaxonomyField():
-            if len(several) > (field.max_usages or 1) or not all(isinstance(path, str) for path in several):
+            if len(several) > field.max_paths or not all(isinstance(path, str) for path in several):
                 return False
             return all(field.find(_path(field, path)) is not None for path in several)
         case RatingField():
