@@ -42,7 +42,7 @@ from backend.queue.results import TaskResult
 from backend.queue.service import DurableCore, Timing
 from backend.settings import Settings
 from backend.status.check import troubles
-from backend.status.gauges import Gauges
+from backend.status.gauges import metrics_text
 from backend.store.state_file import prepare_data_dir
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,6 @@ class Backend:
         self.core = core
         self.parser = BodyParser(body_limits.parse_s)
         self.status = StatusPages(core)
-        self._gauges = Gauges(core.metrics.registry)
         self._reader = BodyReader(body_limits)
         self._checks = ConfigChecks(core.timing.config_check_s)
         self._num_predicts = 0
@@ -154,8 +153,8 @@ class Backend:
 
     async def metrics_text(self, request: Request) -> Response:
         view = await self.status.view_or_none()
-        async with self.status.turn:  # else one scrape would empty the gauges that another is reading
-            text = await asyncio.to_thread(self._gauges.render, self.core.engine.status, view)
+        async with self.status.turn:
+            text = await asyncio.to_thread(metrics_text, self.core.metrics.registry, self.core.engine.status, view)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def versions(self, request: Request) -> Response:

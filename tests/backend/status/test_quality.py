@@ -15,7 +15,7 @@ from backend.quality.people import Labelled
 from backend.quality.summary import quality_of
 from backend.quality.watch import Looked
 from backend.quality.words import Sentences
-from backend.status.gauges import Gauges
+from backend.status.gauges import metrics_text
 from backend.status.page import render_live
 from backend.status.view import ProjectView, StatusView
 from backend.store import Store
@@ -99,10 +99,8 @@ def test_trouble_with_label_studio_is_told_beside_what_was_known(tmp_path: Path)
 
 
 def test_metrics_have_each_figure_by_project_and_leave_out_what_is_not_known(tmp_path: Path) -> None:
-    gauges = Gauges(CollectorRegistry())
-
     def metrics(view: StatusView) -> dict[str, float]:
-        lines = gauges.render(READY, view).decode().splitlines()
+        lines = metrics_text(CollectorRegistry(), READY, view).decode().splitlines()
         name = "prelabel_quality_"
         return {
             line.split("{")[0].removeprefix(name): float(line.split()[-1]) for line in lines if line.startswith(name)

@@ -18,7 +18,7 @@ from backend.delivery.tabs import ReviewLeft
 from backend.delivery.upkeep import Known, Note
 from backend.engine.api import EngineStatus
 from backend.metrics import Metrics
-from backend.status.gauges import Gauges
+from backend.status.gauges import metrics_text
 from backend.store import WorkState
 from tests.backend.status.rig import HOSTILE, NOW, BusyStore, Site, finished, queued, status_site
 from tests.limits import WAIT_S, eventually
@@ -234,7 +234,7 @@ def test_the_language_is_asked_for_or_preferred(asked: str | None, accept: str, 
 
 
 async def _rendered(pages: StatusPages, status: EngineStatus) -> str:
-    return Gauges(Metrics().registry).render(status, await pages.view_or_none()).decode()
+    return metrics_text(Metrics().registry, status, await pages.view_or_none()).decode()
 
 
 def test_the_gauges_tell_all_projects_together(site: Site) -> None:
