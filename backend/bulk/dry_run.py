@@ -121,7 +121,7 @@ async def _measure(
 
     await annotator.annotate(items[0])
     began = time.monotonic()
-    await BulkRun(annotator, items, take, num_workers, stop=stop).run()
+    await BulkRun(annotator, iter(items), take, num_workers, stop=stop).run()
     if stop.is_set():
         raise Stopped
     return figures, rate([began, *ended_at], num_workers)

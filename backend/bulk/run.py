@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
 
 from backend.bulk.audit import Withholds, withholds_nothing
@@ -48,37 +48,27 @@ class Collector:
         self._figures.add(outcome)
 
 
+@dataclass(slots=True, eq=False)
 class BulkRun:
     """`stop` ends it early: nothing new is begun, and what is in work has `grace_s` to end."""
 
-    def __init__(
-        self,
-        annotator: Annotator,
-        items: Iterable[Item],
-        take: Callable[[Outcome], None],
-        num_workers: int,
-        *,
-        stop: asyncio.Event | None = None,
-        sync: Callable[[], None] = lambda: None,
-        tick: Callable[[], None] = lambda: None,
-        limits: RunLimits | None = None,
-    ) -> None:
-        self._annotator = annotator
-        self._items: Iterator[Item] = iter(items)
-        self._take = take
-        self._num_workers = num_workers
-        self._sync = sync
-        self._tick = tick
-        self._limits = limits or RunLimits()
-        self._chunk: deque[Item] = deque()
-        self._reading = asyncio.Lock()
-        self._stop = stop or asyncio.Event()
+    annotator: Annotator
+    items: Iterator[Item]
+    take: Callable[[Outcome], None]
+    num_workers: int
+    _: KW_ONLY
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    sync: Callable[[], None] = lambda: None
+    tick: Callable[[], None] = lambda: None
+    limits: RunLimits = RunLimits()
+    _chunk: deque[Item] = field(default_factory=deque, init=False)
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def run(self) -> bool:
         """True: every item was taken up. False: it was stopped."""
-        workers = {asyncio.create_task(self._work()) for _ in range(self._num_workers)}
+        workers = {asyncio.create_task(self._work()) for _ in range(self.num_workers)}
         helpers = {asyncio.create_task(self._show()), asyncio.create_task(self._keep_in_sync())}
-        stopping = asyncio.create_task(self._stop.wait())
+        stopping = asyncio.create_task(self.stop.wait())
         try:
             return await self._until_done(workers, helpers, stopping)
         finally:
@@ -97,8 +87,8 @@ class BulkRun:
             if not stopping.done():
                 watched.add(stopping)
             elif timeout is None:
-                ends_at = asyncio.get_running_loop().time() + self._limits.grace_s
-                timeout = self._limits.grace_s
+                ends_at = asyncio.get_running_loop().time() + self.limits.grace_s
+                timeout = self.limits.grace_s
             else:
                 timeout = max(0.0, ends_at - asyncio.get_running_loop().time())
             done, _ = await asyncio.wait(watched, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -107,27 +97,27 @@ class BulkRun:
             for task in done:
                 task.result()
             pending -= done
-        return not self._stop.is_set()
+        return not self.stop.is_set()
 
     async def _work(self) -> None:
         while (item := await self._next()) is not None:
-            self._take(await self._annotator.annotate(item))
+            self.take(await self.annotator.annotate(item))
 
     async def _next(self) -> Item | None:
-        if self._stop.is_set():
+        if self.stop.is_set():
             return None
         if not self._chunk:
             async with self._reading:
                 if not self._chunk:
-                    self._chunk.extend(await asyncio.to_thread(lambda: list(islice(self._items, self._limits.chunk))))
-        return self._chunk.popleft() if self._chunk and not self._stop.is_set() else None
+                    self._chunk.extend(await asyncio.to_thread(lambda: list(islice(self.items, self.limits.chunk))))
+        return self._chunk.popleft() if self._chunk and not self.stop.is_set() else None
 
     async def _show(self) -> None:
         while True:
-            self._tick()
-            await asyncio.sleep(self._limits.tick_s)
+            self.tick()
+            await asyncio.sleep(self.limits.tick_s)
 
     async def _keep_in_sync(self) -> None:
         while True:
-            await asyncio.sleep(self._limits.sync_s)
-            await asyncio.to_thread(self._sync)
+            await asyncio.sleep(self.limits.sync_s)
+            await asyncio.to_thread(self.sync)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from backend.delivery.plan import (
     Drop,
@@ -40,52 +41,45 @@ class Interrupted(Exception):
     """The process stops, or the batch took too long. Nothing is under way."""
 
 
+@dataclass(slots=True, eq=False)
 class Batch:
     """`may_go_on` is asked before each import. `may_be_there` says whether an import ended in the dark.
     `title` is the project's, once it was asked for."""
 
-    def __init__(
-        self,
-        client: PredictionsClient,
-        store: Store,
-        make_prediction: MakePrediction,
-        renew: Renew,
-        clock: Callable[[], float],
-        may_go_on: Callable[[], bool],
-        project: str,
-        works: Sequence[Work],
-    ) -> None:
-        self._client = client
-        self._store = store
-        self._make_prediction = make_prediction
-        self._renew = renew
-        self._clock = clock
-        self._may_go_on = may_go_on
-        self._project = project
-        self._number = -1
-        self._works = works
-        self._open = {work.id: work for work in works}
-        self._refused: list[Drop] = []
-        self.may_be_there = False
-        self.title = ""
-        self.num_delivered = 0
+    client: PredictionsClient
+    store: Store
+    make_prediction: MakePrediction
+    renew: Renew
+    clock: Callable[[], float]
+    may_go_on: Callable[[], bool]
+    project: str
+    works: Sequence[Work]
+    may_be_there: bool = field(default=False, init=False)
+    title: str = field(default="", init=False)
+    num_delivered: int = field(default=0, init=False)
+    _number: int = field(default=-1, init=False)
+    _open: dict[int, Work] = field(init=False)
+    _refused: list[Drop] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._open = {work.id: work for work in self.works}
 
     @property
     def open_ids(self) -> list[int]:
         return list(self._open)
 
     def run(self) -> None:
-        number = project_number(self._project)
+        number = project_number(self.project)
         if number is None:
             return self._drop_all("not_a_task", "it was not asked for by a project of Label Studio")
         self._number = number
-        current = self._client.current_project(number)
-        if current is None or not is_same_project(self._project, current.uid):
+        current = self.client.current_project(number)
+        if current is None or not is_same_project(self.project, current.uid):
             return self._drop_all("project_deleted", _PROJECT_GONE)
         self.title = current.title
         works = list(self._open.values())
-        answers = self._store.answers({work.answer_key for work in works if work.answer_key})
-        parcels, drops = packed(works, answers, self._make_prediction)
+        answers = self.store.answers({work.answer_key for work in works if work.answer_key})
+        parcels, drops = packed(works, answers, self.make_prediction)
         for drop in drops:
             self._drop(drop.work_ids, drop.reason, drop.message)
         self._look_up([parcel for parcel in parcels if parcel.in_doubt])
@@ -96,14 +90,14 @@ class Batch:
     def _drop_changed(self, current_config: str) -> None:
         """What was answered for another label config is answered anew where the present one can be pre-filled."""
         for fingerprint in {work.recipe for work in self._open.values()}:
-            problem = config_problem(self._store.recipe(fingerprint), current_config)
+            problem = config_problem(self.store.recipe(fingerprint), current_config)
             if problem:
                 self._outdated([work.id for work in self._open.values() if work.recipe == fingerprint], problem)
-                self._renew(self._project, current_config)
+                self.renew(self.project, current_config)
 
     def _outdated(self, ids: Sequence[int], problem: str) -> None:
-        self._store.drop(ids, "config_changed", problem, self._clock())
-        log.warning("project %s: %d answers are not delivered: %s", self._project, len(ids), problem)
+        self.store.drop(ids, "config_changed", problem, self.clock())
+        log.warning("project %s: %d answers are not delivered: %s", self.project, len(ids), problem)
         self._close(ids)
 
     def _look_up(self, parcels: Sequence[Parcel]) -> list[Parcel]:
@@ -111,7 +105,7 @@ class Batch:
         if not parcels:
             return []
         task_ids = {parcel.task_id for parcel in parcels}
-        missing = self._client.missing_tasks(self._number, task_ids)
+        missing = self.client.missing_tasks(self._number, task_ids)
         found = sort_out(parcels, missing, self._predicted(parcels))
         self._delivered(found.there)
         self._drop(work_ids(found.gone), "task_deleted", _TASK_GONE)
@@ -121,16 +115,16 @@ class Batch:
         predicted: set[tuple[int, str]] = set()
         for version in {parcel.model_version for parcel in parcels}:
             task_ids = {parcel.task_id for parcel in parcels if parcel.model_version == version}
-            predicted |= {(found, version) for found in self._client.predictions_of(self._number, task_ids, version)}
+            predicted |= {(found, version) for found in self.client.predictions_of(self._number, task_ids, version)}
         return predicted
 
     def _import(self, parcels: Sequence[Parcel]) -> None:
         if not parcels:
             return
-        if not self._may_go_on():
+        if not self.may_go_on():
             raise Interrupted
         try:
-            created = self._client.import_predictions(self._number, [parcel.item for parcel in parcels])
+            created = self.client.import_predictions(self._number, [parcel.item for parcel in parcels])
         except CallFailed as error:
             self._not_imported(parcels, error)
             return
@@ -143,7 +137,7 @@ class Batch:
 
     def _not_imported(self, parcels: Sequence[Parcel], error: CallFailed) -> None:
         """Label Studio imports a batch whole or not at all: find what it does not like, import the rest."""
-        if error.kind == "not_found" and self._client.current_project(self._number) is None:
+        if error.kind == "not_found" and self.client.current_project(self._number) is None:
             return self._drop_all("project_deleted", _PROJECT_GONE)
         if error.kind not in ("refused", "too_large"):
             self.may_be_there = error.kind == "in_doubt"
@@ -162,7 +156,7 @@ class Batch:
         predicted = self._predicted(parcels)
         found = sort_out(parcels, (), predicted)
         self._delivered(found.there)
-        current = self._client.current_project(self._number)
+        current = self.client.current_project(self._number)
         if current is not None:
             self._drop_changed(current.label_config)
         still_open = [parcel for parcel in found.lacking if set(parcel.work_ids) & self._open.keys()]
@@ -172,7 +166,7 @@ class Batch:
         """Drop what was refused alone while others were taken. If none was, perhaps no prediction is to blame."""
         if not self._refused:
             return
-        lonely = len(self._works) == 1 and self._works[0].push_attempts >= MAX_LONELY_TRIES
+        lonely = len(self.works) == 1 and self.works[0].push_attempts >= MAX_LONELY_TRIES
         if self.num_delivered == 0 and not lonely:
             raise CallFailed(f"Label Studio refuses every prediction. {self._refused[-1].message}", "refused")
         for drop in self._refused:
@@ -181,7 +175,7 @@ class Batch:
     def _delivered(self, parcels: Iterable[Parcel]) -> None:
         ids = [work_id for work_id in work_ids(parcels) if work_id in self._open]
         if ids:
-            self._store.delivered(ids, self._clock())
+            self.store.delivered(ids, self.clock())
             self.num_delivered += len(ids)
         self._close(ids)
 
@@ -192,10 +186,10 @@ class Batch:
         ids = [work_id for work_id in ids if work_id in self._open]
         if not ids:
             return
-        self._store.drop(ids, reason, message, self._clock())
+        self.store.drop(ids, reason, message, self.clock())
         log.warning(
             "project %s: %d predictions are not delivered: %s: %s. %s",
-            self._project,
+            self.project,
             len(ids),
             reason,
             message.rstrip("."),

@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Literal
 
 from cachetools import LRUCache
@@ -51,56 +51,47 @@ class DeliveryStatus:
     paused_until: float | None = None
 
 
+@dataclass(slots=True, eq=False)
 class Delivery:
     """Use it from one event loop. `connect` is None where no API key is set; it may raise PrelabelError. `renew` has
     what is not delivered of a project answered by its present label config. `delivered` is called with a project when
     Label Studio has got predictions of it, `refused` when Label Studio has refused the token, each time it does."""
 
-    def __init__(
-        self,
-        store: Store,
-        connect: Callable[[], PredictionsClient] | None,
-        make_prediction: MakePrediction,
-        *,
-        renew: Renew = lambda project, label_config: "",
-        delivered: Callable[[str], None] = lambda project: None,
-        limits: DeliveryLimits | None = None,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        jitter: Callable[[], float] = random.random,
-        refused: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._store = store
-        self._connect = connect
-        self._make_prediction = make_prediction
-        self._renew = renew
-        self._delivered = delivered
-        self._limits = limits or DeliveryLimits()
-        self._clock = clock
-        self._monotonic = monotonic
-        self._jitter = jitter
-        self._refused = refused
-        self._client: PredictionsClient | None = None
-        self._lanes: dict[str, Lane] = {}
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._backlog: set[str] = set()
-        self._backlog_from = 0.0
-        self._probe_at: float | None = None
-        self._stopping = False
-        self._woken = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
-        self.status = DeliveryStatus(connect is not None)
-        self.titles: LRUCache[str, str] = LRUCache(MAX_TITLES)
-        """Of the projects that were served lately, as Label Studio has them."""
+    store: Store
+    connect: Callable[[], PredictionsClient] | None
+    make_prediction: MakePrediction
+    _: KW_ONLY
+    renew: Renew = lambda project, label_config: ""
+    delivered: Callable[[str], None] = lambda project: None
+    limits: DeliveryLimits = field(default_factory=DeliveryLimits)
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    jitter: Callable[[], float] = random.random
+    refused: Callable[[], None] = lambda: None
+    status: DeliveryStatus = field(init=False)
+    titles: LRUCache[str, str] = field(default_factory=lambda: LRUCache(MAX_TITLES), init=False)
+    """Of the projects that were served lately, as Label Studio has them."""
+    _client: PredictionsClient | None = field(default=None, init=False)
+    _lanes: dict[str, Lane] = field(default_factory=dict, init=False)
+    _running: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
+    _backlog: set[str] = field(default_factory=set, init=False)
+    _backlog_from: float = field(default=0.0, init=False)
+    _probe_at: float | None = field(default=None, init=False)
+    _stopping: bool = field(default=False, init=False)
+    _woken: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _loop: asyncio.Task[None] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.status = DeliveryStatus(self.connect is not None)
 
     async def start(self) -> None:
         """Begin. What an earlier process may have been sending waits until Label Studio surely is done with it."""
-        if self._connect is None:
+        if self.connect is None:
             log.info(NO_KEY)
             return
         with contextlib.suppress(PrelabelError):
-            self._backlog = set(await in_thread(lambda: self._store.projects_due(self._clock())))
-        self._backlog_from = self._monotonic() + self._limits.settle_s
+            self._backlog = set(await in_thread(lambda: self.store.projects_due(self.clock())))
+        self._backlog_from = self.monotonic() + self.limits.settle_s
         self._loop = asyncio.create_task(self._run())
 
     def wake(self) -> None:
@@ -135,7 +126,7 @@ class Delivery:
                 log.exception("a round of delivery failed")
                 self._say("a fault in prelabel; its log says more", "internal")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._limits.poll_s)
+                await asyncio.wait_for(self._woken.wait(), self.limits.poll_s)
         await self._end_running()
 
     async def deliver_due(self) -> None:
@@ -148,20 +139,20 @@ class Delivery:
             await asyncio.wait(list(self._running.values()))
 
     async def _begin_due(self) -> None:
-        if self._connect is None or not await self._token_works():
+        if self.connect is None or not await self._token_works():
             return
         try:
-            projects = await in_thread(lambda: self._store.projects_due(self._clock()))
+            projects = await in_thread(lambda: self.store.projects_due(self.clock()))
         except PrelabelError as error:
             self._say(str(error), "store" if isinstance(error, StoreError) else "")
             return
         self._lanes = {p: lane for p, lane in self._lanes.items() if p in projects or not lane.is_idle}
-        now = self._monotonic()
-        fresh = Lane(self._limits, self._limits.batch)
+        now = self.monotonic()
+        fresh = Lane(self.limits, self.limits.batch)
         for project in sorted(projects, key=lambda p: self._lanes.get(p, fresh).served_at):
             lane = self._lanes.setdefault(project, replace(fresh))
             waits = now < lane.not_before or (project in self._backlog and now < self._backlog_from)
-            full = self._stopping or len(self._running) >= self._limits.max_parallel
+            full = self._stopping or len(self._running) >= self.limits.max_parallel
             if waits or full or project in self._running:
                 continue
             lane.served_at = now
@@ -173,7 +164,7 @@ class Delivery:
         """Whether there is a client to work with. While the token is refused it is tried once in `probe_s`."""
         if self._client is not None and self._probe_at is None:
             return True
-        if self._running or (self._probe_at is not None and self._monotonic() < self._probe_at):
+        if self._running or (self._probe_at is not None and self.monotonic() < self._probe_at):
             return False
         try:
             self._client = await in_thread(self._connected)
@@ -190,10 +181,10 @@ class Delivery:
 
     def _connected(self) -> PredictionsClient:
         """A new client, after a refusal one whose token was seen to work: the key may have been changed."""
-        assert self._connect is not None
+        assert self.connect is not None
         if self._client is not None:
             self._client.close()
-        client = self._connect()
+        client = self.connect()
         if self._probe_at is not None:
             try:
                 client.check_token()
@@ -205,18 +196,16 @@ class Delivery:
     async def _serve(self, project: str, lane: Lane) -> None:
         client = self._client
         assert client is not None
-        started, now = self._monotonic(), self._clock()
+        started, now = self.monotonic(), self.clock()
         batch: Batch | None = None
 
         def may_go_on() -> bool:
-            return not self._stopping and self._monotonic() - started < self._limits.hold_s / 2
+            return not self._stopping and self.monotonic() - started < self.limits.hold_s / 2
 
         def deliver() -> int:
             nonlocal batch
-            works = self._store.take_due(project, lane.size, now + self._limits.hold_s, now)
-            batch = Batch(
-                client, self._store, self._make_prediction, self._renew, self._clock, may_go_on, project, works
-            )
+            works = self.store.take_due(project, lane.size, now + self.limits.hold_s, now)
+            batch = Batch(client, self.store, self.make_prediction, self.renew, self.clock, may_go_on, project, works)
             batch.run()
             return len(works)
 
@@ -238,10 +227,10 @@ class Delivery:
                 self._say(str(error), "store" if isinstance(error, StoreError) else "")
             else:
                 self._say("a fault in prelabel; its log says more", "internal")
-            await self._try_later(batch, lane.failed(self._monotonic(), self._jitter()), "internal", sent=True)
+            await self._try_later(batch, lane.failed(self.monotonic(), self.jitter()), "internal", sent=True)
         else:
             more = num_taken == lane.size
-            lane.succeeded(self._monotonic(), self._monotonic() - started, more=more)
+            lane.succeeded(self.monotonic(), self.monotonic() - started, more=more)
             if more:
                 self._woken.set()
             else:
@@ -256,13 +245,13 @@ class Delivery:
             return
         sent = batch is not None and batch.may_be_there
         alone = sent and lane.size == 1
-        at_least_s = max(error.retry_after_s or 0.0, self._limits.settle_s if sent else 0.0)
+        at_least_s = max(error.retry_after_s or 0.0, self.limits.settle_s if sent else 0.0)
         wait_s = lane.failed(
-            self._monotonic(), self._jitter(), at_least_s=at_least_s, smaller=sent or error.kind == "refused"
+            self.monotonic(), self.jitter(), at_least_s=at_least_s, smaller=sent or error.kind == "refused"
         )
         if alone:  # perhaps this one breaks Label Studio: let those behind it pass
-            lane.not_before = self._monotonic() + at_least_s
-            wait_s = max(wait_s, self._limits.max_backoff_s)
+            lane.not_before = self.monotonic() + at_least_s
+            wait_s = max(wait_s, self.limits.max_backoff_s)
         self._say(str(error), error.kind)
         await self._try_later(batch, wait_s, error.kind, sent=sent)
 
@@ -278,24 +267,24 @@ class Delivery:
         if batch is None or not batch.open_ids:
             return
         ids: list[int] = batch.open_ids
-        now = self._clock()
+        now = self.clock()
         try:
-            await in_thread(lambda: self._store.push_failed(ids, now + wait_s, reason, now, sent=sent))
+            await in_thread(lambda: self.store.push_failed(ids, now + wait_s, reason, now, sent=sent))
         except PrelabelError as error:  # the store lets go of them by itself, as perhaps delivered
             self._say(str(error), "store" if isinstance(error, StoreError) else "")
 
     def _pause(self) -> None:
-        self._probe_at = self._monotonic() + self._limits.probe_s
+        self._probe_at = self.monotonic() + self.limits.probe_s
         if self.status.paused_until is None:
             log.warning("delivery pauses; the predictions are kept until Label Studio accepts the token")
-        self.status = replace(self.status, paused_until=self._clock() + self._limits.probe_s)
-        self._refused()
+        self.status = replace(self.status, paused_until=self.clock() + self.limits.probe_s)
+        self.refused()
 
     def _say(self, error: str, reason: Reason | Literal[""]) -> None:
         line = one_line(redact(" ".join(error.split())))[:MAX_ERROR_CHARS]
         if line != self.status.last_error or self.status.paused_until is None:
             log.warning("delivery: %s", line)
-        self.status = replace(self.status, last_error=line, last_reason=reason, last_error_at=self._clock())
+        self.status = replace(self.status, last_error=line, last_reason=reason, last_error_at=self.clock())
 
     def _count(self, project: str, batch: Batch | None) -> None:
         if batch is None:
@@ -303,8 +292,8 @@ class Delivery:
         self._remember_title(project, batch.title)
         if batch.num_delivered:
             log.info("project %s: %d predictions are in Label Studio", project, batch.num_delivered)
-            self.status = replace(self.status, last_success_at=self._clock())
-            self._delivered(project)
+            self.status = replace(self.status, last_success_at=self.clock())
+            self.delivered(project)
         self.status = replace(self.status, num_delivered=self.status.num_delivered + batch.num_delivered)
 
     def _remember_title(self, project: str, title: str) -> None:

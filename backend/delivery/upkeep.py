@@ -14,7 +14,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
 from cachetools import LRUCache
@@ -62,39 +62,31 @@ class UpkeepLimits:
     again_s: float = 60.0
 
 
+@dataclass(slots=True, eq=False)
 class Upkeep:
     """Use it from one event loop. `connect` is None where no API key is set; it may raise PrelabelError. `versions`, of
     a project, are all that prelabel ever answered under; it blocks. `forget` is called, in a thread, with a project
     whose predictions of earlier versions were deleted."""
 
-    def __init__(
-        self,
-        connect: Callable[[], ModelSettingsClient] | None,
-        versions: Callable[[str], Collection[str]],
-        forget: Callable[[str], object] = lambda project: None,
-        *,
-        limits: UpkeepLimits | None = None,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._connect = connect
-        self._versions = versions
-        self._forget = forget
-        self._limits = limits or UpkeepLimits()
-        self._clock = clock
-        self._monotonic = monotonic
-        self._client: ModelSettingsClient | None = None
-        self._due: dict[str, float] = {}
-        self._present: LRUCache[str, str] = LRUCache(MAX_PROJECTS)
-        self._looked: LRUCache[str, tuple[str, float]] = LRUCache(MAX_PROJECTS)
-        self._to_delete: set[str] = set()
-        self._woken = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
-        self.known: LRUCache[str, Known] = LRUCache(MAX_PROJECTS)
-        """By project, as Label Studio names it to backends."""
+    connect: Callable[[], ModelSettingsClient] | None
+    versions: Callable[[str], Collection[str]]
+    forget: Callable[[str], object] = lambda project: None
+    _: KW_ONLY
+    limits: UpkeepLimits = UpkeepLimits()
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    known: LRUCache[str, Known] = field(default_factory=lambda: LRUCache(MAX_PROJECTS), init=False)
+    """By project, as Label Studio names it to backends."""
+    _client: ModelSettingsClient | None = field(default=None, init=False)
+    _due: dict[str, float] = field(default_factory=dict, init=False)
+    _present: LRUCache[str, str] = field(default_factory=lambda: LRUCache(MAX_PROJECTS), init=False)
+    _looked: LRUCache[str, tuple[str, float]] = field(default_factory=lambda: LRUCache(MAX_PROJECTS), init=False)
+    _to_delete: set[str] = field(default_factory=set, init=False)
+    _woken: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _loop: asyncio.Task[None] | None = field(default=None, init=False)
 
     def start(self) -> None:
-        if self._connect is not None:
+        if self.connect is not None:
             self._loop = asyncio.create_task(self._run(), name="upkeep")
 
     async def stop(self, limit_s: float) -> None:
@@ -106,13 +98,13 @@ class Upkeep:
     def look(self, project: str, model_version: str) -> None:
         """`model_version` is the present one of `project`: see that it is what Label Studio shows, soon. A look that is
         due is not put off by another call: pages of Label Studio may call /setup again and again."""
-        if self._connect is None or project_number(project) is None:
+        if self.connect is None or project_number(project) is None:
             return
-        now = self._monotonic()
+        now = self.monotonic()
         self._present[project] = model_version
         version, looked_at = self._looked.get(project, ("", float("-inf")))
-        at = now + self._limits.settle_s
-        at = at if version != model_version else max(at, looked_at + self._limits.again_s)
+        at = now + self.limits.settle_s
+        at = at if version != model_version else max(at, looked_at + self.limits.again_s)
         self._due[project] = min(at, self._due.get(project, at))
         self._woken.set()
 
@@ -123,19 +115,19 @@ class Upkeep:
 
     def delete_older(self, project: str) -> None:
         """Delete the predictions that prelabel made for `project` under earlier versions, soon."""
-        if self._connect is not None and project in self._present:
+        if self.connect is not None and project in self._present:
             self._to_delete.add(project)
-            self._due[project] = self._monotonic()
+            self._due[project] = self.monotonic()
             self._woken.set()
 
     async def _run(self) -> None:
         while True:
             self._woken.clear()
-            now = self._monotonic()
+            now = self.monotonic()
             for project in [project for project, at in self._due.items() if at <= now]:
                 del self._due[project]
                 await self._served(project)
-            wait_s = min(self._due.values(), default=now + 3_600.0) - self._monotonic()
+            wait_s = min(self._due.values(), default=now + 3_600.0) - self.monotonic()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), max(0.0, wait_s))
 
@@ -155,32 +147,32 @@ class Upkeep:
             self._client = None
             text = one_line(redact(str(error) if expected else "a fault in prelabel; its log says more"))[:MAX_CHARS]
             before = self.known.get(project, Known())
-            known = Known(before.title, before.num_stale, Note("failed", self._clock(), text))
+            known = Known(before.title, before.num_stale, Note("failed", self.clock(), text))
             if isinstance(error, CallFailed) and error.retryable:
                 self._to_delete |= {project} if delete else set()
-                self._due.setdefault(project, self._monotonic() + self._limits.again_s)
-        self._looked[project] = version, self._monotonic()
+                self._due.setdefault(project, self.monotonic() + self.limits.again_s)
+        self._looked[project] = version, self.monotonic()
         self.known[project] = known
 
     def _serve(self, project: str, version: str, *, delete: bool) -> Known:
         """Blocking. Raises CallFailed, StoreError."""
-        assert self._connect is not None
-        client = self._client = self._client or self._connect()
+        assert self.connect is not None
+        client = self._client = self._client or self.connect()
         number = project_number(project)
         assert number is not None
         current = client.current_project(number)
         if current is None or not is_same_project(project, current.uid):
             return Known()
         settings = client.model_settings(number)
-        versions = {*self._versions(project), version}
+        versions = {*self.versions(project), version}
         note = self._kept_in_step(client, number, settings, versions, version)
         older = ours(settings, versions - {version})
         if delete:
             num = sum(client.delete_predictions(number, one) for one in older)
             client.recount(number)
-            self._forget(project)
+            self.forget(project)
             log.info("project %s: %d predictions of earlier versions were deleted in Label Studio", project, num)
-            note = Note("deleted", self._clock(), num=num)
+            note = Note("deleted", self.clock(), num=num)
             settings = client.model_settings(number)  # Label Studio may have unset the model_version
             self._kept_in_step(client, number, settings, versions, version)
             older = ours(settings, versions - {version})
@@ -197,7 +189,7 @@ class Upkeep:
         backend = _shown(backends, now.model_version)
         if now.model_version not in ("", backend.title, *versions):
             log.info("project %d shows the predictions of %r, which a person chose", number, now.model_version)
-            return Note("kept", self._clock(), one_line(now.model_version)[:MAX_CHARS])
+            return Note("kept", self.clock(), one_line(now.model_version)[:MAX_CHARS])
         if backend.title != version:
             client.rename_model(number, backend, version)
         if now.model_version not in (version, backend.title):
@@ -208,7 +200,7 @@ class Upkeep:
             number, now.model_version, version, backend.title,
         )  # fmt: skip
         before = backend.title if now.model_version in ("", version) else now.model_version
-        return Note("moved", self._clock(), one_line(before)[:MAX_CHARS])
+        return Note("moved", self.clock(), one_line(before)[:MAX_CHARS])
 
 
 def _shown(backends: list[LiveModel], model_version: str) -> LiveModel:

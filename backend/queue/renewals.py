@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from backend.errors import StoreError
 from backend.store.threads import in_thread
@@ -15,22 +16,17 @@ from backend.store.threads import in_thread
 AT_ONCE = 2
 
 
+@dataclass(slots=True, eq=False)
 class Renewals:
     """`renew`, of a project and a label config ("": the one it has), blocks and returns the model version; `renewed` is
     told of it, `failed` of the store's trouble: the next request tells the config again."""
 
-    def __init__(
-        self,
-        renew: Callable[[str, str], str],
-        renewed: Callable[[str, str], None],
-        failed: Callable[[StoreError], None],
-    ) -> None:
-        self._renew = renew
-        self._renewed = renewed
-        self._failed = failed
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._told: dict[str, str] = {}
-        self._running: dict[str, asyncio.Task[None]] = {}
+    renew: Callable[[str, str], str]
+    renewed: Callable[[str, str], None]
+    failed: Callable[[StoreError], None]
+    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE), init=False)
+    _told: dict[str, str] = field(default_factory=dict, init=False)
+    _running: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
 
     def ask(self, project: str, label_config: str = "") -> None:
         """Renew `project`, soon: once more where that is under way, and once for all who ask meanwhile."""
@@ -49,9 +45,9 @@ class Renewals:
 
     async def _once(self, project: str, label_config: str) -> None:
         try:
-            version = await in_thread(lambda: self._renew(project, label_config))
+            version = await in_thread(lambda: self.renew(project, label_config))
         except StoreError as error:
-            self._failed(error)
+            self.failed(error)
         else:
             if version:
-                self._renewed(project, version)
+                self.renewed(project, version)

@@ -11,6 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence, Set
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -51,6 +52,7 @@ REPLY_PER_TASK_S = 0.0003
 """To read a stored answer and write it into the reply."""
 
 
+@dataclass(slots=True, eq=False)
 class Replies:
     """The replies over one store. Use it from one event loop.
 
@@ -60,46 +62,32 @@ class Replies:
     reply to a project does not hold is brought to Label Studio now.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        calls: StoreCalls,
-        worker: Worker,
-        held: HeldTasks,
-        recipes: Recipes,
-        *,
-        lasts: bool,
-        max_waiting: int,
-        max_held_bytes: int = 0,
-        pushes: Callable[[str], bool] = lambda project: False,
-        clock: Callable[[], float] = time.time,
-        wake_delivery: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._store = store
-        self._calls = calls
-        self._worker = worker
-        self._held = held
-        self._recipes = recipes
-        self._lasts = lasts
-        self._max_waiting = max_waiting
-        self._max_held_bytes = max_held_bytes
-        self._pushes = pushes
-        self._clock = clock
-        self._wake_delivery = wake_delivery
-        self._addresses = DiskAddresses()
-        self._numbers = itertools.count(1)
-        self._held_bytes = 0
-        self._ending: set[asyncio.Task[None]] = set()
+    store: Store
+    calls: StoreCalls
+    worker: Worker
+    held: HeldTasks
+    recipes: Recipes
+    _: KW_ONLY
+    lasts: bool
+    max_waiting: int
+    max_held_bytes: int = 0
+    pushes: Callable[[str], bool] = lambda project: False
+    clock: Callable[[], float] = time.time
+    wake_delivery: Callable[[], None] = lambda: None
+    _addresses: DiskAddresses = field(default_factory=DiskAddresses, init=False)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1), init=False)
+    _held_bytes: int = field(default=0, init=False)
+    _ending: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     async def answer(self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float) -> list[TaskResult]:
         """Return one result a task, in order, by `deadline` (the event loop's clock).
 
         Raises EngineBusy when there is too much of it already, and StoreError, having done nothing.
         """
-        pushes = len(tasks) > 1 and self._pushes(ask.project)
+        pushes = len(tasks) > 1 and self.pushes(ask.project)
         left = pushes and len(tasks) > MAX_IN_REPLY
         # The delivery leaves the rows alone until the latest that the reply may go out, however early it means to.
-        request = Request(ask, tasks, self._numbered(tasks), version, deadline, self._clock(), left)
+        request = Request(ask, tasks, self._numbered(tasks), version, deadline, self.clock(), left)
         if pushes:
             deadline = min(deadline, asyncio.get_running_loop().time() + PUSH_AFTER_S)
         self._require_room(request)
@@ -107,17 +95,17 @@ class Replies:
         left_s = deadline - asyncio.get_running_loop().time()
         try:
             await asyncio.wait([accepting], timeout=left_s)
-            if self._lasts and not accepting.done():  # perhaps it is kept at this very moment: then it is not refused
+            if self.lasts and not accepting.done():  # perhaps it is kept at this very moment: then it is not refused
                 await asyncio.wait([accepting], timeout=STORE_GRACE_S)
             if accepting.done():
                 accepting.result()
-            elif self._lasts:  # it goes on, and what it stores is computed
+            elif self.lasts:  # it goes on, and what it stores is computed
                 raise StoreBusy("The store is slow; the tasks are kept as soon as it can.")
             if not request.is_left_to_push:
                 await request.waiter.wait(deadline - min(left_s / 2, REPLY_PER_TASK_S * len(tasks)))
             return await self._reply(request)
         except StoreError as error:
-            self._calls.complain(error)
+            self.calls.complain(error)
             if not ask.interactive or not request.waiter.ids:
                 raise
             # it is in the store, which cannot note now that it was answered: the next time it is
@@ -131,14 +119,14 @@ class Replies:
             await asyncio.wait(self._ending, timeout=limit_s)
 
     def _numbered(self, tasks: Sequence[TaskInput]) -> list[int]:
-        return [task.id if self._lasts and isinstance(task.id, int) else next(self._numbers) for task in tasks]
+        return [task.id if self.lasts and isinstance(task.id, int) else next(self._numbers) for task in tasks]
 
     def _require_room(self, request: Request) -> None:
         """Raises EngineBusy."""
-        waiting, num_bytes = self._worker.num_waiting, 0 if self._lasts else request.num_bytes
-        if waiting + len(request.tasks) > self._max_waiting:
+        waiting, num_bytes = self.worker.num_waiting, 0 if self.lasts else request.num_bytes
+        if waiting + len(request.tasks) > self.max_waiting:
             raise EngineBusy(f"{waiting:,} tasks are waiting already; try again later", retry_after_s=60)
-        if self._held_bytes and self._held_bytes + num_bytes > self._max_held_bytes:
+        if self._held_bytes and self._held_bytes + num_bytes > self.max_held_bytes:
             raise EngineBusy("other requests hold too many pictures already; try again later", retry_after_s=60)
         self._held_bytes += num_bytes
         request.held_bytes = num_bytes
@@ -146,37 +134,37 @@ class Replies:
     async def _accept(self, request: Request) -> None:
         ask, record, now, whole = request.ask, request.ask.record, request.asked_at, request.whole
         until = now + max(0.0, request.deadline - asyncio.get_running_loop().time()) + LATE_S
-        self._recipes.add(ask.recipe)
-        if self._lasts:
+        self.recipes.add(ask.recipe)
+        if self.lasts:
             await self._set_present(record, request.version, now, ask.audit_share)
-        share = ask.audit_share if self._lasts else 0.0
+        share = ask.audit_share if self.lasts else 0.0
 
         def accept(rows: Sequence[NewWork]) -> list[Work]:
-            self._store.save_recipe(record, now)
-            return self._store.accept(rows, interactive=ask.interactive, reply_until=until, now=now, audit_share=share)
+            self.store.save_recipe(record, now)
+            return self.store.accept(rows, interactive=ask.interactive, reply_until=until, now=now, audit_share=share)
 
         for numbers, tasks in zip(_chunks(request.numbers), _chunks(request.tasks), strict=True):
             rows = []
-            urls = await self._addresses.of(tasks) if self._lasts else [WITHHELD] * len(tasks)
+            urls = await self._addresses.of(tasks) if self.lasts else [WITHHELD] * len(tasks)
             for number, task, url in zip(numbers, tasks, urls, strict=True):
                 rows.append(NewWork(ask.project, number, request.version, ask.recipe.fingerprint, url))
                 if url != task.image_url:
                     whole[number] = task
             request.rows += rows
-            self._held.hold(rows, whole)
+            self.held.hold(rows, whole)
             call = partial(accept, rows)
-            works = await self._worker.accept(request.waiter, len(rows), call, interactive=ask.interactive)
+            works = await self.worker.accept(request.waiter, len(rows), call, interactive=ask.interactive)
             to_come = (*UNFINISHED, WorkState.CANCELLED)  # a task whose row moved waits in another
-            self._held.forget([work for work in works if work.state not in to_come], whole)
+            self.held.forget([work for work in works if work.state not in to_come], whole)
 
     async def _set_present(self, record: RecipeRecord, version: str, now: float, share: float) -> None:
         """As the store's, where it is another one; what is under way for that ends. Raises StoreError."""
-        project, store = record.project, self._store
-        present = await self._calls.short(lambda: (store.present(project), store.audit_share(project)))
+        project, store = record.project, self.store
+        present = await self.calls.short(lambda: (store.present(project), store.audit_share(project)))
         if present == ((version, record), share):
             return
-        if await self._calls.run(lambda: store.set_present(record, version, now, share)) is not None:
-            self._worker.superseded(record.project, version)
+        if await self.calls.run(lambda: store.set_present(record, version, now, share)) is not None:
+            self.worker.superseded(record.project, version)
 
     async def _reply(self, request: Request) -> list[TaskResult]:
         """What may go out, noted as such before it does. In a thread to the last: with a hundred thousand tasks it is
@@ -193,25 +181,25 @@ class Replies:
 
         def look() -> list[TaskResult]:
             if rest:
-                self._store.is_missing(rest, self._clock(), chosen_at=chosen_at)
+                self.store.is_missing(rest, self.clock(), chosen_at=chosen_at)
             keys = {outcome.answer_key for outcome in outcomes.values() if outcome.answer_key}
-            made = predictions(request, outcomes, self._store.answers(keys))
-            now, num = self._clock(), len(made)
+            made = predictions(request, outcomes, self.store.answers(keys))
+            now, num = self.clock(), len(made)
             stored_at, check_at = now + STORE_PER_PREDICTION_S * num, now + CHECK_S + CHECK_PER_PREDICTION_S * num
             allowed = (
-                self._store.returned(list(made), check_at, now, chosen_at=chosen_at, told_at=stored_at) if made else []
+                self.store.returned(list(made), check_at, now, chosen_at=chosen_at, told_at=stored_at) if made else []
             )
             told = {work_id: made[work_id] for work_id in allowed}
             return results_of(request, outcomes | self._kept_back(request, made.keys() - told.keys()), told)
 
-        return await self._calls.about(len(request.tasks), look)
+        return await self.calls.about(len(request.tasks), look)
 
     def _kept_back(self, request: Request, work_ids: Set[int]) -> dict[int, Outcome]:
         """Of `work_ids`, those which the store left out of a reply for the blind audit."""
         tasks = {number: work_id for number, work_id in request.waiter.ids.items() if work_id in work_ids}
-        if not self._lasts or not tasks:
+        if not self.lasts or not tasks:
             return {}
-        kept_back = self._store.withheld_tasks(request.ask.project, tasks, request.ask.audit_share)
+        kept_back = self.store.withheld_tasks(request.ask.project, tasks, request.ask.audit_share)
         return {tasks[number]: KEPT_BACK for number in kept_back}
 
     async def _end(self, request: Request, accepting: asyncio.Future[None]) -> None:
@@ -219,23 +207,23 @@ class Replies:
         await asyncio.wait([accepting])
         if not accepting.cancelled():
             accepting.exception()  # `answer` has raised it, or nobody is there to hear it
-        self._worker.leave(request.waiter)
+        self.worker.leave(request.waiter)
         ids = list(request.waiter.ids.values())
         try:
-            if ids and self._lasts:
-                await self._calls.about(len(ids), lambda: self._store.reply_ended(ids, self._clock()))
+            if ids and self.lasts:
+                await self.calls.about(len(ids), lambda: self.store.reply_ended(ids, self.clock()))
             elif ids:  # one after the other with the worker's claims: what is claimed is known when it is dropped
-                await self._calls.short(lambda: self._store.abandon(ids, self._clock()))
+                await self.calls.short(lambda: self.store.abandon(ids, self.clock()))
         except StoreError as error:  # the store lets go of them by itself, at `reply_until`
-            self._calls.complain(error)
-        if not self._lasts:
-            self._worker.drop(request.waiter)
+            self.calls.complain(error)
+        if not self.lasts:
+            self.worker.drop(request.waiter)
             for rows in _chunks(request.rows):
-                self._held.forget(rows, request.whole)
+                self.held.forget(rows, request.whole)
                 await asyncio.sleep(0)
             self._held_bytes -= request.held_bytes
         if ids:
-            self._wake_delivery()
+            self.wake_delivery()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

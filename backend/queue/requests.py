@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from backend.engine.api import Engine
 from backend.engine.messages import Ready
@@ -49,24 +49,16 @@ Withheld = Callable[[Ask, Collection[int]], Awaitable[Collection[int]]]
 """Those of the tasks whose answers are not to be shown. Raises StoreError."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Requests:
     """Use it from one event loop. Without `disk` everything is in memory; without `withheld` nothing is audited."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        metrics: Metrics,
-        memory: Replies,
-        disk: Replies | None = None,
-        known_model: Callable[[], Ready | None] = lambda: None,
-        withheld: Withheld | None = None,
-    ) -> None:
-        self._engine = engine
-        self._metrics = metrics
-        self._memory = memory
-        self._disk = disk
-        self._known_model = known_model
-        self._withheld = withheld
+    engine: Engine
+    metrics: Metrics
+    memory: Replies
+    disk: Replies | None = None
+    known_model: Callable[[], Ready | None] = lambda: None
+    withheld: Withheld | None = None
 
     async def predict(self, ask: Ask, tasks: Sequence[TaskInput], deadline: float) -> list[TaskResult]:
         """Return one result a task, in order, by `deadline` (the event loop's clock).
@@ -77,8 +69,8 @@ class Requests:
         if not tasks:
             return []
         kept, others = await self._divided(ask, tasks)
-        ready = self._known_model() if kept else None
-        if ready is None or self._engine.status.is_gone:
+        ready = self.known_model() if kept else None
+        if ready is None or self.engine.status.is_gone:
             ready = await self._wait_ready(deadline)
         version = ask.recipe.version(ready)
         if not others:
@@ -97,14 +89,14 @@ class Requests:
                     one.cancel()
             by_place = dict(zip([*kept, *others], [*on_disk, *in_memory], strict=True))
             results = [by_place[place] for place in range(len(tasks))]
-        report(results, self._metrics)
-        status = self._engine.status
+        report(results, self.metrics)
+        status = self.engine.status
         if not kept and status.state != "ready" and all(result.reason == "deadline" for result in results):
             raise EngineNotReady(f"the model is {status.state}; ask again in a minute", retry_after_s=30)
         return results
 
     async def _divided(self, ask: Ask, tasks: Sequence[TaskInput]) -> tuple[Sequence[int], Sequence[int]]:
-        if self._disk is None or not ask.keep:
+        if self.disk is None or not ask.keep:
             return [], range(len(tasks))
         if len(tasks) <= MAX_AT_ONCE:
             return _divide(tasks)
@@ -112,18 +104,18 @@ class Requests:
 
     async def _wait_ready(self, deadline: float) -> Ready:
         """Wait for the model until the deadline; only briefly while it is downloaded, which takes longer anyway."""
-        status = self._engine.status
+        status = self.engine.status
         if status.state == "ready" and status.ready:
             return status.ready
         left_s = max(0.001, deadline - asyncio.get_running_loop().time())
         if status.state == "loading" and status.stage == "download":
             left_s = min(left_s, MAX_DOWNLOAD_WAIT_S)
-        return await self._engine.wait_ready(left_s)
+        return await self.engine.wait_ready(left_s)
 
     async def _on_disk(self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float) -> list[TaskResult]:
-        assert self._disk is not None
+        assert self.disk is not None
         try:
-            return await self._disk.answer(ask, tasks, version, deadline)
+            return await self.disk.answer(ask, tasks, version, deadline)
         except StoreError:
             if not ask.interactive:
                 raise
@@ -132,7 +124,7 @@ class Requests:
     async def _in_memory(self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float) -> list[TaskResult]:
         """Of a task that is withheld nothing is computed here: it could not be kept."""
         audited = {task.id for task in tasks if isinstance(task.id, int) and can_be_kept(task)}
-        withheld = await self._withheld(ask, audited) if self._withheld and audited else frozenset()
+        withheld = await self.withheld(ask, audited) if self.withheld and audited else frozenset()
         shown = [task for task in tasks if task.id not in withheld]
         answered = iter(await self._shown(ask, shown, version, deadline) if shown else ())
         return [
@@ -141,8 +133,8 @@ class Requests:
         ]
 
     async def _shown(self, ask: Ask, tasks: Sequence[TaskInput], version: str, deadline: float) -> list[TaskResult]:
-        results = await self._memory.answer(ask, tasks, version, deadline)
-        if not self._engine.status.is_gone:
+        results = await self.memory.answer(ask, tasks, version, deadline)
+        if not self.engine.status.is_gone:
             return results
         dead = "the engine has ended, and is not started again"
         return [replace(r, reason="engine_dead", message=dead) if r.reason == "deadline" else r for r in results]

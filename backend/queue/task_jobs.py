@@ -53,42 +53,32 @@ class _TryAgain(Exception):
     """Nothing is wrong with the task: it is queued again."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class TaskJobs:
     """Use it from one event loop, for any number of rows at once. `held` are the tasks of rows that do not have their
     addresses."""
 
-    def __init__(
-        self,
-        store: Store,
-        calls: StoreCalls,
-        engine: Engine,
-        answerer: Answerer,
-        recipes: Recipes,
-        held: HeldTasks,
-        limits: JobLimits | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._store = store
-        self._calls = calls
-        self._engine = engine
-        self._answerer = answerer
-        self._recipes = recipes
-        self._limits = limits or JobLimits()
-        self._clock = clock
-        self._held = held
+    store: Store
+    calls: StoreCalls
+    engine: Engine
+    answerer: Answerer
+    recipes: Recipes
+    held: HeldTasks
+    limits: JobLimits = JobLimits()
+    clock: Callable[[], float] = time.time
 
     async def run(self, work: Work) -> Outcome | None:
         """How it ended. None: it did not; the row is queued again."""
-        task = self._held.whole(work)
+        task = self.held.whole(work)
         try:
             result = await self._result(work, task)
         except _TryAgain:
-            await asyncio.sleep(self._limits.busy_s)
-            await self._write(partial(self._store.requeue, work.id, self._clock()))
+            await asyncio.sleep(self.limits.busy_s)
+            await self._write(partial(self.store.requeue, work.id, self.clock()))
             return None
         outcome = await self._settle(work, result)
         if outcome is not None and not outcome.has_failed:
-            self._held.forget([work], {work.task_id: task})
+            self.held.forget([work], {work.task_id: task})
         return outcome
 
     async def _result(self, work: Work, task: TaskInput) -> Answered | Failure:
@@ -102,7 +92,7 @@ class TaskJobs:
             return INTERNAL
 
     async def _answer(self, work: Work, task: TaskInput) -> Answered | Failure:
-        recipe = self._recipes.known(work.recipe) or await self._calls.run(lambda: self._recipes.of(work.recipe))
+        recipe = self.recipes.known(work.recipe) or await self.calls.run(lambda: self.recipes.of(work.recipe))
         ready = await self._ready()
         if recipe is None or recipe.version(ready) != work.model_version:
             return Failure("model_changed", "ask again: the model or its settings changed since this was asked for")
@@ -110,22 +100,22 @@ class TaskJobs:
             return Failure("address_withheld", NOT_ON_DISK)
 
         def fetch() -> Awaitable[FetchedImage]:
-            limit_s = self._limits.fetch_s
-            return self._answerer.fetch(recipe, task.image_url, task.id, limit_s, interactive=work.interactive)
+            limit_s = self.limits.fetch_s
+            return self.answerer.fetch(recipe, task.image_url, task.id, limit_s, interactive=work.interactive)
 
         return await predict_one(
-            self._answerer,
+            self.answerer,
             recipe,
             fetch,
             self._ready,
             name=f"task {task.id}",
             interactive=work.interactive,
-            busy_s=self._limits.busy_s,
+            busy_s=self.limits.busy_s,
         )
 
     async def _ready(self) -> Ready:
         """A row of work waits in the store, not here: raises EngineNotReady at once."""
-        return self._engine.status.require_ready()
+        return self.engine.status.require_ready()
 
     async def _settle(self, work: Work, result: Answered | Failure) -> Outcome | None:
         """None: the task has another picture by now, and waits for its turn with that one."""
@@ -133,15 +123,15 @@ class TaskJobs:
         if isinstance(result, Failure):
             message = logs.one_line(logs.redact(result.message))
             failed = await self._write(
-                lambda: self._store.fail(work.id, result.reason, message, self._clock(), image_hash=image)
+                lambda: self.store.fail(work.id, result.reason, message, self.clock(), image_hash=image)
             )
             if failed is not None and failed.state is WorkState.QUEUED:
                 return None
             return Outcome(None, result.reason, result.message)
         answer = StoredAnswer(result.key, result.content)
         kept = await self._write(
-            lambda: self._store.finish(
-                work.id, answer, result.score, result.needs_review, self._clock(), image_hash=image
+            lambda: self.store.finish(
+                work.id, answer, result.score, result.needs_review, self.clock(), image_hash=image
             )
         )
         if kept is not None and kept.state is WorkState.QUEUED:
@@ -152,11 +142,11 @@ class TaskJobs:
 
     async def _write(self, call: Callable[[], T]) -> T:
         """Until it is written, however long that takes: a full disk, a file that another program holds."""
-        wait_s = self._limits.retry_s
+        wait_s = self.limits.retry_s
         while True:
             try:
-                return await self._calls.short(call)
+                return await self.calls.short(call)
             except StoreError as error:
-                self._calls.complain(error)
+                self.calls.complain(error)
             await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, self._limits.max_retry_s)
+            wait_s = min(2 * wait_s, self.limits.max_retry_s)

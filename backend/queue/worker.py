@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 
 from backend.engine.api import Engine
@@ -42,41 +42,34 @@ class WorkerLimits:
     poll_s: float = 1.0
 
 
+@dataclass(slots=True, eq=False)
 class Worker:
     """Use it from one event loop."""
 
-    def __init__(
-        self,
-        store: Store,
-        calls: StoreCalls,
-        engine: Engine,
-        task_jobs: TaskJobs,
-        metrics: Metrics,
-        limits: WorkerLimits | None = None,
-        *,
-        clock: Callable[[], float] = time.time,
-        wake_delivery: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._store = store
-        self._calls = calls
-        self._engine = engine
-        self._metrics = metrics
-        self._limits = limits or WorkerLimits()
-        self._task_jobs = task_jobs
-        self._clock = clock
-        self._wake_delivery = wake_delivery
-        self._waiting = Waiting()
-        self._jobs: dict[int, tuple[asyncio.Task[None], Work]] = {}
-        self._woken = asyncio.Event()
-        self._left_some = True
-        """The last claim may have left rows that can be claimed."""
-        self._stopping = False
-        self._loop: asyncio.Task[None] | None = None
-        self._looked_at = float("-inf")
-        self._num_accepts = 0
-        self._last_id = 0
-        self.num_waiting = _num_unfinished(store.summary())
-        """Rows queued or running, as of a moment ago."""
+    store: Store
+    calls: StoreCalls
+    engine: Engine
+    task_jobs: TaskJobs
+    metrics: Metrics
+    limits: WorkerLimits = WorkerLimits()
+    _: KW_ONLY
+    clock: Callable[[], float] = time.time
+    wake_delivery: Callable[[], None] = lambda: None
+    num_waiting: int = field(init=False)
+    """Rows queued or running, as of a moment ago."""
+    _waiting: Waiting = field(default_factory=Waiting, init=False)
+    _jobs: dict[int, tuple[asyncio.Task[None], Work]] = field(default_factory=dict, init=False)
+    _woken: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _left_some: bool = field(default=True, init=False)
+    """The last claim may have left rows that can be claimed."""
+    _stopping: bool = field(default=False, init=False)
+    _loop: asyncio.Task[None] | None = field(default=None, init=False)
+    _looked_at: float = field(default=float("-inf"), init=False)
+    _num_accepts: int = field(default=0, init=False)
+    _last_id: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.num_waiting = _num_unfinished(self.store.summary())
 
     def start(self) -> None:
         self._loop = asyncio.create_task(self._run(), name="worker")
@@ -105,7 +98,7 @@ class Worker:
     async def _give_back(self, work_ids: list[int], limit_s: float) -> None:
         try:
             async with asyncio.timeout(limit_s):
-                await self._calls.run(lambda: self._store.give_back(work_ids, self._clock()))
+                await self.calls.run(lambda: self.store.give_back(work_ids, self.clock()))
         except (StoreError, TimeoutError) as error:
             log.warning(
                 "%d tasks under way could not be queued again; the next start does it: %s", len(work_ids), error
@@ -125,7 +118,7 @@ class Worker:
         began = self._waiting.begin()
         self._woken.set()  # the claim comes behind this call, and shares its transaction if it is short
         try:
-            works = await self._calls.about(num_rows, call)
+            works = await self.calls.about(num_rows, call)
             self._waiting.add(waiter, works, began, interactive=interactive)
         finally:
             self._waiting.end()
@@ -175,13 +168,13 @@ class Worker:
     async def _run(self) -> None:
         while not self._stopping:
             self._woken.clear()
-            wait_s = self._limits.poll_s
+            wait_s = self.limits.poll_s
             try:
                 if await self._is_ready():
                     await self._claim()
                 await self._look()
             except StoreError as error:
-                self._calls.complain(error)
+                self.calls.complain(error)
             except Exception:  # a job's border: without the loop nothing would be done any more
                 log.exception("a round of the worker failed")
                 await asyncio.sleep(wait_s)
@@ -190,25 +183,25 @@ class Worker:
                     await self._woken.wait()
 
     async def _is_ready(self) -> bool:
-        status = self._engine.status
+        status = self.engine.status
         if status.is_gone:
             self._waiting.give_up()
         elif status.state != "ready":
             with contextlib.suppress(EngineBusy, EngineDead):
-                await self._engine.wait_ready(self._limits.poll_s)
+                await self.engine.wait_ready(self.limits.poll_s)
                 return True
         return status.state == "ready"
 
     async def _claim(self) -> None:
         """The store hands out first what people wait for; then come those that fit beside."""
-        limits, urgent, ready = self._limits, self._waiting.urgent, self._engine.status.ready
+        limits, urgent, ready = self.limits, self._waiting.urgent, self.engine.status.ready
         most = min(limits.max_running, 2 * ready.max_slots) if ready and ready.max_slots else limits.max_running
         room = most - len(self._jobs)
         room = max(room, min(len(urgent), most + limits.max_urgent - len(self._jobs)))
         self._left_some = room <= 0
         if room <= 0 or self._stopping:
             return
-        works = await self._calls.short(lambda: self._store.claim(room, self._clock()))
+        works = await self.calls.short(lambda: self.store.claim(room, self.clock()))
         self._left_some = len(works) == room
         for work in works:
             urgent.discard(work.id)
@@ -225,25 +218,25 @@ class Worker:
 
     async def _look(self) -> None:
         now = time.monotonic()
-        if now < self._looked_at + self._limits.poll_s:
+        if now < self._looked_at + self.limits.poll_s:
             return
         self._looked_at = now
         num_accepts = self._num_accepts
-        summaries = await self._calls.run(self._store.summary)
+        summaries = await self.calls.run(self.store.summary)
         if num_accepts != self._num_accepts:
             return  # counted perhaps before what came meanwhile
         self.num_waiting = _num_unfinished(summaries)
 
     async def _job(self, work: Work) -> None:
-        outcome = await self._task_jobs.run(work)
+        outcome = await self.task_jobs.run(work)
         if outcome is None:
             self._woken.set()
             return
         heard = self._waiting.tell(work.id, outcome)
         if outcome.answer_key is not None:
-            self._wake_delivery()
+            self.wake_delivery()
         elif outcome.has_failed and not heard:
-            self._metrics.failures.labels(outcome.reason).inc()
+            self.metrics.failures.labels(outcome.reason).inc()
 
 
 def _num_unfinished(summaries: Iterable[ProjectSummary]) -> int:
