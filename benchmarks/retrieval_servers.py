@@ -89,14 +89,14 @@ def running_servers(folder: Path, deadline_s: float) -> Iterator[tuple[Site, str
         yield site, f"http://127.0.0.1:{port}", {"Label Studio": label_studio, "backend": prelabel}
 
 
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one project is; -1 while the server that knows is away."""
+    """How far one project is, by the backend at `url`; -1 while the server that knows is away."""
 
-    def __init__(self, site: Site, project_id: int, num_tasks: int, backend_url: str) -> None:
-        self._site = site
-        self._project_id = project_id
-        self._num_tasks = num_tasks
-        self._url = backend_url
+    site: Site
+    project_id: int
+    num_tasks: int
+    url: str
 
     def of(self, what: Milestone) -> int:
         if what == "stored":
@@ -110,20 +110,20 @@ class Progress:
     def is_over(self) -> bool:
         """Whether the backend has nothing left to do: each task is known to be in Label Studio, or has failed."""
         states = self._states()
-        is_whole = sum(states.values()) >= self._num_tasks
+        is_whole = sum(states.values()) >= self.num_tasks
         return is_whole and not any(states[state] for state in ("queued", "running", "done", "returned"))
 
     def _num_stored(self) -> int:
         try:
             params = {"include": "total_predictions_number"}
-            reply = self._site.call("GET", f"/api/projects/{self._project_id}", params=params)
+            reply = self.site.call("GET", f"/api/projects/{self.project_id}", params=params)
         except httpx.HTTPError:
             return -1
         return int(reply.json()["total_predictions_number"])
 
     def _states(self) -> dict[str, int]:
         try:
-            reply = httpx.get(f"{self._url}/status.json", timeout=10, trust_env=False)
+            reply = httpx.get(f"{self.url}/status.json", timeout=10, trust_env=False)
             states: dict[str, int] = reply.raise_for_status().json()["totals"]["work"]
         except httpx.HTTPError:
             return {}

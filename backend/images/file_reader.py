@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 
 from backend.images.decode import FetchedImage
@@ -22,15 +23,13 @@ PATIENCE_S = 0.05
 """After so long a thread that is busy with one file is not waited for."""
 
 
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """One file and who waits for it. A thread sets `result`, the event loop `told`."""
 
-    __slots__ = ("path", "result", "told")
-
-    def __init__(self, path: Path, told: asyncio.Future[None]) -> None:
-        self.path = path
-        self.told = told
-        self.result: FetchedImage | Exception | None = None
+    path: Path
+    told: asyncio.Future[None]
+    result: FetchedImage | Exception | None = None
 
 
 class FileReader:
