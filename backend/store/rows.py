@@ -6,6 +6,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from backend.store.types import Work, WorkState
@@ -29,28 +30,14 @@ def id_list(ids: Iterable[int]) -> str:
 
 
 def work_of(row: Sequence[Any]) -> Work:
-    (
-        work_id, project, task_id, model_version, recipe, image_url, state, reason, message,
-        attempts, answer_key, score, needs_review, push_attempts, interactive, told, image_hash,
-    ) = row  # fmt: skip
-    return Work(
-        id=work_id,
-        project=project,
-        task_id=task_id,
-        model_version=model_version,
-        recipe=recipe,
-        image_url=image_url,
-        state=WorkState(state),
-        reason=reason,
-        message=message,
-        attempts=attempts,
-        answer_key=answer_key,
-        score=score,
-        needs_review=bool(needs_review),
-        push_attempts=push_attempts,
-        interactive=bool(interactive),
-        told=bool(told),
-        image_hash=image_hash,
+    """SELECT_WORK names the fields of Work, in their order."""
+    work = Work(*row)
+    return replace(
+        work,
+        state=WorkState(work.state),
+        needs_review=bool(work.needs_review),
+        interactive=bool(work.interactive),
+        told=bool(work.told),
     )
 
 
