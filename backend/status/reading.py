@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from backend.errors import PrelabelError
-from backend.predict.trial import Trial, TrialReply
 from backend.status.view import StatusView
+
+if TYPE_CHECKING:
+    from backend.predict.trial import Trial, TrialReply
 
 TIMEOUT_S = 10.0
 TRIAL_S = 900.0
@@ -53,7 +55,9 @@ class StatusReader:
         return self._asked("GET", "status.json", self._timeout_s)
 
     def trial(self, trial: Trial, timeout_s: float = TRIAL_S) -> TrialReply:
-        """See `backend.predict.trial`."""
+        """See `backend.predict.trial`, which only who asks for one imports: it opens pictures."""
+        from backend.predict.trial import TrialReply
+
         text = self._asked("POST", "trial", timeout_s, content=trial.model_dump_json().encode())
         try:
             return TrialReply.model_validate_json(text)
