@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from cachetools import LRUCache
 from llguidance import LLMatcher, LLTokenizer
 
@@ -23,6 +24,7 @@ from label_config.schema import LabelSchema, TextField
 
 # Whole-answer grammars are cached by the compiled matcher they start from; a matcher is copied per request.
 MAX_CACHED_GRAMMARS = 64
+_SIGNS = b'"[]{},:'
 
 
 class GrammarError(ValueError):
@@ -136,10 +138,24 @@ class Sequence:
         self.finish_reason = "length"
 
     def _take_forced(self) -> None:
-        for token in self.matcher.compute_ff_tokens():
-            self._consume(token, 1.0)
-            if self.finished:
-                return
+        while forced := self.matcher.compute_ff_tokens() or self._forced_text():
+            for token in forced:
+                self._consume(token, 1.0)
+                if self.finished:
+                    return
+
+    def _forced_text(self) -> list[int]:
+        """The token of JSON's own signs where they are forced, and only their cut is left: `":"`, or `":` and `"`.
+
+        None where the tokenizer itself cuts them, or where a token may stand here that reaches beyond them.
+        """
+        text = self.matcher.compute_ff_bytes()
+        tokens: list[int] = self._grammars.tokenizer.tokenize_bytes(text) if text and not text.strip(_SIGNS) else []
+        if len(tokens) != 1:
+            return []
+        mask = np.frombuffer(self.matcher.compute_bitmask(), dtype=np.uint8)
+        allowed = np.flatnonzero(np.unpackbits(mask, bitorder="little")).tolist()
+        return tokens if all(text.startswith(self._grammars.piece(token)) for token in allowed) else []
 
     def _consume(self, token: int, probability: float) -> None:
         if self._grammars.is_end(token):

@@ -25,7 +25,7 @@ from label_config.prompt import PromptOptions, build_instruction
 from label_config.review import Finding, ReviewOptions, Seen, review
 from label_config.schema import Field, LabelSchema, ShortTextField, TextField
 
-ANSWER_CODE = 5
+ANSWER_CODE = 6
 """Raise it with every change of grammar, picture sizes, colours, sampling, answer reading, regions or review rules."""
 MAX_RECIPES = 64
 _DIGEST_CHARS = 12

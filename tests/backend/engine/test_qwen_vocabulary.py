@@ -9,11 +9,11 @@ import pytest
 from backend.engine.sequence import GrammarError
 from backend.predict.options import ProjectOptions
 from backend.predict.recipe import Recipe, recipe_of
-from benchmarks.qwen_vocabulary import FOLDER, follow, qwen_tokenizer
+from benchmarks.qwen_vocabulary import FOLDER, follow, qwen_grammars, qwen_tokenizer
 from label_config.answer import FieldValue, parse_answer, render_answer
 from label_config.parse import parse_label_config
 from label_config.ready_made import ready_made, ready_made_names
-from label_config.schema import ChoicesField, LabelSchema, TaxonomyField
+from label_config.schema import Choice, ChoicesField, LabelSchema, TaxonomyField
 from model_loader.chat import END_OF_TEXT, TURN_END, encode_prompt, special_id
 from model_loader.memory import Request
 from model_loader.tokenizer_file import check_tokenizer
@@ -40,6 +40,20 @@ def random_labels(schema: LabelSchema, chance: random.Random) -> dict[str, Field
     return values
 
 
+def cut(text: str) -> tuple[bytes, ...]:
+    """`text` as the tokenizer cuts it."""
+    return tuple(map(qwen_grammars().piece, qwen_tokenizer().encode(text, add_special_tokens=False)))
+
+
+@pytest.mark.parametrize("labels", [("Coat", "Red hat"), ("大衣", "帽子"), ("1", "7")], ids=str)
+def test_signs_of_json_before_a_label_are_no_step(labels: tuple[str, ...]) -> None:
+    schema = LabelSchema((ChoicesField("style", "i", tuple(map(Choice, labels)), required=True),), "i", "i")
+    for label in labels:
+        text = render_answer(schema, {"style": (label,)})
+        followed = follow(schema, text)
+        assert (followed.pieces, followed.num_steps) == (cut(text), 1)
+
+
 def test_the_check_of_a_checkpoint_takes_it_and_it_has_qwens_special_tokens() -> None:
     check_tokenizer(FOLDER / "tokenizer.json")
     assert len(qwen_tokenizer()) == 151_669
@@ -48,10 +62,13 @@ def test_the_check_of_a_checkpoint_takes_it_and_it_has_qwens_special_tokens() ->
 
 @pytest.mark.parametrize("name", NAMES)
 def test_legal_answers_to_a_ready_made_config_are_written_and_read(name: str) -> None:
+    """And they are cut as the tokenizer cuts them, what is forced, too: so a model that writes so loses nothing."""
     schema, chance = recipe(name).schema, random.Random(name)
     for _ in range(examples(20, 500)):
         values = random_labels(schema, chance) | {CAPTION: SAID[name[-2:]]}
-        followed = follow(schema, render_answer(schema, values))
+        text = render_answer(schema, values)
+        followed = follow(schema, text)
+        assert followed.pieces == cut(text)
         answer = parse_answer(schema, followed.pieces, [1.0] * len(followed.pieces), truncated=False)
         assert {field: one.value for field, one in answer.fields.items()} == values
 
