@@ -138,7 +138,7 @@ def fashion(folder: Path) -> Iterator[Path]:
     [
         pytest.param(36, 50, 0.95, 6, id="few"),
         # the first planned look is at 50 blind labels
-        pytest.param(300, 20, 0.8, 53, id="300", marks=pytest.mark.soak),
+        pytest.param(300, 20, 0.83, 53, id="300", marks=pytest.mark.soak),
     ],
 )
 def test_what_is_said_of_a_project_equals_a_count_by_hand_and_what_may_pass_is_a_tab(
