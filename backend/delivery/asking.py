@@ -12,13 +12,14 @@ from backend.label_studio.predictions import PredictionsClient
 
 log = logging.getLogger(__name__)
 
-MIN_REST_S, MAX_REST_S = 1.0, 10.0
-_RESTS = 20
+MIN_REST_S, MAX_REST_S = 2.0, 30.0
+_RESTS = 3
 
 
 def rest_s(took_s: float) -> float:
-    """Seconds between two looks at a project, after one that was over `took_s` after it was put, the looks before it
-    included: short where Label Studio answers quickly and few projects are looked at, so that people see what they did.
+    """Seconds until the next look at a project, after one that was over `took_s` after it was put, the looks before it
+    included: so all looks together take Label Studio a quarter of the time at most, and people see what they did at
+    once where it answers quickly and few projects are looked at.
     """
     return min(MAX_REST_S, max(MIN_REST_S, _RESTS * took_s))
 

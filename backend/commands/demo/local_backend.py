@@ -27,6 +27,7 @@ class LocalBackend:
 
     url: str
     process: BackgroundProcess
+    data_dir: Path
     auth: tuple[str, str] | None = None
 
     def wait_until_answers(self) -> None:
@@ -60,11 +61,11 @@ def model_state(reply: httpx.Response) -> tuple[str, str]:
 def running_backend(folder: Path, settings: Mapping[str, str], port: int | None = None) -> Iterator[LocalBackend]:
     """Start the backend with these environment variables, on a free port if none is given, yield at once, and end it
     afterwards."""
-    port = port or free_port()
+    port, data_dir = port or free_port(), folder / "prelabel"
     env = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)} | {
         "PRELABEL_MODEL": "garments",
         "PRELABEL_PORT": str(port),
-        "PRELABEL_DATA_DIR": str(folder / "prelabel"),
+        "PRELABEL_DATA_DIR": str(data_dir),
         # The small model gains nothing from more threads, and threads that wait for each other beside a busy
         # Label Studio have been seen to turn a second into a minute.
         "OMP_NUM_THREADS": "1",
@@ -74,4 +75,4 @@ def running_backend(folder: Path, settings: Mapping[str, str], port: int | None 
     with BackgroundProcess("The backend", command, env, folder / "prelabel.log") as process:
         password = settings.get("BASIC_AUTH_PASS")
         auth = (settings.get("BASIC_AUTH_USER", "prelabel"), password) if password else None
-        yield LocalBackend(f"http://127.0.0.1:{port}", process, auth)
+        yield LocalBackend(f"http://127.0.0.1:{port}", process, data_dir, auth)

@@ -164,9 +164,11 @@ def test_without_an_api_key_nothing_is_asked(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("took_s", "rests_s"), [(0.0, MIN_REST_S), (0.1, 2.0), (0.4, 8.0), (1.0, MAX_REST_S), (30.0, MAX_REST_S)]
+    ("took_s", "rests_s"), [(0.0, MIN_REST_S), (0.1, MIN_REST_S), (1.0, 3.0), (4.0, 12.0), (30.0, MAX_REST_S)]
 )
-def test_between_two_looks_label_studio_rests_as_long_as_it_took_many_times_over(took_s: float, rests_s: float) -> None:
+def test_between_two_looks_at_a_project_label_studio_rests_three_times_as_long_as_they_took(
+    took_s: float, rests_s: float
+) -> None:
     assert rest_s(took_s) == pytest.approx(rests_s)
 
 
