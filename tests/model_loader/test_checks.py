@@ -35,8 +35,8 @@ def test_a_model_larger_than_the_card_or_than_what_is_free_of_it_is_refused(conf
 
 
 def test_what_other_programs_take_of_the_card_is_told_where_it_costs_much(caplog: pytest.LogCaptureFixture) -> None:
-    check_fits(find_config(DEFAULT_MODEL), card=Card("Some Card", 24.0, 21.0, (8, 9)))
-    assert "Other programs leave 21.0 of the card's 24.0 GiB" in caplog.text
+    check_fits(find_config(DEFAULT_MODEL), card=Card("Some Card", 24.0, 20.0, (8, 9)))
+    assert "Other programs leave 20.0 of the card's 24.0 GiB" in caplog.text
 
 
 BIG = geometry_from_config(find_config(DEFAULT_MODEL))
