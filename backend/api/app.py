@@ -29,9 +29,10 @@ from backend.api.middleware import Edge
 from backend.api.parser import BodyParser
 from backend.api.passwords import MAX_HELD
 from backend.api.project_model import ProjectModel
-from backend.api.requests import NewConfig, PredictBody, read_predict, read_setup, read_trial, read_webhook
+from backend.api.requests import NewConfig, PredictBody, SetupBody, read_predict, read_setup, read_trial, read_webhook
 from backend.api.responses import RawJSON, StrictJSON, refusal, to_json
 from backend.api.status_pages import StatusPages
+from backend.api.turns import Turns
 from backend.engine.api import Engine
 from backend.errors import EngineBusy
 from backend.label_studio.tabs import review_title
@@ -122,6 +123,7 @@ class Backend:
         self.status = StatusPages(core)
         self._reader = BodyReader(body_limits)
         self._checks = ConfigChecks(core.timing.config_check_s)
+        self._turns = Turns()
         self._num_predicts = 0
 
     @asynccontextmanager
@@ -163,6 +165,9 @@ class Backend:
     async def setup(self, request: Request) -> Response:
         async with self._reader.read(request) as raw:
             body = await self.parser.run(len(raw), read_setup, raw)
+        return await self._turns.run(body.project, self._set_up(body))
+
+    async def _set_up(self, body: SetupBody) -> Response:
         schema = await self.parser.schema(body.project, body.label_config)
         about_params = await self.core.projects.remember(body.project, body.extra_params)
         about_audit = self.core.audit_warnings(body.project)
@@ -188,7 +193,8 @@ class Backend:
             self._check_place()  # a request has its place once it is whole: half a body keeps nobody out
             self._num_predicts += 1
             try:
-                results = await _while_connected(request, self._predict(body, deadline, asked_at))
+                work = self._turns.run(body.project, self._predict(body, deadline, asked_at))
+                results = await _while_connected(request, work)
             finally:
                 self._num_predicts -= 1
         if len(results) == 1:
