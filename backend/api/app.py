@@ -26,7 +26,7 @@ from backend import logs
 from backend.api.access import Access
 from backend.api.bodies import BodyLimits, BodyReader, ClientGone
 from backend.api.middleware import Edge
-from backend.api.parser import BodyParser
+from backend.api.parser import BodyParser, length_of
 from backend.api.passwords import MAX_HELD
 from backend.api.project_model import ProjectModel
 from backend.api.requests import NewConfig, PredictBody, read_predict, read_setup, read_trial, read_webhook
@@ -171,7 +171,7 @@ class Backend:
 
     async def setup(self, request: Request) -> Response:
         async with self._reader.read(request) as raw:
-            body = await self.parser.run(len(raw), read_setup, raw)
+            body = await self.parser.run(length_of(raw), read_setup, raw)
         schema = await self.parser.schema(body.project, body.label_config)
         about_params = await self.core.projects.remember(body.project, body.extra_params)
         about_audit = self.core.audit_warnings(body.project)
@@ -207,16 +207,16 @@ class Backend:
     async def _read_predict(self, raw: bytes) -> PredictBody:
         max_tasks = self.core.settings.max_tasks
         try:
-            return await self.parser.run(len(raw), read_predict, raw, max_tasks)
+            return await self.parser.run(length_of(raw), read_predict, raw, max_tasks)
         except NewConfig as new:
             schema = await self.parser.schema(new.project, new.label_config)
-            return await self.parser.run(len(raw), read_predict, raw, max_tasks, schema.image_key)
+            return await self.parser.run(length_of(raw), read_predict, raw, max_tasks, schema.image_key)
 
     async def trial(self, request: Request) -> Response:
         """For `prelabel quality --try-rule`: see `backend.predict.trial`. It has its place among the requests."""
         self._check_place()
         async with self._reader.read(request) as raw:
-            trial = await self.parser.run(len(raw), read_trial, raw)
+            trial = await self.parser.run(length_of(raw), read_trial, raw)
         schema = await self.parser.schema("", trial.label_config)
         core = self.core
         work = try_out(core.answerer, core.engine, trial, schema, core.settings.image_tokens)
@@ -233,7 +233,7 @@ class Backend:
 
     async def webhook(self, request: Request) -> Response:
         async with self._reader.read(request) as raw:
-            body = await self.parser.run(len(raw), read_webhook, raw)
+            body = await self.parser.run(length_of(raw), read_webhook, raw)
         self.core.metrics.webhooks.labels(body.action if body.action in KNOWN_WEBHOOKS else "other").inc()
         log.info("webhook %s of project %s", body.action, body.project)
         if body.action == "TASKS_DELETED":
