@@ -179,8 +179,7 @@ class Backend:
         model = ProjectModel(self.core, body.project, schema, body.label_config)
         unusual = await self._checks.warnings(model.recipe, len(body.label_config))
         about_config = [*schema.warnings, *schema.traps, *unusual, *about_audit]
-        for warning in about_config:
-            log.warning("project %s: %s", body.project, warning)
+        logs.tell(log, body.project, about_config)
         log.info("project %s: %s", body.project, _DELIVERY[self.core.delivery_state])
         self.core.was_set_up(body.project, body.label_config)
         reply = {"model_version": model.note_version(), "warnings": [*about_config, *about_params]}
