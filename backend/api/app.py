@@ -37,7 +37,7 @@ from backend.errors import EngineBusy
 from backend.label_studio.tabs import review_title
 from backend.predict.config_check import ConfigChecks
 from backend.predict.predictor import Images
-from backend.predict.trial import try_out
+from backend.predict.trial import MAX_TRIALS, Trial, TrialReply, try_out
 from backend.queue.results import TaskResult
 from backend.queue.service import DurableCore, Timing
 from backend.settings import Settings
@@ -132,6 +132,7 @@ class Backend:
         self._reader = BodyReader(body_limits)
         self._checks = ConfigChecks(core.timing.config_check_s)
         self._num_predicts = 0
+        self._num_trials = 0
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -216,15 +217,22 @@ class Backend:
         self._check_place()
         async with self._reader.read(request) as raw:
             trial = await self.parser.run(length_of(raw), read_trial, raw)
-        schema = await self.parser.schema("", trial.label_config)
-        core = self.core
-        work = try_out(core.answerer, core.engine, trial, schema, core.settings.image_tokens)
+        self._check_place()
+        if self._num_trials >= MAX_TRIALS:
+            raise EngineBusy(f"{self._num_trials} trials are under way; try again later")
         self._num_predicts += 1
+        self._num_trials += 1
         try:
-            reply = await _while_connected(request, work)
+            reply = await _while_connected(request, self._try_out(trial))
         finally:
             self._num_predicts -= 1
+            self._num_trials -= 1
         return RawJSON(reply.model_dump_json().encode())
+
+    async def _try_out(self, trial: Trial) -> TrialReply:
+        schema = await self.parser.schema("", trial.label_config)
+        core = self.core
+        return await try_out(core.answerer, core.engine, trial, schema, core.settings.image_tokens)
 
     def _check_place(self) -> None:
         if self._num_predicts >= self.core.settings.max_requests:
