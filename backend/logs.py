@@ -14,7 +14,7 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import TextIO
 
@@ -24,6 +24,9 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 MAX_LINE_CHARS = 8_000
 MAX_ERROR_CHARS = 500
+MAX_TOLD = 10
+MAX_TOLD_CHARS = 300
+"""Of what is said of a project at each /setup: a label config of 4 KB can make it say 100,000 characters."""
 SELDOM_S = 60.0
 _MIN_SECRET_CHARS = 4  # a shorter "secret" would blank out ordinary words
 _MAX_SECRETS = 64
@@ -101,6 +104,16 @@ class LineFormatter(logging.Formatter):
         # A traceback is the one thing that may take several lines; each is indented so that it cannot pose as a record.
         lines = [said, *text.removeprefix(said).strip().splitlines()]
         return "\n    ".join(one_line(redact(line)[:MAX_LINE_CHARS]) for line in lines)
+
+
+def tell(logger: logging.Logger, project: str, warnings: Sequence[str]) -> None:
+    """Log what people should hear of a project, which they are told elsewhere in full: of many and long sentences the
+    first, cut. Each record takes time of whoever logs it, the event loop for one."""
+    for warning in warnings[:MAX_TOLD]:
+        shown = warning if len(warning) <= MAX_TOLD_CHARS else f"{warning[:MAX_TOLD_CHARS]}…"
+        logger.warning("project %s: %s", project, shown)
+    if (more := len(warnings) - MAX_TOLD) > 0:
+        logger.warning("project %s: and %d more; the reply to /setup has all", project, more)
 
 
 class Seldom:

@@ -5,7 +5,8 @@ signature is beside it. In a path a folder is one where it says so (`token=...`,
 it does (`token/...`), where what comes next is what a proxy of pictures is told to do (thumbor, imgproxy, camo), or
 where it is a digest and a time is beside it: CDNs sign /TIME/DIGEST/file and /DIGEST/TIME/file, some with a dash
 between, while a digest without a time is how many sites name their files.
-A login is what stands between two slashes and an @, however they are escaped, with no blank in it.
+A login is what stands between two slashes and an @, however they are escaped, with no blank in it; behind http: and at
+the beginning of an address what has a colon in it is one with fewer slashes, too: browsers read it so.
 Pure; nothing raises, and all of it is linear in the length.
 """
 
@@ -51,10 +52,11 @@ _SIGNED_ORDER = re.compile(
     re.ASCII,
 )
 _KEY_NAME = (
-    r"(?:[a-z]{2,10}[_-]?)?token|(?:api|access|secret)[_-]?key|signature|sig|hmac|jwt|secret|passw(?:or)?d|pwd|auth"
-    r"|session|ticket"
+    r"(?:[a-z]{1,10}[_-]?)?token|(?:x[_-])?(?:api|access|secret)[_-]?key|signature|sig|hmac|jwt|secret|passw(?:or)?d"
+    r"|pwd|auth|session|ticket"
 )
 _NAMED_KEY = re.compile(rf"(/(?i:{_KEY_NAME})/+)(?![^/]*\.[a-zA-Z]{{3,4}}(?:/|$))([^/]+)")
+_NAMED_IN_FOLDER = re.compile(rf"(?i:{_KEY_NAME}):.+")
 _SAYS_SO = re.compile(
     r"s--[\w-]{6,64}--|eyJ[\w-]+\.eyJ[\w.-]+|\(S\([\w-]+\)\)|bot[0-9]+:[\w-]{30,}", re.ASCII
 )  # Cloudinary, a JWT, a session of ASP.NET, a bot of Telegram
@@ -62,11 +64,16 @@ _PARTS = re.compile(r"[&;~#?]")
 _MAX_ESCAPED = 4  # times over
 
 _ESCAPED = "%(?:25){0,3}"
-_SLASHES = rf"(?:/|\\{{1,4}}/?|{_ESCAPED}(?:2F|5C)){{2}}"
+_SLASH = rf"(?:/|\\{{1,4}}/?|{_ESCAPED}(?:2F|5C))"
+_SLASHES = rf"{_SLASH}{{2}}"
 _COLON, _AT = f"(?::|{_ESCAPED}3A)", f"(?:@|{_ESCAPED}40)"
 _IN_IT = rf"(?!{_ESCAPED}(?:2F|5C)|[\"'][,:\]}}])[^/\\\s]"
+# With one colon: what is written to be slow, http:http:http:, would be gone through from each of them.
+_SHORT = rf"[^/\\\s:@\"']{{1,64}}{_COLON}[^/\\\s:@\"']{{0,128}}{_AT}"
+_FIRST_LOGIN = re.compile(_SHORT)
 _LOGIN = re.compile(
     rf"(?i)(?P<scheme>[a-z0-9+.-]{_COLON}{_SLASHES})(?:{_IN_IT}){{0,256}}{_AT}"
+    rf"|(?P<http>\bhttps?{_COLON}{_SLASH}?)(?!{_SLASH}){_SHORT}"
     rf"|(?P<slashes>{_SLASHES})(?:(?:(?!{_COLON}){_IN_IT}){{1,64}}{_COLON}(?:{_IN_IT}){{0,256}}{_AT}"
     r"|[^/\\\s@:]{1,64}:(?![0-9]{1,5}(?:[/?#\"']|$))[^\s@\"']{0,128}@)"  # a slash in the password, and no port
 )
@@ -88,11 +95,13 @@ def without_logins(text: str, shown: Callable[[str], str] = _hidden) -> str:
     """`text`, in which there may be addresses, with `shown` of the user name and password of each in its place."""
     if "@" not in text and "40" not in text:  # nearly always, and looking for a login takes longer than all the rest
         return text
-    return _LOGIN.sub(lambda found: f"{found['scheme'] or found['slashes']}{shown(found[0])}@", text)
+    return _LOGIN.sub(lambda found: f"{found['scheme'] or found['http'] or found['slashes']}{shown(found[0])}@", text)
 
 
 def unsigned_path(path: str, shown: Callable[[str], str] = _hidden) -> str:
     """`path`, or an address up to its query, with `shown` of every key, login and signature in its place."""
+    if first := _FIRST_LOGIN.match(path):
+        path = f"{shown(first[0])}@{path[first.end() :]}"
     shorter = _NAMED_KEY.sub(lambda found: found[1] + shown(found[2]), without_logins(path, shown))
     shorter = _SIGNED_FOLDERS.sub(lambda found: shown(found[0]), shorter)
     shorter = _SIGNED_ORDER.sub(lambda found: f"/{shown(found[1])}", shorter)
@@ -125,4 +134,6 @@ def _is_signed(folder: str) -> bool:
     if _SAYS_SO.fullmatch(folder):
         return True
     text = _unescaped(folder)[-1]
+    if _NAMED_IN_FOLDER.fullmatch(text):
+        return True
     return "=" in text and any(_is_secret(part) for part in _PARTS.split(text) if "=" in part)

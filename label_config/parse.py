@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import accumulate
 from xml.etree.ElementTree import Element
 
 from label_config.control_tag import Control, LeftOut, Place
@@ -42,6 +43,7 @@ MAX_NAME_CHARS = 200
 MAX_LISTED_NUMBERS = 20_000  # of all <Number> together; of one 10,000
 MAX_CONDITION_CHARS = 100_000  # of the labels that conditions name, on and around all controls
 MAX_SAID = 100  # warnings, and as many traps
+MAX_SAID_IN_ALL = 20_000  # characters of either: each of fifty controls may quote the labels of the same condition
 _NO_CONTROLS = frozenset(
     {"filter", "header", "view", "style", "text", "hypertext", "image", "shortcut"}
 )  # toName or not
@@ -188,9 +190,11 @@ def _all_traps(control: Control, field: Field, known: tuple[_Labels, _Labels, _L
 
 def _said(sentences: Iterable[str]) -> tuple[str, ...]:
     """What people are told: each on a few lines at most, and no more than they would read."""
-    said = [cut(sentence) for sentence in sentences]
-    more = len(said) - MAX_SAID
-    return tuple(said) if more <= 0 else (*said[:MAX_SAID], f"and {more:,} more of this kind")
+    all_said = [cut(sentence) for sentence in sentences]
+    lengths = accumulate(len(sentence) for sentence in all_said[:MAX_SAID])
+    said = all_said[: sum(length <= MAX_SAID_IN_ALL for length in lengths)]
+    more = len(all_said) - len(said)
+    return (*said, f"and {more:,} more of this kind") if more else tuple(said)
 
 
 def _is_asked_to_describe(control: Control, field: Field) -> bool:

@@ -167,14 +167,19 @@ def regions_to_answer(schema: LabelSchema, regions: Sequence[Mapping[str, Any]])
 
 def are_known(schema: LabelSchema, regions: Sequence[Mapping[str, Any]]) -> bool:
     """Whether `regions_to_answer` passes over nothing that stands in a field of `schema`: a label that was renamed or
-    taken out of the label config since is none of its own, but no empty field either."""
+    taken out of the label config since is none of its own, but no empty field either. Of more than MAX_BROKEN regions
+    of one field that is not known."""
     by_name = {field.name: field for field in schema.fields if not isinstance(field, TextField)}
+    num_looked_at = Counter[str]()
     for region in regions:
         name = region.get("from_name") if isinstance(region, Mapping) else None
         field = by_name.get(name) if isinstance(name, str) else None
         value = region.get("value") if field is not None else None
         if field is None or not isinstance(value, Mapping):
             continue
+        num_looked_at[field.name] += 1
+        if num_looked_at[field.name] > MAX_BROKEN:
+            return False
         content, read = _content(field, value), _field_value(field, value)
         given = content if isinstance(content, list) else [] if content is None else [content]
         num_read = len(read) if isinstance(read, tuple) else int(read is not None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from label_config.errors import UnsupportedConfig
@@ -19,7 +20,8 @@ MAX_VALUE_CHARS = 500
 MAX_NAMES = 10  # in a text, which is filled once for each task
 MAX_FILLED_CHARS = 10_000  # of what all names but one stand for; one may be the picture itself
 MAX_LISTS = 10  # in each other
-MAX_ITEMS = 1_000  # of all lists that the names of a text stand for: a body may be one list that each of them names
+MAX_NUMBER = 1e21  # from here on JavaScript writes an exponent; nobody means that in an address
+MAX_ITEMS = 20  # of all lists that the names of a text stand for: ten names may stand for one list, in each task
 
 _NAME = re.compile(r"\$([\w.\[\]{}]+)", re.ASCII)
 _PATH = re.compile(r"\w+(?:\.\w+|\[\w+\])*", re.ASCII)
@@ -111,11 +113,27 @@ def described(place: str) -> str:
     return place if is_text(place) else f"${place}"
 
 
+@lru_cache(maxsize=1_000)
+def _steps(name: str) -> tuple[str, ...]:
+    return tuple(_STEP.findall(name))
+
+
+@lru_cache(maxsize=1_000)
+def _read(text: str) -> tuple[tuple[tuple[str, str], ...], str]:
+    """Each name with what stands before it, and what stands after the last: a text is read once for all tasks."""
+    found: list[tuple[str, str]] = []
+    end = 0
+    for match in _NAME.finditer(text):
+        found.append((text[end : match.start()], match[1]))
+        end = match.end()
+    return tuple(found), text[end:]
+
+
 def _found(name: str, data: Mapping[str, Any]) -> object:
     if name in data:
         return data[name]
     value: object = data
-    for step in _STEP.findall(name):
+    for step in _steps(name):
         if isinstance(value, Mapping):
             value = value.get(step, _MISSING)
         elif isinstance(value, list) and _INDEX.fullmatch(step) and int(step) < len(value):
@@ -127,18 +145,18 @@ def _found(name: str, data: Mapping[str, Any]) -> object:
 
 def _filled(text: str, replacement: Callable[[str], str | None]) -> str | None:
     """None if a single name has no replacement: the editor would write "undefined" there."""
+    names, tail = _read(text)
     parts: list[str] = []
-    end = num_chars = longest = 0
-    for match in _NAME.finditer(text):
-        new = replacement(match[1])
+    num_chars = longest = 0
+    for before, name in names:
+        new = replacement(name)
         if new is None:
             return None
         num_chars, longest = num_chars + len(new), max(longest, len(new))
         if num_chars - longest > MAX_FILLED_CHARS:
             return None
-        parts += [text[end : match.start()], new]
-        end = match.end()
-    return "".join([*parts, text[end:]])
+        parts += (before, new)
+    return "".join((*parts, tail))
 
 
 class _TooManyItems(Exception):
@@ -148,12 +166,14 @@ class _TooManyItems(Exception):
 def _text(value: object, items: Iterator[int], max_lists: int = MAX_LISTS) -> str | None:
     """As JavaScript puts a JSON value into a text; None for what never is part of an address. Each item of a list takes
     one of `items`."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, str | int | float):
-        return str(value)
+    if isinstance(value, int | float):
+        if abs(value) >= MAX_NUMBER:
+            return None
+        return str(int(value) if isinstance(value, float) and value.is_integer() else value)
     if isinstance(value, list) and max_lists:
         texts: list[str] = []
         for item in value:

@@ -9,7 +9,6 @@ Raises ModelFilesInvalid.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,10 @@ _KINDS = {
 _MAX_PART_CHARS = 2_000
 _MAX_TOKEN_ID = 2**20
 MAX_ADDED_TOKENS = 1_000
-_REPEATED_GROUP = re.compile(r"\)[*+?{]|\\[1-9k]")
+_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""Of all Qwen models from 2 to 3-VL. Others cannot be told from those that take for ever: `x*x*x*x*y` has no group."""
 
 
 def check_tokenizer(file: Path) -> None:
@@ -38,8 +40,8 @@ def check_tokenizer(file: Path) -> None:
         if odd or len(text) > _MAX_PART_CHARS:
             raise _refused(f"its {part} is {', '.join(odd) or f'{len(text):,} characters long'}")
     for pattern in _values_of(content.get("pre_tokenizer"), "Regex"):
-        if _REPEATED_GROUP.search(str(pattern)):
-            raise _refused("its pre_tokenizer has a pattern that repeats a group")
+        if pattern != _PATTERN:
+            raise _refused("its pre_tokenizer splits by a pattern of its own")
     _check_bpe(content.get("model"))
     added = content.get("added_tokens") or []
     if not isinstance(added, list) or len(added) > MAX_ADDED_TOKENS:

@@ -26,7 +26,7 @@ from backend import logs
 from backend.api.access import Access
 from backend.api.bodies import BodyLimits, BodyReader, ClientGone
 from backend.api.middleware import Edge
-from backend.api.parser import BodyParser
+from backend.api.parser import BodyParser, length_of
 from backend.api.passwords import MAX_HELD
 from backend.api.project_model import ProjectModel
 from backend.api.requests import NewConfig, PredictBody, SetupBody, read_predict, read_setup, read_trial, read_webhook
@@ -38,7 +38,7 @@ from backend.errors import EngineBusy
 from backend.label_studio.tabs import review_title
 from backend.predict.config_check import ConfigChecks
 from backend.predict.predictor import Images
-from backend.predict.trial import try_out
+from backend.predict.trial import MAX_TRIALS, Trial, TrialReply, try_out
 from backend.queue.results import TaskResult
 from backend.queue.service import DurableCore, Timing
 from backend.settings import Settings
@@ -125,6 +125,7 @@ class Backend:
         self._checks = ConfigChecks(core.timing.config_check_s)
         self._turns = Turns()
         self._num_predicts = 0
+        self._num_trials = 0
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -164,7 +165,7 @@ class Backend:
 
     async def setup(self, request: Request) -> Response:
         async with self._reader.read(request) as raw:
-            body = await self.parser.run(len(raw), read_setup, raw)
+            body = await self.parser.run(length_of(raw), read_setup, raw)
         return await self._turns.run(body.project, self._set_up(body))
 
     async def _set_up(self, body: SetupBody) -> Response:
@@ -175,8 +176,7 @@ class Backend:
         model = ProjectModel(self.core, body.project, schema, body.label_config)
         unusual = await self._checks.warnings(model.recipe, len(body.label_config))
         about_config = [*schema.warnings, *schema.traps, *unusual, *about_audit]
-        for warning in about_config:
-            log.warning("project %s: %s", body.project, warning)
+        logs.tell(log, body.project, about_config)
         log.info("project %s: %s", body.project, _DELIVERY[self.core.delivery_state])
         self.core.was_set_up(body.project, body.label_config)
         reply = {"model_version": model.note_version(), "warnings": [*about_config, *about_params]}
@@ -204,25 +204,32 @@ class Backend:
     async def _read_predict(self, raw: bytes) -> PredictBody:
         max_tasks = self.core.settings.max_tasks
         try:
-            return await self.parser.run(len(raw), read_predict, raw, max_tasks)
+            return await self.parser.run(length_of(raw), read_predict, raw, max_tasks)
         except NewConfig as new:
             schema = await self.parser.schema(new.project, new.label_config)
-            return await self.parser.run(len(raw), read_predict, raw, max_tasks, schema.image_key)
+            return await self.parser.run(length_of(raw), read_predict, raw, max_tasks, schema.image_key)
 
     async def trial(self, request: Request) -> Response:
         """For `prelabel quality --try-rule`: see `backend.predict.trial`. It has its place among the requests."""
         self._check_place()
         async with self._reader.read(request) as raw:
-            trial = await self.parser.run(len(raw), read_trial, raw)
-        schema = await self.parser.schema("", trial.label_config)
-        core = self.core
-        work = try_out(core.answerer, core.engine, trial, schema, core.settings.image_tokens)
+            trial = await self.parser.run(length_of(raw), read_trial, raw)
+        self._check_place()
+        if self._num_trials >= MAX_TRIALS:
+            raise EngineBusy(f"{self._num_trials} trials are under way; try again later")
         self._num_predicts += 1
+        self._num_trials += 1
         try:
-            reply = await _while_connected(request, work)
+            reply = await _while_connected(request, self._turns.run("", self._try_out(trial)))
         finally:
             self._num_predicts -= 1
+            self._num_trials -= 1
         return RawJSON(reply.model_dump_json().encode())
+
+    async def _try_out(self, trial: Trial) -> TrialReply:
+        schema = await self.parser.schema("", trial.label_config)
+        core = self.core
+        return await try_out(core.answerer, core.engine, trial, schema, core.settings.image_tokens)
 
     def _check_place(self) -> None:
         if self._num_predicts >= self.core.settings.max_requests:
@@ -230,7 +237,7 @@ class Backend:
 
     async def webhook(self, request: Request) -> Response:
         async with self._reader.read(request) as raw:
-            body = await self.parser.run(len(raw), read_webhook, raw)
+            body = await self.parser.run(length_of(raw), read_webhook, raw)
         self.core.metrics.webhooks.labels(body.action if body.action in KNOWN_WEBHOOKS else "other").inc()
         log.info("webhook %s of project %s", body.action, body.project)
         if body.action == "TASKS_DELETED":

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from backend.api.project_model import ProjectModel
 from backend.engine.api import Engine
+from backend.logs import tell
 from backend.predict.build import build_engine, build_images
 from backend.predict.predictor import Images
 from backend.predict.task import TaskInput
@@ -51,8 +52,7 @@ class Runtime:
 
     def _about_audit(self, project: str) -> list[str]:
         warnings = self.core.audit_warnings(project)
-        for warning in warnings:
-            log.warning("project %s: %s", project, warning)
+        tell(log, project, warnings)
         return warnings
 
     def predict(self, model: ProjectModel, tasks: Sequence[TaskInput]) -> list[TaskResult]:

@@ -18,8 +18,9 @@ from pydantic import ValidationError
 
 from backend.errors import BadRequest, ConfigRefused, PayloadTooLarge, UnsupportedBody
 from backend.logs import one_line
+from backend.predict.options import has_more_values
 from backend.predict.task import TaskId, TaskInput
-from backend.predict.trial import Trial
+from backend.predict.trial import MAX_TRIAL_VALUES, Trial
 from backend.store.types import MAX_TASK_ID
 from label_config.task_value import shown
 
@@ -128,8 +129,11 @@ def read_webhook(body: bytes) -> WebhookBody:
 
 def read_trial(body: bytes) -> Trial:
     """What a command of ours sends."""
+    document = parse_object(body)
+    if has_more_values(document, MAX_TRIAL_VALUES):
+        raise BadRequest(f"A trial holds at most {MAX_TRIAL_VALUES:,} values.")
     try:
-        return Trial.model_validate(parse_object(body))
+        return Trial.model_validate(document)
     except ValidationError as error:
         [first, *_] = error.errors()
         place = ".".join(map(str, first["loc"]))[:MAX_PROJECT_CHARS]

@@ -18,6 +18,8 @@ from backend.store.audit import MAX_SHARE
 from label_config.parse import MAX_NAME_CHARS
 
 MAX_NAMED_FIELDS = 50
+MAX_VALUES = 500
+"""Of one extra param: all that may be said of MAX_NAMED_FIELDS fields are 200. Each wrong one takes pydantic 3 µs."""
 MAX_UNKNOWN = 20
 """Keys that are named because they are none of ours; each costs a comparison with all of ours, and a line of log."""
 
@@ -124,7 +126,7 @@ def read_options(extra_params: object, defaults: ProjectOptions) -> tuple[Projec
         warnings.append(f"and {len(unknown) - MAX_UNKNOWN:,} more extra params that there are not")
     known = {key: value for key, value in extra_params.items() if key in ProjectOptions.model_fields}
     for key in list(known):
-        problem = _problem(defaults, {key: known[key]}, alone=True)
+        problem = _too_many(known[key]) or _problem(defaults, {key: known[key]}, alone=True)
         if problem:
             del known[key]
             warnings.append(f"{key}: {problem}; {defaults.model_dump()[key]!r} is used instead")
@@ -133,6 +135,22 @@ def read_options(extra_params: object, defaults: ProjectOptions) -> tuple[Projec
         warnings.append(f"{problem}; the default lengths are used instead")
         known = {key: value for key, value in known.items() if not key.startswith("caption_")}
     return _merge(defaults, known), warnings
+
+
+def has_more_values(value: object, limit: int) -> bool:
+    """Whether there are more than `limit` values in a JSON value; looks at no more of them."""
+    num, inside = 0, [value]
+    while inside and num <= limit:
+        one = inside.pop()
+        if isinstance(one, Mapping | list):
+            num += len(one)
+            if num <= limit:
+                inside += one.values() if isinstance(one, Mapping) else one
+    return num > limit
+
+
+def _too_many(value: object) -> str:
+    return f"it holds more than {MAX_VALUES} values" if has_more_values(value, MAX_VALUES) else ""
 
 
 def _merge(defaults: ProjectOptions, changes: Mapping[str, Any]) -> ProjectOptions:

@@ -23,6 +23,9 @@ from label_config.schema import LabelSchema
 
 MAX_TASKS = 32
 """In one trial: their pictures are fetched at the same time."""
+MAX_TRIALS = 4
+"""At a time, in a server: each may hold its pictures as long as a body may be. A command asks for one at a time."""
+MAX_TRIAL_VALUES = 1_000
 MAX_CONFIG_CHARS = 256 * 1024
 MAX_INSTRUCTION_CHARS = 4_000
 MAX_IMAGE_CHARS = 64 * 2**20

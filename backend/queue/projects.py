@@ -18,6 +18,7 @@ from typing import Any
 from cachetools import FIFOCache
 
 from backend.errors import StoreError
+from backend.logs import tell
 from backend.predict.options import ProjectOptions, read_options
 from backend.store.state_file import StateFile
 from backend.store.threads import in_thread
@@ -80,8 +81,7 @@ class ProjectBook:
         self._tried.discard(project)
         share = self.options(project).audit_share
         options, warnings = read_options(extra_params, self._defaults.model_copy(update={"audit_share": share}))
-        for warning in warnings:
-            log.warning("project %s: %s", project, warning)
+        tell(log, project, warnings)
         changes = self._changed(options)
         is_new = bool(changes) and project not in self._changes
         kept = await self._kept() if is_new else ()

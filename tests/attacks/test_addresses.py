@@ -109,6 +109,10 @@ FOLDERS = {
     "a folder named for it": "token/hunter2",
     "a longer name": "Access_Token/hunter2.hunter2",
     "a key": "api-key/hunter2",
+    "a name of a header": "x-token/hunter2",
+    "another name of a header": "X-Api-Key/hunter2",
+    "a colon after it": "token:hunter2",
+    "a colon that is escaped": "Signature%3Ahunter2",
     "a name that is escaped": "%74oken=hunter2",
     "an escaped address": "p/https%3A%2F%2Fb.example%2F1.jpg%3Fsign%3Dhunter2",
     "an address that is escaped twice": "p/https%253A%252F%252Fb.example%252F1.jpg%253Fsign%253Dhunter2",
@@ -199,8 +203,29 @@ def test_a_password_is_neither_stored_nor_logged(url: str) -> None:
         assert not any(secret in shown for secret in SECRETS)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https:/user:hunter2@cdn.example/a/1.jpg",
+        "https:///user:hunter2@cdn.example/a/1.jpg",
+        "https:user:hunter2@cdn.example/a/1.jpg",
+        "https:\\user:hunter2@cdn.example/a/1.jpg",
+        "HTTP:/user:hunter2@cdn.example/a/1.jpg",
+        "https%3A%2Fuser%3Ahunter2%40cdn.example/a/1.jpg",
+        "user:hunter2@cdn.example/a/1.jpg",
+    ],
+)
+def test_a_password_before_which_slashes_are_missing_or_too_many_is_neither_stored_nor_logged(url: str) -> None:
+    """Browsers read most of these as they are meant."""
+    assert for_disk(url).endswith("cdn.example/a/1.jpg#withheld")
+    for shown in (for_disk(url), redact(in_a_row(url))):
+        assert "hunter2" not in shown
+        assert "cdn.example/a/1.jpg" in shown
+
+
 LOGINS = {
     "of any scheme": "ftp://{}@b.example/1",
+    "a slash too many": "https:///{}@b.example/1",
     "a proxy's": "socks5h://{}@10.0.0.1:1080",
     "a store's": "postgresql+psycopg://{}@db/label",
     "without a scheme": "//{}@b.example/1",
@@ -278,6 +303,8 @@ def test_a_sign_that_ends_no_login_hides_nothing(text: str) -> None:
         "/unsafe/300x200/smart/1.jpg",
         "/insecure/rs:fill:300:400/plain/1.jpg",
         "/token/1.jpg",
+        "/12:30@2x/1.jpg",
+        "/a:b@2x.png",
         "/tokens/summer/1.jpg",
         "/a//logo@2x.png",
         "/cdn-cgi/image/width=80,quality=75/1.jpg",
@@ -321,6 +348,7 @@ def test_any_digest_beside_any_time_is_taken_for_a_signature(seed: int) -> None:
 ROWS = [
     "eyJ", "eyJ-", "a b@", "token:'", "data:", "http://", "/1800000000", f"/{MD5}", "s--", "/a=b&", "%", "=",
     "/" + "a" * 22, "@", "//", "//a:", "/token/", "%2F", "\\", "/Aa1", "/" + "Aa1" * 20, "a:b@",
+    "http:", "http:a:", "https:/a:b", "http%3Aa%3A", "/token:", "http:%",
 ]  # fmt: skip
 
 

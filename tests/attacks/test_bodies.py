@@ -36,6 +36,7 @@ WHOLE: tuple[Callable[[int], bytes], ...] = (
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("data")) as running:
         running.predict(task(0, note="x" * 50_000))  # it starts the process that reads such bodies
+        running.predict(task(0, note="{" * 20_000))  # and that for those that count as long
         yield running
 
 

@@ -27,7 +27,7 @@ from label_config.conditions import shown_fields
 from label_config.errors import MAX_SAID_CHARS, UnsupportedConfig
 from label_config.grammar import MAX_GRAMMAR_CHARS, answer_grammar
 from label_config.numbers import Numbers
-from label_config.parse import MAX_LISTED_NUMBERS, MAX_SAID, parse_label_config
+from label_config.parse import MAX_LISTED_NUMBERS, MAX_SAID, MAX_SAID_IN_ALL, parse_label_config
 from label_config.prompt import build_instruction
 from label_config.schema import LabelSchema, NumberField
 from tests.attacks.hostile_configs import KINDS
@@ -88,6 +88,7 @@ def _honoured(xml: str) -> LabelSchema | None:
     assert len(grammar) <= MAX_GRAMMAR_CHARS
     assert len(schema.warnings) <= MAX_SAID + 1 >= len(schema.traps)
     assert all(len(said) <= MAX_SAID_CHARS + 1 for said in (*schema.warnings, *schema.traps))
+    assert all(sum(map(len, said)) <= MAX_SAID_IN_ALL + MAX_SAID_CHARS for said in (schema.warnings, schema.traps))
     numbers = [Numbers.of(f.minimum, f.maximum, f.step) for f in schema.fields if isinstance(f, NumberField)]
     assert sum(each.num_listed for each in numbers) <= MAX_LISTED_NUMBERS
     for each in numbers:
@@ -272,3 +273,20 @@ def test_no_number_of_a_label_config_is_an_error_of_the_server(number: str, shar
     setup = shared_server.client.post("/setup", json=setup_body(xml, project="8.1"))
     predict = shared_server.client.post("/predict", json=predict_body(task(), config=xml, context={"result": []}))
     assert {setup.status_code, predict.status_code} <= {200, 400}
+
+
+@pytest.mark.parametrize("unit", ["x", "'s3://", "a.b-", "token=", "@b_"])
+def test_what_is_said_of_a_short_config_is_short_and_the_log_has_a_part_of_it(
+    unit: str, shared_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fifty controls under the same conditions: each quotes them, at each /setup, and the loop writes the log."""
+    labels = (unit * 950)[:950]
+    around = f'<View visibleWhen="choice-selected" whenTagName="c" whenChoiceValue={quoteattr(labels)}>'
+    ratings = "".join(f'<Rating name="r{n}" toName="image"/>' for n in range(49))
+    xml = view(choices("a", "b", name="c"), around * 2, ratings, "</View>" * 2)
+    for _ in range(2):
+        caplog.clear()
+        reply = shared_server.client.post("/setup", json=setup_body(xml, project="7.1")).json()
+        assert 10_000 < sum(map(len, reply["warnings"])) < 2 * MAX_SAID_IN_ALL
+        assert reply["warnings"][-1].endswith("more of this kind")
+        assert 0 < sum(map(len, caplog.messages)) < 5_000

@@ -183,10 +183,13 @@ TOKENIZERS: dict[str, tuple[dict[str, Any], str]] = {
         {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}, "normalizer is Precompiled",
     ),
     "pieces of no length": ({"pre_tokenizer": {"type": "FixedLength", "length": 0}}, "pre_tokenizer is FixedLength"),
-    "a pattern without an end": (
-        {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": r"((.+)+)+\d"}, "behavior": "Isolated"}},
-        "pattern that repeats a group",
-    ),
+    **{
+        f"a pattern without an end, {pattern[:12]}": (
+            {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"}},
+            "splits by a pattern of its own",
+        )
+        for pattern in (r"((.+)+)+\d", "x*" * 9 + "y", "x?" * 200 + "x" * 200, r"\p{L}+\p{L}+\p{L}+\d", "")
+    },
     "a text written a million times": (
         {"post_processor": {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 10**5}},
         "post_processor is .* characters long",

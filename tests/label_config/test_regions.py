@@ -10,7 +10,7 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from label_config.answer import Answer, FieldAnswer
 from label_config.parse import parse_label_config
-from label_config.regions import MAX_BROKEN, MAX_PATHS, answer_to_regions, prediction, regions_to_answer
+from label_config.regions import MAX_BROKEN, MAX_PATHS, answer_to_regions, are_known, prediction, regions_to_answer
 from label_config.review import Finding
 from tests.label_config.configs import CAPTION, EVERYTHING, view
 
@@ -177,6 +177,15 @@ def test_the_last_regions_of_a_control_are_looked_at_and_not_all_that_somebody_s
     found = regions_to_answer(MANY, [*GOOD, *broken * num_broken])
     assert found.fields == (READ if num_broken < MAX_BROKEN else {})
     assert regions_to_answer(MANY, [*broken * num_broken, *GOOD]).fields == READ
+
+
+@pytest.mark.parametrize(("num", "known"), [(1, True), (MAX_BROKEN, True), (MAX_BROKEN + 1, False), (100_000, False)])
+@pytest.mark.parametrize("region", GOOD, ids=lambda region: region["from_name"])
+def test_of_more_regions_of_a_control_than_a_form_has_nobody_knows_what_was_meant(
+    region: dict[str, Any], num: int, *, known: bool
+) -> None:
+    """Each costs as much as the control has labels."""
+    assert are_known(MANY, [region] * num) is known
 
 
 def test_more_paths_than_anybody_picks_are_none() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -138,6 +140,41 @@ def test_a_text_looks_at_few_items_of_lists(data: Counted) -> None:
     assert shown(checked_place("$a/" * MAX_NAMES), {"a": data}) is None
     assert Counted.num_seen <= MAX_ITEMS + 1
     assert shown("$a/$b", {"a": [1, [2, None]], "b": [3] * (MAX_ITEMS - 4)}) is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        pytest.param("$a-" * MAX_NAMES, {"a": "q"}, id="many names of a short text"),
+        pytest.param("$a-" * MAX_NAMES, {"a": [0] * 99}, id="many names of a long list"),
+        pytest.param("$a-$a[0]-$a.0-" * 3, {"a": [0] * (MAX_ITEMS // 4)}, id="many names of a short list"),
+        pytest.param("$a-" * MAX_NAMES, {"a": [[[[[[[[""]]]]]]]]}, id="many names of a list in lists"),
+        pytest.param("$a-" * MAX_NAMES, {"a": 1e308}, id="many names of a large fraction"),
+        pytest.param("$a-" * MAX_NAMES, {"a": 10**4_000}, id="many names of a large number"),
+        pytest.param("$" + "a." * 240 + "a", {"a": "q"}, id="a long way down"),
+        pytest.param("$a.a.a.a.a.a.a.a.a.a-" * MAX_NAMES, {"a": {"a": {"a": {}}}}, id="ways down that end early"),
+    ],
+)
+def test_a_task_costs_little_however_the_value_is_written(value: str, data: dict[str, Any]) -> None:
+    place, calls = checked_place(value), 0
+
+    def count(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    shown(place, data)  # what is read once for all tasks is not counted
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        shown(place, data)
+    finally:
+        sys.setprofile(before)
+    assert calls < 300
+
+
+@pytest.mark.parametrize(("number", "written"), [(1e20, "1" + "0" * 20), (-(10**20), "-1" + "0" * 20), (1e21, None)])
+def test_a_number_stands_in_a_text_as_javascript_writes_it_or_not_at_all(number: float, written: str | None) -> None:
+    assert shown("$a!", {"a": number}) == (None if written is None else f"{written}!")
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,10 @@ import pytest
 from backend.api.requests import read_trial
 from backend.errors import BadRequest
 from backend.predict.options import ProjectOptions
-from tests.backend.serving import CONFIG, Server, serving
+from backend.predict.trial import MAX_TRIALS
+from tests.backend.serving import ANSWER, CONFIG, NEVER_S, Server, read_all, serving
+from tests.fakes import FakeEngine
+from tests.limits import WAIT_S, until
 
 RULE = "夏季 与 冬季：有雪的选冬季。"
 
@@ -57,6 +63,30 @@ def test_without_tasks_it_says_only_which_model_version_that_would_be(server: Se
     assert plain["model_version"] != other["model_version"]
 
 
+@pytest.mark.parametrize(("max_requests", "others"), [(MAX_TRIALS + 5, MAX_TRIALS), (MAX_TRIALS - 1, MAX_TRIALS - 1)])
+def test_a_trial_has_its_place_when_it_is_whole_and_a_few_run_at_once(
+    tmp_path: Path, max_requests: int, others: int
+) -> None:
+    """Each may hold pictures as long as a body may be; and whoever sends half of one has no place yet."""
+    engine = FakeEngine(ANSWER, delay_s=NEVER_S)
+    body = json.dumps(trial(tasks=trial()["tasks"][:1])).encode()
+    head = b"POST /trial HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with serving(tmp_path, engine, max_requests=max_requests) as server, contextlib.ExitStack() as clients:
+        halves = [
+            clients.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S))
+            for _ in range(others + 1)
+        ]
+        for half in halves:
+            half.sendall(head + body[:-1])
+        for half in halves[:-1]:
+            half.sendall(body[-1:])
+        until(lambda: server.images.fetched == [trial()["tasks"][0]["image"]] * others)
+        halves[-1].sendall(body[-1:])
+        reply = read_all(halves[-1])
+        assert reply.startswith(b"HTTP/1.1 503 ")
+        assert b"are under way; try again later" in reply
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -68,6 +98,7 @@ def test_without_tasks_it_says_only_which_model_version_that_would_be(server: Se
         ({"label_config": "x" * 300_000}, "label_config"),
         ({"label_config": "\ud800"}, "label_config"),
         ({"project": "12"}, "project"),
+        ({"options": {"fields": {"c": dict.fromkeys(map(str, range(3_000)), 1)}}}, "at most 1,000 values"),
     ],
 )
 def test_what_is_no_trial_is_refused_with_the_field(more: dict[str, Any], said: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.api.parser import MAX_INSTANT_BYTES, MODERATE_BYTES, BodyParser
+from backend.api.parser import MAX_INSTANT_BYTES, MODERATE_BYTES, BodyParser, length_of
 from backend.api.requests import NewConfig, PredictBody, read_predict
 from backend.errors import BadRequest, EngineBusy
 from tests.backend.serving import CONFIG, Server, predict_body, serving, strict_json, task
@@ -55,6 +55,20 @@ def test_a_small_body_is_read_here_and_a_large_one_elsewhere() -> None:
             assert await parser.run(10, os.getpid) == os.getpid()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("data", "num_tasks", "longer"),
+    [({"a": "q"}, 1_000, True), ({"a": [0] * 40}, 250, True), ({"image": "x" * 1_000}, 30, False), ({}, 1, False)],
+)
+def test_a_body_of_many_objects_counts_as_longer_than_it_is(
+    data: dict[str, object], num_tasks: int, *, longer: bool
+) -> None:
+    """Each is a task for which something is done, on the loop if the body is short."""
+    body = json.dumps(predict_body(*({"id": number, "data": data} for number in range(num_tasks)))).encode()
+    assert len(body) < MAX_INSTANT_BYTES + 8_000
+    assert (length_of(body) > MAX_INSTANT_BYTES) is longer
+    assert (length_of(body) > len(body)) is longer
 
 
 def test_a_moderate_body_waits_for_no_large_one_and_a_smaller_one_for_few() -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backend.predict.options import MAX_UNKNOWN, ProjectOptions, read_options
+from backend.predict.options import MAX_NAMED_FIELDS, MAX_UNKNOWN, MAX_VALUES, ProjectOptions, read_options
 from backend.queue.projects import ProjectBook
 from backend.store.state_file import StateFile
 from tests.limits import WAIT_S, eventually
@@ -73,6 +74,33 @@ def test_of_many_unknown_keys_a_few_are_named_and_the_others_counted() -> None:
     assert len(warnings) == MAX_UNKNOWN + 1
     assert warnings[-1] == "and 1,000 more extra params that there are not"
     assert max(map(len, warnings)) < 500
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        pytest.param("fields", {"c": dict.fromkeys(map(str, range(MAX_VALUES)), 1)}, id="keys that there are not"),
+        pytest.param("fields", {str(n): {"kind": "x"} for n in range(MAX_VALUES)}, id="fields that say nothing right"),
+        pytest.param("review_thresholds", dict.fromkeys(map(str, range(MAX_VALUES + 1)), "x"), id="no numbers"),
+        pytest.param("calibration", [["c", 1.0]] * MAX_VALUES, id="pairs"),
+        pytest.param("extra_instructions", [[[1] * MAX_VALUES]], id="lists in lists"),
+    ],
+)
+@pytest.mark.parametrize("as_text", [False, True])
+def test_of_one_extra_param_so_many_values_are_read_and_the_others_apply(
+    key: str, value: object, *, as_text: bool
+) -> None:
+    extra = {key: value, "top_p": 0.5}
+    options, [said] = read_options(json.dumps(extra) if as_text else extra, DEFAULTS)
+    assert said.startswith(f"{key}: it holds more than {MAX_VALUES} values; ")
+    assert options == DEFAULTS.model_copy(update={"top_p": 0.5})
+
+
+def test_all_that_may_be_said_of_all_fields_is_read() -> None:
+    names = [f"f{n}" for n in range(MAX_NAMED_FIELDS)]
+    asked = {"instruction": "a, b", "kind": "short", "max_chars": 9}
+    extra = {"fields": dict.fromkeys(names, asked), "review_thresholds": dict.fromkeys(names, 0.5)}
+    assert read_options({**extra, "calibration": dict.fromkeys(names, 2.0)}, DEFAULTS)[1] == []
 
 
 def test_what_one_project_is_told_keeps_no_other_from_being_saved(tmp_path: Path) -> None:
