@@ -65,6 +65,11 @@ class _Pending:
 
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """How a process ends that others end, the system for want of memory among them."""
+_CRASHES: dict[int, str] = {
+    **dict.fromkeys((signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE), "engine_crashed"),
+    signal.SIGBUS: "engine_file_lost",
+}
+"""How a process ends in which a library goes wrong; it then writes where to the log (`process.main`)."""
 _SUSPECTS: tuple[Part, ...] = ("graphs", "kernels")
 """What is left out after a second fault or hang in a row, one after the other: it may be their cause."""
 
@@ -77,7 +82,7 @@ _words = Words("en")
 def _ended(exitcode: int | None, by_itself: bool) -> Why:
     killed = by_itself and exitcode == -signal.SIGKILL
     code = "engine_killed" if killed else "engine_device" if exitcode == EXIT_DEVICE else "engine_ended"
-    return Why(code, {"exitcode": str(exitcode)})
+    return Why(_CRASHES.get(-(exitcode or 0), code), {"exitcode": str(exitcode)})
 
 
 _starting = threading.Lock()
@@ -214,13 +219,15 @@ class EngineClient:
                 return
             part = self._part_to_blame() if silence or self._process.exitcode not in _FROM_OUTSIDE else None
             ended = silence or _ended(self._process.exitcode, by_itself)
-            why, self._refused = self._refused or (ended,), ()
-            message = _words.why(why)
             if part:
-                await self._go_on_without(part, message, ended)
+                await self._go_on_without(part, _words.why((ended,)), ended)
             if self._starts_again:
                 self._starts_again = False
                 continue
+            is_told = silence or self._status.state != "loading"
+            at = () if is_told else (Why("engine_while", {"stage": self._status.stage}),)
+            why, self._refused = self._refused or (*at, ended), ()
+            message = _words.why(why)
             log.error("%s; %d requests wait for the next one", message, len(self._pending))
             self._note_death()
             restarts = 1 if served_s > self._limits.stable_s else restarts + 1

@@ -34,8 +34,9 @@ def main(connection: Connection, options: EngineOptions) -> None:
     if options.model == "broken":
         connection.send(LoadFailed("no such model: broken", Why("ModelNotFound", {"said": "no such model: broken"})))
         return
-    if options.model == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
+    if options.model in signal.Signals.__members__:
+        connection.send(Loading("quantise", 0.6))
+        os.kill(os.getpid(), signal.Signals[options.model])
     if options.model == "graphs fail" and not options.without:
         connection.send(StartAgain("graphs", "operation not permitted"))
         return

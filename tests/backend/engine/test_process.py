@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -77,6 +79,22 @@ def test_a_load_that_fails_by_the_machine_is_told_in_its_own_name() -> None:
 
 def _out_of_memory(options: EngineOptions, mailbox: Mailbox, send: process.Send) -> process.Loop:
     raise MemoryError
+
+
+def test_a_library_that_crashes_leaves_in_the_log_where(capfd: pytest.CaptureFixture[str]) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    started = context.Process(target=process.main, args=(theirs, EngineOptions(), _crash), daemon=True)
+    started.start()
+    started.join(WAIT_S)
+    ours.close()
+    assert started.exitcode == -signal.SIGSEGV
+    assert "in _crash" in capfd.readouterr().err
+
+
+def _crash(options: EngineOptions, mailbox: Mailbox, send: process.Send) -> process.Loop:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    raise AssertionError
 
 
 def test_a_load_that_can_only_go_on_without_a_part_says_so_and_ends() -> None:
