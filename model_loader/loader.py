@@ -25,6 +25,7 @@ from model_loader.cards import Card, find_card
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.checks import Quantisation, check_fits, check_folders, check_host_memory, tell_of_disks
 from model_loader.clean import clean_config, clean_folder
+from model_loader.contents import check_contents, named_by_content
 from model_loader.disks import left_of
 from model_loader.errors import CardUnusable, ModelFilesInvalid, SetupIncomplete
 from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
@@ -128,8 +129,10 @@ def load_model(
             return progress.enter("download", 0.02, 0.6, num_bytes)
 
         resolved = resolve(source, revision=revision, inspect=inspect, on_fraction=downloading)
-        progress.enter("check", 0.6 if downloaded else 0.03, 0.62)
+        start, files = 0.6 if downloaded else 0.03, named_by_content(resolved.folder) if resolved.commit else {}
+        checking = progress.enter("check", start, start + 0.02, sum(files.values()))
         checkpoint = read_checkpoint(resolved.folder)
+        check_contents(files, checking)
     quantised = checkpoint.config.get("quantization_config") is not None
     if quantised:
         _check_packed(checkpoint, quantisation)
