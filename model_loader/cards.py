@@ -29,6 +29,8 @@ TIGHT = 0.5
 """A person is told where other programs leave less than this share of the requests at a time."""
 _NO_CARD = ("Found no NVIDIA driver", "No CUDA GPUs are available", "no CUDA-capable device")
 """What CUDA says where there is neither a card nor a driver. Whatever else it says, it has found something."""
+_NO_TORCH = ("cannot open shared object file", "No module named", "cannot import name", "undefined symbol")
+"""What Python says where torch itself cannot be loaded."""
 _LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib64", "usr/lib")
 
 
@@ -126,6 +128,8 @@ def why_no_card(signs: Signs, said: str = "") -> Trouble:
     "card_none" where nothing on this machine speaks of a card, nor CUDA of anything but that there is none.
     """
     driver, torch = signs.driver or "?", signs.torch
+    if any(words in said for words in _NO_TORCH):
+        return trouble("load_no_library", said=said)
     if not signs.cuda:
         return trouble("card_cpu_torch", driver=driver, torch=torch) if signs.driver else trouble("card_none")
     needed = DRIVER_FOR_CUDA.get(int(signs.cuda.partition(".")[0]), f"for CUDA {signs.cuda}")
@@ -164,7 +168,10 @@ def why_no_card(signs: Signs, said: str = "") -> Trouble:
 def ask_torch(device: str | None, cuda: Any = None) -> Seen:
     """Ask torch for `device`. This makes a CUDA context on it. `cuda` is torch.cuda where it is left out."""
     if cuda is None:
-        from torch import cuda
+        try:
+            from torch import cuda
+        except (ImportError, OSError) as error:  # a library of CUDA's is missing, or torch itself
+            return Seen(said=_first_line(error))
     num_cards = 0
     try:
         with warnings.catch_warnings():
@@ -177,9 +184,13 @@ def ask_torch(device: str | None, cuda: Any = None) -> Seen:
         properties = cuda.get_device_properties(number)
         total_bytes, free_bytes = properties.total_memory, _free_bytes(cuda, number)
     except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
-        return Seen(num_cards=num_cards, said=" ".join(str(error).partition("\n")[0].split()) or type(error).__name__)
+        return Seen(num_cards=num_cards, said=_first_line(error))
     free_gib = min(total_bytes, free_bytes) / GIB
     return Seen(Card(properties.name, total_bytes / GIB, free_gib, (properties.major, properties.minor)), num_cards)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).partition("\n")[0].split()) or type(error).__name__
 
 
 def _free_bytes(cuda: Any, number: int) -> int:
