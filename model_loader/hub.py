@@ -20,7 +20,7 @@ from typing import Any
 from model_loader.checkpoint import read_config
 from model_loader.errors import DownloadFailed, ModelError, ModelNotFound
 from model_loader.geometry import geometry_from_config
-from model_loader.hub_cache import cached_commit, cached_snapshot, hub_cache
+from model_loader.hub_cache import cached_commit, cached_snapshot, hub_cache, is_downloaded_elsewhere
 from model_loader.memory import SIXTEEN_BIT
 from model_loader.places import free_bytes
 
@@ -82,6 +82,8 @@ def _fetch(
         log.info("%s is in the cache already", repo)
         return folder
     report = on_fraction(missing_bytes)
+    if is_downloaded_elsewhere(repo):
+        log.warning("another program is downloading %s into the same cache: its files are waited for", repo)
     return Path(_snapshot(repo, pinned, allow_patterns=WEIGHTS, tqdm_class=_byte_counter(missing_bytes, report)))
 
 

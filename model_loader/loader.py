@@ -110,7 +110,7 @@ def load_model(
     remove_halves(left_of(source))
     if save_quantised_to is not None:
         remove_unfinished(save_quantised_to)
-    progress.enter("resolve", 0.0, 0.02)
+    progress.enter("resolve", 0.0, 0.02, asks=True)
     saved = find_saved(parent, source, revision)
     downloaded = False
     if saved is not None:

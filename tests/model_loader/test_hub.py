@@ -18,7 +18,15 @@ from filelock import FileLock
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, read_checkpoint
 from model_loader.errors import DownloadFailed, ModelError, ModelNotFound
 from model_loader.geometry import DEFAULT_MODEL, shipped_config
-from model_loader.hub_cache import NEEDED, cached_bytes, cached_commit, cached_snapshot, half_bytes, remove_halves
+from model_loader.hub_cache import (
+    NEEDED,
+    cached_bytes,
+    cached_commit,
+    cached_snapshot,
+    half_bytes,
+    is_downloaded_elsewhere,
+    remove_halves,
+)
 from model_loader.sources import resolve
 from tests.limits import RUN_S
 from tests.model_loader.checkpoints import rewrite_json
@@ -79,7 +87,9 @@ def test_halves_that_a_killed_download_left_are_removed_and_those_of_another_pro
         half.write_bytes(b"half")
     assert half_bytes([REPO]) == 8
     with FileLock(locks / "0b.lock"):
+        assert is_downloaded_elsewhere(REPO)
         remove_halves([REPO])
+    assert not is_downloaded_elsewhere(REPO)
     assert not left.exists()
     assert at_work.read_bytes() == b"half"
 
