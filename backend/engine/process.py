@@ -142,8 +142,8 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
             total_gib = choice.card.memory_gib
             torch.cuda.set_per_process_memory_fraction(budget_bytes(total_gib, options.vram_gib) / GIB / total_gib)
         try_allocator(choice.device, options)
-        # it may be preferred on Hopper, and plans anew for each shape of prefill
-        torch.backends.cuda.enable_cudnn_sdp(False)
+    # it may be preferred on Hopper, and plans anew for each shape of prefill
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
     def loading(stage: str, fraction: float, pace: Pace) -> None:
         if stage != "ready":  # the model is; requests are taken later

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from backend.engine import process
 from backend.engine.mailbox import Mailbox
@@ -146,6 +147,7 @@ def test_the_built_in_model_answers_through_the_real_loop() -> None:
     sent: list[Any] = []
     mailbox = Mailbox()
     loop = process.load(EngineOptions(model="garments", device="cpu", max_slots=4), mailbox, sent.append)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
     ready = sent[-1]
     told = [message for message in sent if isinstance(message, Loading)]
     assert told == sent[:-1]
