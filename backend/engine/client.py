@@ -29,6 +29,7 @@ from backend.engine import process
 from backend.engine.api import EngineState, EngineStatus
 from backend.engine.messages import (
     EXIT_DEVICE,
+    MAY_TAKE_HOURS,
     PART_AT_WORK,
     Cancel,
     Failed,
@@ -313,23 +314,21 @@ class EngineClient:
         while True:
             limit_s = self._limits.hang_s
             if ready_at is None:
-                is_tuning = self._status.stage in PART_AT_WORK
-                limit_s = self._limits.tune_s if is_tuning else self._limits.load_s
+                limit_s = self._limit_of(self._status.stage)
             try:
                 async with asyncio.timeout(limit_s):
                     message = await incoming.get()
             except TimeoutError:
                 if ready_at is None:
-                    if self._part_to_blame() is None:
-                        at = {"stage": self._status.stage, "percent": f"{self._status.fraction:.0%}"}
-                        await self._give_up(Why("engine_stood_still", {**at, "limit": f"{limit_s:.0f}"}))
+                    if self._part_to_blame() is None and not self._has_served:
+                        await self._give_up(self._stood_still(limit_s))
                 elif was_idle or not self._has_work:  # silence counts only when there was work all the time
                     was_idle = not self._has_work
                     continue
                 limit = {"limit": f"{limit_s:.0f}"}
                 silence = Why("engine_silent", limit)
                 if ready_at is None:
-                    silence = Why("engine_silent_at", {**limit, "stage": self._status.stage})
+                    silence = Why("engine_silent_at", {**limit, "stage": self._status.stage or "starting"})
                 log.error("%s", _words.why((silence,)))
                 self._process.kill()
                 await asyncio.to_thread(reader.join, self._limits.close_s)  # else it reads from what is closed next
@@ -341,6 +340,16 @@ class EngineClient:
             await self._handle(message)
             was_idle = not self._has_work
         return (0.0 if ready_at is None else loop.time() - ready_at), silence
+
+    def _limit_of(self, stage: str) -> float:
+        """For how many seconds nothing may move in `stage` of a load."""
+        if stage in PART_AT_WORK:
+            return self._limits.tune_s
+        return self._limits.load_s if stage in MAY_TAKE_HOURS else self._limits.start_s
+
+    def _stood_still(self, limit_s: float) -> Why:
+        at = {"stage": self._status.stage, "percent": f"{self._status.fraction:.0%}", "limit": f"{limit_s:.0f}"}
+        return Why("engine_stood_still" if self._status.stage in MAY_TAKE_HOURS else "engine_not_begun", at)
 
     async def _handle(self, message: FromEngine) -> None:
         match message:

@@ -59,6 +59,12 @@ ENGINE_WORDS: dict[str, tuple[str, str]] = {
         "loading stood still at “{stage}” ({percent}) for {limit} s and was ended; look at the network, the disks and "
         "`dmesg`, and start prelabel again",
     ),
+    "engine_not_begun": (
+        "“{stage}”停了 {limit} 秒没有进展，已被结束：多半是显卡驱动没有应答。nvidia-smi 有响应吗？请在 `dmesg` 中查找 "
+        "Xid，必要时重启机器，然后重启 prelabel",
+        "“{stage}” stood still for {limit} s and was ended: most often the card's driver does not answer. Does "
+        "nvidia-smi? Look for Xid in `dmesg`, restart the machine if need be, and start prelabel again",
+    ),
     "engine_died_often": (
         "模型进程连续 {times} 次异常结束；请看日志，然后重启 prelabel。最后一次：",
         "the engine process died {times} times in a row; see the log, restart prelabel. The last time:",

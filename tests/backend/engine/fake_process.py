@@ -62,6 +62,9 @@ def main(connection: Connection, options: EngineOptions) -> None:
             LoadFailed("other programs hold the card", Why("engine_said", {"said": "other programs hold the card"}))
         )
         return
+    if options.model == "hangs once" and (marker := options.quantised_dir) and marker.exists():
+        marker.unlink()
+        until_the_tests_end()
     if options.model == "slow":
         until_the_tests_end()
     connection.send(
