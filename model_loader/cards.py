@@ -25,6 +25,8 @@ LEAST_CAPABILITY = (8, 0)
 """bfloat16 on tensor cores, which our kernels are written for: Ampere and newer."""
 DRIVER_FOR_CUDA = {12: "525.60.13", 13: "580.65.06"}
 """The oldest Linux driver that runs programs of a CUDA release, whatever its minor version."""
+TOO_SMALL = ("memory_too_small", "memory_limited")
+"""What speaks against a model whatever else runs on the card."""
 TIGHT = 0.5
 """A person is told where other programs leave less than this share of the requests at a time."""
 _NO_CARD = ("Found no NVIDIA driver", "No CUDA GPUs are available", "no CUDA-capable device")
@@ -111,14 +113,17 @@ def judge_memory(
     )
     most, plan = planned(), planned(free_gib=free_gib)
     needed, free = f"{most.needed_bytes / GIB:.1f}", f"{card.free_gib:.1f}"
+    card_gib = f"{card.memory_gib:.1f}"
+    if not most.fits and room_gib < card.memory_gib:
+        return most, trouble("memory_limited", needed=needed, limit=f"{room_gib:g}", card=card_gib)
     if not most.fits:
-        return most, trouble("memory_too_small", needed=needed, card=f"{room_gib:.1f}")
+        return most, trouble("memory_too_small", needed=needed, card=card_gib)
     if not plan.fits:
-        return plan, trouble("memory_taken", needed=needed, card=f"{card.memory_gib:.1f}", free=free)
+        return plan, trouble("memory_taken", needed=needed, card=card_gib, free=free)
     slots, most_slots = plan.num_slots or 0, most.num_slots or 0
     if slots < TIGHT * most_slots:
         counts = {"slots": str(slots), "most": str(most_slots)}
-        return plan, warning("memory_tight", card=f"{card.memory_gib:.1f}", free=free, **counts)
+        return plan, warning("memory_tight", card=card_gib, free=free, **counts)
     return plan, None
 
 
