@@ -25,10 +25,14 @@ LEAST_CAPABILITY = (8, 0)
 """bfloat16 on tensor cores, which our kernels are written for: Ampere and newer."""
 DRIVER_FOR_CUDA = {12: "525.60.13", 13: "580.65.06"}
 """The oldest Linux driver that runs programs of a CUDA release, whatever its minor version."""
+TOO_SMALL = ("memory_too_small", "memory_limited")
+"""What speaks against a model whatever else runs on the card."""
 TIGHT = 0.5
 """A person is told where other programs leave less than this share of the requests at a time."""
 _NO_CARD = ("Found no NVIDIA driver", "No CUDA GPUs are available", "no CUDA-capable device")
 """What CUDA says where there is neither a card nor a driver. Whatever else it says, it has found something."""
+_NO_TORCH = ("cannot open shared object file", "No module named", "cannot import name", "undefined symbol")
+"""What Python says where torch itself cannot be loaded."""
 _LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib64", "usr/lib")
 
 
@@ -109,14 +113,17 @@ def judge_memory(
     )
     most, plan = planned(), planned(free_gib=free_gib)
     needed, free = f"{most.needed_bytes / GIB:.1f}", f"{card.free_gib:.1f}"
+    card_gib = f"{card.memory_gib:.1f}"
+    if not most.fits and room_gib < card.memory_gib:
+        return most, trouble("memory_limited", needed=needed, limit=f"{room_gib:g}", card=card_gib)
     if not most.fits:
-        return most, trouble("memory_too_small", needed=needed, card=f"{room_gib:.1f}")
+        return most, trouble("memory_too_small", needed=needed, card=card_gib)
     if not plan.fits:
-        return plan, trouble("memory_taken", needed=needed, card=f"{card.memory_gib:.1f}", free=free)
+        return plan, trouble("memory_taken", needed=needed, card=card_gib, free=free)
     slots, most_slots = plan.num_slots or 0, most.num_slots or 0
     if slots < TIGHT * most_slots:
         counts = {"slots": str(slots), "most": str(most_slots)}
-        return plan, warning("memory_tight", card=f"{card.memory_gib:.1f}", free=free, **counts)
+        return plan, warning("memory_tight", card=card_gib, free=free, **counts)
     return plan, None
 
 
@@ -126,6 +133,8 @@ def why_no_card(signs: Signs, said: str = "") -> Trouble:
     "card_none" where nothing on this machine speaks of a card, nor CUDA of anything but that there is none.
     """
     driver, torch = signs.driver or "?", signs.torch
+    if any(words in said for words in _NO_TORCH):
+        return trouble("load_no_library", said=said)
     if not signs.cuda:
         return trouble("card_cpu_torch", driver=driver, torch=torch) if signs.driver else trouble("card_none")
     needed = DRIVER_FOR_CUDA.get(int(signs.cuda.partition(".")[0]), f"for CUDA {signs.cuda}")
@@ -164,7 +173,10 @@ def why_no_card(signs: Signs, said: str = "") -> Trouble:
 def ask_torch(device: str | None, cuda: Any = None) -> Seen:
     """Ask torch for `device`. This makes a CUDA context on it. `cuda` is torch.cuda where it is left out."""
     if cuda is None:
-        from torch import cuda
+        try:
+            from torch import cuda
+        except (ImportError, OSError) as error:  # a library of CUDA's is missing, or torch itself
+            return Seen(said=_first_line(error))
     num_cards = 0
     try:
         with warnings.catch_warnings():
@@ -177,9 +189,13 @@ def ask_torch(device: str | None, cuda: Any = None) -> Seen:
         properties = cuda.get_device_properties(number)
         total_bytes, free_bytes = properties.total_memory, _free_bytes(cuda, number)
     except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
-        return Seen(num_cards=num_cards, said=" ".join(str(error).partition("\n")[0].split()) or type(error).__name__)
+        return Seen(num_cards=num_cards, said=_first_line(error))
     free_gib = min(total_bytes, free_bytes) / GIB
     return Seen(Card(properties.name, total_bytes / GIB, free_gib, (properties.major, properties.minor)), num_cards)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).partition("\n")[0].split()) or type(error).__name__
 
 
 def _free_bytes(cuda: Any, number: int) -> int:

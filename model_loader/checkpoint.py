@@ -2,7 +2,7 @@
 
 Covered: pickled weights, `auto_map`, another model's tokenizer, a shard that the index names but the folder lacks, a
 shard cut short, a header that is no header, an index that disagrees with its shards. Not covered: the values of the
-weights, and what else transformers would take from the folder: `clean` leaves that out.
+weights, which `contents` looks at, and what else transformers would take from the folder: `clean` leaves that out.
 Reads headers only (a few MB for a 60 GB model), never a tensor; imports no torch.
 Raises ModelFilesInvalid, UnsafeModelFiles or ModelNotFound.
 """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from model_loader.cards import Card, find_card, judge_memory
+from model_loader.cards import TOO_SMALL, Card, find_card, judge_memory
 from model_loader.errors import CardUnusable, ModelTooLarge
 from model_loader.geometry import COMMITS, DEFAULT_MODEL, geometry_from_config
 from model_loader.memory import GIB, MAX_SLOTS, MemoryPlan, Request
@@ -83,7 +83,7 @@ def best_on(
     for model in COMMITS:
         geometry = geometry_from_config(find_config(model))
         plan, against = judge_memory(geometry, card, vram_gib=vram_gib, request=request, max_slots=max_slots)
-        if against is None or against.code != "memory_too_small":
+        if against is None or against.code not in TOO_SMALL:
             break
     return model, plan, against
 
@@ -91,13 +91,15 @@ def best_on(
 def _why(model: str, card: Card, plan: MemoryPlan) -> str:
     if model == DEFAULT_MODEL:
         return f"{card.name} holds it, with {plan.num_slots} requests at a time"
+    room_bytes = plan.vram_bytes or 0
+    is_share = room_bytes < round(card.memory_gib * GIB)
     return (
         f"the best that {card.name} holds, with {plan.num_slots} requests at a time; {DEFAULT_MODEL} needs more than "
-        f"its {(plan.vram_bytes or 0) / GIB:.1f} GiB"
+        f"{'the' if is_share else 'its'} {room_bytes / GIB:.1f} GiB{' of PRELABEL_VRAM_GIB' if is_share else ''}"
     )
 
 
 def _why_none(model: str, card: Card, against: Trouble) -> str:
-    if against.code != "memory_too_small":
+    if against.code not in TOO_SMALL:
         return f"{model}: {against}"
     return f"{card.name} holds no Qwen3-VL. The smallest is {model}: {against}"

@@ -12,12 +12,16 @@ from __future__ import annotations
 import io
 import logging
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from model_loader.checkpoint import read_config
 from model_loader.errors import DownloadFailed, ModelError, ModelNotFound
-from model_loader.hub_cache import cached_commit, cached_snapshot, hub_cache
+from model_loader.geometry import geometry_from_config
+from model_loader.hub_cache import cached_commit, cached_snapshot, hub_cache, is_downloaded_elsewhere
+from model_loader.memory import SIXTEEN_BIT
 from model_loader.places import free_bytes
 
 log = logging.getLogger(__name__)
@@ -78,13 +82,15 @@ def _fetch(
         log.info("%s is in the cache already", repo)
         return folder
     report = on_fraction(missing_bytes)
+    if is_downloaded_elsewhere(repo):
+        log.warning("another program is downloading %s into the same cache: its files are waited for", repo)
     return Path(_snapshot(repo, pinned, allow_patterns=WEIGHTS, tqdm_class=_byte_counter(missing_bytes, report)))
 
 
 def fetch_from_modelscope(
     repo: str, revision: str | None, *, inspect: Callable[[Path], None], on_fraction: Callable[[int], Fraction]
 ) -> Path:
-    """As `fetch_from_hub`, through the optional `modelscope` package. It reports no bytes, only begin and end."""
+    """As `fetch_from_hub`, through the optional `modelscope` package, which checks what it downloads itself."""
     try:
         from modelscope import snapshot_download
     except ImportError as error:
@@ -92,17 +98,22 @@ def fetch_from_modelscope(
             "modelscope: needs the optional package modelscope; add it to prelabel's environment"
         ) from error
 
-    def fetch(patterns: list[str]) -> Path:
+    def fetch(patterns: list[str], **options: Any) -> Path:
         try:
-            return Path(snapshot_download(model_id=repo, revision=revision, allow_patterns=patterns))
+            return Path(snapshot_download(model_id=repo, revision=revision, allow_patterns=patterns, **options))
         except Exception as error:  # modelscope raises bare Exceptions, requests' errors and its own
-            raise DownloadFailed(f"ModelScope did not deliver {repo}: {_one_line(error)}") from error
+            by_file: dict[str, Exception] = getattr(error, "failed_files", None) or {}
+            said = _one_line(next(iter(by_file.values()), error))  # its own text only counts the files
+            raise DownloadFailed(f"ModelScope did not deliver {repo}: {said}") from error
 
-    inspect(fetch(SMALL_FILES))
-    report = on_fraction(0)
-    folder = fetch(WEIGHTS)
-    report(1.0)
-    return folder
+    folder = fetch(SMALL_FILES)
+    inspect(folder)
+    whole = geometry_from_config(read_config(folder)).total * SIXTEEN_BIT
+    have = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())  # parts of files, too
+    missing_bytes = max(0, round(whole) - have)
+    _need_room(repo, missing_bytes, folder, "MODELSCOPE_CACHE")
+    counter = _counter_of_files(missing_bytes, on_fraction(missing_bytes))
+    return fetch(WEIGHTS, progress_callbacks=[counter])
 
 
 def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
@@ -152,13 +163,36 @@ def _missing_bytes(repo: str, commit: str) -> int:
     """Bytes still to fetch. Raises DownloadFailed when the disk has no room for them."""
     files = _snapshot(repo, commit, allow_patterns=WEIGHTS, dry_run=True)
     missing = sum(file.file_size or 0 for file in files if file.will_download)
-    cache = hub_cache()
-    if missing > (free := free_bytes(cache)):
-        raise DownloadFailed(
-            f"{repo} still needs {missing / _GIB:.1f} GiB but {cache} has room for {free / _GIB:.1f} GiB; "
-            "free some space or set HF_HOME to a larger disk"
-        )
+    _need_room(repo, missing, hub_cache(), "HF_HOME")
     return missing
+
+
+def _need_room(repo: str, missing_bytes: int, cache: Path, setting: str) -> None:
+    if missing_bytes > (free := free_bytes(cache)):
+        raise DownloadFailed(
+            f"{repo} still needs {missing_bytes / _GIB:.1f} GiB but {cache} has room for {free / _GIB:.1f} GiB; "
+            f"free some space or set {setting} to a larger disk"
+        )
+
+
+def _counter_of_files(total_bytes: int, report: Fraction) -> type:
+    """Return a class of which modelscope makes one for each file: together they report bytes / `total_bytes`."""
+    received, lock = 0, threading.Lock()
+
+    class Counter:
+        def __init__(self, filename: str, file_size: int) -> None:
+            pass
+
+        def update(self, size: int) -> None:
+            nonlocal received
+            with lock:
+                received += size
+                report(received / max(total_bytes, 1))
+
+        def end(self) -> None:
+            pass
+
+    return Counter
 
 
 def _byte_counter(total_bytes: int, report: Fraction) -> type:

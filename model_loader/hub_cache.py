@@ -124,6 +124,19 @@ def remove_halves(repos: Iterable[str]) -> None:
                 log.info("half a file of a download that was ended is removed: %.1f GiB", size_bytes / _GIB)
 
 
+def is_downloaded_elsewhere(repo: str) -> bool:
+    """Whether another process is downloading files of `repo`, for which huggingface_hub then waits in silence."""
+    for lock in _entries(hub_cache() / ".locks" / repo_cache(repo).name):
+        try:
+            with FileLock(lock, blocking=False):
+                continue
+        except Timeout:
+            return True
+        except OSError:  # gone meanwhile, or not ours
+            continue
+    return False
+
+
 def _commits(repo: str) -> list[str]:
     return sorted(place.name for place in _entries(repo_cache(repo) / "snapshots") if _COMMIT.fullmatch(place.name))
 

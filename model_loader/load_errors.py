@@ -116,7 +116,8 @@ KNOWN = (
     _known(
         "load_no_library",
         SetupIncomplete,
-        r"cannot open shared object file|No module named|undefined symbol|version `GLIBC",
+        r"cannot open shared object file|No module named|undefined symbol|version `GLIBC|cannot import name"
+        r"|unexpected keyword argument|module '\S+' has no attribute",
     ),
 )  # fmt: skip
 

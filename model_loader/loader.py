@@ -25,16 +25,17 @@ from model_loader.cards import Card, find_card
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.checks import Quantisation, check_fits, check_folders, check_host_memory, tell_of_disks
 from model_loader.clean import clean_config, clean_folder
+from model_loader.contents import check_contents, named_by_content
 from model_loader.disks import left_of
-from model_loader.errors import CardUnusable, ModelFilesInvalid, SetupIncomplete
+from model_loader.errors import CardUnusable, ModelFilesInvalid
 from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
-from model_loader.experts.reference import dequantise_nf4
 from model_loader.experts.unpacked import unpack_small
 from model_loader.geometry import ARCHITECTURES, geometry_from_config
 from model_loader.hub_cache import remove_halves
 from model_loader.load_errors import known_error, named_errors
 from model_loader.memory import MAX_SLOTS, Request
 from model_loader.norms import use_fused_norms
+from model_loader.packing_trial import try_packing
 from model_loader.patch_embed import use_linear_patch_embedding
 from model_loader.progress import Progress, ProgressCallback, no_progress
 from model_loader.saved import find_saved, place_for, remove_unfinished, save
@@ -42,9 +43,6 @@ from model_loader.sources import GARMENTS, resolve
 from model_loader.tensor_names import check_tensor_names, report
 
 log = logging.getLogger(__name__)
-
-PACKING_ERROR = 0.2
-"""Of the norm of normal weights: NF4 loses a tenth of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ def load_model(
     remove_halves(left_of(source))
     if save_quantised_to is not None:
         remove_unfinished(save_quantised_to)
-    progress.enter("resolve", 0.0, 0.02)
+    progress.enter("resolve", 0.0, 0.02, asks=True)
     saved = find_saved(parent, source, revision)
     downloaded = False
     if saved is not None:
@@ -128,8 +126,10 @@ def load_model(
             return progress.enter("download", 0.02, 0.6, num_bytes)
 
         resolved = resolve(source, revision=revision, inspect=inspect, on_fraction=downloading)
-        progress.enter("check", 0.6 if downloaded else 0.03, 0.62)
+        start, files = 0.6 if downloaded else 0.03, named_by_content(resolved.folder) if resolved.commit else {}
+        checking = progress.enter("check", start, start + 0.02, sum(files.values()))
         checkpoint = read_checkpoint(resolved.folder)
+        check_contents(files, checking)
     quantised = checkpoint.config.get("quantization_config") is not None
     if quantised:
         _check_packed(checkpoint, quantisation)
@@ -163,26 +163,6 @@ def _card(device: str) -> Card:
     if isinstance(found, Card):
         return found
     raise CardUnusable(found)
-
-
-def try_packing(
-    device: str,
-    dtype: torch.dtype,
-    pack: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]] = quantizer.pack_experts,
-) -> None:
-    """Pack a few weights on `device`: what cannot work there, or is wrong, is told before a download, not after it.
-
-    Raises CardUnusable, SetupIncomplete and the like.
-    """
-    with named_errors(f"packing to 4 bits on {device}", "failed"):
-        weight = torch.randn(2, 64, 128, dtype=dtype, device=device)
-        unpacked = dequantise_nf4(*pack(weight), dtype)
-        error = float((unpacked - weight).float().norm() / weight.float().norm())
-    if not error < PACKING_ERROR:
-        raise SetupIncomplete(
-            f"bitsandbytes packs weights wrong on {device} ({error:.0%} of their norm is lost): install the versions "
-            "of constraints.txt; `python -m bitsandbytes` says more"
-        )
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -21,7 +21,8 @@ STEP = 0.002
 @dataclass(frozen=True, slots=True)
 class Pace:
     """Of the present stage. `left_s`: until it is over, None while nobody can tell. `bytes_per_s`: 0 where the stage is
-    not about bytes, or none has come. `counts_bytes`: it is about bytes, so that silence means that none come."""
+    not about bytes, or none has come. `counts_bytes`: it is about bytes, or waits for another machine, so that silence
+    means that none come."""
 
     left_s: float | None = None
     bytes_per_s: float = 0.0
@@ -46,9 +47,14 @@ class Progress:
         self._said_at = 0.0
         self._lock = threading.Lock()
 
-    def enter(self, stage: str, start: float, end: float, size_bytes: int = 0) -> Callable[[float], None]:
-        """Report `stage` at `start`; return a function that takes the stage's own fraction 0..1, of `size_bytes`."""
-        none = Pace(counts_bytes=size_bytes > 0)
+    def enter(
+        self, stage: str, start: float, end: float, size_bytes: int = 0, *, asks: bool = False
+    ) -> Callable[[float], None]:
+        """Report `stage` at `start`; return a function that takes the stage's own fraction 0..1, of `size_bytes`.
+
+        `asks`: it waits for another machine, of which nobody knows how much will come.
+        """
+        none = Pace(counts_bytes=asks or size_bytes > 0)
         done: deque[tuple[float, float]] = deque([(self._clock(), 0.0)])  # when, and how much of the stage
 
         def report(fraction: float) -> None:

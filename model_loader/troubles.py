@@ -106,6 +106,10 @@ TEXTS: dict[str, str] = {
         "At least {needed} GiB are needed, and the card offers {card} GiB. Use a larger card or a smaller model "
         "(docs/cards.md); PRELABEL_MODEL=garments always fits."
     ),
+    "memory_limited": (
+        "At least {needed} GiB are needed, and PRELABEL_VRAM_GIB allows {limit} of the card's {card} GiB. Raise it, or "
+        "use a smaller model (docs/cards.md); PRELABEL_MODEL=garments always fits."
+    ),
     "memory_taken": (
         "At least {needed} GiB are needed, and other programs leave {free} of the card's {card} GiB. End them "
         "(nvidia-smi lists them), or name another card, as PRELABEL_DEVICE=cuda:1, or a smaller model (docs/cards.md)."

@@ -29,6 +29,7 @@ from backend.engine import process
 from backend.engine.api import EngineState, EngineStatus
 from backend.engine.messages import (
     EXIT_DEVICE,
+    MAY_TAKE_HOURS,
     PART_AT_WORK,
     Cancel,
     Failed,
@@ -65,6 +66,11 @@ class _Pending:
 
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """How a process ends that others end, the system for want of memory among them."""
+_CRASHES: dict[int, str] = {
+    **dict.fromkeys((signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE), "engine_crashed"),
+    signal.SIGBUS: "engine_file_lost",
+}
+"""How a process ends in which a library goes wrong; it then writes where to the log (`process.main`)."""
 _SUSPECTS: tuple[Part, ...] = ("graphs", "kernels")
 """What is left out after a second fault or hang in a row, one after the other: it may be their cause."""
 
@@ -77,7 +83,7 @@ _words = Words("en")
 def _ended(exitcode: int | None, by_itself: bool) -> Why:
     killed = by_itself and exitcode == -signal.SIGKILL
     code = "engine_killed" if killed else "engine_device" if exitcode == EXIT_DEVICE else "engine_ended"
-    return Why(code, {"exitcode": str(exitcode)})
+    return Why(_CRASHES.get(-(exitcode or 0), code), {"exitcode": str(exitcode)})
 
 
 _starting = threading.Lock()
@@ -214,13 +220,15 @@ class EngineClient:
                 return
             part = self._part_to_blame() if silence or self._process.exitcode not in _FROM_OUTSIDE else None
             ended = silence or _ended(self._process.exitcode, by_itself)
-            why, self._refused = self._refused or (ended,), ()
-            message = _words.why(why)
             if part:
-                await self._go_on_without(part, message, ended)
+                await self._go_on_without(part, _words.why((ended,)), ended)
             if self._starts_again:
                 self._starts_again = False
                 continue
+            is_told = silence or self._status.state != "loading"
+            at = () if is_told else (Why("engine_while", {"stage": self._status.stage}),)
+            why, self._refused = self._refused or (*at, ended), ()
+            message = _words.why(why)
             log.error("%s; %d requests wait for the next one", message, len(self._pending))
             self._note_death()
             restarts = 1 if served_s > self._limits.stable_s else restarts + 1
@@ -306,23 +314,21 @@ class EngineClient:
         while True:
             limit_s = self._limits.hang_s
             if ready_at is None:
-                is_tuning = self._status.stage in PART_AT_WORK
-                limit_s = self._limits.tune_s if is_tuning else self._limits.load_s
+                limit_s = self._limit_of(self._status.stage)
             try:
                 async with asyncio.timeout(limit_s):
                     message = await incoming.get()
             except TimeoutError:
                 if ready_at is None:
-                    if self._part_to_blame() is None:
-                        at = {"stage": self._status.stage, "percent": f"{self._status.fraction:.0%}"}
-                        await self._give_up(Why("engine_stood_still", {**at, "limit": f"{limit_s:.0f}"}))
+                    if self._part_to_blame() is None and not self._has_served:
+                        await self._give_up(self._stood_still(limit_s))
                 elif was_idle or not self._has_work:  # silence counts only when there was work all the time
                     was_idle = not self._has_work
                     continue
                 limit = {"limit": f"{limit_s:.0f}"}
                 silence = Why("engine_silent", limit)
                 if ready_at is None:
-                    silence = Why("engine_silent_at", {**limit, "stage": self._status.stage})
+                    silence = Why("engine_silent_at", {**limit, "stage": self._status.stage or "starting"})
                 log.error("%s", _words.why((silence,)))
                 self._process.kill()
                 await asyncio.to_thread(reader.join, self._limits.close_s)  # else it reads from what is closed next
@@ -334,6 +340,16 @@ class EngineClient:
             await self._handle(message)
             was_idle = not self._has_work
         return (0.0 if ready_at is None else loop.time() - ready_at), silence
+
+    def _limit_of(self, stage: str) -> float:
+        """For how many seconds nothing may move in `stage` of a load."""
+        if stage in PART_AT_WORK:
+            return self._limits.tune_s
+        return self._limits.load_s if stage in MAY_TAKE_HOURS else self._limits.start_s
+
+    def _stood_still(self, limit_s: float) -> Why:
+        at = {"stage": self._status.stage, "percent": f"{self._status.fraction:.0%}", "limit": f"{limit_s:.0f}"}
+        return Why("engine_stood_still" if self._status.stage in MAY_TAKE_HOURS else "engine_not_begun", at)
 
     async def _handle(self, message: FromEngine) -> None:
         match message:

@@ -130,6 +130,10 @@ PART_AT_WORK: dict[str, Part] = {"kernels": "kernels", "memory": "kernels", "gra
 driver's crash has it."""
 
 
+MAY_TAKE_HOURS = frozenset({"resolve", "download", "check", "quantise", "load", "load_copy", "random_weights", "save"})
+"""Stages of loading that wait for another machine, or a slow disk. All others are the libraries' and the card's."""
+
+
 EXIT_DEVICE = 70
 """Exit code of an engine process whose device has failed while it worked."""
 

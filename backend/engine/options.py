@@ -49,12 +49,14 @@ class EngineLimits:
     """Times in seconds, and how often the engine process is started again before it is given up.
 
     `load_s` is the longest that nothing may move while a model is downloaded and loaded (not the whole: 62 GB from a
-    slow mirror take as long as they take), `tune_s` the same of what is done on a card after that. `request_s` bounds
+    slow mirror take as long as they take), `start_s` the same of what comes before that, `tune_s` of what is done on a
+    card after it. `request_s` bounds
     one request from submit to answer. A download that is silent for `stall_s` is told to be, and so is reading files.
     `hang_s` is the longest silence of an engine that has work: one step with a long prefill before it stays well below.
     Restarts are counted anew after `stable_s` of service.
     """
 
+    start_s: float = 600.0
     load_s: float = 4 * 3600.0
     tune_s: float = 1800.0
     request_s: float = 600.0

@@ -9,6 +9,7 @@ only its end tells the API process so.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import os
 import signal
@@ -53,6 +54,7 @@ def main(
     `make_loop` takes the place of `load`; tests put a loop there that needs no model.
     """
     configure_logging(options.log_level)
+    faulthandler.enable()  # where a library crashes: else the log would have nothing of it
     # on a CPU it warns about an optional package with faster kernels, which our path does not use
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says Shutdown
@@ -140,8 +142,8 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
             total_gib = choice.card.memory_gib
             torch.cuda.set_per_process_memory_fraction(budget_bytes(total_gib, options.vram_gib) / GIB / total_gib)
         try_allocator(choice.device, options)
-        # it may be preferred on Hopper, and plans anew for each shape of prefill
-        torch.backends.cuda.enable_cudnn_sdp(False)
+    # it may be preferred on Hopper, and plans anew for each shape of prefill
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
     def loading(stage: str, fraction: float, pace: Pace) -> None:
         if stage != "ready":  # the model is; requests are taken later

@@ -2,7 +2,8 @@
 
 The rule is that of `model_loader.memory`, and so of `prelabel doctor`. On a card a full prefill, a decode step of its
 rows and a choice for as many rows as the plan has are run once with a small KV cache: their peak takes the place of the
-plan's weights and workspace. Raises ModelTooLarge when not even one request fits.
+plan's weights and workspace. Raises ModelTooLarge when not even one request fits, CardUnusable where the card has
+failed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from backend.engine.scheduler import SchedulerLimits, Slot
 from backend.engine.token_choice import Draw, choose_tokens
 from label_config.schema import LabelSchema, TextField
 from model_loader.cards import Card, find_card, judge_memory
-from model_loader.errors import ModelTooLarge
+from model_loader.errors import CardUnusable, ModelTooLarge
 from model_loader.experts import never_dequantise
 from model_loader.geometry import geometry_from_config
 from model_loader.loader import LoadedModel
@@ -137,7 +138,8 @@ def slots_of_empty_card(loaded: LoadedModel, options: EngineOptions) -> int:
 
 def _plan(loaded: LoadedModel, options: EngineOptions, *, is_empty: bool = False) -> MemoryPlan:
     card = find_card(loaded.device)
-    assert isinstance(card, Card), "a model is on it"
+    if not isinstance(card, Card):  # a model is on it: it has failed since
+        raise CardUnusable(card)
     if is_empty:
         card = replace(card, free_gib=card.memory_gib)
     plan, _ = judge_memory(

@@ -115,6 +115,10 @@ _TROUBLES_ZH = {
         "至少需要 {needed} GiB，而显卡只有 {card} GiB。请换更大的显卡或更小的模型（docs/cards.md）；"
         "PRELABEL_MODEL=garments 总放得下。"
     ),
+    "memory_limited": (
+        "至少需要 {needed} GiB，而 PRELABEL_VRAM_GIB 只允许使用 {limit} GiB（显卡共 {card} GiB）。请调大它，"
+        "或换更小的模型（docs/cards.md）；PRELABEL_MODEL=garments 总放得下。"
+    ),
     "memory_taken": (
         "至少需要 {needed} GiB，而其他程序只留下 {free} GiB（显卡共 {card} GiB）。请结束它们（nvidia-smi 会列出），"
         "或指定另一块显卡，如 PRELABEL_DEVICE=cuda:1，或更小的模型（docs/cards.md）。"

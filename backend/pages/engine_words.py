@@ -29,6 +29,19 @@ ENGINE_WORDS: dict[str, tuple[str, str]] = {
         "the engine process ended with exit code {exitcode}: it was killed, as the system does when this machine's "
         "memory is full (`dmesg` says so)",
     ),
+    "engine_crashed": (
+        "模型进程崩溃，退出码 {exitcode}：日志中写明了出错的位置。请按 constraints.txt 安装，并更新显卡驱动",
+        "the engine process crashed with exit code {exitcode}: the log says where. Install the versions of "
+        "constraints.txt, and update the card's driver",
+    ),
+    "engine_file_lost": (
+        "模型进程已结束，退出码 {exitcode}：它正在读取的文件被截短了，或磁盘出错（`dmesg` 会写明）。"
+        "请检查磁盘，或把模型复制到另一块磁盘（HF_HOME、PRELABEL_QUANTISED_DIR）",
+        "the engine process ended with exit code {exitcode}: a file that it was reading was cut short, or its disk "
+        "failed (`dmesg` says so). Look at the disk, or copy the model to another one (HF_HOME, "
+        "PRELABEL_QUANTISED_DIR)",
+    ),
+    "engine_while": ("在“{stage}”时：", "at “{stage}”:"),
     "engine_device": (
         "模型进程已结束，退出码 {exitcode}：显卡出错，详见日志",
         "the engine process ended with exit code {exitcode}: the device failed, the log says how",
@@ -45,6 +58,12 @@ ENGINE_WORDS: dict[str, tuple[str, str]] = {
         "加载在“{stage}”（{percent}）停了 {limit} 秒没有进展，已被结束。请检查网络、磁盘和 `dmesg`，然后重启 prelabel",
         "loading stood still at “{stage}” ({percent}) for {limit} s and was ended; look at the network, the disks and "
         "`dmesg`, and start prelabel again",
+    ),
+    "engine_not_begun": (
+        "“{stage}”停了 {limit} 秒没有进展，已被结束：多半是显卡驱动没有应答。nvidia-smi 有响应吗？请在 `dmesg` 中查找 "
+        "Xid，必要时重启机器，然后重启 prelabel",
+        "“{stage}” stood still for {limit} s and was ended: most often the card's driver does not answer. Does "
+        "nvidia-smi? Look for Xid in `dmesg`, restart the machine if need be, and start prelabel again",
     ),
     "engine_died_often": (
         "模型进程连续 {times} 次异常结束；请看日志，然后重启 prelabel。最后一次：",

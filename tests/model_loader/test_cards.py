@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +14,7 @@ import pytest
 from model_loader.cards import Card, Seen, Signs, ask_torch, find_card, read_signs, why_no_card
 from model_loader.memory import GIB
 from model_loader.troubles import Trouble
+from tests.limits import RUN_S
 
 CUDA = Signs(torch="2.13.0", cuda="13.0")
 WORKING = replace(CUDA, driver="580.95.05", library="580.95.05", on_bus=True, device_files=True)
@@ -209,3 +213,25 @@ def test_torch_itself_is_asked_and_never_raises() -> None:
     seen = ask_torch(None)
     assert (seen.card is not None) or seen.said
     assert ask_torch("cuda:99").card is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (OSError, "libcudart.so.13: cannot open shared object file: No such file or directory"),
+        (ImportError, "torch/lib/libtorch_cuda.so: undefined symbol: ncclCommWindowRegister"),
+    ],
+)
+def test_a_torch_that_cannot_be_loaded_is_told_and_is_no_missing_card(
+    kind: type[Exception], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text(f"raise {kind.__name__}({said!r})")
+    (tmp_path / "torch/version.py").write_text("__version__, cuda = '2.9.1', '13.0'")
+    code = "from model_loader.cards import find_card; print(find_card(None))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": f"{tmp_path}:."}, capture_output=True, text=True,
+        timeout=RUN_S, check=True,
+    )  # fmt: skip
+    assert done.stdout.startswith(f"a library is missing or another version than needed ({said})")
+    assert "constraints.txt" in done.stdout

@@ -28,7 +28,7 @@ def config(folder: Path) -> Mapping[str, Any]:
 
 def test_a_model_larger_than_the_card_or_than_what_is_free_of_it_is_refused(config: Mapping[str, Any]) -> None:
     check_fits(config, card=Card("Some Card", 24.0, 23.5, (8, 9)))
-    with pytest.raises(ModelTooLarge, match=r"the card offers 0\.5 GiB"):
+    with pytest.raises(ModelTooLarge, match=r"PRELABEL_VRAM_GIB allows 0\.5 of the card's 24\.0 GiB"):
         check_fits(config, card=Card("Some Card", 24.0, 23.5, (8, 9)), vram_gib=0.5)
     with pytest.raises(ModelTooLarge, match=r"other programs leave 0\.5 of the card's 24\.0 GiB"):
         check_fits(config, card=Card("Some Card", 24.0, 0.5, (8, 9)))

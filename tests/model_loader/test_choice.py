@@ -45,7 +45,8 @@ def test_a_named_model_is_taken_as_asked(model: str, found: Card | Trouble) -> N
         pytest.param(card(11.6), None, DENSE_8B, "with 73 requests at a time", id="a 12 GB card"),
         pytest.param(card(7.6), None, DENSE_4B, "with 52 requests at a time", id="an 8 GB card"),
         pytest.param(card(4.5), None, DENSE_2B, "the best that Some Card holds", id="a 4.5 GB card"),
-        pytest.param(card(80.0), 12.0, DENSE_8B, "needs more than its 12.0 GiB", id="a large card with a small share"),
+        pytest.param(card(80.0), 12.0, DENSE_8B, "needs more than the 12.0 GiB of PRELABEL_VRAM_GIB",
+                     id="a large card with a small share"),
         pytest.param(card(15.8, 9.9), None, DENSE_8B, "the best that", id="a 16 GB card in use, with room"),
         pytest.param(card(23.6), 80.0, DEFAULT_MODEL, "holds it", id="a share larger than the card"),
         pytest.param(card(23.6, 20.5), None, DEFAULT_MODEL, "holds it", id="a card that is in use, with room"),
@@ -75,13 +76,19 @@ def test_what_is_answered_counts_when_auto_looks_for_a_model_that_fits() -> None
     assert choose_model("auto", request=large, look=finds(card(9.3))).model == DENSE_4B
 
 
-@pytest.mark.parametrize(("found", "vram_gib"), [(card(3.4), None), (card(24.0), 3.4)])
+@pytest.mark.parametrize(
+    ("found", "vram_gib", "why"),
+    [
+        (card(3.4), None, r"the card offers 3\.4 GiB"),
+        (card(24.0), 3.4, r"PRELABEL_VRAM_GIB allows 3\.4 of the card's 24\.0 GiB"),
+    ],
+)
 def test_a_card_that_holds_no_model_is_refused_and_not_given_the_built_in_one(
-    found: Card, vram_gib: float | None
+    found: Card, vram_gib: float | None, why: str
 ) -> None:
     told = (
         r"Some Card holds no Qwen3-VL\. The smallest is Qwen/Qwen3-VL-2B-Instruct: At least 3\.5 GiB are needed, and "
-        r"the card offers 3\.4 GiB\. .*PRELABEL_MODEL=garments always fits"
+        rf"{why}\. .*PRELABEL_MODEL=garments always fits"
     )
     with pytest.raises(ModelTooLarge, match=told):
         choose_model("auto", vram_gib=vram_gib, look=finds(found))

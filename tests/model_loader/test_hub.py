@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,16 @@ from filelock import FileLock
 
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, read_checkpoint
 from model_loader.errors import DownloadFailed, ModelError, ModelNotFound
-from model_loader.hub_cache import NEEDED, cached_bytes, cached_commit, cached_snapshot, half_bytes, remove_halves
+from model_loader.geometry import DEFAULT_MODEL, shipped_config
+from model_loader.hub_cache import (
+    NEEDED,
+    cached_bytes,
+    cached_commit,
+    cached_snapshot,
+    half_bytes,
+    is_downloaded_elsewhere,
+    remove_halves,
+)
 from model_loader.sources import resolve
 from tests.limits import RUN_S
 from tests.model_loader.checkpoints import rewrite_json
@@ -78,7 +87,9 @@ def test_halves_that_a_killed_download_left_are_removed_and_those_of_another_pro
         half.write_bytes(b"half")
     assert half_bytes([REPO]) == 8
     with FileLock(locks / "0b.lock"):
+        assert is_downloaded_elsewhere(REPO)
         remove_halves([REPO])
+    assert not is_downloaded_elsewhere(REPO)
     assert not left.exists()
     assert at_work.read_bytes() == b"half"
 
@@ -191,28 +202,85 @@ def test_what_cannot_be_fetched_says_what_to_do(
     assert "hf_avery" not in result["text"]
 
 
-def test_modelscope_is_asked_for_the_same_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
+@pytest.fixture
+def shard(folder: Path) -> bytes:
+    """The weights, which are not downloaded yet."""
+    content = (folder / SINGLE_NAME).read_bytes()
+    (folder / SINGLE_NAME).unlink()
+    return content
 
-    def snapshot_download(**options: Any) -> str:
+
+def modelscope(monkeypatch: pytest.MonkeyPatch, snapshot_download: Callable[..., str]) -> None:
+    monkeypatch.setitem(sys.modules, "modelscope", SimpleNamespace(snapshot_download=snapshot_download))
+
+
+def test_modelscope_is_asked_for_the_same_files_and_reports_bytes(
+    folder: Path, shard: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    fractions: list[float] = []
+    sizes: list[int] = []
+
+    def snapshot_download(progress_callbacks: Iterable[Callable[[str, int], Any]] = (), **options: Any) -> str:
         asked.append(options)
+        for make in progress_callbacks:
+            counter = make(SINGLE_NAME, len(shard))
+            for start in range(0, len(shard), 2**16):
+                counter.update(len(shard[start : start + 2**16]))
+            counter.end()
         return str(folder)
 
-    monkeypatch.setitem(sys.modules, "modelscope", SimpleNamespace(snapshot_download=snapshot_download))
-    resolved = resolve("modelscope:Qwen/Some-Model", revision="master")
+    def on_fraction(num_bytes: int) -> Callable[[float], None]:
+        sizes.append(num_bytes)
+        return fractions.append
+
+    modelscope(monkeypatch, snapshot_download)
+    resolved = resolve("modelscope:Qwen/Some-Model", revision="master", on_fraction=on_fraction)
     assert (resolved.name, resolved.folder) == ("Qwen/Some-Model", folder)
     assert [call["model_id"] for call in asked] == ["Qwen/Some-Model"] * 2
     assert "*.safetensors" not in asked[0]["allow_patterns"]
     assert "*.safetensors" in asked[1]["allow_patterns"]
     assert all("*.py" not in call["allow_patterns"] for call in asked)
+    [num_bytes] = sizes
+    assert num_bytes > 0
+    assert len(fractions) > 2
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(len(shard) / num_bytes)
 
 
-def test_modelscope_failure_is_a_download_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("shard")
+def test_modelscope_is_not_asked_for_weights_that_the_disk_has_no_room_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    config = shipped_config(DEFAULT_MODEL)
+    assert config is not None
+    vast = {**config, "text_config": {**config["text_config"], "num_hidden_layers": 500, "num_experts": 10**5}}
+    (folder / "config.json").write_text(json.dumps(vast))
+    modelscope(monkeypatch, lambda **options: (asked.append(options), str(folder))[1])
+    with pytest.raises(DownloadFailed, match=r"has room for .* set MODELSCOPE_CACHE to a larger disk"):
+        resolve("modelscope:a/b")
+    assert len(asked) == 1
+
+
+class NotAllFiles(Exception):
+    """As modelscope has it: its text only counts them."""
+
+    def __init__(self) -> None:
+        super().__init__("1 of 9 file(s) failed to download from a/b@master")
+        self.failed_files = {SINGLE_NAME: OSError(28, "No space left on device")}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(RuntimeError("403\nforbidden"), "403 forbidden"), (NotAllFiles(), r"\[Errno 28\] No space left")],
+)
+def test_modelscope_failure_is_a_download_failure(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def snapshot_download(**options: Any) -> str:
-        raise RuntimeError("403\nforbidden")
+        raise error
 
-    monkeypatch.setitem(sys.modules, "modelscope", SimpleNamespace(snapshot_download=snapshot_download))
-    with pytest.raises(DownloadFailed, match="ModelScope did not deliver a/b: 403 forbidden"):
+    modelscope(monkeypatch, snapshot_download)
+    with pytest.raises(DownloadFailed, match=f"ModelScope did not deliver a/b: {said}"):
         resolve("modelscope:a/b")
 
 

@@ -105,6 +105,12 @@ TOO_OLD = (
         (ModuleNotFoundError("No module named 'accelerate'"), SetupIncomplete, "constraints.txt"),
         (OSError("libcudart.so.13: cannot open shared object file: No such file or directory"),
          SetupIncomplete, "constraints.txt"),
+        (ImportError("cannot import name 'Qwen3VLMoeConfig' from 'transformers' (/venv/transformers/__init__.py)"),
+         SetupIncomplete, "another version than needed"),
+        (TypeError("Params4bit.__new__() got an unexpected keyword argument '_is_hf_initialized'"),
+         SetupIncomplete, "another version than needed"),
+        (AttributeError("module 'transformers' has no attribute 'Qwen3VLMoeForConditionalGeneration'"),
+         SetupIncomplete, "another version than needed"),
     ],
     ids=lambda value: f"{type(value).__name__}: {str(value).strip()[:60]}" if isinstance(value, Exception) else "",
 )  # fmt: skip

@@ -14,10 +14,9 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
-from model_loader.errors import ModelError, ModelFilesInvalid, SetupIncomplete, UnsupportedModel
-from model_loader.experts.quantizer import pack_experts
+from model_loader.errors import ModelFilesInvalid, UnsupportedModel
 from model_loader.geometry import ARCHITECTURES, COMMITS
-from model_loader.loader import LoadedModel, load_model, try_packing
+from model_loader.loader import LoadedModel, load_model
 from model_loader.patch_embed import LinearPatchEmbed
 from model_loader.saved import MANIFEST, UNFINISHED, find_saved, place_for, save
 from model_loader.sources import Resolved
@@ -213,22 +212,6 @@ def test_missing_small_files_are_named(folder: Path, file: str, message: str) ->
     (folder / file).unlink()
     with pytest.raises(ModelFilesInvalid, match=message):
         load(folder)
-
-
-def test_packing_is_tried_before_anything_is_fetched() -> None:
-    try_packing("cpu", torch.float32)
-    with pytest.raises(ModelError, match="packing to 4 bits on") as raised:
-        try_packing("cuda:99", torch.bfloat16)
-    assert "download" not in str(raised.value)
-
-
-def test_packing_that_is_wrong_is_refused_before_anything_is_fetched() -> None:
-    def pack(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        packed, absmax = pack_experts(weight)
-        return packed.roll(1, dims=1), absmax
-
-    with pytest.raises(SetupIncomplete, match=r"bitsandbytes packs weights wrong on cpu \(1\d\d% of their norm"):
-        try_packing("cpu", torch.float32, pack)
 
 
 @both_kinds

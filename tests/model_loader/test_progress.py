@@ -50,3 +50,9 @@ def test_small_steps_are_told_seldom_and_none_goes_back() -> None:
     told.now += SELDOM_S
     report(0.2)
     assert [fraction for _, fraction, _ in told.events][-2:] == [0.5, 0.5]
+
+
+def test_who_is_asked_may_fall_silent_before_anybody_knows_how_much_will_come() -> None:
+    told = Told()
+    told.progress.enter("resolve", 0.0, 0.02, asks=True)
+    assert told.last() == ("resolve", 0.0, Pace(counts_bytes=True))

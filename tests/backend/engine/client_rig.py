@@ -17,7 +17,13 @@ SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
 
 
 LIMITS = EngineLimits(
-    load_s=WAIT_S, request_s=WAIT_S, close_s=WAIT_S, hang_s=TEST_S, max_restarts=2, restart_backoff_s=0.01
+    start_s=WAIT_S,
+    load_s=WAIT_S,
+    request_s=WAIT_S,
+    close_s=WAIT_S,
+    hang_s=TEST_S,
+    max_restarts=2,
+    restart_backoff_s=0.01,
 )
 
 

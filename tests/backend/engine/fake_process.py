@@ -34,8 +34,9 @@ def main(connection: Connection, options: EngineOptions) -> None:
     if options.model == "broken":
         connection.send(LoadFailed("no such model: broken", Why("ModelNotFound", {"said": "no such model: broken"})))
         return
-    if options.model == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
+    if options.model in signal.Signals.__members__:
+        connection.send(Loading("quantise", 0.6))
+        os.kill(os.getpid(), signal.Signals[options.model])
     if options.model == "graphs fail" and not options.without:
         connection.send(StartAgain("graphs", "operation not permitted"))
         return
@@ -61,6 +62,9 @@ def main(connection: Connection, options: EngineOptions) -> None:
             LoadFailed("other programs hold the card", Why("engine_said", {"said": "other programs hold the card"}))
         )
         return
+    if options.model == "hangs once" and (marker := options.quantised_dir) and marker.exists():
+        marker.unlink()
+        until_the_tests_end()
     if options.model == "slow":
         until_the_tests_end()
     connection.send(

@@ -2,12 +2,13 @@
 
 import asyncio
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from backend.engine.options import EngineOptions
+from backend.engine.options import EngineLimits, EngineOptions
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed
 from tests.backend.engine.client_rig import HANG_S, LIMITS, Clock, request, run, run_with_clock, running
 from tests.limits import WAIT_S, eventually
@@ -50,10 +51,17 @@ def test_a_model_that_cannot_load_is_reported_and_not_started_again() -> None:
     run(test)
 
 
-def test_a_load_that_stands_still_ends_the_engine() -> None:
+@pytest.mark.parametrize(
+    ("model", "limits", "told"),
+    [
+        ("stalls", replace(LIMITS, load_s=0.1, close_s=0.1), "loading stood still at “Downloading the model” (25%)"),
+        ("slow", replace(LIMITS, start_s=0.1, close_s=0.1), "most often the card's driver does not answer"),
+    ],
+)
+def test_a_load_that_stands_still_ends_the_engine(model: str, limits: EngineLimits, told: str) -> None:
     async def test() -> None:
-        async with running(EngineOptions(model="slow"), replace(LIMITS, load_s=0.1, close_s=0.1)) as client:
-            with pytest.raises(EngineDead, match="loading stood still at"):
+        async with running(EngineOptions(model=model), limits) as client:
+            with pytest.raises(EngineDead, match=re.escape(told)):
                 await client.wait_ready(WAIT_S)
 
     run(test)

@@ -1,6 +1,7 @@
 """An engine process that dies or falls silent is followed by another, perhaps without what it died of."""
 
 import asyncio
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,6 +174,23 @@ def test_a_model_that_was_loaded_once_is_tried_again_where_it_cannot_be_loaded_f
     run(test)
 
 
+def test_a_process_that_hangs_after_a_fault_is_followed_by_another(tmp_path: Path) -> None:
+    async def test(clock: Clock) -> None:
+        marker = tmp_path / "hang"
+        options = EngineOptions(model="hangs once", quantised_dir=marker)
+        async with running(options, replace(LIMITS, start_s=HANG_S, max_restarts=3)) as client:
+            await client.wait_ready(WAIT_S)
+            marker.touch()
+            dying = asyncio.create_task(client.generate(request("die")))
+            await eventually(lambda: not marker.exists(), "the hang")
+            dying.cancel()
+            await eventually(lambda: client.status.stage == "reading", "what it says before")
+            clock.ahead_s += HANG_S + 1
+            await eventually(lambda: client.status.state == "ready", "the process after it")
+
+    run_with_clock(test)
+
+
 def test_an_engine_that_keeps_dying_is_given_up() -> None:
     async def test() -> None:
         async with running(limits=replace(LIMITS, max_restarts=1)) as client:
@@ -186,10 +204,20 @@ def test_an_engine_that_keeps_dying_is_given_up() -> None:
     run(test)
 
 
-def test_an_engine_that_is_killed_while_it_loads_says_what_that_may_be() -> None:
+@pytest.mark.parametrize(
+    ("killed_by", "told"),
+    [
+        (signal.SIGKILL, "-9: it was killed, .*this machine's memory is full"),
+        (signal.SIGSEGV, "-11: the log says where"),
+        (signal.SIGBUS, "-7: a file that it was reading was cut short, or its disk failed"),
+    ],
+)
+def test_an_engine_that_is_killed_while_it_loads_says_at_what_and_what_that_may_be(
+    killed_by: signal.Signals, told: str
+) -> None:
     async def test() -> None:
-        async with running(EngineOptions(model="killed"), replace(LIMITS, max_restarts=0)) as client:
-            with pytest.raises(EngineDead, match=r"exit code -9: it was killed, .*this machine's memory is full"):
+        async with running(EngineOptions(model=killed_by.name), replace(LIMITS, max_restarts=0)) as client:
+            with pytest.raises(EngineDead, match=f"at “Quantising to 4 bits”: the engine process .*exit code {told}"):
                 await client.wait_ready(WAIT_S)
 
     run(test)

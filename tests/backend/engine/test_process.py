@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from backend.engine import process
 from backend.engine.mailbox import Mailbox
@@ -79,6 +82,22 @@ def _out_of_memory(options: EngineOptions, mailbox: Mailbox, send: process.Send)
     raise MemoryError
 
 
+def test_a_library_that_crashes_leaves_in_the_log_where(capfd: pytest.CaptureFixture[str]) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    started = context.Process(target=process.main, args=(theirs, EngineOptions(), _crash), daemon=True)
+    started.start()
+    started.join(WAIT_S)
+    ours.close()
+    assert started.exitcode == -signal.SIGSEGV
+    assert "in _crash" in capfd.readouterr().err
+
+
+def _crash(options: EngineOptions, mailbox: Mailbox, send: process.Send) -> process.Loop:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    raise AssertionError
+
+
 def test_a_load_that_can_only_go_on_without_a_part_says_so_and_ends() -> None:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -128,6 +147,7 @@ def test_the_built_in_model_answers_through_the_real_loop() -> None:
     sent: list[Any] = []
     mailbox = Mailbox()
     loop = process.load(EngineOptions(model="garments", device="cpu", max_slots=4), mailbox, sent.append)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
     ready = sent[-1]
     told = [message for message in sent if isinstance(message, Loading)]
     assert told == sent[:-1]

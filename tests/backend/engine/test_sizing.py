@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,9 +25,10 @@ from backend.engine.sizing import (
     make_runner,
     measure_sizes,
     scheduler_limits,
+    slots_of_empty_card,
     warm_up,
 )
-from model_loader.errors import ModelTooLarge
+from model_loader.errors import CardUnusable, ModelTooLarge
 from model_loader.geometry import DEFAULT_MODEL, geometry_from_config, shipped_config
 from model_loader.memory import MARGIN, MemoryPlan, Request, plan_memory
 from tests.backend.engine.all_free import assert_all_is_free
@@ -199,3 +201,8 @@ def test_a_warm_up_that_never_fits_refuses_the_model() -> None:
 def test_a_model_that_fills_the_card_is_refused_with_the_numbers() -> None:
     with pytest.raises(ModelTooLarge, match=r"in 23\.1 GiB: use fewer image tokens or a larger card"):
         fit(plan(), POSITION_30B_BYTES, Warmups(lambda sizes: 24 * GIB))
+
+
+def test_a_card_that_fails_after_the_load_is_told_as_one() -> None:
+    with pytest.raises(CardUnusable):
+        slots_of_empty_card(replace(tiny_model(), device="cuda:99"), EngineOptions())

@@ -5,6 +5,9 @@ Graphs here run their step again, or do something wrong; there is no card.
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -36,6 +39,7 @@ from model_loader.geometry import DEFAULT_MODEL, shipped_config
 from model_loader.memory import PREFILL_TOKENS
 from model_loader.random_model import random_model
 from tests.backend.engine.test_graphs import RunAgain, answers, model
+from tests.limits import RUN_S
 
 SIZES = Sizes(4, 4096, PREFILL_TOKENS)
 HEADS = model().model.config.text_config
@@ -219,6 +223,15 @@ def test_nothing_of_a_card_is_told_on_a_cpu() -> None:
 def test_without_any_kernel_one_thing_is_told(found: list[str], is_dense: bool, told: list[str]) -> None:
     short = in_short(dict.fromkeys(found, "no C compiler"), is_dense=is_dense)
     assert short == tuple((code, "no C compiler") for code in told)
+
+
+def test_a_machine_without_triton_computes_with_plain_torch_and_tells() -> None:
+    code = "import sys; sys.modules['triton'] = None; from tests.backend.engine.kernels_child import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=RUN_S, check=True)
+    found = json.loads(done.stdout)
+    [(code, said)] = found["slower"]
+    assert (code, found["path"], found["linears"]) == ("slow_kernels", "reference", 0)
+    assert "triton" in said
 
 
 def test_all_that_is_told_has_words() -> None:
