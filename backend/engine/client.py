@@ -1,11 +1,10 @@
 """The API process's side of the engine: starts its process, submits requests, notices its death, starts it again.
 
-Death is the end of the process, or its silence while it has work. What waited is submitted to the next process; what
-was on the device runs again one by one, and a request that was aboard two deaths is failed by name. A model that
-cannot be loaded is final (`LoadFailed`): starting again would not help. A restart loads the same model again, and there
-a failure is a death like any other: what has been loaded once can be, when others have left the card. A start that ends
-or hangs without a word while a part of it is tried out goes on without that part, and so do faults and hangs that come
-again and again.
+Death is the end of the process, or its silence while it has work; `engine.pending` says what becomes of requests then.
+A model that cannot be loaded is final (`LoadFailed`): starting again would not help. A restart loads the same model
+again, and there a failure is a death like any other: what has been loaded once can be, when others have left the card.
+A start that ends or hangs without a word while a part of it is tried out goes on without that part, and so do faults
+and hangs that come again and again.
 Imports no torch. All methods run on one event loop; two daemon threads do the blocking reads and writes of the pipe.
 """
 
@@ -16,17 +15,15 @@ import contextlib
 import logging
 import multiprocessing
 import queue
-import signal
-import sys
 import threading
-import types
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 from backend.engine import process
 from backend.engine.api import EngineState, EngineStatus
+from backend.engine.child import FROM_OUTSIDE, why_ended, without_main
 from backend.engine.messages import (
     EXIT_DEVICE,
     MAY_TAKE_HOURS,
@@ -44,62 +41,21 @@ from backend.engine.messages import (
     Shutdown,
     StartAgain,
     Stats,
-    Submit,
     ToEngine,
 )
 from backend.engine.options import EngineLimits, EngineOptions
-from backend.errors import Cancelled, EngineBusy, EngineDead, EngineNotReady, GenerationFailed
+from backend.engine.pending import PendingRequests
+from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed
 from backend.pages.engine_words import Why
 from backend.pages.words import Words
-from backend.reasons import Reason
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(slots=True)
-class _Pending:
-    submit: Submit
-    future: asyncio.Future[Finished]
-    is_running: bool = False
-    num_deaths: int = 0
-
-
-_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
-"""How a process ends that others end, the system for want of memory among them."""
-_CRASHES: dict[int, str] = {
-    **dict.fromkeys((signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE), "engine_crashed"),
-    signal.SIGBUS: "engine_file_lost",
-}
-"""How a process ends in which a library goes wrong; it then writes where to the log (`process.main`)."""
 _SUSPECTS: tuple[Part, ...] = ("graphs", "kernels")
 """What is left out after a second fault or hang in a row, one after the other: it may be their cause."""
-
-
 STALL_TOLD_S = 1.0
 """How often the time of a silence is told anew."""
 _words = Words("en")
-
-
-def _ended(exitcode: int | None, by_itself: bool) -> Why:
-    killed = by_itself and exitcode == -signal.SIGKILL
-    code = "engine_killed" if killed else "engine_device" if exitcode == EXIT_DEVICE else "engine_ended"
-    return Why(_CRASHES.get(-(exitcode or 0), code), {"exitcode": str(exitcode)})
-
-
-_starting = threading.Lock()
-
-
-@contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """A process started in this block does not run the program's main module again, as spawned ones do: the engine
-    needs nothing of it, and a server's script without `if __name__ == "__main__"` would start its server once more."""
-    with _starting:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = types.ModuleType("__main__")
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = main
 
 
 class EngineClient:
@@ -116,8 +72,7 @@ class EngineClient:
         self._entry = entry
         self._limits = limits or EngineLimits()
         self._status = EngineStatus("stopped")
-        self._pending: dict[int, _Pending] = {}
-        self._next_id = 0
+        self._pending = PendingRequests()
         self._changed = asyncio.Condition()
         self._outgoing: queue.SimpleQueue[tuple[Connection, ToEngine] | None] = queue.SimpleQueue()
         self._supervisor: asyncio.Task[None] | None = None
@@ -130,13 +85,8 @@ class EngineClient:
 
     @property
     def status(self) -> EngineStatus:
-        num_running = sum(pending.is_running for pending in self._pending.values())
+        num_running = self._pending.num_running
         return replace(self._status, num_running=num_running, num_queued=len(self._pending) - num_running)
-
-    @property
-    def _has_work(self) -> bool:
-        """Whether an answer is owed. One that has come is no work, though who waits for it has not woken up yet."""
-        return any(not pending.future.done() for pending in self._pending.values())
 
     async def start(self) -> None:
         if self._supervisor is None:
@@ -160,15 +110,11 @@ class EngineClient:
         self._status.require_ready()
         if len(self._pending) >= self._options.max_queue:
             raise EngineBusy(f"{len(self._pending)} requests are waiting already")
-        self._next_id += 1
-        asked = {field.name: getattr(request, field.name) for field in fields(request)}
-        submit = Submit(**asked, request_id=self._next_id)
-        pending = _Pending(submit, asyncio.get_running_loop().create_future())
-        self._pending[submit.request_id] = pending
+        submit, answer = self._pending.add(request)
         self._send(submit)
         try:
             async with asyncio.timeout(self._limits.request_s):
-                return await pending.future
+                return await answer
         except TimeoutError:
             self._send(Cancel(submit.request_id))
             raise GenerationFailed(f"no answer within {self._limits.request_s:.0f} s") from None
@@ -176,7 +122,7 @@ class EngineClient:
             self._send(Cancel(submit.request_id))
             raise
         finally:
-            self._pending.pop(submit.request_id, None)
+            self._pending.forget(submit.request_id)
 
     async def close(self) -> None:
         if self._supervisor is None:
@@ -184,7 +130,7 @@ class EngineClient:
         await self._set(self._not_ready("stopped", (Why("engine_closed"),)))
         self._send(Shutdown())
         self._supervisor.cancel()
-        self._fail_all(EngineDead("the engine was closed"))
+        self._pending.fail_all(EngineDead("the engine was closed"))
         try:
             await asyncio.wait([self._supervisor])
             await asyncio.to_thread(self._end_process)
@@ -218,8 +164,8 @@ class EngineClient:
             by_itself = await asyncio.to_thread(self._end_process)
             if self._status.is_gone:
                 return
-            part = self._part_to_blame() if silence or self._process.exitcode not in _FROM_OUTSIDE else None
-            ended = silence or _ended(self._process.exitcode, by_itself)
+            part = self._part_to_blame() if silence or self._process.exitcode not in FROM_OUTSIDE else None
+            ended = silence or why_ended(self._process.exitcode, by_itself)
             if part:
                 await self._go_on_without(part, _words.why((ended,)), ended)
             if self._starts_again:
@@ -230,7 +176,7 @@ class EngineClient:
             why, self._refused = self._refused or (*at, ended), ()
             message = _words.why(why)
             log.error("%s; %d requests wait for the next one", message, len(self._pending))
-            self._note_death()
+            self._pending.note_death(self._limits.max_attempts)
             restarts = 1 if served_s > self._limits.stable_s else restarts + 1
             if restarts > self._limits.max_restarts:
                 await self._give_up(Why("engine_died_often", {"times": str(restarts)}), *why)
@@ -264,7 +210,7 @@ class EngineClient:
         """`message`: in the engine's own words, where it has some."""
         status = self._not_ready("failed", why)
         await self._set(replace(status, message=message or status.message))
-        self._fail_all(EngineDead(self._status.message))
+        self._pending.fail_all(EngineDead(self._status.message))
 
     def _not_ready(self, state: EngineState, why: tuple[Why, ...], num_more: int = 0) -> EngineStatus:
         num_restarts = self._status.num_restarts + num_more
@@ -277,7 +223,7 @@ class EngineClient:
         self._process = context.Process(
             target=self._entry, args=(theirs, self._options), name="prelabel-engine", daemon=True
         )
-        with _without_main():
+        with without_main():
             self._process.start()
         theirs.close()
         self._connection = connection
@@ -322,8 +268,8 @@ class EngineClient:
                 if ready_at is None:
                     if self._part_to_blame() is None and not self._has_served:
                         await self._give_up(self._stood_still(limit_s))
-                elif was_idle or not self._has_work:  # silence counts only when there was work all the time
-                    was_idle = not self._has_work
+                elif was_idle or not self._pending.has_work:  # silence counts only when there was work all the time
+                    was_idle = not self._pending.has_work
                     continue
                 limit = {"limit": f"{limit_s:.0f}"}
                 silence = Why("engine_silent", limit)
@@ -338,7 +284,7 @@ class EngineClient:
             if isinstance(message, Ready):
                 ready_at = loop.time()
             await self._handle(message)
-            was_idle = not self._has_work
+            was_idle = not self._pending.has_work
         return (0.0 if ready_at is None else loop.time() - ready_at), silence
 
     def _limit_of(self, stage: str) -> float:
@@ -361,8 +307,8 @@ class EngineClient:
                 self._has_served = True
                 num_restarts = self._status.num_restarts
                 await self._set(EngineStatus("ready", "ready", 1.0, message, num_restarts=num_restarts))
-                for pending in self._pending.values():  # accepted before a restart
-                    self._send(pending.submit)
+                for submit in self._pending.submits():  # accepted before a restart
+                    self._send(submit)
             case LoadFailed() if self._has_served:
                 self._refused = Why("engine_refused_again"), message.why
             case LoadFailed():
@@ -372,42 +318,11 @@ class EngineClient:
             case StartAgain():
                 pass  # it has had its chance: what follows is a death like any other
             case Running():
-                for request_id in message.request_ids:
-                    if request_id in self._pending:
-                        self._pending[request_id].is_running = True
+                self._pending.running(message.request_ids)
             case Stats():
                 self._status = replace(self._status, stats=message)
             case Finished() | Failed():
-                self._resolve(message)
-
-    def _resolve(self, message: Finished | Failed) -> None:
-        pending = self._pending.get(message.request_id)
-        if pending is None or pending.future.done():
-            return
-        if isinstance(message, Finished):
-            pending.future.set_result(message)
-        elif message.kind == "cancelled":
-            pending.future.set_exception(Cancelled(message.message))
-        else:
-            reason: Reason = "generation_failed" if message.kind == "internal" else message.kind
-            pending.future.set_exception(GenerationFailed(f"{message.kind}: {message.message}", reason))
-
-    def _note_death(self) -> None:
-        """Charge the death to what was on the device: it runs again without neighbours, or fails the second time."""
-        for pending in self._pending.values():
-            if not pending.is_running:
-                continue
-            pending.is_running = False
-            pending.num_deaths += 1
-            pending.submit = replace(pending.submit, alone=True)
-            if pending.num_deaths >= self._limits.max_attempts and not pending.future.done():
-                error = EngineDead(f"the engine died {pending.num_deaths} times while it worked on this request")
-                pending.future.set_exception(error)
-
-    def _fail_all(self, error: Exception) -> None:
-        for pending in self._pending.values():
-            if not pending.future.done():
-                pending.future.set_exception(error)
+                self._pending.resolve(message)
 
     async def _set(self, status: EngineStatus) -> None:
         async with self._changed:

@@ -1,0 +1,42 @@
+"""The engine's process as its parent sees it: how it is started, and what its exit code says. Nothing raises."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import types
+from collections.abc import Iterator
+
+from backend.engine.messages import EXIT_DEVICE
+from backend.pages.engine_words import Why
+
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+"""How a process ends that others end, the system for want of memory among them."""
+_CRASHES: dict[int, str] = {
+    **dict.fromkeys((signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE), "engine_crashed"),
+    signal.SIGBUS: "engine_file_lost",
+}
+"""How a process ends in which a library goes wrong; it then writes where to the log (`process.main`)."""
+_starting = threading.Lock()
+
+
+def why_ended(exitcode: int | None, by_itself: bool) -> Why:
+    """`by_itself`: its parent did not end it."""
+    killed = by_itself and exitcode == -signal.SIGKILL
+    code = "engine_killed" if killed else "engine_device" if exitcode == EXIT_DEVICE else "engine_ended"
+    return Why(_CRASHES.get(-(exitcode or 0), code), {"exitcode": str(exitcode)})
+
+
+@contextlib.contextmanager
+def without_main() -> Iterator[None]:
+    """A process started in this block does not run the program's main module again, as spawned ones do: the engine
+    needs nothing of it, and a server's script without `if __name__ == "__main__"` would start its server once more."""
+    with _starting:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
