@@ -1,41 +1,60 @@
-"""Whether the files of a hub's model hold what the hub has.
+"""Whether the files of a model hold what they held when they were made.
 
-A file of the right size may hold something else: a copy from another disk, a power cut, a mirror. Packed to 4 bits it
-would give answers that are a little worse, for ever, and nothing would say so. The hub's local cache names each file by
-the digest of its content, so that it can be looked at without a network. Imports no torch. Raises ModelFilesInvalid.
+A file of the right size may hold something else: a copy from another disk, a power cut, a mirror, a disk that fails.
+It would give answers that are a little worse, for ever, and nothing would say so. The hub's local cache names each file
+by the digest of its content, and a 4-bit copy has those of its weights in NAME: both need no network. A folder of
+somebody's own has neither. Imports no torch. Raises ModelFilesInvalid.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from model_loader.errors import ModelFilesInvalid
+from model_loader.errors import ModelError, ModelFilesInvalid
+from model_loader.json_text import read_object
 
+NAME = "prelabel-contents.json"
 THREADS = 4
 _CHUNK_BYTES = 8 * 2**20
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHA1_CHARS = 40
 
 
-def named_by_content(folder: Path) -> dict[Path, int]:
-    """The files behind the links of a snapshot that are named by the digest of their content, with their bytes."""
-    targets = {link.resolve() for link in folder.iterdir() if link.is_symlink() and link.is_file()}
-    return {file: file.stat().st_size for file in sorted(targets) if _DIGEST.fullmatch(file.name)}
+def known_contents(folder: Path) -> dict[Path, str]:
+    """The files of `folder` of which it is known what they hold, each with its digest."""
+    targets = (link.resolve() for link in folder.iterdir() if link.is_symlink() and link.is_file())
+    known = {target: target.name for target in targets}
+    with contextlib.suppress(OSError, ModelError):
+        noted = {name: str(digest) for name, digest in read_object(folder / NAME).items() if Path(name).name == name}
+        known |= {folder / name: digest for name, digest in noted.items()}
+    return {file: digest for file, digest in sorted(known.items()) if _DIGEST.fullmatch(digest) and file.is_file()}
 
 
-def check_contents(files: dict[Path, int], on_fraction: Callable[[float], None] = lambda fraction: None) -> None:
-    """Read `files` whole, as `named_by_content` gives them. Raises ModelFilesInvalid, which names those to remove.
+def note_contents(folder: Path) -> None:
+    """Write the digests of the weights in `folder` beside them. Raises OSError."""
+    files = sorted(folder.glob("*.safetensors"))
+    with _threads() as threads:
+        digests = threads.map(lambda file: _read(file, [hashlib.sha256()])[0], files)
+    noted = {file.name: digest for file, digest in zip(files, digests, strict=True)}
+    (folder / NAME).write_text(json.dumps(noted, indent=1) + "\n", "utf-8")
+
+
+def check_contents(contents: Mapping[Path, str], on_fraction: Callable[[float], None] = lambda fraction: None) -> None:
+    """Read the files of `contents` whole. Raises ModelFilesInvalid, which names those to remove.
 
     A second a gigabyte and core, on a disk that is as fast. `on_fraction` is told the share that is read, from any
     thread.
     """
-    total_bytes, read_bytes, lock = max(1, sum(files.values())), 0, threading.Lock()
+    total_bytes, read_bytes, lock = max(1, size_bytes(contents)), 0, threading.Lock()
 
     def reading(num_bytes: int) -> None:
         nonlocal read_bytes
@@ -43,26 +62,48 @@ def check_contents(files: dict[Path, int], on_fraction: Callable[[float], None] 
             read_bytes += num_bytes
             on_fraction(read_bytes / total_bytes)
 
-    with ThreadPoolExecutor(min(THREADS, len(os.sched_getaffinity(0)))) as threads:
-        found = list(threads.map(lambda file: _is_as_named(file, reading), files))
-    damaged = [str(file) for file, is_as_named in zip(files, found, strict=True) if not is_as_named]
+    with _threads() as threads:
+        found = list(threads.map(lambda file: _holds(file, contents[file], reading), contents))
+    damaged = [str(file) for file, is_whole in zip(contents, found, strict=True) if not is_whole]
     if damaged:
         raise ModelFilesInvalid(
-            f"{len(damaged)} of the model's files hold something else than the hub has: they were damaged on this "
-            "disk, or when they were copied. Remove them and start again, and they alone are downloaded again: rm "
+            f"{len(damaged)} of the model's files hold something else than they should: they were damaged on this "
+            "disk, or when they were copied. Remove them and start again, and they alone are fetched or made anew: rm "
             + " ".join(damaged)
         )
 
 
-def _is_as_named(file: Path, reading: Callable[[int], None]) -> bool:
+@contextlib.contextmanager
+def checked_beside(contents: Mapping[Path, str]) -> Iterator[None]:
+    """Check `contents` while the block reads the same files, which then come from the disk once."""
+    with ThreadPoolExecutor(1) as thread:
+        checking = thread.submit(check_contents, contents)
+        yield
+        checking.result()
+
+
+def size_bytes(contents: Mapping[Path, str]) -> int:
+    return sum(file.stat().st_size for file in contents)
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(THREADS, len(os.sched_getaffinity(0))))
+
+
+def _holds(file: Path, wanted: str, reading: Callable[[int], None]) -> bool:
     """By SHA-256 of a large file, of a small one by SHA-1 as git has it, or as mirrors give it."""
     digests = [hashlib.sha256()]
-    if len(file.name) == _SHA1_CHARS:
+    if len(wanted) == _SHA1_CHARS:
         begin = b"blob %d\0" % file.stat().st_size
         digests = [hashlib.sha1(first, usedforsecurity=False) for first in (begin, b"")]
+    return wanted in _read(file, digests, reading)
+
+
+def _read(file: Path, digests: list[Any], reading: Callable[[int], None] = lambda _: None) -> list[str]:
+    """What each of hashlib's `digests` gives of `file`."""
     with file.open("rb") as opened:
         while chunk := opened.read(_CHUNK_BYTES):
             for digest in digests:
                 digest.update(chunk)
             reading(len(chunk))
-    return file.name in {digest.hexdigest() for digest in digests}
+    return [str(digest.hexdigest()) for digest in digests]

@@ -25,7 +25,7 @@ from model_loader.cards import Card, find_card
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.checks import Quantisation, check_fits, check_folders, check_host_memory, tell_of_disks
 from model_loader.clean import clean_config, clean_folder
-from model_loader.contents import check_contents, named_by_content
+from model_loader.contents import check_contents, checked_beside, known_contents, size_bytes
 from model_loader.disks import left_of
 from model_loader.errors import CardUnusable, ModelFilesInvalid
 from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
@@ -126,10 +126,10 @@ def load_model(
             return progress.enter("download", 0.02, 0.6, num_bytes)
 
         resolved = resolve(source, revision=revision, inspect=inspect, on_fraction=downloading)
-        start, files = 0.6 if downloaded else 0.03, named_by_content(resolved.folder) if resolved.commit else {}
-        checking = progress.enter("check", start, start + 0.02, sum(files.values()))
+        start, contents = 0.6 if downloaded else 0.03, known_contents(resolved.folder)
+        checking = progress.enter("check", start, start + 0.02, size_bytes(contents))
         checkpoint = read_checkpoint(resolved.folder)
-        check_contents(files, checking)
+        check_contents(contents, checking)
     quantised = checkpoint.config.get("quantization_config") is not None
     if quantised:
         _check_packed(checkpoint, quantisation)
@@ -138,7 +138,8 @@ def load_model(
         tokenizer, image_processor = load_tokenizer(folder), load_image_processor(folder)
         _check_patches(image_processor, checkpoint.config["vision_config"])
         step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95, checkpoint.size_bytes)
-        with named_errors(resolved.name), _weights_progress(checkpoint, step):
+        unchecked = {} if saved is None else known_contents(resolved.folder)
+        with named_errors(resolved.name), checked_beside(unchecked), _weights_progress(checkpoint, step):
             model = _load_weights(checkpoint, folder, device=device, dtype=dtype, quantisation=quantisation)
     _make_fast(model, device=device, dtype=dtype, quantisation=quantisation)
     unsaved = ""

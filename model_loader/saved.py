@@ -24,6 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
+from model_loader.contents import note_contents
 from model_loader.errors import ModelError, ModelFilesInvalid
 from model_loader.host import SHARD_BYTES
 from model_loader.json_text import read_object
@@ -175,6 +176,7 @@ def _write(
         model.save_pretrained(unfinished, max_shard_size=shard_bytes)
         _copy_small_files(original.folder, unfinished)
         (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+        note_contents(unfinished)
         for written in (*unfinished.iterdir(), unfinished):
             _to_disk(written, sync)
         shutil.rmtree(place, ignore_errors=True)

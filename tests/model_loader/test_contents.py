@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from model_loader.contents import check_contents, named_by_content
+from model_loader.contents import NAME, check_contents, known_contents
 from model_loader.errors import ModelFilesInvalid
 from model_loader.loader import load_model
 from tests.model_loader.fake_hub import COMMIT, REPO
@@ -44,7 +45,7 @@ def test_a_file_that_is_damaged_is_named_and_the_others_are_not(
     name: Callable[[bytes], str], folder: Path, tmp_path: Path
 ) -> None:
     snapshot = hub_cache(folder, tmp_path / "hub", name)
-    files = named_by_content(snapshot)
+    files = known_contents(snapshot)
     assert len(files) == len(list(folder.iterdir()))
     told: list[float] = []
     check_contents(files, told.append)
@@ -59,7 +60,11 @@ def test_a_file_that_is_damaged_is_named_and_the_others_are_not(
 
 def test_what_is_not_named_by_its_content_is_left_alone(folder: Path, tmp_path: Path) -> None:
     snapshot = hub_cache(folder, tmp_path / "hub", lambda content: f"W-{len(content)}")
-    assert named_by_content(snapshot) == named_by_content(folder) == {}
+    assert known_contents(snapshot) == known_contents(folder) == {}
+    noted = {"model.safetensors": 7, "gone.safetensors": "0" * 64, __file__: "0" * 64, "../tiny/config.json": "0" * 64}
+    for spoilt in (json.dumps(noted), "[]", "{", ""):
+        (folder / NAME).write_text(spoilt)
+        assert known_contents(folder) == {}
 
 
 def test_no_copy_is_made_of_a_damaged_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,3 +85,32 @@ def test_no_copy_is_made_of_a_damaged_model(folder: Path, tmp_path: Path, monkey
     assert set(stages) == {"resolve", "check"}
     blob.write_bytes(whole)
     assert load() == REPO
+
+
+def test_a_copy_that_is_damaged_is_not_loaded_and_made_again_when_the_file_is_gone(
+    folder: Path, tmp_path: Path
+) -> None:
+    stages: list[str] = []
+
+    def load() -> None:
+        load_model(
+            str(folder),
+            device="cpu",
+            on_progress=lambda stage, *_: stages.append(stage),
+            save_quantised_to=tmp_path / "copies",
+        )
+
+    load()
+    load()
+    assert stages[-1] == "ready"
+    assert "load_copy" in stages
+    [shard] = (tmp_path / "copies").glob("*/*.safetensors")
+    content = bytearray(shard.read_bytes())
+    content[-9] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(ModelFilesInvalid, match=re.escape(f"rm {shard}")):
+        load()
+    shard.unlink()
+    stages.clear()
+    load()
+    assert "quantise" in stages
