@@ -27,7 +27,7 @@ from backend.errors import one_line
 from model_loader.cards import TIGHT
 from model_loader.experts import calibrate, use_fused_linears
 from model_loader.experts.capture import CaptureFailed
-from model_loader.experts.plan import REFERENCE, plan_for, set_plan
+from model_loader.experts.plan import REFERENCE, ExpertsPlan, plan_for, set_plan
 from model_loader.load_errors import is_fault
 from model_loader.loader import LoadedModel
 from model_loader.memory import PREFILL_TOKENS
@@ -174,7 +174,13 @@ def _kernels(loaded: LoadedModel, kept_in: Path | None, without: dict[Part, str]
     wrong = attention_wrong(loaded.model.config.text_config, loaded.device, loaded.dtype)
     found = dict(plan.slower) | ({"slow_attention": wrong} if wrong else {})
     is_dense = not any(hasattr(module, "gate_up_proj_absmax") for module in loaded.model.modules())
-    return in_short(found, is_dense=is_dense), not wrong and plan.path(1) != "reference"
+    return in_short(found, is_dense=is_dense), can_be_captured(plan, wrong)
+
+
+def can_be_captured(plan: ExpertsPlan, attention: str) -> bool:
+    """Whether a decode step can: not with plain torch's experts, which wait for the card, nor with keys that are
+    gathered. `attention`: why its kernel cannot be used."""
+    return not attention and plan.path(1) != "reference"
 
 
 def in_short(found: Mapping[str, str], *, is_dense: bool) -> Slower:

@@ -25,6 +25,7 @@ from backend.engine.sizing import Sizes
 from backend.engine.start import (
     SMALLER,
     TRIES,
+    can_be_captured,
     in_short,
     leaving,
     of_copy,
@@ -35,6 +36,7 @@ from backend.engine.start import (
 )
 from backend.pages.check_words import CHECKS
 from model_loader.experts.capture import CaptureFailed
+from model_loader.experts.plan import default_plan
 from model_loader.geometry import DEFAULT_MODEL, shipped_config
 from model_loader.memory import PREFILL_TOKENS
 from model_loader.random_model import random_model
@@ -232,6 +234,14 @@ def test_a_machine_without_triton_computes_with_plain_torch_and_tells() -> None:
     [(code, said)] = found["slower"]
     assert (code, found["path"], found["linears"]) == ("slow_kernels", "reference", 0)
     assert "triton" in said
+
+
+def test_only_a_step_that_never_waits_for_the_card_is_captured() -> None:
+    plan = default_plan((8, 9))
+    assert can_be_captured(plan, "")
+    assert can_be_captured(replace(plan, fused=()), "")
+    assert not can_be_captured(replace(plan, fused=(), dense=None), "")
+    assert not can_be_captured(plan, "8 tokens: off by 0.98 of the norm")
 
 
 def test_all_that_is_told_has_words() -> None:
