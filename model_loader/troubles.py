@@ -64,6 +64,10 @@ TEXTS: dict[str, str] = {
         "Update the driver in Windows and WSL itself (wsl --update), then wsl --shutdown; start a container with "
         "--gpus all."
     ),
+    "card_silent": (
+        "NVIDIA's driver has not answered for {limit} s. Does nvidia-smi? Look for Xid in `dmesg`, and restart the "
+        "machine if need be."
+    ),
     "card_unseen": (
         "NVIDIA's driver {driver} is loaded, but torch {torch} cannot use a card. Does nvidia-smi show one? "
         "`prelabel doctor` asks CUDA why."

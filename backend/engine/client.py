@@ -364,5 +364,5 @@ class EngineClient:
         if not self._process.is_alive():
             return True
         self._process.kill()
-        self._process.join()
+        self._process.join(self._limits.close_s)  # one that a driver does not let go is beyond it
         return False

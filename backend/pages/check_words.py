@@ -78,6 +78,7 @@ _TROUBLES_ZH = {
         "Windows 已装 NVIDIA 驱动，但 WSL 中的 CUDA 看不到显卡（{said}）。WSL 中的 nvidia-smi 能看到吗？"
         "请更新 Windows 的驱动和 WSL（wsl --update），再 wsl --shutdown；容器用 --gpus all 启动。"
     ),
+    "card_silent": ("NVIDIA 驱动 {limit} 秒没有应答。nvidia-smi 有响应吗？请在 `dmesg` 中查找 Xid，必要时重启机器。"),
     "card_unseen": (
         "NVIDIA 驱动 {driver} 已加载，但 torch {torch} 无法使用显卡。nvidia-smi 能看到显卡吗？"
         "`prelabel doctor` 会向 CUDA 询问原因。"

@@ -11,15 +11,16 @@ import pytest
 from typer.testing import CliRunner
 
 from backend import cli
-from backend.commands.doctor import Machine, count, doctor
+from backend.commands.doctor import Machine, card_beside, count, doctor, inspect_machine
 from backend.errors import SettingsError
 from backend.settings import Settings, load_settings
-from model_loader.cards import Card
+from model_loader.cards import Card, find_card
 from model_loader.disks import Disk
 from model_loader.geometry import DEFAULT_MODEL
 from model_loader.memory import GIB
 from model_loader.troubles import Trouble, trouble
 from tests.backend.fake_label_studio import LEGACY_KEY, fake_label_studio
+from tests.limits import RUN_S
 
 NO_CARD = trouble("card_none")
 
@@ -102,6 +103,23 @@ def test_pictures_of_more_tokens_make_auto_take_what_holds_them(run: Doctor) -> 
     small = machine(Card("Some Card", 9.3, 9.3, (8, 9)))
     models = [run.json(0, "auto", None, machine=small, image_tokens=n)["model"] for n in (256, 4096)]
     assert models == ["Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen3-VL-4B-Instruct"]
+
+
+def test_a_card_that_does_not_answer_is_told(run: Doctor) -> None:
+    said = run.text(1, "auto", None, machine=lambda settings: inspect_machine(settings, limit_s=0.01))
+    assert "✗ Card" in said
+    assert "NVIDIA's driver has not answered for 0 s. Does nvidia-smi?" in said
+
+
+def test_a_card_is_asked_for_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert card_beside("cuda:99", RUN_S) == find_card("cuda:99")
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    (tmp_path / "torch/version.py").write_text("__version__, cuda = '2.9.1', '13.0'")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
+    found = card_beside(None, RUN_S)
+    assert isinstance(found, Trouble)
+    assert (found.code, found.values["said"]) == ("card_error", "asking for it ended with exit code -11")
 
 
 def test_card_that_is_too_small_is_exit_code_1(run: Doctor) -> None:
