@@ -24,8 +24,8 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 MAX_LINE_CHARS = 8_000
 MAX_ERROR_CHARS = 500
-MAX_TOLD = 10
-MAX_TOLD_CHARS = 300
+MAX_TOLD = 5
+MAX_TOLD_CHARS = 200
 """Of what is said of a project at each /setup: a label config of 4 KB can make it say 100,000 characters."""
 SELDOM_S = 60.0
 _MIN_SECRET_CHARS = 4  # a shorter "secret" would blank out ordinary words

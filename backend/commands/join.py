@@ -89,7 +89,7 @@ def _with_language(typed: dict[str, Any], in_labels: Language | None, *, replace
 def as_object(extra_params: object) -> dict[str, Any]:
     """What a person typed; nothing if it is no object (prelabel has warned of it then)."""
     if isinstance(extra_params, str):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             extra_params = json.loads(extra_params)
     return dict(extra_params) if isinstance(extra_params, Mapping) else {}
 

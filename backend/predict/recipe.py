@@ -117,10 +117,9 @@ def _digest(content: object) -> str:
 
 def _with_field_options(schema: LabelSchema, options: ProjectOptions) -> LabelSchema:
     """`schema` with the kinds and lengths of text that the project's extra params ask for."""
-    if not options.fields:
-        return schema  # whose fingerprint is known
     asked = dict(options.fields)
-    return replace(schema, fields=tuple(_changed(field, asked.get(field.name)) for field in schema.fields))
+    fields = tuple(_changed(field, asked.get(field.name)) for field in schema.fields)
+    return schema if fields == schema.fields else replace(schema, fields=fields)  # the same, its fingerprint is known
 
 
 def _changed(field: Field, asked: FieldOptions | None) -> Field:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from backend.commands.join import as_object
 from backend.commands.quality_apply import apply_calibration, apply_threshold
 from backend.errors import UsageError
 from backend.label_studio.client import LabelStudioClient
@@ -35,6 +36,18 @@ def add_backend(server: FakeLabelStudio, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
     server.backends[number] = {**made, **more}
     return server.backends[number]
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ({"top_p": 0.5}, {"top_p": 0.5}), ('{"top_p": 0.5}', {"top_p": 0.5}), ("", {}), (None, {}), ([1], {}),
+        ("top_p=0.5", {}), ("[" * 100_000, {}), ('{"a":' * 100_000, {}), ('{"a": ' + "9" * 5_000 + "}", {}),
+    ],
+    ids=lambda given: str(given)[:20],
+)  # fmt: skip
+def test_what_somebody_typed_as_extra_params_is_an_object_or_nothing(typed: object, read: dict[str, Any]) -> None:
+    assert as_object(typed) == read
 
 
 def apply(server: FakeLabelStudio, found: Quality, language: Any = "en") -> list[str]:

@@ -40,6 +40,23 @@ def test_the_version_names_model_and_quantisation_and_changes_with_the_weights()
 
 
 @pytest.mark.parametrize(
+    ("asked", "is_same"),
+    [
+        ({"season": {"instruction": "x"}}, True), ({"season": {"kind": "short"}}, True), ({"gone": {}}, True),
+        ({"caption": {"instruction": "x"}}, True), ({"caption": {"kind": "short"}}, False),
+        ({"caption": {"max_chars": 9}}, False),
+    ],
+)  # fmt: skip
+def test_what_changes_no_field_leaves_the_schema_whose_fingerprint_is_known(
+    asked: dict[str, Any], *, is_same: bool
+) -> None:
+    """Of the largest it takes a tenth of a second, on the loop."""
+    options, warnings = read_options({"fields": asked}, OPTIONS)
+    assert not warnings
+    assert (recipe_of(SCHEMA, options, 256).schema is SCHEMA) is is_same
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"language": "en"}, {"extra_instructions": "More."}, {"caption_min_length": 79}, {"caption_max_length": 121},
