@@ -97,15 +97,8 @@ def _options(found: Halves, rule: str) -> ProjectOptions:
 
 
 def _tried(settings: Settings, read: Read, found: Halves, options: ProjectOptions, rule: str, say: Sentences) -> Try:
-    tries = Tries(settings.data_dir, read.current.uid)
-    with tries.alone():
-        return _counted(tries, settings, read, found, options, rule, say)
-
-
-def _counted(
-    tries: Tries, settings: Settings, read: Read, found: Halves, options: ProjectOptions, rule: str, say: Sentences
-) -> Try:
     """What is known of this try, if it is none that is new."""
+    tries = Tries(settings.data_dir, read.current.uid)
     before = tries.all()
     of = stands_for(options.extra_instructions, found.version, found.held_out)
     for known in before:

@@ -1,24 +1,21 @@
 """How often rules were tried on a project's held-out tasks: `rules.json` in the data folder, written by commands alone.
 
 Kept are the rules as they were typed, with what came of them and when. A file that cannot be read is moved aside with a
-date, and then tries are counted from one again, which the log says. Raises OutputError where it cannot be written, and
-UsageError while another command tries a rule: two at once would both be the same number of try.
+date, and then tries are counted from one again, which the log says. Raises OutputError where it cannot be written.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from backend.errors import OutputError, UsageError
+from backend.errors import OutputError
 from backend.quality.compare import told
 from backend.quality.people import Labelled
 from backend.quality.rules import Tried
@@ -27,7 +24,6 @@ from backend.store.state_file import StateFile
 log = logging.getLogger(__name__)
 
 FILE_NAME = "rules.json"
-LOCK_NAME = "rules.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +46,7 @@ class Tries:
 
     def __init__(self, data_dir: Path, project: str) -> None:
         self._file = StateFile(data_dir / FILE_NAME)
-        self._lock = data_dir / LOCK_NAME
         self._project = project
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """For as long as the block runs nobody else tries a rule by this data folder, whatever the project: from the
-        counting of the tries before until this one is counted."""
-        try:
-            lock = self._lock.open("w")
-        except OSError as error:
-            raise _unwritable(LOCK_NAME, error) from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UsageError(
-                    "--try-rule: another command tries a rule by this data folder. Each try counts; wait until that "
-                    "one has ended."
-                ) from None
-            yield
 
     def all(self) -> tuple[Try, ...]:
         try:
@@ -83,14 +60,10 @@ class Tries:
         try:
             self._file.save({**self._file.load(), self._project: entries})
         except OSError as error:
-            raise _unwritable(FILE_NAME, error) from None
-
-
-def _unwritable(name: str, error: OSError) -> OutputError:
-    return OutputError(
-        f"{name} in the data folder cannot be written ({error.strerror}), so the try could not be counted and is not "
-        "told."
-    )
+            raise OutputError(
+                f"{FILE_NAME} in the data folder cannot be written ({error.strerror}), so the try could not be counted "
+                "and is not told."
+            ) from None
 
 
 def stands_for(instructions: str, model_version: str, tasks: Iterable[Labelled]) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from backend.errors import UsageError
 from backend.predict.trial import MAX_INSTRUCTION_CHARS
 from backend.quality.page_words import QualityWords
 from backend.quality.people import Labelled
@@ -177,18 +176,6 @@ def test_tries_are_counted_over_restarts_each_project_for_itself(tmp_path: Path)
     Tries(tmp_path, "12.1").add(tried(2))
     assert Tries(tmp_path, "12.1").all() == (tried(1), tried(2))
     assert Tries(tmp_path, "13.1").all() == ()
-
-
-@pytest.mark.parametrize("other", ["12.1", "13.1"])
-def test_one_rule_is_tried_at_a_time_or_each_of_them_would_be_the_same_number_of_try(
-    tmp_path: Path, other: str
-) -> None:
-    with Tries(tmp_path, "12.1").alone():
-        with pytest.raises(UsageError, match="another command tries a rule"), Tries(tmp_path, other).alone():
-            pytest.fail("both count the tries before them")
-        Tries(tmp_path, "12.1").add(tried(1))
-    with Tries(tmp_path, other).alone():
-        assert len(Tries(tmp_path, "12.1").all()) == 1
 
 
 @pytest.mark.parametrize("content", ["no JSON", '{"12.1": 5}', '{"12.1": [{"of": 1}]}'])
