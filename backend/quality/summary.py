@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from backend.quality.calibration import MAX_TEMPERATURE, MIN_LABELS, fitted_temperature
-from backend.quality.drift import Drift, Look, drift, look_of
+from backend.quality.drift import FALSE_ALARM, Drift, Look, drift, look_of
 from backend.quality.intervals import Share, share_of
 from backend.quality.lead_times import TimeSaved, time_saved
 from backend.quality.measures import (
@@ -187,7 +187,8 @@ def quality_of(
         time_saved=time_saved(blind_s, filled_s),
         agreement=share_of(num_agree, num_several),
     )
-    changed = drift(checked, answered)
+    # of the checked tasks that the threshold was found on: whoever adds each further one compares everything anew
+    changed = drift(checked[: threshold.num_all], answered, FALSE_ALARM * threshold.spent / threshold.delta)
     return found if changed is None else _withdrawn(found, changed)
 
 
