@@ -17,7 +17,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from backend.commands.join import as_object, our_backend
+from backend.commands.join import our_backend, typed_as_measured
+from backend.commands.quality_apply import CALIBRATION, without_thresholds
 from backend.commands.quality_project import Read, project_as_read
 from backend.commands.rule_model import answers_of, trial_model
 from backend.commands.rule_proposals import with_rule
@@ -183,26 +184,30 @@ def _document(number: int, found: Halves, one: Try, params: dict[str, str]) -> d
 def _adopt(settings: Settings, number: int, found: Halves, options: ProjectOptions, say: Sentences) -> None:
     key = settings.label_studio_api_key.get_secret_value()
     with LabelStudioClient(settings.label_studio_url, key, extra_ca_file=settings.extra_ca_file) as client:
-        adopt_rule(client, number, found.options.extra_instructions, options.extra_instructions, say)
+        adopt_rule(client, number, found.options, options.extra_instructions, say)
 
 
-def adopt_rule(client: LabelStudioClient, number: int, before: str, instructions: str, say: Sentences) -> None:
-    """Write `instructions` in the place of `before`; all else that a person typed stays. Says what it does as it does
-    it. Raises UsageError where something else is there now."""
+def adopt_rule(
+    client: LabelStudioClient, number: int, before: ProjectOptions, instructions: str, say: Sentences
+) -> None:
+    """Write `instructions` in the place of those of `before`, under which the rule was tried, and take out the
+    thresholds of the earlier answers; all else that a person typed stays. Says what it does as it does it. Raises
+    UsageError where something else is typed now."""
     backend = our_backend(client.backends(number), number, "--adopt")
-    typed = as_object(backend.extra_params)
-    if str(typed.get(OPTION) or "") != before:
+    typed = typed_as_measured(backend, before, "--adopt")
+    if str(typed.get(OPTION) or "") != before.extra_instructions:
         raise UsageError(
-            f"--adopt: {OPTION} in the model settings of project {number} were changed since its answers were made. "
-            "Choose Retrieve Predictions in Label Studio, then try the rule again."
+            f"--adopt: the {OPTION} in the model settings of project {number} are none that can be used, so the rule "
+            "was tried without them and would take their place. Nothing was written. Correct them first."
         )
     written = json.dumps({OPTION: instructions}, ensure_ascii=False)
     _tell(
         say(
-            f"写入模型设置（{backend.url}）的 extra params：{written}；其他内容保持不变。",
-            f"Writing into the extra params of the model settings ({backend.url}): {written}; all else there stays.",
+            f"写入模型设置（{backend.url}）的 extra params：{written}。",
+            f"Writing into the extra params of the model settings ({backend.url}): {written}.",
         )
     )
+    typed = without_thresholds(client, number, typed, say, _tell)
     client.set_extra_params(number, backend.id, {**typed, OPTION: instructions})
     _tell(
         say(
@@ -211,12 +216,11 @@ def adopt_rule(client: LabelStudioClient, number: int, before: str, instructions
             "Predictions once more, and their answers are computed anew.",
         )
     )
-    if stale := [name for name in ("review_thresholds", "calibration") if name in typed]:
-        listed = ", ".join(stale)
+    if CALIBRATION in typed:
         _tell(
             say(
-                f"{listed} 是在原来的答案上得到的：新答案有了盲检之后，请重新确定。",
-                f"{listed} were found on the answers before it: find them again once there are new answers.",
+                f"{CALIBRATION} 是在原来的答案上得到的：有了新答案之后，请重新确定。",
+                f"{CALIBRATION} was found on the answers before it: find it again once there are new answers.",
             )
         )
 

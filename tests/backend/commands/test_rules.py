@@ -29,9 +29,10 @@ from backend.predict.trial import Trial, TrialTask
 from backend.quality.words import Sentences
 from backend.settings import load_settings
 from label_config.answer import FieldValue
-from tests.backend.commands.test_quality_apply import TYPED, add_backend
+from tests.backend.commands.test_quality_apply import TYPED, add_backend, apply, filters, options_of, typed_now
 from tests.backend.fake_label_studio import LEGACY_KEY, FakeLabelStudio, fake_label_studio
 from tests.backend.label_studio.tasks_server import TasksServer, annotation, tasks_server
+from tests.backend.quality.given import quality as found_quality
 from tests.backend.serving import ANSWER, CONFIG, Server, serving, setup_body, task
 from tests.fakes import FakeEngine, FakeImages
 
@@ -263,20 +264,36 @@ def project() -> Iterator[FakeLabelStudio]:
 def test_an_adopted_rule_joins_what_people_typed_and_nothing_else_changes(
     project: FakeLabelStudio, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    backend = add_backend(project, extra_params={**TYPED, "review_thresholds": {"season": 0.8}})
+    typed = {**TYPED, "calibration": {"season": 2.0}}
+    add_backend(project, extra_params=typed)
+    apply(project, found_quality(80, 0))
+    before = typed_now(project)
     with LabelStudioClient(project.url, LEGACY_KEY) as client:
-        adopt_rule(client, 1, "Name the material.", "Name the material.\nA rule.", Sentences("en"))
+        adopt_rule(client, 1, before, "Name the material.\nA rule.", Sentences("en"))
 
-    typed = {**TYPED, "extra_instructions": "Name the material.\nA rule.", "review_thresholds": {"season": 0.8}}
-    assert backend["extra_params"] == typed
+    backend = project.backends[1]
+    assert backend["extra_params"] == {**typed, "extra_instructions": "Name the material.\nA rule."}
+    assert filters(project) == {}, "nothing says any more that tasks may pass by the scores of the earlier answers"
     told = capsys.readouterr().err
-    assert '{"extra_instructions": "Name the material.\\nA rule."}; all else there stays' in told
+    assert '{"extra_instructions": "Name the material.\\nA rule."}.' in told
+    assert 'taking out review_thresholds = {"season": 0.05} and the two tabs of --apply' in told
     assert "Retrieve Predictions once more" in told
-    assert "review_thresholds were found on the answers before it" in told
+    assert "calibration was found on the answers before it" in told
 
 
-def test_a_rule_is_not_written_over_instructions_that_were_changed_meanwhile(project: FakeLabelStudio) -> None:
-    backend = add_backend(project)
-    with LabelStudioClient(project.url, LEGACY_KEY) as client, pytest.raises(UsageError, match="were changed since"):
-        adopt_rule(client, 1, "Something else.", "Something else.\nA rule.", Sentences("en"))
-    assert backend["extra_params"] == TYPED
+@pytest.mark.parametrize(
+    ("typed", "before", "said"),
+    [
+        (TYPED, {**TYPED, "extra_instructions": "Something else."}, "were changed since"),
+        ({**TYPED, "temperature": 0.9}, TYPED, "were changed since"),
+        ({"extra_instructions": "x" * 2_001}, {}, "none that can be used"),
+    ],
+)
+def test_a_rule_is_not_written_where_other_settings_are_typed_than_it_was_tried_under(
+    project: FakeLabelStudio, typed: dict[str, Any], before: dict[str, Any], said: str
+) -> None:
+    backend = add_backend(project, extra_params=typed)
+    with LabelStudioClient(project.url, LEGACY_KEY) as client, pytest.raises(UsageError, match=said):
+        adopt_rule(client, 1, options_of(before), "A rule.", Sentences("en"))
+    assert backend["extra_params"] == typed
+    assert project.changes == []
