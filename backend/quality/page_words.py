@@ -14,7 +14,8 @@ from backend.pages.words import Words, number, roughly
 from backend.quality.intervals import LEVEL
 from backend.quality.looks import first_check
 from backend.quality.measures import Bin
-from backend.quality.rule_words import command
+from backend.quality.rule_words import to_propose
+from backend.quality.rules import MIN_TOLD
 from backend.quality.summary import FieldQuality, Quality
 from backend.quality.words import Language, Sentences, rounded
 
@@ -205,16 +206,15 @@ class QualityWords(Words):
             for pair in field.confusions:
                 often[field.name, frozenset((pair.answered, pair.right))] += pair.num
         for (name, labels), num in often.most_common(_MAX_RULES):
-            if num >= _MIN_CONFUSIONS:
+            is_of_project = quality.project and all(labels)
+            if num >= (MIN_TOLD if is_of_project else _MIN_CONFUSIONS):
                 one, other = sorted(self.label(label)[0] for label in labels)
-                is_of_project = quality.project and all(labels)
-                how = self.say(
-                    f"{command(quality.project)} 会起草一条区分它们的规则。"
+                how = (
+                    to_propose(quality.project, self.say)
                     if is_of_project
-                    else "请在 extra_instructions 里写清两者的区别。",
-                    f"{command(quality.project)} drafts a rule that tells them apart."
-                    if is_of_project
-                    else "Say in extra_instructions how the two differ.",
+                    else self.say(
+                        "请在 extra_instructions 里写清两者的区别。", "Say in extra_instructions how the two differ."
+                    )
                 )
                 yield self.say(
                     f"{self.title(name)}：“{one}”与“{other}”混淆了 {number(num)} 次。{how}",
