@@ -90,12 +90,14 @@ def apply_calibration(
     """`options`: under which `found` was. `tell` is given a sentence before each step."""
     backend = our_backend(client.backends(project_id), project_id, "--apply-calibration")
     typed = typed_as_measured(backend, options, "--apply-calibration")
-    if found.calibration == typed.get(CALIBRATION, {}):
+    measured = {field.name for field in found.fields}
+    written = {name: at for name, at in options.calibration if name not in measured} | found.calibration
+    if written == typed.get(CALIBRATION, {}):
         raise UsageError(
             "--apply-calibration: there is nothing to change: confidences are rated as the blind labels say (below 50 "
             "they change nothing)."
         )
-    told = json.dumps(found.calibration, ensure_ascii=False)
+    told = json.dumps(written, ensure_ascii=False)
     tell(
         say(
             f"写入模型设置（{backend.url}）的 extra params：{CALIBRATION} = {told}。",
@@ -103,7 +105,7 @@ def apply_calibration(
         )
     )
     typed = without_thresholds(client, project_id, typed, say, tell)
-    client.set_extra_params(project_id, backend.id, {**typed, CALIBRATION: found.calibration})
+    client.set_extra_params(project_id, backend.id, {**typed, CALIBRATION: written})
     again = f"prelabel quality --project {project_id} --apply"
     tell(
         say(

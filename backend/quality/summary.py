@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from backend.quality.calibration import MAX_TEMPERATURE, MIN_LABELS, fitted_temperature
+from backend.quality.calibration import MIN_LABELS, fitted_temperature
 from backend.quality.drift import FALSE_ALARM, Drift, Look, drift, look_of
 from backend.quality.intervals import Share, share_of
 from backend.quality.lead_times import TimeSaved, time_saved
@@ -28,6 +28,7 @@ from backend.quality.measures import (
 )
 from backend.quality.threshold import Step, Threshold, guaranteed_threshold, steps
 from label_config.answer import Answer
+from label_config.rating import uncalibrated
 from label_config.schema import LabelSchema, TextField
 
 MAX_CONFUSIONS_SHOWN = 10
@@ -208,7 +209,8 @@ def _field(
     is_text = isinstance(both.of, TextField)
     scored = blind.scored if blind else []
     told = (filled or blind if is_text else blind or filled) or both
-    fitted = min(max(temperature * fitted_temperature(scored), 1 / MAX_TEMPERATURE), MAX_TEMPERATURE)
+    own = [(uncalibrated(confidence, temperature), is_right) for confidence, is_right in scored]
+    fitted = fitted_temperature(own) if len(own) >= MIN_LABELS else temperature
     return FieldQuality(
         name=both.of.name,
         title=both.of.title or both.of.name,

@@ -170,6 +170,18 @@ def test_a_calibration_joins_what_people_typed_and_takes_out_thresholds_of_other
     assert told[2].endswith("prelabel quality --project 1 --apply")
 
 
+def test_the_calibration_of_a_field_that_nobody_filled_in_these_labels_stays(server: FakeLabelStudio) -> None:
+    """Of --since, say: they tell nothing of it."""
+    backend = add_backend(server, extra_params={"calibration": {"scene": 2.5, "season": 9.0}})
+    found = quality(40, 20)
+
+    calibrate(server, found)
+
+    assert backend["extra_params"]["calibration"] == {"scene": 2.5, **found.calibration}
+    with pytest.raises(UsageError, match="nothing to change"):
+        calibrate(server, found)
+
+
 @pytest.mark.parametrize(("num_right", "num_wrong", "typed"), [(20, 10, {}), (40, 20, {"season": None})])
 def test_a_calibration_that_changes_nothing_is_not_written(
     server: FakeLabelStudio, num_right: int, num_wrong: int, typed: dict[str, Any]
