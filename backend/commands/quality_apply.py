@@ -48,7 +48,8 @@ def apply_threshold(
     backend = our_backend(client.backends(project_id), project_id, "--apply")
     typed = typed_as_measured(backend, options, "--apply")
     own = {field.name: field.threshold.threshold for field in found.fields if field.threshold is not None}
-    by_field = {name: threshold if at is None else min(at, threshold) for name, at in own.items()}
+    by_field = dict.fromkeys(found.unchecked, threshold)  # else review_threshold might mark them in what passes
+    by_field |= {name: threshold if at is None else min(at, threshold) for name, at in own.items()}
     told = json.dumps(by_field, ensure_ascii=False)
     tell(
         say(

@@ -42,6 +42,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "not_yet": ("还不能", "None yet"),
     "not_yet_note": ("至少还需盲检约 {num} 张", "at least about {num} more to check blind"),
     "no_blind_note": ("需要先盲检一部分", "some have to be checked blind first"),
+    "no_labels_note": ("盲检时没有人填写过标签", "nobody filled a label when checking blind"),
     "look_note": ("盲检满 {next} 张时计算，现在 {now} 张", "next look at {next} blind labels; {now} now"),
     "too_few_note": (
         "分数最高的 {num} 张里错了 {wrong} 张，还说不出要多少张",
@@ -167,6 +168,12 @@ class QualityWords(Words):
                 "（--project 时可用 --since 只看最近的）。",
                 f"The pictures have changed: have about {num} of the latest, chosen by chance, checked blind, "
                 "and run this again (with --project, --since leaves the older ones out).",
+            )
+        elif quality.num_blind and not quality.blind.num:
+            yield self.say(
+                "请让盲检的人也填写标签：没有人填写过任何标签，就不知道答案对不对。",
+                "Have whoever checks blind fill the labels, too: as long as nobody does, it is not known whether "
+                "answers are right.",
             )
         elif not quality.num_blind:
             yield self.say(

@@ -91,8 +91,8 @@ class Quality:
     is what each that was tried would let pass, of the same tasks. `wrong`: the tasks with a wrong label that scored
     highest.
 
-    `unfilled`: fields that nobody filled. `unchecked`: those with labels that nobody filled in a blind task, though in
-    pre-filled ones: `blind` and `threshold` say nothing of them.
+    `unfilled`: fields that nobody filled. `unchecked`: those with labels that nobody filled in a blind task: `blind`
+    and `threshold` say nothing of them. Where nobody filled any label, `blind` is of no task (and so is `filled`).
 
     `agreement`: tasks on which all people agree, of those that several labelled. `unused`: entries that say nothing of
     an answer, by reason; `num_entries` = `num_blind` + `num_filled` + all of `unused`. `task_url`: where tasks go by
@@ -157,7 +157,8 @@ def quality_of(
         if task.agrees is not None:
             num_several += 1
             num_agree += task.agrees
-    threshold = find(blind.scored, target, delta)
+    scored = blind.scored if blind.right.num else []
+    threshold = find(scored, target, delta)
     found = Quality(
         num_entries=both.num + sum(unused.values()),
         num_blind=blind.num,
@@ -167,7 +168,7 @@ def quality_of(
         blind=blind.right,
         filled=filled.right,
         threshold=threshold,
-        steps=tuple(step for step in steps(blind.scored[: threshold.num_all], threshold.spent) if step.num),
+        steps=tuple(step for step in steps(scored[: threshold.num_all], threshold.spent) if step.num),
         wrong=both.wrong,
         fields=tuple(
             _field(
@@ -181,9 +182,9 @@ def quality_of(
         ),
         unfilled=tuple(found.name for found in schema.fields if found.name not in both.fields),
         unchecked=tuple(
-            name
-            for name, tally in both.fields.items()
-            if blind.num and name not in blind.fields and not isinstance(tally.of, TextField)
+            found.name
+            for found in schema.fields
+            if blind.right.num and found.name not in blind.fields and not isinstance(found, TextField)
         ),
         time_saved=time_saved(blind_s, filled_s),
         agreement=share_of(num_agree, num_several),

@@ -142,6 +142,17 @@ def test_a_field_has_its_own_threshold_where_that_asks_for_less_than_the_task_s(
     assert filters(server)["May pass unseen"][0][2] == 0.7
 
 
+def test_a_label_that_nobody_filled_blind_is_not_marked_in_a_task_that_may_pass(server: FakeLabelStudio) -> None:
+    backend = add_backend(server)
+    found = quality(80, 0)
+    found = replace(found, threshold=replace(found.threshold, threshold=0.3), unchecked=("scene",))
+
+    told = apply(server, found)
+
+    assert backend["extra_params"]["review_thresholds"] == {"scene": 0.3, "season": 0.05}
+    assert "Nobody filled scene in any picture that was checked blind" in told[0]
+
+
 def calibrate(server: FakeLabelStudio, found: Quality, options: ProjectOptions | None = None) -> list[str]:
     options = options or typed_now(server)
     told: list[str] = []
