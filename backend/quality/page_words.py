@@ -49,12 +49,13 @@ TEXTS: dict[str, tuple[str, str]] = {
         "of the {num} with the highest scores {wrong} are wrong: too few to say how many it takes",
     ),
     "too_wrong_note": ("分数最高的也错得太多", "even the highest scores are wrong too often"),
-    "faster": ("标注速度", "Time saved"),
+    "faster": ("标注速度", "Speed of labelling"),
     "times": ("{factor} 倍", "{factor} x"),
     "faster_note": (
         "每张 {blind} 秒（{num_blind} 张）→ {filled} 秒（{num_filled} 张）",
         "{blind} s a picture without ({num_blind}), {filled} s with it ({num_filled})",
     ),
+    "between_note": ("；真实值在 {low}–{high} 倍之间", "; the truth is {low} to {high} x"),
     "no_times_note": ("没有盲检和预标注两种用时可比", "no times of both kinds to compare"),
     "curve": ("放行越多，错得越多", "The more pass unseen, the more are wrong"),
     "curve_note": (
@@ -86,8 +87,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "nothing": ("（空）", "(none)"),
     "worst": ("最有把握的错误", "Wrong, and sure of it"),
     "worst_note": (
-        "按分数从高到低：门槛挡不住这些。先看它们有没有共同点，或者是不是人标错了。",
-        "Highest score first: no threshold stops these. Look what they have in common, or whether the label is wrong.",
+        "按分数从高到低：分数达到门槛的，虽然是错的也会直接通过。先看它们有没有共同点，或者是不是人标错了。",
+        "Highest score first: those at the threshold or above pass, wrong as they are. Look what they have in common, "
+        "or whether the label is wrong.",
     ),
     "no_worst": ("标注过的图片里没有错误", "No label was wrong in what people checked"),
     "confidence": ("置信度", "confidence"),
