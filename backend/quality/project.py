@@ -191,7 +191,9 @@ def _of_version(
         find=threshold_at_looks,
     )
     number = project.partition(".")[0]
-    return OfVersion(version, replace(found, task_url=task_url, project=number), account)
+    has_thresholds = bool(recipe.options.review_thresholds)
+    found = replace(found, task_url=task_url, project=number, has_thresholds=has_thresholds)
+    return OfVersion(version, found, account)
 
 
 def _labelled(

@@ -97,7 +97,8 @@ class Quality:
     `agreement`: tasks on which all people agree, of those that several labelled. `unused`: entries that say nothing of
     an answer, by reason; `num_entries` = `num_blind` + `num_filled` + all of `unused`. `task_url`: where tasks go by
     their numbers in Label Studio, that and a task's name are its address, and `project` is the project's; else "".
-    `drift`: nothing that was found holds for later tasks, and there is no threshold any more.
+    `drift`: nothing that was found holds for later tasks, and there is no threshold any more. `has_thresholds`: the
+    project marks what is to be reviewed by thresholds of single fields, as --apply writes them.
     """
 
     num_entries: int
@@ -118,6 +119,12 @@ class Quality:
     task_url: str = ""
     project: str = ""
     drift: Drift | None = None
+    has_thresholds: bool = False
+
+    @property
+    def is_unfounded(self) -> bool:
+        """Whether the project has thresholds that nothing guarantees now."""
+        return self.has_thresholds and self.threshold.threshold is None
 
     @property
     def calibration(self) -> dict[str, float]:

@@ -93,10 +93,7 @@ class Sentences:
                 f"Of {filled.num:,} pre-filled pictures {rounded(filled.share or 0)} were submitted with no label "
                 "changed (people let more pass once they see an answer: this is no accuracy).",
             )
-        if quality.blind.num:
-            yield self.passing(quality)
-        if quality.unchecked:
-            yield self.unchecked(quality)
+        yield from self._may_pass(quality)
         if quality.time_saved is not None:
             yield self.time(quality.time_saved)
         if quality.agreement.num:
@@ -113,10 +110,7 @@ class Sentences:
         yield next(self.of(quality))
         if quality.time_saved is not None:
             yield self.time(quality.time_saved)
-        if quality.blind.num:
-            yield self.passing(quality)
-        if quality.unchecked:
-            yield self.unchecked(quality)
+        yield from self._may_pass(quality)
         if audit_share and not quality.num_blind:
             yield self(
                 f"盲检已开启（开启时还没有预标注的任务中，{rounded(audit_share)} 标注前不显示答案）："
@@ -139,6 +133,20 @@ class Sentences:
             f"各字段与最常见的错误：prelabel quality --project {project_id}",
             f"By field, and what is confused most: prelabel quality --project {project_id}",
         )
+
+    def _may_pass(self, quality: Quality) -> Iterator[str]:
+        """What may, of which labels nothing is said, and what people may still take for promised."""
+        if quality.blind.num:
+            yield self.passing(quality)
+        if quality.is_unfounded:
+            yield self(
+                "模型设置里的 review_thresholds 现在没有任何保证：如果 Data Manager 里有“可直接通过”标签页，"
+                "其中的任务也要由人看，直到 --apply 再次找到门槛。",
+                "Nothing guarantees the review_thresholds in the model settings now: if the Data Manager has the tab "
+                "“May pass unseen”, look at its tasks, too, until --apply finds a threshold again.",
+            )
+        if quality.unchecked:
+            yield self.unchecked(quality)
 
     def as_written(self, name: str) -> str:
         """Of a table in which people were to correct the answers."""

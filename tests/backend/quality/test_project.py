@@ -15,6 +15,7 @@ from backend.quality.calibration import fitted_temperature
 from backend.quality.drift import Drift
 from backend.quality.project import Asked, OfVersion, project_quality
 from backend.quality.reading import read_people
+from backend.quality.words import Sentences
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer
 from label_config.answer import Answer, FieldAnswer
 from label_config.parse import parse_label_config
@@ -320,6 +321,27 @@ def test_a_project_s_threshold_is_found_on_the_first_labels_and_stands_until_the
     assert before.quality.blind.num_right == 100, "how good they are is said of all"
     assert (after.quality.threshold.num_all, after.quality.threshold.num_wrong) == (100, 2)
     assert after.quality.threshold.threshold is None
+
+
+@pytest.mark.parametrize(("num", "is_said"), [(1, True), (99, True), (100, False)])
+def test_thresholds_that_are_in_force_and_that_nothing_guarantees_are_named(
+    people: FakePeople, store: Store, num: int, is_said: bool
+) -> None:
+    """The model or the instructions were changed since --apply, say, and its tab is there still."""
+    people.add(*range(1, num + 1))
+    for task_id in range(1, num + 1):
+        answered(store, task_id)
+        people.annotate(task_id)
+    store.delivered(list(range(1, num + 1)), 2.5)
+    options = ProjectOptions(review_thresholds=(("season", 0.8),))
+    present = recipe_of(SCHEMA, options, 0).rated_version(VERSION)
+    store.set_present(RecipeRecord("r2", PROJECT, "<View/>", options.model_dump_json()), present, 3.0)
+
+    found = quality(people, store, BLIND, present)[0].quality
+
+    assert (found.blind.num, found.threshold.threshold is None) == (num, is_said)
+    for said in (Sentences("en").of(found), Sentences("en").in_short(found, "12", 0.0)):
+        assert any("Nothing guarantees the review_thresholds" in sentence for sentence in said) == is_said
 
 
 def test_an_answer_that_comes_after_its_label_is_as_new_as_the_answer(people: FakePeople, store: Store) -> None:
