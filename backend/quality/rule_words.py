@@ -148,7 +148,10 @@ def _missing(tried: Tried, say: Say) -> str:
     if tried.num_missing is None:
         return say("如果有用，也小得难以确认。", " If it helps, then too little to be told.")
     num = roughly(tried.num_missing)
-    return say(f"大约还需要盲检 {num} 个任务。", f" About {num} more blind tasks are needed.")
+    return say(
+        f"如果比例不变，大约再盲检 {num} 个任务就能看出来。",
+        f" If shares stay, about {num} more blind tasks would tell.",
+    )
 
 
 def earlier(at: float, say: Say) -> str:

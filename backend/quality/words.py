@@ -139,11 +139,14 @@ class Sentences:
         if quality.blind.num:
             yield self.passing(quality)
         if quality.is_unfounded:
+            target, sure = exactly(quality.threshold.target), exactly(1 - quality.threshold.delta)
             yield self(
-                "模型设置里的 review_thresholds 现在没有任何保证：如果 Data Manager 里有“可直接通过”标签页，"
-                "其中的任务也要由人看，直到 --apply 再次找到门槛。",
-                "Nothing guarantees the review_thresholds in the model settings now: if the Data Manager has the tab "
-                "“May pass unseen”, look at its tasks, too, until --apply finds a threshold again.",
+                f"模型设置里有 review_thresholds，现在不能保证错误不超过 {target}（{sure} 的把握）："
+                "如果 Data Manager 里有“可直接通过”标签页，其中的任务也要由人看，直到 --apply 再次找到门槛"
+                "（如果当时用了别的 --target，请用同样的再问一次）。",
+                f"The model settings have review_thresholds, and nothing guarantees now that by them at most {target} "
+                f"is wrong ({sure} sure): if the Data Manager has the tab “May pass unseen”, look at its tasks, too, "
+                "until --apply finds a threshold again (if it was asked with another --target, ask with that).",
             )
         if quality.unchecked:
             yield self.unchecked(quality)

@@ -341,7 +341,9 @@ def test_thresholds_that_are_in_force_and_that_nothing_guarantees_are_named(
 
     assert (found.blind.num, found.threshold.threshold is None) == (num, is_said)
     for said in (Sentences("en").of(found), Sentences("en").in_short(found, "12", 0.0)):
-        assert any("Nothing guarantees the review_thresholds" in sentence for sentence in said) == is_said
+        assert (
+            any("nothing guarantees now that by them at most 5% is wrong" in sentence for sentence in said) == is_said
+        )
 
 
 def test_an_answer_that_comes_after_its_label_is_as_new_as_the_answer(people: FakePeople, store: Store) -> None:

@@ -244,7 +244,7 @@ def test_the_same_try_is_no_new_one_and_any_other_is() -> None:
         (Tried(100, 20, 1, 9, 1), "1 became right and 9 wrong: worse; do not adopt it."),
         (
             Tried(100, 20, 3, 0, 1),
-            "no difference that can be told (p = 0.12; at try 1 it must be 0.025 or less). About",
+            "no difference that can be told (p = 0.12; at try 1 it must be 0.025 or less). If shares stay, about",
         ),
         (Tried(100, 20, 2, 2, 1), "Nothing suggests that it helps."),
     ],
