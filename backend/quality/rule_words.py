@@ -6,6 +6,7 @@ Labels and what a model wrote are others' text: each is cut, on one line, and wi
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -236,7 +237,7 @@ def p_and_limit(tried: Tried) -> tuple[str, str]:
     limit = _digits(tried.limit, 3)
     if tried.p < _LEAST_P <= tried.limit:
         return f"p < {_LEAST_P}", limit
-    seen = (_digits(tried.p, num) for num in range(2, 18))
+    seen = (_digits(max(tried.p, sys.float_info.min), num) for num in range(2, 18))
     is_within = tried.p <= tried.limit
     return f"p = {next(text for text in seen if (float(text) <= float(limit)) == is_within)}", limit
 

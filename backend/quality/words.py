@@ -183,11 +183,18 @@ class Sentences:
         titles = {field.name: field.title for field in quality.fields}
         names = [titles.get(name, name) if name else self("分数", "the score") for name in found.fields]
         since = time.strftime("%Y-%m-%d", time.localtime(found.since)) if found.since else found.name
-        return self(
+        said = self(
             f"保证自 {since} 起失效：此后的图片与盲检过的不再相似（{'、'.join(names)}的分布变了）。"
             "在重新盲检之前，没有图片可以直接通过。",
             f"The guarantee is void since {since}: later pictures are not like those checked blind ({', '.join(names)} "
             "differ). Nothing may pass unseen before some are checked blind again.",
+        )
+        if not (quality.project and found.since):
+            return said
+        again = f"prelabel quality --project {quality.project} --since {since}"
+        return said + self(
+            f"之后请只看新的标注（连同以前的，可能仍是失效）：{again}",
+            f" Then ask by those labels alone, for with the earlier ones it may stay void: {again}",
         )
 
     def threshold(self, found: Threshold) -> str:

@@ -169,6 +169,8 @@ def test_a_rule_that_helps_is_better_and_told_with_what_to_write(quality: Any, s
     assert '{"extra_instructions": "写明材质。\\n夏季看短袖。"}' in shown
     tried = [one for one in server.engine.requests[num_before:] if HELPS in one.instruction]
     assert 10 < len(tried) < 90, "those held out alone"
+    num_hard = sum(is_hard(one.picture.rgb[0]) for one in tried)
+    assert f"Of {len(tried)} held-out tasks {num_hard} became right and 0 wrong" in shown, "as counted by hand"
     status = server.client.get("/status.json").json()["projects"][0]
     assert status["num_answered"] == NUM, "nothing of it counts for the project"
 

@@ -182,6 +182,7 @@ def test_what_others_wrote_is_cut_on_one_line_and_visible(hostile: str) -> None:
         (Tried(200, 90, 45, 19, 6), "(p = 0.0007814; at try 6 it must be 0.000781 or less"),
         (Tried(200, 90, 40, 2, 1), "better (p < 0.0001; at try 1 it must be 0.025 or less"),
         (Tried(200, 90, 14, 0, 10), "(p = 0.000061; at try 10 it must be 0.0000488 or less"),
+        (Tried(9_000, 5_000, 2_000, 0, 10), "; at try 10 it must be 0.0000488 or less"),
         (Tried(200, 90, 0, 0, 1), "(p = 1; at try 1 it must be 0.025 or less"),
     ],
 )
