@@ -129,8 +129,8 @@ def outcome(tried: Tried, say: Say) -> str:
     num, better, worse = f"{tried.num:,}", f"{tried.num_better:,}", f"{tried.num_worse:,}"
     p, limit = p_and_limit(tried)
     sure = say(
-        f"（{p}，第 {tried.number} 次尝试要求不超过 {limit}）",
-        f" ({p}; at try {tried.number} it must be {limit} or less)",
+        f"（仅凭运气也能这样的可能：{p}，第 {tried.number} 次尝试要求不超过 {limit}）",
+        f" (by luck alone: {p}; at try {tried.number} it must be {limit} or less)",
     )
     said = {
         "better": say(f"变好了{sure}。", f"better{sure}."),

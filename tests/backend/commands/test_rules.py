@@ -164,7 +164,7 @@ def test_a_rule_that_helps_is_better_and_told_with_what_to_write(quality: Any, s
     code, shown, errors = quality("--try-rule", HELPS, "--language", "en")
 
     assert code == 0, errors
-    assert "became right and 0 wrong: better (p" in shown
+    assert "became right and 0 wrong: better (by luck alone: p" in shown
     assert "This is try 1 on these tasks" in shown
     assert '{"extra_instructions": "写明材质。\\n夏季看短袖。"}' in shown
     tried = [one for one in server.engine.requests[num_before:] if HELPS in one.instruction]

@@ -177,13 +177,16 @@ def test_what_others_wrote_is_cut_on_one_line_and_visible(hostile: str) -> None:
     ("found", "said"),
     [
         (Tried(200, 90, 9, 1, 1), "p = 0.011; at try 1 it must be 0.025 or less"),
-        (Tried(200, 90, 22, 10, 1), "no difference that can be told (p = 0.0251; at try 1 it must be 0.025 or less"),
-        (Tried(200, 99, 60, 31, 5), "better (p = 0.00156; at try 5 it must be 0.00156 or less"),
-        (Tried(200, 90, 45, 19, 6), "(p = 0.0007814; at try 6 it must be 0.000781 or less"),
-        (Tried(200, 90, 40, 2, 1), "better (p < 0.0001; at try 1 it must be 0.025 or less"),
-        (Tried(200, 90, 14, 0, 10), "(p = 0.000061; at try 10 it must be 0.0000488 or less"),
+        (
+            Tried(200, 90, 22, 10, 1),
+            "no difference that can be told (by luck alone: p = 0.0251; at try 1 it must be 0.025 or less",
+        ),
+        (Tried(200, 99, 60, 31, 5), "better (by luck alone: p = 0.00156; at try 5 it must be 0.00156 or less"),
+        (Tried(200, 90, 45, 19, 6), "(by luck alone: p = 0.0007814; at try 6 it must be 0.000781 or less"),
+        (Tried(200, 90, 40, 2, 1), "better (by luck alone: p < 0.0001; at try 1 it must be 0.025 or less"),
+        (Tried(200, 90, 14, 0, 10), "(by luck alone: p = 0.000061; at try 10 it must be 0.0000488 or less"),
         (Tried(9_000, 5_000, 2_000, 0, 10), "; at try 10 it must be 0.0000488 or less"),
-        (Tried(200, 90, 0, 0, 1), "(p = 1; at try 1 it must be 0.025 or less"),
+        (Tried(200, 90, 0, 0, 1), "(by luck alone: p = 1; at try 1 it must be 0.025 or less"),
     ],
 )
 def test_the_two_numbers_that_decide_are_told_with_so_many_digits_that_they_do(found: Tried, said: str) -> None:
@@ -241,11 +244,14 @@ def test_the_same_try_is_no_new_one_and_any_other_is() -> None:
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (Tried(100, 20, 9, 1, 1), "Of 100 held-out tasks 9 became right and 1 wrong: better (p = 0.011; at try 1"),
+        (
+            Tried(100, 20, 9, 1, 1),
+            "Of 100 held-out tasks 9 became right and 1 wrong: better (by luck alone: p = 0.011; at try 1",
+        ),
         (Tried(100, 20, 1, 9, 1), "1 became right and 9 wrong: worse; do not adopt it."),
         (
             Tried(100, 20, 3, 0, 1),
-            "no difference that can be told (p = 0.12; at try 1 it must be 0.025 or less). If shares stay, about",
+            "told (by luck alone: p = 0.12; at try 1 it must be 0.025 or less). If shares stay, about",
         ),
         (Tried(100, 20, 2, 2, 1), "Nothing suggests that it helps."),
     ],
