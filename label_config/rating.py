@@ -30,6 +30,15 @@ def calibrated(confidence: float, temperature: float) -> float:
     return 1 / (1 + math.exp(-log_odds(confidence) / temperature))
 
 
+def uncalibrated(confidence: float, temperature: float) -> float:
+    """The model's own confidence, of one that `calibrated` made by `temperature`; within NEAREST of 0 and 1."""
+    if temperature == 1:
+        return confidence
+    odds = math.log(confidence / (1 - confidence)) if 0 < confidence < 1 else math.copysign(math.inf, confidence - 0.5)
+    farthest = log_odds(1.0)
+    return 1 / (1 + math.exp(-min(max(odds * temperature, -farthest), farthest)))
+
+
 def with_calibration(answer: Answer, temperatures: Mapping[str, float]) -> Answer:
     """`answer` with the confidences of the fields that have a temperature."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from backend.errors import LabelStudioError, UsageError
 from backend.label_studio.client import Backend, LabelStudioClient
+from backend.predict.options import ProjectOptions, still_asks_for
 from backend.settings import Credentials
 from label_config.prompt import Language
 
@@ -75,6 +76,18 @@ def our_backend(backends: Sequence[Backend], project_id: int, option: str) -> Ba
             f"`prelabel connect --project {project_id}` first."
         )
     return ours[0]
+
+
+def typed_as_measured(backend: Backend, options: ProjectOptions, option: str) -> dict[str, Any]:
+    """What a person typed into its extra params, where that asks for `options` yet, under which the answers were made
+    that people judged. Raises UsageError where it does not: what was found holds for no others."""
+    if not still_asks_for(backend.extra_params, options):
+        raise UsageError(
+            f"{option}: the extra params in the model settings ({backend.url}) were changed since the answers were made"
+            " that this was found on, so it does not hold for what is typed there now. Nothing was written. Choose "
+            "Retrieve Predictions in Label Studio, then run this again."
+        )
+    return as_object(backend.extra_params)
 
 
 def _with_language(typed: dict[str, Any], in_labels: Language | None, *, replaced: bool) -> dict[str, Any] | None:

@@ -153,7 +153,7 @@ def _fields(found: Quality, say: Sentences) -> Table:
     table.add_column(say("字段", "field"), no_wrap=True)
     table.add_column(say("盲检正确", "right, checked blind"), overflow="fold")
     table.add_column(say("预标注后未改动", "pre-filled, unchanged"), overflow="fold")
-    table.add_column(say("可直接通过的最低置信度", "may pass from"), justify="right", overflow="fold")
+    table.add_column(say("该字段单独的门槛", "its own threshold"), justify="right", overflow="fold")
     table.add_column("", overflow="fold")
     for field in found.fields:
         threshold = field.threshold.threshold if field.threshold else None

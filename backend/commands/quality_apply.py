@@ -1,8 +1,8 @@
 """`prelabel quality --project ID --apply`, and `--apply-calibration`: what was found becomes the project's own rule.
 
 Both write into the extra params of the project's backend, where all else that a person typed stays, and into the Data
-Manager, and say what they do before they do it. Raises UsageError where there is nothing to write, and
-LabelStudioError.
+Manager, and say what they do before they do it. Raises UsageError where there is nothing to write, or what is typed
+there asks for other answers than those people judged; and LabelStudioError.
 
 `--apply`: what passes unseen is a task, by its score, and the two tabs divide the tasks by that. A field is marked for
 review below its own threshold where that is lower than the task's, else below the task's: what passes as a whole is
@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
-from backend.commands.join import as_object, our_backend
+from backend.commands.join import our_backend, typed_as_measured
 from backend.errors import UsageError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.tabs import arrange_threshold_tabs, remove_threshold_tabs
+from backend.predict.options import ProjectOptions
 from backend.quality.summary import Quality
 from backend.quality.words import Sentences
 
@@ -30,17 +32,24 @@ REST = (("需人工复核", "未达门槛"), ("Needs review", "Below the thresho
 
 
 def apply_threshold(
-    client: LabelStudioClient, project_id: int, found: Quality, say: Sentences, tell: Callable[[str], None]
+    client: LabelStudioClient,
+    project_id: int,
+    found: Quality,
+    options: ProjectOptions,
+    say: Sentences,
+    tell: Callable[[str], None],
 ) -> None:
-    """`tell` is given a sentence before each step."""
+    """`options`: under which `found` was. `tell` is given a sentence before each step."""
     threshold = found.threshold.threshold
     if threshold is None:
         raise UsageError(f"--apply: {say.passing(found)}")
     if found.unchecked:
         tell(say.unchecked(found))
     backend = our_backend(client.backends(project_id), project_id, "--apply")
+    typed = typed_as_measured(backend, options, "--apply")
     own = {field.name: field.threshold.threshold for field in found.fields if field.threshold is not None}
-    by_field = {name: threshold if at is None else min(at, threshold) for name, at in own.items()}
+    by_field = dict.fromkeys(found.unchecked, threshold)  # else review_threshold might mark them in what passes
+    by_field |= {name: threshold if at is None else min(at, threshold) for name, at in own.items()}
     told = json.dumps(by_field, ensure_ascii=False)
     tell(
         say(
@@ -51,7 +60,7 @@ def apply_threshold(
             "label is marked for review.",
         )
     )
-    client.set_extra_params(project_id, backend.id, {**as_object(backend.extra_params), THRESHOLDS: by_field})
+    client.set_extra_params(project_id, backend.id, {**typed, THRESHOLDS: by_field})
     tell(
         say(
             f"在 Data Manager 中设置两个标签页：Prediction score ≥ {threshold:.2f} 的任务，和其余的任务。",
@@ -72,24 +81,48 @@ def apply_threshold(
 
 
 def apply_calibration(
-    client: LabelStudioClient, project_id: int, found: Quality, say: Sentences, tell: Callable[[str], None]
+    client: LabelStudioClient,
+    project_id: int,
+    found: Quality,
+    options: ProjectOptions,
+    say: Sentences,
+    tell: Callable[[str], None],
 ) -> None:
-    """`tell` is given a sentence before each step."""
+    """`options`: under which `found` was. `tell` is given a sentence before each step."""
     backend = our_backend(client.backends(project_id), project_id, "--apply-calibration")
-    typed = as_object(backend.extra_params)
-    if found.calibration == typed.get(CALIBRATION, {}):
+    typed = typed_as_measured(backend, options, "--apply-calibration")
+    measured = {field.name for field in found.fields}
+    written = {name: at for name, at in options.calibration if name not in measured} | found.calibration
+    if written == typed.get(CALIBRATION, {}):
         raise UsageError(
             "--apply-calibration: there is nothing to change: confidences are rated as the blind labels say (below 50 "
             "they change nothing)."
         )
-    thresholds = typed.pop(THRESHOLDS, {})
-    told = json.dumps(found.calibration, ensure_ascii=False)
+    told = json.dumps(written, ensure_ascii=False)
     tell(
         say(
             f"写入模型设置（{backend.url}）的 extra params：{CALIBRATION} = {told}。",
             f"Writing into the extra params of the model settings ({backend.url}): {CALIBRATION} = {told}.",
         )
     )
+    typed = without_thresholds(client, project_id, typed, say, tell)
+    client.set_extra_params(project_id, backend.id, {**typed, CALIBRATION: written})
+    again = f"prelabel quality --project {project_id} --apply"
+    tell(
+        say(
+            f"已完成。请执行 Actions > Retrieve Predictions（答案只重新打分，不重新计算），再用 {again} 重新找门槛。",
+            "Done. Choose Actions > Retrieve Predictions (answers are rated anew, none is computed again), and find "
+            f"the thresholds again: {again}",
+        )
+    )
+
+
+def without_thresholds(
+    client: LabelStudioClient, project_id: int, typed: dict[str, Any], say: Sentences, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """`typed` without those that `apply_threshold` wrote, whose tabs are taken away: for whoever changes the answers or
+    the scores that they were found on."""
+    thresholds = typed.get(THRESHOLDS)
     there = f"{THRESHOLDS} = {json.dumps(thresholds, ensure_ascii=False)}" if thresholds else THRESHOLDS
     tell(
         say(
@@ -99,15 +132,7 @@ def apply_calibration(
         )
     )
     remove_threshold_tabs(client, project_id, _titles(PASSING, say), _titles(REST, say))
-    client.set_extra_params(project_id, backend.id, {**typed, CALIBRATION: found.calibration})
-    again = f"prelabel quality --project {project_id} --apply"
-    tell(
-        say(
-            f"已完成。请执行 Actions > Retrieve Predictions（答案只重新打分，不重新计算），再用 {again} 重新找门槛。",
-            "Done. Choose Actions > Retrieve Predictions (answers are rated anew, none is computed again), and find "
-            f"the thresholds again: {again}",
-        )
-    )
+    return {name: value for name, value in typed.items() if name != THRESHOLDS}
 
 
 def _titles(names: tuple[tuple[str, ...], tuple[str, ...]], say: Sentences) -> tuple[str, ...]:

@@ -25,7 +25,8 @@ from backend.label_studio.people import PeopleClient
 from backend.label_studio.predictions import CurrentProject
 from backend.logs import one_line, redact
 from backend.predict.label_configs import parse_or_refuse
-from backend.quality.project import Asked, OfVersion, project_quality
+from backend.predict.options import ProjectOptions
+from backend.quality.project import Asked, OfVersion, present_recipe, project_quality
 from backend.quality.reading import read_people
 from backend.quality.rule_words import next_step
 from backend.quality.words import Sentences
@@ -52,18 +53,12 @@ def quality_of_project(
     `apply`: make the threshold that is found the project's own; `calibrate`: the temperatures."""
     start = since.timestamp() if since else 0.0
     asked = Asked(round(1 - target, 6), round(1 - confidence, 6), start, blind)
-    present, found, num_tasks = _found(settings, number, asked)
+    found, num_tasks, options = _found(settings, number, asked, is_to_change=apply or calibrate)
     if not found:
         raise UsageError(
             f"--project {number}: nobody has labelled a task that has an answer yet (tasks in all: {num_tasks:,})."
         )
     main, *others = found
-    if (apply or calibrate) and main.model_version != present:
-        raise UsageError(
-            f"{'--apply' if apply else '--apply-calibration'}: which model version project {number} has now is not "
-            "known here, so nothing that was found holds for it. Run it where the data folder (PRELABEL_DATA_DIR) of "
-            "the server is that answers the project."
-        )
     if report is not None:
         write_page(report, main.quality, settings.language)
     if json_output:
@@ -79,21 +74,30 @@ def quality_of_project(
             print(one_line(step))
         for other in others:
             print(one_line(say.version(other.model_version, other.quality)))
-    if apply or calibrate:
+    if options is not None:
         key = settings.label_studio_api_key.get_secret_value()
         with LabelStudioClient(settings.label_studio_url, key, extra_ca_file=settings.extra_ca_file) as client:
             say = Sentences(settings.language)
             write = apply_threshold if apply else apply_calibration
-            write(client, number, main.quality, say, lambda text: print(one_line(redact(text)), file=sys.stderr))
+            tell = lambda text: print(one_line(redact(text)), file=sys.stderr)  # noqa: E731
+            write(client, number, main.quality, options, say, tell)
     return 0
 
 
-def _found(settings: Settings, number: int, asked: Asked) -> tuple[str, list[OfVersion], int]:
-    """The present model version ("": not known), the qualities, and how many tasks the project has."""
+def _found(
+    settings: Settings, number: int, asked: Asked, *, is_to_change: bool
+) -> tuple[list[OfVersion], int, ProjectOptions | None]:
+    """The qualities, how many tasks the project has, and the options of its present model version where these are to be
+    changed: then that version must be known."""
     with project_as_read(settings, number) as read:
-        return _of(
-            read.store, read.current, asked, shown_url(settings.label_studio_url, settings.label_studio_public_url)
-        )
+        store, uid = read.store, read.current.uid
+        schema = parse_or_refuse(read.current.label_config)
+        options = present_recipe(store, uid, schema).options if is_to_change else None
+        known = store.present(uid)
+        base = shown_url(settings.label_studio_url, settings.label_studio_public_url)
+        task_url = f"{base}/projects/{uid.partition('.')[0]}/data?task="
+        found = project_quality(store, uid, schema, known[0] if known else "", asked, task_url=task_url)
+        return found, store.reading(uid).num_tasks, options
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +132,3 @@ def project_as_read(settings: Settings, number: int) -> Iterator[Read]:
         print(reading.format(id=number, title=one_line(current.title)), file=sys.stderr)
         read_people(client, store, current.uid, now)
         yield Read(store, client, current)
-
-
-def _of(store: Store, current: CurrentProject, asked: Asked, base: str) -> tuple[str, list[OfVersion], int]:
-    known = store.present(current.uid)
-    present = known[0] if known else ""
-    schema = parse_or_refuse(current.label_config)
-    task_url = f"{base}/projects/{current.uid.partition('.')[0]}/data?task="
-    found = project_quality(store, current.uid, schema, present, asked, task_url=task_url)
-    return present, found, store.reading(current.uid).num_tasks

@@ -77,8 +77,9 @@ def propose_rules(settings: Settings, number: int, asked: Asked, *, json_output:
     if not proposed:
         print(
             say(
-                f"起草用的任务里，没有哪两个标签混淆了 {MIN_CONFUSED} 次或更多。",
-                f"Among the tasks for proposing rules no two labels are confused {MIN_CONFUSED} times or more.",
+                f"起草用的任务里，没有哪两个标签混淆了 {MIN_CONFUSED} 次或更多（留作检验的任务不看）。",
+                f"Among the tasks for proposing rules no two labels are confused {MIN_CONFUSED} times or more; those "
+                "held out are not looked at.",
             )
         )
     return 0
@@ -103,8 +104,13 @@ def _told(one: Proposal, number: int, say: Sentences) -> list[str]:
             f"会写入模型设置的 extra params：{written}（其他内容保持不变）",
             f"It goes into the extra params of the model settings: {written} (all else there stays)",
         ),
-        say("先检验：", "Try it first: ") + f"prelabel quality --project {number} --try-rule {shlex.quote(one.rule)}",
+        say("先检验：", "Try it first: ") + f"prelabel quality --project {number} --try-rule {_typed(one.rule)}",
     ]
+
+
+def _typed(rule: str) -> str:
+    """In a shell: white space in front of what would else be a file's name or an option."""
+    return shlex.quote(f" {rule}" if rule.startswith(("@", "-")) else rule)
 
 
 def _document(number: int, found: Halves, proposed: Sequence[Proposal]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 The held-out tasks are answered anew with the rule in the instruction, by the model and options of the project's present
 version; nothing of it is stored but how many became right or wrong, which counts the tries. Which tasks changed is not
-told: whoever looked at them would make the next rule from them. `--adopt` writes a rule that is better, and nothing
-else. Exit code 0; 1 where `--adopt` was asked for and the rule is not better. Raises PrelabelError.
+told: whoever looked at them would make the next rule from them. What ends before all tasks are compared is no try.
+`--adopt` (`rule_adopt`) writes a rule that is better. Exit code 0; 1 where `--adopt` was asked for and the rule is not
+better. Raises PrelabelError.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from backend.commands.join import as_object, our_backend
 from backend.commands.quality_project import Read, project_as_read
-from backend.commands.rule_model import answers_of, trial_model
+from backend.commands.rule_adopt import OPTION, adopt_rule
+from backend.commands.rule_model import Model, answers_of, trial_model
 from backend.commands.rule_proposals import with_rule
 from backend.commands.rule_tasks import Halves, halves, pictures_of
 from backend.errors import UsageError
@@ -30,25 +32,38 @@ from backend.predict.recipe import Recipe, recipe_of
 from backend.predict.trial import Trial, TrialAnswer
 from backend.quality.people import Labelled
 from backend.quality.project import Asked
-from backend.quality.rule_words import BLANK, MAX_RULE_CHARS, clean_rule, outcome, repeated, too_few, unanswered
+from backend.quality.rule_words import (
+    BLANK,
+    MAX_RULE_CHARS,
+    clean_rule,
+    earlier,
+    interrupted,
+    left_out,
+    outcome,
+    repeated,
+    too_few,
+    unanswered,
+)
 from backend.quality.rules import Tried, compared, wrong_needed
 from backend.quality.tries import Tries, Try, stands_for
 from backend.quality.words import Sentences
+from backend.reasons import Reason
 from backend.settings import Settings
 from label_config.answer import Answer
 
-OPTION = "extra_instructions"
 MAX_FILE_BYTES = 64 * 1024
+OF_RULE: tuple[Reason, ...] = ("too_long", "malformed_answer")
+"""Why there is no answer where the instruction is to blame; anything else is the picture, the machine or the time."""
 
 
 def try_rule(settings: Settings, number: int, text: str, asked: Asked, *, adopt: bool, json_output: bool) -> int:
     """`text`: the rule, or `@` and the name of a file that holds it."""
     say = Sentences(settings.language)
     rule = _rule(text)
-    with project_as_read(settings, number) as read:
+    with project_as_read(settings, number) as read, Tries(settings.data_dir, read.current.uid) as tries:
         found = halves(read, asked)
         options = _options(found, rule)
-        one = _tried(settings, read, found, options, rule, say)
+        one = _tried(settings, read, found, options, rule, tries, say)
         params = {OPTION: options.extra_instructions}
         is_better = one.tried.outcome == "better"
         if json_output:
@@ -84,7 +99,7 @@ def _rule(text: str) -> str:
 
 def _options(found: Halves, rule: str) -> ProjectOptions:
     """The project's own, with the rule."""
-    if rule in found.options.extra_instructions:
+    if rule in map(clean_rule, found.options.extra_instructions.splitlines()):
         raise UsageError(f"--try-rule: the project's {OPTION} hold this rule already.")
     instructions = with_rule(found.options.extra_instructions, rule)
     try:
@@ -96,46 +111,71 @@ def _options(found: Halves, rule: str) -> ProjectOptions:
         ) from None
 
 
-def _tried(settings: Settings, read: Read, found: Halves, options: ProjectOptions, rule: str, say: Sentences) -> Try:
+def _tried(
+    settings: Settings, read: Read, found: Halves, options: ProjectOptions, rule: str, tries: Tries, say: Sentences
+) -> Try:
     """What is known of this try, if it is none that is new."""
-    tries = Tries(settings.data_dir, read.current.uid)
     before = tries.all()
     of = stands_for(options.extra_instructions, found.version, found.held_out)
     for known in before:
         if known.of == of:
+            _tell(earlier(known.at, say))
             return known
     number = len(before) + 1
     schema = found.recipe.schema
-    without = compared(schema, found.held_out, [task.answer for task in found.held_out], number)
-    if without.num_wrong < wrong_needed(number):
-        raise UsageError(f"--try-rule: {too_few(without.num, without.num_wrong, wrong_needed(number), say)}")
-    answers = _answers(settings, read, found, options)
+    _refuse_too_few(found, found.held_out, number, say)
+    answers = _answers(settings, read, found, options, say)
     tasks, with_it = _to_compare(found.held_out, answers, recipe_of(schema, options, 0))
     failed = Counter(one.reason for one in answers if not one.content)
+    _refuse_too_few(found, tasks, number, say, left_out(failed, say))
     one = Try(of, rule, compared(schema, tasks, with_it, number), dict(failed), time.time())
     tries.add(one)
     return one
 
 
-def _answers(settings: Settings, read: Read, found: Halves, options: ProjectOptions) -> list[TrialAnswer]:
+def _refuse_too_few(found: Halves, tasks: Sequence[Labelled], number: int, say: Sentences, why: str = "") -> None:
+    """Where so few of `tasks` are wrong that no rule could be told from luck at the try of that number."""
+    without = compared(found.recipe.schema, tasks, [task.answer for task in tasks], number)
+    if without.num_wrong < wrong_needed(number):
+        raise UsageError(f"--try-rule: {why}{too_few(without.num, without.num_wrong, wrong_needed(number), say)}")
+
+
+def _answers(
+    settings: Settings, read: Read, found: Halves, options: ProjectOptions, say: Sentences
+) -> list[TrialAnswer]:
+    """With the rule. Raises UsageError where the answers are not of the project's model alone, or what failed was
+    neither a picture nor the rule: then they say nothing of it."""
     tasks = pictures_of(read, found.recipe, [task.name for task in found.held_out])
     with trial_model(settings) as model:
-        now = model(Trial(label_config=found.label_config, options=found.options)).model_version
-        if now != found.version:
-            raise UsageError(
-                f"--try-rule: the project's answers are of {one_line(found.version)}, and the model that runs now "
-                f"would answer as {one_line(now)}, so that more than the rule would differ. Choose Retrieve "
-                "Predictions in Label Studio, so that the project has answers of this model, then try again."
-            )
-        return answers_of(model, found.label_config, options, tasks)
+        _refuse_another_model(model, found)
+        answers = answers_of(model, found.label_config, options, tasks)
+        _refuse_another_model(model, found)  # a server may have been started anew meanwhile
+    failed = Counter(one.reason for one in answers if not (one.content or _is_left_out(one) or one.reason in OF_RULE))
+    if failed:
+        raise UsageError(f"--try-rule: {interrupted(failed, say)}")
+    return answers
+
+
+def _refuse_another_model(model: Model, found: Halves) -> None:
+    now = model(Trial(label_config=found.label_config, options=found.options)).model_version
+    if now != found.version:
+        raise UsageError(
+            f"--try-rule: the project's answers are of {one_line(found.version)}, and the model that runs now would "
+            f"answer as {one_line(now)}, so that more than the rule would differ. Choose Retrieve Predictions in Label "
+            "Studio, so that the project has answers of this model, then try again."
+        )
+
+
+def _is_left_out(one: TrialAnswer) -> bool:
+    """Its picture cannot be had now."""
+    return one.reason.startswith("image_")
 
 
 def _to_compare(
     tasks: Sequence[Labelled], answers: Sequence[TrialAnswer], recipe: Recipe
 ) -> tuple[list[Labelled], list[Answer | None]]:
-    """Without those whose pictures cannot be had now: of these the rule says nothing. Any other failure is the rule's,
-    as without it there was an answer."""
-    kept = [pair for pair in zip(tasks, answers, strict=True) if not pair[1].reason.startswith("image_")]
+    """Without those whose pictures cannot be had now: of these the rule says nothing. What failed OF_RULE is wrong."""
+    kept = [pair for pair in zip(tasks, answers, strict=True) if not _is_left_out(pair[1])]
     return [task for task, _ in kept], [one.answer(recipe) if one.content else None for _, one in kept]
 
 
@@ -171,6 +211,7 @@ def _document(number: int, found: Halves, one: Try, params: dict[str, str]) -> d
         "num_better": tried.num_better,
         "num_worse": tried.num_worse,
         "failed": one.failed,
+        "tried_at": datetime.fromtimestamp(one.at, UTC).isoformat(timespec="seconds"),
         "outcome": tried.outcome,
         "p": tried.p,
         "p_limit": tried.limit,
@@ -183,42 +224,7 @@ def _document(number: int, found: Halves, one: Try, params: dict[str, str]) -> d
 def _adopt(settings: Settings, number: int, found: Halves, options: ProjectOptions, say: Sentences) -> None:
     key = settings.label_studio_api_key.get_secret_value()
     with LabelStudioClient(settings.label_studio_url, key, extra_ca_file=settings.extra_ca_file) as client:
-        adopt_rule(client, number, found.options.extra_instructions, options.extra_instructions, say)
-
-
-def adopt_rule(client: LabelStudioClient, number: int, before: str, instructions: str, say: Sentences) -> None:
-    """Write `instructions` in the place of `before`; all else that a person typed stays. Says what it does as it does
-    it. Raises UsageError where something else is there now."""
-    backend = our_backend(client.backends(number), number, "--adopt")
-    typed = as_object(backend.extra_params)
-    if str(typed.get(OPTION) or "") != before:
-        raise UsageError(
-            f"--adopt: {OPTION} in the model settings of project {number} were changed since its answers were made. "
-            "Choose Retrieve Predictions in Label Studio, then try the rule again."
-        )
-    written = json.dumps({OPTION: instructions}, ensure_ascii=False)
-    _tell(
-        say(
-            f"写入模型设置（{backend.url}）的 extra params：{written}；其他内容保持不变。",
-            f"Writing into the extra params of the model settings ({backend.url}): {written}; all else there stays.",
-        )
-    )
-    client.set_extra_params(number, backend.id, {**typed, OPTION: instructions})
-    _tell(
-        say(
-            "已完成。模型版本随之改变：已有的任务请再执行一次 Actions > Retrieve Predictions，答案会重新计算。",
-            "Done. The model version changes with it: for the tasks that are there choose Actions > Retrieve "
-            "Predictions once more, and their answers are computed anew.",
-        )
-    )
-    if stale := [name for name in ("review_thresholds", "calibration") if name in typed]:
-        listed = ", ".join(stale)
-        _tell(
-            say(
-                f"{listed} 是在原来的答案上得到的：新答案有了盲检之后，请重新确定。",
-                f"{listed} were found on the answers before it: find them again once there are new answers.",
-            )
-        )
+        adopt_rule(client, number, found.options, options.extra_instructions, say, _tell)
 
 
 def _tell(text: str) -> None:

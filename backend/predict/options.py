@@ -153,6 +153,14 @@ def _too_many(value: object) -> str:
     return f"it holds more than {MAX_VALUES} values" if has_more_values(value, MAX_VALUES) else ""
 
 
+def still_asks_for(extra_params: object, options: ProjectOptions) -> bool:
+    """Whether a project that was asked by `options` is so yet, now that its extra params are these. For who does not
+    know the server's own settings: what these decide is taken from `options`."""
+    usual = _in_language(ProjectOptions(review_threshold=options.review_threshold), options.language)
+    now, _ = read_options(extra_params, usual)
+    return now.model_copy(update={"audit_share": 0.0}) == options.model_copy(update={"audit_share": 0.0})
+
+
 def _merge(defaults: ProjectOptions, changes: Mapping[str, Any]) -> ProjectOptions:
     return ProjectOptions.model_validate({**defaults.model_dump(), **changes})
 

@@ -2,8 +2,10 @@
 
 What is answered after the check is taken in blocks of BLOCK, in order, and each is compared with the checked tasks: the
 scores by the Kolmogorov-Smirnov test, the labels of each field by chi-squared (seldom ones together). No truth is
-needed for it. However often and long one looks, the chance of any false alarm is at most FALSE_ALARM: block k may use
-6 / (pi k)^2 of it, which adds up to all of it, shared by its tests. Nothing raises.
+needed for it. However long one watches, the chance of any false alarm is at most FALSE_ALARM: block k may use
+6 / (pi k)^2 of it, which adds up to all of it, shared by its tests. That holds for one set of checked tasks. A
+project's grows, and each further one would compare all blocks anew: there the set is that of the last planned look,
+which may use the same share of FALSE_ALARM as of `delta` (`quality.looks`). Nothing raises.
 """
 
 from __future__ import annotations
@@ -56,9 +58,9 @@ def look_of(schema: LabelSchema, name: str, answer: Answer, at: float = 0.0) -> 
     return Look(name, answer.score, labels, at)
 
 
-def drift(checked: Sequence[Look], answered: Iterable[Look]) -> Drift | None:
+def drift(checked: Sequence[Look], answered: Iterable[Look], false_alarm: float = FALSE_ALARM) -> Drift | None:
     """`answered`: in the order of time; the tasks that come after the first checked one are looked at, until a block
-    differs. None where none does, or too few were checked."""
+    differs, with a chance of `false_alarm` where nothing has changed. None where none does, or too few were checked."""
     if len(checked) < MIN_CHECKED:
         return None
     names = {look.name for look in checked}
@@ -66,7 +68,7 @@ def drift(checked: Sequence[Look], answered: Iterable[Look]) -> Drift | None:
     later = (look for look in since_the_check if look.name not in names)
     for number, block in enumerate(_blocks(later)):
         tests = ["", *checked[0].labels]
-        allowed = FALSE_ALARM * 6 / (math.pi * (number + 1)) ** 2 / len(tests)
+        allowed = false_alarm * 6 / (math.pi * (number + 1)) ** 2 / len(tests)
         if unlike := tuple(name for name in tests if _chance(checked, block, name) < allowed):
             return Drift(block[0].at, block[0].name, number * BLOCK, unlike)
     return None

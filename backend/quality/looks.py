@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, takewhile
 
 from backend.quality.intervals import upper_bound
-from backend.quality.threshold import MAX_MISSING, Threshold, guaranteed_threshold, steps
+from backend.quality.threshold import MAX_MISSING, Step, Threshold, as_of, least_bound, of_step, search, steps
 
 _FEWEST = 50
 
@@ -54,21 +54,23 @@ def threshold_at_looks(scored: Sequence[tuple[float, bool]], target: float, delt
     while look.num <= len(scored):
         seen, spent = scored[: look.num], look.delta
         look = next(plan)
-    found = guaranteed_threshold(seen, target, spent)
-    missing = None
-    if found.threshold is None and (promising := _promising(seen, spent, target, chain([look], plan))):
-        missing = promising.num - len(scored)
-    return replace(found, delta=delta, num_missing=missing, next_look=look.num, num_labels=len(scored))
+    tried = list(steps(seen, spent))
+    found = search(tried, target, spent)
+    step, missing = found or least_bound(tried), None
+    if found is None and (promising := _promising(tried, len(seen), target, chain([look], plan))):
+        likely, step = promising
+        missing = likely.num - len(scored)
+    of_look = of_step(step, found.threshold if found else None, len(seen), target, spent)
+    return replace(of_look, delta=delta, num_missing=missing, next_look=look.num, num_labels=len(scored))
 
 
 def _promising(
-    seen: Sequence[tuple[float, bool]], spent: float, target: float, later: Iterable[PlannedLook]
-) -> PlannedLook | None:
-    """The first look at which something passes if as many are wrong then as now."""
-    tried = [step for step in steps(seen, spent) if step.num]
+    tried: Sequence[Step], num_all: int, target: float, later: Iterable[PlannedLook]
+) -> tuple[PlannedLook, Step] | None:
+    """The first look at which something passes if as many are wrong then as now, and what of `tried` that is."""
+    if not num_all:
+        return None
     for look in takewhile(lambda look: look.num <= MAX_MISSING, later):
-        for step in tried:
-            num_wrong = -(-step.num_wrong * look.num // len(seen))
-            if upper_bound(num_wrong, step.num * look.num // len(seen), look.delta) <= target:
-                return look
+        if found := search(as_of(look.num, tried, num_all, look.delta), target, look.delta):
+            return look, next(step for step in tried if step.threshold == found.threshold)
     return None

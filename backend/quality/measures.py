@@ -218,7 +218,9 @@ class Measures:
 
     @property
     def right(self) -> Share:
-        """Tasks of which every label is right."""
+        """Tasks of which every label is right; of none where people filled no label in any: texts alone say nothing."""
+        if not any(not isinstance(self._fields[name].of, TextField) for name in self.fields):
+            return share_of(0, 0)
         return share_of(sum(self._is_right(wrong) for _, wrong in self._tasks), self.num)
 
     @property

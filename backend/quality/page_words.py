@@ -14,7 +14,8 @@ from backend.pages.words import Words, number, roughly
 from backend.quality.intervals import LEVEL
 from backend.quality.looks import first_check
 from backend.quality.measures import Bin
-from backend.quality.rule_words import command
+from backend.quality.rule_words import to_propose
+from backend.quality.rules import MIN_TOLD
 from backend.quality.summary import FieldQuality, Quality
 from backend.quality.words import Language, Sentences, rounded
 
@@ -41,18 +42,20 @@ TEXTS: dict[str, tuple[str, str]] = {
     "not_yet": ("还不能", "None yet"),
     "not_yet_note": ("至少还需盲检约 {num} 张", "at least about {num} more to check blind"),
     "no_blind_note": ("需要先盲检一部分", "some have to be checked blind first"),
+    "no_labels_note": ("盲检时没有人填写过标签", "nobody filled a label when checking blind"),
     "look_note": ("盲检满 {next} 张时计算，现在 {now} 张", "next look at {next} blind labels; {now} now"),
     "too_few_note": (
         "分数最高的 {num} 张里错了 {wrong} 张，还说不出要多少张",
         "of the {num} with the highest scores {wrong} are wrong: too few to say how many it takes",
     ),
     "too_wrong_note": ("分数最高的也错得太多", "even the highest scores are wrong too often"),
-    "faster": ("标注速度", "Time saved"),
+    "faster": ("标注速度", "Speed of labelling"),
     "times": ("{factor} 倍", "{factor} x"),
     "faster_note": (
         "每张 {blind} 秒（{num_blind} 张）→ {filled} 秒（{num_filled} 张）",
         "{blind} s a picture without ({num_blind}), {filled} s with it ({num_filled})",
     ),
+    "between_note": ("；真实值在 {low}–{high} 倍之间", "; the truth is {low} to {high} x"),
     "no_times_note": ("没有盲检和预标注两种用时可比", "no times of both kinds to compare"),
     "curve": ("放行越多，错得越多", "The more pass unseen, the more are wrong"),
     "curve_note": (
@@ -84,8 +87,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "nothing": ("（空）", "(none)"),
     "worst": ("最有把握的错误", "Wrong, and sure of it"),
     "worst_note": (
-        "按分数从高到低：门槛挡不住这些。先看它们有没有共同点，或者是不是人标错了。",
-        "Highest score first: no threshold stops these. Look what they have in common, or whether the label is wrong.",
+        "按分数从高到低：分数达到门槛的，虽然是错的也会直接通过。先看它们有没有共同点，或者是不是人标错了。",
+        "Highest score first: those at the threshold or above pass, wrong as they are. Look what they have in common, "
+        "or whether the label is wrong.",
     ),
     "no_worst": ("标注过的图片里没有错误", "No label was wrong in what people checked"),
     "confidence": ("置信度", "confidence"),
@@ -167,6 +171,12 @@ class QualityWords(Words):
                 f"The pictures have changed: have about {num} of the latest, chosen by chance, checked blind, "
                 "and run this again (with --project, --since leaves the older ones out).",
             )
+        elif quality.num_blind and not quality.blind.num:
+            yield self.say(
+                "请让盲检的人也填写标签：没有人填写过任何标签，就不知道答案对不对。",
+                "Have whoever checks blind fill the labels, too: as long as nobody does, it is not known whether "
+                "answers are right.",
+            )
         elif not quality.num_blind:
             yield self.say(
                 f"请随机选约 {num} 张，在不显示预标注的情况下标注，再运行一次（prelabel connect --audit 5 "
@@ -205,16 +215,15 @@ class QualityWords(Words):
             for pair in field.confusions:
                 often[field.name, frozenset((pair.answered, pair.right))] += pair.num
         for (name, labels), num in often.most_common(_MAX_RULES):
-            if num >= _MIN_CONFUSIONS:
+            is_of_project = quality.project and all(labels)
+            if num >= (MIN_TOLD if is_of_project else _MIN_CONFUSIONS):
                 one, other = sorted(self.label(label)[0] for label in labels)
-                is_of_project = quality.project and all(labels)
-                how = self.say(
-                    f"{command(quality.project)} 会起草一条区分它们的规则。"
+                how = (
+                    to_propose(quality.project, self.say)
                     if is_of_project
-                    else "请在 extra_instructions 里写清两者的区别。",
-                    f"{command(quality.project)} drafts a rule that tells them apart."
-                    if is_of_project
-                    else "Say in extra_instructions how the two differ.",
+                    else self.say(
+                        "请在 extra_instructions 里写清两者的区别。", "Say in extra_instructions how the two differ."
+                    )
                 )
                 yield self.say(
                     f"{self.title(name)}：“{one}”与“{other}”混淆了 {number(num)} 次。{how}",

@@ -91,18 +91,31 @@ def project_quality(
 
 
 def present_tasks(store: Store, project: str, schema: LabelSchema, asked: Asked) -> tuple[Recipe, list[Labelled]]:
-    """How the present model version answers, and what people said of its answers. Raises UsageError where the store
-    does not know that version."""
-    known = store.present(project)
-    recipes = _recipes(store, project, schema)
+    """How the present model version answers, and what people said of its answers. Raises what `present_recipe` does."""
+    recipe, same = _known_present(store, project, schema)
+    return recipe, list(_labelled(store, project, recipe, same.version, asked, Account(), same))
+
+
+def present_recipe(store: Store, project: str, schema: LabelSchema) -> Recipe:
+    """How the present model version answers, for who means to change that. `schema` is of the label config that Label
+    Studio has now. Raises UsageError where the store does not know that version, or it answers another label config."""
+    return _known_present(store, project, schema)[0]
+
+
+def _known_present(store: Store, project: str, schema: LabelSchema) -> tuple[Recipe, _Present]:
+    known, recipes, number = store.present(project), _recipes(store, project, schema), project.partition(".")[0]
     if known is None or known[0] not in recipes:
         raise UsageError(
-            f"Which model version project {project.partition('.')[0]} has now is not known here. Run it where the data "
-            "folder (PRELABEL_DATA_DIR) of the server is that answers the project."
+            f"Which model version project {number} has now is not known here. Run it where the data folder "
+            "(PRELABEL_DATA_DIR) of the server is that answers the project."
+        )
+    if _own_schema(known[1], schema).fingerprint != schema.fingerprint:
+        raise UsageError(
+            f"The label config of project {number} was changed since its answers were made. Choose Retrieve "
+            "Predictions in Label Studio, then run this again."
         )
     recipe = recipes[known[0]]
-    same = _Present(known[0], recipe, tuple(recipes.values()))
-    return recipe, list(_labelled(store, project, recipe, known[0], asked, Account(), same))
+    return recipe, _Present(known[0], recipe, tuple(recipes.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +191,9 @@ def _of_version(
         find=threshold_at_looks,
     )
     number = project.partition(".")[0]
-    return OfVersion(version, replace(found, task_url=task_url, project=number), account)
+    has_thresholds = bool(recipe.options.review_thresholds)
+    found = replace(found, task_url=task_url, project=number, has_thresholds=has_thresholds)
+    return OfVersion(version, found, account)
 
 
 def _labelled(

@@ -5,7 +5,10 @@ Labels and what a model wrote are others' text: each is cut, on one line, and wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from backend.pages.words import roughly
 from backend.quality.rules import HELD_OUT, LEVEL, Confused, OfField, Tried, confused_most, short_names
@@ -18,6 +21,7 @@ Say = Callable[[str, str], str]
 MAX_RULE_CHARS = 500
 BLANK = "____"
 """In a rule that a person is to complete."""
+_LEAST_P = 0.0001
 _NAME_CHARS = 80
 _PATH_CHARS = 160
 
@@ -61,7 +65,8 @@ def rule_from(text: str, pair: Confused, say: Say) -> str | None:
     """What the model wrote, as a rule that begins with both labels; None: it does not tell the two apart."""
     first, second = names(pair)
     written = clean_rule(text)
-    if first not in written or second not in written:
+    shorter, longer = sorted((first, second), key=len)
+    if longer not in written or shorter not in written.replace(longer, ""):  # one may be part of the other
         return None
     return (_begin(pair, say) + written)[:MAX_RULE_CHARS].rstrip()
 
@@ -99,14 +104,14 @@ def next_step(fields: Iterable[OfField], project: str, say: Say) -> Iterator[str
         return
     first, second = (visible_text(name, _NAME_CHARS) for name in short_names(*found[:2]))
     yield say(
-        f"“{first}”与“{second}”混淆了 {found[2]:,} 次：{command(project)} 会起草一条区分它们的规则。",
-        f"“{first}” and “{second}” are confused {found[2]:,} times: {command(project)} drafts a rule that tells them "
-        "apart.",
-    )
+        f"“{first}”与“{second}”混淆了 {found[2]:,} 次。", f"“{first}” and “{second}” are confused {found[2]:,} times. "
+    ) + to_propose(project, say)
 
 
-def command(project: str) -> str:
-    return f"prelabel quality --project {project} --propose-rules"
+def to_propose(project: str, say: Say) -> str:
+    """No promise of one: half of the tasks are held out, and there the confusions may be."""
+    command = f"prelabel quality --project {project} --propose-rules"
+    return say(f"要写一条区分它们的规则：{command}", f"For a rule that tells them apart: {command}")
 
 
 def divided(num_proposing: int, num_filled: int, num_held_out: int, say: Say) -> str:
@@ -122,9 +127,10 @@ def divided(num_proposing: int, num_filled: int, num_held_out: int, say: Say) ->
 def outcome(tried: Tried, say: Say) -> str:
     """What a try says of the rule, in one sentence."""
     num, better, worse = f"{tried.num:,}", f"{tried.num_better:,}", f"{tried.num_worse:,}"
+    p, limit = p_and_limit(tried)
     sure = say(
-        f"（{p_value(tried.p)}，第 {tried.number} 次尝试要求不超过 {tried.limit:.3g}）",
-        f" ({p_value(tried.p)}; at try {tried.number} it must be {tried.limit:.3g} or less)",
+        f"（仅凭运气也能这样的可能：{p}，第 {tried.number} 次尝试要求不超过 {limit}）",
+        f" (by luck alone: {p}; at try {tried.number} it must be {limit} or less)",
     )
     said = {
         "better": say(f"变好了{sure}。", f"better{sure}."),
@@ -143,13 +149,44 @@ def _missing(tried: Tried, say: Say) -> str:
     if tried.num_missing is None:
         return say("如果有用，也小得难以确认。", " If it helps, then too little to be told.")
     num = roughly(tried.num_missing)
-    return say(f"大约还需要盲检 {num} 个任务。", f" About {num} more blind tasks are needed.")
+    return say(
+        f"如果比例不变，大约再盲检 {num} 个任务就能看出来。",
+        f" If shares stay, about {num} more blind tasks would tell.",
+    )
+
+
+def earlier(at: float, say: Say) -> str:
+    """What is told is no try of now. `at`: seconds since the epoch."""
+    day = time.strftime("%Y-%m-%d", time.localtime(at))
+    return say(
+        f"这条规则已于 {day} 在这些任务上试过：下面是当时的结果，没有重新计算。",
+        f"This rule was tried on these tasks on {day}: this is what came of it then; nothing was computed again.",
+    )
+
+
+def interrupted(failed: Mapping[str, int], say: Say) -> str:
+    """By what is neither a picture nor the rule: no try."""
+    listed = say("；", "; ").join(f"{num:,} × {_means(reason, say)}" for reason, num in failed.items())
+    return say(
+        f"没有试完：{listed}。这与规则无关，不算一次尝试，请稍后再试一次。",
+        f"it was not finished: {listed}. That says nothing of the rule, and is no try: run it again.",
+    )
+
+
+def left_out(failed: Mapping[str, int], say: Say) -> str:
+    """For the case that of the others too few are wrong; "" where no picture is missing."""
+    said = [unanswered(reason, num, say) for reason, num in failed.items() if reason.startswith("image_")]
+    return "".join(sentence + say("。", ". ") for sentence in said)
+
+
+def _means(reason: str, say: Say) -> str:
+    row = known(reason)
+    return say(row.means_zh, row.means_en) if row else reason
 
 
 def unanswered(reason: str, num: int, say: Say) -> str:
     """Of held-out tasks; those whose pictures cannot be had are left out."""
-    row = known(reason)
-    what = say(row.means_zh, row.means_en) if row else reason
+    what = _means(reason, say)
     if reason.startswith("image_"):
         return say(f"{num:,} 个任务没有比较：{what}", f"{num:,} tasks are left out: {what}")
     return say(
@@ -195,6 +232,17 @@ def too_few(num: int, num_wrong: int, needed: int, say: Say) -> str:
     )
 
 
-def p_value(p: float) -> str:
-    """With two digits that count."""
-    return f"p = {p:.2g}" if p >= 0.0001 else "p < 0.0001"
+def p_and_limit(tried: Tried) -> tuple[str, str]:
+    """`p` with two digits that count, or as many more as it takes to see on which side of the limit it is."""
+    limit = _digits(tried.limit, 3)
+    if tried.p < _LEAST_P <= tried.limit:
+        return f"p < {_LEAST_P}", limit
+    seen = (_digits(max(tried.p, sys.float_info.min), num) for num in range(2, 18))
+    is_within = tried.p <= tried.limit
+    return f"p = {next(text for text in seen if (float(text) <= float(limit)) == is_within)}", limit
+
+
+def _digits(number: float, num: int) -> str:
+    """`number` (0 < number <= 1) with `num` digits that count, and no exponent."""
+    text = f"{number:.{num - 1 - math.floor(math.log10(number))}f}"
+    return text.rstrip("0").rstrip(".")

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from backend.quality.calibration import MAX_TEMPERATURE, MIN_LABELS, fitted_temperature
-from backend.quality.drift import Drift, Look, drift, look_of
+from backend.quality.calibration import MIN_LABELS, fitted_temperature
+from backend.quality.drift import FALSE_ALARM, Drift, Look, drift, look_of
 from backend.quality.intervals import Share, share_of
 from backend.quality.lead_times import TimeSaved, time_saved
 from backend.quality.measures import (
@@ -28,6 +28,7 @@ from backend.quality.measures import (
 )
 from backend.quality.threshold import Step, Threshold, guaranteed_threshold, steps
 from label_config.answer import Answer
+from label_config.rating import uncalibrated
 from label_config.schema import LabelSchema, TextField
 
 MAX_CONFUSIONS_SHOWN = 10
@@ -90,13 +91,14 @@ class Quality:
     is what each that was tried would let pass, of the same tasks. `wrong`: the tasks with a wrong label that scored
     highest.
 
-    `unfilled`: fields that nobody filled. `unchecked`: those with labels that nobody filled in a blind task, though in
-    pre-filled ones: `blind` and `threshold` say nothing of them.
+    `unfilled`: fields that nobody filled. `unchecked`: those with labels that nobody filled in a blind task: `blind`
+    and `threshold` say nothing of them. Where nobody filled any label, `blind` is of no task (and so is `filled`).
 
     `agreement`: tasks on which all people agree, of those that several labelled. `unused`: entries that say nothing of
     an answer, by reason; `num_entries` = `num_blind` + `num_filled` + all of `unused`. `task_url`: where tasks go by
     their numbers in Label Studio, that and a task's name are its address, and `project` is the project's; else "".
-    `drift`: nothing that was found holds for later tasks, and there is no threshold any more.
+    `drift`: nothing that was found holds for later tasks, and there is no threshold any more. `has_thresholds`: the
+    project marks what is to be reviewed by thresholds of single fields, as --apply writes them.
     """
 
     num_entries: int
@@ -117,6 +119,12 @@ class Quality:
     task_url: str = ""
     project: str = ""
     drift: Drift | None = None
+    has_thresholds: bool = False
+
+    @property
+    def is_unfounded(self) -> bool:
+        """Whether the project has thresholds that nothing guarantees now."""
+        return self.has_thresholds and self.threshold.threshold is None
 
     @property
     def calibration(self) -> dict[str, float]:
@@ -156,7 +164,8 @@ def quality_of(
         if task.agrees is not None:
             num_several += 1
             num_agree += task.agrees
-    threshold = find(blind.scored, target, delta)
+    scored = blind.scored if blind.right.num else []
+    threshold = find(scored, target, delta)
     found = Quality(
         num_entries=both.num + sum(unused.values()),
         num_blind=blind.num,
@@ -166,7 +175,7 @@ def quality_of(
         blind=blind.right,
         filled=filled.right,
         threshold=threshold,
-        steps=tuple(step for step in steps(blind.scored[: threshold.num_all], threshold.spent) if step.num),
+        steps=tuple(step for step in steps(scored[: threshold.num_all], threshold.spent) if step.num),
         wrong=both.wrong,
         fields=tuple(
             _field(
@@ -180,14 +189,15 @@ def quality_of(
         ),
         unfilled=tuple(found.name for found in schema.fields if found.name not in both.fields),
         unchecked=tuple(
-            name
-            for name, tally in both.fields.items()
-            if blind.num and name not in blind.fields and not isinstance(tally.of, TextField)
+            found.name
+            for found in schema.fields
+            if blind.right.num and found.name not in blind.fields and not isinstance(found, TextField)
         ),
         time_saved=time_saved(blind_s, filled_s),
         agreement=share_of(num_agree, num_several),
     )
-    changed = drift(checked, answered)
+    # of the checked tasks that the threshold was found on: whoever adds each further one compares everything anew
+    changed = drift(checked[: threshold.num_all], answered, FALSE_ALARM * threshold.spent / threshold.delta)
     return found if changed is None else _withdrawn(found, changed)
 
 
@@ -207,7 +217,8 @@ def _field(
     is_text = isinstance(both.of, TextField)
     scored = blind.scored if blind else []
     told = (filled or blind if is_text else blind or filled) or both
-    fitted = min(max(temperature * fitted_temperature(scored), 1 / MAX_TEMPERATURE), MAX_TEMPERATURE)
+    own = [(uncalibrated(confidence, temperature), is_right) for confidence, is_right in scored]
+    fitted = fitted_temperature(own) if len(own) >= MIN_LABELS else temperature
     return FieldQuality(
         name=both.of.name,
         title=both.of.title or both.of.name,

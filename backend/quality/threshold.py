@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from backend.quality.intervals import upper_bound
 
 GRID = tuple(number / 100 for number in range(95, 4, -1))
 """Strictest first."""
 MAX_MISSING = 100_000
+_GROWTH = 1.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,50 +85,79 @@ def steps(scored: Sequence[tuple[float, bool]], delta: float) -> Iterator[Step]:
         yield Step(threshold, num, num_wrong, upper_bound(num_wrong, num, delta))
 
 
-def guaranteed_threshold(scored: Sequence[tuple[float, bool]], target: float, delta: float) -> Threshold:
-    """In one look. `scored`: score and whether it is right, of each labelled task. `target`: the wrong share that may
-    pass.
+def search(tried: Sequence[Step], target: float, delta: float) -> Step | None:
+    """The last of `tried`, the strictest first, before the first that is too wrong; None where none may pass.
 
-    The search begins where so many scores are at or above a threshold that it could be passed, were all of them right:
-    of how many there are it may know, of how many are right it may not.
+    It begins where so many scores are at or above a threshold that it could be passed, were all of them right: of how
+    many there are it may know, of how many are right it may not.
     """
-    tried = list(steps(scored, delta))
-    enough = _enough(0.0, target, delta) or MAX_MISSING
+    enough = _enough(target, delta)
     found: Step | None = None
     for step in tried:
-        if step.num >= enough and step.bound > target:
+        if step.num < enough:
+            continue
+        if step.bound > target:
             break
-        found = step if step.num >= enough else None
-    if found is None:
-        return _none_yet(tried, len(scored), target, delta)
-    return Threshold(target, delta, delta, found.threshold, found.num, found.num_wrong, len(scored), found.bound)
+        found = step
+    return found
 
 
-def _none_yet(tried: Sequence[Step], num_all: int, target: float, delta: float) -> Threshold:
-    """With the figures of the threshold that the fewest more tasks would do for, else of that with the least bound."""
-    reached = [step for step in tried if step.num] or tried[-1:]
-    missing = {step: found for step in reached if (found := _missing(step, num_all, target, delta)) is not None}
-    best = min(missing, key=missing.__getitem__, default=min(reached, key=lambda step: step.bound))
-    return Threshold(target, delta, delta, None, best.num, best.num_wrong, num_all, best.bound, missing.get(best))
+def guaranteed_threshold(scored: Sequence[tuple[float, bool]], target: float, delta: float) -> Threshold:
+    """In one look. `scored`: score and whether it is right, of each labelled task. `target`: the wrong share that may
+    pass."""
+    tried = list(steps(scored, delta))
+    if found := search(tried, target, delta):
+        return of_step(found, found.threshold, len(scored), target, delta)
+    total = _enough_in_all(tried, len(scored), target, delta)
+    if total is None:
+        return of_step(least_bound(tried), None, len(scored), target, delta)
+    likely = search(as_of(total, tried, len(scored), delta), target, delta)
+    step = next((step for step in tried if likely and step.threshold == likely.threshold), least_bound(tried))
+    return replace(of_step(step, None, len(scored), target, delta), num_missing=total - len(scored))
 
 
-def _missing(step: Step, num_all: int, target: float, delta: float) -> int | None:
-    """How many more tasks it takes until enough are at this threshold, if the wrong share there stays so."""
-    rate = step.num_wrong / step.num if step.num else 0.0
-    enough = _enough(rate, target, delta) if rate < target else None
-    if enough is None:
-        return None
-    return max(1, math.ceil((enough - step.num) / (step.num / num_all if step.num else 1.0)))
+def of_step(step: Step, threshold: float | None, num_all: int, target: float, delta: float) -> Threshold:
+    return Threshold(target, delta, delta, threshold, step.num, step.num_wrong, num_all, step.bound)
 
 
-def _enough(rate: float, target: float, delta: float) -> int | None:
-    """The least number of tasks at which a wrong share of `rate` has a bound within `target`; by doubling, halving."""
-    low, high = 0, 1
-    while upper_bound(math.ceil(rate * high), high, delta) > target:
-        low, high = high, 2 * high
+def least_bound(tried: Sequence[Step]) -> Step:
+    """The most promising one where no number of tasks is seen to do."""
+    return min((step for step in tried if step.num), key=lambda step: step.bound, default=tried[-1])
+
+
+def as_of(total: int, tried: Sequence[Step], num_all: int, delta: float) -> list[Step]:
+    """What `tried` on `num_all` tasks would be on `total` of which the same shares are as sure, and as wrong."""
+    found: list[Step] = []
+    for before, step in zip([None, *tried], tried, strict=False):
+        if found and before is not None and (before.num, before.num_wrong) == (step.num, step.num_wrong):
+            continue  # what says the same is asked once
+        num = step.num * total // num_all if num_all else total
+        num_wrong = -(-step.num_wrong * total // num_all) if num_all else 0
+        found.append(Step(step.threshold, num, num_wrong, upper_bound(num_wrong, num, delta)))
+    return found
+
+
+def _enough_in_all(tried: Sequence[Step], num_all: int, target: float, delta: float) -> int | None:
+    """About the least number of tasks at which something passes if shares stay as they are."""
+    low, high = num_all, max(num_all + 1, _enough(target, delta))
+    while search(as_of(high, tried, num_all, delta), target, delta) is None:
+        low, high = high, math.ceil(_GROWTH * high)
         if high > MAX_MISSING:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if upper_bound(math.ceil(rate * middle), middle, delta) <= target else (middle, high)
+        passes = search(as_of(middle, tried, num_all, delta), target, delta) is not None
+        low, high = (low, middle) if passes else (middle, high)
+    return high
+
+
+@lru_cache
+def _enough(target: float, delta: float) -> int:
+    """The least number of tasks that may pass if all of them are right; by doubling, halving."""
+    low, high = 0, 1
+    while upper_bound(0, high, delta) > target:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if upper_bound(0, middle, delta) <= target else (middle, high)
     return high

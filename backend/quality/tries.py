@@ -6,16 +6,20 @@ date, and then tries are counted from one again, which the log says. Raises Outp
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from backend.errors import OutputError
+from backend.errors import OutputError, UsageError
 from backend.quality.compare import told
 from backend.quality.people import Labelled
 from backend.quality.rules import Tried
@@ -23,7 +27,7 @@ from backend.store.state_file import StateFile
 
 log = logging.getLogger(__name__)
 
-FILE_NAME = "rules.json"
+FILE_NAME, LOCK_NAME = "rules.json", "rules.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,32 @@ _adapter = TypeAdapter(tuple[Try, ...])
 
 
 class Tries:
-    """Of one project, as Label Studio names it to backends."""
+    """Of one project, as Label Studio names it to backends. While it is entered nobody else can try a rule: two at a
+    time would have the same number. Entering raises UsageError where another command does."""
 
     def __init__(self, data_dir: Path, project: str) -> None:
         self._file = StateFile(data_dir / FILE_NAME)
+        self._lock_path = data_dir / LOCK_NAME
         self._project = project
+        self._lock = -1
+
+    def __enter__(self) -> Self:
+        try:
+            self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise OutputError(f"{LOCK_NAME} in the data folder cannot be written ({error.strerror}).") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise UsageError(
+                "--try-rule: another command tries a rule with this data folder now, and each try has a number of its "
+                "own. Wait until that one has ended."
+            ) from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        os.close(self._lock)
 
     def all(self) -> tuple[Try, ...]:
         try:

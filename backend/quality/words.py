@@ -60,13 +60,19 @@ class Sentences:
 
     def of(self, quality: Quality) -> Iterator[str]:
         """What matters, a sentence each, the most telling first."""
-        if quality.num_blind:
+        if quality.blind.num:
             right = quality.blind
             yield self(
                 f"盲检 {right.num:,} 张：所有标签都正确的占 {rounded(right.share or 0)}，"
                 f"真实比例有 {LEVEL:.0%} 的把握在 {rounded(right.low)} 到 {rounded(right.high)} 之间。",
                 f"Blind check of {right.num:,} pictures: in {rounded(right.share or 0)} every label is right; the "
                 f"true share lies between {rounded(right.low)} and {rounded(right.high)} ({LEVEL:.0%} sure).",
+            )
+        elif quality.num_blind:
+            yield self(
+                f"盲检过的 {quality.num_blind:,} 张里没有人填写过任何标签：标签对不对、哪些可以直接通过，还无从说起。",
+                f"Nobody filled a label in any of the {quality.num_blind:,} pictures that were checked blind: how many "
+                "are right, and which may pass, is not known yet.",
             )
         elif not quality.num_filled:
             yield self(
@@ -79,7 +85,7 @@ class Sentences:
                 "No picture was checked blind: everybody saw the answer first, so nothing can be guaranteed. "
                 "Have some pictures labelled without showing the answers.",
             )
-        if quality.num_filled:
+        if quality.filled.num:
             filled = quality.filled
             yield self(
                 f"预标注过的 {filled.num:,} 张：{rounded(filled.share or 0)} 没有改动任何标签"
@@ -87,10 +93,7 @@ class Sentences:
                 f"Of {filled.num:,} pre-filled pictures {rounded(filled.share or 0)} were submitted with no label "
                 "changed (people let more pass once they see an answer: this is no accuracy).",
             )
-        if quality.num_blind:
-            yield self.passing(quality)
-        if quality.unchecked:
-            yield self.unchecked(quality)
+        yield from self._may_pass(quality)
         if quality.time_saved is not None:
             yield self.time(quality.time_saved)
         if quality.agreement.num:
@@ -107,18 +110,15 @@ class Sentences:
         yield next(self.of(quality))
         if quality.time_saved is not None:
             yield self.time(quality.time_saved)
-        if quality.num_blind:
-            yield self.passing(quality)
-            if quality.unchecked:
-                yield self.unchecked(quality)
-        elif audit_share:
+        yield from self._may_pass(quality)
+        if audit_share and not quality.num_blind:
             yield self(
                 f"盲检已开启（开启时还没有预标注的任务中，{rounded(audit_share)} 标注前不显示答案）："
                 "标注完其中一部分后，这里会给出准确率。",
                 f"A blind check is on (of the tasks that had no answer when it began, {rounded(audit_share)} open "
                 "empty): once people have labelled some of them, the accuracy stands here.",
             )
-        else:
+        elif not quality.num_blind:
             yield self(
                 f"开启盲检：prelabel connect --project {project_id} --audit 5"
                 "（还没有预标注过的任务中，5% 标注前不显示答案）。",
@@ -133,6 +133,23 @@ class Sentences:
             f"各字段与最常见的错误：prelabel quality --project {project_id}",
             f"By field, and what is confused most: prelabel quality --project {project_id}",
         )
+
+    def _may_pass(self, quality: Quality) -> Iterator[str]:
+        """What may, of which labels nothing is said, and what people may still take for promised."""
+        if quality.blind.num:
+            yield self.passing(quality)
+        if quality.is_unfounded:
+            target, sure = exactly(quality.threshold.target), exactly(1 - quality.threshold.delta)
+            yield self(
+                f"模型设置里有 review_thresholds，现在不能保证错误不超过 {target}（{sure} 的把握）："
+                "如果 Data Manager 里有“可直接通过”标签页，其中的任务也要由人看，直到 --apply 再次找到门槛"
+                "（如果当时用了别的 --target，请用同样的再问一次）。",
+                f"The model settings have review_thresholds, and nothing guarantees now that by them at most {target} "
+                f"is wrong ({sure} sure): if the Data Manager has the tab “May pass unseen”, look at its tasks, too, "
+                "until --apply finds a threshold again (if it was asked with another --target, ask with that).",
+            )
+        if quality.unchecked:
+            yield self.unchecked(quality)
 
     def as_written(self, name: str) -> str:
         """Of a table in which people were to correct the answers."""
@@ -151,7 +168,7 @@ class Sentences:
 
     def unchecked(self, quality: Quality) -> str:
         titles = {field.name: field.title for field in quality.fields}
-        listed = ", ".join(titles[name] for name in quality.unchecked)
+        listed = ", ".join(titles.get(name, name) for name in quality.unchecked)
         return self(
             f"盲检的图片里没有人填写过 {listed}：盲检的正确率和可直接通过的保证都不包括这些字段。",
             f"Nobody filled {listed} in any picture that was checked blind: neither what is right in the blind check "
@@ -166,11 +183,18 @@ class Sentences:
         titles = {field.name: field.title for field in quality.fields}
         names = [titles.get(name, name) if name else self("分数", "the score") for name in found.fields]
         since = time.strftime("%Y-%m-%d", time.localtime(found.since)) if found.since else found.name
-        return self(
+        said = self(
             f"保证自 {since} 起失效：此后的图片与盲检过的不再相似（{'、'.join(names)}的分布变了）。"
             "在重新盲检之前，没有图片可以直接通过。",
             f"The guarantee is void since {since}: later pictures are not like those checked blind ({', '.join(names)} "
             "differ). Nothing may pass unseen before some are checked blind again.",
+        )
+        if not (quality.project and found.since):
+            return said
+        again = f"prelabel quality --project {quality.project} --since {since}"
+        return said + self(
+            f"之后请只看新的标注（连同以前的，可能仍是失效）：{again}",
+            f" Then ask by those labels alone, for with the earlier ones it may stay void: {again}",
         )
 
     def threshold(self, found: Threshold) -> str:

@@ -208,7 +208,7 @@ def _project(
 
 def _quality(looked: Looked) -> QualityView:
     found = looked.quality
-    blind = found.blind if found and found.num_blind else None
+    blind = found.blind if found and found.blind.num else None
     passes = found.threshold if found and found.drift is None and found.threshold.threshold is not None else None
     return QualityView(
         model_version=looked.model_version,

@@ -14,6 +14,7 @@ from backend.commands.demo.local_backend import LocalBackend
 from backend.commands.join import as_object
 from backend.commands.quality_apply import apply_threshold
 from backend.label_studio.client import Project, TaskRegions
+from backend.predict.options import ProjectOptions, read_options
 from backend.quality.words import Sentences
 from label_config.ready_made import ready_made
 from tests.backend.quality.given import quality, schema
@@ -119,7 +120,10 @@ def test_a_threshold_that_is_applied_fills_two_tabs_and_changes_no_answer(
     found = quality(80, 0, asked=schema())
     found = replace(found, threshold=replace(found.threshold, threshold=threshold))
 
-    apply_threshold(site.client, project.id, found, Sentences("zh"), print)
+    [ours] = site.client.backends(project.id)
+    options, _ = read_options(ours.extra_params, ProjectOptions())
+
+    apply_threshold(site.client, project.id, found, options, Sentences("zh"), print)
 
     [ours] = site.client.backends(project.id)
     assert as_object(ours.extra_params)["review_thresholds"] == {"season": min(0.05, threshold)}, "its own"

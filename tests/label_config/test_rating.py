@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from label_config.answer import Answer, FieldAnswer
-from label_config.rating import calibrated, with_calibration
+from label_config.rating import NEAREST, calibrated, uncalibrated, with_calibration
 
 shares = st.floats(0, 1)
 temperatures = st.floats(0.05, 20)
@@ -30,6 +30,19 @@ def test_which_of_two_is_surer_never_turns_round(one: float, other: float, tempe
 )
 def test_log_odds_are_divided(confidence: float, temperature: float, found: float) -> None:
     assert calibrated(confidence, temperature) == pytest.approx(found)
+
+
+@given(st.floats(NEAREST, 1 - NEAREST), temperatures)
+def test_what_the_model_said_itself_is_found_again(confidence: float, temperature: float) -> None:
+    assert uncalibrated(calibrated(confidence, temperature), temperature) == pytest.approx(confidence, abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5, 2.0, 20.0])
+def test_confidences_of_none_and_all_stay_within_the_nearest(temperature: float) -> None:
+    for confidence in (0.0, 1.0):
+        own = uncalibrated(calibrated(confidence, temperature), temperature)
+        assert own == pytest.approx(abs(confidence - NEAREST), abs=1e-6)
+        assert uncalibrated(confidence, temperature) == pytest.approx(abs(confidence - NEAREST))
 
 
 def test_a_rounded_confidence_is_rated_as_the_whole_one() -> None:

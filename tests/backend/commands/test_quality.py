@@ -204,7 +204,7 @@ def test_what_was_found_is_not_applied_where_the_present_model_version_is_not_kn
 ) -> None:
     for option in ("--apply", "--apply-calibration"):
         assert ask(monkeypatch, "12", option) == 2
-        assert f"{option}: which model version project 12 has now is not known here" in capsys.readouterr().err
+        assert "Which model version project 12 has now is not known here" in capsys.readouterr().err
     assert {method for method, _, _ in project.calls} == {"GET"}
 
 

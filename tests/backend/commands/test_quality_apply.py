@@ -13,6 +13,7 @@ from backend.commands.quality_apply import apply_calibration, apply_threshold
 from backend.errors import UsageError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.tabs import arrange_tabs
+from backend.predict.options import ProjectOptions, read_options
 from backend.quality.summary import Quality
 from backend.quality.words import Sentences
 from tests.backend.fake_label_studio import LEGACY_KEY, FakeLabelStudio, fake_label_studio
@@ -50,10 +51,22 @@ def test_what_somebody_typed_as_extra_params_is_an_object_or_nothing(typed: obje
     assert as_object(typed) == read
 
 
-def apply(server: FakeLabelStudio, found: Quality, language: Any = "en") -> list[str]:
+def options_of(typed: Any) -> ProjectOptions:
+    """Of answers that were made when that was typed."""
+    return read_options(typed, ProjectOptions())[0]
+
+
+def typed_now(server: FakeLabelStudio) -> ProjectOptions:
+    return options_of(server.backends[max(server.backends)]["extra_params"] if server.backends else {})
+
+
+def apply(
+    server: FakeLabelStudio, found: Quality, language: Any = "en", options: ProjectOptions | None = None
+) -> list[str]:
+    options = options or typed_now(server)
     told: list[str] = []
     with LabelStudioClient(server.url, LEGACY_KEY) as client:
-        apply_threshold(client, 1, found, Sentences(language), told.append)
+        apply_threshold(client, 1, found, options, Sentences(language), told.append)
     return told
 
 
@@ -142,10 +155,22 @@ def test_a_field_has_its_own_threshold_where_that_asks_for_less_than_the_task_s(
     assert filters(server)["May pass unseen"][0][2] == 0.7
 
 
-def calibrate(server: FakeLabelStudio, found: Quality) -> list[str]:
+def test_a_label_that_nobody_filled_blind_is_not_marked_in_a_task_that_may_pass(server: FakeLabelStudio) -> None:
+    backend = add_backend(server)
+    found = quality(80, 0)
+    found = replace(found, threshold=replace(found.threshold, threshold=0.3), unchecked=("scene",))
+
+    told = apply(server, found)
+
+    assert backend["extra_params"]["review_thresholds"] == {"scene": 0.3, "season": 0.05}
+    assert "Nobody filled scene in any picture that was checked blind" in told[0]
+
+
+def calibrate(server: FakeLabelStudio, found: Quality, options: ProjectOptions | None = None) -> list[str]:
+    options = options or typed_now(server)
     told: list[str] = []
     with LabelStudioClient(server.url, LEGACY_KEY) as client:
-        apply_calibration(client, 1, found, Sentences("en"), told.append)
+        apply_calibration(client, 1, found, options, Sentences("en"), told.append)
     return told
 
 
@@ -167,6 +192,18 @@ def test_a_calibration_joins_what_people_typed_and_takes_out_thresholds_of_other
     assert f'calibration = {{"season": {season.temperature}}}' in told[0]
     assert 'taking out review_thresholds = {"season": 0.05} and the two tabs of --apply, where they' in told[1]
     assert told[2].endswith("prelabel quality --project 1 --apply")
+
+
+def test_the_calibration_of_a_field_that_nobody_filled_in_these_labels_stays(server: FakeLabelStudio) -> None:
+    """Of --since, say: they tell nothing of it."""
+    backend = add_backend(server, extra_params={"calibration": {"scene": 2.5, "season": 9.0}})
+    found = quality(40, 20)
+
+    calibrate(server, found)
+
+    assert backend["extra_params"]["calibration"] == {"scene": 2.5, **found.calibration}
+    with pytest.raises(UsageError, match="nothing to change"):
+        calibrate(server, found)
 
 
 @pytest.mark.parametrize(("num_right", "num_wrong", "typed"), [(20, 10, {}), (40, 20, {"season": None})])
@@ -195,6 +232,33 @@ def test_without_a_guarantee_nothing_is_written(server: FakeLabelStudio, found: 
     with pytest.raises(UsageError, match=said):
         apply(server, found)
     assert server.changes == []
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        {"language": "en"},
+        {**TYPED, "extra_instructions": "Name the colour."},
+        {**TYPED, "calibration": {"season": 3.2}},
+        {**TYPED, "temperature": 0.9},
+        {"extra_instructions": "Name the material.", "language": "zh"},
+        "",
+    ],
+)
+@pytest.mark.parametrize("write", [apply, calibrate])
+def test_what_was_found_on_answers_of_other_settings_than_those_typed_now_is_not_written(
+    server: FakeLabelStudio, write: Any, typed: Any
+) -> None:
+    """Its promise is of the scores it was found on. An audit changes no answer."""
+    add_backend(server, extra_params=typed)
+    options = options_of(TYPED)
+
+    with pytest.raises(UsageError, match="were changed since the answers were made"):
+        write(server, quality(80, 0), options=options)
+    assert server.changes == []
+
+    server.backends[1]["extra_params"] = {**TYPED, "audit_share": 0.1, "no such key": 1}
+    write(server, quality(80, 0), options=options)
 
 
 @pytest.mark.parametrize("backends", [[], ["", ""], ["prelabel", "prelabel"]])

@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 from backend import cli
+from backend.commands.rule_adopt import adopt_rule
 from backend.commands.rule_model import trial_model
 from backend.commands.rule_proposals import put_together
-from backend.commands.rule_try import adopt_rule
 from backend.engine.api import EngineStatus
 from backend.engine.messages import GenerateRequest, Picture, Ready
-from backend.errors import PrelabelError, UsageError
+from backend.errors import Cancelled, EngineDead, GenerationFailed, ImageError, PrelabelError, UsageError
 from backend.images import FetchedImage
 from backend.label_studio.client import LabelStudioClient
 from backend.predict.options import ProjectOptions
@@ -29,9 +29,10 @@ from backend.predict.trial import Trial, TrialTask
 from backend.quality.words import Sentences
 from backend.settings import load_settings
 from label_config.answer import FieldValue
-from tests.backend.commands.test_quality_apply import TYPED, add_backend
+from tests.backend.commands.test_quality_apply import TYPED, add_backend, apply, filters, options_of, typed_now
 from tests.backend.fake_label_studio import LEGACY_KEY, FakeLabelStudio, fake_label_studio
 from tests.backend.label_studio.tasks_server import TasksServer, annotation, tasks_server
+from tests.backend.quality.given import quality as found_quality
 from tests.backend.serving import ANSWER, CONFIG, Server, serving, setup_body, task
 from tests.fakes import FakeEngine, FakeImages
 
@@ -163,16 +164,21 @@ def test_a_rule_that_helps_is_better_and_told_with_what_to_write(quality: Any, s
     code, shown, errors = quality("--try-rule", HELPS, "--language", "en")
 
     assert code == 0, errors
-    assert "became right and 0 wrong: better (p" in shown
+    assert "became right and 0 wrong: better (by luck alone: p" in shown
     assert "This is try 1 on these tasks" in shown
     assert '{"extra_instructions": "写明材质。\\n夏季看短袖。"}' in shown
     tried = [one for one in server.engine.requests[num_before:] if HELPS in one.instruction]
     assert 10 < len(tried) < 90, "those held out alone"
+    num_hard = sum(is_hard(one.picture.rgb[0]) for one in tried)
+    assert f"Of {len(tried)} held-out tasks {num_hard} became right and 0 wrong" in shown, "as counted by hand"
     status = server.client.get("/status.json").json()["projects"][0]
     assert status["num_answered"] == NUM, "nothing of it counts for the project"
 
     num_before = len(server.engine.requests)
-    assert "This is try 1 on" in quality("--try-rule", f"  {HELPS}\n", "--language", "en")[1]
+    _, shown, errors = quality("--try-rule", f"  {HELPS}\n", "--language", "en")
+    assert "This is try 1 on" in shown
+    assert "This rule was tried on these tasks on 20" in errors
+    assert "nothing was computed again" in errors
     assert len(server.engine.requests) == num_before, "the same try is known"
 
 
@@ -190,11 +196,59 @@ def test_a_rule_that_hurts_or_does_nothing_is_not_adopted(
 def test_each_further_try_must_be_surer_and_the_first_keeps_its_number(quality: Any, tmp_path: Path) -> None:
     limits = []
     (tmp_path / "rule.txt").write_text(HELPS, encoding="utf-8-sig")
-    for text in (DOES_NOTHING, HURTS, f"@{tmp_path / 'rule.txt'}", DOES_NOTHING):
+    for text in ("材质", HURTS, f"@{tmp_path / 'rule.txt'}", "材质"):
         _, shown, errors = quality("--try-rule", text, "--json")
         found = json.loads(shown)
         limits.append((found["try"], found["p_limit"]))
     assert limits == [(1, 0.025), (2, 0.0125), (3, 0.00625), (1, 0.025)], errors
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (Cancelled("the server stops"), "it was not finished: "),
+        (EngineDead("it died"), "it was not finished: "),
+        (GenerationFailed("out of memory", "out_of_memory"), "it was not finished: "),
+        (ImageError("not_found", "HTTP 404"), "tasks are left out: "),
+    ],
+)
+def test_what_fails_without_the_rule_being_to_blame_says_nothing_of_it_and_is_no_try(
+    quality: Any, server: Server, failure: Exception, said: str
+) -> None:
+    server.engine.failure = failure
+    try:
+        code, shown, errors = quality("--try-rule", f"看{type(failure).__name__}。", "--language", "en")
+    finally:
+        server.engine.failure = None
+    assert (code, shown, said in errors) == (2, "", True), errors
+    assert not (server.settings.data_dir / "rules.json").exists()
+
+
+def test_answers_that_cannot_be_read_with_the_rule_are_wrong_ones(quality: Any, server: Server) -> None:
+    server.engine.failure = GenerationFailed("too long", "too_long")
+    try:
+        code, shown, errors = quality("--try-rule", "写得很长。", "--language", "en")
+    finally:
+        server.engine.failure = None
+    assert code == 0, errors
+    assert "tasks have no answer with the rule, which counts as wrong" in shown
+    assert "worse; do not adopt it." in shown
+
+
+def test_a_try_during_which_another_model_is_loaded_is_none(quality: Any, server: Server) -> None:
+    before, said = server.engine.status, server.engine.answers
+
+    def other_model(request: GenerateRequest) -> Mapping[str, FieldValue]:
+        server.engine.status = EngineStatus("ready", "ready", 1.0, QWEN)
+        return said(request)
+
+    server.engine.answers = other_model
+    try:
+        code, shown, errors = quality("--try-rule", "看另一个模型。", "--language", "en")
+    finally:
+        server.engine.answers, server.engine.status = said, before
+    assert (code, shown, "more than the rule would differ" in errors) == (2, "", True), errors
+    assert not (server.settings.data_dir / "rules.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -261,22 +315,38 @@ def project() -> Iterator[FakeLabelStudio]:
 
 
 def test_an_adopted_rule_joins_what_people_typed_and_nothing_else_changes(
-    project: FakeLabelStudio, capsys: pytest.CaptureFixture[str]
+    project: FakeLabelStudio,
 ) -> None:
-    backend = add_backend(project, extra_params={**TYPED, "review_thresholds": {"season": 0.8}})
+    typed = {**TYPED, "calibration": {"season": 2.0}}
+    add_backend(project, extra_params=typed)
+    apply(project, found_quality(80, 0))
+    before, told = typed_now(project), list[str]()
     with LabelStudioClient(project.url, LEGACY_KEY) as client:
-        adopt_rule(client, 1, "Name the material.", "Name the material.\nA rule.", Sentences("en"))
+        adopt_rule(client, 1, before, "Name the material.\nA rule.", Sentences("en"), told.append)
 
-    typed = {**TYPED, "extra_instructions": "Name the material.\nA rule.", "review_thresholds": {"season": 0.8}}
+    backend = project.backends[1]
+    assert backend["extra_params"] == {**typed, "extra_instructions": "Name the material.\nA rule."}
+    assert filters(project) == {}, "nothing says any more that tasks may pass by the scores of the earlier answers"
+    shown = "\n".join(told)
+    assert '{"extra_instructions": "Name the material.\\nA rule."}.' in shown
+    assert 'taking out review_thresholds = {"season": 0.05} and the two tabs of --apply' in shown
+    assert "Retrieve Predictions once more" in shown
+    assert "calibration was found on the answers before it" in shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "before", "said"),
+    [
+        (TYPED, {**TYPED, "extra_instructions": "Something else."}, "were changed since"),
+        ({**TYPED, "temperature": 0.9}, TYPED, "were changed since"),
+        ({"extra_instructions": "x" * 2_001}, {}, "none that can be used"),
+    ],
+)
+def test_a_rule_is_not_written_where_other_settings_are_typed_than_it_was_tried_under(
+    project: FakeLabelStudio, typed: dict[str, Any], before: dict[str, Any], said: str
+) -> None:
+    backend = add_backend(project, extra_params=typed)
+    with LabelStudioClient(project.url, LEGACY_KEY) as client, pytest.raises(UsageError, match=said):
+        adopt_rule(client, 1, options_of(before), "A rule.", Sentences("en"), print)
     assert backend["extra_params"] == typed
-    told = capsys.readouterr().err
-    assert '{"extra_instructions": "Name the material.\\nA rule."}; all else there stays' in told
-    assert "Retrieve Predictions once more" in told
-    assert "review_thresholds were found on the answers before it" in told
-
-
-def test_a_rule_is_not_written_over_instructions_that_were_changed_meanwhile(project: FakeLabelStudio) -> None:
-    backend = add_backend(project)
-    with LabelStudioClient(project.url, LEGACY_KEY) as client, pytest.raises(UsageError, match="were changed since"):
-        adopt_rule(client, 1, "Something else.", "Something else.\nA rule.", Sentences("en"))
-    assert backend["extra_params"] == TYPED
+    assert project.changes == []

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from backend.quality.drift import BLOCK, MIN_CHECKED, Drift, Look, drift, look_of
+from backend.quality.drift import BLOCK, FALSE_ALARM, MIN_CHECKED, Drift, Look, drift, look_of
+from backend.quality.looks import threshold_at_looks
+from backend.quality.summary import quality_of
 from label_config.answer import Answer, FieldAnswer
-from tests.backend.quality.given import schema
+from tests.backend.quality.given import schema, task
 
 
 def looks(
@@ -65,6 +67,38 @@ def test_quiet_projects_raise_it_in_one_of_twenty_at_most() -> None:
     alarms = [found_in(list(looks(chance, 200)), *looks(chance, 5 * BLOCK, start=1_000)) for _ in range(40)]
 
     assert len(alarms) - alarms.count(None) <= 6
+
+
+def test_in_a_project_it_is_of_the_checked_tasks_of_a_planned_look_whatever_is_checked_after_it() -> None:
+    """Each further one would compare everything anew: of 60 such projects 14 had an alarm at one time or another."""
+    chance = random.Random(6)
+    labels, scores = ("summer", "winter"), (0.97, 0.6)
+    tasks = [task(number, True, scores[chance.random() < 0.3]) for number in range(180)]
+    later = [Look(f"later-{n}", scores[chance.random() < 0.3], {"season": labels[0]}, 1.0) for n in range(3 * BLOCK)]
+    unlike = [Look(f"unlike-{n}", 0.2, {"season": labels[1]}, 2.0) for n in range(BLOCK)]
+
+    def found_after(num_checked: int, *answered: Look) -> Drift | None:
+        all_ = [*(look_of(schema(), one.name, one.answer) for one in tasks), *answered]
+        some = tasks[:num_checked]
+        return quality_of(schema(), some, {}, target=0.05, delta=0.1, answered=all_, find=threshold_at_looks).drift
+
+    assert found_after(99, *unlike) is None, "nothing is promised yet"
+    assert found_after(100, *later) is None
+    found = found_after(100, *later, *unlike)
+    assert found is not None
+    assert found_after(180, *later, *unlike) == found
+
+
+def test_the_looks_share_the_chance_of_a_false_alarm() -> None:
+    """A block that is as unlike as one look alone would just call so is none where the look may use half of it."""
+    checked = [Look(str(number), None, {"season": "summer" if number % 2 else "winter"}) for number in range(200)]
+
+    def alarm(num_winter: int, share: float) -> bool:
+        block = [Look(f"l{n}", None, {"season": "winter" if n < num_winter else "summer"}) for n in range(BLOCK)]
+        return drift(checked, [checked[0], *block, *checked[1:]], share * FALSE_ALARM) is not None
+
+    least = {share: next(num for num in range(100, BLOCK) if alarm(num, share)) for share in (1.0, 0.5, 0.25)}
+    assert least[1.0] < least[0.5] < least[0.25] < 135
 
 
 @pytest.mark.parametrize(("num_checked", "num_later"), [(MIN_CHECKED - 1, BLOCK), (200, BLOCK - 1), (200, 0)])

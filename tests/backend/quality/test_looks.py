@@ -9,6 +9,7 @@ from itertools import islice
 import pytest
 
 from backend.quality.looks import planned_looks, threshold_at_looks
+from backend.quality.threshold import guaranteed_threshold
 
 TARGET, DELTA = 0.05, 0.1
 
@@ -61,6 +62,29 @@ def test_what_is_missing_is_up_to_the_look_at_which_something_passes_if_the_wron
     assert found.num_missing == (None if likely is None else likely - 130)
     if likely is not None:
         assert threshold_at_looks(labels * (likely // 100), TARGET, DELTA).threshold is not None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_the_scores_are_what_is_said_to_pass_then_does_if_shares_stay(seed: int) -> None:
+    """The search ends at the first threshold that is too bad, and so does what is said of later looks."""
+    chance = random.Random(seed)
+    groups = [(chance.randint(2, 19) / 20, chance.choice([0.0, 0.02, 0.05, 0.1])) for _ in range(3)]
+    labels = [(score, chance.random() >= wrong) for score, wrong in chance.choices(groups, k=100)]
+    found = threshold_at_looks(labels, TARGET, DELTA)
+
+    if found.threshold is None and found.num_missing is not None:
+        assert threshold_at_looks(labels * ((100 + found.num_missing) // 100), TARGET, DELTA).threshold is not None
+    for planned in planned_looks(TARGET, DELTA) if found.threshold is None and found.num_missing is None else ():
+        if planned.num > 12_800:
+            break
+        assert threshold_at_looks(labels * (planned.num // 100), TARGET, DELTA).threshold is None
+
+
+def test_where_the_surest_are_wrong_too_often_no_later_look_is_said_to_let_anything_pass() -> None:
+    labels = [(0.96, number >= 4) for number in range(60)] + [(0.9, True)] * 40
+
+    for found in (threshold_at_looks(labels, TARGET, DELTA), guaranteed_threshold(labels, TARGET, DELTA)):
+        assert (found.threshold, found.num_missing, found.is_too_wrong) == (None, None, False)
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0])

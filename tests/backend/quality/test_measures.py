@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from backend.quality.lead_times import time_saved
+from backend.quality.looks import threshold_at_looks
 from backend.quality.measures import Confusion, Measures, calibration_error, reliability
-from backend.quality.summary import quality_of
+from backend.quality.page import render_quality
+from backend.quality.summary import FindThreshold, quality_of
 from backend.quality.threshold import guaranteed_threshold
 from backend.quality.words import Sentences
 from label_config.answer import Answer, FieldAnswer, FieldValue
 from label_config.parse import parse_label_config
+from tests.backend.bulk.report_rig import Seen
 
 SCHEMA = parse_label_config(
     '<View><Image name="image" value="$image"/>'
@@ -87,6 +90,36 @@ def test_a_field_that_nobody_filled_blind_is_in_no_guarantee_and_that_is_said() 
     assert (found.blind.num_right, found.unfilled, found.unchecked) == (60, (), ("fur",))
     for said in (Sentences("en").of(found), Sentences("en").in_short(found, "12", 0.0)):
         assert any("Nobody filled fur in any picture that was checked blind" in sentence for sentence in said)
+
+
+def test_a_label_that_nobody_filled_anywhere_is_in_no_guarantee_either_and_the_status_page_says_so() -> None:
+    tasks = [
+        Task(str(n), answer("winter", fur=("yes",)), Answer({"season": FieldAnswer(("winter",))})) for n in range(60)
+    ]
+
+    found = quality_of(SCHEMA, tasks, {}, target=0.05, delta=0.1)
+
+    assert (found.threshold.threshold, found.unchecked) == (0.05, ("fur",))
+    for said in (Sentences("en").of(found), Sentences("en").in_short(found, "12", 0.0)):
+        assert any("Nobody filled fur in any picture that was checked blind" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize("right", [Answer({}), Answer({"caption": FieldAnswer("a red coat")})])
+@pytest.mark.parametrize("find", [guaranteed_threshold, threshold_at_looks])
+def test_where_people_filled_no_label_nothing_is_right_or_may_pass(right: Answer, find: FindThreshold) -> None:
+    """Not "every label is right, and all may pass": there was none to be wrong."""
+    tasks = [Task(str(n), answer("winter", caption="a blue coat"), right) for n in range(120)]
+
+    found = quality_of(SCHEMA, tasks, {}, target=0.05, delta=0.1, find=find)
+
+    assert (found.num_blind, found.blind.num, found.blind.share, found.threshold.threshold) == (120, 0, None, None)
+    page = Seen(render_quality(found, "en")).text
+    for said in (*Sentences("en").of(found), *Sentences("en").in_short(found, "12", 0.0), page):
+        assert "every label is right" not in said
+        assert "What scores" not in said
+        assert "No label was wrong" not in said
+    assert "Nobody filled a label in any of the 120 pictures" in page
+    assert "盲检过的 120 张里没有人填写过任何标签" in next(Sentences("zh").of(found))
 
 
 def test_no_figure_of_a_field_is_of_blind_and_pre_filled_tasks_together() -> None:

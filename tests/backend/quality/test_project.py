@@ -15,6 +15,7 @@ from backend.quality.calibration import fitted_temperature
 from backend.quality.drift import Drift
 from backend.quality.project import Asked, OfVersion, project_quality
 from backend.quality.reading import read_people
+from backend.quality.words import Sentences
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer
 from label_config.answer import Answer, FieldAnswer
 from label_config.parse import parse_label_config
@@ -277,10 +278,11 @@ def test_an_answer_that_cannot_be_read_is_none(people: FakePeople, store: Store,
 def test_what_is_rated_anew_is_measured_as_it_is_rated_now_and_needs_no_new_labels(
     people: FakePeople, store: Store
 ) -> None:
-    """By the calibration that is in force; a temperature that is found says what should be in force."""
+    """By the calibration that is in force; the temperature that is found says what should be in force, and the same
+    labels say the same of it whatever is: else each --apply-calibration would go a step further."""
     people.add(*range(1, 61))
     for task_id in range(1, 61):
-        people.annotate(task_id, season="winter" if task_id > 6 else "夏季")
+        people.annotate(task_id, season="winter" if task_id > 18 else "夏季")
         answered(store, task_id)
     store.delivered(list(range(1, 61)), 2.5)
     [before] = quality(people, store, BLIND)
@@ -296,9 +298,7 @@ def test_what_is_rated_anew_is_measured_as_it_is_rated_now_and_needs_no_new_labe
     was, now = (next(f for f in one.quality.fields if f.name == "season") for one in (before, after))
     assert [b.mean_confidence for b in was.reliability] == [pytest.approx(0.9)]
     assert [b.mean_confidence for b in now.reliability] == [pytest.approx(calibrated(0.9, 4.0))]
-    assert now.temperature == pytest.approx(
-        4.0 * fitted_temperature([(calibrated(0.9, 4.0), n > 6) for n in range(1, 61)]), abs=0.02
-    )
+    assert now.temperature == was.temperature == fitted_temperature([(0.9, n > 18) for n in range(1, 61)]) != 1.0
 
 
 def test_a_project_s_threshold_is_found_on_the_first_labels_and_stands_until_the_next_planned_look(
@@ -323,6 +323,29 @@ def test_a_project_s_threshold_is_found_on_the_first_labels_and_stands_until_the
     assert after.quality.threshold.threshold is None
 
 
+@pytest.mark.parametrize(("num", "is_said"), [(1, True), (99, True), (100, False)])
+def test_thresholds_that_are_in_force_and_that_nothing_guarantees_are_named(
+    people: FakePeople, store: Store, num: int, is_said: bool
+) -> None:
+    """The model or the instructions were changed since --apply, say, and its tab is there still."""
+    people.add(*range(1, num + 1))
+    for task_id in range(1, num + 1):
+        answered(store, task_id)
+        people.annotate(task_id)
+    store.delivered(list(range(1, num + 1)), 2.5)
+    options = ProjectOptions(review_thresholds=(("season", 0.8),))
+    present = recipe_of(SCHEMA, options, 0).rated_version(VERSION)
+    store.set_present(RecipeRecord("r2", PROJECT, "<View/>", options.model_dump_json()), present, 3.0)
+
+    found = quality(people, store, BLIND, present)[0].quality
+
+    assert (found.blind.num, found.threshold.threshold is None) == (num, is_said)
+    for said in (Sentences("en").of(found), Sentences("en").in_short(found, "12", 0.0)):
+        assert (
+            any("nothing guarantees now that by them at most 5% is wrong" in sentence for sentence in said) == is_said
+        )
+
+
 def test_an_answer_that_comes_after_its_label_is_as_new_as_the_answer(people: FakePeople, store: Store) -> None:
     """Else those that a new model version answers last would change what an earlier look was made of."""
     people.add(*range(1, 131))
@@ -336,17 +359,19 @@ def test_an_answer_that_comes_after_its_label_is_as_new_as_the_answer(people: Fa
 
 
 def test_later_answers_that_are_unlike_the_checked_ones_end_the_guarantee(people: FakePeople, store: Store) -> None:
-    people.add(*range(1, 61))
-    for task_id in range(1, 61):
+    people.add(*range(1, 101))
+    for task_id in range(1, 100):
         people.annotate(task_id)
         answered(store, task_id)
-    for task_id in range(100, 300):
+    answered(store, 100)
+    for task_id in range(200, 400):
         answered(store, task_id, at=9.0)
-    [quiet] = quality(people, store, BLIND)
-    for task_id in range(300, 500):
+    for task_id in range(400, 600):
         answered(store, task_id, "夏季", at=1_000.0)
+    [before_a_look] = quality(people, store, BLIND)
+    people.annotate(100)
 
     [changed] = quality(people, store, BLIND)
 
-    assert quiet.quality.drift is None
-    assert changed.quality.drift == Drift(1_000.0, "300", 200, ("season",))
+    assert before_a_look.quality.drift is None, "there is no guarantee that could end"
+    assert changed.quality.drift == Drift(1_000.0, "400", 200, ("season",))

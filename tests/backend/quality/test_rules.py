@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from backend.errors import UsageError
 from backend.predict.trial import MAX_INSTRUCTION_CHARS
 from backend.quality.page_words import QualityWords
 from backend.quality.people import Labelled
@@ -15,6 +17,7 @@ from backend.quality.rule_words import (
     clean_rule,
     next_step,
     outcome,
+    p_and_limit,
     question,
     rule_from,
     template,
@@ -139,6 +142,9 @@ def test_a_rule_names_both_labels_and_a_form_for_one_is_to_be_completed(language
     begin = say("外套 与 套头衫：", "外套 and 套头衫: ")
     assert rule_from("有拉链的选外套，\n没有的选套头衫。", pair(), say) == f"{begin}有拉链的选外套， 没有的选套头衫。"
     assert rule_from("一件外套的照片。", pair(), say) is None
+    part = pair(first="外套", second="短外套")
+    assert rule_from("到腰的是短外套。", part, say) is None, "which names only one of them"
+    assert rule_from("到腰的是短外套，更长的是外套。", part, say) is not None
     assert template(pair(), say).count("____") == 2
 
 
@@ -167,15 +173,54 @@ def test_what_others_wrote_is_cut_on_one_line_and_visible(hostile: str) -> None:
     assert second
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (Tried(200, 90, 9, 1, 1), "p = 0.011; at try 1 it must be 0.025 or less"),
+        (
+            Tried(200, 90, 22, 10, 1),
+            "no difference that can be told (by luck alone: p = 0.0251; at try 1 it must be 0.025 or less",
+        ),
+        (Tried(200, 99, 60, 31, 5), "better (by luck alone: p = 0.00156; at try 5 it must be 0.00156 or less"),
+        (Tried(200, 90, 45, 19, 6), "(by luck alone: p = 0.0007814; at try 6 it must be 0.000781 or less"),
+        (Tried(200, 90, 40, 2, 1), "better (by luck alone: p < 0.0001; at try 1 it must be 0.025 or less"),
+        (Tried(200, 90, 14, 0, 10), "(by luck alone: p = 0.000061; at try 10 it must be 0.0000488 or less"),
+        (Tried(9_000, 5_000, 2_000, 0, 10), "; at try 10 it must be 0.0000488 or less"),
+        (Tried(200, 90, 0, 0, 1), "(by luck alone: p = 1; at try 1 it must be 0.025 or less"),
+    ],
+)
+def test_the_two_numbers_that_decide_are_told_with_so_many_digits_that_they_do(found: Tried, said: str) -> None:
+    assert said in outcome(found, Sentences("en"))
+
+
+def test_what_is_told_of_every_small_try_reads_as_it_came_out() -> None:
+    for number, better in itertools.product(range(1, 9), range(60)):
+        for worse in range(better):
+            found = Tried(200, 90, better, worse, number)
+            p, limit = p_and_limit(found)
+            told = float(p.removeprefix("p = ").removeprefix("p < "))
+            assert (told <= float(limit)) == (found.outcome == "better"), found
+
+
 def tried(number: int) -> Try:
     return Try(f"of-{number}", "规则", Tried(100, 10, 3, 1, number), {"image_not_found": 2}, 5.0)
 
 
 def test_tries_are_counted_over_restarts_each_project_for_itself(tmp_path: Path) -> None:
-    Tries(tmp_path, "12.1").add(tried(1))
-    Tries(tmp_path, "12.1").add(tried(2))
+    with Tries(tmp_path, "12.1") as tries:
+        tries.add(tried(1))
+    with Tries(tmp_path, "12.1") as tries:
+        tries.add(tried(2))
     assert Tries(tmp_path, "12.1").all() == (tried(1), tried(2))
     assert Tries(tmp_path, "13.1").all() == ()
+
+
+def test_two_commands_never_try_at_the_same_time_for_each_try_has_its_own_number(tmp_path: Path) -> None:
+    other = Tries(tmp_path, "13.1")
+    with Tries(tmp_path, "12.1"), pytest.raises(UsageError, match="another command tries a rule"):
+        other.__enter__()
+    with other:
+        other.add(tried(1))
 
 
 @pytest.mark.parametrize("content", ["no JSON", '{"12.1": 5}', '{"12.1": [{"of": 1}]}'])
@@ -199,11 +244,14 @@ def test_the_same_try_is_no_new_one_and_any_other_is() -> None:
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (Tried(100, 20, 9, 1, 1), "Of 100 held-out tasks 9 became right and 1 wrong: better (p = 0.011; at try 1"),
+        (
+            Tried(100, 20, 9, 1, 1),
+            "Of 100 held-out tasks 9 became right and 1 wrong: better (by luck alone: p = 0.011; at try 1",
+        ),
         (Tried(100, 20, 1, 9, 1), "1 became right and 9 wrong: worse; do not adopt it."),
         (
             Tried(100, 20, 3, 0, 1),
-            "no difference that can be told (p = 0.12; at try 1 it must be 0.025 or less). About",
+            "told (by luck alone: p = 0.12; at try 1 it must be 0.025 or less). If shares stay, about",
         ),
         (Tried(100, 20, 2, 2, 1), "Nothing suggests that it helps."),
     ],
@@ -228,15 +276,17 @@ def quality(num: int) -> Quality:
 
 def test_the_next_step_names_what_is_confused_most_and_the_command() -> None:
     assert list(next_step(quality(14).fields, "12", Sentences("en"))) == [
-        "“外套” and “套头衫” are confused 14 times: prelabel quality --project 12 --propose-rules drafts a rule that "
-        "tells them apart."
+        "“外套” and “套头衫” are confused 14 times. For a rule that tells them apart: "
+        "prelabel quality --project 12 --propose-rules"
     ]
     assert list(next_step(quality(4).fields, "12", Sentences("zh"))) == []
     project = replace(quality(14), project="12")
     [told] = [said for said in QualityWords("zh", {}).todo(project) if "混淆了 14 次" in said]
-    assert told.endswith("prelabel quality --project 12 --propose-rules 会起草一条区分它们的规则。")
+    assert told.endswith("要写一条区分它们的规则：prelabel quality --project 12 --propose-rules")
+    assert not [said for said in QualityWords("zh", {}).todo(replace(quality(4), project="12")) if "混淆了" in said]
     [told] = [said for said in QualityWords("zh", {}).todo(quality(14)) if "混淆了 14 次" in said]
     assert told.endswith("请在 extra_instructions 里写清两者的区别。"), "of records there is no such command"
     assert any(
-        "混淆了 14 次：prelabel quality --project 12" in said for said in Sentences("zh").in_short(quality(14), "12", 0)
+        "混淆了 14 次。要写一条区分它们的规则：prelabel quality --project 12" in said
+        for said in Sentences("zh").in_short(quality(14), "12", 0)
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from backend.quality.lead_times import TimeSaved
@@ -46,6 +48,14 @@ def test_of_a_project_it_says_when_the_next_look_is_and_never_another_number(giv
     assert said in page
     assert "one look, " not in page
     assert "more pictures are to be" not in page
+
+
+def test_a_guarantee_that_is_void_is_said_with_what_to_ask_once_later_pictures_were_checked() -> None:
+    found = quality(80, 0, num_changed=200)
+    asked = "prelabel quality --project 12 --since 2026-12-03"
+    assert Sentences("en").passing(found).endswith("are checked blind again.")
+    for say in (Sentences("zh"), Sentences("en")):
+        assert say.passing(replace(found, project="12")).endswith(asked)
 
 
 @pytest.mark.parametrize("find", [guaranteed_threshold, threshold_at_looks])

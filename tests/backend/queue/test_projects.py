@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import threading
 from pathlib import Path
@@ -8,8 +9,17 @@ from typing import Any
 
 import pytest
 
-from backend.predict.options import MAX_NAMED_FIELDS, MAX_UNKNOWN, MAX_VALUES, ProjectOptions, read_options
+from backend.predict.options import (
+    MAX_NAMED_FIELDS,
+    MAX_UNKNOWN,
+    MAX_VALUES,
+    ProjectOptions,
+    default_options,
+    read_options,
+    still_asks_for,
+)
 from backend.queue.projects import ProjectBook
+from backend.settings import load_settings
 from backend.store.state_file import StateFile
 from tests.limits import WAIT_S, eventually
 
@@ -66,6 +76,38 @@ def test_what_cannot_be_used_is_a_warning_and_the_rest_applies(extra: Any, said:
     assert options.model_copy(update={"top_p": 0.9}) == DEFAULTS
     if isinstance(extra, dict):
         assert options.top_p == 0.5
+
+
+TYPED: list[Any] = [
+    None, {}, "", '{"language": "en"}', {"language": "en"}, {"language": "zh"}, {"language": "fr", "top_p": 2},
+    {"caption_min_length": 20}, {"caption_min_length": 200}, {"extra_instructions": " Name the material.\n"},
+    {"review_threshold": 0.7}, {"review_thresholds": {"b": 0.5, "a": "0.25"}}, {"calibration": {"a": 2}},
+    {"fields": {"brand": {"instruction": "x"}}}, {"temperature": "0"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", TYPED, ids=repr)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"language": "en"}, {"review_threshold": 0.8}, {"language": "en", "review_threshold": 0.0}],
+    ids=repr,
+)
+def test_what_is_typed_yet_asks_for_the_options_it_asked_for_whatever_the_servers_settings_are(
+    typed: Any, settings: dict[str, Any]
+) -> None:
+    """A command may have others, and knows the options as the store has them."""
+    options, _ = read_options(typed, default_options(load_settings(settings)))
+    kept = ProjectOptions.model_validate_json(options.model_dump_json())
+
+    assert still_asks_for(typed, kept)
+    assert still_asks_for(typed, kept.model_copy(update={"audit_share": 0.5}))
+
+
+@pytest.mark.parametrize(("before", "now"), itertools.permutations([*TYPED[6:10], *TYPED[11:]], 2), ids=repr)
+def test_what_is_typed_now_asks_for_other_options_than_something_else_did(before: Any, now: Any) -> None:
+    """A review_threshold that was taken out may be the server's own: it changes no answer and no score."""
+    options, _ = read_options(before, DEFAULTS)
+    assert still_asks_for(now, options) == (read_options(now, DEFAULTS)[0] == options)
 
 
 def test_of_many_unknown_keys_a_few_are_named_and_the_others_counted() -> None:
