@@ -103,7 +103,7 @@ def test_what_is_typed_yet_asks_for_the_options_it_asked_for_whatever_the_server
     assert still_asks_for(typed, kept.model_copy(update={"audit_share": 0.5}))
 
 
-@pytest.mark.parametrize(("before", "now"), itertools.permutations([*TYPED[6:10], *TYPED[11:]], 2), ids=repr)
+@pytest.mark.parametrize(("before", "now"), list(itertools.permutations([*TYPED[6:10], *TYPED[11:]], 2)), ids=repr)
 def test_what_is_typed_now_asks_for_other_options_than_something_else_did(before: Any, now: Any) -> None:
     """A review_threshold that was taken out may be the server's own: it changes no answer and no score."""
     options, _ = read_options(before, DEFAULTS)
