@@ -6,6 +6,7 @@ Nothing here raises.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -23,6 +24,8 @@ _MIN_CONFUSIONS = 3
 _MAX_RULES = 3
 _NOTABLE = 0.03
 """Confidence and share right may differ by so much before anybody is asked to do something."""
+_NEAR = 0.1
+"""A temperature that differs by a smaller share from the one in force changes nothing that anybody would notice."""
 _LABEL_CHARS = 80
 _JSON_CHARS = 2_000
 
@@ -232,10 +235,14 @@ class QualityWords(Words):
 
     def _calibrate(self, quality: Quality) -> Iterator[str]:
         """Not where something may pass, or before anybody looked whether it may: it would be less, for all fields'
-        confidences count for the score."""
+        confidences count for the score. Nor again what is in force, as near as labels tell."""
         if quality.threshold.threshold is not None or not quality.threshold.num_all:
             return
-        changed = [field for field in quality.fields if field.name in quality.calibration]
+        changed = [
+            field
+            for field in quality.fields
+            if field.temperature is not None and not math.isclose(field.temperature, field.rated_by, rel_tol=_NEAR)
+        ]
         if any((field.calibration_error or 0.0) > _NOTABLE for field in changed):
             written = shown(json.dumps({"calibration": quality.calibration}, ensure_ascii=False), _JSON_CHARS)
             yield self.say(

@@ -64,7 +64,7 @@ class FieldQuality:
     what of a text was left is to be seen where it was shown. `is_of_blind` says of which they are; None where the kind
     of field has no such thing. `threshold`, `temperature`, `reliability` and `calibration_error` are of blind ones
     alone; of fewer than MIN_LABELS there is no error. `temperature`: what the model's own confidence should be rated
-    by, whatever it is rated by now. `confusions` and `matrix` count both."""
+    by, and `rated_by` what it is rated by now. `confusions` and `matrix` count both."""
 
     name: str
     title: str
@@ -80,6 +80,7 @@ class FieldQuality:
     calibration_error: float | None
     reliability: tuple[Bin, ...]
     temperature: float | None
+    rated_by: float
     confusions: tuple[Confusion, ...]
     matrix: Matrix | None
     threshold: Threshold | None
@@ -234,6 +235,7 @@ def _field(
         calibration_error=calibration_error(scored) if len(scored) >= MIN_LABELS else None,
         reliability=reliability(scored),
         temperature=None if is_text else round(fitted, 2),
+        rated_by=temperature,
         confusions=both.confusions(MAX_CONFUSIONS_SHOWN),
         matrix=both.matrix(MAX_MATRIX_LABELS),
         threshold=None if is_text else find(scored),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import string
+from dataclasses import replace
 
 import pytest
 
 from backend.pages.html import TEMPLATES
 from backend.quality.page import Where, render_quality
-from backend.quality.page_words import TEXTS
+from backend.quality.page_words import TEXTS, QualityWords
 from backend.quality.words import Language
 from tests.backend.bulk.report_rig import LANGUAGES, Seen
 from tests.backend.quality.given import quality, schema
@@ -62,6 +63,16 @@ def test_where_pictures_have_changed_nothing_may_pass_and_it_says_since_when(sin
     assert "重新盲检" in page
     assert "不低于" not in page
     assert "筛选 Prediction score" not in page
+
+
+def test_a_calibration_that_is_in_force_is_not_asked_for_again() -> None:
+    found = quality(40, 20)
+    [season] = found.fields
+    asked = [said for said in QualityWords("en", {}).todo(found) if "Confidence and share right differ" in said]
+    in_force = replace(found, fields=(replace(season, rated_by=season.temperature or 0.0),))
+
+    assert len(asked) == 1
+    assert asked[0] not in QualityWords("en", {}).todo(in_force)
 
 
 def test_the_curve_stays_in_its_square_and_marks_the_threshold() -> None:

@@ -298,6 +298,7 @@ def test_what_is_rated_anew_is_measured_as_it_is_rated_now_and_needs_no_new_labe
     was, now = (next(f for f in one.quality.fields if f.name == "season") for one in (before, after))
     assert [b.mean_confidence for b in was.reliability] == [pytest.approx(0.9)]
     assert [b.mean_confidence for b in now.reliability] == [pytest.approx(calibrated(0.9, 4.0))]
+    assert (was.rated_by, now.rated_by) == (1.0, 4.0)
     assert now.temperature == was.temperature == fitted_temperature([(0.9, n > 18) for n in range(1, 61)]) != 1.0
 
 
