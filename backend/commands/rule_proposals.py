@@ -13,7 +13,6 @@ import base64
 import contextlib
 import io
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -33,7 +32,7 @@ from backend.predict.options import ProjectOptions
 from backend.predict.recipe import recipe_of
 from backend.predict.trial import Trial, TrialTask
 from backend.quality.project import Asked
-from backend.quality.rule_words import counts, question, rule_from, template
+from backend.quality.rule_words import as_argument, counts, question, rule_from, template
 from backend.quality.rules import MIN_CONFUSED, Confused, confused
 from backend.quality.words import Sentences
 from backend.settings import Settings
@@ -104,13 +103,8 @@ def _told(one: Proposal, number: int, say: Sentences) -> list[str]:
             f"会写入模型设置的 extra params：{written}（其他内容保持不变）",
             f"It goes into the extra params of the model settings: {written} (all else there stays)",
         ),
-        say("先检验：", "Try it first: ") + f"prelabel quality --project {number} --try-rule {_typed(one.rule)}",
+        say("先检验：", "Try it first: ") + f"prelabel quality --project {number} --try-rule {as_argument(one.rule)}",
     ]
-
-
-def _typed(rule: str) -> str:
-    """In a shell: white space in front of what would else be a file's name or an option."""
-    return shlex.quote(f" {rule}" if rule.startswith(("@", "-")) else rule)
 
 
 def _document(number: int, found: Halves, proposed: Sequence[Proposal]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Labels and what a model wrote are others' text: each is cut, on one line, and wi
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,6 +30,11 @@ _PATH_CHARS = 160
 def clean_rule(text: str) -> str:
     """On one line, with all white space single, as it is tried and written."""
     return " ".join(visible_text(text, len(text)).split())
+
+
+def as_argument(rule: str) -> str:
+    """Of a shell: white space, which `clean_rule` takes off, before what would else be a file's name or an option."""
+    return shlex.quote(f" {rule}" if rule.startswith(("@", "-")) else rule)
 
 
 def names(pair: Confused) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from backend.quality.page_words import QualityWords
 from backend.quality.people import Labelled
 from backend.quality.rule_words import (
     MAX_RULE_CHARS,
+    as_argument,
     clean_rule,
     next_step,
     outcome,
@@ -146,6 +148,15 @@ def test_a_rule_names_both_labels_and_a_form_for_one_is_to_be_completed(language
     assert rule_from("到腰的是短外套。", part, say) is None, "which names only one of them"
     assert rule_from("到腰的是短外套，更长的是外套。", part, say) is not None
     assert template(pair(), say).count("____") == 2
+
+
+@pytest.mark.parametrize(
+    "rule", ["外套 与 套头衫：看拉链。", "@home and office: desks.", "-5 and 5: signs.", "a'b $(id) `id`"]
+)
+def test_a_rule_is_printed_as_a_shell_and_the_command_take_it(rule: str) -> None:
+    [argument] = shlex.split(as_argument(rule))
+    assert clean_rule(argument) == rule
+    assert argument[0] not in "@-"
 
 
 def test_labels_that_end_alike_are_named_whole() -> None:
