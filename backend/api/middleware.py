@@ -15,9 +15,10 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend import logs
-from backend.api.access import Access
+from backend.api.access import HELD, OPEN_PATHS, Access
 from backend.api.bodies import ClientGone
 from backend.api.responses import SAFE_HEADERS, error_response, refusal
+from backend.api.turns import Turns
 from backend.errors import EngineBusy, HeadersTooLarge, PrelabelError
 from backend.metrics import Metrics
 
@@ -41,6 +42,7 @@ class Edge:
         self._metrics = metrics
         self._access = access
         self._routes = routes
+        self._strangers = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -56,9 +58,8 @@ class Edge:
         exchange = _Exchange(scope, receive, send)
         started = time.monotonic()
         try:
-            _check_size(scope)
-            await self._access.check(scope)
-            await self._app(scope, exchange.receive, exchange.send)
+            if await self._may_ask(scope):
+                await self._app(scope, exchange.receive, exchange.send)
         except ClientGone:
             exchange.status = exchange.status or 499
         except asyncio.CancelledError:  # by the server, which stops and waits no longer
@@ -71,6 +72,28 @@ class Edge:
             await exchange.refuse(scope, None)
         finally:
             self._record(scope, exchange.status, time.monotonic() - started)
+
+    async def _may_ask(self, scope: Scope) -> bool:
+        """Wait for the turn of who may be a stranger, and refuse who is one: a thousand of their connections may ask at
+        once, and again as soon as they are answered. One goes on in each round of the loop, of the address that has had
+        least, and of an open path and of all that is refused by turns; between two of them those who may ask are looked
+        at. A connection that waits may make room for others."""
+        refused: PrelabelError | None = None
+        try:
+            _check_size(scope)
+            await self._access.check(scope)
+        except PrelabelError as error:
+            refused = error
+        is_open = refused is None and scope["path"] in OPEN_PATHS
+        if refused is None and not is_open:
+            return True
+        state = scope.setdefault("state", {})
+        state[HELD] = True
+        await self._strangers.take(f"{is_open} {(scope.get('client') or ('',))[0]}")
+        if refused is not None:
+            raise refused
+        del state[HELD]
+        return True
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         path, method = scope["path"], scope["method"]

@@ -23,6 +23,10 @@ MAX_PROJECTS = 1_000
 """Whose time is remembered; beyond them, only of those that had more than whoever goes on now."""
 
 
+ONE_S = 0.001
+"""What a turn counts as that is not measured."""
+
+
 class Turns:
     """Use it from one event loop. `clock`: seconds of CPU that the loop's thread has had."""
 
@@ -37,6 +41,12 @@ class Turns:
     async def run(self, project: str, work: Coroutine[Any, Any, T]) -> T:
         """Await `work`, each of its steps in a turn of `project`."""
         return await self._steps(project, work)
+
+    @types.coroutine
+    def take(self, project: str) -> Generator[Any, None, None]:
+        """Wait for a turn of `project`; what comes until the next wait is in it, and counts as as much as another's."""
+        yield from self._turn(project)
+        self._had[project] = self._begun(project) + ONE_S
 
     @types.coroutine
     def _steps(self, project: str, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:

@@ -1,6 +1,7 @@
 """Bytes of a picture file -> the upright RGB picture the model sees, as the annotator's browser shows it.
 
-Size limits are checked from the header, before any pixel is decoded; the format comes from the first bytes; a cut-off
+Size limits are checked from the header, before any pixel is decoded; what takes much longer than pictures of its size
+do is given up (`timed_file`); the format comes from the first bytes; a cut-off
 file is refused, not half shown. Large pictures are converted band by band, so the peak is about one decoded copy.
 docs/pictures.md says what is read and what is not. Not covered: every frame after the first. Raises ImageError and
 nothing else.
@@ -9,24 +10,27 @@ nothing else.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import struct
 import threading
 from dataclasses import dataclass
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from backend.engine.messages import Picture
 from backend.errors import ImageError
 from backend.images import bmp, png
 from backend.images.colours import Profile, profile_of
 from backend.images.decoder_remarks import collected
-from backend.images.forms import check_form, prepare, unsupported_form
+from backend.images.forms import check_form, prepare, too_slow, unsupported_form
 from backend.images.policy import Limits
 from backend.images.sniff import Sniffed, sniff
+from backend.images.timed_file import TimedFile, TooSlow
 
 _BAND_PIXELS = 2_000_000
+_READ_BYTES = 4_096
+"""What a decoder gets at once: between two of these the time is looked at. 14 bytes are enough for one more pass over a
+JPEG's pixels."""
 _SHRINK_GAP = 2
 """How many times as long and wide as what the model sees a picture is at least until the last resizing but one: so far
 the cheap ways (JPEG's own, averages, BILINEAR) are as good as LANCZOS, and many times faster."""
@@ -82,6 +86,8 @@ def _decode(data: bytes, found: Sniffed, limits: Limits) -> tuple[Picture, float
         return _decode_first_frame(data, pillow_format, limits)
     except ImageError:
         raise
+    except TooSlow as slow:
+        raise too_slow(found, slow.seconds) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(pillow_format, limits) from None
     except MemoryError:
@@ -101,10 +107,12 @@ def _decode_first_frame(data: bytes, pillow_format: str, limits: Limits) -> tupl
         file, icc = png.cleaned(data)
     elif pillow_format == "BMP":
         file = bmp.plain(data, limits.max_pixels)
-    with Image.open(io.BytesIO(file), formats=[pillow_format]) as image:
+    timed = TimedFile(file, limits.decode_s)
+    with Image.open(timed, formats=[pillow_format]) as image:
         _check_shape(*image.size, pillow_format, limits)
         check_form(image)
         num_pixels = image.width * image.height
+        timed.allow(limits.decode_s_per_megapixel * num_pixels / 1e6)
         scale = min(1.0, math.sqrt(limits.picture_max_pixels / num_pixels))
         profile = profile_of(image, icc or image.info.get("icc_profile"))
         if num_pixels <= limits.large_picture_pixels:
@@ -139,6 +147,8 @@ def _shrunken_rgb(image: Image.Image, scale: float, profile: Profile | None, lim
     if scale < 1:
         image.draft(None, averaged)  # JPEG decodes at 1/2, 1/4 or 1/8
     header_size = image.size
+    if isinstance(image, ImageFile.ImageFile):
+        image.decodermaxblock = _READ_BYTES
     image.load()
     if image.size != header_size:
         raise ImageError("corrupt", "The picture is of another size than its header says.")

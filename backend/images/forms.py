@@ -57,6 +57,10 @@ def check_form(image: Image.Image) -> None:
         raise _unsupported("TIFF", "its first picture is a thumbnail, as in camera raw files such as DNG or NEF")
 
 
+def too_slow(found: Sniffed, seconds: float) -> ImageError:
+    return _unsupported(found.name, f"decoding it takes more than {seconds:.0f} s of CPU")
+
+
 def unsupported_form(data: bytes, found: Sniffed, error: Exception) -> ImageError | None:
     """Return what to raise for a whole picture of a form that Pillow cannot read; None: it is rather damaged."""
     said = str(error)

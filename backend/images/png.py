@@ -22,6 +22,7 @@ _PROFILE = b"iCCP"
 def cleaned(data: bytes) -> tuple[bytes, bytes | None]:
     """Return the PNG `data` without what is not needed, and its colour profile if it has one that can be read."""
     view, kept, profile = memoryview(data), bytearray(), None
+    has_profile = False
     start, position = 0, _SIGNATURE_BYTES
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">L", data, position)
@@ -33,8 +34,8 @@ def cleaned(data: bytes) -> tuple[bytes, bytes | None]:
             if is_whole and zlib.crc32(view[position + 4 : end - 4]) != struct.unpack_from(">L", data, end - 4)[0]:
                 remark(f"its {kind.decode('latin-1')} chunk is damaged and left out")
                 is_whole = False
-            if is_whole and kind == _PROFILE and profile is None:
-                profile = _inflated(data[position + 8 : end - 4])
+            if is_whole and kind == _PROFILE and not has_profile:  # the first counts, whatever it is
+                has_profile, profile = True, _inflated(data[position + 8 : end - 4])
             if not is_whole or kind == _PROFILE:
                 kept += view[start:position]
                 start = end

@@ -26,6 +26,9 @@ class Limits:
     max_pixels: int = 50_000_000
     max_decode_bytes: int = 300_000_000
     """Memory one picture may need while it is decoded; for WebP and AVIF this is stricter than `max_pixels`."""
+    decode_s: float = 1.0
+    """CPU for a picture however small, and `decode_s_per_megapixel` beside: five times what the slowest need."""
+    decode_s_per_megapixel: float = 0.15
     max_aspect_ratio: int = 200
     picture_max_pixels: int = 1_500_000
     """The picture handed to the model is made no larger than this."""
