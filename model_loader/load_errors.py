@@ -143,6 +143,13 @@ def known_error(error: BaseException, logged: str = "") -> ModelError | None:
     return None
 
 
+def of_disk(error: BaseException) -> ModelError | None:
+    """What `error` says of a disk of this machine: whoever fills it, no other mirror would help."""
+    found = known_error(error)
+    told = found.trouble if found is not None else None
+    return found if told is not None and told.code in ("load_disk_full", "load_disk_failed") else None
+
+
 def is_fault(error: BaseException) -> bool:
     """Whether the card itself has failed, after which this process can do nothing with it any more."""
     text = _text(error)
