@@ -2,7 +2,7 @@
 
 A file of the right size may hold something else: a copy from another disk, a power cut, a mirror, a disk that fails.
 It would give answers that are a little worse, for ever, and nothing would say so. The hub's local cache names each file
-by the digest of its content, and a 4-bit copy has those of its weights in NAME: both need no network. A folder of
+by the digest of its content, and a 4-bit copy has those of its files in NAME: both need no network. A folder of
 somebody's own has neither. Imports no torch. Raises ModelFilesInvalid.
 """
 
@@ -40,8 +40,8 @@ def known_contents(folder: Path) -> dict[Path, str]:
 
 
 def note_contents(folder: Path) -> None:
-    """Write the digests of the weights in `folder` beside them. Raises OSError."""
-    files = sorted(folder.glob("*.safetensors"))
+    """Write the digests of all files in `folder` beside them. Raises OSError."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != NAME)
     with _threads() as threads:
         digests = threads.map(lambda file: _read(file, [hashlib.sha256()])[0], files)
     noted = {file.name: digest for file, digest in zip(files, digests, strict=True)}
@@ -75,11 +75,14 @@ def check_contents(contents: Mapping[Path, str], on_fraction: Callable[[float], 
 
 @contextlib.contextmanager
 def checked_beside(contents: Mapping[Path, str]) -> Iterator[None]:
-    """Check `contents` while the block reads the same files, which then come from the disk once."""
+    """Check `contents` while the block reads the same files, which then come from the disk once. Where the block
+    fails, damaged files are the reason that is told."""
     with ThreadPoolExecutor(1) as thread:
         checking = thread.submit(check_contents, contents)
-        yield
-        checking.result()
+        try:
+            yield
+        finally:
+            checking.result()
 
 
 def size_bytes(contents: Mapping[Path, str]) -> int:

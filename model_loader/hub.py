@@ -4,7 +4,7 @@ Only the files loading needs: JSON, tokenizer text, chat template and .safetenso
 files come first, so that a checkpoint we would refuse is refused before its 62 GB are fetched. huggingface_hub itself
 honours HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE, and checks sizes. A file that an earlier start has whole is
 not fetched again; half a file cannot be gone on with (`hub_cache` removes it). Raises ModelNotFound or DownloadFailed,
-whose texts hold no token.
+whose texts hold no token, and MachineUnfit where it is the disk that has failed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from model_loader.checkpoint import read_config
 from model_loader.errors import DownloadFailed, ModelError, ModelNotFound
 from model_loader.geometry import geometry_from_config
 from model_loader.hub_cache import cached_commit, cached_snapshot, hub_cache, is_downloaded_elsewhere
+from model_loader.load_errors import of_disk
 from model_loader.memory import SIXTEEN_BIT
 from model_loader.places import free_bytes
 
@@ -103,8 +104,8 @@ def fetch_from_modelscope(
             return Path(snapshot_download(model_id=repo, revision=revision, allow_patterns=patterns, **options))
         except Exception as error:  # modelscope raises bare Exceptions, requests' errors and its own
             by_file: dict[str, Exception] = getattr(error, "failed_files", None) or {}
-            said = _one_line(next(iter(by_file.values()), error))  # its own text only counts the files
-            raise DownloadFailed(f"ModelScope did not deliver {repo}: {said}") from error
+            first = next(iter(by_file.values()), error)  # its own text only counts the files
+            raise of_disk(first) or DownloadFailed(f"ModelScope did not deliver {repo}: {_one_line(first)}") from error
 
     folder = fetch(SMALL_FILES)
     inspect(folder)
@@ -135,7 +136,7 @@ def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
     except (errors.LocalEntryNotFoundError, errors.DryRunError) as error:
         raise _Unreachable(_one_line(error.__cause__ or error)) from error
     except (OSError, errors.XetDownloadError) as error:  # HfHubHTTPError and connection errors are OSErrors
-        raise DownloadFailed(
+        raise of_disk(error) or DownloadFailed(
             f"the download of {where} failed ({_one_line(error)}); start again for the files that are missing, "
             "or set HF_ENDPOINT to a mirror you can reach"
         ) from error

@@ -50,6 +50,14 @@ _FAULT = _known(
     r"|uncorrectable ECC|hardware stack error|launch timed out|GPU is lost|fallen off the bus"
     r"|CUDA (driver )?error: unknown error|CU(BLAS|DNN)_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|NOT_INITIALIZED)",
 )
+_FULL = _known(
+    "load_card_full",
+    ModelTooLarge,
+    r"OutOfMemoryError|CUDA out of memory|CUDA (driver )?error: out of memory|CUBLAS_STATUS_ALLOC_FAILED"
+    r"|Triton Error \[CUDA\]: out of memory"
+    # torch asks NVML what fills the card before it says so, which a MIG slice, a vGPU or a container may not let it
+    r"|NVML_SUCCESS == .*CUDACachingAllocator",
+)
 
 # The first that matches counts: libraries name themselves in texts that quote what CUDA or the system said.
 KNOWN = (
@@ -77,11 +85,7 @@ KNOWN = (
         r"Failed to find C compiler|Python\.h: No such file|cannot find -lcuda"
         r"|No such file or directory: '\S*(cc|clang)'|Command '?\[?'?\S*(cc|clang)\b.* returned non-zero",
     ),
-    _known(
-        "load_card_full",
-        ModelTooLarge,
-        r"OutOfMemoryError|CUDA out of memory|CUDA (driver )?error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
-    ),
+    _FULL,
     _known(
         "load_card_held",
         CardUnusable,
@@ -143,10 +147,26 @@ def known_error(error: BaseException, logged: str = "") -> ModelError | None:
     return None
 
 
+def of_disk(error: BaseException) -> ModelError | None:
+    """What `error` says of a disk of this machine: whoever fills it, no other mirror would help."""
+    found = known_error(error)
+    told = found.trouble if found is not None else None
+    return found if told is not None and told.code in ("load_disk_full", "load_disk_failed") else None
+
+
 def is_fault(error: BaseException) -> bool:
     """Whether the card itself has failed, after which this process can do nothing with it any more."""
+    return _first_known(error) is _FAULT
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the card's memory did not suffice, whoever says so: torch, cuBLAS, Triton. What takes less may run."""
+    return _first_known(error) is _FULL
+
+
+def _first_known(error: BaseException) -> Known | None:
     text = _text(error)
-    return next((known for known in KNOWN if known.pattern.search(text)), None) is _FAULT
+    return next((known for known in KNOWN if known.pattern.search(text)), None)
 
 
 @contextlib.contextmanager

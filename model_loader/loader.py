@@ -38,7 +38,7 @@ from model_loader.norms import use_fused_norms
 from model_loader.packing_trial import try_packing
 from model_loader.patch_embed import use_linear_patch_embedding
 from model_loader.progress import Progress, ProgressCallback, no_progress
-from model_loader.saved import find_saved, place_for, remove_unfinished, save
+from model_loader.saved import blamed_on, find_saved, place_for, remove_unfinished, save
 from model_loader.sources import GARMENTS, resolve
 from model_loader.tensor_names import check_tensor_names, report
 
@@ -131,15 +131,15 @@ def load_model(
         checkpoint = read_checkpoint(resolved.folder)
         check_contents(contents, checking)
     quantised = checkpoint.config.get("quantization_config") is not None
-    if quantised:
-        _check_packed(checkpoint, quantisation)
     stage = "load_copy" if saved is not None else "quantise" if quantisation == "nf4" and not quantised else "load"
-    with clean_folder(checkpoint) as folder:
-        tokenizer, image_processor = load_tokenizer(folder), load_image_processor(folder)
-        _check_patches(image_processor, checkpoint.config["vision_config"])
-        step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95, checkpoint.size_bytes)
-        unchecked = {} if saved is None else known_contents(resolved.folder)
-        with named_errors(resolved.name), checked_beside(unchecked), _weights_progress(checkpoint, step):
+    step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95, checkpoint.size_bytes)
+    copy, unchecked = (None, {}) if saved is None else (resolved.folder, known_contents(resolved.folder))
+    with named_errors(resolved.name), checked_beside(unchecked), blamed_on(copy), named_errors(resolved.name):
+        if quantised:
+            _check_packed(checkpoint, quantisation)
+        with clean_folder(checkpoint) as folder, _weights_progress(checkpoint, step):
+            tokenizer, image_processor = load_tokenizer(folder), load_image_processor(folder)
+            _check_patches(image_processor, checkpoint.config["vision_config"])
             model = _load_weights(checkpoint, folder, device=device, dtype=dtype, quantisation=quantisation)
     _make_fast(model, device=device, dtype=dtype, quantisation=quantisation)
     unsaved = ""

@@ -17,7 +17,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,21 @@ def find_saved(parent: Path | None, source: str, revision: str | None) -> tuple[
         return None
     name, commit = str(manifest.get("name", source)), str(manifest.get("commit", ""))
     return Resolved(name, folder, commit, str(manifest.get("weights_id", ""))), checkpoint
+
+
+@contextlib.contextmanager
+def blamed_on(copy: Path | None) -> Iterator[None]:
+    """What is wrong with files while a 4-bit `copy` is loaded is wrong with the copy: to download the original again
+    would change nothing, as the next start would take the copy again. None: it is the original that is loaded."""
+    try:
+        yield
+    except ModelFilesInvalid as error:
+        if copy is None:
+            raise
+        raise ModelFilesInvalid(
+            f"the 4-bit copy that an earlier start saved cannot be loaded ({error}). Whatever that says of a download, "
+            f"remove the copy and start again, and it is made anew: rm -r {copy}"
+        ) from error
 
 
 def save(

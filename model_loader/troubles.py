@@ -157,7 +157,7 @@ TEXTS: dict[str, str] = {
     ),
     "load_disk_full": (
         "the disk is full ({said}): "
-        "free some space, or name a larger disk with HF_HOME, PRELABEL_DATA_DIR or TMPDIR"
+        "free some space, or name a larger disk with HF_HOME, MODELSCOPE_CACHE, PRELABEL_DATA_DIR or TMPDIR"
     ),
     "load_files_open": (
         "too many files are open ({said}): "

@@ -37,6 +37,7 @@ from backend.engine.prompts import Prompt, PromptTooLong
 from backend.engine.runner import Runner
 from backend.engine.scheduler import KvTooSmall, Prefill, Scheduler, Slot
 from backend.errors import one_line
+from model_loader.load_errors import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -301,12 +302,5 @@ class EngineLoop:
 def is_device_fault(error: BaseException) -> bool:
     """A fault after which CUDA answers every call with the same error, whatever it is about."""
     text = str(error)
-    marks = ("CUDA error", "CUBLAS_STATUS", "Triton Error [CUDA]")
+    marks = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "Triton Error [CUDA]")
     return isinstance(error, torch.AcceleratorError) or any(mark in text for mark in marks)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """A shortage that a smaller step cures: torch's, cuBLAS' or Triton's."""
-    text = str(error)
-    shortage = "CUBLAS_STATUS_ALLOC_FAILED" in text or ("Triton Error [CUDA]" in text and "out of memory" in text)
-    return isinstance(error, torch.OutOfMemoryError) or shortage

@@ -30,6 +30,7 @@ from model_loader.cards import Card, find_card, judge_memory
 from model_loader.errors import CardUnusable, ModelTooLarge
 from model_loader.experts import never_dequantise
 from model_loader.geometry import geometry_from_config
+from model_loader.load_errors import is_out_of_memory
 from model_loader.loader import LoadedModel
 from model_loader.memory import (
     GIB,
@@ -94,7 +95,9 @@ def make_runner(loaded: LoadedModel, options: EngineOptions, sizes: Sizes) -> tu
     while True:
         try:
             runner = _runner(loaded, options, sizes)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             smaller = sizes.kv_tokens * 9 // 10
             if smaller < least_kv_tokens(options):
                 raise
@@ -118,7 +121,9 @@ def fit(plan: MemoryPlan, position_bytes: int, peak_of_warm_up: Callable[[Sizes]
         try:
             others = peak_of_warm_up(tried) - tried.kv_tokens * position_bytes
             positions = kv_positions(plan.budget_bytes, others, position_bytes)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             positions = 0
         if slots := requests_at_once(positions, request, tried.max_slots):
             return Sizes(slots, positions, prefill_tokens)

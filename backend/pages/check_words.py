@@ -155,7 +155,9 @@ _TROUBLES_ZH |= {
         "加载模型时显卡出错（{said}）。请重新启动；若再次出现，请在 `dmesg` 中查找 Xid，并更换驱动或显卡。"
     ),
     "load_host_full": "本机内存（不是显存）不足（{said}）。请腾出内存，或加大容器的 --memory。",
-    "load_disk_full": "磁盘已满（{said}）。请腾出空间，或用 HF_HOME、PRELABEL_DATA_DIR、TMPDIR 指定更大的磁盘。",
+    "load_disk_full": (
+        "磁盘已满（{said}）。请腾出空间，或用 HF_HOME、MODELSCOPE_CACHE、PRELABEL_DATA_DIR、TMPDIR 指定更大的磁盘。"
+    ),
     "load_files_open": "打开的文件太多（{said}）。请提高上限：ulimit -n 65536。",
     "load_not_allowed": "没有权限打开文件（{said}）。请把它交给运行 prelabel 的用户（uid {uid}）。",
     "load_disk_failed": (

@@ -28,7 +28,7 @@ from model_loader.experts.linear import FusedLinear4bit
 from model_loader.experts.plan import REFERENCE, ExpertsPlan, Step, Tile, plan_for, set_plan
 from model_loader.experts.self_check import SelfCheck, said_of
 from model_loader.experts.trials import Bench, LinearTrial, Path, Run, Trial, failures, run_trial
-from model_loader.load_errors import is_fault
+from model_loader.load_errors import is_fault, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -174,11 +174,11 @@ def measure_linears(
 def _clock(trial: Trial | LinearTrial, time_ms: TimeMs) -> float:
     try:
         return time_ms(trial)
-    except torch.OutOfMemoryError:
-        return NO_ROOM_MS
     except failures() as error:
         if is_fault(error):
             raise
+        if is_out_of_memory(error):
+            return NO_ROOM_MS
         log.warning("a kernel does not run here (%s, %d tokens): %s", trial.path, trial.tokens, error)
         return math.inf
 

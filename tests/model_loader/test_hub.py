@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, read_checkpoint
-from model_loader.errors import DownloadFailed, ModelError, ModelNotFound
+from model_loader.errors import DownloadFailed, MachineUnfit, ModelError, ModelNotFound
 from model_loader.geometry import DEFAULT_MODEL, shipped_config
 from model_loader.hub_cache import (
     NEEDED,
@@ -271,17 +271,38 @@ class NotAllFiles(Exception):
         self.failed_files = {SINGLE_NAME: OSError(28, "No space left on device")}
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [(RuntimeError("403\nforbidden"), "403 forbidden"), (NotAllFiles(), r"\[Errno 28\] No space left")],
-)
-def test_modelscope_failure_is_a_download_failure(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def snapshot_download(**options: Any) -> str:
+def raising(error: Exception) -> Callable[..., str]:
+    def snapshot_download(*repo: str, **options: Any) -> str:
         raise error
 
-    modelscope(monkeypatch, snapshot_download)
-    with pytest.raises(DownloadFailed, match=f"ModelScope did not deliver a/b: {said}"):
+    return snapshot_download
+
+
+def test_modelscope_failure_is_a_download_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    modelscope(monkeypatch, raising(RuntimeError("403\nforbidden")))
+    with pytest.raises(DownloadFailed, match="ModelScope did not deliver a/b: 403 forbidden"):
         resolve("modelscope:a/b")
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "told"),
+    [
+        ("a/b", OSError(28, "No space left on device"), "^the disk is full .*No space left.*HF_HOME, MODELSCOPE_CACHE"),
+        ("a/b", OSError(122, "Disk quota exceeded", "/cache/a.incomplete"), "^the disk is full .*/cache/a.incomplete"),
+        ("a/b", OSError(5, "Input/output error"), "^the disk that holds the model .*look into `dmesg`"),
+        ("modelscope:a/b", OSError(28, "No space left on device"), "^the disk is full .*HF_HOME, MODELSCOPE_CACHE"),
+        ("modelscope:a/b", NotAllFiles(), "^the disk is full .*No space left"),
+    ],
+    ids=str,
+)
+def test_a_disk_that_fails_during_a_download_is_not_blamed_on_the_network(
+    source: str, error: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", raising(error))
+    modelscope(monkeypatch, raising(error))
+    with pytest.raises(MachineUnfit, match=told) as raised:
+        resolve(source)
+    assert "mirror" not in str(raised.value)
 
 
 def test_modelscope_without_its_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,8 @@ TOO_OLD = (
         (RuntimeError("CUDA error: out of memory" + ASYNCHRONOUS), ModelTooLarge, "the card ran out of memory"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
          ModelTooLarge, "the card ran out of memory"),
+        (RuntimeError('NVML_SUCCESS == r INTERNAL ASSERT FAILED at "/c10/cuda/CUDACachingAllocator.cpp":1165, please'),
+         ModelTooLarge, "the card ran out of memory"),
         (MemoryError(), MachineUnfit, "this machine's own memory (not the card's)"),
         (RuntimeError(NO_HOST_MEMORY), MachineUnfit, "--memory"),
         (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), MachineUnfit, "this machine's own memory"),

@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
+from model_loader.contents import note_contents
 from model_loader.errors import ModelFilesInvalid, UnsupportedModel
 from model_loader.geometry import ARCHITECTURES, COMMITS
 from model_loader.loader import LoadedModel, load_model
@@ -172,6 +173,24 @@ def test_saved_checkpoint_that_cannot_be_trusted_is_made_again(folder: Path, tmp
     assert list(parent.iterdir()) == [saved]
 
 
+@pytest.mark.parametrize("damage", ["another version's tensors", "another version's tokenizer", "a damaged tokenizer"])
+def test_a_copy_that_cannot_be_loaded_is_named_itself_and_nobody_downloads_the_original_again(
+    folder: Path, tmp_path: Path, damage: str
+) -> None:
+    parent = tmp_path / "q"
+    load(folder, save_quantised_to=parent)
+    (saved,) = parent.iterdir()
+    if damage == "another version's tensors":
+        rewrite_tensors(saved, lambda tensors: {f"{name}_of_old": tensor for name, tensor in tensors.items()})
+    else:
+        (saved / "tokenizer.json").write_text("{}")
+    if damage != "a damaged tokenizer":
+        note_contents(saved)
+    remedy = f"rm -r {saved}" if damage != "a damaged tokenizer" else f"rm {saved / 'tokenizer.json'}"
+    with pytest.raises(ModelFilesInvalid, match=f"{re.escape(remedy)}$"):
+        load(folder, save_quantised_to=parent)
+
+
 @pytest.mark.parametrize(("model", "chosen"), COMMITS.items(), ids=COMMITS)
 def test_saved_checkpoint_of_a_chosen_model_is_that_of_its_commit(
     folder: Path, tmp_path: Path, model: str, chosen: str
@@ -245,6 +264,7 @@ def test_a_dense_copy_marked_as_one_with_experts_is_refused(folder: Path, tmp_pa
     load(folder, save_quantised_to=tmp_path / "q")
     (saved,) = (tmp_path / "q").iterdir()
     rewrite_json(saved / "config.json", nf4_linears=None, nf4_experts={"format": 2})
+    note_contents(saved)
     with pytest.raises(ModelFilesInvalid, match="quantised already"):
         load(saved)
 

@@ -5,13 +5,14 @@ import os
 import pytest
 import torch
 
-from backend.engine.loop import is_device_fault, is_out_of_memory
+from backend.engine.loop import is_device_fault
 from backend.engine.messages import (
     EXIT_DEVICE,
     Failed,
     Finished,
     Submit,
 )
+from model_loader.load_errors import is_out_of_memory
 from tests.backend.engine.loop_rig import FakePrompt, FakeRow, FakeRunner, Harness, submit
 
 
@@ -64,6 +65,9 @@ def test_out_of_memory_in_a_decode_step_never_makes_prefills_larger() -> None:
         ("Triton Error [CUDA]: an illegal memory access was encountered", True, False),
         ("Triton Error [CUDA]: out of memory", True, True),
         ("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", True, True),
+        ('NVML_SUCCESS == r INTERNAL ASSERT FAILED at "/c10/cuda/CUDACachingAllocator.cpp":1165', False, True),
+        ('NVML_SUCCESS == r INTERNAL ASSERT FAILED at "/c10/cuda/PeerToPeerAccess.cpp":83', False, False),
+        ("CUDA driver error: an illegal memory access was encountered", True, False),
         ("CUDA error: device-side assert triggered", True, False),
         ("list index out of range", False, False),
     ],
