@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 
 from backend.engine.messages import Picture
 from backend.errors import ImageError
-from backend.images import bmp, png
+from backend.images import bmp, heic, png
 from backend.images.colours import Profile, profile_of
 from backend.images.decoder_remarks import collected
 from backend.images.forms import check_form, prepare, too_slow, unsupported_form
@@ -107,6 +107,8 @@ def _decode_first_frame(data: bytes, pillow_format: str, limits: Limits) -> tupl
         file, icc = png.cleaned(data)
     elif pillow_format == "BMP":
         file = bmp.plain(data, limits.max_pixels)
+    elif pillow_format == "HEIF" and heic.num_decoded_pixels(data) > 2 * _max_pixels(pillow_format, limits):
+        raise _too_many_pixels(pillow_format, limits)  # tiles may go beyond its edges, but not so far
     timed = TimedFile(file, limits.decode_s)
     with Image.open(timed, formats=[pillow_format]) as image:
         _check_shape(*image.size, pillow_format, limits)

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from backend.api.access import HELD, Access
 from backend.api.middleware import Edge
 from backend.metrics import Metrics
-from backend.settings import Settings
+from backend.settings import load_settings
 from tests.limits import WAIT_S
 
 NUM = 50
@@ -31,9 +30,8 @@ class Asked:
     """Requests to an app behind the edge, and who was answered, in order."""
 
     def __init__(self, folder: Path) -> None:
-        settings = Settings(
-            data_dir=folder, host="0.0.0.0", basic_auth_user="prelabel", basic_auth_pass=SecretStr("long enough")
-        )
+        password = {"basic_auth_user": "prelabel", "basic_auth_pass": "long enough"}
+        settings = load_settings({"data_dir": folder, "host": "0.0.0.0", **password})
         self.answered: list[str] = []
         self.held: list[bool] = []
         self._edge = Edge(self._app, Metrics(), Access(settings), frozenset())
