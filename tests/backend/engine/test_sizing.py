@@ -110,7 +110,10 @@ def test_the_warm_up_runs_the_heaviest_prefill_inside_the_pool(runner: Watched, 
 @pytest.mark.parametrize("max_slots", [1, 3])
 def test_a_model_that_gives_no_numbers_is_refused_before_it_is_ready(runner: Watched, max_slots: int) -> None:
     broken = tiny_model().model.lm_head.register_forward_hook(lambda head, hidden, logits: logits * math.nan)
-    with broken, pytest.raises(LoadingFailed, match=r"not numbers\): its weights are damaged, or the card computes wrong"):
+    with (
+        broken,
+        pytest.raises(LoadingFailed, match=r"not numbers\): its weights are damaged, or the card computes wrong"),
+    ):
         warm_up(runner, Sizes(max_slots, 1500, 10_000))
 
 
