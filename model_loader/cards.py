@@ -136,7 +136,8 @@ def why_no_card(signs: Signs, said: str = "") -> Trouble:
     if any(words in said for words in _NO_TORCH):
         return trouble("load_no_library", said=said)
     if not signs.cuda:
-        return trouble("card_cpu_torch", driver=driver, torch=torch) if signs.driver else trouble("card_none")
+        driver = signs.driver or ("(in Windows)" if signs.in_wsl else "")
+        return trouble("card_cpu_torch", driver=driver, torch=torch) if driver else trouble("card_none")
     needed = DRIVER_FOR_CUDA.get(int(signs.cuda.partition(".")[0]), f"for CUDA {signs.cuda}")
     too_old = trouble("card_driver_old", driver=driver, torch=torch, cuda=signs.cuda, needed=needed)
     if "too old" in said or "driver version is insufficient" in said:

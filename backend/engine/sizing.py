@@ -3,7 +3,7 @@
 The rule is that of `model_loader.memory`, and so of `prelabel doctor`. On a card a full prefill, a decode step of its
 rows and a choice for as many rows as the plan has are run once with a small KV cache: their peak takes the place of the
 plan's weights and workspace. Raises ModelTooLarge when not even one request fits, CardUnusable where the card has
-failed.
+failed, LoadingFailed where the model gives no answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from backend.engine.scheduler import SchedulerLimits, Slot
 from backend.engine.token_choice import Draw, choose_tokens
 from label_config.schema import LabelSchema, TextField
 from model_loader.cards import Card, find_card, judge_memory
-from model_loader.errors import CardUnusable, ModelTooLarge
+from model_loader.errors import CardUnusable, LoadingFailed, ModelTooLarge
 from model_loader.experts import never_dequantise
 from model_loader.geometry import geometry_from_config
 from model_loader.load_errors import is_out_of_memory
@@ -176,7 +176,8 @@ def _peak_of_warm_up(loaded: LoadedModel, options: EngineOptions, sizes: Sizes) 
 def warm_up(runner: Runner, sizes: Sizes) -> None:
     """Run a full prefill of pictures of the largest size, and one decode step of the rows it holds.
 
-    Longer instructions take somewhat more: that is part of the margin.
+    Longer instructions take somewhat more: that is part of the margin. Raises LoadingFailed where a row fails: every
+    request would.
     """
     rows: list[Row] = []
     patches: list[torch.Tensor] = []
@@ -196,9 +197,17 @@ def warm_up(runner: Runner, sizes: Sizes) -> None:
         rows.append(runner.start(request, prompt, slot))
         patches.append(runner.to_patches(request, prompt))
         num_tokens += len(prompt.suffix_ids)
-    runner.prefill(rows, patches)
-    if unfinished := [row for row in rows if not row.sequence.finished]:
-        runner.decode(unfinished)
+    try:
+        runner.prefill(rows, patches)
+        if unfinished := [row for row in rows if not row.sequence.finished]:
+            runner.decode(unfinished)
+        if failed := next((row.sequence.failure for row in rows if row.sequence.failure), ""):
+            raise ArithmeticError(failed)
+    except ArithmeticError as error:
+        raise LoadingFailed(
+            f"the loaded model gave no answer in a trial ({error}): its weights are damaged, or the card computes "
+            "wrong. Fetch the model anew; if it comes back, look for Xid in `dmesg`, and try another card"
+        ) from error
 
 
 @torch.inference_mode()

@@ -28,6 +28,8 @@ TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040). Pl
         (CUDA, "Found no NVIDIA driver on your system. Please check ...", "card_none", "no CUDA card"),
         (Signs(torch="2.13.0+cpu", driver="580.95.05"), "Torch not compiled with CUDA enabled", "card_cpu_torch",
          "torch 2.13.0+cpu is built for CPUs"),
+        (Signs(torch="2.13.0+cpu", in_wsl=True), "Torch not compiled with CUDA enabled", "card_cpu_torch",
+         "driver (in Windows) is there, but torch 2.13.0+cpu is built for CPUs"),
         (Signs(torch="2.13.0+cpu", on_bus=True), "", "card_none", ""),  # who installs that torch wants no card
         (replace(CUDA, on_bus=True), "Found no NVIDIA driver", "card_no_driver", "needs driver 580.65.06"),
         (replace(WORKING, driver="550.54.14", library="550.54.14"), TOO_OLD, "card_driver_old",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -28,7 +29,7 @@ from backend.engine.sizing import (
     slots_of_empty_card,
     warm_up,
 )
-from model_loader.errors import CardUnusable, ModelTooLarge
+from model_loader.errors import CardUnusable, LoadingFailed, ModelTooLarge
 from model_loader.geometry import DEFAULT_MODEL, geometry_from_config, shipped_config
 from model_loader.memory import MARGIN, MemoryPlan, Request, plan_memory
 from tests.backend.engine.all_free import assert_all_is_free
@@ -104,6 +105,16 @@ def test_the_warm_up_runs_the_heaviest_prefill_inside_the_pool(runner: Watched, 
     for row in runner.prefilled:
         assert row.prompt.num_image_tokens >= 16
         assert len(row.slot.blocks) * BLOCK_TOKENS >= row.prompt.num_tokens + 64
+
+
+@pytest.mark.parametrize("max_slots", [1, 3])
+def test_a_model_that_gives_no_numbers_is_refused_before_it_is_ready(runner: Watched, max_slots: int) -> None:
+    broken = tiny_model().model.lm_head.register_forward_hook(lambda head, hidden, logits: logits * math.nan)
+    with (
+        broken,
+        pytest.raises(LoadingFailed, match=r"not numbers\): its weights are damaged, or the card computes wrong"),
+    ):
+        warm_up(runner, Sizes(max_slots, 1500, 10_000))
 
 
 def test_a_choice_for_all_rows_needs_nothing_of_them() -> None:
