@@ -48,7 +48,7 @@ def choose_model(
     found = look(device)
     if isinstance(found, Card):
         if requested != AUTO:
-            return Choice(requested, device or "cuda", found, "as asked")
+            return Choice(requested, device or "cuda", found, f"as asked, on {found.name}")
         model, plan, against = best_on(found, vram_gib=vram_gib, request=request, max_slots=max_slots)
         if against is not None and against.refuses:
             raise ModelTooLarge(_why_none(model, found, against), against)

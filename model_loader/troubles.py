@@ -77,7 +77,8 @@ TEXTS: dict[str, str] = {
     ),
     "card_too_old": (
         "{card} has compute capability {capability}, and 8.0 is needed for bfloat16 and our kernels: RTX 30, A10, L4, "
-        "A100 and newer (docs/cards.md). V100, T4, P40 and RTX 20 cannot be used."
+        "A100 and newer (docs/cards.md). V100, T4, P40 and RTX 20 cannot be used. Of several cards name another, as "
+        "PRELABEL_DEVICE=cuda:1."
     ),
     # the machine's own memory, its disks
     "host_too_small": (
@@ -107,8 +108,8 @@ TEXTS: dict[str, str] = {
     ),
     # the card's memory
     "memory_too_small": (
-        "At least {needed} GiB are needed, and the card offers {card} GiB. Use a larger card or a smaller model "
-        "(docs/cards.md); PRELABEL_MODEL=garments always fits."
+        "At least {needed} GiB are needed, and the card offers {card} GiB. Use a larger card (of several: "
+        "PRELABEL_DEVICE=cuda:1) or a smaller model (docs/cards.md); PRELABEL_MODEL=garments always fits."
     ),
     "memory_limited": (
         "At least {needed} GiB are needed, and PRELABEL_VRAM_GIB allows {limit} of the card's {card} GiB. Raise it, or "

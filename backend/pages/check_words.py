@@ -86,7 +86,7 @@ _TROUBLES_ZH = {
     "card_error": "CUDA 无法使用显卡：{said}（NVIDIA 驱动 {driver}，torch {torch}）。nvidia-smi 能看到显卡吗？",
     "card_too_old": (
         "{card} 的计算能力是 {capability}，而 bfloat16 和我们的内核需要 8.0：RTX 30、A10、L4、A100 及更新的显卡"
-        "（docs/cards.md）。V100、T4、P40 和 RTX 20 无法使用。"
+        "（docs/cards.md）。V100、T4、P40 和 RTX 20 无法使用。有多块显卡时请指定另一块，如 PRELABEL_DEVICE=cuda:1。"
     ),
     "host_too_small": (
         "加载模型至少需要 {least} GiB 内存（不是显存），而本机（或容器）只剩 {free} GiB。请结束其他程序、"
@@ -113,8 +113,8 @@ _TROUBLES_ZH = {
         "或把它交给运行 prelabel 的用户（uid {uid}）：chown -R {uid} {folder}"
     ),
     "memory_too_small": (
-        "至少需要 {needed} GiB，而显卡只有 {card} GiB。请换更大的显卡或更小的模型（docs/cards.md）；"
-        "PRELABEL_MODEL=garments 总放得下。"
+        "至少需要 {needed} GiB，而显卡只有 {card} GiB。请换更大的显卡（有多块时：PRELABEL_DEVICE=cuda:1）"
+        "或更小的模型（docs/cards.md）；PRELABEL_MODEL=garments 总放得下。"
     ),
     "memory_limited": (
         "至少需要 {needed} GiB，而 PRELABEL_VRAM_GIB 只允许使用 {limit} GiB（显卡共 {card} GiB）。请调大它，"
