@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import runpy
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ TOO_SMALL = ("memory_too_small", "memory_limited")
 """What speaks against a model whatever else runs on the card."""
 TIGHT = 0.5
 """A person is told where other programs leave less than this share of the requests at a time."""
+SETTLED, SETTLE_S, SETTLE_TIMES, SETTLE_GIB = 0.9, 2.0, 15, 0.1
+"""A card of which more than this share is free is taken as it is; else it is looked at so often, so many seconds apart,
+while each look finds so much more of it free."""
 _NO_CARD = ("Found no NVIDIA driver", "No CUDA GPUs are available", "no CUDA-capable device")
 """What CUDA says where there is neither a card nor a driver. Whatever else it says, it has found something."""
 _NO_TORCH = ("cannot open shared object file", "No module named", "cannot import name", "undefined symbol")
@@ -94,6 +98,28 @@ def find_card(
     if seen.num_cards and not seen.said:
         return trouble("card_no_such", device=device or "cuda", count=str(seen.num_cards))
     return why_no_card((read or read_signs)(), seen.said)
+
+
+def settled_card(
+    device: str | None = None,
+    *,
+    look: Callable[[str | None], Card | Trouble] = find_card,
+    wait: Callable[[float], None] = time.sleep,
+) -> Card | Trouble:
+    """As `find_card`, once programs that end have given their memory back, as an engine that was killed just before.
+
+    A driver takes seconds for that, while no list names the program any more: who looked too early would be told to end
+    programs that nobody finds.
+    """
+    found = look(device)
+    for _ in range(SETTLE_TIMES):
+        if not isinstance(found, Card) or found.free_gib > SETTLED * found.memory_gib:
+            break
+        wait(SETTLE_S)
+        before_gib, found = found.free_gib, look(device)
+        if isinstance(found, Card) and found.free_gib <= before_gib + SETTLE_GIB:
+            break
+    return found
 
 
 def judge_memory(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from model_loader.cards import TOO_SMALL, Card, find_card, judge_memory
+from model_loader.cards import TOO_SMALL, Card, judge_memory, settled_card
 from model_loader.errors import CardUnusable, ModelTooLarge
 from model_loader.geometry import COMMITS, DEFAULT_MODEL, geometry_from_config
 from model_loader.memory import GIB, MAX_SLOTS, MemoryPlan, Request
@@ -35,7 +35,7 @@ def choose_model(
     vram_gib: float | None = None,
     request: Request | None = None,
     max_slots: int = MAX_SLOTS,
-    look: Callable[[str | None], Card | Trouble] = find_card,
+    look: Callable[[str | None], Card | Trouble] = settled_card,
 ) -> Choice:
     """Return what to load for `requested`; anything but "auto" is taken as asked.
 

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from model_loader.cards import Card, Seen, Signs, ask_torch, find_card, read_signs, why_no_card
+from model_loader.cards import Card, Seen, Signs, ask_torch, find_card, read_signs, settled_card, why_no_card
 from model_loader.memory import GIB
-from model_loader.troubles import Trouble
+from model_loader.troubles import Trouble, trouble
 from tests.limits import RUN_S
 
 CUDA = Signs(torch="2.13.0", cuda="13.0")
@@ -110,6 +110,31 @@ def test_a_card_that_fails_when_it_is_asked_is_told_in_cudas_words() -> None:
     assert isinstance(found, Trouble)
     assert found.code == "card_error"
     assert "uncorrectable ECC error encountered (NVIDIA's driver 580.95.05" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "taken", "num_waits"),
+    [
+        pytest.param([23.0], 23.0, 0, id="nobody is on it"),
+        pytest.param([3.0, 3.0], 3.0, 1, id="others stay on it"),
+        pytest.param([3.0, 11.0, 23.0], 23.0, 2, id="a killed engine leaves it"),
+        pytest.param([3.0, 11.0, 11.0], 11.0, 2, id="one of two leaves it"),
+        pytest.param([1.0 + i for i in range(99)], 16.0, 15, id="it is never awaited for long"),
+    ],
+)
+def test_memory_that_a_program_which_ends_gives_back_is_waited_for(
+    free_gib: list[float], taken: float, num_waits: int
+) -> None:
+    looks = iter([Card("Some Card", 24.0, free, (8, 9)) for free in free_gib])
+    waits: list[float] = []
+    found = settled_card(look=lambda device: next(looks), wait=waits.append)
+    assert isinstance(found, Card)
+    assert (found.free_gib, len(waits)) == (taken, num_waits)
+
+
+def test_a_card_that_fails_while_it_is_waited_for_is_told() -> None:
+    looks = iter([Card("Some Card", 24.0, 3.0, (8, 9)), trouble("card_busy")])
+    assert settled_card(look=lambda device: next(looks), wait=lambda seconds: None) == trouble("card_busy")
 
 
 def write(root: Path, files: dict[str, str]) -> None:
