@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from model_loader.geometry import Geometry
+from model_loader.host import available_bytes
 from model_loader.memory import CUDA_CONTEXT_BYTES, GIB, MAX_SLOTS, MemoryPlan, Request, plan_memory
 from model_loader.troubles import Trouble, trouble, warning
 
@@ -197,8 +198,12 @@ def why_no_card(signs: Signs, said: str = "") -> Trouble:
     return trouble("card_error", said=said, driver=driver, torch=torch)
 
 
-def ask_torch(device: str | None, cuda: Any = None) -> Seen:
-    """Ask torch for `device`. This makes a CUDA context on it. `cuda` is torch.cuda where it is left out."""
+def ask_torch(device: str | None, cuda: Any = None, host_bytes: Callable[[], int | None] = available_bytes) -> Seen:
+    """Ask torch for `device`. This makes a CUDA context on it. `cuda` is torch.cuda where it is left out.
+
+    An integrated card's memory is the machine's, of which `host_bytes` are free: CUDA takes files that are cached, as
+    after a download, for memory of other programs.
+    """
     if cuda is None:
         try:
             from torch import cuda
@@ -214,7 +219,8 @@ def ask_torch(device: str | None, cuda: Any = None) -> Seen:
         if number >= num_cards:
             return Seen(num_cards=num_cards)
         properties = cuda.get_device_properties(number)
-        total_bytes, free_bytes = properties.total_memory, _free_bytes(cuda, number)
+        least = (host_bytes() or 0) if properties.is_integrated else 0
+        total_bytes, free_bytes = properties.total_memory, _free_bytes(cuda, number, least)
     except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
         return Seen(num_cards=num_cards, said=_first_line(error))
     free_gib = min(total_bytes, free_bytes) / GIB
@@ -225,10 +231,11 @@ def _first_line(error: Exception) -> str:
     return " ".join(str(error).partition("\n")[0].split()) or type(error).__name__
 
 
-def _free_bytes(cuda: Any, number: int) -> int:
-    """What is free or this process's already; 0 where other programs leave no room for CUDA's context."""
+def _free_bytes(cuda: Any, number: int, least: int) -> int:
+    """What is free, `least` at least, or this process's already; 0 where other programs leave no room for CUDA's
+    context."""
     try:
-        return int(cuda.mem_get_info(number)[0] + cuda.memory_reserved(number)) + CUDA_CONTEXT_BYTES
+        return int(max(cuda.mem_get_info(number)[0], least) + cuda.memory_reserved(number)) + CUDA_CONTEXT_BYTES
     except RuntimeError as error:
         if "out of memory" not in str(error):
             raise

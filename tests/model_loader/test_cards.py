@@ -192,8 +192,8 @@ def test_the_version_of_the_drivers_library_is_that_of_the_file_its_name_leads_t
 class Cuda:
     """In place of torch.cuda: cards of 24 GiB, by how much of each is free; or what `init` or a card raises."""
 
-    def __init__(self, *free_gib: float, init: str = "", card: str = "") -> None:
-        self._free_gib, self._init, self._card = free_gib, init, card
+    def __init__(self, *free_gib: float, init: str = "", card: str = "", is_integrated: bool = False) -> None:
+        self._free_gib, self._init, self._card, self._is_integrated = free_gib, init, card, int(is_integrated)
 
     def init(self) -> None:
         if self._init:
@@ -206,7 +206,9 @@ class Cuda:
         return 0
 
     def get_device_properties(self, number: int) -> SimpleNamespace:
-        return SimpleNamespace(name=f"Card {number}", major=8, minor=9, total_memory=24 * GIB)
+        return SimpleNamespace(
+            name=f"Card {number}", major=8, minor=9, total_memory=24 * GIB, is_integrated=self._is_integrated
+        )
 
     def mem_get_info(self, number: int) -> tuple[int, int]:
         if self._card:
@@ -234,6 +236,19 @@ class Cuda:
 )
 def test_torch_is_asked_for_the_card_that_was_named(device: str | None, cuda: Cuda, seen: Seen) -> None:
     assert ask_torch(device, cuda) == seen
+
+
+@pytest.mark.parametrize(
+    ("is_integrated", "host_gib", "free_gib"),
+    [(True, 18, 18.5), (True, 1, 3.5), (True, None, 3.5), (False, 18, 3.5)],
+)
+def test_cached_files_are_not_taken_for_memory_of_other_programs(
+    is_integrated: bool, host_gib: int | None, free_gib: float
+) -> None:
+    """Of a card that shares the machine's memory, CUDA says so after a download."""
+    seen = ask_torch(None, Cuda(3, is_integrated=is_integrated), lambda: host_gib and host_gib * GIB)
+    assert seen.card is not None
+    assert seen.card.free_gib == free_gib
 
 
 def test_torch_itself_is_asked_and_never_raises() -> None:
