@@ -25,7 +25,7 @@ from backend.engine.self_check import attention_wrong
 from backend.engine.sizing import Sizes, least_kv_tokens, make_runner, measure_sizes, slots_of_empty_card
 from backend.errors import one_line
 from model_loader.cards import TIGHT
-from model_loader.experts import calibrate, use_fused_linears
+from model_loader.experts import calibrate, left_out, use_fused_linears
 from model_loader.experts.capture import CaptureFailed
 from model_loader.experts.plan import REFERENCE, ExpertsPlan, plan_for, set_plan
 from model_loader.load_errors import is_fault
@@ -172,9 +172,9 @@ def _kernels(loaded: LoadedModel, kept_in: Path | None, without: dict[Part, str]
     calibrate(loaded.model, may_capture="graphs" not in without, kept_in=kept_in)
     plan = plan_for(device)
     wrong = attention_wrong(loaded.model.config.text_config, loaded.device, loaded.dtype)
-    found = dict(plan.slower) | ({"slow_attention": wrong} if wrong else {})
+    found = left_out(loaded.model) | dict(plan.slower) | ({"slow_attention": wrong} if wrong else {})
     is_dense = not any(hasattr(module, "gate_up_proj_absmax") for module in loaded.model.modules())
-    return in_short(found, is_dense=is_dense), can_be_captured(plan, wrong)
+    return in_short(found, is_dense=is_dense), can_be_captured(plan, wrong) and "slow_experts" not in found
 
 
 def can_be_captured(plan: ExpertsPlan, attention: str) -> bool:

@@ -7,7 +7,7 @@ the device's `plan`, which `calibrate` measures. Triton is imported when a call 
 from __future__ import annotations
 
 from model_loader.experts.calibration import calibrate
-from model_loader.experts.dispatch import EXPERTS_IMPLEMENTATION, nf4_experts_forward, register
+from model_loader.experts.dispatch import EXPERTS_IMPLEMENTATION, left_out, nf4_experts_forward, register
 from model_loader.experts.linear import use_fused_linears
 from model_loader.experts.plan import ExpertsPlan, never_dequantise
 from model_loader.experts.reference import dequantise_nf4
@@ -17,6 +17,7 @@ __all__ = [
     "ExpertsPlan",
     "calibrate",
     "dequantise_nf4",
+    "left_out",
     "never_dequantise",
     "nf4_experts_forward",
     "register",

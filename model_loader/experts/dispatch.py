@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import bitsandbytes as bnb
 import torch
+import transformers
 from torch import nn
 from transformers.activations import SiLUActivation
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, _default_apply_gate
 
 from model_loader.experts import reference, unpacked
+from model_loader.experts.linear import FusedLinear4bit
 from model_loader.experts.plan import Path, plan_for
 
 EXPERTS_IMPLEMENTATION = "nf4"
@@ -57,6 +60,21 @@ def choose_path(module: Any, hidden_states: torch.Tensor) -> Path | Literal["unp
     if is_too_wide or not _is_gated_by_silu(module):
         return "reference"
     return plan_for(hidden_states.device).path(hidden_states.shape[0])
+
+
+def left_out(model: nn.Module) -> dict[str, str]:
+    """What of `model`, on a card, its kernels do not serve though they may run: the code of a check, and why.
+
+    A version of transformers or bitsandbytes that nobody tried may compute or pack otherwise. The answers are right,
+    and slow.
+    """
+    found = {}
+    if any(hasattr(module, "gate_up_proj_absmax") and not _is_gated_by_silu(module) for module in model.modules()):
+        found["slow_experts"] = f"transformers {transformers.__version__} has another gate than the kernels compute"
+    others = [module for module in model.modules() if isinstance(module, bnb.nn.Linear4bit)]
+    if num := sum(not isinstance(module, FusedLinear4bit) for module in others):
+        found["slow_linears"] = f"bitsandbytes {bnb.__version__} packs {num} of {len(others)} otherwise than it reads"
+    return found
 
 
 def packed_weights(module: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import bitsandbytes as bnb
 import pytest
 import torch
 from torch import nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from model_loader import experts
-from model_loader.experts.dispatch import choose_path
+from model_loader.experts.dispatch import choose_path, left_out
+from model_loader.experts.linear import FusedLinear4bit
 from model_loader.experts.plan import (
     DENSE,
     FUSED,
@@ -55,6 +57,22 @@ def test_the_call_picks_the_path_and_each_computes_the_same(tokens: int, activat
     assert choose_path(module, hidden) == path
     output = experts.nf4_experts_forward(module, hidden, index, weights)
     assert relative_error(output, exact_forward(module, hidden, index, weights)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("activation", "kind", "told"),
+    [
+        (nn.SiLU(), FusedLinear4bit, {}),
+        (nn.GELU(), FusedLinear4bit, {"slow_experts": "has another gate than the kernels compute"}),
+        (nn.SiLU(), bnb.nn.Linear4bit, {"slow_linears": "packs 1 of 1 otherwise than it reads"}),
+    ],
+)
+def test_what_the_kernels_do_not_serve_is_told(activation: nn.Module, kind: type, told: dict[str, str]) -> None:
+    module, linear = packed_module(3, 64, 64), bnb.nn.Linear4bit(64, 64, bias=False)
+    module.act_fn, linear.__class__ = activation, kind
+    found = left_out(nn.ModuleList([module, linear]))
+    assert found.keys() == told.keys()
+    assert all(told[code] in said for code, said in found.items())
 
 
 def test_a_cpu_runs_the_reference_unless_told_otherwise() -> None:
