@@ -22,13 +22,16 @@ from backend.predict.options import has_more_values
 from backend.predict.task import TaskId, TaskInput
 from backend.predict.trial import MAX_TRIAL_VALUES, Trial
 from backend.store.types import MAX_TASK_ID
-from label_config.task_value import shown
+from label_config.task_value import described, shown
 
 MAX_CONFIG_CHARS = 256 * 1024
 MAX_PROJECT_CHARS = 64
 MAX_HOSTNAME_CHARS = 500
 MAX_EXTRA_CHARS = 64 * 1024
 """Of the extra params, as a text; those of fifty fields with all that may be said of each are 30,000 characters."""
+MAX_MADE_CHARS = 2**27
+"""By how many characters the addresses of a body's tasks may be longer than the body: a label config's value may be a
+text that is filled for each of them, and what it makes of a body would be ten times as long."""
 
 _image_keys: LRUCache[bytes, str] = LRUCache(1_000)
 """Of this process, by the digest of the label config: where the address of the picture stands in a task's data."""
@@ -91,7 +94,9 @@ def read_predict(body: bytes, max_tasks: int, image_key: str | None = None) -> P
     if image_key is None and (image_key := _image_keys.get(digest)) is None:
         raise NewConfig(project, config)
     _image_keys[digest] = image_key
-    return PredictBody(project, config, read_tasks(tasks, image_key), bool(params.get("context")))
+    return PredictBody(
+        project, config, read_tasks(tasks, image_key, len(body) + MAX_MADE_CHARS), bool(params.get("context"))
+    )
 
 
 def read_setup(body: bytes) -> SetupBody:
@@ -174,8 +179,10 @@ def _label_config(document: dict[str, Any], field: str) -> str:
     return config
 
 
-def read_tasks(tasks: list[Any], image_key: str) -> tuple[TaskInput, ...]:
+def read_tasks(tasks: list[Any], image_key: str, max_chars: int = MAX_MADE_CHARS) -> tuple[TaskInput, ...]:
+    """`max_chars`: of all addresses together."""
     seen: set[TaskId] = set()
+    num_chars = 0
     read: list[TaskInput] = []
     for index, task in enumerate(tasks):
         name = f'"tasks[{index}]"'
@@ -193,6 +200,12 @@ def read_tasks(tasks: list[Any], image_key: str) -> tuple[TaskInput, ...]:
             raise BadRequest(f"{name} has the same id as a task before it.")
         seen.add(task_id)
         url = shown(image_key, data)
+        num_chars += len(url or "")
+        if num_chars > max_chars:
+            raise PayloadTooLarge(
+                f"The addresses that {described(image_key)} makes of the tasks have more than {max_chars:,} characters "
+                "in all. Select fewer tasks at once, or shorten value in the label config."
+            )
         read.append(TaskInput(task_id, url if url is not None and _is_text(url) else None))
     return tuple(read)
 

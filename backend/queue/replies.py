@@ -48,6 +48,8 @@ MAX_IN_REPLY = 50
 reply one by one, and the click lasts as long: 0.05 s each, 0.2 s on a busy machine; an import of 200 takes it 2 s."""
 PUSH_AFTER_S = 10.0
 """There, a click on several tasks waits no longer for answers: proxies cut it at 60 s."""
+SMALL_SHARE = 1 / 64
+"""Of the memory for the tasks of all requests: one that takes no more has room whatever others hold."""
 REPLY_PER_TASK_S = 0.0003
 """To read a stored answer and write it into the reply."""
 
@@ -58,8 +60,8 @@ class Replies:
 
     `lasts`: the store is on the disk. One in memory has its rows under numbers of their own, so that ids may be texts
     and no two requests share a row, has no address in them, and forgets them when their reply is over. The tasks of all
-    requests that it holds meanwhile are at most `max_held_bytes`, but one request always fits. `pushes`: whether what a
-    reply to a project does not hold is brought to Label Studio now.
+    requests that it holds meanwhile are at most `max_held_bytes`, but one request always fits, and so do small ones.
+    `pushes`: whether what a reply to a project does not hold is brought to Label Studio now.
     """
 
     store: Store
@@ -126,7 +128,8 @@ class Replies:
         waiting, num_bytes = self.worker.num_waiting, 0 if self.lasts else request.num_bytes
         if waiting + len(request.tasks) > self.max_waiting:
             raise EngineBusy(f"{waiting:,} tasks are waiting already; try again later", retry_after_s=60)
-        if self._held_bytes and self._held_bytes + num_bytes > self.max_held_bytes:
+        is_small = num_bytes <= self.max_held_bytes * SMALL_SHARE
+        if self._held_bytes and self._held_bytes + num_bytes > self.max_held_bytes and not is_small:
             raise EngineBusy("other requests hold too many pictures already; try again later", retry_after_s=60)
         self._held_bytes += num_bytes
         request.held_bytes = num_bytes

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from backend.api.requests import MAX_EXTRA_CHARS, read_predict, read_setup
+from backend.api.requests import MAX_EXTRA_CHARS, read_predict, read_setup, read_tasks
 from backend.errors import BadRequest, PayloadTooLarge
+from label_config.task_value import shown
 from tests.backend.serving import predict_body, setup_body, task
 
 
@@ -55,3 +56,12 @@ def test_however_deep_extra_params_are_they_are_read_or_refused(levels: int) -> 
     body = json.dumps(setup_body(extra_params="deep")).replace('"deep"', "[" * levels + "]" * levels)
     with contextlib.suppress(BadRequest):
         read_setup(body.encode())
+
+
+@pytest.mark.parametrize("place", ["$a$a$a$a$a", "https://host.example/$a", "a"])
+def test_addresses_that_are_many_times_as_long_as_the_tasks_are_refused_by_name(place: str) -> None:
+    tasks = [{"id": number, "data": {"a": "x" * 100}} for number in range(10)]
+    num_chars = 10 * len(shown(place, tasks[0]["data"]) or "")  # type: ignore[arg-type]
+    assert len(read_tasks(tasks, place, num_chars)) == 10
+    with pytest.raises(PayloadTooLarge, match=f"more than {num_chars - 1:,} characters"):
+        read_tasks(tasks, place, num_chars - 1)

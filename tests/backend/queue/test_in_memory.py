@@ -140,7 +140,7 @@ def test_more_pictures_than_may_be_held_are_refused_with_a_time_to_come_back(tmp
     engine = GateEngine()
     with (
         serving(tmp_path, engine, max_body_bytes=100_000) as server,
-        ThreadPoolExecutor(1) as beside,
+        ThreadPoolExecutor(2) as beside,
         ExitStack() as clients,
     ):
         for number in range(4):
@@ -149,10 +149,13 @@ def test_more_pictures_than_may_be_held_are_refused_with_a_time_to_come_back(tmp
         refused = server.predict(task(5, inline(5, 95_000)))
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "engine_busy")
         assert refused.headers["retry-after"]
+        drawn = beside.submit(server.predict, task(8, inline(8, 500)), context={"result": []})
+        until(lambda: engine.num_asked == 2 * 4 + 1)  # a click has room
         kept = beside.submit(server.predict, task(6), task(7))
         until(lambda: waiting(server) == 4 + 2)
         clients.close()
         until(lambda: server.num_left == 4)
         engine.open()
+        assert drawn.result().status_code == 200
         assert all(kept.result().json()["results"]), "the disk has room"
         until(lambda: server.predict(task(5, inline(5, 95_000))).status_code == 200)
