@@ -64,6 +64,10 @@ def prelabel(
     pass
 
 
+TARGET, CONFIDENCE = 0.95, 0.9
+"""Of `quality`, unless others are asked for."""
+
+
 @app.command()
 def serve(
     model: Model = None,
@@ -292,8 +296,8 @@ def quality(
     label_config: LabelConfig = None,
     target: Annotated[
         float, typer.Option(min=0.5, max=0.999, help="So many of the answers that may pass unseen are right, at least.")
-    ] = 0.95,
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="How sure that is to be.")] = 0.9,
+    ] = TARGET,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="How sure that is to be.")] = CONFIDENCE,
     blind: Annotated[
         bool,
         typer.Option(
@@ -346,6 +350,11 @@ def quality(
         if project is None or records or truth or label_config or report or apply or apply_calibration:
             raise UsageError(
                 "--propose-rules and --try-rule go with --project, without --report, --apply, --apply-calibration."
+            )
+        if (target, confidence) != (TARGET, CONFIDENCE):
+            raise UsageError(
+                "--target and --confidence are for what may pass unseen; rules are tried by a limit of their own. "
+                "Leave them out."
             )
         if propose_rules and (try_rule is not None or adopt):
             raise UsageError("First --propose-rules, then --try-rule with one of them, and --adopt if it is better.")

@@ -261,6 +261,8 @@ def test_a_try_during_which_another_model_is_loaded_is_none(quality: Any, server
         (["--try-rule", "@nowhere.txt"], "nowhere.txt cannot be read"),
         (["--adopt"], "--adopt goes with --try-rule"),
         (["--propose-rules", "--try-rule", "x"], "First --propose-rules"),
+        (["--propose-rules", "--target", "0.98"], "rules are tried by a limit of their own"),
+        (["--try-rule", "x", "--confidence", "0.95"], "rules are tried by a limit of their own"),
         (["--propose-rules", "--apply"], "without --report, --apply, --apply-calibration"),
         (["--try-rule", "x", "--apply-calibration"], "without --report, --apply, --apply-calibration"),
     ],
