@@ -17,6 +17,9 @@ NEAREST = 5e-4
 """No confidence counts as nearer to 0 or 1: whether one in 2,000 is wrong or fewer, a few hundred labels cannot tell,
 and the few that are wrong would decide what all others are rated as."""
 
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 20.0
+"""Below it a rated confidence lies so near to 1 that a float no longer tells what the model itself had said."""
+
 
 def log_odds(confidence: float) -> float:
     within = min(max(confidence, NEAREST), 1 - NEAREST)

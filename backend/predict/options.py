@@ -16,6 +16,7 @@ from backend.logs import one_line
 from backend.settings import Settings
 from backend.store.audit import MAX_SHARE
 from label_config.parse import MAX_NAME_CHARS
+from label_config.rating import MAX_TEMPERATURE, MIN_TEMPERATURE
 
 MAX_NAMED_FIELDS = 50
 MAX_VALUES = 500
@@ -29,7 +30,7 @@ BY_FIELD = ("fields", *RATING)
 FieldName = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
 """Of a control. JSON can hold half a surrogate pair, which is no text: pydantic sees that where there is a limit."""
 Share = Annotated[float, Field(ge=0, le=1)]
-Temperature = Annotated[float, Field(ge=0.05, le=20)]
+Temperature = Annotated[float, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
 
 
 class FieldOptions(BaseModel):

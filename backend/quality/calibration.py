@@ -13,10 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from label_config.rating import calibrated, log_odds
+from label_config.rating import MAX_TEMPERATURE, MIN_TEMPERATURE, calibrated, log_odds
 
 MIN_LABELS = 50
-MAX_TEMPERATURE = 20.0
 PRIOR_SD = 0.7
 """Of the logarithm: before anything is seen, two in three fields are thought to lie within a factor of two."""
 
@@ -37,8 +36,8 @@ def fitted_temperature(scored: Scored) -> float:
         likelihood = -np.logaddexp(0.0, -signs * odds / math.exp(log_temperature)).sum()
         return float(-likelihood + (log_temperature / PRIOR_SD) ** 2 / 2)
 
-    limit = math.log(MAX_TEMPERATURE)
-    return round(math.exp(minimize_scalar(loss, bounds=(-limit, limit), method="bounded").x), 2)
+    bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
+    return round(math.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x), 2)
 
 
 def at_temperature(scored: Scored, temperature: float) -> list[tuple[float, bool]]:

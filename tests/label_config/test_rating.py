@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from label_config.answer import Answer, FieldAnswer
-from label_config.rating import NEAREST, calibrated, uncalibrated, with_calibration
+from label_config.rating import MAX_TEMPERATURE, MIN_TEMPERATURE, NEAREST, calibrated, uncalibrated, with_calibration
 
 shares = st.floats(0, 1)
-temperatures = st.floats(0.05, 20)
+temperatures = st.floats(MIN_TEMPERATURE, MAX_TEMPERATURE)
 
 
 @given(shares, temperatures)
@@ -37,7 +37,7 @@ def test_what_the_model_said_itself_is_found_again(confidence: float, temperatur
     assert uncalibrated(calibrated(confidence, temperature), temperature) == pytest.approx(confidence, abs=1e-6)
 
 
-@pytest.mark.parametrize("temperature", [0.05, 0.5, 2.0, 20.0])
+@pytest.mark.parametrize("temperature", [MIN_TEMPERATURE, 0.5, 2.0, MAX_TEMPERATURE])
 def test_confidences_of_none_and_all_stay_within_the_nearest(temperature: float) -> None:
     for confidence in (0.0, 1.0):
         own = uncalibrated(calibrated(confidence, temperature), temperature)

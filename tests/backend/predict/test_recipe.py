@@ -117,7 +117,7 @@ EXTREMES: dict[str, list[Any]] = {
     "audit_share": [0.0, 0.5],
     "fields": [{}, {"caption": {"kind": "description", "max_chars": 8_000, "instruction": "好" * 500}}],
     "review_thresholds": [{}, {"category": 0.0, "season": 1.0}],
-    "calibration": [{}, {"category": 0.05, "season": 20.0}],
+    "calibration": [{}, {"category": 0.25, "season": 20.0}],
 }
 
 
@@ -231,7 +231,7 @@ def test_how_answers_are_rated_is_part_of_the_version_but_not_of_what_is_asked(c
     ("change", "said"),
     [
         ({"review_thresholds": {"season": 1.5}}, "season: Input should be less than or equal to 1"),
-        ({"calibration": {"season": 0}}, "season: Input should be greater than or equal to 0.05"),
+        ({"calibration": {"season": 0}}, "season: Input should be greater than or equal to 0.25"),
         ({"calibration": {"season": "hot"}}, "season: Input should be a valid number"),
         ({"calibration": 2}, "calibration: write an object with the names of fields"),
     ],
