@@ -49,9 +49,13 @@ def examples(few: int, many: int) -> int:
 
 
 settings.register_profile(
-    "tests", deadline=None, max_examples=examples(30, 300), suppress_health_check=[HealthCheck.too_slow]
+    "tests",
+    deadline=None,
+    derandomize=not SOAK,  # the same examples in each `make test`; others are for `make soak` to find
+    max_examples=examples(30, 300),
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("tests")  # of every test with random examples that says nothing else
+settings.load_profile("tests")  # of every test with random examples, for all that it does not say itself
 
 
 def seeds(few: int, many: int) -> list[object]:

@@ -23,7 +23,6 @@ from tests.limits import examples
 _LIMITED = settings(
     max_examples=examples(40, 1_000),
     deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
@@ -68,13 +67,13 @@ def test_any_preference_under_any_config_gives_an_answer_that_label_studio_takes
     _check(xml, schema, answer_grammar(schema, text_max_chars=12), seed)
 
 
-@settings(max_examples=examples(15, 400), deadline=None, derandomize=True)
+@settings(max_examples=examples(15, 400), deadline=None)
 @given(name=st.sampled_from(["everything", "ecommerce.zh", "ecommerce.en", "garments.zh"]), seed=st.integers(0, 2**32))
 def test_any_preference_under_a_ready_made_config_gives_an_answer_that_label_studio_takes(name: str, seed: int) -> None:
     _check(*_known(name), seed)
 
 
-@settings(max_examples=examples(15, 400), deadline=None, derandomize=True)
+@settings(max_examples=examples(15, 400), deadline=None)
 @given(seed=st.integers(0, 2**32), kept=st.floats(0, 1))
 def test_an_answer_cut_anywhere_keeps_fields_of_the_whole_answer(seed: int, kept: float) -> None:
     _, schema, grammar = _known("everything")

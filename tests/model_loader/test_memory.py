@@ -176,7 +176,7 @@ def test_what_is_needed_just_fits_and_less_does_not(model: str) -> None:
     assert not plan_memory(geometry, vram_gib=needed - 0.001).fits
 
 
-@settings(max_examples=examples(50, 1000), deadline=None, derandomize=True)
+@settings(max_examples=examples(50, 1000), deadline=None)
 @given(
     vram_gib=st.floats(16, 141),
     taken_gib=st.floats(0, 8),

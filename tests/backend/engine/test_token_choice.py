@@ -102,7 +102,7 @@ def test_the_extremes_of_a_uniform_stay_within_what_is_allowed(uniform: float, t
     assert all(0 < probability <= 1.0001 for probability in probabilities)
 
 
-@settings(max_examples=examples(40, 500), deadline=None, derandomize=True)
+@settings(max_examples=examples(40, 500), deadline=None)
 @given(data=st.data())
 def test_no_forbidden_token_is_ever_chosen(data: st.DataObject) -> None:
     vocabulary = data.draw(st.integers(1, 70), label="vocabulary")
