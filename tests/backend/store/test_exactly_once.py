@@ -8,6 +8,7 @@ prediction.
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from backend.store import Store, StoredAnswer, Work
 from backend.store.audit import chooses
@@ -58,11 +59,20 @@ class World(RuleBasedStateMachine):
         self.deleted: set[Key] = set()
         self.unresolved: set[Key] = set()  # in a push that has not said how it ended
         self.shares: dict[str, float] = {}
-        self.key_of_audit = self.store.audit_key()
+        self.key_of_audit = b""
         self.told: set[Key] = set()  # or labelled by a person
         self.withheld: set[Key] = set()
         self.requests: list[Request] = []
         self.pushes: list[Push] = []
+
+    @initialize(key=st.binary(min_size=32, max_size=32))
+    def open_with(self, key: bytes) -> None:
+        """A store makes up its own: the same steps would not be the same twice."""
+        with sqlite3.connect(self.folder / "prelabel.db") as connection:
+            connection.execute("UPDATE audit_key SET key = ?", [key])
+        connection.close()
+        self.key_of_audit = self.store.audit_key()
+        assert self.key_of_audit == key
 
     def key(self, work_id: int) -> Key:
         return next(key for key, other in self.ids.items() if other == work_id)
