@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
+from backend import cli
 from backend.commands.demo.local_backend import LocalBackend, running_backend
 from backend.commands.demo.local_label_studio import LocalLabelStudio, find_label_studio, running_label_studio
 from backend.commands.demo.run import PICTURES
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.client import LabelStudioClient, Project
 from tests.end_to_end.site import Site
 
 
@@ -43,3 +48,27 @@ def pictures() -> list[Path]:
     found = sorted(PICTURES.glob("*.png")) + sorted(PICTURES.glob("*.jpg"))
     assert len(found) >= 8
     return found
+
+
+@pytest.fixture
+def quality_of(
+    site: Site, backend: LocalBackend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
+    """`prelabel quality --project ... --json`, beside the server; `fails`: it ends with an error after that."""
+
+    def run(project: Project, *options: object, fails: bool = False) -> dict[str, Any]:
+        for name, value in {
+            **site.access,
+            "PRELABEL_DATA_DIR": str(backend.data_dir),
+            "PRELABEL_PORT": str(httpx.URL(backend.url).port),
+        }.items():
+            monkeypatch.setenv(name, value)
+        command = ["prelabel", "quality", "--project", project.id, "--json", *options]
+        monkeypatch.setattr(sys, "argv", list(map(str, command)))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert bool(ended.value.code) == fails
+        return dict(json.loads(capsys.readouterr().out))
+
+    return run

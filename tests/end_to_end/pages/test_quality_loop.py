@@ -1,136 +1,26 @@
 """A project with a blind audit, from its pictures to what may pass unseen: people label, the report equals a count by
-hand from Label Studio's export, the threshold is applied, and the tabs in the browser hold what they say.
-
-The people are simulated: they know what Fashion-MNIST says, and let every third wrong answer pass that they see.
-"""
+hand from Label Studio's export, the threshold is applied, and the tabs in the browser hold what they say."""
 
 from __future__ import annotations
 
-import itertools
-import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from backend import cli
 from backend.commands.demo.local_backend import LocalBackend
-from backend.label_studio.client import Project
 from backend.label_studio.people import PeopleClient
 from backend.pages.words import percent
-from benchmarks.pictures import labels_of, picture_of
-from tests.end_to_end.pages import by_hand
+from tests.end_to_end import by_hand
 from tests.end_to_end.pages.browser import open_data_manager
+from tests.end_to_end.people import People, answered, fashion, predicted
 from tests.end_to_end.site import Site, told
 from tests.limits import until
 
 PASSING_TAB, REST_TAB, REVIEW_TAB = "可直接通过", "未达门槛", "需人工复核"
 DELTA = 0.1
-
-
-class People:
-    """What they do in one project, through Label Studio's API."""
-
-    def __init__(self, site: Site, project: Project) -> None:
-        self._site = site
-        self._project = project
-
-    def shown(self, task: int) -> list[dict[str, Any]]:
-        """The predictions in the form of who opens it; Label Studio asks the backend where it has none."""
-        return list(self._site.call("GET", f"/api/tasks/{task}").json()["predictions"])
-
-    def label(self, task: int, number: int) -> dict[str, Any]:
-        """Open the task with test picture `number` and submit it."""
-        shown = self.shown(task)
-        right = right_labels(number)
-        body: dict[str, Any] = {"result": regions(right, "manual"), "lead_time": 20.0 + number % 11}
-        if shown:
-            said = by_hand.labels(shown[0]["result"])
-            kept = said if number % 3 == 0 else right
-            origin = "prediction" if kept == said else "prediction-changed"
-            body = {
-                "result": regions(kept, origin),
-                "lead_time": 5.0 + number % 7,
-                "parent_prediction": shown[0]["id"],
-            }
-        return dict(self._site.call("POST", f"/api/tasks/{task}/annotations", json=body).json())
-
-    def skip(self, task: int) -> None:
-        body = {"result": [], "lead_time": 1.0, "was_cancelled": True}
-        self._site.call("POST", f"/api/tasks/{task}/annotations", json=body)
-
-    def accept_unseen(self, task: int) -> None:
-        """Create Annotations From Predictions."""
-        chosen = {"selectedItems": {"all": False, "included": [task]}, "filters": {"conjunction": "and", "items": []}}
-        action = f"/api/dm/actions?id=predictions_to_annotations&project={self._project.id}"
-        self._site.call("POST", action, json=chosen)
-
-    def change(self, annotation: int, number: int) -> None:
-        body = {"result": regions(right_labels(number), "prediction-changed")}
-        self._site.call("PATCH", f"/api/annotations/{annotation}", json=body)
-
-    def delete(self, annotation: int) -> None:
-        self._site.call("DELETE", f"/api/annotations/{annotation}")
-
-    def export(self) -> list[dict[str, Any]]:
-        """Label Studio's JSON export with the predictions in it."""
-        exports = f"/api/projects/{self._project.id}/exports"
-        options = {"serialization_options": {"predictions": {"only_id": False}}}
-        made = self._site.call("POST", f"{exports}/", json=options).json()["id"]
-        return list(self._site.call("GET", f"{exports}/{made}/download", params={"exportType": "JSON"}).json())
-
-
-def right_labels(number: int) -> dict[str, str]:
-    right = labels_of(number)
-    return {
-        "category": " / ".join(right.category),
-        "style": right.style,
-        "season": right.season,
-        "scene": right.scene,
-    }
-
-
-def regions(labels: dict[str, str], origin: str) -> list[dict[str, Any]]:
-    return [
-        {"from_name": name, "to_name": "image", "type": "choices", "value": {"choices": [label]}, "origin": origin}
-        for name, label in labels.items()
-    ]
-
-
-def predicted(site: Site, project: Project, version: str = "") -> set[int]:
-    """Tasks with a prediction in Label Studio, under `version` if one is named."""
-    return {one.task_id for one in site.client.predictions(project.id) if version in ("", one.model_version)}
-
-
-@pytest.fixture
-def quality_of(
-    site: Site, backend: LocalBackend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., dict[str, Any]]:
-    """`prelabel quality --project ... --json`, beside the server; `fails`: it ends with an error after that."""
-
-    def run(project: Project, *options: object, fails: bool = False) -> dict[str, Any]:
-        for name, value in {**site.access, "PRELABEL_DATA_DIR": str(backend.data_dir)}.items():
-            monkeypatch.setenv(name, value)
-        command = ["prelabel", "quality", "--project", project.id, "--json", *options]
-        monkeypatch.setattr(sys, "argv", list(map(str, command)))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert bool(ended.value.code) == fails
-        return dict(json.loads(capsys.readouterr().out))
-
-    return run
-
-
-def fashion(folder: Path) -> Iterator[Path]:
-    """Fashion-MNIST's test pictures, as files named by their numbers."""
-    for number in itertools.count():
-        path = folder / f"{number:05}.png"
-        picture_of(number).save(path)
-        yield path
 
 
 @pytest.mark.parametrize(
@@ -154,16 +44,7 @@ def test_what_is_said_of_a_project_equals_a_count_by_hand_and_what_may_pass_is_a
 ) -> None:
     project = site.connected(backend, f"How good {num_tasks} answers are", audit=audit)
     files = fashion(tmp_path)
-    shown: list[int] = []
-    blind: list[int] = []
-    while len(blind) < num_blind:  # which are withheld is left to chance: in most projects once
-        site.client.upload_files(project.id, list(itertools.islice(files, 50 if blind else num_tasks)))
-        data = site.client.tasks(project.id)
-        site.client.retrieve_predictions(project.id)
-        until(lambda: told(backend, project)["num_answered"] == len(data), "every task is answered")  # noqa: B023
-        until(lambda: told(backend, project)["num_done"] == 0, "what is shown is in Label Studio")
-        shown = sorted(predicted(site, project))
-        blind = sorted(set(data) - set(shown))
+    data, shown, blind = answered(site, backend, project, files, num_tasks, num_blind)
     assert told(backend, project)["num_withheld"] == len(blind)
     number_of = {task: int(one["image"][-9:-4]) for task, one in data.items()}
     with PeopleClient(site.server.url, site.server.api_key) as client:
