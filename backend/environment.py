@@ -12,8 +12,22 @@ _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 _MARK = "\ufeff"
 
 
+LIBRARIES = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "MODELSCOPE_", "TRITON_", "PYTORCH_")
+"""How variables begin that the libraries read which fetch and load a model. Ours take an empty value for none; of these
+libraries some take it for the current folder."""
+OTHERS = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "TMPDIR", "XDG_CACHE_HOME", "CUDA_VISIBLE_DEVICES")
+
+
+def is_of_libraries(name: str) -> bool:
+    """Whether a library of ours reads it: one env file has those beside our own."""
+    return name.upper().startswith(LIBRARIES) or name.upper() in OTHERS
+
+
 def tidy(environment: MutableMapping[str, str], is_ours: Callable[[str], bool]) -> list[str]:
-    """Correct the variables that `is_ours` knows by name; say of each what was dropped, never its value."""
+    """Correct the variables that `is_ours` knows by name; say of each what was dropped, never its value.
+
+    One of libraries that is empty is as if it were not set, but for CUDA_VISIBLE_DEVICES, where it hides all cards.
+    """
     said = []
     for raw_name, raw in list(environment.items()):
         name = raw_name.strip(_MARK + " \t\r")
@@ -30,6 +44,8 @@ def tidy(environment: MutableMapping[str, str], is_ours: Callable[[str], bool]) 
         if dropped:
             environment[name] = value
             said.append(f"{name}: {', '.join(dropped)}. Write NAME=value, without more, in the file it comes from.")
+        if not value and is_of_libraries(name) and name != "CUDA_VISIBLE_DEVICES":
+            del environment[name]
     return said
 
 

@@ -21,7 +21,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from backend.environment import tidy
+from backend.environment import is_of_libraries, tidy
 from backend.errors import SettingsError
 from backend.signatures import HIDDEN
 from backend.urls import host_of
@@ -205,9 +205,14 @@ class Settings(BaseSettings):
 
 
 def tidy_environment() -> list[str]:
-    """Correct what env files leave around our variables in this process's environment, for everything that reads them;
-    return what is to be said of it."""
-    return tidy(os.environ, lambda name: name.upper().startswith(PREFIX) or name.upper() in _env_names())
+    """Correct what env files leave around our variables, and those of libraries, in this process's environment, for
+    everything that reads them; return what is to be said of it."""
+    ours = _env_names()
+
+    def is_read(name: str) -> bool:
+        return name.upper().startswith(PREFIX) or name.upper() in ours or is_of_libraries(name)
+
+    return tidy(os.environ, is_read)
 
 
 def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -49,17 +49,20 @@ def _container_bytes(root: Path) -> Iterator[int]:
         if controllers not in ("", "memory"):
             continue
         top = root / "sys/fs/cgroup" / controllers
-        limit_file, usage_file, cache = (
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        limit_file, usage_file, of_all = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
             if controllers
-            else ("memory.max", "memory.current", "inactive_file")
+            else ("memory.max", "memory.current", "")
         )
+        cached = tuple(f"{of_all}{kind}_file " for kind in ("active", "inactive"))
         group = top / path.strip().lstrip("/")
         for folder in (group, *group.parents):
             limit, usage = _number(folder / limit_file), _number(folder / usage_file)
             if limit is not None and usage is not None:
-                files = [line.split()[1] for line in _lines(folder / "memory.stat") if line.startswith(f"{cache} ")]
-                yield limit - usage + int(next(iter(files), 0))  # files that are cached make room when it is needed
+                # files that are cached make room when it is needed, also "active" ones: those that were read twice,
+                # as a model's are that was checked and loaded
+                files = [int(line.split()[1]) for line in _lines(folder / "memory.stat") if line.startswith(cached)]
+                yield limit - usage + sum(files)
             if folder == top:
                 break
 

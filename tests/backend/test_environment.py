@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import pytest
 
 from backend import cli
 from backend.environment import tidy
-from backend.settings import load_settings
+from backend.settings import load_settings, tidy_environment
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,35 @@ def test_settings_are_read_without_quotation_marks_and_a_warning_names_each(
         "LABEL_STUDIO_API_KEY", "LABEL_STUDIO_URL", "PRELABEL_PORT", "PRELABEL_VRAM_GIB", "PRELABEL_LANGUAGE",
     }  # fmt: skip
     assert "a-secret-key" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "value"),
+    [
+        ("HF_HUB_OFFLINE", '"1"', "1"),  # else it is downloaded all the same
+        ("HF_HOME", '"/models"', "/models"),  # else into a folder below the current one
+        ("HF_HOME", "/models\r", "/models"),
+        ("export HF_ENDPOINT", "https://mirror.example", "https://mirror.example"),
+        ("HF_TOKEN", "'a-token' ", "a-token"),
+        ("MODELSCOPE_CACHE", '"/models"', "/models"),
+        ("https_proxy", '"http://proxy.example:3128"', "http://proxy.example:3128"),
+        ("CUDA_VISIBLE_DEVICES", '"0"', "0"),
+        ("HF_HOME", "", None),  # huggingface_hub would take the current folder
+        ("HF_HUB_CACHE", '""', None),
+        ("HF_ENDPOINT", "\r", None),
+        ("CUDA_VISIBLE_DEVICES", "", ""),  # no card
+    ],
+)
+def test_what_libraries_read_of_the_same_file_is_tidied_too(
+    monkeypatch: pytest.MonkeyPatch, name: str, raw: str, value: str | None
+) -> None:
+    known = name.removeprefix("export ")
+    monkeypatch.setenv(known, "")
+    monkeypatch.delenv(known)
+    monkeypatch.setenv(name, raw)
+    said = tidy_environment()
+    assert os.environ.get(known) == value
+    assert [line.partition(":")[0] for line in said] == [known] * (raw != (value or "") or name != known)
 
 
 def test_a_command_says_it_once_before_it_begins(
