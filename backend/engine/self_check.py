@@ -13,7 +13,6 @@ import torch
 
 from backend.engine.kv_blocks import BLOCK_TOKENS, blocks_for
 from model_loader.experts.self_check import difference, said_of
-from model_loader.experts.trials import failures
 from model_loader.load_errors import is_fault
 
 log = logging.getLogger(__name__)
@@ -38,7 +37,6 @@ def attention_wrong(
 
     `attend`: another one in its place, called as `slot_attention.slot_attention` is. `sizes`: tokens of a step.
     """
-    wrong: tuple[type[Exception], ...] = (ArithmeticError, *failures())
     try:
         attend = attend or _kernel()
         for tokens in sizes:
@@ -47,7 +45,7 @@ def attention_wrong(
             output = attend(query, keys, values, table, length, scale)
             if said := difference(output, plain_attention(query, keys, values, table, length, scale)):
                 raise ArithmeticError(f"{tokens} tokens: {said}")
-    except wrong as error:
+    except Exception as error:  # a kernel's border: whatever it is, plain torch computes without it
         if is_fault(error):
             raise
         log.error("the attention kernel is not used: %s", error)
