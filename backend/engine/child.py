@@ -9,24 +9,28 @@ import threading
 import types
 from collections.abc import Iterator
 
-from backend.engine.messages import EXIT_DEVICE
+from backend.engine.messages import EXIT_DEVICE, EXIT_LIBRARY
 from backend.pages.engine_words import Why
 
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """How a process ends that others end, the system for want of memory among them."""
-_CRASHES: dict[int, str] = {
-    **dict.fromkeys((signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE), "engine_crashed"),
-    signal.SIGBUS: "engine_file_lost",
+OF_THE_DEVICE = (EXIT_DEVICE, EXIT_LIBRARY)
+"""How a process ends whose device has failed."""
+_ENDS: dict[int, str] = {
+    **dict.fromkeys((-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGILL, -signal.SIGFPE), "engine_crashed"),
+    -signal.SIGBUS: "engine_file_lost",
+    EXIT_DEVICE: "engine_device",
+    EXIT_LIBRARY: "engine_library",
 }
-"""How a process ends in which a library goes wrong; it then writes where to the log (`process.main`)."""
+"""What is said of an exit code. Where a library crashes, it writes where to the log (`process.main`)."""
 _starting = threading.Lock()
 
 
 def why_ended(exitcode: int | None, by_itself: bool) -> Why:
     """`by_itself`: its parent did not end it."""
     killed = by_itself and exitcode == -signal.SIGKILL
-    code = "engine_killed" if killed else "engine_device" if exitcode == EXIT_DEVICE else "engine_ended"
-    return Why(_CRASHES.get(-(exitcode or 0), code), {"exitcode": str(exitcode)})
+    code = "engine_killed" if killed else _ENDS.get(exitcode or 0, "engine_ended")
+    return Why(code, {"exitcode": str(exitcode)})
 
 
 @contextlib.contextmanager

@@ -23,9 +23,8 @@ from typing import Any
 
 from backend.engine import process
 from backend.engine.api import EngineState, EngineStatus
-from backend.engine.child import FROM_OUTSIDE, why_ended, without_main
+from backend.engine.child import FROM_OUTSIDE, OF_THE_DEVICE, why_ended, without_main
 from backend.engine.messages import (
-    EXIT_DEVICE,
     MAY_TAKE_HOURS,
     PART_AT_WORK,
     Cancel,
@@ -181,7 +180,7 @@ class EngineClient:
             if restarts > self._limits.max_restarts:
                 await self._give_up(Why("engine_died_often", {"times": str(restarts)}), *why)
                 return
-            if restarts > 1 and (silence or self._process.exitcode == EXIT_DEVICE):
+            if restarts > 1 and (silence or self._process.exitcode in OF_THE_DEVICE):
                 left = [suspect for suspect in _SUSPECTS if suspect not in dict(self._options.without)]
                 for suspect in left[:1]:
                     self._leave_out(suspect, message)

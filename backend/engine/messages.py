@@ -136,6 +136,9 @@ MAY_TAKE_HOURS = frozenset({"resolve", "download", "check", "quantise", "load", 
 
 EXIT_DEVICE = 70
 """Exit code of an engine process whose device has failed while it worked."""
+EXIT_LIBRARY = 1
+"""Of one that a library has ended: bitsandbytes does at the first error of the card that it sees, whoever made it, and
+nothing of ours does. Its reason stands in the log, and no exception tells it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def slot_attention(
     output = torch.empty(tokens, heads, head_dim, dtype=query.dtype, device=query.device)
     if tokens == 0:
         return output
-    parts = num_parts or _parts(tokens * kv_heads, query.device)
+    parts = num_parts or parts_for(tokens * kv_heads, _cores(query.device))
     sums = torch.empty(tokens, heads, parts, head_dim, dtype=torch.float32, device=query.device)
     tops = torch.empty(tokens, heads, parts, 2, dtype=torch.float32, device=query.device)
     group = heads // kv_heads
@@ -88,9 +88,12 @@ def slot_attention(
 
 
 @functools.cache
-def _parts(programs: int, device: torch.device) -> int:
+def _cores(device: torch.device) -> int:
+    return int(torch.cuda.get_device_properties(device).multi_processor_count) if device.type == "cuda" else 1
+
+
+def parts_for(programs: int, cores: int) -> int:
     """How many parts the keys of a token are cut in, so that `programs` times as many fill the card. A power of 2."""
-    cores = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
     wanted = triton.cdiv(cores * PROGRAMS_A_CORE, programs)
     return min(MAX_PARTS, int(triton.next_power_of_2(wanted)))
 

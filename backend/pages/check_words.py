@@ -166,8 +166,14 @@ _TROUBLES_ZH |= {
     "load_no_library": "缺少某个库，或版本不对（{said}）。请按 constraints.txt 重新安装 prelabel 的依赖。",
 }
 
-_LOOK_ZH = "请运行 prelabel doctor 检查编译器和驱动，然后重启 prelabel；结果不受影响。"
-_LOOK_EN = "Let prelabel doctor check compiler and driver, then start prelabel again; the answers are the same."
+_LOOK_ZH = (
+    "请运行 prelabel doctor 检查编译器和驱动，然后重启 prelabel；若仍如此，请删除 Triton 的缓存（TRITON_CACHE_DIR，"
+    "默认 ~/.triton/cache）：里面可能有损坏的文件。结果不受影响。"
+)
+_LOOK_EN = (
+    "Let prelabel doctor check compiler and driver, then start prelabel again; if it comes back, remove Triton's cache "
+    "(TRITON_CACHE_DIR, else ~/.triton/cache), which may hold damaged files. The answers are the same."
+)
 
 CHECKS: dict[str, tuple[str, str]] = {
     **ENGINE_WORDS,

@@ -46,6 +46,13 @@ ENGINE_WORDS: dict[str, tuple[str, str]] = {
         "模型进程已结束，退出码 {exitcode}：显卡出错，详见日志",
         "the engine process ended with exit code {exitcode}: the device failed, the log says how",
     ),
+    "engine_library": (
+        "模型进程已结束，退出码 {exitcode}：是某个库结束了它。显卡出错或不受支持时 bitsandbytes 会这样做，"
+        "日志里在这之前写着原因（“Error ... at line ...”）。请按 constraints.txt 安装，并在 `dmesg` 中查找 Xid",
+        "the engine process ended with exit code {exitcode}: a library ended it, as bitsandbytes does where the card "
+        "fails or is not supported; the log says why before this line (“Error ... at line ...”). Install the versions "
+        "of constraints.txt, and look for Xid in `dmesg`",
+    ),
     "engine_silent": (
         "模型进程 {limit} 秒没有响应，已被结束",
         "the engine said nothing for {limit} s and was ended",

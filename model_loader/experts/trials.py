@@ -1,13 +1,13 @@
 """One run of a kernel with random inputs, as a plain value: `self_check` compares it, `calibration` times it.
 
-Raises what a kernel raises that does not build or does not fit (`failures`).
+Raises what a kernel raises that does not build or does not fit. That may be anything: Triton asserts that it finds
+libcuda, and what reads a file of its cache that a power cut has emptied raises ValueError.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from subprocess import CalledProcessError
 from typing import Any, Literal
 
 import torch
@@ -105,14 +105,3 @@ class Bench:
                 index[-1] = num_experts
             self._inputs = (states, index, (shares / shares.sum(-1, keepdim=True)).to(self.dtype))
         return self._inputs
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What a kernel raises that does not build (no C compiler, too large for the card) or does not fit in memory."""
-    always = (RuntimeError, OSError, CalledProcessError, ImportError)
-    try:
-        from triton.errors import TritonError
-    except ImportError:  # the kernels are not there at all, which the first trial says
-        return always
-    triton_error: type[Exception] = TritonError
-    return (triton_error, *always)

@@ -107,9 +107,30 @@ def test_what_is_wrong_falls_back_alone_and_is_told(
         assert checked.step(4) is LARGE
 
 
+def fails(error: Exception) -> Callable[[torch.Tensor], torch.Tensor]:
+    def fail(output: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    return fail
+
+
+def empty_cache_file(output: torch.Tensor) -> torch.Tensor:
+    """As Triton reads what a power cut has left of a kernel's description."""
+    json.loads("")
+    raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("how", "said"),
-    [(not_numbers, "nan"), (does_not_build, "PassManager::run failed"), (has_no_room, "CUDA out of memory")],
+    [
+        (not_numbers, "nan"),
+        (does_not_build, "PassManager::run failed"),
+        (has_no_room, "CUDA out of memory"),
+        (empty_cache_file, "JSONDecodeError: Expecting value"),
+        (fails(AssertionError("libcuda.so cannot found!")), "AssertionError: libcuda.so cannot found!"),
+        (fails(AttributeError("module 'triton.language' has no attribute 'interleave'")), "no attribute 'interleave'"),
+        (fails(FileNotFoundError(2, "No such file or directory", "/sbin/ldconfig")), "'/sbin/ldconfig'"),
+    ],
 )
 def test_why_is_told(how: Callable[[torch.Tensor], torch.Tensor], said: str) -> None:
     checked = SelfCheck(bench(), [], kernels(is_of("fused"), how)).checked(PLAN)

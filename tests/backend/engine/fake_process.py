@@ -89,6 +89,8 @@ def main(connection: Connection, options: EngineOptions) -> None:
                 connection.send(Failed(message.request_id, "cancelled", "cancelled"))
             case Submit(instruction="die"):
                 os._exit(70)
+            case Submit(instruction="a library ends it"):
+                os._exit(1)
             case Submit(instruction="die once") if (marker := options.quantised_dir) and not marker.exists():
                 marker.touch()
                 os._exit(71)

@@ -111,14 +111,20 @@ def test_a_process_that_cannot_go_on_with_its_graphs_is_followed_by_one_without_
     run(test)
 
 
-def test_faults_in_a_row_are_followed_by_processes_without_graphs_and_then_without_kernels() -> None:
+@pytest.mark.parametrize(
+    ("dies", "told"),
+    [("die", "70: the device failed"), ("a library ends it", "1: a library ended it, as bitsandbytes")],
+)
+def test_faults_in_a_row_are_followed_by_processes_without_graphs_and_then_without_kernels(
+    dies: str, told: str
+) -> None:
     async def test() -> None:
         async with running(limits=replace(LIMITS, max_restarts=5)) as client:
             for parts in ((), (), ("graphs",), ("graphs", "kernels"), ("graphs", "kernels")):
                 ready = await client.wait_ready(WAIT_S)
                 assert tuple(part for part, _ in ready.slower) == parts
-                assert all("70: the device failed" in why for _, why in ready.slower)
-                dying = asyncio.create_task(client.generate(request("die")))
+                assert all(told in why for _, why in ready.slower)
+                dying = asyncio.create_task(client.generate(request(dies)))
                 died = client.status.num_restarts + 1
                 await eventually(lambda died=died: client.status.num_restarts == died, "the death")
                 dying.cancel()

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 import torch
 
-from backend.engine.graphs import Graph
+from backend.engine.graphs import Graph, graph_sizes
 from backend.engine.messages import Part
 from backend.engine.options import EngineOptions, StartAgainWithout
 from backend.engine.runner import Runner
-from backend.engine.self_check import attention_wrong, plain_attention
+from backend.engine.self_check import TOKENS, attention_wrong, plain_attention
 from backend.engine.sizing import Sizes
+from backend.engine.slot_attention import parts_for
 from backend.engine.start import (
     SMALLER,
     TRIES,
@@ -179,11 +180,29 @@ def unbuilt(*inputs: Any) -> torch.Tensor:
     raise RuntimeError("PassManager::run failed")
 
 
-@pytest.mark.parametrize(("attend", "said"), [(right, ""), (wrong, "1 tokens: off by"), (unbuilt, "PassManager")])
+def unread(*inputs: Any) -> torch.Tensor:
+    json.loads("")  # as Triton reads a file of its cache that a power cut has emptied
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("attend", "said"),
+    [(right, ""), (wrong, "1 tokens: off by"), (unbuilt, "PassManager"), (unread, "JSONDecodeError: Expecting value")],
+)
 def test_an_attention_kernel_that_is_wrong_is_found_out(attend: Callable[..., torch.Tensor], said: str) -> None:
     found = attention_wrong(HEADS, "cpu", torch.float32, attend)
     assert said in found
     assert bool(found) == bool(said)
+
+
+@pytest.mark.parametrize("kv_heads", [4, 8])
+@pytest.mark.parametrize("cores", [24, 46, 72, 82, 108, 128, 132, 170, 188])
+def test_the_attention_kernel_is_compared_in_every_number_of_parts_that_steps_have(cores: int, kv_heads: int) -> None:
+    """`cores`: of cards from an RTX 4060 to a PRO 6000."""
+    served, compared = (
+        {parts_for(tokens * kv_heads, cores) for tokens in sizes} for sizes in ((1, *graph_sizes(512)), TOKENS)
+    )
+    assert served <= compared
 
 
 def test_the_attention_kernel_itself_is_right() -> None:
