@@ -129,9 +129,12 @@ class Sentences:
         for reason in ("not_chosen", "no_answer", "other_version"):
             if num := quality.unused.get(reason):
                 yield self.unused(reason, num)
+        target, sure = exactly(quality.threshold.target), exactly(1 - quality.threshold.delta)
         yield self(
-            f"各字段与最常见的错误：prelabel quality --project {project_id}",
-            f"By field, and what is confused most: prelabel quality --project {project_id}",
+            f"状态页总是按“错误不超过 {target}（{sure} 的把握）”计算。要换目标（--target），或看各字段和最常见的错误："
+            f"prelabel quality --project {project_id}",
+            f"The status page always asks for at most {target} wrong ({sure} sure). For another --target, for the "
+            f"fields and for what is confused most: prelabel quality --project {project_id}",
         )
 
     def _may_pass(self, quality: Quality) -> Iterator[str]:
