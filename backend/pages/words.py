@@ -111,10 +111,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "older": ("旧配置的结果（未计入）", "Of earlier configs (not counted)"),
     "stale": (
         "Label Studio 中还有 {num} 条 prelabel 以前的配置或模型给出的预测。还没有按当前配置重新预标注的任务，"
-        "请在 Data Manager 中选中，再点一次 Actions > Retrieve Predictions。",
+        "请在 Data Manager 中选中，再点一次 Actions > Retrieve Predictions。"
+        "旧预测里标为需要复核的任务也会留在复核标签页里，直到旧预测被删除。",
         "Label Studio still has {num} predictions that prelabel made under earlier configs or models. Tasks that are "
         "not pre-filled under the present one yet: select them in the Data Manager and choose Actions > Retrieve "
-        "Predictions again.",
+        "Predictions again. What they mark for review stays in the tab for it until they are deleted.",
     ),
     "delete_older": ("删除旧预测", "Delete earlier predictions"),
     "delete_older_sure": (
