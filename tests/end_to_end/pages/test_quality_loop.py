@@ -20,7 +20,7 @@ from backend import cli
 from backend.commands.demo.local_backend import LocalBackend
 from backend.label_studio.client import Project
 from backend.label_studio.people import PeopleClient
-from backend.pages.words import percent
+from backend.pages.numbers import percent
 from benchmarks.pictures import labels_of, picture_of
 from tests.end_to_end.pages import by_hand
 from tests.end_to_end.pages.browser import open_data_manager
