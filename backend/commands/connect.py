@@ -26,9 +26,9 @@ from backend.logs import one_line
 from backend.predict.label_configs import (
     default_label_config,
     fields_differ,
-    is_for_garments,
     parse_or_refuse,
     read_label_config,
+    unknown_to_garments,
 )  # fmt: skip
 from backend.settings import Credentials
 from backend.store.audit import MAX_SHARE
@@ -36,6 +36,7 @@ from label_config.ready_made import ready_made_names
 from label_config.schema import LabelSchema
 
 TITLE_CHARS = range(3, 51)  # Label Studio's own rule for the title of a project
+MAX_UNKNOWN = 5
 
 
 def connect(
@@ -99,10 +100,12 @@ def _connect(
     replaced: bool,
 ) -> None:
     schema = parse_or_refuse(project.label_config)
-    if health is not None and health.model == "garments" and not is_for_garments(schema):
+    if health is not None and health.model == "garments" and (unknown := unknown_to_garments(schema)):
+        more = f" and {len(unknown) - MAX_UNKNOWN:,} more" if len(unknown) > MAX_UNKNOWN else ""
         console.print(
-            "  The built-in model garments knows ten kinds of garment and nothing else: what it answers to this label "
-            "config's labels is no better than chance. Another model: PRELABEL_MODEL",
+            "  The built-in model garments knows ten kinds of garment and nothing else. It was not trained on "
+            f"{escape(one_line(', '.join(unknown[:MAX_UNKNOWN])))}{more}: there its answers are no better than chance. "
+            "Another model: PRELABEL_MODEL",
             soft_wrap=True,
         )
     language = health.language if health else None

@@ -23,7 +23,8 @@ from backend.engine.api import Engine
 from backend.engine.messages import GenerateRequest, Picture, Ready
 from backend.errors import PrelabelError
 from backend.logs import configure_logging, one_line, redact
-from backend.pages.words import Words, number
+from backend.pages.numbers import number
+from backend.pages.words import Words
 from backend.predict.build import build_engine
 from backend.settings import Settings
 from label_config.schema import LabelSchema, RatingField

@@ -1,6 +1,6 @@
 """The one backend of ours that a Label Studio project has, with the language of its captions, and its webhook.
 
-Raises LabelStudioError.
+Raises LabelStudioError, and UsageError where it says so.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from backend.errors import LabelStudioError, UsageError
@@ -65,9 +65,16 @@ def join(
     return saved
 
 
-def our_backend(backends: Sequence[Backend], project_id: int, option: str) -> Backend:
-    """Of a project's, by its description, which `join` gives it; without one, where it is the only backend. Raises
-    UsageError; `option`: of the command that needs it."""
+def backend_as_measured(
+    client: LabelStudioClient, project_id: int, options: ProjectOptions, option: str
+) -> tuple[Backend, dict[str, Any]]:
+    """The project's backend that is prelabel's, and what a person typed into its extra params.
+
+    It is known by the description that `join` gives it; without one, where it is the only backend. Raises UsageError
+    where none is, or where what is typed does not ask for `options` any more, under which the answers were made that
+    people judged: what was found holds for no others. `option`: of the command that asks.
+    """
+    backends = client.backends(project_id)
     ours = [one for one in backends if one.description == OURS] or backends
     if len(ours) != 1:
         listed = ", ".join(one.url for one in ours) or "none"
@@ -75,19 +82,14 @@ def our_backend(backends: Sequence[Backend], project_id: int, option: str) -> Ba
             f"{option}: which backend of project {project_id} is prelabel's is not clear ({listed}). Run "
             f"`prelabel connect --project {project_id}` first."
         )
-    return ours[0]
-
-
-def typed_as_measured(backend: Backend, options: ProjectOptions, option: str) -> dict[str, Any]:
-    """What a person typed into its extra params, where that asks for `options` yet, under which the answers were made
-    that people judged. Raises UsageError where it does not: what was found holds for no others."""
+    [backend] = ours
     if not still_asks_for(backend.extra_params, options):
         raise UsageError(
             f"{option}: the extra params in the model settings ({backend.url}) were changed since the answers were made"
             " that this was found on, so it does not hold for what is typed there now. Nothing was written. Choose "
             "Retrieve Predictions in Label Studio, then run this again."
         )
-    return as_object(backend.extra_params)
+    return backend, as_object(backend.extra_params)
 
 
 def _with_language(typed: dict[str, Any], in_labels: Language | None, *, replaced: bool) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from backend.commands.join import our_backend, typed_as_measured
+from backend.commands.join import backend_as_measured
 from backend.errors import UsageError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.tabs import arrange_threshold_tabs, remove_threshold_tabs
@@ -45,8 +45,7 @@ def apply_threshold(
         raise UsageError(f"--apply: {say.passing(found)}")
     if found.unchecked:
         tell(say.unchecked(found))
-    backend = our_backend(client.backends(project_id), project_id, "--apply")
-    typed = typed_as_measured(backend, options, "--apply")
+    backend, typed = backend_as_measured(client, project_id, options, "--apply")
     own = {field.name: field.threshold.threshold for field in found.fields if field.threshold is not None}
     by_field = dict.fromkeys(found.unchecked, threshold)  # else review_threshold might mark them in what passes
     by_field |= {name: threshold if at is None else min(at, threshold) for name, at in own.items()}
@@ -89,8 +88,7 @@ def apply_calibration(
     tell: Callable[[str], None],
 ) -> None:
     """`options`: under which `found` was. `tell` is given a sentence before each step."""
-    backend = our_backend(client.backends(project_id), project_id, "--apply-calibration")
-    typed = typed_as_measured(backend, options, "--apply-calibration")
+    backend, typed = backend_as_measured(client, project_id, options, "--apply-calibration")
     measured = {field.name for field in found.fields}
     written = {name: at for name, at in options.calibration if name not in measured} | found.calibration
     if written == typed.get(CALIBRATION, {}):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from backend.commands.join import our_backend, typed_as_measured
+from backend.commands.join import backend_as_measured
 from backend.commands.quality_apply import CALIBRATION, without_thresholds
 from backend.errors import UsageError
 from backend.label_studio.client import LabelStudioClient
@@ -30,8 +30,7 @@ def adopt_rule(
     """Write `instructions` in the place of those of `before`, under which the rule was tried, and take out the
     thresholds of the earlier answers; all else that a person typed stays. `tell` is given a sentence before each step.
     Raises UsageError where something else is typed now."""
-    backend = our_backend(client.backends(number), number, "--adopt")
-    typed = typed_as_measured(backend, before, "--adopt")
+    backend, typed = backend_as_measured(client, number, before, "--adopt")
     if str(typed.get(OPTION) or "") != before.extra_instructions:
         raise UsageError(
             f"--adopt: the {OPTION} in the model settings of project {number} are none that can be used, so the rule "

@@ -19,7 +19,8 @@ from rich.text import Text
 
 from backend.errors import PrelabelError
 from backend.logs import one_line
-from backend.pages.words import Words, number
+from backend.pages.numbers import number
+from backend.pages.words import Words
 from backend.status.reading import TIMEOUT_S, StatusReader
 from backend.status.view import ProjectView, StatusView
 

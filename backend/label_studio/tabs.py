@@ -3,7 +3,8 @@
 Label Studio (1.23.2) answers 500 for a tab ordered by score while its project has no task at all, since it adds that
 column by looking at the first task. So our tab is ordered only while there are tasks, and never comes first: an address
 without a tab opens the first. A filter by what stands in predictions works at any time; it looks for ASCII, because
-Label Studio's SQLite keeps other letters as escapes. Raises LabelStudioError.
+Label Studio's SQLite keeps other letters as escapes, and at a task's predictions of all model versions: a filter by
+version beside it is of the task as well. Raises LabelStudioError.
 """
 
 from __future__ import annotations

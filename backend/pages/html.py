@@ -20,7 +20,7 @@ from jinja2.lexer import Token, TokenStream
 from markupsafe import Markup
 
 from backend.logs import one_line
-from backend.pages.words import number, percent, roughly, seconds
+from backend.pages.numbers import number, percent, roughly, seconds
 
 TEMPLATES = Path(__file__).parent / "templates"
 

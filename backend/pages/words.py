@@ -12,6 +12,7 @@ from typing import Literal
 from backend import reasons
 from backend.pages.check_words import CHECKS, NAMES
 from backend.pages.engine_words import Why
+from backend.pages.numbers import number
 
 Language = Literal["zh", "en"]
 
@@ -111,10 +112,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "older": ("旧配置的结果（未计入）", "Of earlier configs (not counted)"),
     "stale": (
         "Label Studio 中还有 {num} 条 prelabel 以前的配置或模型给出的预测。还没有按当前配置重新预标注的任务，"
-        "请在 Data Manager 中选中，再点一次 Actions > Retrieve Predictions。",
+        "请在 Data Manager 中选中，再点一次 Actions > Retrieve Predictions。"
+        "旧预测里标为需要复核的任务也会留在复核标签页里，直到旧预测被删除。",
         "Label Studio still has {num} predictions that prelabel made under earlier configs or models. Tasks that are "
         "not pre-filled under the present one yet: select them in the Data Manager and choose Actions > Retrieve "
-        "Predictions again.",
+        "Predictions again. What they mark for review stays in the tab for it until they are deleted.",
     ),
     "delete_older": ("删除旧预测", "Delete earlier predictions"),
     "delete_older_sure": (
@@ -323,27 +325,3 @@ class Words:
         """How long ago, with no time zone to get wrong."""
         seconds = now - at
         return self("just_now") if seconds < 2 else self("ago", time=self.duration(seconds, num_units=1))
-
-
-def number(value: float, decimals: int = 0) -> str:
-    return f"{value:,.{decimals}f}"
-
-
-def percent(share: float) -> str:
-    """`12.3%`; a share that is not nothing never reads 0.0%, one that is not all never 100.0%."""
-    if 0 < share < 0.0005:
-        return "<0.1%"
-    if 0.9995 <= share < 1:
-        return ">99.9%"
-    return "100%" if share == 1 else "0%" if share == 0 else f"{share:.1%}"
-
-
-def roughly(num: int) -> str:
-    """An estimate from a few wrong answers, upwards: no more than its first two digits mean anything."""
-    step = 10 ** max(0, len(str(num)) - 2)
-    return f"{-(-num // step) * step:,}"
-
-
-def seconds(value: float) -> str:
-    """With so many digits that a ratio of two can be checked: "18.6", "5.3", "20"."""
-    return f"{value:.1f}".removesuffix(".0") if value < 100 else f"{value:,.0f}"

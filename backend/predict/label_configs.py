@@ -8,6 +8,7 @@ What was parsed lately is remembered for the whole process, for any thread. Know
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from cachetools import LRUCache
@@ -16,7 +17,7 @@ from backend.errors import ConfigRefused
 from label_config.errors import UnsupportedConfig
 from label_config.parse import parse_label_config
 from label_config.ready_made import ready_made, ready_made_names
-from label_config.schema import LabelSchema
+from label_config.schema import ChoicesField, LabelSchema, TaxonomyField
 
 MAX_FILE_BYTES = 256 * 1024
 MAX_KNOWN_CHARS = 4 * 2**20
@@ -51,10 +52,22 @@ def default_label_config(model_name: str, language: str) -> str:
     return f"{'garments' if model_name == 'garments' else 'ecommerce'}.{language}"
 
 
-def is_for_garments(schema: LabelSchema) -> bool:
-    """Whether the built-in model can answer it: its labels are those it was trained on."""
-    known = (parse_label_config(ready_made(name)) for name in ready_made_names() if name.startswith("garments."))
-    return any({field.name: field for field in own.fields} == {f.name: f for f in schema.fields} for own in known)
+def unknown_to_garments(schema: LabelSchema) -> list[str]:
+    """What `schema` asks for that the built-in model was not trained on: labels, and fields that have none (but a
+    caption). It was trained on any of the fields of its own label configs, in any order and under any names."""
+    own = (parse_label_config(ready_made(name)) for name in ready_made_names() if name.startswith("garments."))
+    known = {asked for config in own for asked in _asked(config)}
+    return [asked for asked in dict.fromkeys(_asked(schema)) if asked not in known]
+
+
+def _asked(schema: LabelSchema) -> Iterator[str]:
+    for field in schema.fields:
+        if isinstance(field, TaxonomyField):
+            yield from (node.value for path in field.paths() for node in path)
+        elif isinstance(field, ChoicesField):
+            yield from (choice.value for choice in field.choices)
+        elif field != schema.caption:
+            yield field.title or field.name
 
 
 def fields_differ(before: str, after: str) -> bool:

@@ -10,15 +10,16 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from backend.pages.numbers import number, roughly, rounded
 from backend.pages.outside import shown
-from backend.pages.words import Words, number, roughly
+from backend.pages.words import Words
 from backend.quality.intervals import LEVEL
 from backend.quality.looks import first_check
 from backend.quality.measures import Bin
 from backend.quality.rule_words import to_propose
 from backend.quality.rules import MIN_TOLD
 from backend.quality.summary import FieldQuality, Quality
-from backend.quality.words import Language, Sentences, rounded
+from backend.quality.words import Language, Sentences
 
 _MIN_CONFUSIONS = 3
 _MAX_RULES = 3

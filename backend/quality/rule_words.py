@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from backend.pages.words import roughly
+from backend.pages.numbers import roughly
 from backend.quality.rules import HELD_OUT, LEVEL, Confused, OfField, Tried, confused_most, short_names
 from backend.reasons import known
 from label_config.visible import visible_text

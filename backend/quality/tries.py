@@ -1,7 +1,8 @@
 """How often rules were tried on a project's held-out tasks: `rules.json` in the data folder, written by commands alone.
 
-Kept are the rules as they were typed, with what came of them and when. A file that cannot be read is moved aside with a
-date, and then tries are counted from one again, which the log says. Raises OutputError where it cannot be written.
+Kept are the rules as they were typed, with what came of them and when. A file that cannot be read is left as it is, and
+no rule is tried: a try that nobody knows of would have its number twice. Raises UsageError, and OutputError where it
+cannot be written.
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,8 +24,6 @@ from backend.quality.compare import told
 from backend.quality.people import Labelled
 from backend.quality.rules import Tried
 from backend.store.state_file import StateFile
-
-log = logging.getLogger(__name__)
 
 FILE_NAME, LOCK_NAME = "rules.json", "rules.lock"
 
@@ -42,7 +40,7 @@ class Try:
     at: float
 
 
-_adapter = TypeAdapter(tuple[Try, ...])
+_adapter = TypeAdapter(dict[str, tuple[Try, ...]])
 
 
 class Tries:
@@ -50,7 +48,7 @@ class Tries:
     time would have the same number. Entering raises UsageError where another command does."""
 
     def __init__(self, data_dir: Path, project: str) -> None:
-        self._file = StateFile(data_dir / FILE_NAME)
+        self._path = data_dir / FILE_NAME
         self._lock_path = data_dir / LOCK_NAME
         self._project = project
         self._lock = -1
@@ -74,20 +72,30 @@ class Tries:
         os.close(self._lock)
 
     def all(self) -> tuple[Try, ...]:
-        try:
-            return _adapter.validate_python(self._file.load().get(self._project, []))
-        except ValidationError:
-            log.warning("%s holds no tries of rules that can be read for this project; they count from one", FILE_NAME)
-            return ()
+        return self._of_all_projects().get(self._project, ())
 
     def add(self, one: Try) -> None:
-        entries = [asdict(known) for known in (*self.all(), one)]
+        known = self._of_all_projects()
+        known[self._project] = (*known.get(self._project, ()), one)
         try:
-            self._file.save({**self._file.load(), self._project: entries})
+            StateFile(self._path).save(_adapter.dump_python(known, mode="json"))
         except OSError as error:
             raise OutputError(
                 f"{FILE_NAME} in the data folder cannot be written ({error.strerror}), so the try could not be counted "
                 "and is not told."
+            ) from None
+
+    def _of_all_projects(self) -> dict[str, tuple[Try, ...]]:
+        try:
+            return _adapter.validate_json(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValidationError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not as prelabel writes it"
+            raise UsageError(
+                f"--try-rule: {self._path} cannot be read ({why}), so how often rules were tried is not known. Put "
+                "back a copy of it. Where there is none, rename it: tries count from one then, and the chance of "
+                "adopting a rule that is not better begins anew."
             ) from None
 
 

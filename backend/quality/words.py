@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Literal
 
-from backend.pages.words import roughly, seconds
+from backend.pages.numbers import exactly, plain, roughly, rounded, seconds
+from backend.pages.words import Language
 from backend.quality.intervals import LEVEL, Share
 from backend.quality.lead_times import TimeSaved
 from backend.quality.rule_words import next_step
 from backend.quality.summary import FieldQuality, Quality
 from backend.quality.threshold import Threshold
-
-Language = Literal["zh", "en"]
 
 _UNUSED: dict[str, tuple[str, str]] = {
     "not_labelled": ("还没有人标注", "nobody has labelled it yet"),
@@ -129,9 +127,12 @@ class Sentences:
         for reason in ("not_chosen", "no_answer", "other_version"):
             if num := quality.unused.get(reason):
                 yield self.unused(reason, num)
+        target, sure = exactly(quality.threshold.target), exactly(1 - quality.threshold.delta)
         yield self(
-            f"各字段与最常见的错误：prelabel quality --project {project_id}",
-            f"By field, and what is confused most: prelabel quality --project {project_id}",
+            f"状态页总是按“错误不超过 {target}（{sure} 的把握）”计算。要换目标（--target），或看各字段和最常见的错误："
+            f"prelabel quality --project {project_id}",
+            f"The status page always asks for at most {target} wrong ({sure} sure). For another --target, for the "
+            f"fields and for what is confused most: prelabel quality --project {project_id}",
         )
 
     def _may_pass(self, quality: Quality) -> Iterator[str]:
@@ -335,22 +336,3 @@ class Sentences:
     def unused(self, reason: str, num: int) -> str:
         zh, en = _UNUSED[reason]
         return self(f"{num:,} 条没有用上：{zh}", f"{num:,} not used: {en}")
-
-
-def rounded(share: float) -> str:
-    """Whole percents, but for shares that these would round to none or to all."""
-    if 0 < share < 0.0005:
-        return "<0.1%"
-    if 0.9995 <= share < 1:
-        return ">99.9%"
-    return f"{share:.{1 if 0 < share < 0.01 or 0.99 < share < 1 else 0}%}"
-
-
-def exactly(share: float) -> str:
-    """What was asked for is said as it was asked for: 2.5% is not 2%."""
-    return f"{100 * share:.10g}%"
-
-
-def plain(number: float) -> str:
-    """With three digits that count, and no exponent: what people type into a form is neither tiny nor astronomic."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from backend.pages import html
-from backend.pages.words import Language, Words, number
+from backend.pages.numbers import number
+from backend.pages.words import Language, Words
 from backend.status.view import StatusView
 
 Sign = Callable[[str, str], str]

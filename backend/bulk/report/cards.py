@@ -12,8 +12,8 @@ from backend.bulk.report.numbers import Bin, NumberTally
 from backend.bulk.report.rows import Value
 from backend.bulk.report.tally import LabelTally, ShareTally, Tally
 from backend.bulk.report.words import ReportWords, plain
+from backend.pages.numbers import number, percent
 from backend.pages.outside import shown
-from backend.pages.words import number, percent
 from backend.predict.record import PATH_SEPARATOR
 from label_config.schema import ChoicesField, Field, NumberField, RatingField, TaxonomyField, TextField
 

@@ -17,8 +17,9 @@ from backend.bulk.report.tally import FailureTally, Tally
 from backend.bulk.report.words import ReportWords
 from backend.bulk.summary import Summary
 from backend.pages import html
+from backend.pages.numbers import number
 from backend.pages.outside import shown, shown_source
-from backend.pages.words import Language, number
+from backend.pages.words import Language
 from label_config.schema import LabelSchema
 
 MAX_FILES = 100

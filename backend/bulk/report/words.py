@@ -9,7 +9,8 @@ import time
 from collections.abc import Sequence
 
 from backend.bulk.report.reasons import Reason
-from backend.pages.words import Language, Words, number
+from backend.pages.numbers import number
+from backend.pages.words import Language, Words
 
 TEXTS: dict[str, tuple[str, str]] = {
     "report": ("预标注报告", "Pre-annotation report"),

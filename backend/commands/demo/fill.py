@@ -14,7 +14,8 @@ from backend.commands.connect_project import done
 from backend.commands.demo.local_backend import LocalBackend
 from backend.errors import PrelabelError
 from backend.label_studio.client import LabelStudioClient, Project
-from backend.pages.words import Words, number
+from backend.pages.numbers import number
+from backend.pages.words import Words
 from backend.status.reading import StatusReader
 from backend.status.view import ProjectView, StatusView
 

@@ -19,20 +19,44 @@ CHINESE = ENGLISH.replace("Red", "红色")
 BARE = '<View><Image name="i" value="$i"/><TextArea name="caption" toName="i"/></View>'
 
 
+GARMENTS = ready_made("garments.en")
+
+
 @pytest.mark.parametrize(
     ("model", "config", "told"),
     [
-        ("garments", "ecommerce.zh", True),
-        ("garments", "garments.en", False),
-        ("Qwen3-VL-30B-A3B-Instruct", "ecommerce.zh", False),
+        ("garments", ready_made("ecommerce.zh"), ""),
+        ("garments", GARMENTS, None),
+        ("garments", GARMENTS.replace('<Choice value="Casual"/>', ""), None),
+        ("garments", GARMENTS.replace('name="style"', 'name="look"').replace('value="Style"', 'value="Look"'), None),
+        ("garments", GARMENTS.replace('"Casual"/>', '"Casual"/><Choice value="Punk"/>'), "Punk: "),
+        (
+            "garments",
+            GARMENTS.replace(
+                '<Header value="Style"',
+                '<Header value="Stars"/><Rating name="stars" toName="image"/><Header value="Style"',
+            ),
+            "Stars: ",
+        ),
+        ("garments", ENGLISH.replace("Red", "[red]"), "[red]: "),
+        ("Qwen3-VL-30B-A3B-Instruct", ready_made("ecommerce.zh"), None),
     ],
+    ids=["others", "its own", "one less", "another name", "one more", "a field more", "one other", "another model"],
 )
 def test_labels_that_the_built_in_model_does_not_know_are_told(
-    server: FakeLabelStudio, capsys: pytest.CaptureFixture[str], model: str, config: str, told: bool
+    server: FakeLabelStudio,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    model: str,
+    config: str,
+    told: str | None,
 ) -> None:
     server.health = healthy(model)
-    assert run(server, label_config=config) == 0
-    assert ("knows ten kinds of garment and nothing else" in capsys.readouterr().out) is told
+    (tmp_path / "config.xml").write_text(config, "utf-8")
+    assert run(server, label_config=str(tmp_path / "config.xml")) == 0
+    printed = capsys.readouterr().out
+    assert (f"It was not trained on {told}" in printed) is (told is not None)
+    assert ("knows ten kinds of garment and nothing else" in printed) is (told is not None)
 
 
 def test_what_does_not_work_at_the_backend_is_told(server: FakeLabelStudio, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from backend.pages.engine_words import ENGINE_WORDS, Why
-from backend.pages.words import Words, roughly, seconds
+from backend.pages.numbers import roughly, seconds
+from backend.pages.words import Words
 from model_loader.errors import ModelError
 
 

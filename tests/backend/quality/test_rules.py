@@ -234,11 +234,15 @@ def test_two_commands_never_try_at_the_same_time_for_each_try_has_its_own_number
         other.add(tried(1))
 
 
-@pytest.mark.parametrize("content", ["no JSON", '{"12.1": 5}', '{"12.1": [{"of": 1}]}'])
-def test_a_file_that_cannot_be_read_is_said_so(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / FILE_NAME).write_text(content)
-    assert Tries(tmp_path, "12.1").all() == ()
-    assert FILE_NAME in caplog.text
+@pytest.mark.parametrize("content", ["no JSON", "[]", '{"12.1": 5}', '{"12.1": [{"of": 1}]}', '{"13.1": [5]}', None])
+def test_no_rule_is_tried_where_the_tries_before_it_cannot_be_read(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / FILE_NAME
+    file.mkdir() if content is None else file.write_text(content)
+    with Tries(tmp_path, "12.1") as tries:
+        for asked in (tries.all, lambda: tries.add(tried(1))):
+            with pytest.raises(UsageError, match=r"rules\.json cannot be read .* Put back a copy of it"):
+                asked()
+    assert content is None or file.read_text() == content
 
 
 def test_the_same_try_is_no_new_one_and_any_other_is() -> None:

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from backend.pages.numbers import plain, rounded
 from backend.quality.lead_times import TimeSaved
 from backend.quality.looks import threshold_at_looks
 from backend.quality.page import render_quality
 from backend.quality.summary import FindThreshold
 from backend.quality.threshold import guaranteed_threshold
-from backend.quality.words import Language, Sentences, plain, rounded
+from backend.quality.words import Language, Sentences
 from tests.backend.bulk.report_rig import Seen
 from tests.backend.quality.given import quality
 

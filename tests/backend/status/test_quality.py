@@ -62,6 +62,7 @@ def test_the_page_says_how_good_how_much_faster_and_what_may_pass(tmp_path: Path
     english = page(view)
     assert "What scores 0.05 or more may pass unseen" in english
     assert "holds however often one looks. Next look at 200 blind labels; 120 now." in english
+    assert "asks for at most 5% wrong (90% sure). For another --target, for the fields and for what" in english
     assert "prelabel quality --project 12" in english
     assert "Read 1 min ago; of the answers under model version v1" in english
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from backend.commands.demo.local_backend import LocalBackend
 from backend.label_studio.people import PeopleClient
-from backend.pages.words import percent
+from backend.pages.numbers import percent
 from tests.end_to_end import by_hand
 from tests.end_to_end.pages.browser import open_data_manager
 from tests.end_to_end.people import People, answered, fashion, predicted

@@ -1,0 +1,46 @@
+"""How numbers are written for people, in both languages alike. Nothing raises."""
+
+from __future__ import annotations
+
+
+def number(value: float, decimals: int = 0) -> str:
+    return f"{value:,.{decimals}f}"
+
+
+def percent(share: float) -> str:
+    """`12.3%`; a share that is not nothing never reads 0.0%, one that is not all never 100.0%."""
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= share < 1:
+        return ">99.9%"
+    return "100%" if share == 1 else "0%" if share == 0 else f"{share:.1%}"
+
+
+def roughly(num: int) -> str:
+    """An estimate from a few wrong answers, upwards: no more than its first two digits mean anything."""
+    step = 10 ** max(0, len(str(num)) - 2)
+    return f"{-(-num // step) * step:,}"
+
+
+def seconds(value: float) -> str:
+    """With so many digits that a ratio of two can be checked: "18.6", "5.3", "20"."""
+    return f"{value:.1f}".removesuffix(".0") if value < 100 else f"{value:,.0f}"
+
+
+def rounded(share: float) -> str:
+    """Whole percents, but for shares that these would round to none or to all."""
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= share < 1:
+        return ">99.9%"
+    return f"{share:.{1 if 0 < share < 0.01 or 0.99 < share < 1 else 0}%}"
+
+
+def exactly(share: float) -> str:
+    """What was asked for is said as it was asked for: 2.5% is not 2%."""
+    return f"{100 * share:.10g}%"
+
+
+def plain(value: float) -> str:
+    """With three digits that count, and no exponent: what people type into a form is neither tiny nor astronomic."""
+    return number(value) if value >= 100 else f"{value:.3g}"
