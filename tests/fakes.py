@@ -67,7 +67,7 @@ class FakeImages:
         """Those of them that a person waits for."""
 
     async def fetch(
-        self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False
+        self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False, project: str = ""
     ) -> FetchedImage:
         await asyncio.sleep(0)
         self.fetched.append(url)

@@ -3,8 +3,8 @@
 A request computes a little between two waits: a label config is looked up, extra params are checked, tasks become rows.
 Each of these steps is short, but fifty requests at once make fifty of them, and asyncio would run all before it looks
 at anything else. Here one step runs in each round of the loop, so that /health and other sockets are looked at between
-any two; and it is a step of the project which has had the least of the loop's time, as in start-time fair queueing
-(Goyal, Vin and Cheng, SIGCOMM 1996). A project alone has all of it. A single long step is not made shorter.
+any two; and it is a step of the project which has had the least of the loop's time (`fair_shares`). A project alone has
+all of it. A single long step is not made shorter.
 Raises what the work raises.
 """
 
@@ -17,11 +17,9 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
+from backend.fair_shares import FairShares
+
 T = TypeVar("T")
-
-MAX_PROJECTS = 1_000
-"""Whose time is remembered; beyond them, only of those that had more than whoever goes on now."""
-
 
 ONE_S = 0.001
 """What a turn counts as that is not measured."""
@@ -34,9 +32,7 @@ class Turns:
         self._clock = clock
         self._is_taken = False
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        self._had: dict[str, float] = {}
-        self._now = 0.0
-        """What the project had that went on last: one that comes anew begins here, and saves up nothing."""
+        self._shares = FairShares()
 
     async def run(self, project: str, work: Coroutine[Any, Any, T]) -> T:
         """Await `work`, each of its steps in a turn of `project`."""
@@ -46,7 +42,7 @@ class Turns:
     def take(self, project: str) -> Generator[Any, None, None]:
         """Wait for a turn of `project`; what comes until the next wait is in it, and counts as as much as another's."""
         yield from self._turn(project)
-        self._had[project] = self._begun(project) + ONE_S
+        self._shares.used(project, ONE_S)
 
     @types.coroutine
     def _steps(self, project: str, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
@@ -63,7 +59,7 @@ class Turns:
                 except StopIteration as done:
                     return done.value  # type: ignore[no-any-return]
                 finally:
-                    self._had[project] = self._begun(project) + self._clock() - begin
+                    self._shares.used(project, self._clock() - begin)
                 error = None
                 try:
                     yield waits_for
@@ -86,21 +82,16 @@ class Turns:
     def _take(self, project: str) -> None:
         """This round of the loop is for `project`; the next is for whose turn it is then."""
         self._is_taken = True
-        self._now = self._begun(project)
+        self._shares.goes_on(project)
         asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
         self._is_taken = False
         while self._waiting and not self._is_taken:
-            project = min(self._waiting, key=self._begun)
+            project = min(self._waiting, key=self._shares.had)
             comes = self._waiting[project].popleft()
             if not self._waiting[project]:
                 del self._waiting[project]
             if not comes.done():  # else it was cancelled
                 comes.set_result(None)
                 self._take(project)
-        if len(self._had) > MAX_PROJECTS:
-            self._had = {project: had for project, had in self._had.items() if had > self._now}
-
-    def _begun(self, project: str) -> float:
-        return max(self._had.get(project, 0.0), self._now)

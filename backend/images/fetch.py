@@ -1,8 +1,9 @@
 """The one fetcher for every source of picture bytes: find, download, decode.
 
-Tasks that ask for the same address at the same time share one download; what a person waits for has its own, because
-the other may be far back in the queue. Keeps nothing afterwards: the store knows
-pictures by their hash. Belongs to one event loop; downloading is asynchronous, decoding and files use a few threads.
+Tasks of a project that ask for the same address at the same time share one download; what a person waits for has its
+own, because the other may be far back in the queue. Projects take turns at the network and at the threads that decode.
+Keeps nothing afterwards: the store knows pictures by their hash. Belongs to one event loop; downloading is
+asynchronous, decoding and files use a few threads.
 Raises ImageError and nothing else (and asyncio.CancelledError when the caller is cancelled).
 """
 
@@ -12,7 +13,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import httpcore
 from backend.errors import ImageError
 from backend.images.addresses import Resolver, system_resolver
 from backend.images.decode import FetchedImage, decode
+from backend.images.decoding import DecodingThreads
 from backend.images.file_reader import FileReader
 from backend.images.files import read_below, read_data_uri, read_file
 from backend.images.network_turns import Turns
@@ -40,8 +41,8 @@ class _Callers:
 
     def __init__(self, turns: Turns, num_threads: int) -> None:
         self.turns = turns
-        self.threads = ThreadPoolExecutor(num_threads, thread_name_prefix="image-decode")
-        self.downloads: SharedWork[Source, FetchedImage] = SharedWork()
+        self.threads = DecodingThreads(num_threads)
+        self.downloads: SharedWork[tuple[str, Source], FetchedImage] = SharedWork()
 
 
 class _Deadline:
@@ -80,7 +81,7 @@ class ImageFetcher:
         self._interactive = _Callers(Turns(few), 1)
         limits = policy.limits
         self._files = FileReader(
-            self._bulk.threads,
+            self._bulk.threads.executor,
             limits.decode_threads,
             lambda path: decode(read_file(path, limits.max_bytes), limits),
         )
@@ -98,18 +99,19 @@ class ImageFetcher:
         task_id: int | None = None,
         timeout_s: float | None = None,
         interactive: bool = False,
+        project: str = "",
     ) -> FetchedImage:
         """Fetch what a task's image field says. `timeout_s` is this caller's own patience, waiting included.
 
         `task_id` is needed for s3://, gs:// and azure-blob://. `interactive`: a person waits, so it has turns of its
-        own and does not queue behind the others. Callers bound how many fetches they start: each may hold one file of
-        `max_bytes`. Raises ImageError.
+        own and does not queue behind the others. `project`: whose turns it takes. Callers bound how many fetches they
+        start: each may hold one file of `max_bytes`. Raises ImageError.
         """
         self._check_open()
         source = classify(url, self._policy, task_id)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._shared(source, self._interactive if interactive else self._bulk)
+                return await self._shared(project, source, self._interactive if interactive else self._bulk)
         except TimeoutError:
             raise ImageError("timeout", "The picture was not there in time.", retryable=True) from None
 
@@ -130,46 +132,55 @@ class ImageFetcher:
             await callers.downloads.cancel()
         await self._transfer.aclose()
         for callers in both:
-            callers.threads.shutdown(wait=False, cancel_futures=True)
+            callers.threads.close()
 
-    async def _shared(self, source: Source, callers: _Callers) -> FetchedImage:
+    async def _shared(self, project: str, source: Source, callers: _Callers) -> FetchedImage:
         try:
-            return await callers.downloads.join(source, lambda: self._load(source, callers))
+            return await callers.downloads.join((project, source), lambda: self._load(project, source, callers))
         except asyncio.CancelledError:
             if self._closed and not _is_cancelled():
                 raise self._closed_error() from None
             raise
 
-    async def _load(self, source: Source, callers: _Callers) -> FetchedImage:
-        limits = self._limits
+    async def _load(self, project: str, source: Source, callers: _Callers) -> FetchedImage:
+        read = await self._reader(project, source, callers.turns)
+        try:
+            return await callers.threads.run(project, lambda: decode(read(), self._limits), self._limits.queue_s)
+        except TimeoutError:
+            raise _too_many() from None
+
+    async def _reader(self, project: str, source: Source, turns: Turns) -> Callable[[], bytes]:
+        """What reads its bytes, for a thread; those of the web are here then."""
+        max_bytes = self._limits.max_bytes
         if isinstance(source, LocalSource):
             root, paths = self._policy.local_files_root, source.relative_paths
             assert root is not None
-            return await self._in_thread(callers, lambda: decode(read_below(root, paths, limits.max_bytes), limits))
+            return lambda: read_below(root, paths, max_bytes)
         if isinstance(source, InlineSource):
-            return await self._in_thread(callers, lambda: decode(read_data_uri(source.uri, limits.max_bytes), limits))
-        data = await self._download(source, callers.turns)
-        return await self._in_thread(callers, lambda: decode(data, limits))
+            return lambda: read_data_uri(source.uri, max_bytes)
+        data = await self._download(project, source, turns)
+        return lambda: data
 
-    async def _download(self, source: WebSource, turns: Turns) -> bytes:
+    async def _download(self, project: str, source: WebSource, turns: Turns) -> bytes:
         target, deadline = source.target, _Deadline(self._limits.total_s)
         for _ in range(self._limits.max_redirects + 1):
-            reply = await self._hop(target, deadline, turns)
+            reply = await self._hop(project, target, deadline, turns)
             if isinstance(reply, bytes):
                 return reply
             target = reply
         host, times = source.target.origin.host, self._limits.max_redirects
         raise ImageError("unreachable", f"{host} redirects more than {times} times.")
 
-    async def _hop(self, target: Target, deadline: _Deadline, turns: Turns) -> bytes | Target:
+    async def _hop(self, project: str, target: Target, deadline: _Deadline, turns: Turns) -> bytes | Target:
         """One address, with its retries. Between attempts the turn goes to others."""
         host = target.origin.host
         attempt = 0
         while True:
             try:
-                async with turns.take(host), asyncio.timeout_at(deadline.start()):
-                    reply = await self._transfer.get(target)
-                turns.mark_proven(host)
+                async with turns.take(project, host):
+                    async with asyncio.timeout_at(deadline.start()):
+                        reply = await self._transfer.get(target)
+                    turns.mark_proven(host)
                 return reply
             except TimeoutError:
                 turns.mark_unproven(host)
@@ -183,13 +194,6 @@ class ImageFetcher:
                     raise retry.error from None
             _log.info("%s: attempt %d failed, again in %.1f s", host, attempt, wait_s)
             await asyncio.sleep(wait_s)
-
-    async def _in_thread(self, callers: _Callers, work: Callable[[], FetchedImage]) -> FetchedImage:
-        try:
-            async with asyncio.timeout(self._limits.queue_s):
-                return await asyncio.get_running_loop().run_in_executor(callers.threads, work)
-        except TimeoutError:
-            raise _too_many() from None
 
     def _check_open(self) -> None:
         if self._closed:

@@ -54,10 +54,15 @@ class Limits:
     """Of `max_total`, how many may be hosts that never answered: dead hosts cannot take every turn."""
     max_interactive: int = 8
     """Turns beside `max_total` for what a person waits for; bulk fetches never hold them."""
+    left_to_others: float = 0.25
+    """Of `max_total`, `max_unproven` and `max_interactive`: what one project never holds."""
     max_url_chars: int = 8_192
     decode_threads: int = 2
     large_picture_pixels: int = 16_000_000
     """Pictures above this are decoded one at a time, which bounds the memory."""
+
+    def most_of_one_project(self, num_turns: int) -> int:
+        return num_turns - int(num_turns * self.left_to_others)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,9 @@ class Images(Protocol):
     @property
     def label_studio(self) -> LabelStudioAddresses: ...
 
-    async def fetch(self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool) -> FetchedImage:
+    async def fetch(
+        self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool, project: str
+    ) -> FetchedImage:
         """Raises ImageError."""
         ...
 
@@ -72,14 +74,23 @@ class Answerer:
         return self._engine.status
 
     async def fetch(
-        self, recipe: Recipe, url: str | None, task_id: TaskId, timeout_s: float, *, interactive: bool = False
+        self,
+        recipe: Recipe,
+        url: str | None,
+        task_id: TaskId,
+        timeout_s: float,
+        *,
+        interactive: bool = False,
+        project: str = "",
     ) -> FetchedImage:
-        """Raises ImageError."""
+        """`project`: whose turn it takes at what all share. Raises ImageError."""
         try:
             if url is None:
                 raise ImageError("missing", f"the task's data has no text for {described(recipe.schema.image_key)}")
             number = task_id if isinstance(task_id, int) else None
-            fetched = await self._images.fetch(url, task_id=number, timeout_s=timeout_s, interactive=interactive)
+            fetched = await self._images.fetch(
+                url, task_id=number, timeout_s=timeout_s, interactive=interactive, project=project
+            )
         except ImageError as error:
             self._metrics.images.labels(error.kind).inc()
             raise

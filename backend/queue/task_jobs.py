@@ -101,7 +101,9 @@ class TaskJobs:
 
         def fetch() -> Awaitable[FetchedImage]:
             limit_s = self.limits.fetch_s
-            return self.answerer.fetch(recipe, task.image_url, task.id, limit_s, interactive=work.interactive)
+            return self.answerer.fetch(
+                recipe, task.image_url, task.id, limit_s, interactive=work.interactive, project=work.project
+            )
 
         return await predict_one(
             self.answerer,

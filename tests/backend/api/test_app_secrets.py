@@ -24,7 +24,7 @@ class TalkativeImages(FakeImages):
     """Fails with a text that repeats the address, as a careless library would."""
 
     async def fetch(
-        self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False
+        self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False, project: str = ""
     ) -> FetchedImage:
         logging.getLogger("httpx").debug("GET %s", url)
         raise ImageError("unreachable", f"cannot reach {url}")

@@ -22,7 +22,7 @@ class Images(FakeImages):
     away = True
 
     async def fetch(
-        self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False
+        self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False, project: str = ""
     ) -> FetchedImage:
         return await super().fetch("missing" if self.away else url, task_id=task_id, timeout_s=timeout_s)
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from backend.api.turns import MAX_PROJECTS, Turns
+from backend.api.turns import Turns
+from backend.fair_shares import MAX_OWNERS
 from tests.backend.serving import read_all, serving, setup_body
 from tests.limits import WAIT_S
 
@@ -156,7 +157,7 @@ def test_what_the_work_raises_is_raised_and_a_timeout_within_it_is_its_own() -> 
 def test_of_endless_projects_only_some_are_remembered() -> None:
     async def main() -> None:
         work = Work()
-        for number in range(3 * MAX_PROJECTS):
+        for number in range(3 * MAX_OWNERS):
             await work.begin(str(number))
         assert await work.begin("last") == "last"
 

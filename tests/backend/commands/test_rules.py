@@ -50,7 +50,7 @@ class NumberedImages(FakeImages):
     """A picture's colour is the number of its task."""
 
     async def fetch(
-        self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False
+        self, url: str, *, task_id: int | None, timeout_s: float, interactive: bool = False, project: str = ""
     ) -> FetchedImage:
         fetched = await super().fetch(url, task_id=task_id, timeout_s=timeout_s, interactive=interactive)
         picture = Picture(4, 4, bytes([task_id or 0]) * 48)

@@ -86,7 +86,8 @@ def test_a_hundred_dead_hosts_do_not_hold_up_a_live_one(site: Site, other_site: 
         live = site.url("/a.png", host="live.example.com")
         await fetcher.fetch(live)
         dead = [
-            asyncio.create_task(fetcher.fetch(other_site.url("/a.png", f"dead{n}.example.com"))) for n in range(100)
+            asyncio.create_task(fetcher.fetch(other_site.url("/a.png", f"dead{n}.example.com"), project=f"{n}"))
+            for n in range(100)
         ]
         await eventually(lambda: len(other_site.requests) == limits.max_unproven)
         for n in range(20):
