@@ -120,7 +120,7 @@ TEXTS: dict[str, str] = {
         "(nvidia-smi lists them), or name another card, as PRELABEL_DEVICE=cuda:1, or a smaller model (docs/cards.md)."
     ),
     "memory_tight": (
-        "Other programs leave {free} of the card's {card} GiB: {slots} requests at a time instead of {most}. "
+        "Other programs leave {free} of the card's {card} GiB: {slots} of {most} requests can run at a time. "
         "nvidia-smi lists them."
     ),
     # what a library said while the model was loaded

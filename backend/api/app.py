@@ -216,7 +216,7 @@ class Backend:
             trial = await self.parser.run(length_of(raw), read_trial, raw)
         self._check_place()
         if self._num_trials >= MAX_TRIALS:
-            raise EngineBusy(f"{self._num_trials} trials are under way; try again later")
+            raise EngineBusy(f"too many trials are under way ({self._num_trials}); try again later")
         self._num_predicts += 1
         self._num_trials += 1
         try:
@@ -233,7 +233,7 @@ class Backend:
 
     def _check_place(self) -> None:
         if self._num_predicts >= self.core.settings.max_requests:
-            raise EngineBusy(f"{self._num_predicts} requests for predictions are under way; try again later")
+            raise EngineBusy(f"too many requests for predictions are under way ({self._num_predicts}); try again later")
 
     async def webhook(self, request: Request) -> Response:
         async with self._reader.read(request) as raw:

@@ -30,6 +30,7 @@ from backend.bulk.progress import Figures
 from backend.bulk.run import BulkRun
 from backend.bulk.sources import find_pictures
 from backend.bulk.summary import duration, figures_table
+from backend.pages.numbers import number
 from backend.settings import Settings
 
 MIN_SAMPLE = 16
@@ -144,7 +145,7 @@ def estimate_table(estimate: Estimate) -> Table:
 
 def _lines(e: Estimate) -> Iterator[tuple[str, str, str]]:
     num_others = num_left_out(e.left_out)
-    account = f"= {e.num_total:,} pictures" + (f" + {num_others:,} left out" if num_others else "")
+    account = f"= {number(e.num_total):picture|pictures}" + (f" + {num_others:,} left out" if num_others else "")
     yield "Found", f"{e.num_total + num_others:,}", account
     yield "Pictures", f"{e.num_total:,}", ""
     if e.num_done_before:

@@ -16,6 +16,7 @@ from backend.bulk.files import json_line, replaced
 from backend.bulk.items import Known, digest, identity_of
 from backend.bulk.lines import LineFile, read_lines
 from backend.errors import OutputError, UsageError
+from backend.pages.numbers import number
 
 _FAILED = ".failed.jsonl"
 
@@ -128,8 +129,8 @@ class Ledger:
             self._failed.clear()
         elif self.past.model_version not in ("", model_version):
             raise UsageError(
-                f"{self.output} holds {self.past.num_records} records of {self.past.model_version}, and this run's "
-                f"would be of {model_version}: the model, the label config or an option has changed. "
+                f"{self.output} holds {number(self.past.num_records):record|records} of {self.past.model_version}, and "
+                f"this run's would be of {model_version}: the model, the label config or an option has changed. "
                 "Choose another --output, or --overwrite to annotate everything anew."
             )
         if self._is_untidy:

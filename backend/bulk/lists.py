@@ -202,7 +202,7 @@ def read_entries(path: Path) -> Iterator[dict[str, Any]]:
                     raise UsageError(f"{path}: entry {number} is no task of Label Studio.")
                 yield task
         except (ijson.JSONError, UnicodeDecodeError):
-            raise UsageError(f"{path} is no JSON: it breaks off or is wrong after {number} tasks.") from None
+            raise UsageError(f"{path} is no JSON: it breaks off or is wrong at entry {number + 1}.") from None
 
 
 def _to_the_first_task(file: BinaryIO, path: Path) -> None:

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from backend.bulk.outcomes import FailedItem, Outcome
 from backend.bulk.summary import duration
+from backend.pages.numbers import number
 
 LINE_EVERY_S = 10.0
 RATE_WINDOW_S = 30.0
@@ -113,7 +114,9 @@ class Progress:
     def text(self) -> str:
         """`1,234 of 50,000 (2.5%), 41.2 images/s, 19:45 left, ¥0.42, 12.3% for review, 3 failed`."""
         f = self._figures
-        parts = [f"{f.num_ended:,} pictures" if f.num_to_do is None else f"{f.num_ended:,} of {f.num_to_do:,}"]
+        parts = [
+            f"{number(f.num_ended):picture|pictures}" if f.num_to_do is None else f"{f.num_ended:,} of {f.num_to_do:,}"
+        ]
         if f.num_to_do:
             parts[0] += f" ({f.num_ended / f.num_to_do:.1%})"
         rate = self.images_per_s

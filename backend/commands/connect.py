@@ -23,6 +23,7 @@ from backend.errors import ConfigRefused, LabelStudioError, SettingsError, Usage
 from backend.label_studio.address import shown_url, site_of
 from backend.label_studio.client import LabelStudioClient, Project
 from backend.logs import one_line
+from backend.pages.numbers import number
 from backend.predict.label_configs import (
     default_label_config,
     fields_differ,
@@ -169,9 +170,9 @@ def _say_outdated(client: LabelStudioClient, console: Console, before: Project, 
     num = client.num_predictions(before.id) if fields_differ(before.label_config, wanted) else 0
     if num:
         console.print(
-            f"  [yellow]note:[/]       The {num} predictions in this project were made for the label config before: "
-            "they may lack fields, or have labels that are gone. Select the tasks in the Data Manager and choose "
-            "Actions > Retrieve Predictions again; the status page then offers to delete the earlier ones",
+            f"  [yellow]note:[/]       {number(num):prediction|predictions} in this project are of the label config "
+            "before: fields may lack, or labels be gone. Select the tasks in the Data Manager and choose Actions > "
+            "Retrieve Predictions again; the status page then offers to delete the earlier ones",
             soft_wrap=True,
         )
 

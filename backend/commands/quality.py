@@ -24,12 +24,14 @@ from backend.bulk.report.pictures import data_address
 from backend.bulk.truth import Records, read_truth
 from backend.errors import UsageError
 from backend.logs import one_line, redact
+from backend.pages.numbers import number
+from backend.pages.words import Language
 from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
 from backend.quality.drift import look_of
 from backend.quality.page import Find, Where, render_quality
 from backend.quality.people import Account
 from backend.quality.summary import Quality, quality_of
-from backend.quality.words import Language, Sentences
+from backend.quality.words import Sentences
 from label_config.schema import LabelSchema
 
 
@@ -63,7 +65,9 @@ def quality(
         raise UsageError(f"{error.filename or truth} cannot be read ({error.strerror}).") from None
     if not found.num_blind + found.num_filled:
         reasons = "; ".join(Sentences("en").unused(reason, num) for reason, num in account.num.items())
-        raise UsageError(f"{truth} says nothing of the {known.num:,} records in {records}: {reasons or 'it is empty'}.")
+        raise UsageError(
+            f"{truth} says nothing of the {number(known.num):record|records} in {records}: {reasons or 'it is empty'}."
+        )
     doubt = ""
     if truth.suffix.lower() != ".json" and _is_as_written(found, blind):
         doubt = Sentences(language).as_written(truth.name)

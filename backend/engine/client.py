@@ -108,7 +108,7 @@ class EngineClient:
     async def generate(self, request: GenerateRequest) -> Finished:
         self._status.require_ready()
         if len(self._pending) >= self._options.max_queue:
-            raise EngineBusy(f"{len(self._pending)} requests are waiting already")
+            raise EngineBusy(f"too many requests are waiting already ({len(self._pending)})")
         submit, answer = self._pending.add(request)
         self._send(submit)
         try:

@@ -227,7 +227,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "memory_fits": (
         "{card} GiB 放得下：留给 KV 缓存 {free} GiB，可同时处理 {slots} 张"
         "（按提示词 {instruction} token 共用，每张图 {image}、答案 {answer} token 计）",
-        "fits {card} GiB: {free} GiB left for the KV cache = {slots} requests at a time "
+        "fits {card} GiB: {free} GiB left for the KV cache = {slots:request|requests} at a time "
         "(an instruction of {instruction} tokens that all share; {image} for a picture, {answer} for its answer)",
     ),
     "memory_unknown": (
@@ -288,14 +288,14 @@ CHECKS: dict[str, tuple[str, str]] = {
     "slow_kv_cache": (
         "可能比应有的速度慢：显存不足，KV 缓存只有 {said} 个位置，同时处理的图片较少。"
         "请结束占用显卡的其他程序（nvidia-smi 可列出）后重启 prelabel。",
-        "it may be slower than it should be: memory sufficed for {said} positions of the KV cache only, so fewer "
-        "pictures are worked on at once. End what else runs on the card (nvidia-smi lists it), then start again.",
+        "it may be slower than it should be: memory sufficed for {said:position|positions} of the KV cache only, so "
+        "fewer pictures are worked on at once. End what else runs on the card (nvidia-smi lists it), then start again.",
     ),
     "slow_slots": (
         "比应有的速度慢：显存不足，同时处理的图片数只有 {said}。通常是其他程序占用了显存（nvidia-smi 可列出），"
         "请结束它们后重启 prelabel。",
-        "slower than it should be: memory suffices for {said} pictures at once only. Most often other programs hold "
-        "it (nvidia-smi lists them): end them and start prelabel again.",
+        "slower than it should be: memory suffices for {said:picture|pictures} at once only. Most often other "
+        "programs hold it (nvidia-smi lists them): end them and start prelabel again.",
     ),
     "slow_starts": (
         "每次启动都要重新量化权重，会慢几分钟，出错后自动重启也一样：4-bit 副本没有保存（{said}）。"
@@ -306,8 +306,8 @@ CHECKS: dict[str, tuple[str, str]] = {
     "slow_prefills": (
         "读图比应有的速度慢：显存不足，一次只读 {said} 个 token。"
         "请结束占用显卡的其他程序（nvidia-smi 可列出）后重启 prelabel。",
-        "reading pictures is slower than it should be: memory suffices for {said} tokens at once only. End what else "
-        "runs on the card (nvidia-smi lists it) and start prelabel again.",
+        "reading pictures is slower than it should be: memory suffices for {said:token|tokens} at once only. End "
+        "what else runs on the card (nvidia-smi lists it) and start prelabel again.",
     ),
     "card_not_wanted": ("PRELABEL_DEVICE=cpu：不使用显卡", "PRELABEL_DEVICE=cpu: no card is used"),
     "card_not_needed": (
@@ -455,7 +455,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "token_good": ("属于 {user}", "belongs to {user}"),
     "token_ends": (
         "属于 {user}，将在 {days} 天后过期。" + _NEW_KEY[0],
-        "belongs to {user}, and expires in {days} days. " + _NEW_KEY[1],
+        "belongs to {user}, and expires in {days:day|days}. " + _NEW_KEY[1],
     ),
     "token_refused": (
         "Label Studio 不接受 LABEL_STUDIO_API_KEY。" + _NEW_KEY[0],

@@ -74,7 +74,7 @@ ENGINE_WORDS: dict[str, tuple[str, str]] = {
     ),
     "engine_died_often": (
         "模型进程连续 {times} 次异常结束；请看日志，然后重启 prelabel。最后一次：",
-        "the engine process died {times} times in a row; see the log, restart prelabel. The last time:",
+        "the engine process died {times:time|times} in a row; see the log, restart prelabel. The last time:",
     ),
     "engine_refused_again": ("模型无法再次加载：", "the model could not be loaded again:"),
     "engine_without_segments": (

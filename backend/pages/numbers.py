@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 
-def number(value: float, decimals: int = 0) -> str:
-    return f"{value:,.{decimals}f}"
+class Number(str):
+    """`f"{number:picture|pictures}"` is "1 picture", or "2,000 pictures"."""
+
+    __slots__ = ()
+
+    def __format__(self, counted: str) -> str:
+        one, _, many = counted.partition("|")
+        return f"{self!s} {one if self == '1' else many}" if counted else str(self)
+
+
+def number(value: float, decimals: int = 0) -> Number:
+    return Number(f"{value:,.{decimals}f}")
 
 
 def percent(share: float) -> str:
@@ -16,10 +26,10 @@ def percent(share: float) -> str:
     return "100%" if share == 1 else "0%" if share == 0 else f"{share:.1%}"
 
 
-def roughly(num: int) -> str:
+def roughly(num: int) -> Number:
     """An estimate from a few wrong answers, upwards: no more than its first two digits mean anything."""
     step = 10 ** max(0, len(str(num)) - 2)
-    return f"{-(-num // step) * step:,}"
+    return number(-(-num // step) * step)
 
 
 def seconds(value: float) -> str:

@@ -7,12 +7,12 @@ raises.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from backend import reasons
 from backend.pages.check_words import CHECKS, NAMES
 from backend.pages.engine_words import Why
-from backend.pages.numbers import number
+from backend.pages.numbers import Number, number
 
 Language = Literal["zh", "en"]
 
@@ -77,7 +77,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "delivery.success": ("最近一次成功：{age}", "Last success: {age}"),
     "delivery.dropped": (
         "{num} 条结果无法回传，原因见各项目的“失败”",
-        "{num} results can never be delivered; see what failed in each project",
+        "{num:result|results} can never be delivered; see what failed in each project",
     ),
     "set_aside": (
         "启动时发现数据文件已损坏，原文件保存在 {path}。"
@@ -88,9 +88,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "projects": ("项目", "Projects"),
     "project": ("项目 {id}", "Project {id}"),
     "unnamed_project": ("未指定项目", "No project given"),
-    "more_projects": ("还有 {num} 个较早的项目未显示", "{num} older projects are not shown"),
+    "more_projects": ("还有 {num} 个较早的项目未显示", "{num:older project is|older projects are} not shown"),
     "open_in_label_studio": ("在 Label Studio 中打开", "Open in Label Studio"),
-    "of_tasks": ("{done} / {all} 张", "{done} / {all} images"),
+    "of_tasks": ("{done} / {all} 张", "{done} / {all:image|images}"),
     "pending": ("待回传", "To deliver"),
     "returned": ("已返回，待确认", "Sent, unconfirmed"),
     "delivered": ("已在 Label Studio", "In Label Studio"),
@@ -98,14 +98,15 @@ TEXTS: dict[str, tuple[str, str]] = {
     "withheld_note.push": (
         "{num} 个任务为盲检保留：答案已算好并保存，任务打开时是空的，请不看答案直接标注；"
         "标注提交后，结果会送到 Label Studio 存档。",
-        "{num} tasks are withheld for the blind audit: they are answered and open empty, to be labelled without an "
-        "answer to look at. Their answers come to Label Studio when a person has labelled them.",
+        "{num:task is|tasks are} withheld for the blind audit: answered, and still opening empty, to be labelled "
+        "without an answer to look at. The answer comes to Label Studio when a person has labelled the task.",
     ),
     "withheld_note.reply": (
         "{num} 个任务为盲检保留：答案已算好并保存，任务打开时是空的，请不看答案直接标注。"
         "没有设置 API 密钥，无法得知标注是否完成：结果会一直保留在这里，直到 audit_share 设为 0。",
-        "{num} tasks are withheld for the blind audit: they are answered and open empty, to be labelled without an "
-        "answer to look at. No API key, so nobody tells when they are labelled: they stay here until audit_share is 0.",
+        "{num:task is|tasks are} withheld for the blind audit: answered, and still opening empty, to be labelled "
+        "without an answer to look at. No API key, so nobody tells when that is done: answers stay here until "
+        "audit_share is 0.",
     ),
     "needs_review": ("需人工复核", "Needs review"),
     "failed": ("失败", "Failed"),
@@ -114,16 +115,18 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Label Studio 中还有 {num} 条 prelabel 以前的配置或模型给出的预测。还没有按当前配置重新预标注的任务，"
         "请在 Data Manager 中选中，再点一次 Actions > Retrieve Predictions。"
         "旧预测里标为需要复核的任务也会留在复核标签页里，直到旧预测被删除。",
-        "Label Studio still has {num} predictions that prelabel made under earlier configs or models. Tasks that are "
-        "not pre-filled under the present one yet: select them in the Data Manager and choose Actions > Retrieve "
-        "Predictions again. What they mark for review stays in the tab for it until they are deleted.",
+        "Label Studio still has {num:prediction|predictions} that prelabel made under earlier configs or models. Tasks "
+        "that are not pre-filled under the present one yet: select them in the Data Manager and choose Actions > "
+        "Retrieve Predictions again. A task that is marked for review under an earlier one stays in the tab for it "
+        "until that prediction is deleted.",
     ),
     "delete_older": ("删除旧预测", "Delete earlier predictions"),
     "delete_older_sure": (
         "从 Label Studio 中删除这 {num} 条旧预测？当前版本的预测、人工标注和其他来源的预测都会保留；"
         "只有旧预测的任务将不再有预测。",
-        "Delete these {num} predictions from Label Studio? Those of the present version, people's annotations and "
-        "predictions of other origin stay; tasks that have only earlier ones will have none.",
+        "Delete {num:earlier prediction|earlier predictions} from Label Studio? Those of the present "
+        "version, people's annotations and predictions of other origin stay; tasks that have only earlier ones will "
+        "have none.",
     ),
     "delete_older_yes": ("确认删除", "Yes, delete"),
     "note.moved": (
@@ -140,7 +143,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "note.deleted": (
         "{age}：已从 Label Studio 删除 {num} 条旧预测。",
-        "{age}: {num} earlier predictions were deleted in Label Studio.",
+        "{age}: {num:earlier prediction was|earlier predictions were} deleted in Label Studio.",
     ),
     "note.failed": (
         "{age}：无法检查或修改项目在 Label Studio 中的设置：{text}",
@@ -156,7 +159,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "gone": ("已不在 Label Studio（未计入）", "No longer in Label Studio (not counted)"),
     "done_by_people": ("失败后已由人工标注（未计入）", "Failed and annotated by people (not counted)"),
     "had_failed": ("人工标注的任务当初失败的原因：{counts}", "Why those that people annotated had failed: {counts}"),
-    "not_counted": ("{reason}：{num} 个任务。{remedy}", "{reason}: {num} tasks. {remedy}"),
+    "not_counted": ("{reason}：{num} 个任务。{remedy}", "{reason}: {num:task|tasks}. {remedy}"),
     "times": ("开始于 {first}，最近请求 {last}", "Started {first}, last asked for {last}"),
     "last_finished": ("，最近完成 {age}", ", last finished {age}"),
     "full_stop": ("。", ". "),
@@ -166,25 +169,26 @@ TEXTS: dict[str, tuple[str, str]] = {
     "retry": ("重试失败的任务", "Retry what failed"),
     "did.retry": (
         "{project}：{num} 个失败的任务已重新排队。",
-        "{project}: {num} failed tasks were put back and are tried again.",
+        "{project}: {num:failed task was|failed tasks were} put back, to be tried again.",
     ),
-    "did.cancel": ("{project}：{num} 个任务已取消。", "{project}: {num} tasks were cancelled."),
+    "did.cancel": ("{project}：{num} 个任务已取消。", "{project}: {num:task was|tasks were} cancelled."),
     "did.delete-older": (
         "{project}：正在从 Label Studio 删除 {num} 条旧预测，完成后会写在项目中。",
-        "{project}: {num} earlier predictions are being deleted in Label Studio; the project says when that is done.",
+        "{project}: {num:earlier prediction is|earlier predictions are} being deleted in Label Studio; the project "
+        "says when that is done.",
     ),
     "cancel": ("取消排队", "Cancel the rest"),
     "cancel_sure": (
         "取消 {num} 个未完成的任务？已完成的结果会保留并照常回传。",
-        "Cancel {num} unfinished tasks? What is done is kept and still delivered.",
+        "Cancel {num:unfinished task|unfinished tasks}? What is done is kept and still delivered.",
     ),
     "cancel_yes": ("确认取消", "Yes, cancel"),
     "next_step": (
         "已有 {num} 条结果等待返回："
         "请在 Label Studio 的 Data Manager 中选中任务，点击 Actions > Retrieve Predictions。"
         "没有 API 密钥，prelabel 看不到其中哪些任务已被删除，它们会一直计在这里。",
-        "{num} results are waiting: select the tasks in Label Studio's Data Manager and choose "
-        "Actions > Retrieve Predictions. Without an API key prelabel cannot see which of these tasks were deleted; "
+        "{num:result is|results are} waiting: select the tasks in Label Studio's Data Manager and choose "
+        "Actions > Retrieve Predictions. Without an API key prelabel cannot see which tasks were deleted; "
         "those stay counted.",
     ),
     "empty_title": ("还没有任务", "No tasks yet"),
@@ -228,12 +232,14 @@ _UNITS = (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1))
 class Words:
     """Texts, numbers and times in one language. Gives plain text: escaping is the page's."""
 
+    texts: ClassVar[Mapping[str, tuple[str, str]]] = TEXTS
+
     def __init__(self, language: Language) -> None:
         self.language: Language = language
         self._column = 0 if language == "zh" else 1
 
     def __call__(self, key: str, **values: str) -> str:
-        return TEXTS[key][self._column].format_map(values)
+        return _filled(self.texts[key][self._column], values)
 
     def quoted(self, said: str) -> str:
         """What another part said in English, within a text of ours: in Chinese only that it stands beside the text."""
@@ -279,7 +285,7 @@ class Words:
         try:
             said = {name: self.quoted(values[name]) for name in SAID if name in values}
             at = {"stage": self.stage(values["stage"])} if "stage" in values else {}
-            return text.format_map({**values, **said, **at})
+            return _filled(text, {**values, **said, **at})
         except (KeyError, ValueError, IndexError):  # of a backend of another version
             return text
 
@@ -325,3 +331,8 @@ class Words:
         """How long ago, with no time zone to get wrong."""
         seconds = now - at
         return self("just_now") if seconds < 2 else self("ago", time=self.duration(seconds, num_units=1))
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    """`text` with `values`, any of which it may count by, as a `Number`."""
+    return text.format_map({name: Number(value) for name, value in values.items()})

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from backend.pages import html
 from backend.pages.numbers import exactly
 from backend.pages.outside import shown
+from backend.pages.words import Language
 from backend.quality.intervals import Share
 from backend.quality.measures import Bin, Matrix, WrongTask
 from backend.quality.page_words import QualityWords
 from backend.quality.summary import FieldQuality, Quality
 from backend.quality.threshold import Step
-from backend.quality.words import Language
 
 NUM_SHADES = 5
 _NAME_CHARS = 120

@@ -9,17 +9,18 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 from backend.pages.numbers import number, roughly, rounded
 from backend.pages.outside import shown
-from backend.pages.words import Words
+from backend.pages.words import Language, Words
 from backend.quality.intervals import LEVEL
 from backend.quality.looks import first_check
 from backend.quality.measures import Bin
 from backend.quality.rule_words import to_propose
 from backend.quality.rules import MIN_TOLD
 from backend.quality.summary import FieldQuality, Quality
-from backend.quality.words import Language, Sentences
+from backend.quality.words import Sentences
 
 _MIN_CONFUSIONS = 3
 _MAX_RULES = 3
@@ -47,10 +48,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "not_yet_note": ("至少还需盲检约 {num} 张", "at least about {num} more to check blind"),
     "no_blind_note": ("需要先盲检一部分", "some have to be checked blind first"),
     "no_labels_note": ("盲检时没有人填写过标签", "nobody filled a label when checking blind"),
-    "look_note": ("盲检满 {next} 张时计算，现在 {now} 张", "next look at {next} blind labels; {now} now"),
+    "look_note": ("盲检满 {next} 张时计算，现在 {now} 张", "next look at {next:blind label|blind labels}; {now} now"),
     "too_few_note": (
         "分数最高的 {num} 张里错了 {wrong} 张，还说不出要多少张",
-        "of the {num} with the highest scores {wrong} are wrong: too few to say how many it takes",
+        "of the {num} with the highest scores {wrong:is|are} wrong: too few to say how many it takes",
     ),
     "too_wrong_note": ("分数最高的也错得太多", "even the highest scores are wrong too often"),
     "faster": ("标注速度", "Speed of labelling"),
@@ -107,13 +108,12 @@ TEXTS: dict[str, tuple[str, str]] = {
 class QualityWords(Words):
     """Texts in one language; `titles` are the names of the fields for people."""
 
+    texts: ClassVar = {**Words.texts, **TEXTS}
+
     def __init__(self, language: Language, titles: Mapping[str, str]) -> None:
         super().__init__(language)
         self.say = Sentences(language)
         self._titles = titles
-
-    def __call__(self, key: str, **values: str) -> str:
-        return TEXTS[key][self._column].format_map(values) if key in TEXTS else super().__call__(key, **values)
 
     def title(self, field: str) -> str:
         return shown(self._titles.get(field, field), _LABEL_CHARS)
@@ -142,7 +142,7 @@ class QualityWords(Words):
             told.append(
                 self.say(
                     f"预标注过的 {num} 张，{share} 没有改动（偏高，不是准确率）。",
-                    f"Of {num} pre-filled, {share} were left unchanged (too high for an accuracy).",
+                    f"Of {num} pre-filled, {share} left unchanged (too high for an accuracy).",
                 )
             )
         if field.threshold is not None and field.threshold.num_all:
@@ -231,7 +231,7 @@ class QualityWords(Words):
                 )
                 yield self.say(
                     f"{self.title(name)}：“{one}”与“{other}”混淆了 {number(num)} 次。{how}",
-                    f"{self.title(name)}: “{one}” and “{other}” were confused {number(num)} times. {how}",
+                    f"{self.title(name)}: “{one}” and “{other}” were confused {number(num):time|times}. {how}",
                 )
 
     def _calibrate(self, quality: Quality) -> Iterator[str]:

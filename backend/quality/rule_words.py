@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from backend.pages.numbers import roughly
+from backend.pages.numbers import number, roughly
 from backend.quality.rules import HELD_OUT, LEVEL, Confused, OfField, Tried, confused_most, short_names
 from backend.reasons import known
 from label_config.visible import visible_text
@@ -98,9 +98,9 @@ def counts(pair: Confused, say: Say) -> str:
     return say(
         f"{title}：{one}与{other}混淆了 {pair.num:,} 次（盲检 {pair.num_blind:,}，预标注后改正 {pair.num_filled:,}）："
         f"答成“{first}”而应为“{second}” {pair.num_first:,} 次，反过来 {num_second:,} 次。",
-        f"{title}: {one} and {other} are confused {pair.num:,} times (checked blind {pair.num_blind:,}, corrected in "
-        f"the form {pair.num_filled:,}): “{first}” was answered for “{second}” {pair.num_first:,} times, the other way "
-        f"round {num_second:,} times.",
+        f"{title}: {one} and {other} are confused {number(pair.num):time|times} (checked blind {pair.num_blind:,}, "
+        f"corrected in the form {pair.num_filled:,}): “{first}” was answered for “{second}” "
+        f"{number(pair.num_first):time|times}, the other way round {number(num_second):time|times}.",
     )
 
 
@@ -110,7 +110,8 @@ def next_step(fields: Iterable[OfField], project: str, say: Say) -> Iterator[str
         return
     first, second = (visible_text(name, _NAME_CHARS) for name in short_names(*found[:2]))
     yield say(
-        f"“{first}”与“{second}”混淆了 {found[2]:,} 次。", f"“{first}” and “{second}” are confused {found[2]:,} times. "
+        f"“{first}”与“{second}”混淆了 {found[2]:,} 次。",
+        f"“{first}” and “{second}” are confused {number(found[2]):time|times}. ",
     ) + to_propose(project, say)
 
 
@@ -125,14 +126,15 @@ def divided(num_proposing: int, num_filled: int, num_held_out: int, say: Say) ->
     return say(
         f"盲检过的 {num_proposing + num_held_out:,} 个任务随机分成两半：{num_proposing:,} 个（以及看过预标注的 "
         f"{num_filled:,} 个）用来起草规则，{num_held_out:,} 个留作检验，起草时不看。",
-        f"The {num_proposing + num_held_out:,} tasks that were checked blind are divided by chance: {num_proposing:,} "
-        f"(and {num_filled:,} pre-filled ones) are for proposing rules, {num_held_out:,} are held out to try them on.",
+        f"What was checked blind ({number(num_proposing + num_held_out):task|tasks}) is divided by chance: "
+        f"{num_proposing:,} (and {num_filled:,} pre-filled) for proposing rules, {num_held_out:,} held out to try them "
+        "on.",
     )
 
 
 def outcome(tried: Tried, say: Say) -> str:
     """What a try says of the rule, in one sentence."""
-    num, better, worse = f"{tried.num:,}", f"{tried.num_better:,}", f"{tried.num_worse:,}"
+    num, better, worse = number(tried.num), f"{tried.num_better:,}", f"{tried.num_worse:,}"
     p, limit = p_and_limit(tried)
     sure = say(
         f"（仅凭运气也能这样的可能：{p}，第 {tried.number} 次尝试要求不超过 {limit}）",
@@ -145,7 +147,7 @@ def outcome(tried: Tried, say: Say) -> str:
     }
     return say(
         f"留作检验的 {num} 个任务中，{better} 个由错变对，{worse} 个由对变错：{said[tried.outcome]}",
-        f"Of {num} held-out tasks {better} became right and {worse} wrong: {said[tried.outcome]}",
+        f"Of {num:held-out task|held-out tasks} {better} became right and {worse} wrong: {said[tried.outcome]}",
     )
 
 
@@ -157,7 +159,7 @@ def _missing(tried: Tried, say: Say) -> str:
     num = roughly(tried.num_missing)
     return say(
         f"如果比例不变，大约再盲检 {num} 个任务就能看出来。",
-        f" If shares stay, about {num} more blind tasks would tell.",
+        f" If shares stay, about {num:more blind task|more blind tasks} would tell.",
     )
 
 
@@ -194,10 +196,10 @@ def unanswered(reason: str, num: int, say: Say) -> str:
     """Of held-out tasks; those whose pictures cannot be had are left out."""
     what = _means(reason, say)
     if reason.startswith("image_"):
-        return say(f"{num:,} 个任务没有比较：{what}", f"{num:,} tasks are left out: {what}")
+        return say(f"{num:,} 个任务没有比较：{what}", f"{number(num):task is|tasks are} left out: {what}")
     return say(
         f"{num:,} 个任务加上规则后没有答案，算作错误：{what}",
-        f"{num:,} tasks have no answer with the rule, which counts as wrong: {what}",
+        f"{number(num):task has|tasks have} no answer with the rule, which counts as wrong: {what}",
     )
 
 
@@ -224,7 +226,9 @@ def too_few(num: int, num_wrong: int, needed: int, say: Say) -> str:
         )
     if num_wrong:
         missing = roughly(max(1, round((needed - num_wrong) * num / num_wrong / HELD_OUT)))
-        more = say(f"大约还需要盲检 {missing} 个任务", f"about {missing} more blind tasks are needed")
+        more = say(
+            f"大约还需要盲检 {missing} 个任务", f"about {missing:more blind task is|more blind tasks are} needed"
+        )
     else:
         more = say(
             "请先盲检一些任务（prelabel connect --audit 5）",
@@ -233,8 +237,8 @@ def too_few(num: int, num_wrong: int, needed: int, say: Say) -> str:
     return say(
         f"留作检验的 {num:,} 个任务中错了 {num_wrong:,} 个，"
         f"至少要有 {needed:,} 个错的，才能看出一条规则有没有用：{more}。",
-        f"Of {num:,} held-out tasks {num_wrong:,} are wrong; it takes {needed:,} at least to tell whether any rule "
-        f"helps: {more}.",
+        f"Of {number(num):held-out task|held-out tasks} {number(num_wrong):is|are} wrong; it takes "
+        f"{needed:,} at least to tell whether any rule helps: {more}.",
     )
 
 

@@ -19,11 +19,12 @@ from cachetools import LRUCache
 from backend.errors import ConfigRefused, PrelabelError
 from backend.label_studio.predictions import CallFailed, project_number
 from backend.logs import one_line, redact
+from backend.pages.words import Language
 from backend.predict.label_configs import schema_of
 from backend.quality.project import Asked, OfVersion, project_quality
 from backend.quality.reading import People, read_people
 from backend.quality.summary import Quality
-from backend.quality.words import Language, Sentences
+from backend.quality.words import Sentences
 from backend.store import Store, WorkState
 from backend.store.people import PeopleCounts
 from backend.store.threads import in_thread

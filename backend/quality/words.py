@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from backend.pages.numbers import exactly, plain, roughly, rounded, seconds
+from backend.pages.numbers import exactly, number, plain, roughly, rounded, seconds
 from backend.pages.words import Language
 from backend.quality.intervals import LEVEL, Share
 from backend.quality.lead_times import TimeSaved
@@ -63,14 +63,15 @@ class Sentences:
             yield self(
                 f"盲检 {right.num:,} 张：所有标签都正确的占 {rounded(right.share or 0)}，"
                 f"真实比例有 {LEVEL:.0%} 的把握在 {rounded(right.low)} 到 {rounded(right.high)} 之间。",
-                f"Blind check of {right.num:,} pictures: in {rounded(right.share or 0)} every label is right; the "
-                f"true share lies between {rounded(right.low)} and {rounded(right.high)} ({LEVEL:.0%} sure).",
+                f"Blind check of {number(right.num):picture|pictures}: in {rounded(right.share or 0)} every label is "
+                f"right; the true share lies between {rounded(right.low)} and {rounded(right.high)} "
+                f"({LEVEL:.0%} sure).",
             )
         elif quality.num_blind:
             yield self(
                 f"盲检过的 {quality.num_blind:,} 张里没有人填写过任何标签：标签对不对、哪些可以直接通过，还无从说起。",
-                f"Nobody filled a label in any of the {quality.num_blind:,} pictures that were checked blind: how many "
-                "are right, and which may pass, is not known yet.",
+                f"{number(quality.num_blind):picture was|pictures were} checked blind, and nobody filled a label: how "
+                "many are right, and which may pass, is not known yet.",
             )
         elif not quality.num_filled:
             yield self(
@@ -88,8 +89,8 @@ class Sentences:
             yield self(
                 f"预标注过的 {filled.num:,} 张：{rounded(filled.share or 0)} 没有改动任何标签"
                 "（人看到答案后更容易接受，这不是准确率）。",
-                f"Of {filled.num:,} pre-filled pictures {rounded(filled.share or 0)} were submitted with no label "
-                "changed (people let more pass once they see an answer: this is no accuracy).",
+                f"Of {number(filled.num):pre-filled picture|pre-filled pictures} {rounded(filled.share or 0)} were "
+                "submitted with no label changed (people let more pass once they see an answer: this is no accuracy).",
             )
         yield from self._may_pass(quality)
         if quality.time_saved is not None:
@@ -98,8 +99,8 @@ class Sentences:
             yield self(
                 f"由多人标注的 {quality.agreement.num:,} 张中，"
                 f"{rounded(quality.agreement.share or 0)} 所有人标签一致。",
-                f"Of {quality.agreement.num:,} pictures that several people labelled, they agree on every label of "
-                f"{rounded(quality.agreement.share or 0)}.",
+                f"Of {number(quality.agreement.num):picture|pictures} that several people labelled, they agree on "
+                f"every label of {rounded(quality.agreement.share or 0)}.",
             )
 
     def in_short(self, quality: Quality, project_id: str, audit_share: float) -> Iterator[str]:
@@ -218,21 +219,21 @@ class Sentences:
                 f"还不能保证任何图片可以直接通过（目标：错误不超过 {target}，{sure} 的把握）："
                 f"至少还需要盲检约 {roughly(found.num_missing)} 张。",
                 f"Nothing may pass unseen yet (at most {target} wrong, {sure} sure): at least about "
-                f"{roughly(found.num_missing)} more pictures are to be checked blind.",
+                f"{roughly(found.num_missing):more picture is|more pictures are} to be checked blind.",
             )
-        num, wrong = f"{found.num:,}", f"{found.num_wrong:,}"
+        num, wrong = number(found.num), number(found.num_wrong)
         if not found.is_too_wrong:
             return self(
                 f"还不能保证任何图片可以直接通过（目标：错误不超过 {target}，{sure} 的把握）："
                 f"分数最高的 {num} 张里错了 {wrong} 张，还说不出要再盲检多少张。",
                 f"Nothing may pass unseen yet (at most {target} wrong, {sure} sure): of the {num} with the highest "
-                f"scores {wrong} are wrong, and how many more are to be checked blind cannot be said yet.",
+                f"scores {wrong:is|are} wrong, and how many more are to be checked blind cannot be said yet.",
             )
         share = rounded(found.num_wrong / found.num)
         return self(
             f"没有图片可以直接通过：即使是分数最高的 {num} 张，也错了 {wrong} 张（{share}），超过 {target}。"
             "请修改标注配置、提示词，或换模型。",
-            f"Nothing may pass unseen: even of the {num} with the highest scores {wrong} ({share}) are wrong, more "
+            f"Nothing may pass unseen: even of the {num} with the highest scores {share} ({wrong}) are wrong, more "
             f"than {target}. Change the label config, the instructions or the model.",
         )
 
@@ -244,15 +245,16 @@ class Sentences:
             )
         return self(
             f"依据最先盲检的 {found.num_all:,} 张，看多少次都成立。",
-            f"It was found on the first {found.num_all:,} blind labels, and holds however often one looks. ",
+            f"It was found on the first {number(found.num_all):blind label|blind labels}, and holds however often one "
+            "looks. ",
         ) + self.next_look(found)
 
     def next_look(self, found: Threshold) -> str:
         """When a project's threshold may change, and when it is likely to if the next look is too soon for that."""
-        next_look, now = f"{found.next_look:,}", f"{found.num_labels:,}"
+        next_look, now = number(found.next_look or 0), number(found.num_labels)
         said = self(
             f"下一次计算在盲检满 {next_look} 张时，现在 {now} 张。",
-            f"Next look at {next_look} blind labels; {now} now.",
+            f"Next look at {next_look:blind label|blind labels}; {now} now.",
         )
         likely = found.num_labels + (found.num_missing or 0)
         if found.num_missing is None or likely == found.next_look:
@@ -279,12 +281,12 @@ class Sentences:
 
     def time(self, saved: TimeSaved) -> str:
         """Of a handful only the times, no factor."""
-        blind, filled = f"{saved.num_blind:,}", f"{saved.num_filled:,}"
+        blind, filled = number(saved.num_blind), number(saved.num_filled)
         times = self(
             f"每张用时（中位数）：不看预标注 {seconds(saved.blind_s)} 秒（{blind} 张），"
             f"看预标注 {seconds(saved.filled_s)} 秒（{filled} 张）",
-            f"Time a picture (median): {seconds(saved.blind_s)} s without the answer in the form ({blind} pictures) "
-            f"and {seconds(saved.filled_s)} s with it ({filled})",
+            f"Time a picture (median): {seconds(saved.blind_s)} s without the answer in the form "
+            f"({blind:picture|pictures}) and {seconds(saved.filled_s)} s with it ({filled})",
         )
         if saved.low is None or saved.high is None:
             return times + self("；张数太少，还说不出快慢。", "; too few to say how much faster that is.")

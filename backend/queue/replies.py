@@ -127,7 +127,7 @@ class Replies:
         """Raises EngineBusy."""
         waiting, num_bytes = self.worker.num_waiting, 0 if self.lasts else request.num_bytes
         if waiting + len(request.tasks) > self.max_waiting:
-            raise EngineBusy(f"{waiting:,} tasks are waiting already; try again later", retry_after_s=60)
+            raise EngineBusy(f"too many tasks are waiting already ({waiting:,}); try again later", retry_after_s=60)
         is_small = num_bytes <= self.max_held_bytes * SMALL_SHARE
         if self._held_bytes and self._held_bytes + num_bytes > self.max_held_bytes and not is_small:
             raise EngineBusy("other requests hold too many pictures already; try again later", retry_after_s=60)

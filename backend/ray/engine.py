@@ -82,7 +82,7 @@ class RayEngine:
     async def generate(self, request: GenerateRequest) -> Finished:
         self.status.require_ready()
         if self._num_pending >= self._max_queue:
-            raise EngineBusy(f"{self._num_pending} requests are waiting already")
+            raise EngineBusy(f"too many requests are waiting already ({self._num_pending})")
         self._num_pending += 1
         try:
             async with asyncio.timeout(self._limits.request_s):

@@ -23,6 +23,7 @@ from backend.bulk.options import BulkOptions
 from backend.bulk.report import write_report
 from backend.bulk.summary import Summary, write_summary
 from backend.errors import OutputError
+from backend.pages.numbers import number
 from backend.settings import Settings
 from label_config.prompt import Language
 
@@ -57,11 +58,11 @@ def write_exports(
                 exports=_exports(options.sources),
             ),
         )
-        for number, part in enumerate(parts, 1):
-            of = f" (part {number} of {len(parts)}: import one after the other)" if len(parts) > 1 else ""
-            yield part.path, f"{part.num_items:,} tasks to import into Label Studio{of}"
+        for place, part in enumerate(parts, 1):
+            of = f" (part {place} of {len(parts)}: import one after the other)" if len(parts) > 1 else ""
+            yield part.path, f"{number(part.num_items):task|tasks} to import into Label Studio{of}"
     if path := chosen.review_only:
-        yield path, f"{_written(path, partial(write_review_only, output, path)):,} records to review"
+        yield path, f"{number(_written(path, partial(write_review_only, output, path))):record|records} to review"
 
 
 def write_account(

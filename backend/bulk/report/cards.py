@@ -79,7 +79,7 @@ def field_card(field: Field, tally: Tally, words: ReportWords) -> Card:
         return Card(*head, facts, histogram=chart, confidence=confidence)
     labels = tally.labels[field.name]
     bars = _label_bars(field, labels, tally.num_done, words)
-    facts = words.counted("num_labels", len(labels.labels.by_key))
+    facts = words("num_labels", num=number(len(labels.labels.by_key)))
     if sum(bar.num for bar in bars) > tally.num_done:
         facts += f" · {words('multiple')}"
     return Card(*head, facts, bars, confidence=confidence)
@@ -133,7 +133,7 @@ def _ranked(field: Field, tally: LabelTally) -> list[tuple[Value, int]]:
 def _label_name(field: Field, label: Value, words: ReportWords) -> tuple[str, str]:
     """The end of a path is what differs: what is above it stands apart."""
     if isinstance(field, RatingField) and isinstance(label, int):
-        return "", words.counted("stars", label)
+        return "", words("stars", num=number(label))
     name = shown(str(label), _LABEL_CHARS)
     if not isinstance(field, TaxonomyField):
         return "", name
@@ -174,4 +174,4 @@ def _numbers(tally: NumberTally, told: str, words: ReportWords) -> Histogram:
 
 
 def _columns(bins: Sequence[Bin], name: Callable[[Bin], str], words: ReportWords) -> list[tuple[str, int]]:
-    return [(f"{name(one)}: {words.counted('pictures', one.num)}", one.num) for one in bins]
+    return [(f"{name(one)}: {words('pictures', num=number(one.num))}", one.num) for one in bins]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import ClassVar
 
 from backend.bulk.report.reasons import Reason
 from backend.pages.numbers import number
@@ -19,7 +20,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "gallery": ("置信度最低的图片", "Lowest confidence"),
     "failures": ("失败", "Failures"),
     "num_done": ("已标注", "Annotated"),
-    "of_pictures": ("共 {num} 张图片", "of {num} pictures"),
+    "of_pictures": ("共 {num} 张图片", "of {num:picture|pictures}"),
     "skipped": ("其中此前已完成 {num} 张", "{num} of them in earlier runs"),
     "num_failed": ("失败", "Failed"),
     "none_failed": ("每张图片都有结果", "every picture has an answer"),
@@ -28,8 +29,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "num_withheld": ("盲检保留", "Withheld for the blind audit"),
     "withheld_note": (
         "{num} 张图片为盲检保留：它们的答案只在记录文件中，这里和其他导出文件都不显示，以便不看答案直接标注。",
-        "{num} pictures are withheld for the blind audit: their answers stand in the file of records alone, not here "
-        "and not in the other files, so that they are labelled without an answer to look at.",
+        "{num:picture is|pictures are} withheld for the blind audit: the answer stands in the file of records alone, "
+        "not here and not in the other files, so that people label without one to look at.",
     ),
     "share_of_all": ("占处理过的 {share}", "{share} of those tried"),
     "unflagged": ("未被标记复核", "Not flagged for review"),
@@ -47,11 +48,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "price": ("{price} 元/分钟，每 1 万张约 {yuan}", "at ¥{price} a minute, {yuan} per 10,000"),
     "interrupted": (
         "运行被中断，还有 {num} 张图片没有处理。用同样的命令再次运行即可继续，已完成的不会重复。",
-        "The run was interrupted with {num} pictures left. Run the same command again: it goes on where it stopped.",
+        "The run was interrupted with {num:picture|pictures} left. The same command again goes on where it stopped.",
     ),
     "stopped": (
         "运行未能继续，还有 {num} 张图片没有处理。排除问题后用同样的命令再次运行即可继续。",
-        "The run could not go on, with {num} pictures left. Once the cause is removed, run the same command again.",
+        "The run could not go on, with {num:picture|pictures} left. Remove the cause and run the same command again.",
     ),
     "interrupted_unknown": (
         "运行被中断，未统计全部图片。用同样的命令再次运行即可继续，已完成的不会重复。",
@@ -64,7 +65,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "left_out": ("未标注 {num} 项：{why}。{what}例如：", "{num} left out. {why}. {what} Such as"),
     "unreadable": (
         "输出文件中有 {num} 行无法读取，未计入。",
-        "{num} lines of the output files could not be read and are not counted.",
+        "{num:line|lines} of the output files could not be read, and nothing there is counted.",
     ),
     "empty": ("没有标注结果", "No picture was annotated"),
     "score": ("整体置信度", "Overall confidence"),
@@ -80,13 +81,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "no_reasons": ("没有图片被标记复核", "No picture is flagged for review"),
     "mean": ("平均 {share}", "mean {share}"),
     "no_confidence": ("没有置信度", "no confidence"),
-    "num_labels": ("{num} 种标签", "{num} labels"),
-    "one_label": ("{num} 种标签", "{num} label"),
+    "num_labels": ("{num} 种标签", "{num:label|labels}"),
     "multiple": ("可多选，合计可超过 100%", "several are allowed, so shares may add up to more than 100%"),
-    "others": ("其他 {num} 种标签", "{num} other labels"),
+    "others": ("其他 {num} 种标签", "{num:other label|other labels}"),
     "left_empty": ("未填写", "left empty"),
-    "stars": ("{num} 星", "{num} stars"),
-    "one_star": ("{num} 星", "{num} star"),
+    "stars": ("{num} 星", "{num:star|stars}"),
     "label": ("标签", "Label"),
     "share": ("占比", "Share"),
     "count": ("数量", "Pictures"),
@@ -95,11 +94,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "longest": ("最长", "Longest"),
     "characters": ("字数", "characters"),
     "number_facts": ("平均 {mean}，{low}–{high}", "mean {mean}, {low} to {high}"),
-    "pictures": ("{num} 张", "{num} pictures"),
-    "one_picture": ("{num} 张", "{num} picture"),
+    "pictures": ("{num} 张", "{num:picture|pictures}"),
     "gallery_note": (
         "按整体置信度从低到高，共 {num} 张；带橙色边的需人工复核",
-        "{num} pictures, lowest overall confidence first; an orange edge marks those for review",
+        "{num:picture|pictures}, lowest overall confidence first; an orange edge marks those for review",
     ),
     "more_pictures": ("再显示 {num} 张", "Show {num} more"),
     "minutes": ("{num} 分", "{num} min"),
@@ -142,17 +140,11 @@ GROUPS = {
 class ReportWords(Words):
     """Texts in one language; `titles` are the names of the fields for people."""
 
+    texts: ClassVar = {**Words.texts, **TEXTS}
+
     def __init__(self, language: Language, titles: dict[str, str]) -> None:
         super().__init__(language)
         self._titles = titles
-
-    def __call__(self, key: str, **values: str) -> str:
-        return TEXTS[key][self._column].format_map(values) if key in TEXTS else super().__call__(key, **values)
-
-    def counted(self, key: str, num: int) -> str:
-        """`key`, or `one_…` in its place: "1 label", "2 labels"."""
-        singular = {"num_labels": "one_label", "stars": "one_star", "pictures": "one_picture"}[key]
-        return self(singular if num == 1 else key, num=number(num))
 
     def listed(self, labels: Sequence[str]) -> str:
         return ("、" if self.language == "zh" else ", ").join(labels)

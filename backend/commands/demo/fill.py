@@ -48,8 +48,8 @@ def fill(client: LabelStudioClient, console: Console, project: Project, backend:
             time.sleep(POLL_S)
     done(
         console,
-        f"{found.num_answered} predictions are in Label Studio: {found.num_returned} came in the reply to Retrieve "
-        f"Predictions, {found.num_delivered} were delivered afterwards",
+        f"{number(found.num_answered):prediction is|predictions are} in Label Studio: {found.num_returned} from the "
+        f"reply to Retrieve Predictions, {found.num_delivered} delivered afterwards",
     )
 
 

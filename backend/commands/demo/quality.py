@@ -15,10 +15,11 @@ from backend.bulk.report import local_thumbnail
 from backend.bulk.report.pictures import data_address
 from backend.commands.demo.report import CATEGORY, FilledTask
 from backend.commands.quality import show, write_page
+from backend.pages.words import Language
 from backend.quality.page import Where
 from backend.quality.people import Account, Labelled
 from backend.quality.summary import quality_of
-from backend.quality.words import Language, Sentences
+from backend.quality.words import Sentences
 from label_config.answer import Answer, FieldAnswer
 from label_config.schema import LabelSchema, TaxonomyField
 

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from backend.label_studio.client import LabelStudioClient, Project
+from backend.pages.numbers import number
 from backend.predict.label_configs import parse_or_refuse
 from label_config.answer import Answer, FieldValue
 from label_config.regions import regions_to_answer
@@ -73,7 +74,7 @@ def report(console: Console, schema: LabelSchema, tasks: list[FilledTask], truth
     num_filled = sum(all(_value(task, name) is not None for name in (*names, *texts)) for task in tasks)
     known = [task for task in tasks if task.file in truth]
     num_right = sum(_shown(_value(task, CATEGORY)) == truth[task.file] for task in known)
-    console.print(f"{num_filled} of {len(tasks)} tasks pre-filled in every field, least certain first.")
+    console.print(f"{num_filled} of {number(len(tasks)):task|tasks} pre-filled in every field, least certain first.")
     console.print(f"Category right in {num_right} of {len(known)} (✗ and the right one beside the others).")
     return num_filled == len(tasks) > 0
 

@@ -28,6 +28,7 @@ from backend.commands.demo.local_label_studio import LocalLabelStudio, find_labe
 from backend.commands.demo.quality import show_quality
 from backend.commands.demo.report import read_filled_tasks, report
 from backend.label_studio.client import LabelStudioClient
+from backend.pages.numbers import number
 from backend.predict.label_configs import parse_or_refuse, read_label_config
 
 CONFIG = "garments.zh"
@@ -78,7 +79,7 @@ def _run(
             console.print(note)
         pictures = sorted(p for p in PICTURES.iterdir() if p.suffix in (".png", ".jpg"))
         client.upload_files(project.id, pictures)
-        done(console, f"{len(pictures)} pictures imported")
+        done(console, f"{number(len(pictures)):picture|pictures} imported")
         fill(client, console, project, backend)
         tasks = read_filled_tasks(client, project)
     schema = parse_or_refuse(project.label_config)

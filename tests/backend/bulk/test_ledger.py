@@ -129,7 +129,7 @@ def test_a_run_without_failures_leaves_no_file_of_failures(output: Path) -> None
 def test_records_of_another_model_are_not_added(output: Path) -> None:
     _written(output, "a")
     ledger = Ledger.open(output)
-    with pytest.raises(UsageError, match=r"1 records of garments-nf4-0123456789ab.* --overwrite"):
+    with pytest.raises(UsageError, match=r"1 record of garments-nf4-0123456789ab.* --overwrite"):
         ledger.start("garments-nf4-ba9876543210")
     ledger.close()
     assert _ids(output) == ["a"]

@@ -80,7 +80,7 @@ def test_predictions_that_may_not_fit_a_changed_label_config_are_told(
     assert run(server, create=None, project=1, label_config=config) == 0
     printed = capsys.readouterr().out
     assert "label config replaced" in printed
-    assert (f"The {num} predictions in this project were made for the label config before" in printed) is told
+    assert (f"{num} predictions in this project are of the label config before" in printed) is told
 
 
 @pytest.mark.parametrize(

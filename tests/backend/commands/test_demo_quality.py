@@ -10,7 +10,7 @@ from rich.console import Console
 
 from backend.commands.demo.quality import show_quality
 from backend.commands.demo.run import PICTURES
-from backend.quality.words import Language
+from backend.pages.words import Language
 from tests.backend.commands.test_demo_report import SCHEMA, task
 
 TRUTH = {"coat-00006.png": "外套", "shirt-00004.png": "衬衫", "gone.png": "衬衫"}

@@ -222,7 +222,7 @@ def test_a_calibration_that_changes_nothing_is_not_written(
     ("found", "said"),
     [
         (quality(30, 0), "Nothing may pass unseen yet"),
-        (quality(40, 40), "Nothing may pass unseen: even of the 80 with the highest scores 40"),
+        (quality(40, 40), "Nothing may pass unseen: even of the 80 with the highest scores 50%"),
         (quality(80, 0, num_changed=200), "The guarantee is void since 2026-12-03"),
     ],
 )

@@ -6,9 +6,12 @@ import re
 
 import pytest
 
+from backend.bulk.report.words import ReportWords
+from backend.pages.check_words import CHECKS
 from backend.pages.engine_words import ENGINE_WORDS, Why
-from backend.pages.numbers import roughly, seconds
+from backend.pages.numbers import number, roughly, seconds
 from backend.pages.words import Words
+from backend.quality.page_words import QualityWords
 from model_loader.errors import ModelError
 
 
@@ -50,6 +53,26 @@ def test_earlier_predictions_ask_for_nothing_where_every_task_has_a_newer_one() 
     """Nobody looks at each task for that, so what is to be done is said under its condition."""
     assert "Tasks that are not pre-filled under the present one yet: select them" in Words("en")("stale", num="48")
     assert "还没有按当前配置重新预标注的任务，请" in Words("zh")("stale", num="48")
+
+
+@pytest.mark.parametrize(
+    ("num", "zh", "en"),
+    [
+        (0, "0 个任务已取消", "0 tasks were cancelled"),
+        (1, "1 个任务已取消", "1 task was cancelled"),
+        (2_000, "2,000 个任务已取消", "2,000 tasks were cancelled"),
+    ],
+)
+def test_what_is_counted_goes_with_its_number(num: int, zh: str, en: str) -> None:
+    assert Words("zh")("did.cancel", project="12", num=number(num)) == f"12：{zh}。"
+    assert Words("en")("did.cancel", project="12", num=number(num)) == f"12: {en}."
+
+
+def test_no_text_counts_one_as_several() -> None:
+    """`{num:task|tasks}`, not `{num} tasks`."""
+    texts = {**ReportWords.texts, **QualityWords.texts, **CHECKS}
+    several = re.compile(r"\{(num|all|days|slots|times|wrong)\} ([a-z-]+ )?(?!this)([a-z-]*[a-rt-z]s|are|were)\b")
+    assert not [english for _, english in texts.values() if several.search(english)]
 
 
 def test_each_kind_of_refusal_of_a_model_has_words() -> None:

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from backend.pages.html import TEMPLATES
+from backend.pages.words import Language
 from backend.quality.page import Where, render_quality
 from backend.quality.page_words import TEXTS, QualityWords
-from backend.quality.words import Language
 from tests.backend.bulk.report_rig import LANGUAGES, Seen
 from tests.backend.quality.given import quality, schema
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from backend.errors import UsageError
+from backend.pages.words import Language
 from backend.predict.trial import MAX_INSTRUCTION_CHARS
 from backend.quality.page_words import QualityWords
 from backend.quality.people import Labelled
@@ -37,7 +38,7 @@ from backend.quality.rules import (
 )
 from backend.quality.summary import Quality, quality_of
 from backend.quality.tries import FILE_NAME, Tries, Try, stands_for
-from backend.quality.words import Language, Sentences
+from backend.quality.words import Sentences
 from backend.store.audit import chooses
 from label_config.answer import Answer, FieldAnswer
 from tests.backend.quality.given import schema

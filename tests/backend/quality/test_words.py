@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from backend.pages.numbers import plain, rounded
+from backend.pages.words import Language
 from backend.quality.lead_times import TimeSaved
 from backend.quality.looks import threshold_at_looks
 from backend.quality.page import render_quality
 from backend.quality.summary import FindThreshold
 from backend.quality.threshold import guaranteed_threshold
-from backend.quality.words import Language, Sentences
+from backend.quality.words import Sentences
 from tests.backend.bulk.report_rig import Seen
 from tests.backend.quality.given import quality
 
@@ -92,7 +93,7 @@ def test_a_number_is_written_as_people_write_it(number: float, said: str) -> Non
 
 def test_of_one_wrong_task_nothing_follows() -> None:
     said = Sentences("en").passing(quality(0, 1))
-    assert "of the 1 with the highest scores 1 are wrong, and how many more" in said
+    assert "of the 1 with the highest scores 1 is wrong, and how many more" in said
     assert "Change the label config" not in said
     assert "too few to say how many it takes" in Seen(render_quality(quality(0, 1), "en")).text
     assert "Change the label config" in Sentences("en").passing(quality(40, 40))
@@ -103,7 +104,7 @@ def test_of_one_wrong_task_nothing_follows() -> None:
     [
         ("zh", TimeSaved(30, 40, 8.0, 10.0, 0.8, 0.6, 0.9), "看预标注时的速度是不看时的 0.8 倍（0.6–0.9 倍）"),
         ("en", TimeSaved(30, 40, 30.0, 10.0, 3.0, 2.5, 3.5), "3.0 times as fast with it (2.5 to 3.5)"),
-        ("en", TimeSaved(1, 40, 30.0, 10.0, 3.0, None, None), "(1 pictures) and 10 s with it (40); too few to say how"),
+        ("en", TimeSaved(1, 40, 30.0, 10.0, 3.0, None, None), "(1 picture) and 10 s with it (40); too few to say how"),
         (
             "zh",
             TimeSaved(1, 1, 0.4, 0.2, 2.0, None, None),

@@ -58,7 +58,7 @@ def test_what_is_withheld_is_a_number_of_its_own_and_they_add_up(site: Site, pri
     assert f"1 failed, 0 to deliver, {returned} sent in a reply, unconfirmed, 0 in Label Studio, 0 to review" in text
     assert f"{withheld} withheld for the blind audit; last" in text
     assert f"{withheld} tasks are withheld for the blind audit" in text
-    assert "they stay here until audit_share is 0" in text, "there is no API key"
+    assert "answers stay here until audit_share is 0" in text, "there is no API key"
     assert f"{withheld} tasks are withheld for the blind audit" in site.page("en")
     assert f"{withheld} 个任务为盲检保留" in site.page("zh")
 

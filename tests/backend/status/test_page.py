@@ -264,7 +264,7 @@ def test_an_empty_page_says_the_next_step(language: Language, step: str) -> None
 def test_without_an_api_key_what_waits_is_said_with_the_next_step(tmp_path: Path) -> None:
     text = Seen(render_live(hostile_view(tmp_path, "12.1"), "en", sign=sign)).text
     assert "No API key: the rest waits for the next Retrieve Predictions" in text
-    assert "1 results are waiting" in text
+    assert "1 result is waiting" in text
 
 
 def test_a_refused_api_key_is_said_with_the_next_try() -> None:

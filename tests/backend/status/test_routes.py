@@ -93,7 +93,7 @@ def test_retry_queues_again_what_failed_and_leads_back(site: Site) -> None:
     assert (reply.status_code, reply.headers["location"].partition("&")[0]) == (303, "../status?lang=en")
     assert states(site) == {"queued": 5, "done": 1}
     assert (site.num_woken, site.cancelled) == (1, []), "what is queued again is begun at once"
-    said = "Project 12: 2 failed tasks were put back and are tried again."
+    said = "Project 12: 2 failed tasks were put back, to be tried again."
     address = reply.headers["location"].removeprefix("..")
     assert said in site.client.get(address).text
     assert said not in site.client.get(address + "&part=live").text
@@ -132,7 +132,7 @@ def test_earlier_predictions_are_deleted_only_by_the_button_that_says_how_many(s
     note = Note("moved", NOW - 60, "garments-nf4-old")
     site.upkeep.known = {PROJECT: Known("Summer", 1_200, note)}
     page = site.page("en")
-    assert "Delete these 1,200 predictions" in page
+    assert "Delete 1,200 earlier predictions" in page
     assert "1 min ago: the model version chosen" in page
     assert "garments-nf4-old" in page
     assert press(site, "delete-older").status_code == 303
