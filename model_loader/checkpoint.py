@@ -71,13 +71,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_object(folder / "config.json")
 
 
-def weights_id(folder: Path) -> str:
-    """Return 8 hex digits that tell these weights from others: a hash of each shard's size, beginning and end.
+def weights_id(shards: Iterable[Path]) -> str:
+    """Return 8 hex digits that tell the weights of a checkpoint from others: a hash of each shard's size, beginning and
+    end.
 
-    The same for the same files wherever they lie; other weights of the same shapes differ in every sample.
+    The same for the same files wherever they lie; other weights of the same shapes differ in every sample. What else
+    the folder has is not looked at: it may be anything that is called so, a pipe that nobody writes to, too.
     """
     digest = hashlib.sha256()
-    for shard in sorted(folder.glob("*.safetensors")):
+    for shard in sorted(shards):
         size = shard.stat().st_size
         with shard.open("rb") as file:
             digest.update(f"{shard.name}:{size}\n".encode() + file.read(_SAMPLE_BYTES))

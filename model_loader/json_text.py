@@ -7,6 +7,7 @@ by recursion. Raises ModelFilesInvalid.
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ MAX_DEPTH = 32
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object that a file holds. Raises OSError, too."""
-    if path.stat().st_size > MAX_BYTES:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, and some devices have no end
+        raise ModelFilesInvalid(f"{path.name} is no file; download it again")
+    if status.st_size > MAX_BYTES:
         raise ModelFilesInvalid(f"{path.name} is larger than {MAX_BYTES // 2**20} MiB, which no such file is")
     return parse_object(path.read_bytes(), path.name)
 

@@ -153,7 +153,7 @@ def load_model(
             log.warning("the 4-bit checkpoint was not saved, so the next start packs it again: %s", unsaved)
     progress.enter("ready", 1.0, 1.0)
     load_s = time.perf_counter() - started
-    identity = resolved.weights_id or weights_id(resolved.folder)
+    identity = resolved.weights_id or weights_id(checkpoint.shards)
     return LoadedModel(
         model, tokenizer, image_processor, resolved.name, quantisation, device, dtype, load_s, identity, unsaved
     )

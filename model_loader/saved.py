@@ -102,7 +102,7 @@ def save(
     another process has written the same copy, or is at it, nothing is done.
     """
     manifest = {"name": resolved.name, "source": source, "commit": resolved.commit, "format": _FORMAT}
-    manifest["weights_id"] = weights_id(original.folder)
+    manifest["weights_id"] = weights_id(original.shards)
     manifest["origin"] = _origin(source, manifest)
     place.parent.mkdir(parents=True, exist_ok=True)
     lock = place.with_name(place.name + _LOCK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable, Iterator
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, read_checkpoint
 from model_loader.clean import clean_config
+from model_loader.contents import NAME as CONTENTS
 from model_loader.errors import ModelError, UnsafeModelFiles
 from model_loader.geometry import geometry_from_config
+from model_loader.json_text import read_object
 from model_loader.loader import load_model
 from tests.limits import examples
 from tests.model_loader.checkpoints import image_inputs, rewrite_json, tiny_config, write_checkpoint
@@ -244,6 +247,43 @@ def test_an_index_that_names_no_file_of_a_folder_is_refused_in_words_that_can_be
     with pytest.raises(UnsafeModelFiles, match=r"no \.safetensors of this folder") as caught:
         read_checkpoint(folder)
     assert len(str(caught.value).encode()) < 500
+
+
+NO_FILES: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a folder": os.mkdir,
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a link to nowhere": lambda path: path.symlink_to("/nowhere"),
+    "a device without end": lambda path: path.symlink_to("/dev/zero"),
+    "a terminal": lambda path: path.symlink_to("/dev/tty"),
+}
+
+
+@pytest.mark.parametrize("put", NO_FILES.values(), ids=NO_FILES)
+def test_what_is_called_as_files_of_a_model_are_and_is_none_changes_nothing(
+    folder: Path, plain: Path, put: Callable[[Path], object]
+) -> None:
+    for name in ("other.safetensors", CONTENTS, INDEX_NAME, "tokenizer_config.json", "processor_config.json"):
+        (folder / name).unlink(missing_ok=True)
+        put(folder / name)
+    loaded, wanted = (load_model(str(one), device="cpu", quantisation="none") for one in (folder, plain))
+    assert loaded.weights_id == wanted.weights_id
+
+
+@pytest.mark.parametrize("name", [SINGLE_NAME, "config.json", "tokenizer.json", "preprocessor_config.json"])
+@pytest.mark.parametrize("kind", ["a pipe", "a folder", "a device without end"])
+def test_what_stands_where_a_file_of_a_model_should_is_refused(folder: Path, name: str, kind: str) -> None:
+    (folder / name).unlink()
+    NO_FILES[kind](folder / name)
+    with pytest.raises(ModelError, match=r"has no|holds no"):
+        load_model(str(folder), device="cpu", quantisation="none")
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a folder", "a device without end"])
+def test_json_is_read_from_files_alone(tmp_path: Path, kind: str) -> None:
+    NO_FILES[kind](tmp_path / "x.json")
+    with pytest.raises(ModelError, match=r"x\.json is no file"):
+        read_object(tmp_path / "x.json")
 
 
 @pytest.mark.parametrize("numbers", [[0] * 1_000, [None], "0", {"0": 1}])
