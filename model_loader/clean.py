@@ -3,7 +3,7 @@
 transformers lets a checkpoint's files choose code: an attention or a kernel from the hub, a quantizer, a tokenizer's
 class, other weights beside the checked ones, an adapter on top. None of it is known here, so none of it gets through:
 what is not listed is left out. What a model needs and is left out shows as tensors that do not fit.
-Imports no torch and no transformers. Raises ModelFilesInvalid.
+Imports no torch and no transformers. Raises ModelFilesInvalid, and UnsupportedModel for weights that others packed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,23 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint
-from model_loader.errors import ModelFilesInvalid
+from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint, read_config
+from model_loader.errors import ModelFilesInvalid, UnsupportedModel
 from model_loader.json_text import MAX_BYTES, read_object
 from model_loader.tokenizer_file import MAX_ADDED_TOKENS, check_tokenizer
 
+TOKENIZER, PREPROCESSOR = "tokenizer.json", "preprocessor_config.json"
+PACKED_HERE = ("nf4_experts", "nf4_linears")
+"""By one of these config.json says that the weights are a 4-bit copy of ours."""
+PATCH_SIZES = {
+    "patch_size": ("patch_size", 16),
+    "merge_size": ("spatial_merge_size", 2),
+    "temporal_patch_size": ("temporal_patch_size", 2),
+}
+"""What of an image processor is also the vision tower's: under which name, and what it is where nothing is said."""
 _TOP = frozenset({
     "architectures", "model_type", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id",
-    "tie_word_embeddings", "nf4_experts", "nf4_linears",
+    "tie_word_embeddings", *PACKED_HERE,
 })  # fmt: skip
 _TEXT = frozenset({
     "attention_bias", "attention_dropout", "bos_token_id", "decoder_sparse_step", "eos_token_id", "head_dim",
@@ -42,6 +51,34 @@ _TOKENIZER = frozenset({
     "clean_up_tokenization_spaces", "errors", "extra_special_tokens", "model_max_length", "split_special_tokens",
     "tokenizer_class",
 })  # fmt: skip
+
+
+def check_small_files(folder: Path) -> None:
+    """Refuse what the files beside the weights say alone: nobody waits for weights that would come to nothing."""
+    config = read_config(folder)
+    packed = config.get("quantization_config")
+    if packed is not None and not any(config.get(mark) for mark in PACKED_HERE):
+        how = packed.get("quant_method") if isinstance(packed, Mapping) else packed
+        raise UnsupportedModel(
+            f"config.json says that it was quantised already ({str(how)[:40]}), and not by prelabel; give the original "
+            "16-bit checkpoint, most often the same name without -FP8, -AWQ or the like"
+        )
+    _checked(folder / TOKENIZER)
+    _tokenizer_config(folder / "tokenizer_config.json")
+    if isinstance(vision := config.get("vision_config"), Mapping):
+        check_patches(read_object(_checked(folder / PREPROCESSOR)), vision)
+
+
+def check_patches(sizes: Mapping[str, Any], vision: Mapping[str, Any]) -> None:
+    """A picture is made as many pixels large as its patches need: `sizes`, of those PATCH_SIZES that are known, are
+    those of the vision tower, or no model's."""
+    for name, (of_tower, usual) in PATCH_SIZES.items():
+        wanted = usual if vision.get(of_tower) is None else vision[of_tower]
+        if name in sizes and sizes[name] != wanted:
+            raise ModelFilesInvalid(
+                f"{PREPROCESSOR} has {name} {str(sizes[name])[:40]} and config.json {of_tower} {wanted}; use the file "
+                "that belongs to this model"
+            )
 
 
 def clean_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,7 +101,7 @@ def clean_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def clean_folder(checkpoint: Checkpoint) -> Iterator[Path]:
     """A folder for the length of the block: links to the weights, tokenizer.json and preprocessor_config.json, and our
     own tokenizer_config.json. There is no config.json: `clean_config` goes in by hand."""
-    small = [_checked(checkpoint.folder / name) for name in ("tokenizer.json", "preprocessor_config.json")]
+    small = [_checked(checkpoint.folder / name) for name in (TOKENIZER, PREPROCESSOR)]
     tokenizer = _tokenizer_config(checkpoint.folder / "tokenizer_config.json")
     index = [checkpoint.folder / INDEX_NAME] if [shard.name for shard in checkpoint.shards] != [SINGLE_NAME] else []
     with tempfile.TemporaryDirectory(prefix="prelabel-model-") as place:
@@ -77,10 +114,10 @@ def clean_folder(checkpoint: Checkpoint) -> Iterator[Path]:
 
 def _checked(file: Path) -> Path:
     if not file.is_file():
-        raise ModelFilesInvalid(f"{file.parent} has no {file.name}; download the whole checkpoint again")
+        raise ModelFilesInvalid(f"{file.parent} has no {file.name}; use a checkpoint that has it, and is whole")
     if file.stat().st_size > MAX_BYTES:
         raise ModelFilesInvalid(f"{file.name} is larger than {MAX_BYTES // 2**20} MiB, which no such file is")
-    if file.name == "tokenizer.json":
+    if file.name == TOKENIZER:
         check_tokenizer(file)
     else:
         read_object(file)

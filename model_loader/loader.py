@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 from model_loader.cards import Card, find_card
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.checks import Quantisation, check_fits, check_folders, check_host_memory, tell_of_disks
-from model_loader.clean import clean_config, clean_folder
+from model_loader.clean import PATCH_SIZES, check_patches, clean_config, clean_folder
 from model_loader.contents import check_contents, checked_beside, known_contents, size_bytes
 from model_loader.disks import left_of
 from model_loader.errors import CardUnusable, ModelFilesInvalid
@@ -139,7 +139,8 @@ def load_model(
             _check_packed(checkpoint, quantisation)
         with clean_folder(checkpoint) as folder, _weights_progress(checkpoint, step):
             tokenizer, image_processor = load_tokenizer(folder), load_image_processor(folder)
-            _check_patches(image_processor, checkpoint.config["vision_config"])
+            sizes = {name: getattr(image_processor, name) for name in PATCH_SIZES}  # also those no file named
+            check_patches(sizes, checkpoint.config["vision_config"])
             model = _load_weights(checkpoint, folder, device=device, dtype=dtype, quantisation=quantisation)
     _make_fast(model, device=device, dtype=dtype, quantisation=quantisation)
     unsaved = ""
@@ -178,21 +179,6 @@ def load_image_processor(folder: Path) -> Any:
     """Return transformers' Pillow image processor with the sizes of preprocessor_config.json (no torchvision)."""
     with named_errors("preprocessor_config.json"):
         return Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
-
-
-def _check_patches(image_processor: Any, vision: Mapping[str, Any]) -> None:
-    """A picture is made as many pixels large as its patches need: they are those of the vision tower, or no model's."""
-    for name, of_tower, usual in (
-        ("patch_size", "patch_size", 16),
-        ("merge_size", "spatial_merge_size", 2),
-        ("temporal_patch_size", "temporal_patch_size", 2),
-    ):
-        wanted = usual if vision.get(of_tower) is None else vision[of_tower]
-        if getattr(image_processor, name) != wanted:
-            raise ModelFilesInvalid(
-                f"preprocessor_config.json has {name} {str(getattr(image_processor, name))[:40]} and config.json "
-                f"{of_tower} {wanted}; use the file that belongs to this model"
-            )
 
 
 def _check_packed(checkpoint: Checkpoint, quantisation: Quantisation) -> None:

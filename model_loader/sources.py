@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from model_loader.checkpoint import read_config, refuse_remote_code
+from model_loader.clean import check_small_files
 from model_loader.errors import ModelNotFound
 from model_loader.geometry import COMMITS, DEFAULT_MODEL, shipped_config
 from model_loader.hub import Fraction, fetch_from_hub, fetch_from_modelscope
@@ -48,13 +49,14 @@ def resolve(
 ) -> Resolved:
     """Return the folder of `source`, downloading it if it is a hub id that is not in the cache.
 
-    `inspect` gets the parsed config.json before any weights are fetched. `revision` is a commit, tag or branch of a
-    hub id; a folder has none and it is ignored. Without one, those of COMMITS are taken at the commit they were chosen
-    with, others as `fetch_from_hub` says.
+    Before any weights are fetched, what the small files say alone is refused, and `inspect` gets the parsed
+    config.json. `revision` is a commit, tag or branch of a hub id; a folder has none and it is ignored. Without one,
+    those of COMMITS are taken at the commit they were chosen with, others as `fetch_from_hub` says.
     """
 
     def look(folder: Path) -> None:
         refuse_remote_code(folder)
+        check_small_files(folder)
         inspect(read_config(folder))
 
     folder = local_folder(source)

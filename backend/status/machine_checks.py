@@ -18,6 +18,7 @@ from backend.settings import Settings
 from backend.status.check import Check, CheckName, bad, doubtful, good, unused
 from model_loader.cards import Card, judge_memory
 from model_loader.checkpoint import read_checkpoint
+from model_loader.clean import check_small_files
 from model_loader.disks import SPARE_BYTES, Disk, Room, gib, rooms
 from model_loader.errors import ModelError, ModelNotFound
 from model_loader.folders import unwritable_folders
@@ -44,6 +45,7 @@ def model_check(settings: Settings) -> Check:
         folder = local_folder(model)
         if folder is not None:
             geometry_from_config(read_checkpoint(folder).config)
+            check_small_files(folder)
             return good("model", "model_here", model=model)
     except ModelNotFound as error:
         if Path(model).expanduser().is_dir():

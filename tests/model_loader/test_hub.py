@@ -173,12 +173,33 @@ def test_a_model_stays_at_the_commit_of_its_first_download(hub: FakeHub, resolve
     assert resolve_in_child(revision="main")["commit"] == "f" * 40
 
 
-def test_remote_code_is_refused_before_the_weights_are_fetched(
-    hub: FakeHub, folder: Path, resolve_in_child: Resolve
+@pytest.mark.parametrize(
+    ("file", "change", "error", "text"),
+    [
+        ("config.json", {"auto_map": {"AutoModel": "modeling_evil.Evil"}}, "UnsafeModelFiles", "auto_map"),
+        ("config.json", {"quantization_config": {"quant_method": "fp8"}}, "UnsupportedModel", "already (fp8)"),
+        ("tokenizer.json", {"normalizer": {"type": "Lowercase"}}, "ModelFilesInvalid", "normalizer is Lowercase"),
+        ("tokenizer.json", None, "ModelFilesInvalid", "has no tokenizer.json"),
+        ("preprocessor_config.json", {"patch_size": 14}, "ModelFilesInvalid", "patch_size 14 and config.json"),
+        ("preprocessor_config.json", None, "ModelFilesInvalid", "has no preprocessor_config.json"),
+    ],
+)
+def test_what_small_files_say_is_refused_before_the_weights_are_fetched(
+    hub: FakeHub,
+    folder: Path,
+    resolve_in_child: Resolve,
+    file: str,
+    change: dict[str, Any] | None,
+    error: str,
+    text: str,
 ) -> None:
-    rewrite_json(folder / "config.json", auto_map={"AutoModel": "modeling_evil.Evil"})
-    hub.files["config.json"] = (folder / "config.json").read_bytes()
-    assert resolve_in_child()["error"] == "UnsafeModelFiles"
+    if change is None:
+        del hub.files[file]
+    else:
+        rewrite_json(folder / file, **change)
+        hub.files[file] = (folder / file).read_bytes()
+    refused = resolve_in_child()
+    assert (refused["error"], text in refused["text"]) == (error, True)
     assert SINGLE_NAME not in hub.sent
 
 
@@ -257,6 +278,7 @@ def test_modelscope_is_not_asked_for_weights_that_the_disk_has_no_room_for(
     assert config is not None
     vast = {**config, "text_config": {**config["text_config"], "num_hidden_layers": 500, "num_experts": 10**5}}
     (folder / "config.json").write_text(json.dumps(vast))
+    rewrite_json(folder / "preprocessor_config.json", patch_size=16)
     modelscope(monkeypatch, lambda **options: (asked.append(options), str(folder))[1])
     with pytest.raises(DownloadFailed, match=r"has room for .* set MODELSCOPE_CACHE to a larger disk"):
         resolve("modelscope:a/b")

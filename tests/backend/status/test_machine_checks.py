@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import string
 from pathlib import Path
@@ -54,13 +55,18 @@ def said(check: Check) -> str:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: models/qwen3 holds no model, models/other another kind of one."""
+    """The current folder: models/qwen3 holds no model, models/other another kind of one, models/fp8 one that others
+    have quantised."""
     for name, config in (("qwen3", None), ("other", {"model_type": "qwen2_vl"})):
         folder = tmp_path / "models" / name
         folder.mkdir(parents=True)
         if config:
             (folder / "config.json").write_text(json.dumps(config))
             (folder / "model.safetensors").write_bytes(b"\2" + bytes(7) + b"{}")
+    shutil.copytree(GARMENTS_CHECKPOINT, tmp_path / "models/fp8")
+    config = json.loads((GARMENTS_CHECKPOINT / "config.json").read_text())
+    quantised = {"quantization_config": {"quant_method": "fp8"}}
+    (tmp_path / "models/fp8/config.json").write_text(json.dumps(config | quantised))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -79,6 +85,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("/no/such/folder", "bad", "model_unknown", "PRELABEL_MODEL=/no/such/folder"),
         ("models/qwen3", "bad", "model_refused", "has no config.json"),
         ("models/other", "bad", "model_refused", "qwen2_vl"),
+        ("models/fp8", "bad", "model_refused", "quantised already (fp8)"),
         ("modelscope:nonsense", "bad", "model_unknown", ""),
         (DEFAULT_MODEL, "good", "model_download", "is downloaded at the first start"),
         ("Qwen/Qwen3-VL-30B-A3B-Thinking", "good", "model_download", ""),
