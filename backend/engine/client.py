@@ -305,6 +305,8 @@ class EngineClient:
                 self._options = replace(self._options, model=message.source or self._options.model)
                 self._has_served = True
                 num_restarts = self._status.num_restarts
+                for code, said in message.slower:
+                    log.warning("%s", _words.check(code, {"said": said}))
                 await self._set(EngineStatus("ready", "ready", 1.0, message, num_restarts=num_restarts))
                 for submit in self._pending.submits():  # accepted before a restart
                     self._send(submit)

@@ -75,7 +75,7 @@ def main(connection: Connection, options: EngineOptions) -> None:
             0.1,
             0.0,
             "chosen-first" if options.model == "auto" else options.model,
-            slower=options.without,
+            slower=tuple((f"slow_{part}", why) for part, why in options.without),
         )
     )
     while True:

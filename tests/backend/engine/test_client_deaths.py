@@ -98,12 +98,16 @@ def test_a_restart_loads_the_model_that_was_chosen_first() -> None:
     run(test)
 
 
-def test_a_process_that_cannot_go_on_with_its_graphs_is_followed_by_one_without_them() -> None:
+def test_a_process_that_cannot_go_on_with_its_graphs_is_followed_by_one_without_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def test() -> None:
         async with running(EngineOptions(model="graphs fail")) as client:
             for _ in range(2):
                 ready = await client.wait_ready(WAIT_S)
-                assert ready.slower[0] == ("graphs", "operation not permitted")
+                assert ready.slower[0] == ("slow_graphs", "operation not permitted")
+                assert "slower than it should be: decode steps run without CUDA graphs" in caplog.text
+                caplog.clear()
                 with pytest.raises(EngineDead):
                     await client.generate(request("die"))
             assert client.status.num_restarts == 2, "only what died is counted"
@@ -120,9 +124,9 @@ def test_faults_in_a_row_are_followed_by_processes_without_graphs_and_then_witho
 ) -> None:
     async def test() -> None:
         async with running(limits=replace(LIMITS, max_restarts=5)) as client:
-            for parts in ((), (), ("graphs",), ("graphs", "kernels"), ("graphs", "kernels")):
+            for parts in ([], [], ["graphs"], ["graphs", "kernels"], ["graphs", "kernels"]):
                 ready = await client.wait_ready(WAIT_S)
-                assert tuple(part for part, _ in ready.slower) == parts
+                assert [code for code, _ in ready.slower] == [f"slow_{part}" for part in parts]
                 assert all(told in why for _, why in ready.slower)
                 dying = asyncio.create_task(client.generate(request(dies)))
                 died = client.status.num_restarts + 1
@@ -146,7 +150,7 @@ def test_a_process_that_crashes_while_a_part_is_tried_out_is_followed_by_one_wit
     async def test() -> None:
         async with running(EngineOptions(model=stage)) as client:
             ready = await client.wait_ready(WAIT_S)
-            assert ready.slower == ((part, "the engine process ended with exit code 3"),)
+            assert ready.slower == ((f"slow_{part}", "the engine process ended with exit code 3"),)
             assert client.status.num_restarts == 0
 
     run(test)
@@ -159,8 +163,8 @@ def test_a_process_that_hangs_while_graphs_are_tried_out_is_followed_by_one_with
             clock.ahead_s += HANG_S + 1
             await eventually(lambda: client.status.ready, "the next process")
             assert client.status.ready
-            [(part, why)] = client.status.ready.slower
-            assert (part, "said nothing for" in why) == ("graphs", True)
+            [(code, why)] = client.status.ready.slower
+            assert (code, "said nothing for" in why) == ("slow_graphs", True)
 
     run_with_clock(test)
 
