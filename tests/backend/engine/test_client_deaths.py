@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from backend.engine.messages import Picture
 from backend.engine.options import EngineOptions
 from backend.errors import EngineDead
 from tests.backend.engine.client_rig import HANG, HANG_S, LIMITS, Clock, request, run, run_with_clock, running
@@ -65,6 +66,27 @@ def test_a_silent_engine_with_work_is_ended_and_started_again() -> None:
                 await stuck
             await client.wait_ready(WAIT_S)
             assert (await client.generate(request("after"))).pieces == (b"after",)
+
+    run_with_clock(test)
+
+
+def test_an_engine_that_is_killed_and_keeps_its_pipe_keeps_nothing_from_the_next_one(tmp_path: Path) -> None:
+    async def test(clock: Clock) -> None:
+        options = EngineOptions(model="fake", quantised_dir=tmp_path)
+        async with running(options, replace(HANG, close_s=0.1)) as client:
+            await client.wait_ready(WAIT_S)
+            stuck = asyncio.create_task(client.generate(request("keeps its pipe")))
+            await eventually(lambda: client.status.num_running, "the request on the device")
+            more_than_a_pipe_holds = replace(request("large"), picture=Picture(2_000, 2_000, bytes(12_000_000)))
+            large = asyncio.create_task(client.generate(more_than_a_pipe_holds))
+            await eventually(lambda: client.status.num_queued, "the request behind it")
+            clock.ahead_s += HANG_S + 1
+            try:
+                async with asyncio.timeout(WAIT_S / 2):  # what keeps the pipe lets it go after WAIT_S by itself
+                    answers = await asyncio.gather(stuck, large)
+                assert [answer.pieces for answer in answers] == [(b"keeps its pipe",), (b"large",)]
+            finally:
+                (tmp_path / "let go").touch()
 
     run_with_clock(test)
 
