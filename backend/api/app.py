@@ -150,7 +150,7 @@ class Backend:
         work = {"waiting": self.core.worker.num_waiting, "delivery": self.core.delivery_state}
         content: dict[str, Any] = {"status": "UP" if up else "DOWN", "model": self._model_state(), "work": work}
         content["language"] = self.core.settings.language
-        if found := troubles(self.core.watch.checks):
+        if found := troubles(self.core.checks):
             content["problems"] = [check.code for check in found]
         return StrictJSON(content, 200 if up else 503)
 

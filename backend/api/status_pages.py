@@ -103,7 +103,7 @@ class StatusPages:
             set_aside=str(core.store.set_aside or ""),
             titles=core.titles,
             upkeep=dict(core.upkeep.known),
-            checks=core.watch.checks,
+            checks=core.checks,
             review_left=core.tabs.left(
                 {s.project: s.num_review_told for s in summaries[:MAX_PROJECTS] if s.num_needs_review}
             ),

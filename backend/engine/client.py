@@ -5,7 +5,8 @@ A model that cannot be loaded is final (`LoadFailed`): starting again would not 
 again, and there a failure is a death like any other: what has been loaded once can be, when others have left the card.
 A start that ends or hangs without a word while a part of it is tried out goes on without that part, and so do faults
 and hangs that come again and again.
-Imports no torch. All methods run on one event loop; two daemon threads do the blocking reads and writes of the pipe.
+Imports no torch. All methods run on one event loop; two daemon threads for each process do the blocking reads and
+writes of its pipe. They may block for ever: a process that a driver does not let go is killed and keeps its end open.
 """
 
 from __future__ import annotations
@@ -73,10 +74,9 @@ class EngineClient:
         self._status = EngineStatus("stopped")
         self._pending = PendingRequests()
         self._changed = asyncio.Condition()
-        self._outgoing: queue.SimpleQueue[tuple[Connection, ToEngine] | None] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[ToEngine | None] = queue.SimpleQueue()
         self._supervisor: asyncio.Task[None] | None = None
         self._process: Any = None
-        self._connection: Connection | None = None
         self._starts_again = False
         self._has_served = False
         self._refused: tuple[Why, ...] = ()
@@ -90,7 +90,6 @@ class EngineClient:
     async def start(self) -> None:
         if self._supervisor is None:
             await self._set(EngineStatus("loading", stage="starting"))
-            threading.Thread(target=self._write, name="engine-writer", daemon=True).start()
             self._supervisor = asyncio.create_task(self._supervise_safely(), name="engine-supervisor")
 
     async def wait_ready(self, timeout_s: float) -> Ready:
@@ -157,6 +156,7 @@ class EngineClient:
             if restarts:
                 log.warning("engine process %d started after a death", self._process.pid)
             served_s, silence = await self._listen(connection)
+            self._outgoing.put(None)
             connection.close()
             if self._status.is_gone:
                 return
@@ -225,7 +225,9 @@ class EngineClient:
         with without_main():
             self._process.start()
         theirs.close()
-        self._connection = connection
+        self._outgoing = queue.SimpleQueue()
+        writer = threading.Thread(target=_write, args=(connection, self._outgoing), name="engine-writer", daemon=True)
+        writer.start()
         return connection
 
     async def _listen(self, connection: Connection) -> tuple[float, Why | None]:
@@ -305,6 +307,8 @@ class EngineClient:
                 self._options = replace(self._options, model=message.source or self._options.model)
                 self._has_served = True
                 num_restarts = self._status.num_restarts
+                for code, said in message.slower:
+                    log.warning("%s", _words.check(code, {"said": said}))
                 await self._set(EngineStatus("ready", "ready", 1.0, message, num_restarts=num_restarts))
                 for submit in self._pending.submits():  # accepted before a restart
                     self._send(submit)
@@ -344,16 +348,7 @@ class EngineClient:
         self._stall = loop.call_later(STALL_TOLD_S, self._stands_still, since)
 
     def _send(self, message: ToEngine) -> None:
-        if self._connection is not None:
-            self._outgoing.put((self._connection, message))
-
-    def _write(self) -> None:
-        while (item := self._outgoing.get()) is not None:
-            connection, message = item
-            try:
-                connection.send(message)
-            except Exception as error:  # the engine is gone; the supervisor notices. This thread must outlive it.
-                log.debug("a message was not sent: %s", type(error).__name__)
+        self._outgoing.put(message)  # to the present process; before the first one starts there is nothing to say
 
     def _end_process(self) -> bool:
         """Return whether it ended without us."""
@@ -365,3 +360,11 @@ class EngineClient:
         self._process.kill()
         self._process.join(self._limits.close_s)  # one that a driver does not let go is beyond it
         return False
+
+
+def _write(connection: Connection, outgoing: queue.SimpleQueue[ToEngine | None]) -> None:
+    while (message := outgoing.get()) is not None:
+        try:
+            connection.send(message)
+        except Exception as error:  # the engine is gone, which the supervisor notices: there is nobody to tell
+            log.debug("a message was not sent: %s", type(error).__name__)

@@ -40,6 +40,7 @@ from model_loader.memory import (
     requests_at_once,
     whole_blocks,
 )  # fmt: skip
+from model_loader.troubles import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +75,17 @@ def measure_sizes(loaded: LoadedModel, options: EngineOptions, cpu_kv_bytes: int
     position_bytes = kv_bytes_per_position(loaded.model.config.text_config, loaded.dtype)
     context = whole_blocks(options.context_tokens)
     if loaded.device.startswith("cuda"):
-        plan = _plan(loaded, options)
+        plan, _ = _judged(loaded, options)
         if not plan.has_scratch:
             never_dequantise(loaded.model.device)
         if plan.host_bytes:
             keep_on_host(loaded.model.model.language_model)
-        sizes = fit(plan, position_bytes, lambda sizes: _peak_of_warm_up(loaded, options, sizes))
+        sizes = fit(
+            plan,
+            position_bytes,
+            lambda sizes: _peak_of_warm_up(loaded, options, sizes),
+            lambda: _judged(loaded, options)[1],
+        )
     else:
         sizes = Sizes(min(options.max_slots, CPU_SLOTS), max(context, cpu_kv_bytes // position_bytes), PREFILL_TOKENS)
     return replace(sizes, kv_tokens=min(sizes.max_slots * context, sizes.kv_tokens))
@@ -108,10 +114,16 @@ def make_runner(loaded: LoadedModel, options: EngineOptions, sizes: Sizes) -> tu
         return runner, sizes
 
 
-def fit(plan: MemoryPlan, position_bytes: int, peak_of_warm_up: Callable[[Sizes], int]) -> Sizes:
+def fit(
+    plan: MemoryPlan,
+    position_bytes: int,
+    peak_of_warm_up: Callable[[Sizes], int],
+    look: Callable[[], Trouble | None] = lambda: None,
+) -> Sizes:
     """Run the worst case of `plan` and return the sizes that its peak leaves: no more requests than were planned.
 
-    Prefills are halved until there is room. `peak_of_warm_up(sizes)` returns bytes, its KV cache among them.
+    Prefills are halved until there is room. `peak_of_warm_up(sizes)` returns bytes, its KV cache among them. `look`
+    says what speaks against the model on the card as it is now: others may have taken its memory while it was loaded.
     """
     assert plan.budget_bytes is not None
     assert plan.num_slots is not None
@@ -128,6 +140,9 @@ def fit(plan: MemoryPlan, position_bytes: int, peak_of_warm_up: Callable[[Sizes]
         if slots := requests_at_once(positions, request, tried.max_slots):
             return Sizes(slots, positions, prefill_tokens)
         if prefill_tokens <= request.image_tokens:
+            against = look()
+            if against is not None and against.refuses:
+                raise ModelTooLarge(str(against), against)
             raise ModelTooLarge(
                 f"the model leaves no room for a request of {request.longest_tokens} tokens in "
                 f"{plan.budget_bytes / GIB:.1f} GiB: use fewer image tokens or a larger card"
@@ -138,16 +153,20 @@ def fit(plan: MemoryPlan, position_bytes: int, peak_of_warm_up: Callable[[Sizes]
 
 def slots_of_empty_card(loaded: LoadedModel, options: EngineOptions) -> int:
     """How many requests would run at once if nothing else held memory of the card."""
-    return _plan(loaded, options, is_empty=True).num_slots or 0
+    plan, _ = _judged(loaded, options, is_empty=True)
+    return plan.num_slots or 0
 
 
-def _plan(loaded: LoadedModel, options: EngineOptions, *, is_empty: bool = False) -> MemoryPlan:
+def _judged(
+    loaded: LoadedModel, options: EngineOptions, *, is_empty: bool = False
+) -> tuple[MemoryPlan, Trouble | None]:
+    """As `judge_memory`, of the card that holds the model already."""
     card = find_card(loaded.device)
     if not isinstance(card, Card):  # a model is on it: it has failed since
         raise CardUnusable(card)
     if is_empty:
         card = replace(card, free_gib=card.memory_gib)
-    plan, _ = judge_memory(
+    return judge_memory(
         geometry_from_config(loaded.model.config.to_dict()),
         card,
         vram_gib=options.vram_gib,
@@ -155,7 +174,6 @@ def _plan(loaded: LoadedModel, options: EngineOptions, *, is_empty: bool = False
         max_slots=options.max_slots,
         quantisation=loaded.quantisation,
     )
-    return plan
 
 
 def _peak_of_warm_up(loaded: LoadedModel, options: EngineOptions, sizes: Sizes) -> int:

@@ -45,7 +45,8 @@ from backend.queue.requests import Requests
 from backend.queue.results import TaskResult
 from backend.queue.task_queue import TaskQueue
 from backend.settings import Settings
-from backend.status.serve_checks import running_checks
+from backend.status.check import Check
+from backend.status.serve_checks import engine_checks, running_checks
 from backend.status.watch import Watch, WatchPace
 from backend.store import Store
 from backend.store.serving import open_store
@@ -241,6 +242,11 @@ class DurableCore(Core):
             return "reply"
         return "push" if status.paused_until is None else "paused"
 
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """What the engine says of itself now, and what was found at the last look."""
+        return (*engine_checks(self.engine.status), *self.watch.checks)
+
     def renew(self, project: str, label_config: str = "") -> str:
         """From now on the tasks of `project` are answered by `label_config` (by default the one it has), its present
         options and the model that is loaded, and what is not in Label Studio yet is answered so. Blocking.
@@ -295,7 +301,7 @@ class DurableCore(Core):
         self._renewals.ask(project, label_config)
 
     async def _loaded(self) -> None:
-        """What waits was perhaps asked for under another model; and what makes this one slower is known now."""
+        """What waits was perhaps asked for under another model; and whether it is on a card is known now."""
         self.watch.wake()
         try:
             summaries = await self._disk.calls.run(self.store.summary)

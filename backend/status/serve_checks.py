@@ -34,8 +34,15 @@ def refuse_hopeless(settings: Settings) -> None:
         log.warning("check of %s: %s", _words.check_name(check.name), _words.check(check.code, check.values))
 
 
+def engine_checks(status: EngineStatus) -> list[Check]:
+    """What makes the engine slower than it should be, now: another start of it may have to do without other parts."""
+    about_disk = ("slow_starts",)
+    slower = status.ready.slower if status.ready else ()
+    return [doubtful("disk" if code in about_disk else "card", code, said=said) for code, said in slower]
+
+
 def running_checks(settings: Settings, status: EngineStatus) -> list[Check]:
-    """What may change while it runs: Label Studio, the data folder, and whether the card is used."""
+    """What takes a look: Label Studio, the data folder, and whether the card is used."""
     checks = [data_dir_check(settings.data_dir)]
     if status.ready:
         device = status.ready.device
@@ -43,8 +50,4 @@ def running_checks(settings: Settings, status: EngineStatus) -> list[Check]:
         checks.append(
             good("card", "card_used", card=device) if used else card_check(settings, why_no_card(read_signs()))
         )
-        about_disk = ("slow_starts",)
-        checks += [
-            doubtful("disk" if code in about_disk else "card", code, said=said) for code, said in status.ready.slower
-        ]
     return [*checks, *label_studio_checks(settings)]

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import (
@@ -75,7 +76,7 @@ def main(connection: Connection, options: EngineOptions) -> None:
             0.1,
             0.0,
             "chosen-first" if options.model == "auto" else options.model,
-            slower=options.without,
+            slower=tuple((f"slow_{part}", why) for part, why in options.without),
         )
     )
     while True:
@@ -98,12 +99,26 @@ def main(connection: Connection, options: EngineOptions) -> None:
                 pass
             case Submit(instruction="die once"):
                 connection.send(Finished(message.request_id, (str(message.alone).encode(),), (1.0,), "stop", 3, 1))
+            case Submit(instruction="keeps its pipe") if (folder := options.quantised_dir) and not kept(folder):
+                if os.fork() == 0:  # what still has the pipe when the process is killed, as a driver that hangs has
+                    until((folder / "let go").exists)
+                    os._exit(0)
+                until_the_tests_end()
             case Submit(instruction="stuck"):
                 until_the_tests_end()
             case Submit(instruction="fail"):
                 connection.send(Failed(message.request_id, "out_of_memory", "too big"))
             case Submit():
                 connection.send(Finished(message.request_id, (message.instruction.encode(),), (1.0,), "stop", 3, 1))
+
+
+def kept(folder: Path) -> bool:
+    """Whether this was asked before."""
+    try:
+        (folder / "kept").touch(exist_ok=False)
+    except FileExistsError:
+        return True
+    return False
 
 
 def what_torch_will_read(options: EngineOptions, mailbox: Mailbox, send: Send) -> Loop:

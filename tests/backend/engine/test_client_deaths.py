@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from backend.engine.messages import Picture
 from backend.engine.options import EngineOptions
 from backend.errors import EngineDead
 from tests.backend.engine.client_rig import HANG, HANG_S, LIMITS, Clock, request, run, run_with_clock, running
@@ -69,6 +70,27 @@ def test_a_silent_engine_with_work_is_ended_and_started_again() -> None:
     run_with_clock(test)
 
 
+def test_an_engine_that_is_killed_and_keeps_its_pipe_keeps_nothing_from_the_next_one(tmp_path: Path) -> None:
+    async def test(clock: Clock) -> None:
+        options = EngineOptions(model="fake", quantised_dir=tmp_path)
+        async with running(options, replace(HANG, close_s=0.1)) as client:
+            await client.wait_ready(WAIT_S)
+            stuck = asyncio.create_task(client.generate(request("keeps its pipe")))
+            await eventually(lambda: client.status.num_running, "the request on the device")
+            more_than_a_pipe_holds = replace(request("large"), picture=Picture(2_000, 2_000, bytes(12_000_000)))
+            large = asyncio.create_task(client.generate(more_than_a_pipe_holds))
+            await eventually(lambda: client.status.num_queued, "the request behind it")
+            clock.ahead_s += HANG_S + 1
+            try:
+                async with asyncio.timeout(WAIT_S / 2):  # what keeps the pipe lets it go after WAIT_S by itself
+                    answers = await asyncio.gather(stuck, large)
+                assert [answer.pieces for answer in answers] == [(b"keeps its pipe",), (b"large",)]
+            finally:
+                (tmp_path / "let go").touch()
+
+    run_with_clock(test)
+
+
 def test_silence_without_work_and_from_before_a_request_does_not_count_against_the_engine() -> None:
     async def test(clock: Clock) -> None:
         async with running(limits=HANG) as client:
@@ -98,12 +120,16 @@ def test_a_restart_loads_the_model_that_was_chosen_first() -> None:
     run(test)
 
 
-def test_a_process_that_cannot_go_on_with_its_graphs_is_followed_by_one_without_them() -> None:
+def test_a_process_that_cannot_go_on_with_its_graphs_is_followed_by_one_without_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def test() -> None:
         async with running(EngineOptions(model="graphs fail")) as client:
             for _ in range(2):
                 ready = await client.wait_ready(WAIT_S)
-                assert ready.slower[0] == ("graphs", "operation not permitted")
+                assert ready.slower[0] == ("slow_graphs", "operation not permitted")
+                assert "slower than it should be: decode steps run without CUDA graphs" in caplog.text
+                caplog.clear()
                 with pytest.raises(EngineDead):
                     await client.generate(request("die"))
             assert client.status.num_restarts == 2, "only what died is counted"
@@ -120,9 +146,9 @@ def test_faults_in_a_row_are_followed_by_processes_without_graphs_and_then_witho
 ) -> None:
     async def test() -> None:
         async with running(limits=replace(LIMITS, max_restarts=5)) as client:
-            for parts in ((), (), ("graphs",), ("graphs", "kernels"), ("graphs", "kernels")):
+            for parts in ([], [], ["graphs"], ["graphs", "kernels"], ["graphs", "kernels"]):
                 ready = await client.wait_ready(WAIT_S)
-                assert tuple(part for part, _ in ready.slower) == parts
+                assert [code for code, _ in ready.slower] == [f"slow_{part}" for part in parts]
                 assert all(told in why for _, why in ready.slower)
                 dying = asyncio.create_task(client.generate(request(dies)))
                 died = client.status.num_restarts + 1
@@ -146,7 +172,7 @@ def test_a_process_that_crashes_while_a_part_is_tried_out_is_followed_by_one_wit
     async def test() -> None:
         async with running(EngineOptions(model=stage)) as client:
             ready = await client.wait_ready(WAIT_S)
-            assert ready.slower == ((part, "the engine process ended with exit code 3"),)
+            assert ready.slower == ((f"slow_{part}", "the engine process ended with exit code 3"),)
             assert client.status.num_restarts == 0
 
     run(test)
@@ -159,8 +185,8 @@ def test_a_process_that_hangs_while_graphs_are_tried_out_is_followed_by_one_with
             clock.ahead_s += HANG_S + 1
             await eventually(lambda: client.status.ready, "the next process")
             assert client.status.ready
-            [(part, why)] = client.status.ready.slower
-            assert (part, "said nothing for" in why) == ("graphs", True)
+            [(code, why)] = client.status.ready.slower
+            assert (code, "said nothing for" in why) == ("slow_graphs", True)
 
     run_with_clock(test)
 

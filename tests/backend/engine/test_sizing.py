@@ -32,6 +32,7 @@ from backend.engine.sizing import (
 from model_loader.errors import CardUnusable, LoadingFailed, ModelTooLarge
 from model_loader.geometry import DEFAULT_MODEL, geometry_from_config, shipped_config
 from model_loader.memory import MARGIN, MemoryPlan, Request, plan_memory
+from model_loader.troubles import trouble, warning
 from tests.backend.engine.all_free import assert_all_is_free
 from tests.tiny_model import tiny_model
 
@@ -213,6 +214,16 @@ def test_a_warm_up_that_never_fits_refuses_the_model() -> None:
     with pytest.raises(ModelTooLarge, match="leaves no room for a request of 1024 tokens"):
         fit(plan(longest_tokens=1024), POSITION_30B_BYTES, warmups)
     assert [sizes.max_prefill_tokens for sizes in warmups.tried] == [4096, 2048, 1024, 512, 256]
+
+
+def test_a_card_that_others_have_filled_meanwhile_is_told_as_one() -> None:
+    taken = trouble("memory_taken", needed="19.1", card="23.6", free="15.2")
+    with pytest.raises(ModelTooLarge, match=r"other programs leave 15\.2 of the card's 23\.6 GiB") as raised:
+        fit(plan(), POSITION_30B_BYTES, Warmups(out_of_memory), lambda: taken)
+    assert raised.value.trouble == taken
+    tight = warning("memory_tight", card="23.6", free="20.0", slots="20", most="128")
+    with pytest.raises(ModelTooLarge, match="leaves no room"):
+        fit(plan(), POSITION_30B_BYTES, Warmups(out_of_memory), lambda: tight)
 
 
 def test_a_model_that_fills_the_card_is_refused_with_the_numbers() -> None:

@@ -126,8 +126,8 @@ def test_label_studio_may_start_after_the_backend(tmp_path: Path) -> None:
             until(lambda: "problems" not in backend.client.get("/health").json())
 
 
-def test_what_makes_the_engine_slower_is_told_when_it_is_ready(tmp_path: Path) -> None:
-    """The hour's checks were made while it loaded."""
+def test_what_makes_the_engine_slower_is_told_as_long_as_it_does(tmp_path: Path) -> None:
+    """The hour's checks were made while it loaded, and it may start again without what it had."""
     slower = (("slow_kernels", "no C compiler"), ("slow_graphs", "CUDA error: operation not permitted"))
     engine = FakeEngine(ANSWER)
     engine.status = EngineStatus("loading")
@@ -138,6 +138,11 @@ def test_what_makes_the_engine_slower_is_told_when_it_is_ready(tmp_path: Path) -
         until(lambda: {"slow_kernels", "slow_graphs"} <= {*server.client.get("/health").json().get("problems", ())})
         said = server.client.get("/status").text
         counted = server.client.get("/metrics").text
+        for state, slower_now in (("restarting", ()), ("ready", (("slow_linears", "off by 0.98 of the norm"),))):
+            ready = replace(READY, device="cuda:0", slower=slower_now)
+            engine.status = EngineStatus(state, ready=ready if state == "ready" else None)
+            problems = server.client.get("/health").json()["problems"]
+            assert [code for code in problems if code.startswith("slow")] == [code for code, _ in slower_now]
     assert {line for line in counted.splitlines() if line.startswith("prelabel_engine_slower")} == {
         'prelabel_engine_slower{what="slow_kernels"} 1.0', 'prelabel_engine_slower{what="slow_graphs"} 1.0',
     }  # fmt: skip
