@@ -3,19 +3,22 @@
 A `LabelSchema` is the parsed form of a Label Studio label config. Everything downstream (prompt,
 grammar, answers, regions, review rules) is derived from it and from nothing else.
 Knows nothing of XML, models, HTTP or files. All values are frozen, picklable and hashable, so a schema
-can cross a process border and be a cache key. Nothing here raises except `LabelSchema.field`.
+can cross a process border and be a cache key; one crosses as bytes that are made once and read once, because thousands
+of labels, sent with each picture, take longer than its answer. Nothing here raises except `LabelSchema.field`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import pickle
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 SHORT_CHARS = 100  # the limit of a short text whose control has none
+MAX_UNPACKED = 64  # schemas that came from other processes and are remembered; 2 MB each at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,14 @@ class LabelSchema:
         text = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=_by_name)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    @cached_property
+    def _packed(self) -> bytes:
+        _ = self.fingerprint  # so that nobody else has to compute it
+        return pickle.dumps(vars(self))
+
+    def __reduce__(self) -> tuple[Callable[[bytes], LabelSchema], tuple[bytes]]:
+        return _unpacked, (self._packed,)
+
     @property
     def answer_order(self) -> tuple[Field, ...]:
         """Fields in the order they are generated: labels first, texts last.
@@ -223,6 +234,13 @@ class LabelSchema:
             if found.name == name:
                 return found
         raise KeyError(name)
+
+
+@lru_cache(MAX_UNPACKED)
+def _unpacked(packed: bytes) -> LabelSchema:
+    schema = object.__new__(LabelSchema)
+    vars(schema).update(pickle.loads(packed))  # noqa: S301  (they stand in what is being unpickled)
+    return schema
 
 
 def _by_name(value: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -20,6 +21,17 @@ def test_a_schema_is_a_value() -> None:
     assert again == SCHEMA
     assert hash(again) == hash(SCHEMA)
     assert again.fingerprint == SCHEMA.fingerprint
+
+
+def test_a_schema_is_packed_once_and_read_once_however_often_it_is_sent() -> None:
+    """Of 11,000 labels that takes longer than an answer, and every request brings one."""
+    many = replace(SCHEMA, image_key="many")
+    sent = [pickle.dumps((number, many)) for number in range(3)]
+    read = [pickle.loads(message)[1] for message in sent]
+    assert all(again == many for again in read)
+    assert len({id(again) for again in read}) == 1
+    assert pickle.loads(pickle.dumps(read[0])) == many
+    assert pickle.loads(pickle.dumps(replace(read[0], image_key="other"))).image_key == "other"
 
 
 def test_the_fingerprint_is_the_same_in_another_process() -> None:

@@ -337,6 +337,108 @@ def test_a_project_that_is_forgotten_for_others_is_named(tmp_path: Path, caplog:
     assert said == "more than 2 projects have extra params: those of project 1 do not hold until its next /setup"
 
 
+def long_params(length: int, **more: Any) -> dict[str, Any]:
+    return {"extra_instructions": "x" * length, **more}
+
+
+@pytest.mark.parametrize(
+    ("told", "short"),
+    [
+        pytest.param([(f"{n}", long_params(100)) for n in range(9)], set(), id="all are short"),
+        pytest.param([("1", long_params(1_500)), ("2", long_params(50))], {"1"}, id="a long one alone"),
+        pytest.param([("1", long_params(50)), ("2", long_params(1_500))], {"2"}, id="the last is the longest"),
+        pytest.param([(f"{n}", long_params(300 + n)) for n in range(4)], {"3"}, id="the longest of many"),
+        pytest.param(
+            [("1", long_params(1_500, audit_share=0.2)), ("2", long_params(50))], {"1"}, id="one with a blind audit"
+        ),
+    ],
+)
+def test_beyond_so_many_bytes_the_longest_do_not_hold_and_are_named(
+    tmp_path: Path, told: list[tuple[str, Any]], short: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def small_book() -> ProjectBook:
+        return ProjectBook(StateFile(tmp_path / "projects.json"), DEFAULTS, max_bytes=1_300)
+
+    async def run() -> ProjectBook:
+        kept = small_book()
+        for project, extra_params in told:
+            warnings = await kept.remember(project, extra_params)
+            assert ["these are the longest" in warning for warning in warnings] == [True] * (project in short)
+        return kept
+
+    for kept in (asyncio.run(run()), small_book()):
+        for project, extra_params in told:
+            options = kept.options(project)
+            assert bool(options.extra_instructions) == (project not in short)
+            assert options.audit_share == extra_params.get("audit_share", 0)
+    named = [said for said in caplog.messages if "longer than 1300 bytes" in said]
+    assert [said.rpartition(" ")[2] for said in named] == sorted(short)
+    assert (tmp_path / "projects.json").stat().st_size < 1_500
+
+
+def test_a_longer_file_is_shortened_when_it_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    document = {f"{n}": long_params(100 * n) for n in range(1, 11)}
+    StateFile(tmp_path / "projects.json").save(document)
+    kept = ProjectBook(StateFile(tmp_path / "projects.json"), DEFAULTS, max_bytes=3_000)
+    assert [n for n in range(1, 11) if not kept.options(f"{n}").extra_instructions] == [8, 9, 10]
+    assert "those of the 3 longest do not hold, but for audit_share" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        pytest.param({"audit_share": "much"}, id="no number"),
+        pytest.param({"audit_share": 7}, id="no share"),
+        pytest.param({"audit_share": float("nan")}, id="not a number"),
+        pytest.param({"audit_share": None}, id="null"),
+        pytest.param({"top_p": 0.5}, id="saved before the audit began"),
+        pytest.param({}, id="nothing"),
+        pytest.param([["audit_share", 0.3]], id="a list"),
+        pytest.param({"audit_share": 0.3, "fields": {"brand": 1}}, id="damaged elsewhere"),
+    ],
+)
+def test_what_the_file_says_of_an_audit_counts_only_if_it_is_sound(
+    tmp_path: Path, damaged: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "projects.json").write_text(json.dumps({"1": damaged}))
+    kept = book(tmp_path)
+    kept.keep_audited(lambda: {"1": (0.2, '{"language": "en"}')})
+    assert (kept.options("1").audit_share, kept.options("1").language) == (0.2, "en")
+    assert "the extra params of 1 projects with a blind audit are not in projects.json" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("share", "options", "asked"),
+    [
+        pytest.param(0.2, '{"language": "e', 0.2, id="half of the options"),
+        pytest.param(0.2, '{"language": "fr"}', 0.2, id="an option that is none"),
+        pytest.param(7.0, "", 0.5, id="no share"),
+        pytest.param(float("nan"), "", 0.5, id="not a number"),
+        pytest.param("much", "", 0.5, id="a word"),
+    ],
+)
+def test_what_the_store_says_of_an_audit_is_checked_as_the_file_is_and_withholds_rather_too_much(
+    tmp_path: Path, share: Any, options: str, asked: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = book(tmp_path)
+    kept.keep_audited(lambda: {"1": (share, options)})
+    assert kept.options("1") == DEFAULTS.model_copy(update={"audit_share": asked})
+    assert "of 1 of them the store, too, says what cannot be used" in caplog.text
+
+
+def test_damaged_extra_params_are_named_and_the_rest_of_them_holds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    document = {"1": {"top_p": 7, "language": "en"}, "2": {"temprature": 1}, "3": {"top_p": 0.5}, "4": 7}
+    (tmp_path / "projects.json").write_text(json.dumps(document))
+    kept = book(tmp_path)
+    assert kept.options("1").language == "en"
+    assert kept.options("3").top_p == 0.5
+    [said] = caplog.messages
+    assert said.startswith("projects.json says of 3 projects what cannot be used; the rest holds, until their next")
+    assert said.endswith("They are 1, 2, 4")
+
+
 @pytest.mark.parametrize(
     "content",
     [
