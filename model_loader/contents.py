@@ -80,14 +80,21 @@ def check_contents(contents: Mapping[Path, str], on_fraction: Callable[[float], 
 
 
 @contextlib.contextmanager
-def checked_beside(contents: Mapping[Path, str]) -> Iterator[None]:
+def checked_beside(contents: Mapping[Path, str], enter: Callable[[], Callable[[float], None]]) -> Iterator[None]:
     """Check `contents` while the block reads the same files, which then come from the disk once. Where the block
-    fails, damaged files are the reason that is told."""
+    fails, damaged files are the reason that is told.
+
+    Where the block is done first, as on a slow core, `enter` is called, and what it returns is told the share that is
+    checked.
+    """
+    report: Callable[[float], None] = lambda fraction: None  # noqa: E731 - the block tells its own progress until then
     with ThreadPoolExecutor(1) as thread:
-        checking = thread.submit(check_contents, contents)
+        checking = thread.submit(check_contents, contents, lambda fraction: report(fraction))
         try:
             yield
         finally:
+            if not checking.done():
+                report = enter()
             checking.result()
 
 

@@ -133,7 +133,16 @@ def load_model(
     stage = "load_copy" if saved is not None else "quantise" if quantisation == "nf4" and not quantised else "load"
     step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95, checkpoint.size_bytes)
     copy, unchecked = (None, {}) if saved is None else (resolved.folder, known_contents(resolved.folder))
-    with named_errors(resolved.name), checked_beside(unchecked), blamed_on(copy), named_errors(resolved.name):
+
+    def enter_check() -> Callable[[float], None]:
+        return progress.enter("check", 0.95, 0.99, size_bytes(unchecked))
+
+    with (
+        named_errors(resolved.name),
+        checked_beside(unchecked, enter_check),
+        blamed_on(copy),
+        named_errors(resolved.name),
+    ):
         if quantised:
             _check_packed(checkpoint, quantisation)
         with clean_folder(checkpoint) as folder, told_bars({LOADED: _bytes_of(checkpoint, step)}):
