@@ -53,13 +53,12 @@ def check_host_memory(
     config: Mapping[str, Any],
     *,
     on_card: bool,
-    saves: bool,
     quantisation: Quantisation = "nf4",
     available: Callable[[], int | None] = available_bytes,
 ) -> None:
-    """Raise MachineUnfit where this machine's own memory cannot suffice; log where it is tight."""
+    """Raise MachineUnfit where this machine's own memory cannot suffice."""
     geometry = geometry_from_config(config)
-    found = judge_host_memory(geometry, available(), on_card=on_card, saves=saves, quantisation=quantisation)
+    found = judge_host_memory(geometry, available(), on_card=on_card, quantisation=quantisation)
     _heed(found, MachineUnfit)
 
 

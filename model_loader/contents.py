@@ -39,12 +39,18 @@ def known_contents(folder: Path) -> dict[Path, str]:
     return {file: digest for file, digest in sorted(known.items()) if _DIGEST.fullmatch(digest) and file.is_file()}
 
 
-def note_contents(folder: Path) -> None:
-    """Write the digests of all files in `folder` beside them. Raises OSError."""
+def note_contents(folder: Path, reading: Callable[[int], None] = lambda num_bytes: None) -> None:
+    """Write the digests of all files in `folder` beside them. Raises OSError.
+
+    `reading` is told the bytes of each file that is read.
+    """
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != NAME)
+    noted = {}
     with _threads() as threads:
         digests = threads.map(lambda file: _read(file, [hashlib.sha256()])[0], files)
-    noted = {file.name: digest for file, digest in zip(files, digests, strict=True)}
+        for file, digest in zip(files, digests, strict=True):
+            noted[file.name] = digest
+            reading(file.stat().st_size)
     (folder / NAME).write_text(json.dumps(noted, indent=1) + "\n", "utf-8")
 
 
@@ -74,14 +80,21 @@ def check_contents(contents: Mapping[Path, str], on_fraction: Callable[[float], 
 
 
 @contextlib.contextmanager
-def checked_beside(contents: Mapping[Path, str]) -> Iterator[None]:
+def checked_beside(contents: Mapping[Path, str], enter: Callable[[], Callable[[float], None]]) -> Iterator[None]:
     """Check `contents` while the block reads the same files, which then come from the disk once. Where the block
-    fails, damaged files are the reason that is told."""
+    fails, damaged files are the reason that is told.
+
+    Where the block is done first, as on a slow core, `enter` is called, and what it returns is told the share that is
+    checked.
+    """
+    report: Callable[[float], None] = lambda fraction: None  # noqa: E731 - the block tells its own progress until then
     with ThreadPoolExecutor(1) as thread:
-        checking = thread.submit(check_contents, contents)
+        checking = thread.submit(check_contents, contents, lambda fraction: report(fraction))
         try:
             yield
         finally:
+            if not checking.done():
+                report = enter()
             checking.result()
 
 

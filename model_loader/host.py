@@ -7,21 +7,19 @@ from pathlib import Path
 
 from model_loader.geometry import Geometry
 from model_loader.memory import GIB, SIXTEEN_BIT, plan_memory
-from model_loader.troubles import Trouble, trouble, warning
+from model_loader.troubles import Trouble, trouble
 
-SHARD_BYTES = 2 * 10**9
-"""Of a saved 4-bit copy: all tensors of one shard are in this machine's memory while it is written."""
 CUDA_HOST_BYTES = 2 * GIB
 """An allowance for CUDA's libraries, kernels and buffers in the engine's process; not measured."""
 
 
 def judge_host_memory(
-    geometry: Geometry, available: int | None, *, on_card: bool, saves: bool, quantisation: str = "nf4"
+    geometry: Geometry, available: int | None, *, on_card: bool, quantisation: str = "nf4"
 ) -> Trouble | None:
     """Return what speaks against loading `geometry` with `available` bytes; None also where nobody knows how many.
 
     A tensor is read in 16 bits, and one more is made of it. On a CPU all weights stay here; of those on a card at most
-    the token embedding comes back, after the load. `saves`: a 4-bit copy is written.
+    the token embedding comes back, after the load. Saving a 4-bit copy takes less than packing: a shard at a time.
     """
     if available is None:
         return None
@@ -29,11 +27,10 @@ def judge_host_memory(
     largest = round(max(layer, geometry.vocab_size * geometry.hidden_size) * SIXTEEN_BIT)
     stays = CUDA_HOST_BYTES if on_card else plan_memory(geometry, quantisation=quantisation).weights_bytes
     least = stays + 2 * largest
-    most = least + (SHARD_BYTES if saves else 0)
-    values = {"free": f"{available / GIB:.1f}", "least": f"{least / GIB:.1f}", "most": f"{most / GIB:.1f}"}
-    if available < least:
-        return trouble("host_too_small" if on_card else "host_too_small_for_cpu", **values)
-    return warning("host_tight", **values) if available < most else None
+    if available >= least:
+        return None
+    code = "host_too_small" if on_card else "host_too_small_for_cpu"
+    return trouble(code, free=f"{available / GIB:.1f}", least=f"{least / GIB:.1f}")
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:

@@ -7,10 +7,9 @@ Raises a ModelError for everything that can be wrong with a name, its files or t
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ import torch
 import transformers
 from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig, Qwen3VLMoeConfig
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.utils import logging as transformers_logging
 
+from model_loader.bars import LOADED, told_bars
 from model_loader.cards import Card, find_card
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.checks import Quantisation, check_fits, check_folders, check_host_memory, tell_of_disks
@@ -38,7 +37,7 @@ from model_loader.norms import use_fused_norms
 from model_loader.packing_trial import try_packing
 from model_loader.patch_embed import use_linear_patch_embedding
 from model_loader.progress import Progress, ProgressCallback, no_progress
-from model_loader.saved import blamed_on, find_saved, place_for, remove_unfinished, save
+from model_loader.saved import blamed_on, find_saved, moved_bytes, place_for, remove_unfinished, save
 from model_loader.sources import GARMENTS, resolve
 from model_loader.tensor_names import check_tensor_names, report
 
@@ -100,7 +99,7 @@ def load_model(
             config, card=card, vram_gib=vram_gib, quantisation=quantisation, request=request, max_slots=max_slots
         )
         saves_to = parent if saved is None else None
-        check_host_memory(config, on_card=card is not None, saves=saves_to is not None, quantisation=quantisation)
+        check_host_memory(config, on_card=card is not None, quantisation=quantisation)
         if saves_to is not None:
             tell_of_disks(config, source, revision, saves_to)
 
@@ -134,10 +133,19 @@ def load_model(
     stage = "load_copy" if saved is not None else "quantise" if quantisation == "nf4" and not quantised else "load"
     step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95, checkpoint.size_bytes)
     copy, unchecked = (None, {}) if saved is None else (resolved.folder, known_contents(resolved.folder))
-    with named_errors(resolved.name), checked_beside(unchecked), blamed_on(copy), named_errors(resolved.name):
+
+    def enter_check() -> Callable[[float], None]:
+        return progress.enter("check", 0.95, 0.99, size_bytes(unchecked))
+
+    with (
+        named_errors(resolved.name),
+        checked_beside(unchecked, enter_check),
+        blamed_on(copy),
+        named_errors(resolved.name),
+    ):
         if quantised:
             _check_packed(checkpoint, quantisation)
-        with clean_folder(checkpoint) as folder, _weights_progress(checkpoint, step):
+        with clean_folder(checkpoint) as folder, told_bars({LOADED: _bytes_of(checkpoint, step)}):
             tokenizer, image_processor = load_tokenizer(folder), load_image_processor(folder)
             sizes = {name: getattr(image_processor, name) for name in PATCH_SIZES}  # also those no file named
             check_patches(sizes, checkpoint.config["vision_config"])
@@ -145,10 +153,9 @@ def load_model(
     _make_fast(model, device=device, dtype=dtype, quantisation=quantisation)
     unsaved = ""
     if parent is not None and not quantised:
-        progress.enter("save", 0.95, 0.99)
+        saving = progress.enter("save", 0.95, 0.99, moved_bytes(model))
         try:
-            with _weights_progress(checkpoint, lambda fraction: None):
-                save(model, checkpoint, resolved, place_for(parent, source, revision), source)
+            save(model, checkpoint, resolved, place_for(parent, source, revision), source, saving)
         except Exception as error:  # whatever it is, it must not cost the loaded model
             unsaved = " ".join(str(known_error(error) or error).split()) or type(error).__name__
             log.warning("the 4-bit checkpoint was not saved, so the next start packs it again: %s", unsaved)
@@ -242,26 +249,14 @@ def _cast_unpacked(model: Any, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
-@contextlib.contextmanager
-def _weights_progress(checkpoint: Checkpoint, on_fraction: Callable[[float], None]) -> Iterator[None]:
-    """Report loaded bytes through the hook for transformers' progress bars, none of which is drawn meanwhile."""
-    sizes = {name: entry.size_bytes for name, entry in checkpoint.tensors.items()}
-    total = max(1, checkpoint.size_bytes)
+def _bytes_of(checkpoint: Checkpoint, on_fraction: Callable[[float], None]) -> Callable[[tuple[str, Any]], None]:
+    """What tells the share of the bytes of `checkpoint`, told each tensor that is loaded."""
+    total, done = max(1, checkpoint.size_bytes), 0
 
-    def count(items: Iterable[Any]) -> Iterator[Any]:
-        done = 0
-        for item in items:
-            yield item
-            done += sizes.get(item[0], 0) if isinstance(item, tuple) else 0
-            on_fraction(done / total)
+    def loaded(item: tuple[str, Any]) -> None:
+        nonlocal done
+        entry = checkpoint.tensors.get(item[0])
+        done += entry.size_bytes if entry else 0
+        on_fraction(done / total)
 
-    def hook(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if args and kwargs.get("desc") == "Loading weights":
-            return count(args[0])
-        return factory(*args, **{**kwargs, "disable": True})
-
-    previous = transformers_logging.set_tqdm_hook(hook)
-    try:
-        yield
-    finally:
-        transformers_logging.set_tqdm_hook(previous)
+    return loaded

@@ -3,9 +3,10 @@
 One subfolder per source and revision under a parent folder the user names. A checkpoint is written beside its
 place and renamed when it is whole, so a crash leaves no half of one. It holds what the original folder holds besides
 the weights (tokenizer, image processor, chat template), so the original may be deleted.
-One process at a time writes a copy, though several engines may start at once on one folder. What a killed one has left
-of a copy, of whatever model, the next start removes.
-Imports no torch. Raises ModelFilesInvalid when the disk has no room.
+A disk that does not answer costs the copy, and not the model that is to be saved: the thread that writes it is left
+behind then. One process at a time writes a copy, though several engines may start at once on one folder. What a killed
+one has left of a copy, of whatever model, the next start removes.
+Imports no torch. Raises MachineUnfit when the disk has no room or does not answer.
 """
 
 from __future__ import annotations
@@ -25,16 +26,21 @@ from filelock import FileLock, Timeout
 
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.contents import note_contents
-from model_loader.errors import ModelError, ModelFilesInvalid
-from model_loader.host import SHARD_BYTES
+from model_loader.errors import MachineUnfit, ModelError, ModelFilesInvalid
 from model_loader.json_text import read_object
+from model_loader.left_behind import Report, watched
 from model_loader.places import free_bytes
 from model_loader.sources import GARMENTS, Resolved, local_folder, pinned_commit
+from model_loader.troubles import trouble
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "prelabel.json"
 UNFINISHED = ".unfinished"
+SHARD_BYTES = 2**28
+"""What is written before it is known to be on the disk, and told: also what is held of it in the machine's memory."""
+LIMIT_S = 600.0
+"""So long nothing may reach the disk; then the model goes on without its copy."""
 _LOCK = ".lock"
 _OURS = re.compile(rf".*-nf4-[0-9a-f]{{10}}{re.escape(UNFINISHED)}")
 _FORMAT = 1
@@ -92,15 +98,44 @@ def save(
     resolved: Resolved,
     place: Path,
     source: str,
+    on_fraction: Report = lambda fraction: None,
+    *,
     shard_bytes: int = SHARD_BYTES,
     sync: Callable[[int], None] = os.fsync,
+    limit_s: float = LIMIT_S,
 ) -> None:
     """Write the packed `model` and the small files of `original` to `place`, all or nothing.
 
     One shard at a time goes through this machine's own memory. Everything is on the disk (`sync`) before it has its
     name: else a power cut could leave files of the right size that hold nothing, and answers made of them. Where
-    another process has written the same copy, or is at it, nothing is done.
+    another process has written the same copy, or is at it, nothing is done. `on_fraction` is told what share of
+    `moved_bytes` is on the disk, and read again; where nothing comes for `limit_s`, MachineUnfit is raised.
     """
+
+    def write(report: Report) -> None:
+        _save(model, original, resolved, place, source, report, shard_bytes, sync)
+
+    try:
+        watched(write, on_fraction, limit_s)
+    except TimeoutError as error:
+        raise MachineUnfit(trouble("disk_stands_still", folder=str(place.parent), limit=f"{limit_s:.0f}")) from error
+
+
+def moved_bytes(model: Any) -> int:
+    """What saving `model` writes, and reads again to note what it holds."""
+    return 2 * int(model.get_memory_footprint())
+
+
+def _save(
+    model: Any,
+    original: Checkpoint,
+    resolved: Resolved,
+    place: Path,
+    source: str,
+    report: Report,
+    shard_bytes: int,
+    sync: Callable[[int], None],
+) -> None:
     manifest = {"name": resolved.name, "source": source, "commit": resolved.commit, "format": _FORMAT}
     manifest["weights_id"] = weights_id(original.shards)
     manifest["origin"] = _origin(source, manifest)
@@ -110,7 +145,7 @@ def save(
         with FileLock(lock, blocking=False):
             try:
                 if not _is_there(place, manifest):
-                    _write(model, original, place, manifest, shard_bytes, sync)
+                    _write(model, original, place, manifest, report, shard_bytes, sync)
             finally:
                 lock.unlink(missing_ok=True)  # who has it open already finds the copy there
     except Timeout:
@@ -175,25 +210,42 @@ def _write(
     original: Checkpoint,
     place: Path,
     manifest: dict[str, Any],
+    report: Report,
     shard_bytes: int,
     sync: Callable[[int], None],
 ) -> None:
+    from model_loader.bars import WRITTEN, told_bars  # transformers, which is there where a model is
+
     unfinished = place.with_name(place.name + UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)  # of another process that was killed since this one began
     needed, free = model.get_memory_footprint(), free_bytes(place.parent)
     if needed * 1.05 > free:
-        raise ModelFilesInvalid(
-            f"saving the 4-bit checkpoint needs {needed / 2**30:.1f} GiB but {place.parent} has {free / 2**30:.1f} GiB "
-            "left; free some space, or start without a folder for 4-bit checkpoints"
+        raise MachineUnfit(
+            f"the 4-bit copy needs {needed / 2**30:.1f} GiB, and {place.parent} has room for {free / 2**30:.1f} GiB"
         )
+    moved, total = 0, moved_bytes(model)
+    safe: set[Path] = set()
+
+    def count(num_bytes: int) -> None:
+        nonlocal moved
+        moved += num_bytes
+        report(moved / total)
+
+    def written(shard: tuple[str, Any]) -> None:
+        file = unfinished / shard[0]
+        _to_disk(file, sync)
+        safe.add(file)
+        count(file.stat().st_size)
+
     unfinished.mkdir()
     try:
-        model.save_pretrained(unfinished, max_shard_size=shard_bytes)
+        with told_bars({WRITTEN: written}):
+            model.save_pretrained(unfinished, max_shard_size=shard_bytes)
         _copy_small_files(original.folder, unfinished)
         (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
-        note_contents(unfinished)
-        for written in (*unfinished.iterdir(), unfinished):
-            _to_disk(written, sync)
+        note_contents(unfinished, count)
+        for file in {*unfinished.iterdir(), unfinished} - safe:
+            _to_disk(file, sync)
         shutil.rmtree(place, ignore_errors=True)
         unfinished.rename(place)
     finally:

@@ -89,10 +89,6 @@ TEXTS: dict[str, str] = {
         "On a CPU the model takes at least {least} GiB of memory, and {free} GiB are free here (or in this container). "
         "Use PRELABEL_MODEL=garments, or a machine with a card."
     ),
-    "host_tight": (
-        "{free} GiB of this machine's own memory are free here (or in this container), and loading takes up to {most} "
-        "GiB while the 4-bit copy is saved: that may fail, and the next start packs again. End other programs."
-    ),
     "disk_too_small": (
         "{folder}: {free} GiB free, which is too little: {download} GiB still to download, {packed} GiB for the 4-bit "
         "copy. Free some space, or name a larger disk with HF_HOME (downloads) or PRELABEL_QUANTISED_DIR (the copy)."
@@ -101,6 +97,9 @@ TEXTS: dict[str, str] = {
         "{folder}: {free} GiB free, which is tight: {download} GiB still to download, {packed} GiB for the 4-bit copy, "
         "without which each start packs again. Free some space, or name a larger disk with HF_HOME (downloads) or "
         "PRELABEL_QUANTISED_DIR (the copy)."
+    ),
+    "disk_stands_still": (
+        "the disk of {folder} has taken nothing for {limit} s; look into `dmesg`, and at the mount if it is a network's"
     ),
     "folder_unwritable": (
         "{setting}: {folder} cannot be written ({reason}), and this start puts files there. Name another folder in "

@@ -336,7 +336,8 @@ class EngineClient:
                 self._stall.cancel()
             if status.state == "loading" and status.counts_bytes:
                 loop = asyncio.get_running_loop()
-                self._stall = loop.call_later(self._limits.stall_s, self._stands_still, loop.time())
+                stall_s = self._limits.save_stall_s if status.stage == "save" else self._limits.stall_s
+                self._stall = loop.call_later(stall_s, self._stands_still, loop.time())
             self._changed.notify_all()
 
     def _stands_still(self, since: float) -> None:

@@ -122,15 +122,16 @@ class LoadFailed:
     why: Why
 
 
-Part = Literal["segments", "kernels", "graphs"]
-"""What an engine can do without, slower: expandable segments of the card's memory, our Triton kernels, CUDA graphs."""
+Part = Literal["segments", "copy", "kernels", "graphs"]
+"""What an engine can do without, slower: expandable segments of the card's memory, saving a 4-bit copy, our Triton
+kernels, CUDA graphs."""
 
-PART_AT_WORK: dict[str, Part] = {"kernels": "kernels", "memory": "kernels", "graphs": "graphs"}
+PART_AT_WORK: dict[str, Part] = {"save": "copy", "kernels": "kernels", "memory": "kernels", "graphs": "graphs"}
 """By the stage of loading: what is to blame where the process ends or hangs in it without a word, as a compiler's or a
 driver's crash has it."""
 
 
-MAY_TAKE_HOURS = frozenset({"resolve", "download", "check", "quantise", "load", "load_copy", "random_weights", "save"})
+MAY_TAKE_HOURS = frozenset({"resolve", "download", "check", "quantise", "load", "load_copy", "random_weights"})
 """Stages of loading that wait for another machine, or a slow disk. All others are the libraries' and the card's."""
 
 

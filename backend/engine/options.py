@@ -49,9 +49,10 @@ class EngineLimits:
     """Times in seconds, and how often the engine process is started again before it is given up.
 
     `load_s` is the longest that nothing may move while a model is downloaded and loaded (not the whole: 62 GB from a
-    slow mirror take as long as they take), `start_s` the same of what comes before that, `tune_s` of what is done on a
-    card after it. `request_s` bounds
-    one request from submit to answer. A download that is silent for `stall_s` is told to be, and so is reading files.
+    slow mirror take as long as they take), `start_s` the same of what comes before that, `tune_s` of what is done
+    after it: saving the copy, and on a card kernels and graphs. `request_s` bounds one request from submit to answer. A
+    download that is silent for `stall_s` is told to be, and so is reading files, and saving the copy after
+    `save_stall_s`: 256 MiB at a time, and once the embedding, are known to be on the disk.
     `hang_s` is the longest silence of an engine that has work: one step with a long prefill before it stays well below.
     Restarts are counted anew after `stable_s` of service.
     """
@@ -62,6 +63,7 @@ class EngineLimits:
     request_s: float = 600.0
     close_s: float = 10.0
     stall_s: float = 15.0
+    save_stall_s: float = 60.0
     hang_s: float = 180.0
     stable_s: float = 600.0
     max_restarts: int = 5

@@ -163,7 +163,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
             request=options.request,
             max_slots=options.max_slots,
             revision=options.revision,
-            save_quantised_to=options.quantised_dir,
+            save_quantised_to=None if "copy" in dict(options.without) else options.quantised_dir,
         )
     started = start(loaded, options, lambda stage, fraction: send(Loading(stage, fraction)))
     runner, sizes = started.runner, started.sizes

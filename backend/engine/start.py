@@ -57,9 +57,10 @@ class Started:
 
 def start(loaded: LoadedModel, options: EngineOptions, say: Say = lambda stage, fraction: None) -> Started:
     """Make all ready; `say` is told each stage, and the share of the start that is behind it."""
-    if not loaded.device.startswith("cuda"):
-        return Started(*make_runner(loaded, options, measure_sizes(loaded, options)), of_copy(loaded))
     without = dict(options.without)
+    copy = of_copy(loaded.unsaved or without.get("copy", ""))
+    if not loaded.device.startswith("cuda"):
+        return Started(*make_runner(loaded, options, measure_sizes(loaded, options)), copy)
     say("kernels", LOAD_SHARE)
     with leaving("kernels", options):
         slower, may_capture = _kernels(loaded, options.quantised_dir, without)
@@ -79,7 +80,7 @@ def start(loaded: LoadedModel, options: EngineOptions, say: Say = lambda stage, 
     if "segments" in without:
         slower = (*slower, ("slow_segments", without["segments"]))
     slots = slots_of_empty_card(loaded, options)
-    return Started(runner, sizes, (*slower, *of_memory(sizes, planned, slots), *of_copy(loaded)))
+    return Started(runner, sizes, (*slower, *of_memory(sizes, planned, slots), *copy))
 
 
 def try_allocator(device: str, options: EngineOptions, allocate: Callable[[str], object] | None = None) -> None:
@@ -129,9 +130,9 @@ def with_graphs(
     return runner, sizes, (("slow_graphs", said),) if said else ()
 
 
-def of_copy(loaded: LoadedModel) -> Slower:
-    """A start that must pack again is minutes longer, and so is every restart after a fault."""
-    return (("slow_starts", loaded.unsaved),) if loaded.unsaved else ()
+def of_copy(unsaved: str) -> Slower:
+    """A start that must pack again is minutes longer, and so is every restart after a fault. `unsaved`: why it must."""
+    return (("slow_starts", unsaved),) if unsaved else ()
 
 
 def of_memory(sizes: Sizes, planned: Sizes, slots_of_empty_card: int) -> Slower:

@@ -96,10 +96,6 @@ _TROUBLES_ZH = {
         "在 CPU 上运行该模型至少需要 {least} GiB 内存，而本机（或容器）只剩 {free} GiB。请设 PRELABEL_MODEL=garments，"
         "或换一台有显卡的机器。"
     ),
-    "host_tight": (
-        "本机（或容器）内存剩余 {free} GiB，加载并保存 4-bit 副本最多需要 {most} GiB：副本可能保存失败，"
-        "下次启动会重新量化。请结束其他程序。"
-    ),
     "disk_too_small": (
         "{folder}：剩余 {free} GiB，不够：还需要下载 {download} GiB，4-bit 副本 {packed} GiB。请腾出空间，"
         "或用 HF_HOME（下载）、PRELABEL_QUANTISED_DIR（副本）指定更大的磁盘。"
@@ -108,6 +104,7 @@ _TROUBLES_ZH = {
         "{folder}：剩余 {free} GiB，不太够：还需要下载 {download} GiB，4-bit 副本 {packed} GiB；没有副本，"
         "每次启动都要重新量化。请腾出空间，或用 HF_HOME（下载）、PRELABEL_QUANTISED_DIR（副本）指定更大的磁盘。"
     ),
+    "disk_stands_still": ("{folder} 所在的磁盘 {limit} 秒没有写入任何数据；请查看 `dmesg`，网络盘请检查挂载"),
     "folder_unwritable": (
         "{setting}：{folder} 无法写入（{reason}），而启动时要在那里存放文件。请用 {setting} 指定另一个文件夹，"
         "或把它交给运行 prelabel 的用户（uid {uid}）：chown -R {uid} {folder}"

@@ -81,6 +81,10 @@ ENGINE_WORDS: dict[str, tuple[str, str]] = {
         "正在重新启动，不用可扩展显存段：",
         "it starts again without segments:",
     ),
+    "engine_without_copy": (
+        "正在重新启动，不保存 4-bit 副本：",
+        "it starts again without saving the 4-bit copy:",
+    ),
     "engine_without_kernels": (
         "正在重新启动，不用 Triton 内核：",
         "it starts again without kernels:",

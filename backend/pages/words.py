@@ -38,6 +38,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "stage_told": ("{stage}（{told}）", "{stage} ({told})"),
     "stage_left": ("还需 {time}", "{time} left"),
     "stalled": ("已有 {time}没有收到数据", "nothing has come for {time}"),
+    "stalled.save": (
+        "已有 {time}没有写入数据：PRELABEL_QUANTISED_DIR（未设则为 PRELABEL_DATA_DIR）所在的磁盘没有应答？"
+        "10 分钟后将不保存副本，直接开始服务",
+        "it stands still: nothing has been written for {time}. Does the disk of PRELABEL_QUANTISED_DIR answer, or of "
+        "PRELABEL_DATA_DIR where that is not set? After 10 min it is left, and prelabel serves without the copy",
+    ),
     "bytes_per_s": ("{num} MB/秒", "{num} MB/s"),
     "restarts": ("已自动重启 {num} 次", "automatic restarts: {num}"),
     "speed": ("速度", "Speed"),
@@ -300,7 +306,7 @@ class Words:
         name = STAGES[stage][self._column] if stage in STAGES else stage
         told = [self("bytes_per_s", num=number(bytes_per_s / 1e6, 1))] if bytes_per_s else []
         if stalled_s:
-            told.append(self("stalled", time=self.duration(stalled_s)))
+            told.append(self("stalled.save" if stage == "save" else "stalled", time=self.duration(stalled_s)))
         if left_s is not None:
             told.append(self("stage_left", time=self.duration(left_s)))
         return (

@@ -144,7 +144,7 @@ def compiler_check() -> Check:
 
 def host_memory_check(model: str, available: int | None, *, on_card: bool) -> Check:
     """Does this machine's own memory suffice to load `model`. Raises ModelError when its numbers are not here."""
-    found = judge_host_memory(geometry_from_config(find_config(model)), available, on_card=on_card, saves=True)
+    found = judge_host_memory(geometry_from_config(find_config(model)), available, on_card=on_card)
     if found is not None:
         return trouble_check("host_memory", found)
     if available is None:

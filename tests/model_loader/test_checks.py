@@ -43,21 +43,19 @@ BIG = geometry_from_config(find_config(DEFAULT_MODEL))
 
 
 @pytest.mark.parametrize(
-    ("gib", "on_card", "saves", "code"),
+    ("gib", "on_card", "code"),
     [
-        (None, True, True, None),
-        (8.0, True, True, None),
-        (5.0, True, True, "host_tight"),
-        (5.0, True, False, None),  # a copy is there already
-        (3.0, True, False, "host_too_small"),
-        (24.0, False, True, None),
-        (16.0, False, False, "host_too_small_for_cpu"),  # a CPU keeps 17.9 GiB of weights
+        (None, True, None),
+        (5.0, True, None),
+        (3.0, True, "host_too_small"),
+        (24.0, False, None),
+        (16.0, False, "host_too_small_for_cpu"),  # a CPU keeps 17.9 GiB of weights
     ],
 )
 def test_the_machines_own_memory_is_judged_by_where_the_weights_stay(
-    gib: float | None, on_card: bool, saves: bool, code: str | None
+    gib: float | None, on_card: bool, code: str | None
 ) -> None:
-    found = judge_host_memory(BIG, None if gib is None else int(gib * GIB), on_card=on_card, saves=saves)
+    found = judge_host_memory(BIG, None if gib is None else int(gib * GIB), on_card=on_card)
     assert (found and found.code) == code
 
 
@@ -76,20 +74,18 @@ def test_a_dense_model_takes_of_the_machines_memory_its_largest_matrix(
     geometry = geometry_from_config(find_config(model))
 
     def refused(gib: float) -> bool:
-        found = judge_host_memory(geometry, int(gib * GIB), on_card=on_card, saves=False)
+        found = judge_host_memory(geometry, int(gib * GIB), on_card=on_card)
         return found is not None and found.refuses
 
     assert refused(least_gib - 0.1)
     assert not refused(least_gib + 0.1)
 
 
-def test_too_little_memory_is_refused_before_any_weight_and_little_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_too_little_memory_is_refused_before_any_weight() -> None:
     config = find_config(DEFAULT_MODEL)
     with pytest.raises(MachineUnfit, match=r"at least 3\.5 GiB of this machine's own memory .* and 2\.0 GiB are free"):
-        check_host_memory(config, on_card=True, saves=True, available=lambda: 2 * GIB)
-    assert not caplog.text
-    check_host_memory(config, on_card=True, saves=True, available=lambda: 5 * GIB)
-    assert "the next start packs again" in caplog.text
+        check_host_memory(config, on_card=True, available=lambda: 2 * GIB)
+    check_host_memory(config, on_card=True, available=lambda: 5 * GIB)
 
 
 MEMINFO = f"MemTotal:       65536000 kB\nMemFree:  1000 kB\nMemAvailable:   {32 * 2**20} kB\n"

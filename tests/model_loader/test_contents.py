@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from model_loader.contents import NAME, check_contents, known_contents
+from model_loader.contents import NAME, check_contents, checked_beside, known_contents
 from model_loader.errors import ModelFilesInvalid
 from model_loader.loader import load_model
+from tests.limits import WAIT_S
 from tests.model_loader.fake_hub import COMMIT, REPO
 
 
@@ -56,6 +59,28 @@ def test_a_file_that_is_damaged_is_named_and_the_others_are_not(
     blob.write_bytes(content)
     with pytest.raises(ModelFilesInvalid, match=f"^1 of the model's files .* rm {re.escape(str(blob))}$"):
         check_contents(files)
+
+
+def test_a_check_that_takes_longer_than_the_load_beside_it_tells_its_own_progress(tmp_path: Path) -> None:
+    slow = tmp_path / "model.safetensors"
+    os.mkfifo(slow)
+    told: list[float] = []
+
+    def feed() -> None:
+        with slow.open("wb") as file:
+            while not told:
+                file.write(bytes(2**20))
+
+    feeding = threading.Thread(target=feed)
+
+    def enter() -> Callable[[float], None]:
+        feeding.start()
+        return told.append
+
+    with pytest.raises(ModelFilesInvalid, match=f"rm {slow}$"), checked_beside({slow: "0" * 64}, enter):
+        assert not told
+    feeding.join(WAIT_S)
+    assert told
 
 
 def test_what_is_not_named_by_its_content_is_left_alone(folder: Path, tmp_path: Path) -> None:

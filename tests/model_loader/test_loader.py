@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from transformers import AutoModelForImageTextToText
 
 from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
 from model_loader.contents import note_contents
-from model_loader.errors import ModelFilesInvalid, UnsupportedModel
+from model_loader.errors import MachineUnfit, ModelFilesInvalid, UnsupportedModel
 from model_loader.geometry import ARCHITECTURES, COMMITS
 from model_loader.loader import LoadedModel, load_model
 from model_loader.patch_embed import LinearPatchEmbed
 from model_loader.saved import MANIFEST, UNFINISHED, find_saved, place_for, save
 from model_loader.sources import Resolved
+from tests.limits import WAIT_S, until
 from tests.model_loader.checkpoints import both_kinds, dense_only, image_inputs, rewrite_json, rewrite_tensors
 
 
@@ -211,6 +213,33 @@ def test_saved_checkpoint_with_any_other_manifest_is_none(folder: Path, tmp_path
     shutil.copytree(folder, place)
     (place / MANIFEST).write_text(content)
     assert find_saved(tmp_path, str(folder), None) is None
+
+
+def test_saving_tells_the_bytes_that_are_on_the_disk(folder: Path, tmp_path: Path) -> None:
+    told: list[float] = []
+    first = load(folder)
+    original, place = read_checkpoint(folder), place_for(tmp_path / "q", str(folder), None)
+    save(first.model, original, Resolved("tiny", folder), place, str(folder), told.append, shard_bytes=400_000)
+    assert told == sorted(told)
+    assert len(told) >= 2 * len(list(place.glob("*.safetensors")))
+    assert told[0] < 0.3
+    assert told[-1] >= 0.99
+
+
+def test_a_disk_that_hangs_costs_the_copy_and_leaves_no_half_of_it_when_it_answers_again(
+    folder: Path, tmp_path: Path
+) -> None:
+    first = load(folder)
+    original, place = read_checkpoint(folder), place_for(tmp_path / "q", str(folder), None)
+    answers_again = threading.Event()
+
+    def sync(opened: int) -> None:
+        answers_again.wait(WAIT_S)
+
+    with pytest.raises(MachineUnfit, match=f"^the disk of {tmp_path / 'q'} has taken nothing for 0 s"):
+        save(first.model, original, Resolved("tiny", folder), place, str(folder), sync=sync, limit_s=0.01)
+    answers_again.set()
+    until(lambda: not list(place.parent.iterdir()), "what was begun is removed")
 
 
 def test_failed_save_costs_only_the_next_start(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -44,12 +44,12 @@ def main(connection: Connection, options: EngineOptions) -> None:
     if options.model == "graphs fail for ever":
         connection.send(StartAgain("graphs", "operation not permitted"))
         return
-    if options.model in ("kernels", "memory", "graphs"):
+    if options.model in ("save", "kernels", "memory", "graphs"):
         connection.send(Loading(options.model, 0.95))
         if not options.without:
             os._exit(3)
-    if options.model == "hangs at graphs":
-        connection.send(Loading("graphs", 0.95))
+    if options.model.startswith("hangs at "):
+        connection.send(Loading(options.model.removeprefix("hangs at "), 0.95, counts_bytes=True))
         if not options.without:
             until_the_tests_end()
     if options.model == "moves" and options.quantised_dir:

@@ -80,6 +80,22 @@ def test_a_download_from_which_nothing_comes_says_so_and_keeps_no_old_pace(caplo
     assert "Downloading the model (nothing has come for " in caplog.text
 
 
+def test_a_copy_that_no_disk_takes_names_the_settings_of_its_disk(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(clock: Clock) -> None:
+        limits = replace(LIMITS, stall_s=WAIT_S, save_stall_s=2 * WAIT_S, tune_s=HANG_S, close_s=0.1)
+        async with running(EngineOptions(model="hangs at save"), limits) as client:
+            await eventually(lambda: client.status.stage == "save")
+            clock.ahead_s += WAIT_S + 1
+            await asyncio.sleep(0)
+            assert client.status.stalled_s == 0
+            clock.ahead_s += WAIT_S + 40
+            await eventually(lambda: client.status.stalled_s > 2 * WAIT_S)
+
+    run_with_clock(test)
+    assert "Saving the 4-bit weights (it stands still: nothing has been written for " in caplog.text
+    assert "Does the disk of PRELABEL_QUANTISED_DIR answer" in caplog.text
+
+
 def test_a_load_may_take_long_while_it_moves(tmp_path: Path) -> None:
     async def test(clock: Clock) -> None:
         options = EngineOptions(model="moves", quantised_dir=tmp_path)

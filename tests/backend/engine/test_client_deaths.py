@@ -167,7 +167,9 @@ def test_what_fails_again_without_the_part_that_failed_is_a_death() -> None:
     run(test)
 
 
-@pytest.mark.parametrize(("stage", "part"), [("kernels", "kernels"), ("memory", "kernels"), ("graphs", "graphs")])
+@pytest.mark.parametrize(
+    ("stage", "part"), [("save", "copy"), ("kernels", "kernels"), ("memory", "kernels"), ("graphs", "graphs")]
+)
 def test_a_process_that_crashes_while_a_part_is_tried_out_is_followed_by_one_without_it(stage: str, part: str) -> None:
     async def test() -> None:
         async with running(EngineOptions(model=stage)) as client:
@@ -178,15 +180,16 @@ def test_a_process_that_crashes_while_a_part_is_tried_out_is_followed_by_one_wit
     run(test)
 
 
-def test_a_process_that_hangs_while_graphs_are_tried_out_is_followed_by_one_without_them() -> None:
+@pytest.mark.parametrize(("stage", "part"), [("save", "copy"), ("graphs", "graphs")])
+def test_a_process_that_hangs_while_a_part_is_tried_out_is_followed_by_one_without_it(stage: str, part: str) -> None:
     async def test(clock: Clock) -> None:
-        async with running(EngineOptions(model="hangs at graphs"), replace(LIMITS, tune_s=HANG_S)) as client:
-            await eventually(lambda: client.status.stage == "graphs", "the hang")
+        async with running(EngineOptions(model=f"hangs at {stage}"), replace(LIMITS, tune_s=HANG_S)) as client:
+            await eventually(lambda: client.status.stage == stage, "the hang")
             clock.ahead_s += HANG_S + 1
             await eventually(lambda: client.status.ready, "the next process")
             assert client.status.ready
             [(code, why)] = client.status.ready.slower
-            assert (code, "said nothing for" in why) == ("slow_graphs", True)
+            assert (code, "said nothing for" in why) == (f"slow_{part}", True)
 
     run_with_clock(test)
 

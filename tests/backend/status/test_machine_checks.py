@@ -243,7 +243,6 @@ def test_what_triton_builds_its_kernels_with_is_there_or_named(tmp_path: Path, m
     [
         (None, True, "unused", "does not say"),
         (32, True, "good", "32 GiB of this machine's own memory are free"),
-        (5, True, "doubtful", "the next start packs again"),
         (3, True, "bad", "let the container have more (--memory)"),
         (12, False, "bad", "On a CPU the model takes at least"),
     ],
