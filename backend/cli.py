@@ -64,10 +64,6 @@ def prelabel(
     pass
 
 
-TARGET, CONFIDENCE = 0.95, 0.9
-"""Of `quality`, unless others are asked for."""
-
-
 @app.command()
 def serve(
     model: Model = None,
@@ -295,9 +291,14 @@ def quality(
     ] = None,
     label_config: LabelConfig = None,
     target: Annotated[
-        float, typer.Option(min=0.5, max=0.999, help="So many of the answers that may pass unseen are right, at least.")
-    ] = TARGET,
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="How sure that is to be.")] = CONFIDENCE,
+        float | None,
+        typer.Option(
+            min=0.5, max=0.999, help="So many of the answers that may pass unseen are right, at least; default: 0.95."
+        ),
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(min=0.5, max=0.999, help="How sure that is to be; default: 0.9.")
+    ] = None,
     blind: Annotated[
         bool,
         typer.Option(
@@ -345,82 +346,11 @@ def quality(
     ] = False,
 ) -> None:
     """Say how good the answers are, and which may pass unseen, by what people say is right."""
-    settings = _settings({"language": language, "data_dir": data_dir})
-    if propose_rules or try_rule is not None or adopt:
-        if project is None or records or truth or label_config or report or apply or apply_calibration:
-            raise UsageError(
-                "--propose-rules and --try-rule go with --project, without --report, --apply, --apply-calibration."
-            )
-        if (target, confidence) != (TARGET, CONFIDENCE):
-            raise UsageError(
-                "--target and --confidence are for what may pass unseen; rules are tried by a limit of their own. "
-                "Leave them out."
-            )
-        if propose_rules and (try_rule is not None or adopt):
-            raise UsageError("First --propose-rules, then --try-rule with one of them, and --adopt if it is better.")
-        from backend.quality.project import Asked
+    options = dict(locals())
+    settings = _settings({name: options.pop(name) for name in ("language", "data_dir")})
+    from backend.commands.quality_options import QualityOptions, run_quality
 
-        asked = Asked(since=since.timestamp() if since else 0.0, blind=blind)
-        if propose_rules:
-            from backend.commands.rule_proposals import propose_rules as propose
-
-            raise typer.Exit(propose(settings, project, asked, json_output=json_output))
-        if try_rule is None:
-            raise UsageError('--adopt goes with --try-rule "TEXT".')
-        from backend.commands.rule_try import try_rule as run_try
-
-        raise typer.Exit(run_try(settings, project, try_rule, asked, adopt=adopt, json_output=json_output))
-    if project is not None:
-        if records or truth or label_config:
-            raise UsageError(
-                "--project reads from Label Studio, by the project's own label config: leave RECORDS, --truth and "
-                "--label-config out."
-            )
-        if apply and apply_calibration:
-            raise UsageError(
-                "--apply-calibration changes the scores that --apply finds thresholds on: calibrate first, then choose "
-                "Retrieve Predictions, then --apply."
-            )
-        from backend.commands.quality_project import quality_of_project
-
-        raise typer.Exit(
-            quality_of_project(
-                settings,
-                project,
-                since=since,
-                target=target,
-                confidence=confidence,
-                blind=blind,
-                json_output=json_output,
-                report=report,
-                apply=apply,
-                calibrate=apply_calibration,
-            )
-        )
-    if records is None or truth is None:
-        raise UsageError("Give RECORDS and --truth FILE, or --project ID.")
-    if since is not None:
-        raise UsageError("--since goes with --project; of records, all that the truth says counts.")
-    if apply or apply_calibration:
-        raise UsageError(
-            "--apply and --apply-calibration go with --project; of records, give `annotate` the threshold as "
-            "--review-threshold."
-        )
-    from backend.commands.quality import quality as run
-
-    raise typer.Exit(
-        run(
-            records,
-            truth,
-            label_config=label_config,
-            target=target,
-            confidence=confidence,
-            blind=blind,
-            language=settings.language,
-            json_output=json_output,
-            report=report,
-        )
-    )
+    raise typer.Exit(run_quality(settings, QualityOptions(**options)))
 
 
 @app.command()

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from backend.quality.intervals import share_of
 from backend.quality.looks import threshold_at_looks
-from backend.quality.threshold import GRID, guaranteed_threshold
+from backend.quality.threshold import DELTA, GRID, TARGET, guaranteed_threshold
 from benchmarks import simulated
 from benchmarks.pictures import NUM
 from benchmarks.quality_claims import calibration, claims, drift_alarm
@@ -31,7 +31,6 @@ from benchmarks.quality_looks import looks
 from benchmarks.quality_rules import rules
 from benchmarks.report import Figure, Measure, Part, measure_parts, use_threads
 
-TARGET, DELTA = 0.05, 0.1
 SAMPLES = (100, 200, 400, 1_000)
 NUM_PROJECTS = 300
 

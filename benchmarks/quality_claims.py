@@ -14,7 +14,7 @@ from backend.quality.calibration import at_temperature, fitted_temperature
 from backend.quality.drift import BLOCK, FALSE_ALARM, Look, drift, look_of
 from backend.quality.measures import calibration_error
 from backend.quality.summary import quality_of
-from backend.quality.threshold import guaranteed_threshold
+from backend.quality.threshold import DELTA, TARGET, guaranteed_threshold
 from benchmarks import simulated
 from benchmarks.pictures import FIELDS, NUM
 from benchmarks.quality_looks import NUM_LABELS, found_at_looks
@@ -22,7 +22,6 @@ from benchmarks.report import Figure, Part
 from label_config.answer import Answer
 from label_config.rating import with_calibration
 
-TARGET, DELTA = 0.05, 0.1
 NUM_PROJECTS = 200
 NUM_BLIND, NUM_FILLED = 200, 400
 NUM_BLOCKS = 5

@@ -30,6 +30,7 @@ from backend.predict.label_configs import default_label_config, parse_or_refuse,
 from backend.quality.drift import look_of
 from backend.quality.page import Find, Where, render_quality
 from backend.quality.people import Account
+from backend.quality.project import Asked
 from backend.quality.summary import Quality, quality_of
 from backend.quality.words import Sentences
 from label_config.schema import LabelSchema
@@ -38,27 +39,24 @@ from label_config.schema import LabelSchema
 def quality(
     records: Path,
     truth: Path,
+    asked: Asked,
     *,
     label_config: str | None,
-    target: float,
-    confidence: float,
-    blind: bool,
     language: Language,
     json_output: bool,
-    report: Path | None = None,
+    report: Path | None,
 ) -> int:
-    """`target`: the share of right ones that may pass is at least this, with `confidence`."""
     account = Account()
     try:
         schema = _schema(records, label_config, language)
         known = Records(records, schema)
-        tasks = read_truth(truth, known, schema, account, blind=blind)
+        tasks = read_truth(truth, known, schema, account, blind=asked.blind)
         found = quality_of(
             schema,
             tasks,
             account.num,
-            target=round(1 - target, 6),
-            delta=round(1 - confidence, 6),
+            target=asked.target,
+            delta=asked.delta,
             answered=(look_of(schema, one.name, one.answer) for one in known.in_order()),
         )
     except OSError as error:
@@ -69,7 +67,7 @@ def quality(
             f"{truth} says nothing of the {number(known.num):record|records} in {records}: {reasons or 'it is empty'}."
         )
     doubt = ""
-    if truth.suffix.lower() != ".json" and _is_as_written(found, blind):
+    if truth.suffix.lower() != ".json" and _is_as_written(found, asked.blind):
         doubt = Sentences(language).as_written(truth.name)
         print(one_line(doubt), file=sys.stderr)
     if report is not None:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 
 from backend.commands.quality import show, write_page
@@ -39,20 +38,14 @@ from backend.store.state_file import prepare_data_dir
 def quality_of_project(
     settings: Settings,
     number: int,
+    asked: Asked,
     *,
-    since: datetime | None,
-    target: float,
-    confidence: float,
-    blind: bool,
     json_output: bool,
-    report: Path | None = None,
-    apply: bool = False,
-    calibrate: bool = False,
+    report: Path | None,
+    apply: bool,
+    calibrate: bool,
 ) -> int:
-    """`target`: the share of right ones that may pass is at least this, with `confidence`. `since`: in local time.
-    `apply`: make the threshold that is found the project's own; `calibrate`: the temperatures."""
-    start = since.timestamp() if since else 0.0
-    asked = Asked(round(1 - target, 6), round(1 - confidence, 6), start, blind)
+    """`apply`: make the threshold that is found the project's own; `calibrate`: the temperatures."""
     found, num_tasks, options = _found(settings, number, asked, is_to_change=apply or calibrate)
     if not found:
         raise UsageError(

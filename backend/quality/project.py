@@ -31,6 +31,7 @@ from backend.quality.looks import threshold_at_looks
 from backend.quality.people import Account, Known, Labelled, Unused, labelled, usable
 from backend.quality.reading import NOT_READ
 from backend.quality.summary import Quality, quality_of
+from backend.quality.threshold import DELTA, TARGET
 from backend.store import RecipeRecord, Store, StoredAnswer
 from label_config.answer import Answer, FieldAnswer
 from label_config.regions import read_score, regions_to_answer
@@ -47,8 +48,8 @@ class Asked:
     """`since`: only annotations that were made or changed then or later, in seconds since the epoch. `blind`: tasks
     that people labelled without an answer were chosen by chance. `target`, `delta`: see `guaranteed_threshold`."""
 
-    target: float = 0.05
-    delta: float = 0.1
+    target: float = TARGET
+    delta: float = DELTA
     since: float = 0.0
     blind: bool = False
 

@@ -21,6 +21,8 @@ from functools import lru_cache
 
 from backend.quality.intervals import upper_bound
 
+TARGET, DELTA = 0.05, 0.1
+"""The wrong share that may pass, and the chance that more does: unless others are asked for."""
 GRID = tuple(number / 100 for number in range(95, 4, -1))
 """Strictest first."""
 MAX_MISSING = 100_000

@@ -19,11 +19,11 @@ from backend.pages.words import Language
 from backend.quality.page import Where
 from backend.quality.people import Account, Labelled
 from backend.quality.summary import quality_of
+from backend.quality.threshold import DELTA, TARGET
 from backend.quality.words import Sentences
 from label_config.answer import Answer, FieldAnswer
 from label_config.schema import LabelSchema, TaxonomyField
 
-TARGET, DELTA = 0.05, 0.1
 SIMULATED = (
     "模拟数据：没有人标注过这些图片。“标注者”按 Fashion-MNIST 的分类给出品类，没有看预标注；模型的数字是真实的。",
     "Simulated: no person labelled these pictures. The “annotator” gives the category that Fashion-MNIST says, without "

@@ -259,12 +259,12 @@ def test_a_try_during_which_another_model_is_loaded_is_none(quality: Any, server
         (["--try-rule", "看到____时选冬季"], "complete the rule first"),
         (["--try-rule", "写明材质。"], "hold this rule already"),
         (["--try-rule", "@nowhere.txt"], "nowhere.txt cannot be read"),
-        (["--adopt"], "--adopt goes with --try-rule"),
-        (["--propose-rules", "--try-rule", "x"], "First --propose-rules"),
-        (["--propose-rules", "--target", "0.98"], "rules are tried by a limit of their own"),
-        (["--try-rule", "x", "--confidence", "0.95"], "rules are tried by a limit of their own"),
-        (["--propose-rules", "--apply"], "without --report, --apply, --apply-calibration"),
-        (["--try-rule", "x", "--apply-calibration"], "without --report, --apply, --apply-calibration"),
+        (["--adopt"], "--adopt and --project do not go together (--adopt goes with --try-rule)"),
+        (["--propose-rules", "--try-rule", "x"], "--propose-rules and --try-rule do not go together"),
+        (["--propose-rules", "--target", "0.95"], "--target and --propose-rules do not go together"),
+        (["--try-rule", "x", "--confidence", "0.95"], "--confidence and --try-rule do not go together"),
+        (["--propose-rules", "--report", "a.html"], "--report and --propose-rules do not go together"),
+        (["--try-rule", "x", "--apply-calibration"], "--apply-calibration and --try-rule do not go together"),
     ],
 )
 def test_what_cannot_be_tried_is_refused_by_name_and_is_no_try(
