@@ -22,9 +22,10 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from backend.api.access import HELD
-from backend.api.chunks import ChunkLimit
+from backend.api.http_limits import LimitedHttp
 from backend.api.passwords import MAX_HELD
-from backend.api.responses import SAFE_HEADERS, refusal
+from backend.api.responses import SAFE_HEADERS, error_code, refusal
+from backend.errors import BadRequest
 from backend.logs import Seldom
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 MAX_FILES = 8_192
 MAX_CONNECTIONS = 1_024
 MAX_BURST = 128
+READ_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +89,15 @@ class ServerConfig(uvicorn.Config):
         self.left_unread = Seldom(log, f"replies that their client does not take in {limits.reply_s:g} s: %d so far")
 
 
-class Connection(H11Protocol):
-    """One connection. What it does between the requests is uvicorn's."""
+class Connection(H11Protocol, asyncio.BufferedProtocol):
+    """One connection. What it does between the requests is uvicorn's. Buffered, because it may then say how much is
+    read at a time: the loop goes on to the next connection after as much, and would take 256 KiB."""
 
     config: ServerConfig
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn: ChunkLimit = ChunkLimit(h11.SERVER)
+        self.conn: LimitedHttp = LimitedHttp()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -110,6 +113,13 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
         _cancel(self._head_timer, self._reply_timer)
         self._sort_out()
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        self._read = bytearray(READ_BYTES)
+        return self._read
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(memoryview(self._read)[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         owed_reply = self._owes_reply
@@ -135,7 +145,8 @@ class Connection(H11Protocol):
         _cancel(self._reply_timer)
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "bad_request", self.conn.refusal or "This is no HTTP request that prelabel understands.")
+        error = self.conn.refusal or BadRequest("This is no HTTP request that prelabel understands.")
+        self._refuse(error.http_status, error_code(error), str(error))
 
     @property
     def _owes_reply(self) -> bool:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from backend import logs
 from backend.api.access import HELD, OPEN_PATHS, Access
 from backend.api.bodies import ClientGone
+from backend.api.http_limits import MAX_HEADERS, MAX_HEADERS_BYTES, headers_too_large
 from backend.api.responses import SAFE_HEADERS, error_response, refusal
 from backend.api.turns import Turns
 from backend.errors import EngineBusy, HeadersTooLarge, PrelabelError
@@ -24,8 +25,6 @@ from backend.metrics import Metrics
 
 log = logging.getLogger("backend.http")
 
-MAX_HEADERS = 100
-MAX_HEADERS_BYTES = 32 * 1024
 MAX_DRAINED_BYTES = 64 * 1024
 DRAIN_S = 0.5
 SHOWN_PATH_CHARS = 200
@@ -162,7 +161,7 @@ def _check_size(scope: Scope) -> None:
     headers = scope["headers"]
     num_bytes = sum(len(name) + len(value) for name, value in headers)
     if len(headers) > MAX_HEADERS or num_bytes > MAX_HEADERS_BYTES:
-        raise HeadersTooLarge("The request has too many or too long headers.")
+        raise headers_too_large()
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

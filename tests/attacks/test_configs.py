@@ -6,11 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -32,6 +29,7 @@ from label_config.prompt import build_instruction
 from label_config.schema import LabelSchema, NumberField
 from tests.attacks.hostile_configs import KINDS
 from tests.backend.serving import CONFIG, Server, predict_body, setup_body, task
+from tests.counted import num_calls
 from tests.label_config.configs import choices, view
 from tests.limits import WAIT_S, seeds
 
@@ -112,28 +110,11 @@ def test_a_config_of_several_hostile_kinds_is_honoured_or_refused_by_name(seed: 
     _honoured(view(together))
 
 
-def _num_calls(work: Callable[[], object]) -> int:
-    """How many functions `work` calls, ours and built-in ones."""
-    calls = 0
-
-    def count(frame: FrameType, event: str, arg: object) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return calls
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_twice_the_config_is_no_more_than_twice_the_work(kind: str) -> None:
     _honoured(KINDS[kind](200))  # what is made once, at the first call, is not counted
     short, long = KINDS[kind](6_000), KINDS[kind](12_000)
-    once, twice = _num_calls(lambda: _honoured(short)), _num_calls(lambda: _honoured(long))
+    once, twice = num_calls(lambda: _honoured(short)), num_calls(lambda: _honoured(long))
     assert twice < 2.3 * once + 2_000
 
 
@@ -142,7 +123,7 @@ def test_conditions_that_all_hang_on_each_other_are_looked_at_a_bounded_number_o
     schema = parse_label_config(view(*(choices("a", "b", name=f"c{n}", attributes=when) for n in range(50))))
     values: dict[str, FieldValue] = {field.name: ("a",) for field in schema.fields}
     found: list[frozenset[str]] = []
-    assert _num_calls(lambda: found.append(shown_fields(schema, values))) < 50 * 50 * 50
+    assert num_calls(lambda: found.append(shown_fields(schema, values))) < 50 * 50 * 50
     assert len(found[0]) == 50
 
 
