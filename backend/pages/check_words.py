@@ -297,6 +297,11 @@ CHECKS: dict[str, tuple[str, str]] = {
         "slower than it should be: memory suffices for {said:picture|pictures} at once only. Most often other "
         "programs hold it (nvidia-smi lists them): end them and start prelabel again.",
     ),
+    "slow_replicas": (
+        "比应有的速度慢：在工作的模型副本只有 {said}。其余的还在启动，或无法启动：请看 serve status 和它们的日志。",
+        "slower than it should be: engine replicas at work: {said}. The others are still starting, or cannot: see "
+        "`serve status` and their logs.",
+    ),
     "slow_starts": (
         "每次启动都要重新量化权重，会慢几分钟，出错后自动重启也一样：4-bit 副本没有保存（{said}）。"
         "请处理后重启 prelabel；副本在 PRELABEL_QUANTISED_DIR。",
