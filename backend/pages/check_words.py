@@ -298,9 +298,10 @@ CHECKS: dict[str, tuple[str, str]] = {
         "programs hold it (nvidia-smi lists them): end them and start prelabel again.",
     ),
     "slow_replicas": (
-        "比应有的速度慢：在工作的模型副本只有 {said}。其余的还在启动，或无法启动：请看 serve status 和它们的日志。",
-        "slower than it should be: engine replicas at work: {said}. The others are still starting, or cannot: see "
-        "`serve status` and their logs.",
+        "比应有的速度慢：在工作的模型副本比要求的少（{said}）。其余的还在启动，或无法启动："
+        "请看 serve status 和它们的日志。",
+        "slower than it should be: fewer engine replicas are at work than were asked for ({said}). The others are "
+        "still starting, or cannot: see `serve status` and their logs.",
     ),
     "slow_starts": (
         "每次启动都要重新量化权重，会慢几分钟，出错后自动重启也一样：4-bit 副本没有保存（{said}）。"
