@@ -315,6 +315,13 @@ CHECKS: dict[str, tuple[str, str]] = {
         "reading pictures is slower than it should be: memory suffices for {said:token|tokens} at once only. End "
         "what else runs on the card (nvidia-smi lists it) and start prelabel again.",
     ),
+    "slow_shortage": (
+        "读图比应有的速度慢：显存一度不足，所以五分钟内一次只读 {said} 个 token。"
+        "请结束占用显卡的其他程序（nvidia-smi 可列出）；不用重启 prelabel。",
+        "reading pictures is slower than it should be: the card's memory has fallen short, so for five minutes only "
+        "{said} tokens are read at once. End what else runs on the card (nvidia-smi lists it); prelabel need not be "
+        "started again.",
+    ),
     "card_not_wanted": ("PRELABEL_DEVICE=cpu：不使用显卡", "PRELABEL_DEVICE=cpu: no card is used"),
     "card_not_needed": (
         "没有 CUDA 显卡，用 CPU 运行小模型",
