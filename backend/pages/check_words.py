@@ -345,6 +345,12 @@ CHECKS: dict[str, tuple[str, str]] = {
         "There is no C compiler, which Triton needs for its kernels on a card; without them all is much slower. "
         "Install gcc, or name one in CC.",
     ),
+    "compiler_misnamed": (
+        "CC={compiler} 不是可以运行的程序（不能带参数），而 Triton 需要它来使用显卡上的内核；没有它会慢得多。"
+        "请改正 CC，或取消它并安装 gcc。",
+        "CC={compiler} is no program that can be run (options beside its name cannot be given), and Triton needs one "
+        "for its kernels on a card; without them all is much slower. Correct CC, or unset it and install gcc.",
+    ),
     "headers_missing": (
         "没有 {file}，而 Triton 需要它来使用显卡上的内核；没有它会慢得多。请安装 Python 头文件"
         "（Debian 和 Ubuntu：python3-dev）。",

@@ -260,6 +260,18 @@ def test_what_triton_builds_its_kernels_with_is_there_or_named(tmp_path: Path, m
     assert said(check)
 
 
+@pytest.mark.parametrize("named", ["", "gcc -m64", "/nowhere/gcc"])
+def test_a_compiler_that_triton_would_not_find_by_its_name_is_told(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gcc").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CC", named)
+    assert said(compiler_check()).startswith(f"CC={named} is no program")
+    monkeypatch.setenv("CC", "gcc")
+    assert compiler_check().code in ("compiler_found", "headers_missing")
+
+
 @pytest.mark.parametrize(
     ("gib", "on_card", "verdict", "told"),
     [
