@@ -165,6 +165,8 @@ class EngineLoop:
                     num_waiting=scheduler.num_waiting,
                     num_running=scheduler.num_running,
                     num_kv_tokens=scheduler.num_kv_tokens,
+                    prefill_tokens=scheduler.max_prefill_tokens,
+                    most_prefill_tokens=scheduler.limits.max_prefill_tokens,
                     memory_gib=peak,
                 )
             )

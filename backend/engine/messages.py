@@ -166,7 +166,8 @@ class Stats:
 
     `num_steps` counts decode steps, `num_mixed` the prefills that were decode steps, too, `num_put_back` how often a
     bulk request lost its blocks of the KV cache to older ones (it goes on later); `num_kv_tokens` positions of the KV
-    cache are in use now. `prefill_s` and `decode_s` are seconds of the device's thread. `memory_gib`: the device's
+    cache are in use now. A prefill may compute `prefill_tokens` now, fewer than `most_prefill_tokens` for a while after
+    memory has fallen short. `prefill_s` and `decode_s` are seconds of the device's thread. `memory_gib`: the device's
     peak, 0 on a CPU.
     """
 
@@ -178,6 +179,8 @@ class Stats:
     num_mixed: int = 0
     num_put_back: int = 0
     num_kv_tokens: int = 0
+    prefill_tokens: int = 0
+    most_prefill_tokens: int = 0
     prefill_s: float = 0.0
     decode_s: float = 0.0
     memory_gib: float = 0.0

@@ -294,6 +294,12 @@ CHECKS: dict[str, tuple[str, str]] = {
         "slower than it should be: memory suffices for {said:picture|pictures} at once only. Most often other "
         "programs hold it (nvidia-smi lists them): end them and start prelabel again.",
     ),
+    "slow_replicas": (
+        "比应有的速度慢：在工作的模型副本比要求的少（{said}）。其余的还在启动，或无法启动："
+        "请看 serve status 和它们的日志。",
+        "slower than it should be: fewer engine replicas are at work than were asked for ({said}). The others are "
+        "still starting, or cannot: see `serve status` and their logs.",
+    ),
     "slow_starts": (
         "每次启动都要重新量化权重，会慢几分钟，出错后自动重启也一样：4-bit 副本没有保存（{said}）。"
         "请处理后重启 prelabel；副本在 PRELABEL_QUANTISED_DIR。",
@@ -305,6 +311,13 @@ CHECKS: dict[str, tuple[str, str]] = {
         "请结束占用显卡的其他程序（nvidia-smi 可列出）后重启 prelabel。",
         "reading pictures is slower than it should be: memory suffices for {said:token|tokens} at once only. End "
         "what else runs on the card (nvidia-smi lists it) and start prelabel again.",
+    ),
+    "slow_shortage": (
+        "读图比应有的速度慢：显存一度不足，所以五分钟内一次只读 {said} 个 token。"
+        "请结束占用显卡的其他程序（nvidia-smi 可列出）；不用重启 prelabel。",
+        "reading pictures is slower than it should be: the card's memory has fallen short, so for five minutes only "
+        "{said} tokens are read at once. End what else runs on the card (nvidia-smi lists it); prelabel need not be "
+        "started again.",
     ),
     "card_not_wanted": ("PRELABEL_DEVICE=cpu：不使用显卡", "PRELABEL_DEVICE=cpu: no card is used"),
     "card_not_needed": (
@@ -328,6 +341,12 @@ CHECKS: dict[str, tuple[str, str]] = {
         "没有 C 编译器，而 Triton 需要它来使用显卡上的内核；没有它会慢得多。请安装 gcc，或在 CC 中指定。",
         "There is no C compiler, which Triton needs for its kernels on a card; without them all is much slower. "
         "Install gcc, or name one in CC.",
+    ),
+    "compiler_misnamed": (
+        "CC={compiler} 不是可以运行的程序（不能带参数），而 Triton 需要它来使用显卡上的内核；没有它会慢得多。"
+        "请改正 CC，或取消它并安装 gcc。",
+        "CC={compiler} is no program that can be run (options beside its name cannot be given), and Triton needs one "
+        "for its kernels on a card; without them all is much slower. Correct CC, or unset it and install gcc.",
     ),
     "headers_missing": (
         "没有 {file}，而 Triton 需要它来使用显卡上的内核；没有它会慢得多。请安装 Python 头文件"

@@ -248,8 +248,10 @@ class Words:
         return _filled(self.texts[key][self._column], values)
 
     def quoted(self, said: str) -> str:
-        """What another part said in English, within a text of ours: in Chinese only that it stands beside the text."""
-        return said if self.language == "en" or not said else self("see_original")
+        """What another part said in English, within a text of ours: in Chinese only that it stands beside the text.
+        Numbers alone are of every language."""
+        is_english = any(map(str.isalpha, said))
+        return self("see_original") if is_english and self.language != "en" else said
 
     def note(self, kind: str, text: str, num: int, age: str) -> str:
         """What was done in a project's settings in Label Studio; "" of a kind that has no words."""

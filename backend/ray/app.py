@@ -100,7 +100,7 @@ class Api:
         # What is asked at the same time goes by the slots of all engines.
         slots = min(MAX_SLOTS, settings.max_slots * num_replicas)
         self._settings = settings.model_copy(update={"max_slots": slots})
-        self._engine = RayEngine(engines, engine_options(settings).max_queue * num_replicas)
+        self._engine = RayEngine(engines, engine_options(settings).max_queue * num_replicas, num_replicas=num_replicas)
         prepare_data_dir(settings.data_dir)
         await _wait_until_free(settings.data_dir)
 

@@ -1,7 +1,8 @@
 """Many engines seen as one: the last report of every replica, added up to an `EngineStatus`.
 
 A replica that has been silent for FRESH_S is gone; Ray starts another. All replicas must have loaded the same model, or
-answers would carry another's version: else the state is failed. Pure but for the clock; nothing raises.
+answers would carry another's version: else the state is failed. Fewer than there should be serve, and that is told.
+Pure but for the clock; nothing raises.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ class _Noted:
 
 
 class Board:
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic, num_wanted: int = 1) -> None:
         self._clock = clock
+        self._num_wanted = num_wanted
         self._noted: dict[str, _Noted] = {}
         self._num_lost = 0
         self._lost_restarts = 0
@@ -71,7 +73,13 @@ class Board:
             why = (Why("engine_replicas_differ", {"models": " and ".join(models)}),)
             return replace(total, state="failed", message=Words("en").why(why), why=why)
         self._was_ready = True
-        return replace(total, state="ready", stage="ready", fraction=1.0, ready=_together(loaded))
+        ready = _together(loaded)
+        if len(loaded) >= self._num_wanted:
+            self._last_failure, self._last_why = "", ()
+        else:
+            said = "; ".join(filter(None, (f"{len(loaded)} / {self._num_wanted}", self._last_failure)))
+            ready = replace(ready, slower=(("slow_replicas", said), *ready.slower))
+        return replace(total, state="ready", stage="ready", fraction=1.0, ready=ready)
 
     def _not_ready(self, total: EngineStatus, states: Sequence[EngineStatus]) -> EngineStatus:
         loading = [status for status in states if status.state == "loading"]

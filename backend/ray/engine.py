@@ -43,11 +43,13 @@ class Handle(Protocol):
 
 
 class RayEngine:
-    def __init__(self, handle: Handle, max_queue: int, limits: RayLimits | None = None) -> None:
+    def __init__(
+        self, handle: Handle, max_queue: int, limits: RayLimits | None = None, *, num_replicas: int = 1
+    ) -> None:
         self._handle = handle
         self._max_queue = max_queue
         self._limits = limits or RayLimits()
-        self._board = Board()
+        self._board = Board(num_wanted=num_replicas)
         self._num_pending = 0
         self._closed = False
 

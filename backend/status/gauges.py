@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from backend.engine.api import EngineState, EngineStatus
+from backend.status.serve_checks import engine_checks
 from backend.status.view import ProjectView, QualityView, StatusView
 from backend.store.types import WorkState
 
@@ -46,7 +47,7 @@ def _of_engine(status: EngineStatus) -> Iterator[GaugeMetricFamily]:
     stats, ready = status.stats, status.ready
     positions = {"used": stats.num_kv_tokens, "all": ready.kv_tokens if ready else 0}
     seconds = {"prefill": stats.prefill_s, "decode": stats.decode_s}
-    slower = dict.fromkeys((what for what, _ in ready.slower) if ready else (), 1)
+    slower = dict.fromkeys((check.code for check in engine_checks(status)), 1)
     states = {state: state == status.state for state in get_args(EngineState)}
     put_back = "Times a bulk request lost its blocks of the KV cache to older ones, since the model was loaded"
     yield _gauge("engine_queued", "Requests that wait in the engine", status.num_queued)

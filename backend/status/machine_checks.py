@@ -132,9 +132,13 @@ def card_check(settings: Settings, found: Card | Trouble, driver: str = "") -> C
 
 
 def compiler_check() -> Check:
-    """Triton builds a small launcher for its kernels in C when a card is first used."""
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    """Triton builds a small launcher for its kernels in C when a card is first used. CC is the compiler, if it is set
+    at all, and all of it is its name."""
+    named = os.environ.get("CC")
+    compiler = shutil.which("gcc") or shutil.which("clang") if named is None else shutil.which(named)
     headers = Path(sysconfig.get_config_var("INCLUDEPY") or "") / "Python.h"
+    if compiler is None and named is not None:
+        return doubtful("compiler", "compiler_misnamed", compiler=named)
     if compiler is None:
         return doubtful("compiler", "compiler_missing")
     if not headers.is_file():

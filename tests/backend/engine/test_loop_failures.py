@@ -10,6 +10,7 @@ from backend.engine.messages import (
     EXIT_DEVICE,
     Failed,
     Finished,
+    Stats,
     Submit,
 )
 from model_loader.load_errors import is_out_of_memory
@@ -40,12 +41,15 @@ def test_out_of_memory_halves_the_step_and_makes_later_prefills_smaller() -> Non
         if kind == "prefill" and len(names) > 2:
             raise torch.OutOfMemoryError
 
-    harness = Harness(FakeRunner(fault), max_slots=9)
+    harness = Harness(FakeRunner(fault), max_slots=9, stats_s=-1.0)
     answers = harness.run(*(submit(i) for i in range(12)))
     assert all(isinstance(answer, Finished) for answer in answers.values())
     prefills = [len(ids) for kind, ids in harness.runner.steps if kind == "prefill"]
     assert prefills[:4] == [8, 4, 2, 2]
     assert max(prefills[7:], default=0) <= 2
+    told = [message for message in harness.sent if isinstance(message, Stats)]
+    assert told[0].prefill_tokens == told[0].most_prefill_tokens == 1000
+    assert told[-1].prefill_tokens == harness.scheduler.max_prefill_tokens < told[-1].most_prefill_tokens
 
 
 def test_out_of_memory_in_a_decode_step_never_makes_prefills_larger() -> None:

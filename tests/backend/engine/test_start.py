@@ -267,7 +267,8 @@ def test_all_that_is_told_has_words() -> None:
     codes = {
         "slow_kernels", "slow_experts", "slow_packed_experts", "slow_steps", "slow_long_prefills", "slow_linears",
         "slow_attention", "slow_graphs", "slow_segments", "slow_kv_cache", "slow_prefills",
-        "slow_slots", "slow_starts",
+        "slow_slots", "slow_starts", "slow_replicas",
+        "slow_shortage",
     }  # fmt: skip
     assert {code for code in CHECKS if code.startswith("slow_")} == codes
     for code in codes:

@@ -67,6 +67,21 @@ def test_one_replica_that_is_ready_is_enough(board: Board) -> None:
     assert board.status.ready == READY
 
 
+def test_replicas_that_do_not_serve_are_told_as_long_as_they_are_missing(clock: Clock) -> None:
+    board = Board(clock, num_wanted=2)
+    board.note(report("a"))
+    board.note(report("b", "loading", stage="weights", fraction=0.5))
+    assert board.status.ready == replace(READY, slower=(("slow_replicas", "1 / 2"),))
+    board.note(report("b", "failed", message="no memory"))
+    assert board.status.ready == replace(READY, slower=(("slow_replicas", "1 / 2; machine-b, process 1: no memory"),))
+    board.note(report("b"))
+    assert board.status.ready
+    assert board.status.ready.slower == ()
+    clock.now += FRESH_S + 1
+    board.note(report("a"))
+    assert board.status.ready.slower == (("slow_replicas", "1 / 2"),), "of another time, not the failure of then"
+
+
 def test_while_all_load_it_is_told_how_far_the_first_one_is(board: Board) -> None:
     board.note(report("a", "loading", stage="weights", fraction=0.25))
     board.note(report("b", "loading", stage="kernels", fraction=0.75))

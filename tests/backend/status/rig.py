@@ -81,7 +81,7 @@ class Site:
     clock: Clock = field(default_factory=Clock)
     delivery: Any = field(default_factory=lambda: SimpleNamespace(status=DeliveryStatus(False), wake=lambda: None))
     upkeep: Any = field(default_factory=lambda: SimpleNamespace(known={}))
-    watch: Any = field(default_factory=lambda: SimpleNamespace(checks=()))
+    checks: Any = ()
     tabs: Any = field(default_factory=lambda: SimpleNamespace(left=lambda told: {}))
     gone: Any = field(default_factory=lambda: SimpleNamespace(look=lambda projects: None))
     people: Any = field(default_factory=lambda: SimpleNamespace(known={}))

@@ -152,7 +152,7 @@ def test_nothing_is_cut_in_a_narrow_terminal(
 
 
 def test_what_the_checks_found_stands_first(site: Site, printed: Printed) -> None:
-    site.watch.checks = [
+    site.checks = [
         bad("token", "token_refused"),
         doubtful("data_dir", "data_dir_low", folder="/d\x1b[2J", free="0.5"),
         good("address", "address_good", url="http://a", version="1"),

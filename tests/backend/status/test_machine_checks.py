@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from backend.engine.api import EngineStatus
-from backend.engine.messages import Ready
+from backend.engine.messages import Ready, Stats
 from backend.errors import SettingsError
 from backend.pages.check_words import CHECKS, NAMES
 from backend.pages.words import Words
 from backend.settings import Settings, load_settings
 from backend.status.check import Check
+from backend.status.gauges import metrics_text
 from backend.status.machine_checks import (
     card_check,
     compiler_check,
@@ -29,7 +31,7 @@ from backend.status.machine_checks import (
     model_check,
     port_check,
 )  # fmt: skip
-from backend.status.serve_checks import refuse_hopeless, running_checks
+from backend.status.serve_checks import engine_checks, refuse_hopeless, running_checks
 from model_loader.cards import Card
 from model_loader.disks import Disk
 from model_loader.geometry import DEFAULT_MODEL
@@ -170,6 +172,26 @@ def test_a_model_on_cards_is_not_told_to_be_on_a_cpu(tmp_path: Path, device: str
     assert [check.code for check in checks if check.name == "card"] == ["card_used"]
 
 
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (
+            EngineStatus("ready", num_running=1, stats=Stats(prefill_tokens=512, most_prefill_tokens=4096)),
+            "512 / 4,096",
+        ),
+        (EngineStatus("ready", num_running=1, stats=Stats(prefill_tokens=4096, most_prefill_tokens=4096)), ""),
+        (EngineStatus("ready", stats=Stats(prefill_tokens=512, most_prefill_tokens=4096)), ""),
+        (EngineStatus("loading"), ""),
+    ],
+)
+def test_memory_that_falls_short_is_told_while_there_is_work(status: EngineStatus, told: str) -> None:
+    checks = engine_checks(status)
+    assert [check.code for check in checks] == ["slow_shortage"] * bool(told)
+    assert all(f"only {told} tokens" in said(check) for check in checks)
+    counted = metrics_text(CollectorRegistry(), status).decode()
+    assert ('engine_slower{what="slow_shortage"} 1.0' in counted) == bool(told)
+
+
 def test_a_card_is_told_with_all_that_matters_of_it() -> None:
     told = said(card_check(settings(), CARD, "580.95.05"))
     assert told == "Some Card: 23.6 GiB, 22.9 GiB of it free; compute capability 8.9, driver 580.95.05"
@@ -236,6 +258,18 @@ def test_what_triton_builds_its_kernels_with_is_there_or_named(tmp_path: Path, m
     check = compiler_check()
     assert check.code in ("compiler_found", "headers_missing")  # by the Python of this machine
     assert said(check)
+
+
+@pytest.mark.parametrize("named", ["", "gcc -m64", "/nowhere/gcc"])
+def test_a_compiler_that_triton_would_not_find_by_its_name_is_told(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gcc").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CC", named)
+    assert said(compiler_check()).startswith(f"CC={named} is no program")
+    monkeypatch.setenv("CC", "gcc")
+    assert compiler_check().code in ("compiler_found", "headers_missing")
 
 
 @pytest.mark.parametrize(
