@@ -17,9 +17,11 @@ from typing import Any
 
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint
 from model_loader.errors import ModelFilesInvalid
-from model_loader.json_text import MAX_BYTES, read_object
+from model_loader.json_text import read_object
+from model_loader.preprocessor_file import read_preprocessor
 from model_loader.tokenizer_file import MAX_ADDED_TOKENS, check_tokenizer
 
+_PREPROCESSOR = "preprocessor_config.json"
 _TOP = frozenset({
     "architectures", "model_type", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id",
     "tie_word_embeddings", "nf4_experts", "nf4_linears",
@@ -38,9 +40,8 @@ _VISION = frozenset({
     "rope_parameters", "spatial_merge_size", "temporal_patch_size",
 })  # fmt: skip
 _TOKENIZER = frozenset({
-    "add_bos_token", "add_prefix_space", "added_tokens_decoder", "additional_special_tokens", "chat_template",
-    "clean_up_tokenization_spaces", "errors", "extra_special_tokens", "model_max_length", "split_special_tokens",
-    "tokenizer_class",
+    "add_bos_token", "add_prefix_space", "added_tokens_decoder", "additional_special_tokens",
+    "clean_up_tokenization_spaces", "errors", "extra_special_tokens", "split_special_tokens", "tokenizer_class",
 })  # fmt: skip
 
 
@@ -62,28 +63,27 @@ def clean_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def clean_folder(checkpoint: Checkpoint) -> Iterator[Path]:
-    """A folder for the length of the block: links to the weights, tokenizer.json and preprocessor_config.json, and our
-    own tokenizer_config.json. There is no config.json: `clean_config` goes in by hand."""
-    small = [_checked(checkpoint.folder / name) for name in ("tokenizer.json", "preprocessor_config.json")]
-    tokenizer = _tokenizer_config(checkpoint.folder / "tokenizer_config.json")
+    """A folder for the length of the block: links to the weights and tokenizer.json, and our own tokenizer_config.json
+    and preprocessor_config.json. There is no config.json: `clean_config` goes in by hand."""
+    tokenizer, preprocessor = (_checked(checkpoint.folder / name) for name in ("tokenizer.json", _PREPROCESSOR))
+    check_tokenizer(tokenizer)
+    ours = {
+        "tokenizer_config.json": _tokenizer_config(checkpoint.folder / "tokenizer_config.json"),
+        _PREPROCESSOR: read_preprocessor(preprocessor),
+    }
     index = [checkpoint.folder / INDEX_NAME] if [shard.name for shard in checkpoint.shards] != [SINGLE_NAME] else []
     with tempfile.TemporaryDirectory(prefix="prelabel-model-") as place:
         folder = Path(place)
-        for file in (*checkpoint.shards, *index, *small):
+        for file in (*checkpoint.shards, *index, tokenizer):
             (folder / file.name).symlink_to(file.resolve())
-        (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer), "utf-8")
+        for name, content in ours.items():
+            (folder / name).write_text(json.dumps(content), "utf-8")
         yield folder
 
 
 def _checked(file: Path) -> Path:
     if not file.is_file():
         raise ModelFilesInvalid(f"{file.parent} has no {file.name}; download the whole checkpoint again")
-    if file.stat().st_size > MAX_BYTES:
-        raise ModelFilesInvalid(f"{file.name} is larger than {MAX_BYTES // 2**20} MiB, which no such file is")
-    if file.name == "tokenizer.json":
-        check_tokenizer(file)
-    else:
-        read_object(file)
     return file
 
 
