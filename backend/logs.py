@@ -44,7 +44,7 @@ def _without_keys(url: re.Match[str]) -> str:
 
 _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"data:[^,\s\"']{0,200},[^\s\"']+"), f"data:{HIDDEN}"),
-    (re.compile(r"(?i)\b(?P<scheme>(?:https?|s3|gs|azure-blob)://)(?P<path>[^\s\"'?#]*)(?P<query>[?#][^\s\"']*)?"),
+    (re.compile(r"(?i)\b(?P<scheme>[a-z][a-z0-9+.-]{1,31}://)(?P<path>[^\s\"'?#]*)(?P<query>[?#][^\s\"']*)?"),
      _without_keys),
     (re.compile(r"(?<![^\s\"'=(,])[\w.+-]{1,64}:[^\s/]{1,128}@(?=[\w-]{1,64}[.:]|localhost\b)"), f"{HIDDEN}@"),
     # from the beginning of a run, not from each eyJ in it: a row of those would be looked through as often

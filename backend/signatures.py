@@ -12,8 +12,11 @@ Pure; nothing raises, and all of it is linear in the length.
 
 from __future__ import annotations
 
+import base64
+import binascii
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import unquote
 
 HIDDEN = "***"
@@ -35,8 +38,8 @@ _LABEL_STUDIO_NAMES = frozenset({"d", "fileuri"})
 
 _TIME = r"(?:1[0-9]{9}(?:[0-9]{3})?|20[0-9]{10}(?:[0-9]{2})?)"  # Unix s or ms, or YYYYMMDDhhmm[ss]
 _HEX_TIME = r"[4-9a-fA-F][0-9a-fA-F]{7}"  # of 2004 and later: a date such as 20240131 would be one of 1987
-_HEX_DIGEST = r"[0-9a-fA-F]{32}(?:[0-9a-fA-F]{8})?|[0-9a-fA-F]{64}"
-_BASE64_DIGEST = r"(?=[\w-]{0,43}[A-Z])(?=[\w-]{0,43}[a-z])(?:[\w-]{22}|[\w-]{27}|[\w-]{43})={0,2}"
+_HEX_DIGEST = r"(?:[0-9a-fA-F]{32}){1,4}|[0-9a-fA-F]{40}"  # of MD5 and SHA-256, 384 and 512, and of SHA-1
+_BASE64_DIGEST = r"(?=[\w-]{0,86}[A-Z])(?=[\w-]{0,86}[a-z])(?:[\w-]{22}|[\w-]{27}|[\w-]{43}|[\w-]{64}|[\w-]{86})={0,2}"
 _DIGEST = f"(?:{_HEX_DIGEST}|{_BASE64_DIGEST})"
 _BETWEEN = "(?:[/,_-]|%2[CcFf])(?:/|%2[Ff])?"
 _SIGNED_FOLDERS = re.compile(
@@ -52,15 +55,20 @@ _SIGNED_ORDER = re.compile(
     re.ASCII,
 )
 _KEY_NAME = (
-    r"(?:[a-z]{1,10}[_-]?)?token|(?:x[_-])?(?:api|access|secret)[_-]?key|signature|sig|hmac|jwt|secret|passw(?:or)?d"
-    r"|pwd|auth|session|ticket"
+    r"(?:[a-z]{1,10}[_-]?)?token|(?:x[_-])?(?:api|access|secret|auth|sign|private)[_-]?key(?:[_-]?id)?|signature|sig"
+    r"|hmac|jwt|secret|passw(?:or)?d|pwd|auth|session|ticket|credentials?|密码|口令|提取码|签名"
 )
 _NAMED_KEY = re.compile(rf"(/(?i:{_KEY_NAME})/+)(?![^/]*\.[a-zA-Z]{{3,4}}(?:/|$))([^/]+)")
 _NAMED_IN_FOLDER = re.compile(rf"(?i:{_KEY_NAME}):.+")
+_BY_FORM = re.compile(r"(?<=/p/)[\w-]{20,}(?=/n/[^/]+/b/)|(?<=/ks/)[\w=%-]{40,}(?=/|$)", re.ASCII)
+"""Oracle's pre-authenticated requests; sessions of Kaltura."""
+_ENCODED = re.compile(r"(?<![\w+-])(?:aHR0c[\w+/=-]{5,}|68747470(?:[0-9a-fA-F]{2}){5,})", re.ASCII)
+"""An address that begins with http, in base64, which some cut into folders, or in hexadecimal digits."""
 _SAYS_SO = re.compile(
     r"s--[\w-]{6,64}--|eyJ[\w-]+\.eyJ[\w.-]+|\(S\([\w-]+\)\)|bot[0-9]+:[\w-]{30,}", re.ASCII
 )  # Cloudinary, a JWT, a session of ASP.NET, a bot of Telegram
 _PARTS = re.compile(r"[&;~#?]")
+_ITEMS = re.compile(r"[,|]")
 _MAX_ESCAPED = 4  # times over
 
 _ESCAPED = "%(?:25){0,3}"
@@ -100,12 +108,37 @@ def without_logins(text: str, shown: Callable[[str], str] = _hidden) -> str:
 
 def unsigned_path(path: str, shown: Callable[[str], str] = _hidden) -> str:
     """`path`, or an address up to its query, with `shown` of every key, login and signature in its place."""
+    shorter = _unsigned(path, shown)
+    return _ENCODED.sub(lambda found: shown(found[0]) if any(map(_opens, _decoded(found[0]))) else found[0], shorter)
+
+
+def _unsigned(path: str, shown: Callable[[str], str]) -> str:
+    """Without a look at what stands in encoded addresses."""
     if first := _FIRST_LOGIN.match(path):
         path = f"{shown(first[0])}@{path[first.end() :]}"
     shorter = _NAMED_KEY.sub(lambda found: found[1] + shown(found[2]), without_logins(path, shown))
     shorter = _SIGNED_FOLDERS.sub(lambda found: shown(found[0]), shorter)
     shorter = _SIGNED_ORDER.sub(lambda found: f"/{shown(found[1])}", shorter)
+    shorter = _BY_FORM.sub(lambda found: shown(found[0]), shorter)
     return "/".join(shown(folder) if _is_signed(folder) else folder for folder in shorter.split("/"))
+
+
+def _opens(address: str) -> bool:
+    """Whether something in a whole address is to be known to nobody else."""
+    path, *query = re.split("[?#]", address, maxsplit=1)
+    return _unsigned(path, _hidden) != path or any(query_is_secret(one, path) for one in query)
+
+
+def _decoded(text: str) -> Iterator[str]:
+    """What an encoded address may say: a slash in base64 is one of its letters, or where it was cut into folders."""
+    if text.startswith("68"):
+        yield bytes.fromhex(text).decode("utf-8", "replace")
+        return
+    for one in {text, text.replace("/", ""), text.partition("/")[0]}:
+        letters = one.translate(str.maketrans("-_", "+/", "="))
+        whole = letters[: len(letters) - (len(letters) % 4 == 1)]  # no number of bytes has one letter over
+        with contextlib.suppress(binascii.Error):
+            yield base64.b64decode(whole + "=" * (-len(whole) % 4)).decode("utf-8", "replace")
 
 
 def _unescaped(text: str) -> list[str]:
@@ -117,6 +150,12 @@ def _unescaped(text: str) -> list[str]:
 
 
 def _is_secret(part: str) -> bool:
+    """As a whole, or an item of it that has a name of its own: `w=400,token=...`."""
+    items = [item for item in _ITEMS.split(part) if "=" in item]
+    return _looks_secret(part) or (len(items) > 1 and any(map(_looks_secret, items)))
+
+
+def _looks_secret(part: str) -> bool:
     name, _, value = part.partition("=")
     value = unquote(value or name)
     says = unquote(part if "{" in part else name)  # the names in JSON are as good

@@ -18,6 +18,7 @@ from typing import Any
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint, read_config
 from model_loader.errors import ModelFilesInvalid, UnsupportedModel
 from model_loader.json_text import MAX_BYTES, read_object
+from model_loader.preprocessor_file import read_preprocessor
 from model_loader.tokenizer_file import MAX_ADDED_TOKENS, check_tokenizer
 
 TOKENIZER, PREPROCESSOR = "tokenizer.json", "preprocessor_config.json"
@@ -47,9 +48,8 @@ _VISION = frozenset({
     "rope_parameters", "spatial_merge_size", "temporal_patch_size",
 })  # fmt: skip
 _TOKENIZER = frozenset({
-    "add_bos_token", "add_prefix_space", "added_tokens_decoder", "additional_special_tokens", "chat_template",
-    "clean_up_tokenization_spaces", "errors", "extra_special_tokens", "model_max_length", "split_special_tokens",
-    "tokenizer_class",
+    "add_bos_token", "add_prefix_space", "added_tokens_decoder", "additional_special_tokens",
+    "clean_up_tokenization_spaces", "errors", "extra_special_tokens", "split_special_tokens", "tokenizer_class",
 })  # fmt: skip
 
 
@@ -65,8 +65,9 @@ def check_small_files(folder: Path) -> None:
         )
     _checked(folder / TOKENIZER)
     _tokenizer_config(folder / "tokenizer_config.json")
+    sizes = read_preprocessor(_checked(folder / PREPROCESSOR))
     if isinstance(vision := config.get("vision_config"), Mapping):
-        check_patches(read_object(_checked(folder / PREPROCESSOR)), vision)
+        check_patches(sizes, vision)
 
 
 def check_patches(sizes: Mapping[str, Any], vision: Mapping[str, Any]) -> None:
@@ -99,16 +100,20 @@ def clean_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def clean_folder(checkpoint: Checkpoint) -> Iterator[Path]:
-    """A folder for the length of the block: links to the weights, tokenizer.json and preprocessor_config.json, and our
-    own tokenizer_config.json. There is no config.json: `clean_config` goes in by hand."""
-    small = [_checked(checkpoint.folder / name) for name in (TOKENIZER, PREPROCESSOR)]
-    tokenizer = _tokenizer_config(checkpoint.folder / "tokenizer_config.json")
+    """A folder for the length of the block: links to the weights and tokenizer.json, and our own tokenizer_config.json
+    and preprocessor_config.json. There is no config.json: `clean_config` goes in by hand."""
+    tokenizer = _checked(checkpoint.folder / TOKENIZER)
+    ours = {
+        "tokenizer_config.json": _tokenizer_config(checkpoint.folder / "tokenizer_config.json"),
+        PREPROCESSOR: read_preprocessor(_checked(checkpoint.folder / PREPROCESSOR)),
+    }
     index = [checkpoint.folder / INDEX_NAME] if [shard.name for shard in checkpoint.shards] != [SINGLE_NAME] else []
     with tempfile.TemporaryDirectory(prefix="prelabel-model-") as place:
         folder = Path(place)
-        for file in (*checkpoint.shards, *index, *small):
+        for file in (*checkpoint.shards, *index, tokenizer):
             (folder / file.name).symlink_to(file.resolve())
-        (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer), "utf-8")
+        for name, content in ours.items():
+            (folder / name).write_text(json.dumps(content), "utf-8")
         yield folder
 
 
@@ -119,8 +124,6 @@ def _checked(file: Path) -> Path:
         raise ModelFilesInvalid(f"{file.name} is larger than {MAX_BYTES // 2**20} MiB, which no such file is")
     if file.name == TOKENIZER:
         check_tokenizer(file)
-    else:
-        read_object(file)
     return file
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import struct
@@ -22,6 +23,7 @@ from model_loader.errors import ModelError, UnsafeModelFiles
 from model_loader.geometry import geometry_from_config
 from model_loader.json_text import read_object
 from model_loader.loader import load_model
+from model_loader.preprocessor_file import read_preprocessor
 from tests.limits import examples
 from tests.model_loader.checkpoints import image_inputs, rewrite_json, tiny_config, write_checkpoint
 
@@ -228,6 +230,33 @@ def test_patches_that_are_not_those_of_the_vision_tower_are_refused(folder: Path
     rewrite_json(folder / "preprocessor_config.json", **{name: 2_000})
     with pytest.raises(ModelError, match=f"preprocessor_config.json has {name} 2000"):
         load_model(str(folder), device="cpu", quantisation="none")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("size", value) for value in (224, [1, 2], "x")),
+        *(("size", {"longest_edge": value, "shortest_edge": 1}) for value in ("x", 0, -1, math.nan, math.inf, 10**400)),
+        *(("image_mean", value) for value in (0.5, "x", [0.5] * 4, [math.nan] * 3, [10**400] * 3, [True] * 3)),
+        *(("image_std", value) for value in ([0, 0, 0], [-1, 1, 1], ["x"] * 3, [[1]] * 3)),
+        *(("rescale_factor", value) for value in (0, "x", math.inf, 10**400, [1])),
+        *(("resample", value) for value in (99, "bicubic", -1)),
+        *((name, "x") for name in ("min_pixels", "max_pixels", "do_rescale", "patch_size", "merge_size")),
+    ],
+)
+def test_what_says_nothing_of_pictures_is_refused_by_its_name(folder: Path, name: str, value: object) -> None:
+    rewrite_json(folder / "preprocessor_config.json", **{name: value})
+    with pytest.raises(ModelError, match=rf"preprocessor_config\.json: {name}\S* must be"):
+        read_preprocessor(folder / "preprocessor_config.json")
+
+
+def test_what_is_no_number_of_pictures_is_left_out(folder: Path) -> None:
+    file = folder / "preprocessor_config.json"
+    known = read_preprocessor(file)
+    rewrite_json(file, **CODE, __class__="x", __dict__={}, preprocess="x", resize=None, crop_size={"height": 1})
+    assert read_preprocessor(file) == known
+    rewrite_json(file, size={"height": 224, "width": 224}, image_mean=None)
+    assert set(known) - set(read_preprocessor(file)) == {"size", "image_mean"}
 
 
 @pytest.mark.parametrize("offsets", ["[0,1e999]", "[1e999,4]", "[0,NaN]", '["a","b"]', "[0]", "{}", "null", "[0,[4]]"])
