@@ -122,7 +122,7 @@ def doctor(
     plan, against, error = None, None, ""
     try:
         plan, against = memory_plan(settings, model, card)
-    except ModelError as refused:
+    except (ModelError, OSError) as refused:
         error = one_line(redact(str(refused)))
     loaded, check = _model(settings, found, model)
     checks = [check, *_checks(settings, found, loaded, plan)]

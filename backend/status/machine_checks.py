@@ -26,7 +26,7 @@ from model_loader.geometry import COMMITS, geometry_from_config, shipped_config
 from model_loader.host import judge_host_memory
 from model_loader.hub_cache import cached_bytes
 from model_loader.memory import GIB, MemoryPlan, plan_memory
-from model_loader.places import free_bytes, why_unwritable
+from model_loader.places import expanded, free_bytes, why_unwritable
 from model_loader.saved import find_saved, place_for
 from model_loader.sources import AUTO, GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder
 from model_loader.troubles import Trouble
@@ -48,7 +48,7 @@ def model_check(settings: Settings) -> Check:
             check_small_files(folder)
             return good("model", "model_here", model=model)
     except ModelNotFound as error:
-        if Path(model).expanduser().is_dir():
+        if expanded(model).is_dir():
             return bad("model", "model_refused", model=model, reason=str(error))
         if near:
             return bad("model", "model_unknown_near", model=model, near=near)
@@ -71,7 +71,7 @@ def model_check(settings: Settings) -> Check:
 
 def _near(model: str) -> str:
     """What `model` may have been meant to be: a name of ours, or a folder beside the one it names."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     names = {name.lower(): name for name in (GARMENTS, AUTO, *COMMITS)}
     try:
         beside = [entry for entry in path.parent.iterdir() if entry.is_dir()] if len(path.parts) > 1 else []

@@ -138,6 +138,15 @@ def test_a_model_without_numbers_is_exit_code_2(run: Doctor, model: str) -> None
     assert model in run.text(2, model)
 
 
+def test_a_model_whose_files_cannot_be_read_fails_by_name(run: Doctor, tmp_path: Path) -> None:
+    folder = tmp_path / "unreadable"
+    folder.mkdir()
+    (folder / "config.json").symlink_to("/proc/self/mem")  # an input/output error
+    said = run.json(2, str(folder))
+    assert "Input/output error" in said["error"]
+    assert said["checks"][0]["verdict"] == "bad"
+
+
 def test_the_table_names_the_card_of_this_machine(run: Doctor) -> None:
     text = run.text(0, "auto", None, machine=machine(Card("Some Card", 23.6, 23.6, (8, 9))))
     for expected in (
