@@ -38,6 +38,7 @@ from backend.status.machine_checks import (
     memory_plan,
     model_check,
     port_check,
+    shared_memory_checks,
 )  # fmt: skip
 from model_loader.cards import LEAST_CAPABILITY, Card, read_signs
 from model_loader.choice import best_on, choose_model
@@ -172,6 +173,7 @@ def _checks(settings: Settings, machine: Machine, model: str, plan: MemoryPlan |
     if plan is not None:
         checks.append(host_memory_check(model, machine.host_bytes, on_card=on_card))
         checks += disk_checks(settings, model, plan, machine.downloads, machine.copies)
+    checks += shared_memory_checks()
     checks += folder_checks(settings, model, on_card=on_card)
     checks.append(data_dir_check(settings.data_dir))
     checks.append(port_check(settings.host, settings.port, _is_prelabel(settings)))

@@ -334,6 +334,12 @@ CHECKS: dict[str, tuple[str, str]] = {
     ),
     # memory of the machine, disk
     "host_enough": ("本机内存剩余 {free} GiB", "{free} GiB of this machine's own memory are free"),
+    "shared_memory_missing": (
+        "进程之间不能共享内存（{reason}）：/dev/shm 不存在、已满或不可写。请挂载它（mount -t tmpfs tmpfs /dev/shm；"
+        "容器用 --shm-size 64m）",
+        "Processes cannot share memory ({reason}): /dev/shm is missing, full or closed. Mount it (mount -t tmpfs tmpfs "
+        "/dev/shm; a container: --shm-size 64m).",
+    ),
     "host_unknown": ("系统没有说明剩余多少内存", "the system does not say how much of it is free"),
     "disk_free": (
         "{folder}：剩余 {free} GiB，模型不再需要空间",

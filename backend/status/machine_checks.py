@@ -11,6 +11,8 @@ import os
 import shutil
 import socket
 import sysconfig
+from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 from backend.predict.build import engine_options
@@ -30,6 +32,9 @@ from model_loader.places import expanded, free_bytes, why_unwritable
 from model_loader.saved import find_saved, place_for
 from model_loader.sources import AUTO, GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder
 from model_loader.troubles import Trouble
+
+_FORK = get_context("fork")
+"""Its locks need no further process."""
 
 
 def model_check(settings: Settings) -> Check:
@@ -150,6 +155,16 @@ def host_memory_check(model: str, available: int | None, *, on_card: bool) -> Ch
     if available is None:
         return unused("host_memory", "host_unknown")
     return good("host_memory", "host_enough", free=gib(available))
+
+
+def shared_memory_checks(make_lock: Callable[[], object] = _FORK.Lock) -> list[Check]:
+    """Can processes share a lock, as those do that read large requests; a check only where they cannot."""
+    try:
+        make_lock()
+    except (OSError, ImportError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return [bad("host_memory", "shared_memory_missing", reason=reason)]
+    return []
 
 
 def folder_checks(settings: Settings, model: str, *, on_card: bool) -> list[Check]:
