@@ -110,15 +110,20 @@ def doctor(
     settings: Settings,
     *,
     image_tokens: int | None = None,
+    other_card: bool = False,
     json_output: bool = False,
     machine: Callable[[Settings], Machine] = inspect_machine,
 ) -> int:
-    """Print the plan and the checks of what `settings` say, and return the exit code."""
+    """Print the plan and the checks of what `settings` say, and return the exit code.
+
+    `other_card`: their `vram_gib` may be that of a larger card than this machine's. `serve` never takes more than there
+    is.
+    """
     image_policy(settings)  # its own refusals
     if image_tokens:
         settings = settings.model_copy(update={"image_tokens": image_tokens})
     found = machine(settings)
-    card = _judged_card(settings, found)
+    card = _judged_card(settings, found, other_card=other_card)
     model = _judged_model(settings, card)
     plan, against, error = None, None, ""
     try:
@@ -141,10 +146,11 @@ def doctor(
     return EXIT_FAILED if any(check.verdict == "bad" for check in checks) else EXIT_GOOD
 
 
-def _judged_card(settings: Settings, machine: Machine) -> Card | None:
-    """The card whose memory is judged: this machine's, or another that PRELABEL_VRAM_GIB speaks of."""
+def _judged_card(settings: Settings, machine: Machine, *, other_card: bool) -> Card | None:
+    """The card whose memory is judged: this machine's, or another that `--vram-gib` speaks of; where this machine has
+    none, PRELABEL_VRAM_GIB does, too."""
     card = machine.card if isinstance(machine.card, Card) else None
-    if settings.vram_gib and (card is None or settings.vram_gib > card.memory_gib):
+    if settings.vram_gib and (card is None or (other_card and settings.vram_gib > card.memory_gib)):
         return Card("", settings.vram_gib, settings.vram_gib, LEAST_CAPABILITY)
     if card is not None and _is_prelabel(settings):  # what it holds will be free for the next one
         return replace(card, free_gib=card.memory_gib)
