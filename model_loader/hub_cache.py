@@ -95,8 +95,13 @@ def missing_files(folder: Path) -> list[str]:
 
 
 def cached_bytes(repo: str) -> int:
-    """Bytes of the whole files of `repo`."""
-    return _size(blob for blob in _blobs(repo) if blob.suffix != _HALF)
+    """Bytes of the whole files of `repo`. Where a disk has no links, or who copied it followed them, they lie in the
+    snapshots themselves."""
+    return max(
+        _size(blob for blob in _blobs(repo) if blob.suffix != _HALF),
+        *(_size(_entries(repo_cache(repo) / "snapshots" / commit)) for commit in _commits(repo)),
+        0,
+    )
 
 
 def half_bytes(repos: Iterable[str]) -> int:

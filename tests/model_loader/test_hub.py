@@ -164,6 +164,11 @@ def test_half_a_file_does_not_count_as_downloaded(tmp_path: Path, monkeypatch: p
     (blobs / "0a").write_bytes(b"whole file")
     (blobs / "0b.12345678.incomplete").write_bytes(b"half")
     assert cached_bytes(REPO) == len(b"whole file")
+    for commit, content in ((COMMIT, b"a file of a cache without links"), ("f" * 40, b"less")):
+        snapshot = blobs.parent / "snapshots" / commit
+        snapshot.mkdir(parents=True)
+        (snapshot / "0a").write_bytes(content)
+    assert cached_bytes(REPO) == len(b"a file of a cache without links")
 
 
 def test_a_model_stays_at_the_commit_of_its_first_download(hub: FakeHub, resolve_in_child: Resolve) -> None:
