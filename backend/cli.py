@@ -223,7 +223,7 @@ def doctor(
         raise typer.Exit(dry_start(settings, geometry_only=geometry_only, json_output=json_output))
     from backend.commands.doctor import doctor as run
 
-    raise typer.Exit(run(settings, image_tokens=image_tokens, json_output=json_output))
+    raise typer.Exit(run(settings, image_tokens=image_tokens, other_card=vram_gib is not None, json_output=json_output))
 
 
 @app.command()

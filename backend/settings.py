@@ -25,6 +25,7 @@ from backend.environment import is_of_libraries, tidy
 from backend.errors import SettingsError
 from backend.signatures import HIDDEN
 from backend.urls import host_of
+from model_loader.places import expanded
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class Settings(BaseSettings):
     @field_validator("data_dir", "quantised_dir", "local_files_root", "extra_ca_file", mode="after")
     @classmethod
     def _expand_user(cls, value: Path | None) -> Path | None:
-        return value.expanduser() if value else value
+        return expanded(value) if value else value
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """A secret as ***, and none of those that are not set: the log shows which are."""

@@ -36,7 +36,10 @@ SETTLED, SETTLE_S, SETTLE_TIMES, SETTLE_GIB = 0.9, 2.0, 15, 0.1
 while each look finds so much more of it free."""
 _NO_CARD = ("Found no NVIDIA driver", "No CUDA GPUs are available", "no CUDA-capable device")
 """What CUDA says where there is neither a card nor a driver. Whatever else it says, it has found something."""
-_NO_TORCH = ("cannot open shared object file", "No module named", "cannot import name", "undefined symbol")
+_NO_TORCH = (
+    "cannot open shared object file", "No module named", "cannot import name", "undefined symbol",
+    "not found in the system path",
+)  # fmt: skip
 """What Python says where torch itself cannot be loaded."""
 _LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib64", "usr/lib")
 
@@ -195,6 +198,10 @@ def why_no_card(signs: Signs, said: str = "") -> Trouble:
         return trouble("card_hidden", visible=signs.visible)
     if not said:
         return trouble("card_unseen", driver=driver, torch=torch)
+    if "No CUDA GPUs" in said:
+        return trouble("card_no_instance", driver=driver)
+    if "unknown error" in said:
+        return trouble("card_no_uvm", said=said, driver=driver, torch=torch)
     return trouble("card_error", said=said, driver=driver, torch=torch)
 
 
@@ -207,7 +214,7 @@ def ask_torch(device: str | None, cuda: Any = None, host_bytes: Callable[[], int
     if cuda is None:
         try:
             from torch import cuda
-        except (ImportError, OSError) as error:  # a library of CUDA's is missing, or torch itself
+        except Exception as error:  # a library of CUDA's is missing, or torch itself; it has several kinds for that
             return Seen(said=_first_line(error))
     num_cards = 0
     try:
@@ -221,7 +228,7 @@ def ask_torch(device: str | None, cuda: Any = None, host_bytes: Callable[[], int
         properties = cuda.get_device_properties(number)
         least = (host_bytes() or 0) if properties.is_integrated else 0
         total_bytes, free_bytes = properties.total_memory, _free_bytes(cuda, number, least)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
+    except Exception as error:  # RuntimeError for most, AssertionError without CUDA, a kind of its own for late calls
         return Seen(num_cards=num_cards, said=_first_line(error))
     free_gib = min(total_bytes, free_bytes) / GIB
     return Seen(Card(properties.name, total_bytes / GIB, free_gib, (properties.major, properties.minor)), num_cards)

@@ -88,7 +88,7 @@ def _missing_bytes(model: str, revision: str | None, plan: MemoryPlan, copies: P
         if local_folder(model) is not None:
             whole = find_config(model).get("quantization_config") is None
             return 0, plan.weights_bytes if whole else 0
-    except ModelError:
+    except (OSError, ModelError):
         return 0, 0
     have = 0 if model.startswith(MODELSCOPE_PREFIX) else cached_bytes(model)
     return max(0, round(plan.num_params * SIXTEEN_BIT) - have), plan.weights_bytes

@@ -12,7 +12,7 @@ from pathlib import Path
 from model_loader.checkpoint import read_config
 from model_loader.errors import ModelError
 from model_loader.hub_cache import cached_commit, missing_files, repo_cache
-from model_loader.places import why_unwritable
+from model_loader.places import expanded, why_unwritable
 from model_loader.saved import find_saved, place_for
 from model_loader.sources import GARMENTS, MODELSCOPE_PREFIX, local_folder, pinned_commit
 from model_loader.troubles import Trouble, trouble
@@ -49,18 +49,18 @@ def unwritable_folders(source: str, revision: str | None, copies: Path | None, *
 def download_place(model: str) -> tuple[str, Path]:
     """Where `model` is downloaded to, and the setting that says so."""
     if model.startswith(MODELSCOPE_PREFIX):
-        return "MODELSCOPE_CACHE", Path(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope").expanduser()
+        return "MODELSCOPE_CACHE", expanded(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope")
     for setting in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME"):
         if os.environ.get(setting):
-            return setting, Path(os.environ[setting]).expanduser()
-    return "HF_HOME", Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface"
+            return setting, expanded(os.path.expandvars(os.environ[setting]))
+    return "HF_HOME", expanded(os.path.expandvars(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "huggingface"
 
 
 def kernel_place() -> tuple[str, Path]:
     """Where Triton keeps the kernels that it builds, and the setting that says so."""
     if own := os.environ.get("TRITON_CACHE_DIR"):
         return "TRITON_CACHE_DIR", Path(own)
-    return "TRITON_CACHE_DIR", Path(os.environ.get("TRITON_HOME") or "~").expanduser() / ".triton" / "cache"
+    return "TRITON_CACHE_DIR", expanded(os.environ.get("TRITON_HOME") or "~") / ".triton" / "cache"
 
 
 def _own_folder(source: str, cache: Path) -> Path:
@@ -72,7 +72,7 @@ def _is_to_be_downloaded(source: str, revision: str | None) -> bool:
     try:
         if local_folder(source) is not None:
             return False
-    except ModelError:
+    except (OSError, ModelError):
         return False
     if source.startswith(MODELSCOPE_PREFIX):
         return True
@@ -85,5 +85,5 @@ def _is_packed(source: str) -> bool:
     try:
         folder = local_folder(source)
         return folder is not None and read_config(folder).get("quantization_config") is not None
-    except ModelError:
+    except (OSError, ModelError):
         return False

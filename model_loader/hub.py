@@ -137,13 +137,24 @@ def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
         raise _Unreachable(_one_line(error.__cause__ or error)) from error
     except (OSError, errors.XetDownloadError) as error:  # HfHubHTTPError and connection errors are OSErrors
         raise of_disk(error) or DownloadFailed(
-            f"the download of {where} failed ({_one_line(error)}); start again for the files that are missing, "
-            "or set HF_ENDPOINT to a mirror you can reach"
+            f"the download of {where} failed ({_one_line(error)}); {_remedy(error)}"
         ) from error
     except Exception as error:
         if type(error).__module__.split(".")[0] in {"httpx", "httpx2", "httpcore"}:
-            raise DownloadFailed(f"the download of {where} failed ({_one_line(error)}); start again") from error
+            raise DownloadFailed(
+                f"the download of {where} failed ({_one_line(error)}); look at the network, at HF_ENDPOINT and "
+                "HTTPS_PROXY (each begins with http:// or https://), and start again"
+            ) from error
         raise
+
+
+def _remedy(error: BaseException) -> str:
+    if getattr(getattr(error, "response", None), "status_code", None) == 401:
+        return (
+            "the hub refuses the token: correct HF_TOKEN, or unset it and remove the file token in HF_HOME; the models "
+            "of docs/cards.md need none"
+        )
+    return "start again for the files that are missing, or set HF_ENDPOINT to a mirror you can reach"
 
 
 def _not_here(repo: str, revision: str | None, why: str, lacking: ModelNotFound) -> ModelError:

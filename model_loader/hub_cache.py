@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -54,7 +55,7 @@ def cached_config(repo: str) -> Path | None:
     """The path of config.json of `repo`, or None."""
     commit = cached_commit(repo)
     file = repo_cache(repo) / "snapshots" / str(commit) / "config.json"
-    return file if commit is not None and file.is_file() else None
+    return file if commit is not None and os.path.isfile(file) else None
 
 
 def cached_snapshot(repo: str, revision: str | None) -> Path:
@@ -78,10 +79,11 @@ def cached_snapshot(repo: str, revision: str | None) -> Path:
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Names of the files that loading needs and `folder` lacks; a link that leads nowhere is no file."""
-    if (folder / SINGLE_NAME).is_file():
+    """Names of the files that loading needs and `folder` lacks; a link that leads nowhere is no file, and neither is
+    what one must not look at: os.path says so, pathlib raises."""
+    if os.path.isfile(folder / SINGLE_NAME):
         shards = []
-    elif not (folder / INDEX_NAME).is_file():
+    elif not os.path.isfile(folder / INDEX_NAME):
         shards = [INDEX_NAME]
     else:
         try:
@@ -89,12 +91,17 @@ def missing_files(folder: Path) -> list[str]:
             shards = sorted({str(name) for name in weight_map.values()})
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             shards = []  # damaged: `read_checkpoint` says how
-    return [name for name in (*NEEDED, *shards) if not (folder / name).is_file()]
+    return [name for name in (*NEEDED, *shards) if not os.path.isfile(folder / name)]
 
 
 def cached_bytes(repo: str) -> int:
-    """Bytes of the whole files of `repo`."""
-    return _size(blob for blob in _blobs(repo) if blob.suffix != _HALF)
+    """Bytes of the whole files of `repo`. Where a disk has no links, or who copied it followed them, they lie in the
+    snapshots themselves."""
+    return max(
+        _size(blob for blob in _blobs(repo) if blob.suffix != _HALF),
+        *(_size(_entries(repo_cache(repo) / "snapshots" / commit)) for commit in _commits(repo)),
+        0,
+    )
 
 
 def half_bytes(repos: Iterable[str]) -> int:

@@ -115,7 +115,9 @@ KNOWN = (
     _known(
         "load_disk_failed",
         MachineUnfit,
-        r"Input/output error|Stale file handle|Transport endpoint|\(os error (5|116)\)",
+        r"Input/output error|Stale file handle|Transport endpoint|Structure needs cleaning"
+        # after an error a disk is read-only; FAT holds no file of 4 GiB; some disks of the network have no locks
+        r"|Read-only file system|File too large|No locks available|\(os error (5|27|30|37|116|117)\)",
     ),
     _known(
         "load_no_library",
@@ -148,10 +150,13 @@ def known_error(error: BaseException, logged: str = "") -> ModelError | None:
 
 
 def of_disk(error: BaseException) -> ModelError | None:
-    """What `error` says of a disk of this machine: whoever fills it, no other mirror would help."""
+    """What `error` says of a disk of this machine, or of its files: no other mirror would help."""
     found = known_error(error)
     told = found.trouble if found is not None else None
-    return found if told is not None and told.code in ("load_disk_full", "load_disk_failed") else None
+    codes = ["load_disk_full", "load_disk_failed"]
+    if isinstance(error, OSError) and error.errno is not None:  # the system says it, and no server far away
+        codes += ["load_not_allowed", "load_files_open"]
+    return found if told is not None and told.code in codes else None
 
 
 def is_fault(error: BaseException) -> bool:

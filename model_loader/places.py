@@ -7,13 +7,20 @@ import shutil
 import tempfile
 from pathlib import Path
 
+NO_HOME = "this user has no home folder"
+
+
+def expanded(path: str | Path) -> Path:
+    """With `~` made out as libraries do: where there is no home folder it stays as it is. pathlib raises there."""
+    return Path(os.path.expanduser(path))
+
 
 def nearest(folder: Path) -> Path:
     """`folder`, or where it is still to be made, the one above it that is there.
 
     By os.path, which says that nothing is there where one must not look; pathlib raises.
     """
-    place = folder.expanduser().absolute()
+    place = expanded(folder).absolute()
     return next(candidate for candidate in (place, *place.parents) if os.path.exists(candidate))
 
 
@@ -24,7 +31,10 @@ def free_bytes(folder: Path) -> int:
 
 def why_unwritable(folder: Path) -> str:
     """Why nothing can be put into `folder`, or into the one it is to be made in; "" where it can. Leaves nothing."""
-    place = folder.expanduser().absolute()
+    place = expanded(folder)
+    if place.parts[:1] == ("~",):
+        return NO_HOME
+    place = place.absolute()
     if place.is_symlink() and not os.path.exists(place):
         return f"it is a link to {os.readlink(place)}, which is not there"
     try:

@@ -65,12 +65,12 @@ def find_saved(parent: Path | None, source: str, revision: str | None) -> tuple[
     except (OSError, ModelError):
         return None
     wanted = None if revision else pinned_commit(source)
-    if manifest.get("origin") != _origin(source, manifest) or wanted not in (None, manifest.get("commit")):
-        log.info("%s has changed since it was packed: packing it again", source)
-        return None
     try:
+        if manifest.get("origin") != _origin(source, manifest) or wanted not in (None, manifest.get("commit")):
+            log.info("%s has changed since it was packed: packing it again", source)
+            return None
         checkpoint = read_checkpoint(folder)
-    except ModelError as error:
+    except (OSError, ModelError) as error:
         log.warning("the saved 4-bit checkpoint is not usable and will be made again: %s", error)
         return None
     name, commit = str(manifest.get("name", source)), str(manifest.get("commit", ""))

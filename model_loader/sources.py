@@ -19,6 +19,7 @@ from model_loader.errors import ModelNotFound
 from model_loader.geometry import COMMITS, DEFAULT_MODEL, shipped_config
 from model_loader.hub import Fraction, fetch_from_hub, fetch_from_modelscope
 from model_loader.hub_cache import cached_config
+from model_loader.places import expanded
 
 AUTO = "auto"
 GARMENTS = "garments"
@@ -83,7 +84,7 @@ def local_folder(source: str) -> Path | None:
         if _HUB_ID.fullmatch(source.removeprefix(MODELSCOPE_PREFIX)):
             return None
         raise ModelNotFound(f"{source!r} is no ModelScope id; write modelscope:owner/name")
-    path = Path(source).expanduser()
+    path = expanded(source)
     if source.strip() and path.is_dir():
         return path
     if _HUB_ID.fullmatch(source) and not source.startswith("."):

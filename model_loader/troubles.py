@@ -72,6 +72,15 @@ TEXTS: dict[str, str] = {
         "NVIDIA's driver {driver} is loaded, but torch {torch} cannot use a card. Does nvidia-smi show one? "
         "`prelabel doctor` asks CUDA why."
     ),
+    "card_no_instance": (
+        "NVIDIA's driver {driver} is loaded, and there are files of a card, but CUDA finds none. Where nvidia-smi "
+        "shows MIG as enabled, make an instance (nvidia-smi mig -cgi 0 -C) or turn MIG off (nvidia-smi -mig 0)."
+    ),
+    "card_no_uvm": (
+        "CUDA cannot use the card ({said}), although NVIDIA's driver {driver} is loaded (torch {torch}). Most often "
+        "nvidia_uvm, a part of it, is at fault, as after a suspend: load it anew (modprobe -r nvidia_uvm; modprobe "
+        "nvidia_uvm) where the driver is, and make a container anew."
+    ),
     "card_error": (
         "CUDA cannot use the card: {said} (NVIDIA's driver {driver}, torch {torch}). Does nvidia-smi show it?"
     ),

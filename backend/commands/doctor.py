@@ -38,6 +38,7 @@ from backend.status.machine_checks import (
     memory_plan,
     model_check,
     port_check,
+    shared_memory_checks,
 )  # fmt: skip
 from model_loader.cards import LEAST_CAPABILITY, Card, read_signs
 from model_loader.choice import best_on, choose_model
@@ -109,20 +110,25 @@ def doctor(
     settings: Settings,
     *,
     image_tokens: int | None = None,
+    other_card: bool = False,
     json_output: bool = False,
     machine: Callable[[Settings], Machine] = inspect_machine,
 ) -> int:
-    """Print the plan and the checks of what `settings` say, and return the exit code."""
+    """Print the plan and the checks of what `settings` say, and return the exit code.
+
+    `other_card`: their `vram_gib` may be that of a larger card than this machine's. `serve` never takes more than there
+    is.
+    """
     image_policy(settings)  # its own refusals
     if image_tokens:
         settings = settings.model_copy(update={"image_tokens": image_tokens})
     found = machine(settings)
-    card = _judged_card(settings, found)
+    card = _judged_card(settings, found, other_card=other_card)
     model = _judged_model(settings, card)
     plan, against, error = None, None, ""
     try:
         plan, against = memory_plan(settings, model, card)
-    except ModelError as refused:
+    except (ModelError, OSError) as refused:
         error = one_line(redact(str(refused)))
     loaded, check = _model(settings, found, model)
     checks = [check, *_checks(settings, found, loaded, plan)]
@@ -140,10 +146,11 @@ def doctor(
     return EXIT_FAILED if any(check.verdict == "bad" for check in checks) else EXIT_GOOD
 
 
-def _judged_card(settings: Settings, machine: Machine) -> Card | None:
-    """The card whose memory is judged: this machine's, or another that PRELABEL_VRAM_GIB speaks of."""
+def _judged_card(settings: Settings, machine: Machine, *, other_card: bool) -> Card | None:
+    """The card whose memory is judged: this machine's, or another that `--vram-gib` speaks of; where this machine has
+    none, PRELABEL_VRAM_GIB does, too."""
     card = machine.card if isinstance(machine.card, Card) else None
-    if settings.vram_gib and (card is None or settings.vram_gib > card.memory_gib):
+    if settings.vram_gib and (card is None or (other_card and settings.vram_gib > card.memory_gib)):
         return Card("", settings.vram_gib, settings.vram_gib, LEAST_CAPABILITY)
     if card is not None and _is_prelabel(settings):  # what it holds will be free for the next one
         return replace(card, free_gib=card.memory_gib)
@@ -172,6 +179,7 @@ def _checks(settings: Settings, machine: Machine, model: str, plan: MemoryPlan |
     if plan is not None:
         checks.append(host_memory_check(model, machine.host_bytes, on_card=on_card))
         checks += disk_checks(settings, model, plan, machine.downloads, machine.copies)
+    checks += shared_memory_checks()
     checks += folder_checks(settings, model, on_card=on_card)
     checks.append(data_dir_check(settings.data_dir))
     checks.append(port_check(settings.host, settings.port, _is_prelabel(settings)))

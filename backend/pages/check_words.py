@@ -83,6 +83,15 @@ _TROUBLES_ZH = {
         "NVIDIA 驱动 {driver} 已加载，但 torch {torch} 无法使用显卡。nvidia-smi 能看到显卡吗？"
         "`prelabel doctor` 会向 CUDA 询问原因。"
     ),
+    "card_no_instance": (
+        "NVIDIA 驱动 {driver} 已加载，也有显卡的设备文件，但 CUDA 找不到显卡。如果 nvidia-smi 显示 MIG 已启用，"
+        "请创建一个实例（nvidia-smi mig -cgi 0 -C）或关闭 MIG（nvidia-smi -mig 0）。"
+    ),
+    "card_no_uvm": (
+        "CUDA 无法使用显卡（{said}），但 NVIDIA 驱动 {driver} 已加载（torch {torch}）。多半是其 nvidia_uvm 模块出了"
+        "问题，例如休眠之后：请在装有驱动的机器上重新加载（modprobe -r nvidia_uvm; modprobe nvidia_uvm），"
+        "容器则重新创建。"
+    ),
     "card_error": "CUDA 无法使用显卡：{said}（NVIDIA 驱动 {driver}，torch {torch}）。nvidia-smi 能看到显卡吗？",
     "card_too_old": (
         "{card} 的计算能力是 {capability}，而 bfloat16 和我们的内核需要 8.0：RTX 30、A10、L4、A100 及更新的显卡"
@@ -356,6 +365,12 @@ CHECKS: dict[str, tuple[str, str]] = {
     ),
     # memory of the machine, disk
     "host_enough": ("本机内存剩余 {free} GiB", "{free} GiB of this machine's own memory are free"),
+    "shared_memory_missing": (
+        "进程之间不能共享内存（{reason}）：/dev/shm 不存在、已满或不可写。请挂载它（mount -t tmpfs tmpfs /dev/shm；"
+        "容器用 --shm-size 64m）",
+        "Processes cannot share memory ({reason}): /dev/shm is missing, full or closed. Mount it (mount -t tmpfs tmpfs "
+        "/dev/shm; a container: --shm-size 64m).",
+    ),
     "host_unknown": ("系统没有说明剩余多少内存", "the system does not say how much of it is free"),
     "disk_free": (
         "{folder}：剩余 {free} GiB，模型不再需要空间",

@@ -11,6 +11,8 @@ import os
 import shutil
 import socket
 import sysconfig
+from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 from backend.predict.build import engine_options
@@ -26,10 +28,13 @@ from model_loader.geometry import COMMITS, geometry_from_config, shipped_config
 from model_loader.host import judge_host_memory
 from model_loader.hub_cache import cached_bytes
 from model_loader.memory import GIB, MemoryPlan, plan_memory
-from model_loader.places import free_bytes, why_unwritable
+from model_loader.places import expanded, free_bytes, why_unwritable
 from model_loader.saved import find_saved, place_for
 from model_loader.sources import AUTO, GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder
 from model_loader.troubles import Trouble
+
+_FORK = get_context("fork")
+"""Its locks need no further process."""
 
 
 def model_check(settings: Settings) -> Check:
@@ -48,7 +53,7 @@ def model_check(settings: Settings) -> Check:
             check_small_files(folder)
             return good("model", "model_here", model=model)
     except ModelNotFound as error:
-        if Path(model).expanduser().is_dir():
+        if expanded(model).is_dir():
             return bad("model", "model_refused", model=model, reason=str(error))
         if near:
             return bad("model", "model_unknown_near", model=model, near=near)
@@ -71,7 +76,7 @@ def model_check(settings: Settings) -> Check:
 
 def _near(model: str) -> str:
     """What `model` may have been meant to be: a name of ours, or a folder beside the one it names."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     names = {name.lower(): name for name in (GARMENTS, AUTO, *COMMITS)}
     try:
         beside = [entry for entry in path.parent.iterdir() if entry.is_dir()] if len(path.parts) > 1 else []
@@ -154,6 +159,16 @@ def host_memory_check(model: str, available: int | None, *, on_card: bool) -> Ch
     if available is None:
         return unused("host_memory", "host_unknown")
     return good("host_memory", "host_enough", free=gib(available))
+
+
+def shared_memory_checks(make_lock: Callable[[], object] = _FORK.Lock) -> list[Check]:
+    """Can processes share a lock, as those do that read large requests; a check only where they cannot."""
+    try:
+        make_lock()
+    except (OSError, ImportError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return [bad("host_memory", "shared_memory_missing", reason=reason)]
+    return []
 
 
 def folder_checks(settings: Settings, model: str, *, on_card: bool) -> list[Check]:

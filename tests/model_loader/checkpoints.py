@@ -21,6 +21,8 @@ both_kinds = pytest.mark.parametrize("folder", KINDS, indirect=True)
 dense_only = pytest.mark.parametrize("folder", KINDS[1:], indirect=True)
 """Which kind of model the fixture `folder` holds; without them a mixture-of-experts."""
 
+UNREADABLE = Path("/proc/self/mem")
+"""A file that is there, and gives an input/output error to who reads it, as one of a disk that fails."""
 IMAGE_TOKEN = 500
 PREPROCESSOR = {
     "image_processor_type": "Qwen2VLImageProcessorFast",

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPO = "someone/tiny"
+EXPIRED = "hf_anexpiredtoken"
 
 
 class FakeHub:
@@ -26,7 +27,9 @@ class FakeHub:
 
     def answer(self, handler: BaseHTTPRequestHandler, *, with_body: bool) -> None:
         path = unquote(urlsplit(handler.path).path)
-        if path.startswith(f"/api/models/{REPO}/tree/"):
+        if handler.headers.get("Authorization", "").endswith(EXPIRED):
+            _send(handler, 401, b'{"error":"Invalid credentials in Authorization header"}', with_body=with_body)
+        elif path.startswith(f"/api/models/{REPO}/tree/"):
             tree = [{"type": "file", "path": n, "size": len(c), "oid": _etag(c)} for n, c in self.files.items()]
             _send(handler, 200, json.dumps(tree).encode(), with_body=with_body)
         elif path in {f"/api/models/{REPO}", f"/api/models/{REPO}/revision/main", f"/api/models/{REPO}/revision/v1"}:

@@ -60,14 +60,17 @@ TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040). Pl
         (replace(WORKING, visible=""), "No CUDA GPUs are available", "card_hidden", "CUDA_VISIBLE_DEVICES= hides"),
         (replace(WORKING, visible="7"), "No CUDA GPUs are available", "card_hidden", "CUDA_VISIBLE_DEVICES=7 hides"),
         (replace(WORKING, visible="-1"), "", "card_hidden", "CUDA_VISIBLE_DEVICES=-1 hides"),
-        (replace(WORKING, visible="0"), "CUDA unknown error - this may be due to ...", "card_error", "unknown error"),
+        (replace(WORKING, visible="0"), "CUDA unknown error - this may be due to ...", "card_no_uvm", "unknown error"),
+        (WORKING, "CUDA unknown error - this may be due to ...", "card_no_uvm", "modprobe nvidia_uvm"),
+        (WORKING, "No CUDA GPUs are available", "card_no_instance", "nvidia-smi mig -cgi 0 -C"),
+        (WORKING, "libcudnn.so.*[0-9] not found in the system path ['/venv']", "load_no_library", "constraints.txt"),
         (WORKING, "Unexpected error from cudaGetDeviceCount() ... Error 802: system not yet initialized", "card_fabric",
          "nvidia-fabricmanager"),
         (WORKING, "Unexpected error ... Error 804: forward compatibility was attempted on non supported HW",
          "card_error", "Error 804"),
         (WORKING, "", "card_unseen", "580.95.05"),
         (replace(WORKING, cuda="14.1"), TOO_OLD, "card_driver_old", "needs driver for CUDA 14.1"),
-        (replace(WORKING, cuda="14.1"), "CUDA unknown error", "card_error", "CUDA unknown error"),
+        (replace(WORKING, cuda="14.1"), "CUDA unknown error", "card_no_uvm", "CUDA unknown error"),
     ],
 )  # fmt: skip
 def test_no_card_is_told_from_a_card_that_cuda_cannot_use(signs: Signs, said: str, code: str, told: str) -> None:
@@ -189,15 +192,27 @@ def test_the_version_of_the_drivers_library_is_that_of_the_file_its_name_leads_t
     assert read_signs(tmp_path, {}).library == "580.105.08"
 
 
+class LateError(Exception):
+    """As torch's DeferredCudaCallError, which is no RuntimeError."""
+
+
 class Cuda:
     """In place of torch.cuda: cards of 24 GiB, by how much of each is free; or what `init` or a card raises."""
 
-    def __init__(self, *free_gib: float, init: str = "", card: str = "", is_integrated: bool = False) -> None:
+    def __init__(
+        self,
+        *free_gib: float,
+        init: str = "",
+        kind: type[Exception] = RuntimeError,
+        card: str = "",
+        is_integrated: bool = False,
+    ) -> None:
         self._free_gib, self._init, self._card, self._is_integrated = free_gib, init, card, int(is_integrated)
+        self._kind = kind
 
     def init(self) -> None:
         if self._init:
-            raise RuntimeError(self._init)
+            raise self._kind(self._init)
 
     def device_count(self) -> int:
         return len(self._free_gib)
@@ -227,6 +242,12 @@ class Cuda:
         ("cuda:1", Cuda(20, 10), Seen(Card("Card 1", 24, 10.5, (8, 9)), 2)),
         ("cuda:2", Cuda(20, 10), Seen(num_cards=2)),
         (None, Cuda(init=TOO_OLD), Seen(said=TOO_OLD)),
+        (None, Cuda(init="no CUDA", kind=AssertionError), Seen(said="no CUDA")),
+        (
+            None,
+            Cuda(init="CUDA call failed lazily at initialization\n...", kind=LateError),
+            Seen(said="CUDA call failed lazily at initialization"),
+        ),
         (
             None,
             Cuda(20, card="CUDA error: out of memory\nCompile with ..."),

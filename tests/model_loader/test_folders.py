@@ -13,6 +13,7 @@ from model_loader.errors import MachineUnfit
 from model_loader.folders import unwritable_folders
 from model_loader.loader import load_model
 from model_loader.saved import UNFINISHED, place_for, remove_unfinished, unfinished_bytes
+from tests.model_loader.checkpoints import UNREADABLE
 
 HUB, FOLDER = "someone/tiny", "a folder"
 ALL = ("HF_HOME", "MODELSCOPE_CACHE", "TRITON_CACHE_DIR", "PRELABEL_QUANTISED_DIR")
@@ -69,6 +70,27 @@ def test_a_link_to_a_disk_that_is_not_mounted_is_said_to_be_one(tmp_path: Path, 
     (tmp_path / "copies").symlink_to("/mnt/no-such-disk")
     [found] = unwritable_folders(str(folder), None, tmp_path / "copies", on_card=False)
     assert "it is a link to /mnt/no-such-disk, which is not there" in str(found)
+
+
+def test_a_user_without_a_home_folder_is_told_to_name_one(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(uid: int) -> object:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    for setting in ("HOME", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "TRITON_CACHE_DIR"):
+        monkeypatch.delenv(setting, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    found = unwritable_folders(HUB, None, tmp_path, on_card=True)
+    assert {trouble.values["setting"] for trouble in found} == {"HF_HOME", "TRITON_CACHE_DIR"}
+    assert all("cannot be written (this user has no home folder)" in str(trouble) for trouble in found)
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_what_of_a_model_cannot_be_read_stands_in_the_way_of_no_folder(tmp_path: Path, folder: Path, file: str) -> None:
+    (folder / file).unlink()
+    (folder / file).symlink_to(UNREADABLE)
+    assert unwritable_folders(str(folder), None, tmp_path / "copies", on_card=False) == []
 
 
 def test_nothing_is_asked_of_a_hub_before_all_folders_can_be_written(nowhere: Path) -> None:

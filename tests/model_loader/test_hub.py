@@ -30,7 +30,7 @@ from model_loader.hub_cache import (
 from model_loader.sources import resolve
 from tests.limits import RUN_S
 from tests.model_loader.checkpoints import rewrite_json
-from tests.model_loader.fake_hub import COMMIT, REPO, FakeHub, serve
+from tests.model_loader.fake_hub import COMMIT, EXPIRED, REPO, FakeHub, serve
 
 Resolve = Callable[..., dict[str, Any]]
 
@@ -164,6 +164,11 @@ def test_half_a_file_does_not_count_as_downloaded(tmp_path: Path, monkeypatch: p
     (blobs / "0a").write_bytes(b"whole file")
     (blobs / "0b.12345678.incomplete").write_bytes(b"half")
     assert cached_bytes(REPO) == len(b"whole file")
+    for commit, content in ((COMMIT, b"a file of a cache without links"), ("f" * 40, b"less")):
+        snapshot = blobs.parent / "snapshots" / commit
+        snapshot.mkdir(parents=True)
+        (snapshot / "0a").write_bytes(content)
+    assert cached_bytes(REPO) == len(b"a file of a cache without links")
 
 
 def test_a_model_stays_at_the_commit_of_its_first_download(hub: FakeHub, resolve_in_child: Resolve) -> None:
@@ -212,12 +217,28 @@ def test_what_small_files_say_is_refused_before_the_weights_are_fetched(
         pytest.param(
             REPO, None, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "DownloadFailed", "set HF_ENDPOINT", id="no hub there"
         ),
+        pytest.param(
+            REPO,
+            None,
+            {"HF_TOKEN": EXPIRED},
+            "DownloadFailed",
+            "refuses the token: correct HF_TOKEN",
+            id="expired token",
+        ),
+        pytest.param(
+            REPO,
+            None,
+            {"HF_ENDPOINT": "mirror.example"},
+            "DownloadFailed",
+            "look at the network, at HF_ENDPOINT",
+            id="a mirror without http",
+        ),
     ],
 )
 def test_what_cannot_be_fetched_says_what_to_do(
     resolve_in_child: Resolve, source: str, revision: str | None, environment: dict[str, str], error: str, text: str
 ) -> None:
-    result = resolve_in_child(source, revision, HF_TOKEN="hf_averysecrettoken", **environment)
+    result = resolve_in_child(source, revision, **{"HF_TOKEN": "hf_averysecrettoken", **environment})
     assert result["error"] == error
     assert text in result["text"]
     assert "hf_avery" not in result["text"]
@@ -312,6 +333,18 @@ def test_modelscope_failure_is_a_download_failure(monkeypatch: pytest.MonkeyPatc
         ("a/b", OSError(28, "No space left on device"), "^the disk is full .*No space left.*HF_HOME, MODELSCOPE_CACHE"),
         ("a/b", OSError(122, "Disk quota exceeded", "/cache/a.incomplete"), "^the disk is full .*/cache/a.incomplete"),
         ("a/b", OSError(5, "Input/output error"), "^the disk that holds the model .*look into `dmesg`"),
+        (
+            "a/b",
+            OSError(30, "Read-only file system", "/cache/a"),
+            "^the disk that holds the model .*Read-only file system",
+        ),
+        ("a/b", OSError(27, "File too large"), "^the disk that holds the model .*File too large.*another disk"),
+        ("a/b", OSError(37, "No locks available", "/cache/.locks/a"), "^the disk that holds the model .*No locks"),
+        (
+            "a/b",
+            PermissionError(13, "Permission denied", "/cache/.locks/a"),
+            "^a file may not be opened .*/cache/.locks/a",
+        ),
         ("modelscope:a/b", OSError(28, "No space left on device"), "^the disk is full .*HF_HOME, MODELSCOPE_CACHE"),
         ("modelscope:a/b", NotAllFiles(), "^the disk is full .*No space left"),
     ],
@@ -325,6 +358,14 @@ def test_a_disk_that_fails_during_a_download_is_not_blamed_on_the_network(
     with pytest.raises(MachineUnfit, match=told) as raised:
         resolve(source)
     assert "mirror" not in str(raised.value)
+
+
+def test_what_a_hub_far_away_says_in_words_of_the_system_is_not_blamed_on_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", raising(OSError("403 Forbidden: Permission denied")))
+    with pytest.raises(DownloadFailed, match="mirror"):
+        resolve("a/b")
 
 
 def test_modelscope_without_its_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,9 @@ TOO_OLD = (
         (RuntimeError("std::bad_alloc"), MachineUnfit, "this machine's own memory"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x"), MachineUnfit, "the disk is full"),
         (OSError(errno.EIO, os.strerror(errno.EIO), "/models/a"), MachineUnfit, "does not answer as it should"),
+        *((OSError(code, os.strerror(code), "/models/a"), MachineUnfit, "does not answer as it should")
+          for code in (errno.EROFS, errno.EFBIG, errno.ENOLCK, errno.EUCLEAN)),
+        (SafetensorError("I/O error: Read-only file system (os error 30)"), MachineUnfit, "to another disk"),
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/models/a"), SetupIncomplete, "ulimit -n"),
         (RuntimeError(NO_BINARY), SetupIncomplete, "bitsandbytes, which packs weights to 4 bits, cannot be used here"),
         (RuntimeError(NO_LIBRARY), SetupIncomplete, "python -m bitsandbytes"),

@@ -23,7 +23,14 @@ from model_loader.patch_embed import LinearPatchEmbed
 from model_loader.saved import MANIFEST, UNFINISHED, find_saved, place_for, save
 from model_loader.sources import Resolved
 from tests.limits import WAIT_S, until
-from tests.model_loader.checkpoints import both_kinds, dense_only, image_inputs, rewrite_json, rewrite_tensors
+from tests.model_loader.checkpoints import (
+    UNREADABLE,
+    both_kinds,
+    dense_only,
+    image_inputs,
+    rewrite_json,
+    rewrite_tensors,
+)
 
 
 def load(source: Path, **options: Any) -> LoadedModel:
@@ -158,7 +165,7 @@ def test_saved_checkpoint_computes_in_the_dtype_asked_for(folder: Path, tmp_path
     assert torch.isfinite(logits(again.model)).all()
 
 
-@pytest.mark.parametrize("damage", ["cut short", "manifest gone", "original changed"])
+@pytest.mark.parametrize("damage", ["cut short", "manifest gone", "original changed", "not to be read"])
 def test_saved_checkpoint_that_cannot_be_trusted_is_made_again(folder: Path, tmp_path: Path, damage: str) -> None:
     parent = tmp_path / "q"
     load(folder, save_quantised_to=parent)
@@ -167,6 +174,9 @@ def test_saved_checkpoint_that_cannot_be_trusted_is_made_again(folder: Path, tmp
         (saved / SINGLE_NAME).write_bytes((saved / SINGLE_NAME).read_bytes()[:-10])
     elif damage == "manifest gone":
         (saved / MANIFEST).unlink()
+    elif damage == "not to be read":
+        (saved / SINGLE_NAME).unlink()
+        (saved / SINGLE_NAME).symlink_to(UNREADABLE)
     else:
         rewrite_tensors(folder, lambda tensors: tensors | {"lm_head.weight": tensors["lm_head.weight"] * 2})
     events: list[tuple[str, float]] = []

@@ -38,7 +38,9 @@ class Doctor:
         self._data_dir = data_dir
 
     def text(self, code: int, model: str = DEFAULT_MODEL, vram_gib: float | None = 24.0, **given: Any) -> str:
-        options = {name: given.pop(name) for name in ("machine", "image_tokens", "json_output") if name in given}
+        options = {
+            name: given.pop(name) for name in ("machine", "image_tokens", "other_card", "json_output") if name in given
+        }
         settings = load_settings({"model": model, "vram_gib": vram_gib, "data_dir": self._data_dir, "port": 0, **given})
         assert doctor(settings, **{"machine": machine(), **options}) == code
         return self._capsys.readouterr().out
@@ -71,6 +73,13 @@ def test_json_says_that_the_30b_fits_24_gib(run: Doctor) -> None:
 def test_the_engine_and_doctor_have_the_same_number_for_a_card_that_others_use(run: Doctor) -> None:
     said = run.json(0, "auto", None, machine=machine(Card("Some Card", 23.65, 22.85, (8, 9))))
     assert (said["num_slots"], said["offered_gib"], said["vram_gib"]) == (120, 22.85, 23.65)
+
+
+def test_a_setting_of_more_memory_than_the_card_has_makes_it_no_other_card(run: Doctor) -> None:
+    taken = machine(Card("RTX 4090", 23.65, 5.0, (8, 9)))
+    said = run.json(1, vram_gib=24.0, machine=taken)  # as `serve` refuses it
+    assert "other programs leave 5.0 of the card's 23.6 GiB" in said["checks"][2]["text"]
+    assert run.json(0, vram_gib=24.0, machine=taken, other_card=True)["fits"] is True
 
 
 @pytest.mark.parametrize(
@@ -136,6 +145,15 @@ def test_a_model_without_numbers_is_exit_code_2(run: Doctor, model: str) -> None
     said = run.json(2, model)
     assert (said["fits"], model in said["error"]) == (None, True)
     assert model in run.text(2, model)
+
+
+def test_a_model_whose_files_cannot_be_read_fails_by_name(run: Doctor, tmp_path: Path) -> None:
+    folder = tmp_path / "unreadable"
+    folder.mkdir()
+    (folder / "config.json").symlink_to("/proc/self/mem")  # an input/output error
+    said = run.json(2, str(folder))
+    assert "Input/output error" in said["error"]
+    assert said["checks"][0]["verdict"] == "bad"
 
 
 def test_the_table_names_the_card_of_this_machine(run: Doctor) -> None:

@@ -30,6 +30,7 @@ from backend.status.machine_checks import (
     memory_plan,
     model_check,
     port_check,
+    shared_memory_checks,
 )  # fmt: skip
 from backend.status.serve_checks import engine_checks, refuse_hopeless, running_checks
 from model_loader.cards import Card
@@ -284,6 +285,24 @@ def test_a_compiler_that_triton_would_not_find_by_its_name_is_told(
 def test_the_machines_own_memory_suffices_or_not(gib: int | None, on_card: bool, verdict: str, told: str) -> None:
     check = host_memory_check(DEFAULT_MODEL, None if gib is None else gib * GIB, on_card=on_card)
     assert check.verdict == verdict
+    assert told in said(check)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FileNotFoundError(2, "No such file or directory"), "(No such file or directory): /dev/shm is missing, full"),
+        (OSError(28, "No space left on device"), "(No space left on device)"),
+        (ImportError("This platform lacks a functioning sem_open"), "(This platform lacks"),
+    ],
+)
+def test_a_machine_whose_processes_can_share_no_memory_is_told_to_mount_it(error: Exception, told: str) -> None:
+    def make_lock() -> object:
+        raise error
+
+    assert shared_memory_checks() == []
+    [check] = shared_memory_checks(make_lock)
+    assert check.verdict == "bad"
     assert told in said(check)
 
 
