@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from backend.queue.replies import ACCEPT_CHUNK
+from backend.queue.replies import CHUNK
 from backend.store import NewWork, RecipeRecord, Store, StoredAnswer
 from benchmarks.report import Figure, Part, latencies
 
@@ -38,8 +38,8 @@ def _claims(store: Store, num_rows: int, num_claims: int) -> list[float]:
     """Fill an empty store as the worker does, in steps; then the seconds of each claim."""
     for number in range(NUM_PROJECTS):
         store.save_recipe(RecipeRecord(f"recipe-{number}", f"p{number}", "<View/>", "{}"), 0.0)
-    for start in range(0, num_rows, ACCEPT_CHUNK):
-        rows = [_new(number) for number in range(start, min(start + ACCEPT_CHUNK, num_rows))]
+    for start in range(0, num_rows, CHUNK):
+        rows = [_new(number) for number in range(start, min(start + CHUNK, num_rows))]
         store.accept(rows, interactive=False, reply_until=0.0, now=1.0)
     seconds: list[float] = []
     for _ in range(num_claims):
@@ -52,6 +52,6 @@ def _claims(store: Store, num_rows: int, num_claims: int) -> list[float]:
 
 
 def _new(number: int) -> NewWork:
-    project = number // ACCEPT_CHUNK % NUM_PROJECTS
+    project = number // CHUNK % NUM_PROJECTS
     url = f"https://pictures.example/upload/{project}/{number:012d}-a-usual-name.jpg"
     return NewWork(f"p{project}", number + 1, "model-nf4-0123456789ab", f"recipe-{project}", url)
