@@ -35,6 +35,7 @@ DROPPED = {
 }
 """Settings of earlier versions, with what replaces them."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+LOOPBACK = ipaddress.ip_network("127.0.0.1")
 
 
 def _customary(env_name: str) -> AliasChoices:
@@ -122,6 +123,9 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field((), description=(
         "More host names that this backend is asked by, e.g. `prelabel.example.com,host.docker.internal`; without a "
         "password any other is refused, but for `localhost`, `PRELABEL_HOST` and what `PRELABEL_ALLOW_NO_AUTH` adds"))
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field((LOOPBACK,), description=(
+        "Networks of reverse proxies, e.g. `172.18.0.0/16`: whoever asks through one counts under the address that "
+        "X-Forwarded-For has from it, when addresses take turns; empty: none"))
 
     local_files_root: Path | None = Field(None, description="Folder that `/data/local-files/?d=` may read; empty: none")
     allowed_networks: Annotated[tuple[Network, ...], NoDecode] = Field((), description=(
@@ -137,7 +141,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much to log")
     # fmt: on
 
-    @field_validator("allowed_networks", mode="before")
+    @field_validator("allowed_networks", "trusted_proxies", mode="before")
     @classmethod
     def _split_networks(cls, value: object) -> object:
         if isinstance(value, str):
@@ -243,7 +247,8 @@ def settings_table() -> str:
         if isinstance(default, SecretStr) or default in (None, "", (), PydanticUndefined):
             shown = ""
         else:
-            shown = f"`{str(default).lower() if isinstance(default, bool) else default}`"
+            listed = ",".join(map(str, default)) if isinstance(default, tuple) else default
+            shown = f"`{str(default).lower() if isinstance(default, bool) else listed}`"
         rows.append(f"| `{env_name(name)}` | {shown} | {field.description} |")
     return "\n".join(rows) + "\n"
 

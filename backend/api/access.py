@@ -5,6 +5,8 @@ Raises Unauthorized and Forbidden. Knows nothing of what is asked but its path.
 
 from __future__ import annotations
 
+import ipaddress
+
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
@@ -18,6 +20,8 @@ OPEN_PATHS = frozenset({"/livez"})
 """Docker's health check has no password. Everything else needs it, /health too: from a 401 there Label Studio
 concludes that the password in its model settings is wrong, and says so."""
 
+MAX_ADDRESS_CHARS = 64
+"""Of an address that is none: a proxy may write what it likes."""
 HELD = "held"
 """In the state of a request whose refusal may wait: nobody needs its connection."""
 
@@ -47,8 +51,21 @@ class Access:
             return
         if given:  # a browser's first request has none, nor have Label Studio's webhooks
             scope.setdefault("state", {})[HELD] = True
-            await self._wrong.hold(str((scope.get("client") or ("",))[0]))
+            await self._wrong.hold(address_of(scope))
         raise Unauthorized("Enter the user name and password of this backend in Label Studio's model settings.")
+
+
+def address_of(scope: Scope) -> str:
+    """Whose turn a request of who may be a stranger takes: the client's address; of IPv6 its network of 64 bits, all of
+    which one client may have."""
+    named = str((scope.get("client") or ("",))[0])
+    try:
+        address = ipaddress.ip_address(named)
+    except ValueError:
+        return named[:MAX_ADDRESS_CHARS]
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((int(address), 64), strict=False))
 
 
 def _check_site(method: str, headers: Headers) -> None:

@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import logging
 import resource
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -27,6 +28,7 @@ from backend.api.passwords import MAX_HELD
 from backend.api.responses import SAFE_HEADERS, error_code, refusal
 from backend.errors import BadRequest
 from backend.logs import Seldom
+from backend.settings import LOOPBACK, Network
 
 log = logging.getLogger(__name__)
 
@@ -73,12 +75,16 @@ def raise_file_limit() -> int:
 
 
 class ServerConfig(uvicorn.Config):
-    """`grace_s`: for requests under way when the server is told to stop."""
+    """`grace_s`: for requests under way when the server is told to stop. `proxies`: whose X-Forwarded-For is believed,
+    and of which only what they have added."""
 
-    def __init__(self, app: ASGIApp, limits: ConnectionLimits, grace_s: int) -> None:
+    def __init__(
+        self, app: ASGIApp, limits: ConnectionLimits, grace_s: int, proxies: Iterable[Network] = (LOOPBACK,)
+    ) -> None:
         super().__init__(
             app, http=Connection, ws="none", log_config=None, access_log=False, server_header=False,
             backlog=limits.burst, timeout_keep_alive=limits.idle_s, timeout_graceful_shutdown=grace_s,
+            forwarded_allow_ips=[str(network) for network in proxies],
         )  # fmt: skip
         self.limits = limits
         self.idle: dict[Connection, None] = {}

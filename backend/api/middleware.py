@@ -15,7 +15,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend import logs
-from backend.api.access import HELD, OPEN_PATHS, Access
+from backend.api.access import HELD, OPEN_PATHS, Access, address_of
 from backend.api.bodies import ClientGone
 from backend.api.http_limits import MAX_HEADERS, MAX_HEADERS_BYTES, headers_too_large
 from backend.api.responses import SAFE_HEADERS, error_response, refusal
@@ -88,7 +88,7 @@ class Edge:
             return True
         state = scope.setdefault("state", {})
         state[HELD] = True
-        await self._strangers.take(f"{is_open} {(scope.get('client') or ('',))[0]}")
+        await self._strangers.take(f"{is_open} {address_of(scope)}")
         if refused is not None:
             raise refused
         del state[HELD]

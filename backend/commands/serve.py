@@ -71,7 +71,8 @@ async def _serve(settings: Settings, engine: Engine, make_images: Callable[[Sett
     gc.freeze()
     backend: Backend = app.state.backend
     log_accept_errors_seldom(asyncio.get_running_loop())
-    server = _Server(ServerConfig(app, limits, max(1, int(settings.stop_s * GRACE_SHARE))), backend)
+    grace_s = max(1, int(settings.stop_s * GRACE_SHARE))
+    server = _Server(ServerConfig(app, limits, grace_s, settings.trusted_proxies), backend)
     backend.parser.warm_up()
     print(f"Listening on {address} while the model loads.", flush=True)
     announcer = asyncio.create_task(_announce(engine, address))

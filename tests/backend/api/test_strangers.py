@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from backend.api.access import HELD, Access
+from backend.api.access import HELD, MAX_ADDRESS_CHARS, Access, address_of
+from backend.api.connections import ConnectionLimits, ServerConfig
 from backend.api.middleware import Edge
 from backend.metrics import Metrics
 from backend.settings import load_settings
@@ -84,3 +85,52 @@ def test_the_open_path_does_not_wait_for_all_that_are_refused_nor_one_address_fo
         await asyncio.gather(*many)
 
     asyncio.run(asyncio.wait_for(main(), WAIT_S))
+
+
+@pytest.mark.parametrize(
+    ("client", "counts_as"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("a socket", "a socket"),
+        ("x" * 9_999, "x" * MAX_ADDRESS_CHARS),
+        ("", ""),
+    ],
+)
+def test_addresses_that_one_client_has_are_one(client: str, counts_as: str) -> None:
+    assert address_of({"client": (client, 1)}) == counts_as
+    assert address_of({"client": None}) == ""
+
+
+PROXIES = {"trusted_proxies": "127.0.0.1, 172.18.0.0/16"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "client", "forwarded", "counts_as"),
+    [
+        pytest.param({}, "127.0.0.1", "192.0.2.7", "192.0.2.7", id="nginx on this machine"),
+        pytest.param({}, "127.0.0.1", "10.9.9.9, 192.0.2.7", "192.0.2.7", id="what the client wrote itself"),
+        pytest.param({}, "127.0.0.1", None, "127.0.0.1", id="no proxy"),
+        pytest.param({}, "192.0.2.1", "192.0.2.7", "192.0.2.1", id="no proxy of ours"),
+        pytest.param(PROXIES, "172.18.0.9", "192.0.2.7", "192.0.2.7", id="nginx in a container"),
+        pytest.param(PROXIES, "127.0.0.1", "192.0.2.7, 172.18.0.9", "192.0.2.7", id="two proxies"),
+        pytest.param({"trusted_proxies": ""}, "127.0.0.1", "192.0.2.7", "127.0.0.1", id="none"),
+    ],
+)
+def test_who_asks_through_a_proxy_counts_under_the_address_that_the_proxy_has_of_it(
+    settings: dict[str, str], client: str, forwarded: str | None, counts_as: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")  # uvicorn's own setting is none of ours
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(address_of(scope))
+
+    config = ServerConfig(app, ConnectionLimits(), 1, load_settings(settings).trusted_proxies)
+    config.load()
+    headers = [(b"x-forwarded-for", forwarded.encode())] if forwarded else []
+    scope: Any = {"type": "http", "client": (client, 1), "scheme": "http", "headers": headers}
+    asyncio.run(config.loaded_app(scope, None, None))  # type: ignore[arg-type]
+    assert seen == [counts_as]
