@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from backend.quality.calibration import at_temperature, fitted_temperature
+from backend.quality.calibration import fitted_temperature
 from backend.quality.drift import BLOCK, FALSE_ALARM, Look, drift, look_of
 from backend.quality.measures import calibration_error
 from backend.quality.summary import quality_of
@@ -20,7 +20,7 @@ from benchmarks.pictures import FIELDS, NUM
 from benchmarks.quality_looks import NUM_LABELS, found_at_looks
 from benchmarks.report import Figure, Part
 from label_config.answer import Answer
-from label_config.rating import with_calibration
+from label_config.rating import calibrated, with_calibration
 
 NUM_PROJECTS = 200
 NUM_BLIND, NUM_FILLED = 200, 400
@@ -163,7 +163,8 @@ def _after(whole: Sequence[tuple[float, bool]], num: int, num_projects: int) -> 
     """On the whole, once a temperature was fitted on `num` labels of it."""
     chance = random.Random(7)
     samples = [chance.sample(whole, min(num, len(whole))) for _ in range(num_projects)]
-    return [calibration_error(at_temperature(whole, fitted_temperature(sample))) or 0.0 for sample in samples]
+    rated = ([(calibrated(c, found), is_right) for c, is_right in whole] for found in map(fitted_temperature, samples))
+    return [calibration_error(scored) or 0.0 for scored in rated]
 
 
 def _scored(answers: tuple[Answer, ...], name: str) -> list[tuple[float, bool]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from label_config.answer import Answer, FieldAnswer, FieldValue
@@ -150,12 +150,7 @@ def regions_to_answer(schema: LabelSchema, regions: Sequence[Mapping[str, Any]])
     by_name = {field.name: field for field in schema.fields}
     fields: dict[str, FieldAnswer] = {}
     num_broken = Counter[str]()
-    for region in reversed(regions):
-        name = region.get("from_name") if isinstance(region, Mapping) else None
-        field = by_name.get(name) if isinstance(name, str) else None
-        value = region.get("value") if field is not None else None
-        if field is None or not isinstance(value, Mapping):
-            continue
+    for region, field, value in _of_fields(by_name, reversed(regions)):
         if field.name in fields or num_broken[field.name] == MAX_BROKEN:
             continue
         if (read := _field_value(field, value)) is None:
@@ -171,12 +166,7 @@ def are_known(schema: LabelSchema, regions: Sequence[Mapping[str, Any]]) -> bool
     of one field that is not known."""
     by_name = {field.name: field for field in schema.fields if not isinstance(field, TextField)}
     num_looked_at = Counter[str]()
-    for region in regions:
-        name = region.get("from_name") if isinstance(region, Mapping) else None
-        field = by_name.get(name) if isinstance(name, str) else None
-        value = region.get("value") if field is not None else None
-        if field is None or not isinstance(value, Mapping):
-            continue
+    for _, field, value in _of_fields(by_name, regions):
         num_looked_at[field.name] += 1
         if num_looked_at[field.name] > MAX_BROKEN:
             return False
@@ -186,6 +176,18 @@ def are_known(schema: LabelSchema, regions: Sequence[Mapping[str, Any]]) -> bool
         if len({repr(item) for item in given}) > num_read:
             return False
     return True
+
+
+def _of_fields(
+    by_name: Mapping[str, Field], regions: Iterable[Mapping[str, Any]]
+) -> Iterator[tuple[Mapping[str, Any], Field, Mapping[str, Any]]]:
+    """Regions of these fields, each with its field and its value."""
+    for region in regions:
+        name = region.get("from_name") if isinstance(region, Mapping) else None
+        field = by_name.get(name) if isinstance(name, str) else None
+        value = region.get("value") if field is not None else None
+        if field is not None and isinstance(value, Mapping):
+            yield region, field, value
 
 
 def _content(field: Field, value: Mapping[str, Any]) -> Any:

@@ -14,6 +14,7 @@ never marked for a label, and a field that is sure not for another's sake.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,14 +22,27 @@ from backend.commands.join import backend_as_measured
 from backend.errors import UsageError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.tabs import arrange_threshold_tabs, remove_threshold_tabs
+from backend.logs import one_line, redact
 from backend.predict.options import ProjectOptions
 from backend.quality.summary import Quality
 from backend.quality.words import Sentences
+from backend.settings import Settings
 
 THRESHOLDS, CALIBRATION = "review_thresholds", "calibration"
 PASSING = (("可直接通过",), ("May pass unseen",))
 REST = (("需人工复核", "未达门槛"), ("Needs review", "Below the threshold"))
 """Titles of the tabs, Chinese and English; the second where the first is another tab's."""
+
+
+def client_of(settings: Settings) -> LabelStudioClient:
+    """For what is written; it is to be entered."""
+    key = settings.label_studio_api_key.get_secret_value()
+    return LabelStudioClient(settings.label_studio_url, key, extra_ca_file=settings.extra_ca_file)
+
+
+def tell(text: str) -> None:
+    """What a command does, beside its result, which may be JSON."""
+    print(one_line(redact(text)), file=sys.stderr)
 
 
 def apply_threshold(

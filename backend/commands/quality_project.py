@@ -16,13 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from backend.commands.quality import show, write_page
-from backend.commands.quality_apply import apply_calibration, apply_threshold
+from backend.commands.quality_apply import apply_calibration, apply_threshold, client_of, tell
 from backend.errors import SettingsError, UsageError
 from backend.label_studio.address import shown_url
-from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.people import PeopleClient
 from backend.label_studio.predictions import CurrentProject
-from backend.logs import one_line, redact
+from backend.logs import one_line
 from backend.predict.label_configs import parse_or_refuse
 from backend.predict.options import ProjectOptions
 from backend.quality.project import Asked, OfVersion, present_recipe, project_quality
@@ -60,20 +59,16 @@ def quality_of_project(
         print(json.dumps(document, ensure_ascii=False, allow_nan=False))
     else:
         say = Sentences(settings.language)
-        version = one_line(main.model_version)  # a prediction in Label Studio may have any
-        print(say(f"模型版本 {version}", f"Model version {version}"))
+        print(one_line(say.model_version(main.model_version)))  # a prediction in Label Studio may have any
         show(main.quality, main.account, say)
         for step in next_step(main.quality.fields, str(number), say):
             print(one_line(step))
         for other in others:
             print(one_line(say.version(other.model_version, other.quality)))
     if options is not None:
-        key = settings.label_studio_api_key.get_secret_value()
-        with LabelStudioClient(settings.label_studio_url, key, extra_ca_file=settings.extra_ca_file) as client:
-            say = Sentences(settings.language)
-            write = apply_threshold if apply else apply_calibration
-            tell = lambda text: print(one_line(redact(text)), file=sys.stderr)  # noqa: E731
-            write(client, number, main.quality, options, say, tell)
+        write = apply_threshold if apply else apply_calibration
+        with client_of(settings) as client:
+            write(client, number, main.quality, options, Sentences(settings.language), tell)
     return 0
 
 

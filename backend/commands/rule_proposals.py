@@ -67,8 +67,7 @@ def propose_rules(settings: Settings, number: int, asked: Asked, *, json_output:
     if json_output:
         print(json.dumps(_document(number, found, proposed), ensure_ascii=False, allow_nan=False))
         return 0
-    print(say(f"模型版本 {one_line(found.version)}", f"Model version {one_line(found.version)}"))
-    print(found.divided(say))
+    found.show(say)
     for one in proposed:
         print("\n" + one_line(counts(one.pair, say)))
         for line in _told(one, number, say):
@@ -109,10 +108,7 @@ def _told(one: Proposal, number: int, say: Sentences) -> list[str]:
 
 def _document(number: int, found: Halves, proposed: Sequence[Proposal]) -> dict[str, Any]:
     return {
-        "project": number,
-        "model_version": found.version,
-        "num_proposing": len(found.proposing) - found.num_filled,
-        "num_filled": found.num_filled,
+        **found.document(number),
         "num_held_out": len(found.held_out),
         "rules": [
             {

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from backend.commands.quality_project import Read
 from backend.errors import UsageError
+from backend.logs import one_line
 from backend.predict.label_configs import parse_or_refuse
 from backend.predict.options import ProjectOptions
 from backend.predict.recipe import Recipe
@@ -43,8 +45,23 @@ class Halves:
     def num_filled(self) -> int:
         return sum(task.saw_answer for task in self.proposing)
 
-    def divided(self, say: Sentences) -> str:
-        return divided(len(self.proposing) - self.num_filled, self.num_filled, len(self.held_out), say)
+    @property
+    def num_blind(self) -> int:
+        return len(self.proposing) - self.num_filled
+
+    def show(self, say: Sentences) -> None:
+        """Print which model version it is, and which tasks are for what."""
+        print(one_line(say.model_version(self.version)))
+        print(divided(self.num_blind, self.num_filled, len(self.held_out), say))
+
+    def document(self, number: int) -> dict[str, Any]:
+        """The same of project `number`, for JSON."""
+        return {
+            "project": number,
+            "model_version": self.version,
+            "num_proposing": self.num_blind,
+            "num_filled": self.num_filled,
+        }
 
 
 def halves(read: Read, asked: Asked) -> Halves:

@@ -10,7 +10,6 @@ better. Raises PrelabelError.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -19,13 +18,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from backend.commands.quality_apply import client_of, tell
 from backend.commands.quality_project import Read, project_as_read
 from backend.commands.rule_adopt import OPTION, adopt_rule
 from backend.commands.rule_model import Model, answers_of, trial_model
 from backend.commands.rule_proposals import with_rule
 from backend.commands.rule_tasks import Halves, halves, pictures_of
 from backend.errors import UsageError
-from backend.label_studio.client import LabelStudioClient
 from backend.logs import one_line
 from backend.predict.options import ProjectOptions
 from backend.predict.recipe import Recipe, recipe_of
@@ -71,9 +70,10 @@ def try_rule(settings: Settings, number: int, text: str, asked: Asked, *, adopt:
         else:
             _show(found, one, params, say)
         if adopt and is_better:
-            _adopt(settings, number, found, options, say)
+            with client_of(settings) as client:
+                adopt_rule(client, number, found.options, options.extra_instructions, say, tell)
     if adopt and not is_better:
-        _tell(say("没有写入：只采用检验中变好的规则。", "Nothing was written: only a rule that is better is adopted."))
+        tell(say("没有写入：只采用检验中变好的规则。", "Nothing was written: only a rule that is better is adopted."))
         return 1
     return 0
 
@@ -119,7 +119,7 @@ def _tried(
     of = stands_for(options.extra_instructions, found.version, found.held_out)
     for known in before:
         if known.of == of:
-            _tell(earlier(known.at, say))
+            tell(earlier(known.at, say))
             return known
     number = len(before) + 1
     schema = found.recipe.schema
@@ -180,8 +180,7 @@ def _to_compare(
 
 
 def _show(found: Halves, one: Try, params: dict[str, str], say: Sentences) -> None:
-    print(say(f"模型版本 {one_line(found.version)}", f"Model version {one_line(found.version)}"))
-    print(found.divided(say))
+    found.show(say)
     print(say(f"规则：{one.rule}", f"Rule: {one.rule}"))
     for reason, num in one.failed.items():
         print(one_line(unanswered(reason, num, say)))
@@ -201,11 +200,8 @@ def _show(found: Halves, one: Try, params: dict[str, str], say: Sentences) -> No
 def _document(number: int, found: Halves, one: Try, params: dict[str, str]) -> dict[str, object]:
     tried: Tried = one.tried
     return {
-        "project": number,
-        "model_version": found.version,
+        **found.document(number),
         "rule": one.rule,
-        "num_proposing": len(found.proposing) - found.num_filled,
-        "num_filled": found.num_filled,
         "num_held_out": tried.num,
         "num_wrong": tried.num_wrong,
         "num_better": tried.num_better,
@@ -219,13 +215,3 @@ def _document(number: int, found: Halves, one: Try, params: dict[str, str]) -> d
         "num_missing": tried.num_missing,
         "extra_params": params,
     }
-
-
-def _adopt(settings: Settings, number: int, found: Halves, options: ProjectOptions, say: Sentences) -> None:
-    key = settings.label_studio_api_key.get_secret_value()
-    with LabelStudioClient(settings.label_studio_url, key, extra_ca_file=settings.extra_ca_file) as client:
-        adopt_rule(client, number, found.options, options.extra_instructions, say, _tell)
-
-
-def _tell(text: str) -> None:
-    print(one_line(text), file=sys.stderr)

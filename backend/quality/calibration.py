@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from label_config.rating import MAX_TEMPERATURE, MIN_TEMPERATURE, calibrated, log_odds
+from label_config.rating import MAX_TEMPERATURE, MIN_TEMPERATURE, log_odds
 
 MIN_LABELS = 50
 PRIOR_SD = 0.7
@@ -23,10 +23,10 @@ Scored = Sequence[tuple[float, bool]]
 """Confidence, and whether the answer was right."""
 
 
-def fitted_temperature(scored: Scored) -> float:
-    """Two decimals; 1.0 where there are too few labels to change anything."""
+def fitted_temperature(scored: Scored, in_force: float = 1.0) -> float:
+    """Two decimals; the one `in_force` where there are too few labels to change anything."""
     if len(scored) < MIN_LABELS:
-        return 1.0
+        return in_force
     from scipy.optimize import minimize_scalar  # here: it takes a second, which no other command should pay
 
     odds = np.array([log_odds(confidence) for confidence, _ in scored])
@@ -38,7 +38,3 @@ def fitted_temperature(scored: Scored) -> float:
 
     bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
     return round(math.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x), 2)
-
-
-def at_temperature(scored: Scored, temperature: float) -> list[tuple[float, bool]]:
-    return [(calibrated(confidence, temperature), is_right) for confidence, is_right in scored]

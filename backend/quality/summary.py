@@ -219,7 +219,6 @@ def _field(
     scored = blind.scored if blind else []
     told = (filled or blind if is_text else blind or filled) or both
     own = [(uncalibrated(confidence, temperature), is_right) for confidence, is_right in scored]
-    fitted = fitted_temperature(own) if len(own) >= MIN_LABELS else temperature
     return FieldQuality(
         name=both.of.name,
         title=both.of.title or both.of.name,
@@ -234,7 +233,7 @@ def _field(
         mean_error=told.mean_error,
         calibration_error=calibration_error(scored) if len(scored) >= MIN_LABELS else None,
         reliability=reliability(scored),
-        temperature=None if is_text else round(fitted, 2),
+        temperature=None if is_text else fitted_temperature(own, temperature),
         rated_by=temperature,
         confusions=both.confusions(MAX_CONFUSIONS_SHOWN),
         matrix=both.matrix(MAX_MATRIX_LABELS),

@@ -324,12 +324,14 @@ class Sentences:
         kind = self("盲检：", "checked blind: ") if field.is_of_blind else self("预标注后：", "pre-filled: ")
         return kind + self("；", "; ").join(parts)
 
+    def model_version(self, name: str) -> str:
+        return self(f"模型版本 {name}", f"Model version {name}")
+
     def version(self, name: str, quality: Quality) -> str:
         """Another model version, in one line."""
-        return self(
-            f"模型版本 {name}：盲检正确 {self.share(quality.blind)}；预标注后未改动 {self.share(quality.filled)}",
-            f"Model version {name}: right, checked blind {self.share(quality.blind)}; pre-filled, unchanged "
-            f"{self.share(quality.filled)}",
+        return self.model_version(name) + self(
+            f"：盲检正确 {self.share(quality.blind)}；预标注后未改动 {self.share(quality.filled)}",
+            f": right, checked blind {self.share(quality.blind)}; pre-filled, unchanged {self.share(quality.filled)}",
         )
 
     def task_address(self, task_url: str) -> str:

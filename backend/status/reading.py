@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -13,6 +14,8 @@ from backend.status.view import StatusView
 
 if TYPE_CHECKING:
     from backend.predict.trial import Trial, TrialReply
+
+T = TypeVar("T")
 
 TIMEOUT_S = 10.0
 TRIAL_S = 900.0
@@ -43,12 +46,7 @@ class StatusReader:
         self._client.close()
 
     def view(self) -> StatusView:
-        try:
-            return _adapter.validate_json(self.text())
-        except ValidationError:
-            raise PrelabelError(
-                f"The backend at {self._url} is of another version of prelabel than this command."
-            ) from None
+        return self._read(_adapter.validate_json, self.text())
 
     def text(self) -> str:
         """The JSON as it came."""
@@ -59,8 +57,11 @@ class StatusReader:
         from backend.predict.trial import TrialReply
 
         text = self._asked("POST", "trial", timeout_s, content=trial.model_dump_json().encode())
+        return self._read(TrialReply.model_validate_json, text)
+
+    def _read(self, read: Callable[[str], T], text: str) -> T:
         try:
-            return TrialReply.model_validate_json(text)
+            return read(text)
         except ValidationError:
             raise PrelabelError(
                 f"The backend at {self._url} is of another version of prelabel than this command."

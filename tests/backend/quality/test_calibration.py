@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from backend.quality.calibration import MIN_LABELS, at_temperature, fitted_temperature
+from backend.quality.calibration import MIN_LABELS, fitted_temperature
 from backend.quality.measures import calibration_error
 from label_config.rating import calibrated
 
@@ -25,6 +25,7 @@ def test_the_true_one_is_found_from_many(temperature: float) -> None:
 
 def test_below_fifty_labels_nothing_changes() -> None:
     assert fitted_temperature(field(MIN_LABELS - 1, 5.0)) == 1.0
+    assert fitted_temperature(field(MIN_LABELS - 1, 5.0), 3.217) == 3.217, "nor what is in force"
     assert fitted_temperature(field(MIN_LABELS, 5.0)) > 1.5
 
 
@@ -38,7 +39,8 @@ def test_a_field_that_is_far_too_sure_is_told_so_from_200_labels() -> None:
     after = []
     for seed in range(20):
         temperature = fitted_temperature(field(200, 4.0, seed))
-        after.append(calibration_error(at_temperature(field(5_000, 4.0, 100 + seed), temperature)) or 0.0)
+        rated = [(calibrated(c, temperature), is_right) for c, is_right in field(5_000, 4.0, 100 + seed)]
+        after.append(calibration_error(rated) or 0.0)
 
     assert (calibration_error(field(5_000, 4.0)) or 0.0) > 0.09
     assert sum(after) / len(after) < 0.03
