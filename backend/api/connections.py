@@ -204,6 +204,9 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             head = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode())
             for event in (head, h11.Data(data=bytes(reply.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
+        if self.cycle is not None:  # it has its reply, and would fail at giving another
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.transport.close()
 
 

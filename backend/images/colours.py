@@ -8,6 +8,7 @@ Not covered: colours that are told without a profile (gAMA and cHRM of PNG, nclx
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,11 +18,14 @@ from backend.images.decoder_remarks import remark
 
 MAX_PROFILE_BYTES = 8 * 2**20
 """The largest of printing presses have 3 MB."""
+MAX_TABLES = 100
+"""littleCMS refuses a profile with more."""
 MAX_DIFFERENCE = 2
 """Levels of 255 by which a profile may differ from sRGB and is still taken for it: what rounding makes of copies."""
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _GREY_MODES = ("1", "L", "LA", "F")
 _STEPS = 9
+_HEAD_BYTES = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +70,7 @@ def _read(icc: bytes) -> Profile | str | None:
     if len(icc) > MAX_PROFILE_BYTES:
         return f"it has more than {MAX_PROFILE_BYTES // 2**20} MB"
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        source = ImageCms.ImageCmsProfile(io.BytesIO(_without_elements(icc)))
         kind = source.profile.xcolor_space.strip()
         if kind not in _MODES:
             return f"it is of the kind {kind!r}"
@@ -76,6 +80,17 @@ def _read(icc: bytes) -> Profile | str | None:
         return None if profile.mode != "CMYK" and _is_srgb(profile) else profile
     except Exception:  # of a hostile profile anything; its texts are of no use to people
         return "it is damaged"
+
+
+def _without_elements(icc: bytes) -> bytes:
+    """`icc` with the names changed of the tables that are made of processing elements: no browser reads them, and a
+    profile of 400 bytes may have a million, which littleCMS would read and go through for days."""
+    profile = bytearray(icc)
+    (num_tables,) = struct.unpack_from(">L", profile, _HEAD_BYTES)
+    for at in range(_HEAD_BYTES + 4, _HEAD_BYTES + 4 + 12 * min(num_tables, MAX_TABLES), 12):
+        if profile[at : at + 3] in (b"D2B", b"B2D"):
+            profile[at : at + 3] = profile[at : at + 3].lower()
+    return bytes(profile)
 
 
 @lru_cache(maxsize=1)

@@ -22,7 +22,8 @@ def num_decoded_pixels(data: bytes) -> int:
     if len(meta) > _MAX_META_BYTES:
         return sys.maxsize
     sizes, parts = _sizes(meta), _parts(meta)
-    return max((_pixels(item, sizes, parts, 0, {}) for item in {*sizes, *parts}), default=0)
+    known: dict[tuple[int, int], int] = {}  # of all items together: each may be made of all others
+    return max((_pixels(item, sizes, parts, 0, known) for item in {*sizes, *parts}), default=0)
 
 
 def _pixels(

@@ -213,6 +213,21 @@ def test_nonsense_is_refused_with_safe_headers_once_and_leaves_no_traceback(
 
 
 @pytest.mark.parametrize(
+    "behind", [b"nonsense\r\n", b"1\r\n \r\n" * 300, b"0\r\n" + b"a:\r\n" * 1_000], ids=["no chunk", "tiny", "trailers"]
+)
+def test_a_body_that_is_refused_before_its_request_is_looked_at_has_one_reply_and_leaves_no_traceback(
+    behind: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with guarded() as app:
+        for _ in range(5):
+            with app.connect(CHUNKED + behind) as connection:
+                reply = read_all(connection)
+                assert reply.startswith(b"HTTP/1.1 4")
+                assert reply.count(b"HTTP/1.1 ") == 1
+    assert not [record for record in caplog.records if record.levelno > logging.WARNING]
+
+
+@pytest.mark.parametrize(
     ("num_files", "max_connections", "burst"),
     [(64, 32, 4), (256, 128, 16), (1_024, 512, 64), (8_192, 1_024, 128), (1_000_000, 1_024, 128)],
 )

@@ -49,6 +49,24 @@ def rgb_profile(primaries: tuple[tuple[float, ...], ...], gamma: float | tuple[f
     return _profile(b"RGB ", b"XYZ ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _curve(gamma)))
 
 
+def with_elements(profile: bytes, name: bytes, num: int) -> bytes:
+    """`profile` with a table, called `name`, of `num` processing elements, which are all the same curves."""
+    curve = b"curf" + bytes(4) + struct.pack(">HH", 1, 0) + b"parf" + bytes(8) + struct.pack(">4f", 1.01, 1, 0, 0)
+    element = b"cvst" + bytes(4) + struct.pack(">HH6L", 3, 3, *[36, len(curve)] * 3) + curve
+    at = 16 + 8 * num
+    table = b"mpet" + bytes(4) + struct.pack(">HHL", 3, 3, num) + struct.pack(">LL", at, len(element)) * num + element
+    (num_tables,) = struct.unpack_from(">I", profile, 128)
+    end = 132 + 12 * num_tables
+    body = profile[end:] + bytes(-len(profile) % 4)
+    places = b"".join(
+        struct.pack(">4sII", name, at + 12, length)
+        for name, at, length in struct.iter_unpack(">4sII", profile[132:end])
+    )
+    places += struct.pack(">4sII", name, end + 12 + len(body), len(table))
+    whole = profile[4:128] + struct.pack(">I", num_tables + 1) + places + body + table
+    return struct.pack(">I", 4 + len(whole)) + whole
+
+
 def grey_profile(gamma: float) -> bytes:
     return _profile(b"GRAY", b"XYZ ", {b"kTRC": _curve(gamma)})
 

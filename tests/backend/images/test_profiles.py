@@ -15,6 +15,7 @@ from tests.backend.images.profiles import (
     cmyk_profile,
     grey_profile,
     rgb_profile,
+    with_elements,
 )
 
 P3, ADOBE, GREY = rgb_profile(DISPLAY_P3), rgb_profile(ADOBE_RGB, 2.2), grey_profile(1.8)
@@ -50,6 +51,15 @@ def test_pixels_are_brought_to_srgb(
     mode: str, value: int | tuple[int, ...], profile: bytes, colour: tuple[int, int, int]
 ) -> None:
     assert is_near(pixel(decoded(mode, value, profile).picture, 20, 15), colour, 2)
+
+
+@pytest.mark.parametrize("version", [2, 4])
+@pytest.mark.parametrize("name", [b"D2B0", b"D2B1", b"B2D0"])
+def test_elements_that_no_browser_reads_are_not_read_however_many_there_are(name: bytes, version: int) -> None:
+    profile = with_elements(P3, name, 20_000)
+    fetched = decoded("RGB", RED_IN_P3, profile[:8] + bytes([version]) + profile[9:])
+    assert is_near(pixel(fetched.picture, 20, 15), RED_OF_P3, 3)
+    assert fetched.remarks == ""
 
 
 def test_inks_are_printed_on_the_press_of_their_profile() -> None:

@@ -15,6 +15,7 @@ from backend.images.decode import decode
 from backend.images.decoder_remarks import collected
 from backend.images.timed_file import TimedFile, TooSlow
 from tests.backend.images.pictures import saved
+from tests.counted import num_calls
 
 SOON = Limits(decode_s=0.02, decode_s_per_megapixel=0)
 """Each of PICTURES takes many times as long."""
@@ -96,6 +97,13 @@ def test_a_picture_that_is_written_to_be_slow_is_refused_by_name(kind: str) -> N
         decode(PICTURES[kind](), SOON)
     assert caught.value.kind == "unsupported_format"
     assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("kind", [b"teXt", b"fcTL", b"IDAT"])
+def test_a_png_of_more_parts_than_any_program_writes_is_left_to_who_looks_at_the_time(kind: bytes) -> None:
+    many = _png_with(_png_chunk(kind, b"") * (4 * png.MAX_CHUNKS))
+    assert png.cleaned(many) == (many, None)
+    assert num_calls(lambda: png.cleaned(many)) < 6 * png.MAX_CHUNKS
 
 
 def test_a_file_can_be_read_until_its_time_is_over_and_more_may_be_allowed() -> None:
