@@ -19,7 +19,7 @@ from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint, read_co
 from model_loader.errors import ModelFilesInvalid, UnsupportedModel
 from model_loader.json_text import MAX_BYTES, read_object
 from model_loader.preprocessor_file import read_preprocessor
-from model_loader.tokenizer_file import MAX_ADDED_TOKENS, check_tokenizer
+from model_loader.tokenizer_file import MAX_ADDED_TOKENS, check_token_texts, check_tokenizer
 
 TOKENIZER, PREPROCESSOR = "tokenizer.json", "preprocessor_config.json"
 PACKED_HERE = ("nf4_experts", "nf4_linears")
@@ -129,12 +129,26 @@ def _checked(file: Path) -> Path:
 
 def _tokenizer_config(file: Path) -> dict[str, Any]:
     config = read_object(file) if file.is_file() else {}
-    for name in ("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens"):
-        if isinstance(given := config.get(name), list | dict) and len(given) > MAX_ADDED_TOKENS:
+    named = {name: value for name, value in config.items() if name.endswith("_token")}
+    lists = ("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens")
+    for name, given in [("it", named), *((name, config.get(name)) for name in lists)]:
+        if isinstance(given, list | dict) and len(given) > MAX_ADDED_TOKENS:
             raise ModelFilesInvalid(
                 f"{file.name}: {name} has more than {MAX_ADDED_TOKENS:,} tokens, which no model has"
             )
-    return {name: value for name, value in config.items() if name in _TOKENIZER or name.endswith("_token")}
+    kept = named | _only(config, _TOKENIZER)
+    check_token_texts(file, _texts(kept))
+    return kept
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, and every name."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        yield from value if isinstance(value, dict) else ()
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def _only(values: Any, known: Collection[str]) -> dict[str, Any]:

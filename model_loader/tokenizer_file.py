@@ -9,7 +9,7 @@ Raises ModelFilesInvalid.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ _KINDS = {
 _MAX_PART_CHARS = 2_000
 _MAX_TOKEN_ID = 2**20
 MAX_ADDED_TOKENS = 1_000
+_MAX_TOKEN_BYTES = 500
+"""Of a token's text. llguidance, which decides what may be written, ends the process for one of 1,024."""
 _PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -43,11 +45,23 @@ def check_tokenizer(file: Path) -> None:
         if pattern != _PATTERN:
             raise _refused("its pre_tokenizer splits by a pattern of its own")
     _check_bpe(content.get("model"))
+    check_token_texts(file, content["model"]["vocab"])
     added = content.get("added_tokens") or []
     if not isinstance(added, list) or len(added) > MAX_ADDED_TOKENS:
         raise _refused(f"it adds more than {MAX_ADDED_TOKENS:,} tokens")
     if not all(isinstance(token, Mapping) and _is_token_id(token.get("id")) for token in added):
         raise _refused("it adds a token under a number that none has")
+    check_token_texts(file, [token.get("content") for token in added])
+
+
+def check_token_texts(file: Path, texts: Iterable[Any]) -> None:
+    """Raise ModelFilesInvalid if one of them is longer than any token."""
+    longest = max((len(text.encode("utf-8", "replace")) for text in texts if isinstance(text, str)), default=0)
+    if longest > _MAX_TOKEN_BYTES:
+        raise ModelFilesInvalid(
+            f"{file.name} has a token of {longest:,} bytes, which no model has; use a checkpoint with its original "
+            "tokenizer"
+        )
 
 
 def _check_bpe(model: Any) -> None:

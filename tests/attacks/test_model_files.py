@@ -206,6 +206,8 @@ TOKENIZERS: dict[str, tuple[dict[str, Any], str]] = {
         {"model": {"type": "BPE", "vocab": {"a": 0}, "continuing_subword_prefix": "x"}}, "continuing_subword_prefix"
     ),
     "an added token of a number without end": ({"added_tokens": [{"id": 4 * 10**9, "content": "<q>"}]}, "none has"),
+    "a token without end": ({"model": {"type": "BPE", "vocab": {"a" * 1_024: 0}}}, "has a token of 1,024 bytes"),
+    "an added token without end": ({"added_tokens": [{"id": 1, "content": "衣" * 400}]}, "a token of 1,200 bytes"),
     "added tokens without end": ({"added_tokens": [{"id": n, "content": f"<{n}>"} for n in range(2_000)]}, "1,000"),
 }  # fmt: skip
 
@@ -219,10 +221,32 @@ def test_a_tokenizer_that_does_anything_but_split_is_refused(
         load_model(str(folder), device="cpu", quantisation="none")
 
 
-def test_special_tokens_without_end_are_refused(folder: Path) -> None:
-    rewrite_json(folder / "tokenizer_config.json", extra_special_tokens={f"k{n}": f"<{n}>" for n in range(2_000)})
-    with pytest.raises(ModelError, match="extra_special_tokens has more than 1,000 tokens"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"extra_special_tokens": {f"k{n}": f"<{n}>" for n in range(2_000)}},
+            "extra_special_tokens has more than 1,000",
+        ),
+        ({f"k{n}_token": f"<{n}>" for n in range(2_000)}, "it has more than 1,000 tokens"),
+        ({"eos_token": "x" * 1_024}, "has a token of 1,024 bytes"),
+        ({"pad_token": {"__type": "AddedToken", "content": "x" * 10**6}}, "has a token of 1,000,000 bytes"),
+        ({"added_tokens_decoder": {"5": {"content": "x" * 1_024}}}, "has a token of 1,024 bytes"),
+        ({"additional_special_tokens": ["衣" * 400]}, "has a token of 1,200 bytes"),
+        ({"extra_special_tokens": {"x" * 1_024: "x"}}, "has a token of 1,024 bytes"),
+    ],
+)
+def test_special_tokens_without_end_are_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
+    rewrite_json(folder / "tokenizer_config.json", **changes)
+    with pytest.raises(ModelError, match=f"tokenizer_config.json.* {message}"):
         load_model(str(folder), device="cpu", quantisation="none")
+
+
+def test_what_no_token_needs_is_left_out(folder: Path, plain: Path) -> None:
+    rewrite_json(
+        folder / "tokenizer_config.json", chat_template="{% for a in range(10**9) %}" * 9_999, model_max_length="x"
+    )
+    torch.testing.assert_close(logits(folder), logits(plain), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["patch_size", "merge_size", "temporal_patch_size"])

@@ -71,4 +71,4 @@ def _cell(column: Column, record: dict[str, Any]) -> Any:
         return [plain_text(str(item)) for item in value or ()]
     if isinstance(value, str) or (value is not None and column.title == "task_id"):
         return plain_text(str(value))
-    return value
+    return None if value == [] else value

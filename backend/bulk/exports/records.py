@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,23 +53,33 @@ def read_records(records: Path, schema: LabelSchema) -> Iterator[dict[str, Any]]
 
 
 def _is_record(record: Mapping[str, Any]) -> bool:
-    """Whether all that is read of it is of the kind that `make_record` gives; labels and texts are looked at later."""
-    sure, reasons = record.get("confidence"), record.get("review_reasons")
+    """Whether all that is read of it is of the kind that `make_record` and a run give; values are looked at later."""
+    sure, task_id = record.get("confidence"), record.get("task_id", 0)
     return (
-        isinstance(record.get("image_id"), str)
+        all(isinstance(record.get(name), str) for name in ("image_id", "image", "model_version"))
+        and isinstance(record.get("caption"), str | None)
+        and all(_are_texts(record.get(name)) for name in ("tags", "review_reasons"))
         and isinstance(record.get("fields"), dict)
         and isinstance(sure, dict)
         and all(_is_share(confidence) for confidence in sure.values())
         and (record.get("score") is None or _is_share(record["score"]))
-        and isinstance(reasons, list)
-        and all(isinstance(reason, str) for reason in reasons)
-        and isinstance(record.get("model_version"), str)
-        and "needs_review" in record
+        and isinstance(record.get("needs_review"), bool)
+        and isinstance(record.get(_WITHHELD, False), bool)
+        and isinstance(task_id, int | str)
+        and not isinstance(task_id, bool)
     )
 
 
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
 def _is_share(value: object) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= 1
+    return _is_number(value, 0, 1)
+
+
+def _is_number(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 def is_of(record: dict[str, Any], schema: LabelSchema) -> bool:
@@ -199,17 +209,22 @@ def is_allowed(field: Field, plain: Any) -> bool:
             return isinstance(plain, str)
         case ChoicesField():
             known = [choice.value for choice in field.choices]
-            return (field.multiple or len(several) <= 1) and all(label in known for label in several)
+            return _is_of_number(plain, several=field.multiple) and all(label in known for label in several)
         case TaxonomyField():
-            if len(several) > field.max_paths or not all(isinstance(path, str) for path in several):
+            if len(several) > field.max_paths or not _is_of_number(plain, several=field.max_paths > 1):
                 return False
-            return all(field.find(_path(field, path)) is not None for path in several)
+            return _are_texts(several) and all(field.find(_path(field, path)) is not None for path in several)
         case RatingField():
-            return isinstance(plain, int) and 1 <= plain <= field.max_rating
+            return isinstance(plain, int) and _is_number(plain, 1, field.max_rating)
         case NumberField():
-            low = -math.inf if field.minimum is None else field.minimum
-            high = math.inf if field.maximum is None else field.maximum
-            return isinstance(plain, int | float) and low <= plain <= high
+            low = -sys.float_info.max if field.minimum is None else field.minimum
+            high = sys.float_info.max if field.maximum is None else field.maximum
+            return _is_number(plain, low, high)
+
+
+def _is_of_number(plain: Any, *, several: bool) -> bool:
+    """Several labels stand in a list, one alone; none in either."""
+    return isinstance(plain, list) == several or plain == []
 
 
 def _path(field: TaxonomyField, joined: str) -> tuple[str, ...]:

@@ -190,7 +190,10 @@ def test_records_of_another_label_config_are_refused(tmp_path: Path) -> None:
         {"confidence": {"season": float("nan")}}, {"confidence": {"season": -5}}, {"confidence": {"season": 10**400}},
         {"confidence": None}, {"confidence": [1]}, {"fields": None}, {"fields": ["caption", "category", "season"]},
         {"fields": "caption"}, {"needs_review": True, "review_reasons": 5}, {"review_reasons": [["a"]]},
-        {"image_id": ["a"]}, {"image_id": None}, {"score": "0.5"}, {"model_version": {}},
+        {"image_id": ["a"]}, {"image_id": None}, {"score": "0.5"}, {"score": True}, {"model_version": {}},
+        {"image": None}, {"image": ["a"]}, {"caption": 5}, {"caption": ["a"]}, {"tags": "a"}, {"tags": [1]},
+        {"tags": None}, {"needs_review": 1}, {"needs_review": "no"}, {"needs_review": None}, {"withheld": "no"},
+        {"withheld": None}, {"task_id": 1.5}, {"task_id": None}, {"task_id": [1]}, {"task_id": True},
     ],
     ids=str,
 )  # fmt: skip
@@ -201,6 +204,15 @@ def test_a_record_that_is_not_as_it_was_written_is_refused(tmp_path: Path, damag
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_none_of_several_labels_is_a_record(tmp_path: Path) -> None:
+    controls = FIELDS["choice"] + FIELDS["choices"].replace('"f"', '"g"')
+    schema = parse_label_config(f'<View><Image name="image" value="$image"/>{controls}</View>')
+    made = {**record("a"), "fields": {"f": [], "g": []}, "confidence": {}}
+    out = tmp_path / "out.parquet"
+    assert parquet.write_parquet(write_lines(tmp_path / "out.jsonl", [made]), out, schema) == 1
+    assert pyarrow.parquet.read_table(out).select(["f", "g"]).to_pylist() == [{"f": None, "g": []}]
+
+
 FIELDS = {
     "text": '<TextArea name="f" toName="image"/>',
     "choice": '<Choices name="f" toName="image"><Choice value="a"/><Choice value="b"/></Choices>',
@@ -208,6 +220,7 @@ FIELDS = {
     "path": """<Taxonomy name="f" toName="image"><Choice value="a"><Choice value="b"/></Choice></Taxonomy>""",
     "rating": '<Rating name="f" toName="image" maxRating="3"/>',
     "number": '<Number name="f" toName="image" min="0" max="10"/>',
+    "any number": '<Number name="f" toName="image"/>',
 }
 
 
@@ -217,14 +230,21 @@ FIELDS = {
         ("text", "any", ["any"]),
         ("choice", "b", "c"),
         ("choice", None, ["a", "b"]),
+        ("choice", "a", ["a"]),
         ("choices", ["a", "b"], ["a", "c"]),
+        ("choices", ["a"], "a"),
         ("path", "a / b", "a / c"),
         ("path", "a / b", ["a / b", "a / b"]),
         ("path", None, 3),
+        ("path", "a / b", ["a / b"]),
         ("rating", 3, 4),
         ("rating", None, "a"),
+        ("rating", 1, True),
         ("number", 10, 10.5),
         ("number", 0, "0"),
+        ("number", 1, True),
+        ("any number", 1e300, float("inf")),
+        ("any number", -1.5, 10**400),
     ],
 )
 def test_a_label_that_the_label_config_does_not_have_is_refused(
