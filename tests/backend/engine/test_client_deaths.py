@@ -221,6 +221,8 @@ def test_a_process_that_hangs_after_a_fault_is_followed_by_another(tmp_path: Pat
             dying.cancel()
             await eventually(lambda: client.status.stage == "reading", "what it says before")
             clock.ahead_s += HANG_S + 1
+            await eventually(lambda: client.status.num_restarts == 2, "the end of the hang")
+            assert "most often the card's driver does not answer" in client.status.message
             await eventually(lambda: client.status.state == "ready", "the process after it")
 
     run_with_clock(test)
