@@ -259,9 +259,7 @@ class EngineClient:
         was_idle = True
         silence: Why | None = None
         while True:
-            limit_s = self._limits.hang_s
-            if ready_at is None:
-                limit_s = self._limit_of(self._status.stage)
+            limit_s = self._silence_limit()
             try:
                 async with asyncio.timeout(limit_s):
                     message = await incoming.get()
@@ -287,8 +285,11 @@ class EngineClient:
             was_idle = not self._pending.has_work
         return (0.0 if ready_at is None else loop.time() - ready_at), silence
 
-    def _limit_of(self, stage: str) -> float:
-        """For how many seconds nothing may move in `stage` of a load."""
+    def _silence_limit(self) -> float:
+        """For how many seconds nothing may move in the present stage of a load, or be said by an engine with work."""
+        stage, ready = self._status.stage, self._status.ready
+        if ready is not None:
+            return self._limits.cpu_hang_s if ready.device == "cpu" else self._limits.hang_s
         if stage in PART_AT_WORK:
             return self._limits.tune_s
         return self._limits.load_s if stage in MAY_TAKE_HOURS else self._limits.start_s
