@@ -47,8 +47,11 @@ _FAULT = _known(
     "load_card_failed",
     CardUnusable,
     r"illegal memory access|misaligned address|device-side assert|unspecified launch failure|illegal instruction"
-    r"|uncorrectable ECC|hardware stack error|launch timed out|GPU is lost|fallen off the bus"
-    r"|CUDA (driver )?error: unknown error|CU(BLAS|DNN)_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|NOT_INITIALIZED)",
+    r"|uncorrectable (ECC|NVLink)|hardware stack error|launch timed out|GPU is lost|fallen off the bus"
+    r"|global/shared address space|invalid program counter|context is destroyed|over nvlink or a hardware error"
+    r"|no CUDA-capable device is detected"  # any more: there was one
+    r"|(CUDA (driver )?error|Triton Error \[CUDA\]): unknown error"
+    r"|CU(BLAS|DNN)_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|NOT_INITIALIZED)",
 )
 _FULL = _known(
     "load_card_full",

@@ -259,23 +259,20 @@ class EngineClient:
         was_idle = True
         silence: Why | None = None
         while True:
-            limit_s = self._limits.hang_s
-            if ready_at is None:
-                limit_s = self._limit_of(self._status.stage)
+            limit_s = self._silence_limit()
             try:
                 async with asyncio.timeout(limit_s):
                     message = await incoming.get()
             except TimeoutError:
                 if ready_at is None:
-                    if self._part_to_blame() is None and not self._has_served:
-                        await self._give_up(self._stood_still(limit_s))
+                    part = self._part_to_blame()
+                    silence = self._stood_still(limit_s, part)
+                    if part is None and not self._has_served:
+                        await self._give_up(silence)
                 elif was_idle or not self._pending.has_work:  # silence counts only when there was work all the time
                     was_idle = not self._pending.has_work
                     continue
-                limit = {"limit": f"{limit_s:.0f}"}
-                silence = Why("engine_silent", limit)
-                if ready_at is None:
-                    silence = Why("engine_silent_at", {**limit, "stage": self._status.stage or "starting"})
+                silence = silence or Why("engine_silent", {"limit": f"{limit_s:.0f}"})
                 log.error("%s", _words.why((silence,)))
                 self._process.kill()
                 await asyncio.to_thread(reader.join, self._limits.close_s)  # else it reads from what is closed next
@@ -288,15 +285,22 @@ class EngineClient:
             was_idle = not self._pending.has_work
         return (0.0 if ready_at is None else loop.time() - ready_at), silence
 
-    def _limit_of(self, stage: str) -> float:
-        """For how many seconds nothing may move in `stage` of a load."""
+    def _silence_limit(self) -> float:
+        """For how many seconds nothing may move in the present stage of a load, or be said by an engine with work."""
+        stage, ready = self._status.stage, self._status.ready
+        if ready is not None:
+            return self._limits.cpu_hang_s if ready.device == "cpu" else self._limits.hang_s
         if stage in PART_AT_WORK:
             return self._limits.tune_s
         return self._limits.load_s if stage in MAY_TAKE_HOURS else self._limits.start_s
 
-    def _stood_still(self, limit_s: float) -> Why:
-        at = {"stage": self._status.stage, "percent": f"{self._status.fraction:.0%}", "limit": f"{limit_s:.0f}"}
-        return Why("engine_stood_still" if self._status.stage in MAY_TAKE_HOURS else "engine_not_begun", at)
+    def _stood_still(self, limit_s: float, part: Part | None) -> Why:
+        """`part`: what the next process does without, for it may have been that."""
+        stage = self._status.stage or "starting"
+        code = "engine_stood_still" if stage in MAY_TAKE_HOURS else "engine_not_begun"
+        if part is not None:
+            code = "engine_silent_at"
+        return Why(code, {"stage": stage, "percent": f"{self._status.fraction:.0%}", "limit": f"{limit_s:.0f}"})
 
     async def _handle(self, message: FromEngine) -> None:
         match message:

@@ -53,7 +53,8 @@ class EngineLimits:
     after it: saving the copy, and on a card kernels and graphs. `request_s` bounds one request from submit to answer. A
     download that is silent for `stall_s` is told to be, and so is reading files, and saving the copy after
     `save_stall_s`: 256 MiB at a time, and once the embedding, are known to be on the disk.
-    `hang_s` is the longest silence of an engine that has work: one step with a long prefill before it stays well below.
+    `hang_s` is the longest silence of an engine that has work: on a card one step with a long prefill before it stays
+    well below. On a CPU (`cpu_hang_s`) a prefill of an 8B is 65 TFLOP, which takes a small machine minutes.
     Restarts are counted anew after `stable_s` of service.
     """
 
@@ -65,6 +66,7 @@ class EngineLimits:
     stall_s: float = 15.0
     save_stall_s: float = 60.0
     hang_s: float = 180.0
+    cpu_hang_s: float = 1800.0
     stable_s: float = 600.0
     max_restarts: int = 5
     restart_backoff_s: float = 1.0

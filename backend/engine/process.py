@@ -117,6 +117,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     from model_loader.choice import choose_model
     from model_loader.loader import load_model
     from model_loader.memory import GIB, budget_bytes
+    from model_loader.packing_trial import try_packing
     from model_loader.progress import Pace
     from model_loader.random_model import random_model
     from model_loader.sources import find_config
@@ -151,6 +152,10 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
 
     if options.geometry_only:
         send(Loading("random_weights", 0.0))
+        if choice.card is not None:
+            try_packing(
+                choice.device, torch.bfloat16
+            )  # as `load_model` does: random weights could be packed wrong, too
         name = f"random weights of {choice.model}"
         loaded = random_model(find_config(choice.model), choice.device, name=name)
     else:

@@ -174,11 +174,13 @@ _TROUBLES_ZH |= {
 
 _LOOK_ZH = (
     "请运行 prelabel doctor 检查编译器和驱动，然后重启 prelabel；若仍如此，请删除 Triton 的缓存（TRITON_CACHE_DIR，"
-    "默认 ~/.triton/cache）：里面可能有损坏的文件。结果不受影响。"
+    "默认 ~/.triton/cache）：里面可能有损坏的文件。若说的是显存不足（out of memory），请结束占用显卡的其他程序。"
+    "结果不受影响。"
 )
 _LOOK_EN = (
     "Let prelabel doctor check compiler and driver, then start prelabel again; if it comes back, remove Triton's cache "
-    "(TRITON_CACHE_DIR, else ~/.triton/cache), which may hold damaged files. The answers are the same."
+    "(TRITON_CACHE_DIR, else ~/.triton/cache), which may hold damaged files. Where it speaks of memory, end what else "
+    "runs on the card. The answers are the same."
 )
 
 CHECKS: dict[str, tuple[str, str]] = {
@@ -281,9 +283,10 @@ CHECKS: dict[str, tuple[str, str]] = {
         "without CUDA graphs ({said}). " + _LOOK_EN,
     ),
     "slow_graphs": (
-        "比应有的速度慢：解码没有用上 CUDA graph（{said}）。请更新显卡驱动后重启 prelabel；结果不受影响。",
-        "slower than it should be: decode steps run without CUDA graphs ({said}). Update the card's driver and start "
-        "prelabel again; the answers are the same.",
+        "比应有的速度慢：解码没有用上 CUDA graph（{said}）。请更新显卡驱动，若说的是显存不足（out of memory），"
+        "则结束占用显卡的其他程序，然后重启 prelabel；结果不受影响。",
+        "slower than it should be: decode steps run without CUDA graphs ({said}). Update the card's driver, or, where "
+        "that speaks of memory, end what else runs on the card, and start prelabel again; the answers are the same.",
     ),
     "slow_segments": (
         "可能比应有的速度慢：显卡驱动不支持可扩展显存段（{said}），量化权重后同时处理的图片较少。"

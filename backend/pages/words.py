@@ -215,6 +215,7 @@ TEXTS: dict[str, tuple[str, str]] = {
 
 STAGES: dict[str, tuple[str, str]] = {
     "starting": ("启动模型进程", "Starting the model's process"),
+    "replica": ("等待模型副本", "Waiting for an engine replica"),
     "resolve": ("查找模型", "Finding the model"),
     "download": ("下载模型", "Downloading the model"),
     "check": ("校验文件", "Checking the files"),

@@ -20,7 +20,7 @@ from backend.ray.wire import Report
 FRESH_S = 10.0
 GIVEN_UP_S = 180.0
 """Ray Serve tries a replica that failed anew within about a minute; after this silence it has stopped trying."""
-_WAITING = "waiting for an engine replica"
+_WAITING = "replica"
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from model_loader.errors import (
     ModelTooLarge,
     SetupIncomplete,
 )
-from model_loader.load_errors import known_error, named_errors
+from model_loader.load_errors import is_fault, known_error, named_errors
 
 ASYNCHRONOUS = """
 CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be incorrect.
@@ -181,3 +181,31 @@ def test_errors_of_ours_and_what_says_nothing_of_the_machine_stay_as_they_are() 
     assert known_error(RuntimeError("something new")) is None
     with pytest.raises(ModelNotFound), named_errors("tiny"):
         raise ours
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "an illegal memory access was encountered",
+        "the launch timed out and was terminated",
+        "context is destroyed",
+        "device-side assert triggered",
+        "hardware stack error",
+        "an illegal instruction was encountered",
+        "misaligned address",
+        "operation not supported on global/shared address space",
+        "invalid program counter",
+        "unspecified launch failure",
+        "uncorrectable ECC error encountered",
+        "uncorrectable NVLink error detected during the execution",
+        "Invalid access of peer GPU memory over nvlink or a hardware error",
+        "no CUDA-capable device is detected",
+        "unknown error",
+    ],
+)
+def test_what_cuda_says_of_a_process_that_can_only_be_left_is_a_fault(said: str) -> None:
+    """All else that it says leaves the process sound: a kernel that does not build is no fault."""
+    for error in (RuntimeError(f"CUDA error: {said}"), RuntimeError(f"Triton Error [CUDA]: {said}")):
+        assert is_fault(error)
+        assert isinstance(known_error(error), CardUnusable)
+    assert not is_fault(RuntimeError("Triton Error [CUDA]: device kernel image is invalid"))

@@ -72,7 +72,7 @@ def main(connection: Connection, options: EngineOptions) -> None:
         Ready(
             options.model,
             "nf4",
-            "cpu",
+            options.device or "cuda:0",
             0.1,
             0.0,
             "chosen-first" if options.model == "auto" else options.model,

@@ -70,6 +70,22 @@ def test_a_silent_engine_with_work_is_ended_and_started_again() -> None:
     run_with_clock(test)
 
 
+@pytest.mark.parametrize(("device", "num_deaths"), [("cuda:0", 1), ("cpu", 0)])
+def test_a_step_may_take_longer_on_a_cpu(device: str, num_deaths: int) -> None:
+    async def test(clock: Clock) -> None:
+        options = EngineOptions(model="fake", device=device)
+        async with running(options, replace(HANG, cpu_hang_s=3 * HANG_S)) as client:
+            await client.wait_ready(WAIT_S)
+            waiting = asyncio.create_task(client.generate(request("waits")))
+            await client.generate(request("hello"))
+            clock.ahead_s += HANG_S + 1
+            assert (await client.generate(request("hello again"))).pieces == (b"hello again",)
+            assert client.status.num_restarts == num_deaths
+            waiting.cancel()
+
+    run_with_clock(test)
+
+
 def test_an_engine_that_is_killed_and_keeps_its_pipe_keeps_nothing_from_the_next_one(tmp_path: Path) -> None:
     async def test(clock: Clock) -> None:
         options = EngineOptions(model="fake", quantised_dir=tmp_path)
@@ -221,6 +237,8 @@ def test_a_process_that_hangs_after_a_fault_is_followed_by_another(tmp_path: Pat
             dying.cancel()
             await eventually(lambda: client.status.stage == "reading", "what it says before")
             clock.ahead_s += HANG_S + 1
+            await eventually(lambda: client.status.num_restarts == 2, "the end of the hang")
+            assert "most often the card's driver does not answer" in client.status.message
             await eventually(lambda: client.status.state == "ready", "the process after it")
 
     run_with_clock(test)

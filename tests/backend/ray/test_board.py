@@ -37,7 +37,7 @@ def report(replica: str, state: EngineState = "ready", **status: object) -> Repo
 
 
 def test_before_any_replica_is_heard_it_waits_for_one(board: Board) -> None:
-    assert (board.status.state, board.status.stage) == ("loading", "waiting for an engine replica")
+    assert (board.status.state, board.status.stage) == ("loading", "replica")
 
 
 def test_figures_of_all_replicas_are_added_up(board: Board) -> None:
