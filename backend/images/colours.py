@@ -88,7 +88,7 @@ def _without_elements(icc: bytes) -> bytes:
     profile = bytearray(icc)
     (num_tables,) = struct.unpack_from(">L", profile, _HEAD_BYTES)
     for at in range(_HEAD_BYTES + 4, _HEAD_BYTES + 4 + 12 * min(num_tables, MAX_TABLES), 12):
-        if profile[at : at + 3] in (b"D2B", b"B2D"):
+        if bytes(profile[at : at + 3]) in (b"D2B", b"B2D"):
             profile[at : at + 3] = profile[at : at + 3].lower()
     return bytes(profile)
 
