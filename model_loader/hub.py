@@ -139,12 +139,13 @@ def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
         raise of_disk(error) or DownloadFailed(
             f"the download of {where} failed ({_one_line(error)}); {_remedy(error)}"
         ) from error
+    except ValueError as error:  # a reply that is no JSON
+        raise _Unreachable(
+            f"what answered is no hub, but perhaps a network's login page: {_one_line(error)}"
+        ) from error
     except Exception as error:
         if type(error).__module__.split(".")[0] in {"httpx", "httpx2", "httpcore"}:
-            raise DownloadFailed(
-                f"the download of {where} failed ({_one_line(error)}); look at the network, at HF_ENDPOINT and "
-                "HTTPS_PROXY (each begins with http:// or https://), and start again"
-            ) from error
+            raise _Unreachable(_one_line(error)) from error
         raise
 
 
@@ -166,8 +167,8 @@ def _not_here(repo: str, revision: str | None, why: str, lacking: ModelNotFound)
         )
     where = repo if revision is None else f"{repo} at revision {revision}"
     return DownloadFailed(
-        f"the hub could not be reached for {where}; check the network, or set HF_ENDPOINT to a mirror ({why}); "
-        f"{lacking}"
+        f"the hub could not be reached for {where} ({why}); check the network, HTTPS_PROXY and HF_ENDPOINT (each "
+        f"begins with http:// or https://), or set HF_ENDPOINT to a mirror; {lacking}"
     )
 
 
