@@ -91,7 +91,12 @@ def _fetch(
 def fetch_from_modelscope(
     repo: str, revision: str | None, *, inspect: Callable[[Path], None], on_fraction: Callable[[int], Fraction]
 ) -> Path:
-    """As `fetch_from_hub`, through the optional `modelscope` package, which checks what it downloads itself."""
+    """As `fetch_from_hub`, through the optional `modelscope` package, which checks what it downloads itself.
+
+    It knows no HF_HUB_OFFLINE; whoever set that wants nothing to be downloaded from anywhere.
+    """
+    from huggingface_hub import constants
+
     try:
         from modelscope import snapshot_download
     except ImportError as error:
@@ -107,6 +112,10 @@ def fetch_from_modelscope(
             first = next(iter(by_file.values()), error)  # its own text only counts the files
             raise of_disk(first) or DownloadFailed(f"ModelScope did not deliver {repo}: {_one_line(first)}") from error
 
+    if constants.HF_HUB_OFFLINE:
+        folder = fetch(WEIGHTS, local_files_only=True)
+        inspect(folder)
+        return folder  # whether it is whole, `read_checkpoint` says
     folder = fetch(SMALL_FILES)
     inspect(folder)
     whole = geometry_from_config(read_config(folder)).total * SIXTEEN_BIT

@@ -177,7 +177,7 @@ def _checks(settings: Settings, machine: Machine, model: str, plan: MemoryPlan |
     if on_card:
         checks.append(compiler_check())
     if plan is not None:
-        checks.append(host_memory_check(model, machine.host_bytes, on_card=on_card))
+        checks.append(host_memory_check(settings, model, machine.host_bytes, on_card=on_card))
         checks += disk_checks(settings, model, plan, machine.downloads, machine.copies)
     checks += shared_memory_checks()
     checks += folder_checks(settings, model, on_card=on_card)

@@ -147,9 +147,13 @@ def compiler_check() -> Check:
     return good("compiler", "compiler_found", compiler=compiler)
 
 
-def host_memory_check(model: str, available: int | None, *, on_card: bool) -> Check:
-    """Does this machine's own memory suffice to load `model`. Raises ModelError when its numbers are not here."""
-    found = judge_host_memory(geometry_from_config(find_config(model)), available, on_card=on_card, saves=True)
+def host_memory_check(settings: Settings, model: str, available: int | None, *, on_card: bool) -> Check:
+    """Does this machine's own memory suffice to load `model`, and to save its 4-bit copy where there is none yet.
+
+    Raises ModelError when its numbers are not here.
+    """
+    saves = model != GARMENTS and find_saved(settings.quantised_folder, model, settings.model_revision or None) is None
+    found = judge_host_memory(geometry_from_config(find_config(model)), available, on_card=on_card, saves=saves)
     if found is not None:
         return trouble_check("host_memory", found)
     if available is None:

@@ -309,6 +309,14 @@ def test_modelscope_is_asked_for_the_same_files_and_reports_bytes(
     assert fractions[-1] == pytest.approx(len(shard) / num_bytes)
 
 
+def test_modelscope_downloads_nothing_where_that_is_forbidden(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    modelscope(monkeypatch, lambda **options: (asked.append(options), str(folder))[1])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert resolve("modelscope:a/b").folder == folder
+    assert [call.get("local_files_only") for call in asked] == [True]
+
+
 @pytest.mark.usefixtures("shard")
 def test_modelscope_is_not_asked_for_weights_that_the_disk_has_no_room_for(
     folder: Path, monkeypatch: pytest.MonkeyPatch

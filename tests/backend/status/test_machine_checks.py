@@ -33,8 +33,9 @@ from backend.status.machine_checks import (
 from backend.status.serve_checks import refuse_hopeless, running_checks
 from model_loader.cards import Card
 from model_loader.disks import Disk
-from model_loader.geometry import DEFAULT_MODEL
+from model_loader.geometry import COMMITS, DEFAULT_MODEL
 from model_loader.memory import GIB
+from model_loader.saved import MANIFEST, place_for
 from model_loader.sources import GARMENTS_CHECKPOINT
 from model_loader.troubles import TEXTS, Trouble, trouble
 
@@ -249,10 +250,23 @@ def test_what_triton_builds_its_kernels_with_is_there_or_named(tmp_path: Path, m
         (12, False, "bad", "On a CPU the model takes at least"),
     ],
 )
-def test_the_machines_own_memory_suffices_or_not(gib: int | None, on_card: bool, verdict: str, told: str) -> None:
-    check = host_memory_check(DEFAULT_MODEL, None if gib is None else gib * GIB, on_card=on_card)
+def test_the_machines_own_memory_suffices_or_not(
+    tmp_path: Path, gib: int | None, on_card: bool, verdict: str, told: str
+) -> None:
+    available = None if gib is None else gib * GIB
+    check = host_memory_check(settings(data_dir=tmp_path), DEFAULT_MODEL, available, on_card=on_card)
     assert check.verdict == verdict
     assert told in said(check)
+
+
+def test_of_a_model_that_was_packed_before_no_memory_is_asked_for_to_save_it(tmp_path: Path) -> None:
+    place = place_for(tmp_path / "quantised", DEFAULT_MODEL, None)
+    shutil.copytree(GARMENTS_CHECKPOINT, place)
+    commit = {"commit": COMMITS[DEFAULT_MODEL], "origin": COMMITS[DEFAULT_MODEL]}
+    (place / MANIFEST).write_text(json.dumps(commit))
+    check = host_memory_check(settings(data_dir=tmp_path), DEFAULT_MODEL, 5 * GIB, on_card=True)
+    assert check.verdict == "good"
+    assert host_memory_check(settings(data_dir=tmp_path), "garments", GIB, on_card=False).verdict == "good"
 
 
 @pytest.mark.parametrize(
