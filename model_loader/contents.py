@@ -30,13 +30,27 @@ _SHA1_CHARS = 40
 
 
 def known_contents(folder: Path) -> dict[Path, str]:
-    """The files of `folder` of which it is known what they hold, each with its digest."""
+    """The files of `folder` of which it is known what they hold, each with its digest. Raises ModelFilesInvalid."""
     targets = (link.resolve() for link in folder.iterdir() if link.is_symlink() and link.is_file())
-    known = {target: target.name for target in targets}
-    with contextlib.suppress(OSError, ModelError):
-        noted = {name: str(digest) for name, digest in read_object(folder / NAME).items() if Path(name).name == name}
-        known |= {folder / name: digest for name, digest in noted.items()}
-    return {file: digest for file, digest in sorted(known.items()) if _DIGEST.fullmatch(digest) and file.is_file()}
+    known = {target: target.name for target in targets if _DIGEST.fullmatch(target.name)}
+    known |= {folder / name: digest for name, digest in _noted(folder).items() if Path(name).name == name}
+    return {file: digest for file, digest in sorted(known.items()) if file.is_file()}
+
+
+def _noted(folder: Path) -> dict[str, str]:
+    """What NAME says; nothing where it is not there. One that is damaged stands for files that may be, too."""
+    try:
+        noted = read_object(folder / NAME)
+        if odd := [name for name, digest in noted.items() if not _DIGEST.fullmatch(str(digest))]:
+            raise ModelFilesInvalid(f"{odd[0][:80]!r} has no digest")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ModelError) as error:
+        raise ModelFilesInvalid(
+            f"{NAME}, by which the files of a 4-bit copy are checked, is damaged ({error}). Remove the copy and start "
+            f"again, and it is made anew: rm -r {folder}"
+        ) from error
+    return {name: str(digest) for name, digest in noted.items()}
 
 
 def note_contents(folder: Path, reading: Callable[[int], None] = lambda num_bytes: None) -> None:

@@ -95,7 +95,12 @@ def _fetch(
 def fetch_from_modelscope(
     repo: str, revision: str | None, *, inspect: Callable[[Path], None], on_fraction: Callable[[int], Fraction]
 ) -> Path:
-    """As `fetch_from_hub`, through the optional `modelscope` package, which checks what it downloads itself."""
+    """As `fetch_from_hub`, through the optional `modelscope` package, which checks what it downloads itself.
+
+    It knows no HF_HUB_OFFLINE; whoever set that wants nothing to be downloaded from anywhere.
+    """
+    from huggingface_hub import constants
+
     try:
         from modelscope import snapshot_download
     except ImportError as error:
@@ -112,6 +117,10 @@ def fetch_from_modelscope(
             said = f"ModelScope did not deliver {repo}: {_one_line(first)}"
             raise of_disk(first) or DownloadFailed(said, may_pass=_may_pass(first)) from error
 
+    if constants.HF_HUB_OFFLINE:
+        folder = fetch(WEIGHTS, local_files_only=True)
+        inspect(folder)
+        return folder  # whether it is whole, `read_checkpoint` says
     folder = fetch(SMALL_FILES)
     inspect(folder)
     whole = geometry_from_config(read_config(folder)).total * SIXTEEN_BIT
@@ -145,13 +154,13 @@ def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
             f"the download of {where} failed ({_one_line(error)}); {_remedy(error)}",
             may_pass=_may_pass(error),
         ) from error
+    except ValueError as error:  # a reply that is no JSON
+        raise _Unreachable(
+            f"what answered is no hub, but perhaps a network's login page: {_one_line(error)}"
+        ) from error
     except Exception as error:
         if _root(error) in _CLIENTS:
-            raise DownloadFailed(
-                f"the download of {where} failed ({_one_line(error)}); look at the network, at HF_ENDPOINT and "
-                "HTTPS_PROXY (each begins with http:// or https://), and start again",
-                may_pass=_may_pass(error),
-            ) from error
+            raise _Unreachable(_one_line(error), _may_pass(error)) from error
         raise
 
 
@@ -195,8 +204,8 @@ def _not_here(repo: str, revision: str | None, unreachable: _Unreachable, lackin
         )
     where = repo if revision is None else f"{repo} at revision {revision}"
     return DownloadFailed(
-        f"the hub could not be reached for {where}; check the network, or set HF_ENDPOINT to a mirror ({why}); "
-        f"{lacking}",
+        f"the hub could not be reached for {where} ({why}); check the network, HTTPS_PROXY and HF_ENDPOINT (each "
+        f"begins with http:// or https://), or set HF_ENDPOINT to a mirror; {lacking}",
         may_pass=unreachable.may_pass,
     )
 

@@ -17,17 +17,26 @@ EXPIRED = "hf_anexpiredtoken"
 
 
 class FakeHub:
-    """`files` maps name to content; `sent` lists the names whose content was sent; `commit` is the newest one."""
+    """`files` maps name to content; `sent` lists the names whose content was sent; `commit` is the newest one.
+
+    `trouble`: "login page" of a network in the place of every reply, or "cut": the connection, before one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.commit = COMMIT
         self.files = {file.name: file.read_bytes() for file in folder.iterdir()}
         self.sent: list[str] = []
         self.url = ""
+        self.trouble = ""
 
     def answer(self, handler: BaseHTTPRequestHandler, *, with_body: bool) -> None:
         path = unquote(urlsplit(handler.path).path)
-        if handler.headers.get("Authorization", "").endswith(EXPIRED):
+        if self.trouble == "cut":
+            handler.close_connection = True
+            handler.connection.close()
+        elif self.trouble:
+            _send(handler, 200, b"<html>Log in, please</html>", with_body=with_body)
+        elif handler.headers.get("Authorization", "").endswith(EXPIRED):
             _send(handler, 401, b'{"error":"Invalid credentials in Authorization header"}', with_body=with_body)
         elif path.startswith(f"/api/models/{REPO}/tree/"):
             tree = [{"type": "file", "path": n, "size": len(c), "oid": _etag(c)} for n, c in self.files.items()]

@@ -86,10 +86,16 @@ def test_a_check_that_takes_longer_than_the_load_beside_it_tells_its_own_progres
 def test_what_is_not_named_by_its_content_is_left_alone(folder: Path, tmp_path: Path) -> None:
     snapshot = hub_cache(folder, tmp_path / "hub", lambda content: f"W-{len(content)}")
     assert known_contents(snapshot) == known_contents(folder) == {}
-    noted = {"model.safetensors": 7, "gone.safetensors": "0" * 64, __file__: "0" * 64, "../tiny/config.json": "0" * 64}
-    for spoilt in (json.dumps(noted), "[]", "{", ""):
-        (folder / NAME).write_text(spoilt)
-        assert known_contents(folder) == {}
+    noted = {"gone.safetensors": "0" * 64, __file__: "0" * 64, "../tiny/config.json": "0" * 64}
+    (folder / NAME).write_text(json.dumps(noted))
+    assert known_contents(folder) == {}
+
+
+@pytest.mark.parametrize("spoilt", ['{"model.safetensors": 7}', '{"model.safetensors": "0123"}', "[]", "{", ""])
+def test_a_copy_whose_digests_are_damaged_themselves_is_not_taken_for_whole(folder: Path, spoilt: str) -> None:
+    (folder / NAME).write_text(spoilt)
+    with pytest.raises(ModelFilesInvalid, match=rf"^{NAME}, .* is damaged .* rm -r {re.escape(str(folder))}$"):
+        known_contents(folder)
 
 
 def test_no_copy_is_made_of_a_damaged_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

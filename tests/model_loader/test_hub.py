@@ -110,6 +110,25 @@ def test_a_whole_cache_that_was_copied_without_what_the_hub_notes_beside_it_serv
     )
 
 
+@pytest.mark.parametrize(
+    ("trouble", "told"), [("login page", "perhaps a network's login page"), ("cut", "disconnected without sending")]
+)
+def test_where_something_else_answers_for_the_hub_a_whole_cache_serves_and_else_it_is_said(
+    hub: FakeHub, resolve_in_child: Resolve, tmp_path: Path, trouble: str, told: str
+) -> None:
+    hub.trouble = trouble
+    refused = resolve_in_child()
+    assert refused["error"] == "DownloadFailed"
+    assert f"could not be reached for {REPO} (" in refused["text"]
+    assert told in refused["text"]
+    hub.trouble = ""
+    first = resolve_in_child()
+    for name in ("refs", "trees"):  # as of a cache that was copied
+        shutil.rmtree(tmp_path / "hf/hub/models--someone--tiny" / name)
+    hub.trouble = trouble
+    assert resolve_in_child() == first | {"fractions": []}
+
+
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Of REPO, as huggingface_hub keeps it: two shards."""
@@ -230,7 +249,7 @@ def test_what_small_files_say_is_refused_before_the_weights_are_fetched(
             None,
             {"HF_ENDPOINT": "mirror.example"},
             "DownloadFailed",
-            "look at the network, at HF_ENDPOINT",
+            "HF_ENDPOINT (each begins with http:// or",
             id="a mirror without http",
         ),
     ],
@@ -288,6 +307,14 @@ def test_modelscope_is_asked_for_the_same_files_and_reports_bytes(
     assert len(fractions) > 2
     assert fractions == sorted(fractions)
     assert fractions[-1] == pytest.approx(len(shard) / num_bytes)
+
+
+def test_modelscope_downloads_nothing_where_that_is_forbidden(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    modelscope(monkeypatch, lambda **options: (asked.append(options), str(folder))[1])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert resolve("modelscope:a/b").folder == folder
+    assert [call.get("local_files_only") for call in asked] == [True]
 
 
 @pytest.mark.usefixtures("shard")
