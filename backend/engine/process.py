@@ -29,6 +29,9 @@ from model_loader.errors import ModelError
 
 if TYPE_CHECKING:
     from backend.engine.loop import EngineLoop
+    from model_loader.choice import Choice
+    from model_loader.loader import LoadedModel
+    from model_loader.progress import Pace
 
 log = logging.getLogger(__name__)
 
@@ -107,20 +110,12 @@ def _end(code: int) -> NoReturn:
 
 def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     """Load the model, tune its kernels, size the KV cache, and say Ready. Raises whatever is wrong with the model."""
-    import torch
-
     from backend.engine.loop import EngineLoop
     from backend.engine.preparation import Preparation
     from backend.engine.scheduler import Scheduler
     from backend.engine.sizing import scheduler_limits
-    from backend.engine.start import LOAD_SHARE, start, try_allocator
+    from backend.engine.start import start
     from model_loader.choice import choose_model
-    from model_loader.loader import load_model
-    from model_loader.memory import GIB, budget_bytes
-    from model_loader.packing_trial import try_packing
-    from model_loader.progress import Pace
-    from model_loader.random_model import random_model
-    from model_loader.sources import find_config
 
     num_cpus = len(os.sched_getaffinity(0))
     choice = choose_model(
@@ -132,51 +127,12 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     )
     log.info("the model is %s: %s", choice.model, choice.reason)
     send(Loading(f"{choice.model}: {choice.reason}", 0.0))
-    on_cpu = choice.card is None
-    if on_cpu and "OMP_NUM_THREADS" not in os.environ:
-        # decode steps are small, and torch's threads wait for each other in a spin: leave cores to the other work
-        torch.set_num_threads(max(1, num_cpus // 2))
-    if choice.card is not None:
-        # Triton, streams and memory figures are those of the current device
-        torch.cuda.set_device(torch.device(choice.device).index or 0)
-        if options.vram_gib:
-            total_gib = choice.card.memory_gib
-            torch.cuda.set_per_process_memory_fraction(budget_bytes(total_gib, options.vram_gib) / GIB / total_gib)
-        try_allocator(choice.device, options)
-    # it may be preferred on Hopper, and plans anew for each shape of prefill
-    torch.backends.cuda.enable_cudnn_sdp(False)
-
-    def loading(stage: str, fraction: float, pace: Pace) -> None:
-        if stage != "ready":  # the model is; requests are taken later
-            why = (Why("engine_download_again", {"said": one_line(pace.because)}),) if pace.because else ()
-            send(Loading(stage, LOAD_SHARE * fraction, pace.left_s, pace.bytes_per_s, pace.counts_bytes, why))
-
-    if options.geometry_only:
-        send(Loading("random_weights", 0.0))
-        if choice.card is not None:
-            try_packing(
-                choice.device, torch.bfloat16
-            )  # as `load_model` does: random weights could be packed wrong, too
-        name = f"random weights of {choice.model}"
-        loaded = random_model(find_config(choice.model), choice.device, name=name)
-    else:
-        loaded = load_model(
-            choice.model,
-            on_progress=loading,
-            device=choice.device,
-            card=choice.card,
-            vram_gib=options.vram_gib,
-            request=options.request,
-            max_slots=options.max_slots,
-            revision=options.revision,
-            save_quantised_to=None if "copy" in dict(options.without) else options.quantised_dir,
-            download_limit_s=options.download_limit_s,
-        )
+    _use_device(choice, options, num_cpus)
+    loaded = _loaded(choice, options, send)
     started = start(loaded, options, lambda stage, fraction: send(Loading(stage, fraction)))
     runner, sizes = started.runner, started.sizes
-    preparation = Preparation(
-        runner.to_patches, runner.encode if on_cpu else None, min(MAX_PICTURE_THREADS, max(1, num_cpus - 1))
-    )
+    encode = runner.encode if choice.card is None else None
+    preparation = Preparation(runner.to_patches, encode, min(MAX_PICTURE_THREADS, max(1, num_cpus - 1)))
     send(
         Ready(
             model_name=loaded.name,
@@ -194,6 +150,60 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     )
     scheduler = Scheduler(scheduler_limits(sizes, options.context_tokens))
     return EngineLoop(runner, mailbox, send, scheduler, preparation)
+
+
+def _use_device(choice: Choice, options: EngineOptions, num_cpus: int) -> None:
+    """What torch has to know of the card, or the CPU, before anything is there."""
+    import torch
+
+    from backend.engine.start import try_allocator
+    from model_loader.memory import GIB, budget_bytes
+
+    # it may be preferred on Hopper, and plans anew for each shape of prefill
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    if choice.card is not None:
+        # Triton, streams and memory figures are those of the current device
+        torch.cuda.set_device(torch.device(choice.device).index or 0)
+        if options.vram_gib:
+            total_gib = choice.card.memory_gib
+            torch.cuda.set_per_process_memory_fraction(budget_bytes(total_gib, options.vram_gib) / GIB / total_gib)
+        try_allocator(choice.device, options)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        # decode steps are small, and torch's threads wait for each other in a spin: leave cores to the other work
+        torch.set_num_threads(max(1, num_cpus // 2))
+
+
+def _loaded(choice: Choice, options: EngineOptions, send: Send) -> LoadedModel:
+    import torch
+
+    from backend.engine.start import LOAD_SHARE
+    from model_loader.loader import load_model
+    from model_loader.packing_trial import try_packing
+    from model_loader.random_model import random_model
+    from model_loader.sources import find_config
+
+    def loading(stage: str, fraction: float, pace: Pace) -> None:
+        if stage != "ready":  # the model is; requests are taken later
+            why = (Why("engine_download_again", {"said": one_line(pace.because)}),) if pace.because else ()
+            send(Loading(stage, LOAD_SHARE * fraction, pace.left_s, pace.bytes_per_s, pace.counts_bytes, why))
+
+    if options.geometry_only:
+        send(Loading("random_weights", 0.0))
+        if choice.card is not None:  # as `load_model` does: random weights could be packed wrong, too
+            try_packing(choice.device, torch.bfloat16)
+        return random_model(find_config(choice.model), choice.device, name=f"random weights of {choice.model}")
+    return load_model(
+        choice.model,
+        on_progress=loading,
+        device=choice.device,
+        card=choice.card,
+        vram_gib=options.vram_gib,
+        request=options.request,
+        max_slots=options.max_slots,
+        revision=options.revision,
+        save_quantised_to=None if "copy" in dict(options.without) else options.quantised_dir,
+        download_limit_s=options.download_limit_s,
+    )
 
 
 def _read(connection: Connection, mailbox: Mailbox) -> None:
