@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -24,11 +25,14 @@ _START = b'{"image_id"'
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file that nobody repairs: a last line that is not whole is left out. Raises OSError."""
+    """The objects of a file that nobody repairs: a last line that is not whole is left out, and so are empty ones.
+    Raises OSError, and UsageError for a line that is none of ours."""
     with path.open("rb") as file:
-        for line, document in _documents(file, path):
+        for number, (line, document) in enumerate(_documents(file, path), 1):
             if document is not None and line.endswith(b"\n"):
                 yield document
+            elif line.strip() and line.endswith(b"\n"):
+                raise UsageError(f"{path} has something else in line {number}: {_NOT_OURS}.")
 
 
 class LineFile:
@@ -140,13 +144,20 @@ def _documents(file: BinaryIO, path: Path) -> Iterator[tuple[bytes, dict[str, An
     """Each line with its object; None for a line that is no JSON. Raises UsageError for JSON that is no object."""
     for line in file:
         try:
-            document = json.loads(line)
+            document = json.loads(line, parse_float=_number, parse_constant=_number)
         except (ValueError, RecursionError):
             yield line, None
             continue
         if not isinstance(document, dict):
             raise UsageError(f"{path} cannot be used: {_NOT_OURS}. Choose another --output.")
         yield line, document
+
+
+def _number(text: str) -> float:
+    """None of ours is without an end: such a line could not be written again. Raises ValueError."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
 
 
 def _is_torn(tail: bytes) -> bool:

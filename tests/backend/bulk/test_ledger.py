@@ -71,8 +71,9 @@ def test_what_a_power_cut_left_of_the_last_block_is_cut_off(output: Path) -> Non
         b"[1]\n",
         b'{"image_id": "a"\n{"image_id": "b"}\n',
         b"\xff\xd8\xff\n\n",
+        b'{"image_id": "a", "score": 1e999}\n{"image_id": "b"}\n',
     ],
-    ids=["text", "a line of text", "other JSON", "a list", "a broken line in the middle", "a picture"],
+    ids=["text", "a line of text", "other JSON", "a list", "a broken line in the middle", "a picture", "no number"],
 )
 @pytest.mark.parametrize("which", ["output", "failures"])
 def test_a_file_that_is_none_of_ours_is_refused_and_left_as_it_is(output: Path, content: bytes, which: str) -> None:
