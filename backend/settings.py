@@ -76,8 +76,8 @@ class Settings(BaseSettings):
     quantised_dir: Path | None = Field(None, description=(
         "Folder for 4-bit checkpoints, so that a second start does not quantise again; default: DATA_DIR/quantised"))
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description=(
-        "`auto`, `cpu`, `cuda` or `cuda:1`; CUDA counts the fastest card as 0, and as nvidia-smi does with "
-        "`CUDA_DEVICE_ORDER=PCI_BUS_ID`"))
+        "`auto` (of several cards the one with the most free memory that can be used), `cpu`, `cuda` (the first) or "
+        "`cuda:1`, counted as nvidia-smi does unless `CUDA_DEVICE_ORDER` says otherwise"))
     vram_gib: float | None = Field(None, gt=0, le=1024, description=(
         "GPU memory to stay within, in GiB, CUDA's own included; empty: the whole card"))
     max_slots: int = Field(128, ge=1, le=512, description=(

@@ -6,13 +6,14 @@ is none" from "CUDA cannot use it". Nothing here raises, and importing this impo
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import runpy
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,12 +47,23 @@ _LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "us
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A card that can be used. `free_gib`: what this process could take of it, its CUDA context included."""
+    """A card that can be used. `free_gib`: what this process could take of it, its CUDA context included.
+
+    Where there are several, `number` is CUDA's, `where` tells this card from the others, and `others` says why it was
+    taken and none of them.
+    """
 
     name: str
     memory_gib: float
     free_gib: float
     capability: tuple[int, int]
+    number: int = 0
+    where: str = ""
+    others: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} ({self.where})" if self.where else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,30 +110,32 @@ def find_card(
         if seen.card.capability >= LEAST_CAPABILITY:
             return seen.card
         capability = ".".join(map(str, seen.card.capability))
-        return trouble("card_too_old", card=seen.card.name, capability=capability)
+        return trouble("card_too_old", card=seen.card.label, capability=capability)
     if seen.num_cards and not seen.said:
         return trouble("card_no_such", device=device or "cuda", count=str(seen.num_cards))
     return why_no_card((read or read_signs)(), seen.said)
 
 
-def settled_card(
-    device: str | None = None,
-    *,
-    look: Callable[[str | None], Card | Trouble] = find_card,
-    wait: Callable[[float], None] = time.sleep,
-) -> Card | Trouble:
-    """As `find_card`, once programs that end have given their memory back, as an engine that was killed just before.
+def settle(
+    look: Callable[[], Sequence[Card | Trouble]], wait: Callable[[float], None] = time.sleep
+) -> Sequence[Card | Trouble]:
+    """What `look` finds once programs that end have given their memory back, as an engine that was killed just before.
 
     A driver takes seconds for that, while no list names the program any more: who looked too early would be told to end
-    programs that nobody finds.
+    programs that nobody finds, or take another card.
     """
-    found = look(device)
+
+    def of_cards() -> list[Card]:
+        return [one for one in found if isinstance(one, Card)]
+
+    found = look()
     for _ in range(SETTLE_TIMES):
-        if not isinstance(found, Card) or found.free_gib > SETTLED * found.memory_gib:
+        if all(card.free_gib > SETTLED * card.memory_gib for card in of_cards()):
             break
         wait(SETTLE_S)
-        before_gib, found = found.free_gib, look(device)
-        if isinstance(found, Card) and found.free_gib <= before_gib + SETTLE_GIB:
+        before_gib = sum(card.free_gib for card in of_cards())
+        found = look()
+        if sum(card.free_gib for card in of_cards()) <= before_gib + SETTLE_GIB:
             break
     return found
 
@@ -205,6 +219,22 @@ def why_no_card(signs: Signs, said: str = "") -> Trouble:
     return trouble("card_error", said=said, driver=driver, torch=torch)
 
 
+def num_cards() -> int:
+    """How many torch sees. This makes no CUDA context."""
+    try:
+        return int(_torch_cuda().device_count())
+    except Exception:  # `ask_torch` says what it is
+        return 0
+
+
+def _torch_cuda() -> Any:
+    """torch.cuda, which counts the cards as nvidia-smi does unless somebody has said otherwise."""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    from torch import cuda
+
+    return cuda
+
+
 def ask_torch(device: str | None, cuda: Any = None, host_bytes: Callable[[], int | None] = available_bytes) -> Seen:
     """Ask torch for `device`. This makes a CUDA context on it. `cuda` is torch.cuda where it is left out.
 
@@ -213,25 +243,37 @@ def ask_torch(device: str | None, cuda: Any = None, host_bytes: Callable[[], int
     """
     if cuda is None:
         try:
-            from torch import cuda
+            cuda = _torch_cuda()
         except Exception as error:  # a library of CUDA's is missing, or torch itself; it has several kinds for that
             return Seen(said=_first_line(error))
-    num_cards = 0
+    count = 0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it warns of, `init` raises
             cuda.init()
-        num_cards = cuda.device_count()
+        count = cuda.device_count()
         number = int(device.partition(":")[2]) if device and ":" in device else cuda.current_device()
-        if number >= num_cards:
-            return Seen(num_cards=num_cards)
+        if number >= count:
+            return Seen(num_cards=count)
         properties = cuda.get_device_properties(number)
         least = (host_bytes() or 0) if properties.is_integrated else 0
         total_bytes, free_bytes = properties.total_memory, _free_bytes(cuda, number, least)
     except Exception as error:  # RuntimeError for most, AssertionError without CUDA, a kind of its own for late calls
-        return Seen(num_cards=num_cards, said=_first_line(error))
-    free_gib = min(total_bytes, free_bytes) / GIB
-    return Seen(Card(properties.name, total_bytes / GIB, free_gib, (properties.major, properties.minor)), num_cards)
+        return Seen(num_cards=count, said=_first_line(error))
+    free_gib, capability = min(total_bytes, free_bytes) / GIB, (properties.major, properties.minor)
+    where = _where(number, properties) if count > 1 else ""
+    return Seen(Card(properties.name, total_bytes / GIB, free_gib, capability, number, where), count)
+
+
+def _where(number: int, properties: Any) -> str:
+    """CUDA's number, and what `nvidia-smi` and `nvidia-smi -L` call the card, as far as this torch knows it."""
+    told = [f"cuda:{number}"]
+    with contextlib.suppress(AttributeError):
+        pci = properties.pci_domain_id, properties.pci_bus_id, properties.pci_device_id
+        told.append("PCI {:08X}:{:02X}:{:02X}.0".format(*pci))
+    if uuid := str(getattr(properties, "uuid", "")):
+        told.append(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+    return ", ".join(told)
 
 
 def _first_line(error: Exception) -> str:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from model_loader.cards import TOO_SMALL, Card, judge_memory, settled_card
+from model_loader.cards import TOO_SMALL, Card, judge_memory
 from model_loader.errors import CardUnusable, ModelTooLarge
 from model_loader.geometry import COMMITS, DEFAULT_MODEL, geometry_from_config
 from model_loader.memory import GIB, MAX_SLOTS, MemoryPlan, Request
+from model_loader.several_cards import choose_card
 from model_loader.sources import AUTO, GARMENTS, find_config
 from model_loader.troubles import Trouble, trouble
 
@@ -35,7 +36,7 @@ def choose_model(
     vram_gib: float | None = None,
     request: Request | None = None,
     max_slots: int = MAX_SLOTS,
-    look: Callable[[str | None], Card | Trouble] = settled_card,
+    look: Callable[[str | None], Card | Trouble] = choose_card,
 ) -> Choice:
     """Return what to load for `requested`; anything but "auto" is taken as asked.
 
@@ -47,12 +48,13 @@ def choose_model(
         return _on_cpu(requested, "the CPU was asked for")
     found = look(device)
     if isinstance(found, Card):
+        device = device or (f"cuda:{found.number}" if found.others else "cuda")
         if requested != AUTO:
-            return Choice(requested, device or "cuda", found, f"as asked, on {found.name}")
+            return Choice(requested, device, found, f"as asked, on {found.label}{_before_others(found)}")
         model, plan, against = best_on(found, vram_gib=vram_gib, request=request, max_slots=max_slots)
         if against is not None and against.refuses:
             raise ModelTooLarge(_why_none(model, found, against), against)
-        return Choice(model, device or "cuda", found, _why(model, found, plan))
+        return Choice(model, device, found, _why(model, found, plan) + _before_others(found))
     if found.code == "card_none":
         if device is None:
             return _on_cpu(requested, str(found))
@@ -88,13 +90,22 @@ def best_on(
     return model, plan, against
 
 
+def _before_others(card: Card) -> str:
+    if not card.others:
+        return ""
+    return (
+        f". Of {len(card.others) + 1} cards it has the most free memory of those that can be used, "
+        f"{card.free_gib:.1f} GiB; {'; '.join(card.others)}. PRELABEL_DEVICE names another"
+    )
+
+
 def _why(model: str, card: Card, plan: MemoryPlan) -> str:
     if model == DEFAULT_MODEL:
-        return f"{card.name} holds it, with {plan.num_slots} requests at a time"
+        return f"{card.label} holds it, with {plan.num_slots} requests at a time"
     room_bytes = plan.vram_bytes or 0
     is_share = room_bytes < round(card.memory_gib * GIB)
     return (
-        f"the best that {card.name} holds, with {plan.num_slots} requests at a time; {DEFAULT_MODEL} needs more than "
+        f"the best that {card.label} holds, with {plan.num_slots} requests at a time; {DEFAULT_MODEL} needs more than "
         f"{'the' if is_share else 'its'} {room_bytes / GIB:.1f} GiB{' of PRELABEL_VRAM_GIB' if is_share else ''}"
     )
 
@@ -102,4 +113,4 @@ def _why(model: str, card: Card, plan: MemoryPlan) -> str:
 def _why_none(model: str, card: Card, against: Trouble) -> str:
     if against.code not in TOO_SMALL:
         return f"{model}: {against}"
-    return f"{card.name} holds no Qwen3-VL. The smallest is {model}: {against}"
+    return f"{card.label} holds no Qwen3-VL. The smallest is {model}: {against}"

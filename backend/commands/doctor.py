@@ -7,11 +7,8 @@ found or read. Raises SettingsError, as `prelabel serve` would.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -47,6 +44,7 @@ from model_loader.errors import ModelError
 from model_loader.geometry import DEFAULT_MODEL
 from model_loader.host import available_bytes
 from model_loader.memory import GIB, MARGIN, SIXTEEN_BIT, MemoryPlan
+from model_loader.several_cards import LOOK_S, best_of, cards_beside
 from model_loader.sources import AUTO
 from model_loader.troubles import Trouble, trouble
 
@@ -56,9 +54,6 @@ MARKS: dict[Verdict, tuple[str, str]] = {
     "good": ("✓", "green"), "unused": ("–", "dim"), "doubtful": ("!", "yellow"), "bad": ("✗", "bold red"),
 }  # fmt: skip
 _ASK_S = 2.0
-_END_S = 10.0
-CARD_S = 180.0
-"""torch is imported first, which takes some seconds, a minute from a slow disk."""
 _words = Words("en")
 
 
@@ -76,34 +71,11 @@ class Machine:
     host_bytes: int | None = None
 
 
-def inspect_machine(settings: Settings, limit_s: float = CARD_S) -> Machine:
+def inspect_machine(settings: Settings, limit_s: float = LOOK_S) -> Machine:
     """Look at the card, the driver, the disks the model would go to, and the machine's own memory."""
-    card = trouble("card_none") if settings.device == "cpu" else card_beside(_device(settings), limit_s)
+    card = trouble("card_none") if settings.device == "cpu" else best_of(cards_beside(_device(settings), limit_s))
     disks = disks_of(settings.model, settings.quantised_folder)
     return Machine(card, read_signs().driver, *disks, available_bytes())
-
-
-def card_beside(device: str | None, limit_s: float = CARD_S) -> Card | Trouble:
-    """As `find_card`, in a process of its own: a driver may never return, and takes whoever asks it along."""
-    code = (
-        "import sys, json, dataclasses as d; from model_loader.cards import Card, find_card; "
-        "found = find_card(sys.argv[1] or None); print(json.dumps([isinstance(found, Card), d.asdict(found)]))"
-    )
-    command = [sys.executable, "-c", code, device or ""]
-    asking = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this Python, our own code
-    try:
-        said, _ = asking.communicate(timeout=limit_s)
-        is_card, found = json.loads(said.splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        asking.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # what waits for a driver may be beyond that, too
-            asking.communicate(timeout=_END_S)
-        return trouble("card_silent", limit=f"{limit_s:.0f}")
-    except (ValueError, LookupError):
-        signs = read_signs()
-        ended = f"asking for it ended with exit code {asking.returncode}"
-        return trouble("card_error", said=ended, driver=signs.driver or "?", torch=signs.torch)
-    return Card(**{**found, "capability": tuple(found["capability"])}) if is_card else Trouble(**found)
 
 
 def doctor(

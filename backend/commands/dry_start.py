@@ -122,9 +122,9 @@ def _print(outcome: Outcome) -> None:
     if ready is not None:
         peak = f", {outcome.peak_gib:.1f} GiB at the peak" if outcome.peak_gib else ""
         console.print(
-            f"{ready.model_name} ({ready.quantisation}) on {ready.device}: {ready.memory_gib:.2f} GiB of weights"
-            f"{peak}; {number(ready.max_slots):request|requests} at once in a KV cache of {number(ready.kv_tokens)} "
-            "positions"
+            f"{ready.model_name} ({ready.quantisation}) on {ready.card or ready.device}: "
+            f"{ready.memory_gib:.2f} GiB of weights{peak}; {number(ready.max_slots):request|requests} at once in a KV "
+            f"cache of {number(ready.kv_tokens)} positions"
         )
         on_card = ready.device.startswith("cuda")
         if on_card and not ready.slower:

@@ -149,7 +149,7 @@ async def _announce(engine: Engine, address: str) -> None:
                     ready = status.ready
                     print(
                         f"Model loaded successfully! API on {address}\n"
-                        f"  {ready.model_name} ({ready.quantisation}) on {ready.device}, "
+                        f"  {ready.model_name} ({ready.quantisation}) on {ready.card or ready.device}, "
                         f"{ready.memory_gib:.1f} GiB, loaded in {ready.load_s:.0f} s",
                         flush=True,
                     )

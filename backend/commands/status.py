@@ -79,7 +79,8 @@ def _lines(view: StatusView) -> Iterator[tuple[str, str]]:
         stage = _words.stage(model.stage, model.bytes_per_s, model.stage_left_s, model.stalled_s)
         state += f", {stage} {model.progress:.0%}"
     restarts = f"; {_words('restarts', num=number(model.num_restarts))}" if model.num_restarts else ""
-    yield "Model", f"{model.name} {model.quantisation}: {state}{restarts}".strip(" :")
+    on = f" on {model.card}" if model.card else ""
+    yield "Model", f"{model.name} {model.quantisation}{on}: {state}{restarts}".strip(" :")
     if model.message:
         yield "", model.message
     left = speed.num_waiting + speed.num_running

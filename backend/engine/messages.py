@@ -99,6 +99,7 @@ class Ready:
     At most `max_slots` requests run at once, in a KV cache of `kv_tokens` positions.
     `source` is what `auto` was resolved to: a restarted engine loads that again, whatever the card looks like then.
     `slower` is what makes it slower than it should be, and why: the code of a check, and what the card said.
+    `card` names the card that it is on, where there is one.
     """
 
     model_name: str
@@ -111,6 +112,7 @@ class Ready:
     max_slots: int = 0
     kv_tokens: int = 0
     slower: tuple[tuple[str, str], ...] = ()
+    card: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
             max_slots=sizes.max_slots,
             kv_tokens=sizes.kv_tokens,
             slower=started.slower,
+            card=choice.card.label if choice.card else "",
         )
     )
     scheduler = Scheduler(scheduler_limits(sizes, options.context_tokens))

@@ -244,6 +244,12 @@ CHECKS: dict[str, tuple[str, str]] = {
         "{card}：{memory} GiB，其中 {free} GiB 空闲；计算能力 {capability}，驱动 {driver}",
         "{card}: {memory} GiB, {free} GiB of it free; compute capability {capability}, driver {driver}",
     ),
+    "card_taken": (
+        "{card}：{memory} GiB，其中 {free} GiB 空闲；计算能力 {capability}，驱动 {driver}。"
+        "在能用的显卡中它的空闲显存最多；{others}",
+        "{card}: {memory} GiB, {free} GiB of it free; compute capability {capability}, driver {driver}; it has the "
+        "most free memory of those that can be used; {others}",
+    ),
     "card_used": ("正在使用 {card}", "{card} is in use"),
     "slow_kernels": (
         "比应有的速度慢得多：4-bit 权重的 Triton 内核不能用，改由普通 torch 计算（{said}）。" + _LOOK_ZH,

@@ -122,7 +122,10 @@ def card_check(settings: Settings, found: Card | Trouble, driver: str = "") -> C
     if isinstance(found, Card):
         sizes = {"memory": f"{found.memory_gib:.1f}", "free": f"{found.free_gib:.1f}"}
         capability = ".".join(map(str, found.capability))
-        return good("card", "card_found", card=found.name, capability=capability, driver=driver or "?", **sizes)
+        values = {"card": found.label, "capability": capability, "driver": driver or "?", **sizes}
+        if found.others:
+            return good("card", "card_taken", **values, others="; ".join(found.others))
+        return good("card", "card_found", **values)
     if found.code == "card_none":
         if settings.device != "auto":
             return bad("card", "card_missing", device=settings.device)

@@ -109,6 +109,7 @@ def _model(engine: EngineStatus) -> ModelView:
         bytes_per_s=engine.bytes_per_s,
         stalled_s=engine.stalled_s,
         why=tuple(Why(one.code, {name: _told(value) for name, value in one.values.items()}) for one in engine.why),
+        card=_told(engine.ready.card) if engine.ready else "",
     )
 
 

@@ -21,8 +21,8 @@ DeliveryMode = Literal["push", "reply"]
 class ModelView:
     """`state` is the engine's; `stage` and `progress` (0..1) are of loading, as are `stage_left_s`, until the stage is
     over, None while nobody can tell, and `bytes_per_s`, 0 where the stage is not about bytes. `device` is where it
-    works, as torch names it; "" with no model. `stalled_s`: for how long no bytes have come. `why` says `message` for
-    pages in other languages."""
+    works, as torch names it; "" with no model; `card` is the card's own name. `stalled_s`: for how long no bytes have
+    come. `why` says `message` for pages in other languages."""
 
     name: str
     quantisation: str
@@ -36,6 +36,7 @@ class ModelView:
     bytes_per_s: float = 0.0
     stalled_s: float = 0.0
     why: tuple[Why, ...] = ()
+    card: str = ""
 
 
 @dataclass(frozen=True, slots=True)

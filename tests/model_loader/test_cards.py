@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from model_loader.cards import Card, Seen, Signs, ask_torch, find_card, read_signs, settled_card, why_no_card
+from model_loader.cards import Card, Seen, Signs, ask_torch, find_card, read_signs, settle, why_no_card
 from model_loader.memory import GIB
 from model_loader.troubles import Trouble, trouble
 from tests.limits import RUN_S
@@ -130,14 +130,14 @@ def test_memory_that_a_program_which_ends_gives_back_is_waited_for(
 ) -> None:
     looks = iter([Card("Some Card", 24.0, free, (8, 9)) for free in free_gib])
     waits: list[float] = []
-    found = settled_card(look=lambda device: next(looks), wait=waits.append)
+    [found] = settle(lambda: [next(looks)], waits.append)
     assert isinstance(found, Card)
     assert (found.free_gib, len(waits)) == (taken, num_waits)
 
 
 def test_a_card_that_fails_while_it_is_waited_for_is_told() -> None:
     looks = iter([Card("Some Card", 24.0, 3.0, (8, 9)), trouble("card_busy")])
-    assert settled_card(look=lambda device: next(looks), wait=lambda seconds: None) == trouble("card_busy")
+    assert settle(lambda: [next(looks)], lambda seconds: None) == [trouble("card_busy")]
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -192,6 +192,9 @@ def test_the_version_of_the_drivers_library_is_that_of_the_file_its_name_leads_t
     assert read_signs(tmp_path, {}).library == "580.105.08"
 
 
+CARD_1 = "cuda:1, PCI 00000000:41:00.0, GPU-8f3a0000-0000-0000-0000-000000000001"
+
+
 class LateError(Exception):
     """As torch's DeferredCudaCallError, which is no RuntimeError."""
 
@@ -222,8 +225,10 @@ class Cuda:
 
     def get_device_properties(self, number: int) -> SimpleNamespace:
         return SimpleNamespace(
-            name=f"Card {number}", major=8, minor=9, total_memory=24 * GIB, is_integrated=self._is_integrated
-        )
+            name=f"Card {number}", major=8, minor=9, total_memory=24 * GIB, is_integrated=self._is_integrated,
+            pci_domain_id=0, pci_bus_id=0x40 + number, pci_device_id=0,
+            uuid=f"8f3a0000-0000-0000-0000-{number:012}",
+        )  # fmt: skip
 
     def mem_get_info(self, number: int) -> tuple[int, int]:
         if self._card:
@@ -237,9 +242,9 @@ class Cuda:
 @pytest.mark.parametrize(
     ("device", "cuda", "seen"),
     [
-        (None, Cuda(20, 10), Seen(Card("Card 0", 24, 20.5, (8, 9)), 2)),  # its own context counts as free
+        (None, Cuda(20), Seen(Card("Card 0", 24, 20.5, (8, 9)), 1)),  # its own context counts as free
         ("cuda", Cuda(23.8), Seen(Card("Card 0", 24, 24, (8, 9)), 1)),
-        ("cuda:1", Cuda(20, 10), Seen(Card("Card 1", 24, 10.5, (8, 9)), 2)),
+        ("cuda:1", Cuda(20, 10), Seen(Card("Card 1", 24, 10.5, (8, 9), 1, CARD_1), 2)),
         ("cuda:2", Cuda(20, 10), Seen(num_cards=2)),
         (None, Cuda(init=TOO_OLD), Seen(said=TOO_OLD)),
         (None, Cuda(init="no CUDA", kind=AssertionError), Seen(said="no CUDA")),

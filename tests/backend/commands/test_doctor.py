@@ -11,13 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from backend import cli
-from backend.commands.doctor import Machine, card_beside, count, doctor, inspect_machine
+from backend.commands.doctor import Machine, count, doctor, inspect_machine
 from backend.errors import SettingsError
 from backend.settings import Settings, load_settings
 from model_loader.cards import Card, find_card
 from model_loader.disks import Disk
 from model_loader.geometry import DEFAULT_MODEL
 from model_loader.memory import GIB
+from model_loader.several_cards import cards_beside
 from model_loader.troubles import Trouble, trouble
 from tests.backend.fake_label_studio import LEGACY_KEY, fake_label_studio
 from tests.limits import RUN_S
@@ -120,13 +121,20 @@ def test_a_card_that_does_not_answer_is_told(run: Doctor) -> None:
     assert "NVIDIA's driver has not answered for 0 s. Does nvidia-smi?" in said
 
 
+def test_of_several_cards_the_check_names_the_one_that_is_taken_and_says_why(run: Doctor) -> None:
+    card = Card("Some Card", 23.6, 23.1, (8, 9), 1, "cuda:1, PCI 00000000:41:00.0", ("cuda:0: too old",))
+    text = run.text(0, "auto", None, machine=machine(card))
+    assert "✓ Card         Some Card (cuda:1, PCI 00000000:41:00.0): 23.6 GiB, 23.1 GiB of it free" in text
+    assert "it has the most free memory of those that can be used; cuda:0: too old" in text
+
+
 def test_a_card_is_asked_for_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert card_beside("cuda:99", RUN_S) == find_card("cuda:99")
+    assert cards_beside("cuda:99", RUN_S) == [find_card("cuda:99")]
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch/__init__.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     (tmp_path / "torch/version.py").write_text("__version__, cuda = '2.9.1', '13.0'")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
-    found = card_beside(None, RUN_S)
+    [found] = cards_beside(None, RUN_S)
     assert isinstance(found, Trouble)
     assert (found.code, found.values["said"]) == ("card_error", "asking for it ended with exit code -11")
 

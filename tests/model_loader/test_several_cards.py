@@ -1,0 +1,82 @@
+"""Of several cards the one with the most free memory that can be used is taken, and it is said which, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from model_loader.cards import Card
+from model_loader.choice import choose_model
+from model_loader.several_cards import Found, best_of, cards_beside, choose_card
+from model_loader.troubles import trouble
+from tests.limits import RUN_S
+
+
+def card(number: int, free_gib: float, memory_gib: float = 24.0, name: str = "Some Card") -> Card:
+    return Card(name, memory_gib, free_gib, (8, 9), number, f"cuda:{number}, PCI 00000000:4{number}:00.0")
+
+
+OLD = trouble("card_too_old", card="Tesla T4 (cuda:0)", capability="7.5")
+BUSY = trouble("card_busy")
+
+
+@pytest.mark.parametrize(
+    ("found", "number", "others"),
+    [
+        ([card(0, 23.5), card(1, 23.5)], 0, "Some Card (cuda:1, PCI 00000000:41:00.0): 23.5 GiB free of 24.0"),
+        ([card(0, 3.0), card(1, 23.5)], 1, "Some Card (cuda:0, PCI 00000000:40:00.0): 3.0 GiB free of 24.0"),
+        ([card(0, 11.5, 12.0), card(1, 79.0, 80.0)], 1, "(cuda:0, PCI 00000000:40:00.0): 11.5 GiB free of 12.0"),
+        ([card(0, 79.0, 80.0), card(1, 23.5)], 0, "(cuda:1, PCI 00000000:41:00.0): 23.5 GiB free"),
+        ([OLD, card(1, 4.0)], 1, "cuda:0: Tesla T4 (cuda:0) has compute capability 7.5"),
+        ([BUSY, card(1, 4.0)], 1, "cuda:0: Another program holds the card for itself alone"),
+    ],
+)
+def test_the_card_with_the_most_free_memory_that_can_be_used_is_taken(
+    found: Sequence[Found], number: int, others: str
+) -> None:
+    best = best_of(found)
+    assert isinstance(best, Card)
+    assert best.number == number
+    [other] = best.others
+    assert others in other
+
+
+def test_where_no_card_can_be_used_the_first_says_why() -> None:
+    assert best_of([OLD, BUSY]) == OLD
+
+
+@pytest.mark.parametrize("model", ["auto", "Qwen/Qwen3-VL-8B-Instruct"])
+def test_it_is_said_which_card_was_taken_and_why(model: str) -> None:
+    best = best_of([card(0, 3.0), card(1, 23.5)])
+    choice = choose_model(model, look=lambda device: best)
+    assert choice.device == "cuda:1"
+    assert "Some Card (cuda:1, PCI 00000000:41:00.0)" in choice.reason
+    assert choice.reason.endswith(
+        "Of 2 cards it has the most free memory of those that can be used, 23.5 GiB; Some Card (cuda:0, PCI "
+        "00000000:40:00.0): 3.0 GiB free of 24.0. PRELABEL_DEVICE names another"
+    )
+
+
+def test_a_card_that_is_named_is_taken_whatever_the_others_have() -> None:
+    named = choose_card("cuda:0", count=lambda: 2, find=lambda device: card(0, 23.0), look=list)
+    assert named == card(0, 23.0)
+    assert choose_card("cuda:0", count=lambda: 2, find=lambda device: OLD, look=list) == OLD
+
+
+def test_a_single_card_is_asked_in_this_process_and_named_without_more() -> None:
+    single = Card("Some Card", 24.0, 23.5, (8, 9))
+    found = choose_card(count=lambda: 1, find=lambda device: single, look=list)
+    assert found == single
+    assert choose_model("auto", look=lambda device: single).device == "cuda"
+
+
+def test_a_large_card_that_a_killed_engine_leaves_is_waited_for() -> None:
+    looks = iter([[card(0, 3.0), card(1, 7.9, 8.0)], [card(0, 23.5), card(1, 7.9, 8.0)]])
+    found = choose_card(count=lambda: 2, look=lambda: next(looks), wait=lambda seconds: None)
+    assert isinstance(found, Card)
+    assert found.number == 0
+
+
+def test_cards_are_looked_at_in_another_process() -> None:
+    assert len(cards_beside(None, RUN_S)) >= 1
