@@ -35,7 +35,11 @@ class ModelNotFound(ModelError):
 
 
 class DownloadFailed(ModelError):
-    pass
+    """`may_pass`: by itself, as a lost connection does. `lacks_room`: the disk has too little of it."""
+
+    def __init__(self, *args: object, may_pass: bool = False, lacks_room: bool = False) -> None:
+        super().__init__(*args)
+        self.may_pass, self.lacks_room = may_pass, lacks_room
 
 
 class ModelFilesInvalid(ModelError):

@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 SMALL_FILES = ["*.json", "*.txt", "*.jinja", "*.model"]
 WEIGHTS = [*SMALL_FILES, "*.safetensors"]
 _GIB = 2**30
+_BUSY = frozenset({408, 425, 429})
+_CLIENTS = {"httpx", "httpx2", "httpcore", "requests", "urllib3"}
+_NEVER = re.compile(r"CERTIFICATE_VERIFY_FAILED|UnsupportedProtocol|InvalidURL|(Invalid|Missing)Schema|InvalidProxyURL")
+"""What stays wrong until somebody corrects a setting or a clock."""
 _SECRET = re.compile(r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+@")
 
 Fraction = Callable[[float], None]
@@ -53,18 +57,18 @@ def fetch_from_hub(
         try:
             folder = cached_snapshot(repo, revision)
         except ModelNotFound as lacking:
-            raise _not_here(repo, revision, error.why, lacking) from error
+            raise _not_here(repo, revision, error, lacking) from error
         log.info("%s is whole in the cache, and the hub is not asked: %s", repo, error.why or "HF_HUB_OFFLINE is set")
         inspect(folder)
         return folder
 
 
 class _Unreachable(Exception):
-    """`why` the hub cannot be asked; "" where it must not be."""
+    """`why` the hub cannot be asked; "" where it must not be. `may_pass`: by itself."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, may_pass: bool = False) -> None:
         super().__init__(why)
-        self.why = why
+        self.why, self.may_pass = why, may_pass
 
 
 def _fetch(
@@ -105,7 +109,8 @@ def fetch_from_modelscope(
         except Exception as error:  # modelscope raises bare Exceptions, requests' errors and its own
             by_file: dict[str, Exception] = getattr(error, "failed_files", None) or {}
             first = next(iter(by_file.values()), error)  # its own text only counts the files
-            raise of_disk(first) or DownloadFailed(f"ModelScope did not deliver {repo}: {_one_line(first)}") from error
+            said = f"ModelScope did not deliver {repo}: {_one_line(first)}"
+            raise of_disk(first) or DownloadFailed(said, may_pass=_may_pass(first)) from error
 
     folder = fetch(SMALL_FILES)
     inspect(folder)
@@ -134,16 +139,17 @@ def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise ModelNotFound(f"the hub has no model {repo}; check the spelling, or set HF_TOKEN if private") from error
     except (errors.LocalEntryNotFoundError, errors.DryRunError) as error:
-        raise _Unreachable(_one_line(error.__cause__ or error)) from error
+        raise _Unreachable(_one_line(error.__cause__ or error), _may_pass(error)) from error
     except (OSError, errors.XetDownloadError) as error:  # HfHubHTTPError and connection errors are OSErrors
         raise of_disk(error) or DownloadFailed(
-            f"the download of {where} failed ({_one_line(error)}); {_remedy(error)}"
+            f"the download of {where} failed ({_one_line(error)}); {_remedy(error)}", may_pass=_may_pass(error)
         ) from error
     except Exception as error:
-        if type(error).__module__.split(".")[0] in {"httpx", "httpx2", "httpcore"}:
+        if _root(error) in _CLIENTS:
             raise DownloadFailed(
                 f"the download of {where} failed ({_one_line(error)}); look at the network, at HF_ENDPOINT and "
-                "HTTPS_PROXY (each begins with http:// or https://), and start again"
+                "HTTPS_PROXY (each begins with http:// or https://), and start again",
+                may_pass=_may_pass(error),
             ) from error
         raise
 
@@ -157,8 +163,30 @@ def _remedy(error: BaseException) -> str:
     return "start again for the files that are missing, or set HF_ENDPOINT to a mirror you can reach"
 
 
-def _not_here(repo: str, revision: str | None, why: str, lacking: ModelNotFound) -> ModelError:
+def _may_pass(error: BaseException) -> bool:
+    """Whether it may pass by itself: the connection was lost, or a server is busy or down."""
+    seen: BaseException | None = error
+    while seen is not None:
+        status = getattr(getattr(seen, "response", None), "status_code", None)
+        if status is not None:
+            return status >= 500 or status in _BUSY
+        if _NEVER.search(f"{type(seen).__name__}: {seen}"):
+            return False
+        if isinstance(seen, ConnectionError | TimeoutError) or _root(seen) in _CLIENTS:
+            return True
+        if type(seen).__name__ == "XetDownloadError" or "Consistency check failed" in str(seen):  # cut short
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _root(error: BaseException) -> str:
+    return type(error).__module__.split(".")[0]
+
+
+def _not_here(repo: str, revision: str | None, unreachable: _Unreachable, lacking: ModelNotFound) -> ModelError:
     """The hub cannot be asked, and the cache lacks something."""
+    why = unreachable.why
     if not why:
         return ModelNotFound(
             f"HF_HUB_OFFLINE is set, and {lacking}. HF_HOME names the cache's folder; without HF_HUB_OFFLINE what is "
@@ -167,7 +195,8 @@ def _not_here(repo: str, revision: str | None, why: str, lacking: ModelNotFound)
     where = repo if revision is None else f"{repo} at revision {revision}"
     return DownloadFailed(
         f"the hub could not be reached for {where}; check the network, or set HF_ENDPOINT to a mirror ({why}); "
-        f"{lacking}"
+        f"{lacking}",
+        may_pass=unreachable.may_pass,
     )
 
 
@@ -183,7 +212,8 @@ def _need_room(repo: str, missing_bytes: int, cache: Path, setting: str) -> None
     if missing_bytes > (free := free_bytes(cache)):
         raise DownloadFailed(
             f"{repo} still needs {missing_bytes / _GIB:.1f} GiB but {cache} has room for {free / _GIB:.1f} GiB; "
-            f"free some space or set {setting} to a larger disk"
+            f"free some space or set {setting} to a larger disk",
+            lacks_room=True,
         )
 
 

@@ -26,19 +26,20 @@ from model_loader.checks import Quantisation, check_fits, check_folders, check_h
 from model_loader.clean import PATCH_SIZES, check_patches, clean_config, clean_folder
 from model_loader.contents import check_contents, checked_beside, known_contents, size_bytes
 from model_loader.disks import left_of
-from model_loader.errors import CardUnusable, ModelFilesInvalid
+from model_loader.errors import CardUnusable, ModelError, ModelFilesInvalid
 from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
 from model_loader.experts.unpacked import unpack_small
 from model_loader.geometry import ARCHITECTURES, geometry_from_config
-from model_loader.hub_cache import remove_halves
+from model_loader.hub_cache import cached_bytes, remove_halves
 from model_loader.load_errors import known_error, named_errors
 from model_loader.memory import MAX_SLOTS, Request
 from model_loader.norms import use_fused_norms
 from model_loader.packing_trial import try_packing
 from model_loader.patch_embed import use_linear_patch_embedding
+from model_loader.patience import patiently
 from model_loader.progress import Progress, ProgressCallback, no_progress
 from model_loader.saved import blamed_on, find_saved, moved_bytes, place_for, remove_unfinished, save
-from model_loader.sources import GARMENTS, resolve
+from model_loader.sources import GARMENTS, Resolved, resolve
 from model_loader.tensor_names import check_tensor_names, report
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def load_model(
     quantisation: Quantisation = "nf4",
     revision: str | None = None,
     save_quantised_to: Path | None = None,
+    download_limit_s: float = 0.0,
 ) -> LoadedModel:
     """Load `source` (a hub id, a folder, `modelscope:` id or "garments") onto one device.
 
@@ -84,7 +86,8 @@ def load_model(
     `dtype` to bfloat16 there and float32 on a CPU. `card` is what `find_card` found there, if it was asked. `vram_gib`
     caps what the memory plan may use of the card, which must hold `request`, and should hold `max_slots` of them.
     `save_quantised_to` is the parent folder of saved 4-bit checkpoints: one of this source and revision is loaded from
-    there, else it is written after packing.
+    there, else it is written after packing. For so long as `download_limit_s` a download is tried again that fails for
+    a cause which may pass (stage download_again).
     """
     started = time.perf_counter()
     progress = Progress(on_progress)
@@ -124,7 +127,14 @@ def load_model(
             downloaded = True
             return progress.enter("download", 0.02, 0.6, num_bytes)
 
-        resolved = resolve(source, revision=revision, inspect=inspect, on_fraction=downloading)
+        def fetch() -> Resolved:
+            remove_halves(left_of(source))  # of the try before
+            return resolve(source, revision=revision, inspect=inspect, on_fraction=downloading)
+
+        def waiting(error: ModelError, left_s: float) -> None:
+            progress.wait("download_again", left_s, error)
+
+        resolved = patiently(fetch, waiting, lambda: cached_bytes(source), download_limit_s)
         start, contents = 0.6 if downloaded else 0.03, known_contents(resolved.folder)
         checking = progress.enter("check", start, start + 0.02, size_bytes(contents))
         checkpoint = read_checkpoint(resolved.folder)

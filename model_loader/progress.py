@@ -27,6 +27,8 @@ class Pace:
     left_s: float | None = None
     bytes_per_s: float = 0.0
     counts_bytes: bool = False
+    because: Exception | None = None
+    """What the stage waits for to pass."""
 
 
 ProgressCallback = Callable[[str, float, Pace], None]
@@ -69,8 +71,14 @@ class Progress:
                 self._report(stage, start + (end - start) * share, pace)
 
         with self._lock:
+            start = max(start, self._reached)  # a stage that begins anew goes on from there
             self._report(stage, start, none)
         return report
+
+    def wait(self, stage: str, left_s: float, because: Exception) -> None:
+        """Report that `stage` waits for so long for something to pass."""
+        with self._lock:
+            self._report(stage, self._reached, Pace(left_s=left_s, because=because))
 
     def _report(self, stage: str, fraction: float, pace: Pace) -> None:
         now = self._clock()

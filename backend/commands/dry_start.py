@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -33,6 +34,7 @@ POLL_S = 0.02
 SIDE_PX = 64
 _SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
 _words = Words("en")
+_build_impatient = partial(build_engine, download_limit_s=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def dry_start(
     *,
     geometry_only: bool,
     json_output: bool = False,
-    make_engine: Callable[..., Engine] = build_engine,
+    make_engine: Callable[..., Engine] = _build_impatient,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """Start, print, and return the exit code. Raises SettingsError."""

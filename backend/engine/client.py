@@ -302,7 +302,10 @@ class EngineClient:
         match message:
             case Loading():
                 at = {field.name: getattr(message, field.name) for field in fields(Loading)}
-                await self._set(replace(self._status, state="loading", stalled_s=0.0, **at))
+                waited = self._status.stage == "download_again"  # what it waited for has passed
+                at["why"] = message.why or (() if waited else self._status.why)
+                told = _words.why(at["why"])
+                await self._set(replace(self._status, state="loading", stalled_s=0.0, message=told, **at))
             case Ready():
                 self._options = replace(self._options, model=message.source or self._options.model)
                 self._has_served = True

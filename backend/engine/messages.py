@@ -82,7 +82,7 @@ class Loading:
     """Progress of loading: `fraction` is 0..1 within the whole load, `stage` a code that the pages have words for.
 
     `left_s`: until the stage is over, None while nobody can tell. `bytes_per_s`: 0 where the stage is not about bytes.
-    `counts_bytes`: it is, and so the next message comes with the next bytes.
+    `counts_bytes`: it is, and so the next message comes with the next bytes. `why`: what the stage waits for to pass.
     """
 
     stage: str
@@ -90,6 +90,7 @@ class Loading:
     left_s: float | None = None
     bytes_per_s: float = 0.0
     counts_bytes: bool = False
+    why: tuple[Why, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,9 @@ PART_AT_WORK: dict[str, Part] = {"save": "copy", "kernels": "kernels", "memory":
 driver's crash has it."""
 
 
-MAY_TAKE_HOURS = frozenset({"resolve", "download", "check", "quantise", "load", "load_copy", "random_weights"})
+MAY_TAKE_HOURS = frozenset(
+    {"resolve", "download", "download_again", "check", "quantise", "load", "load_copy", "random_weights"}
+)
 """Stages of loading that wait for another machine, or a slow disk. All others are the libraries' and the card's."""
 
 

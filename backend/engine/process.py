@@ -147,7 +147,8 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
 
     def loading(stage: str, fraction: float, pace: Pace) -> None:
         if stage != "ready":  # the model is; requests are taken later
-            send(Loading(stage, LOAD_SHARE * fraction, pace.left_s, pace.bytes_per_s, pace.counts_bytes))
+            why = (Why("engine_download_again", {"said": one_line(pace.because)}),) if pace.because else ()
+            send(Loading(stage, LOAD_SHARE * fraction, pace.left_s, pace.bytes_per_s, pace.counts_bytes, why))
 
     if options.geometry_only:
         send(Loading("random_weights", 0.0))
@@ -164,6 +165,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
             max_slots=options.max_slots,
             revision=options.revision,
             save_quantised_to=None if "copy" in dict(options.without) else options.quantised_dir,
+            download_limit_s=options.download_limit_s,
         )
     started = start(loaded, options, lambda stage, fraction: send(Loading(stage, fraction)))
     runner, sizes = started.runner, started.sizes

@@ -81,6 +81,11 @@ ENGINE_WORDS: dict[str, tuple[str, str]] = {
         "正在重新启动，不用可扩展显存段：",
         "it starts again without segments:",
     ),
+    "engine_download_again": (
+        "下载中断，会自动重试；连续 12 小时没有进展才会放弃（{said}）。请检查网络和磁盘空间，"
+        "或用 HF_ENDPOINT 指定镜像。",
+        "the download is tried again by itself, and given up 12 h after the last file that came: {said}",
+    ),
     "engine_without_copy": (
         "正在重新启动，不保存 4-bit 副本：",
         "it starts again without saving the 4-bit copy:",

@@ -217,6 +217,7 @@ STAGES: dict[str, tuple[str, str]] = {
     "starting": ("启动模型进程", "Starting the model's process"),
     "resolve": ("查找模型", "Finding the model"),
     "download": ("下载模型", "Downloading the model"),
+    "download_again": ("等待重新下载", "Waiting to download again"),
     "check": ("校验文件", "Checking the files"),
     "quantise": ("4-bit 量化", "Quantising to 4 bits"),
     "load": ("载入权重", "Loading the weights"),

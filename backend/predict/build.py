@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from backend.engine.api import Engine
 from backend.engine.options import EngineOptions
 from backend.images import ImageFetcher, ImagePolicy, Limits
@@ -22,7 +24,7 @@ def context_tokens(image_tokens: int) -> int:
     return CONTEXT_TOKENS + max(0, image_tokens - ORDINARY_IMAGE_TOKENS)
 
 
-def engine_options(settings: Settings, *, geometry_only: bool = False) -> EngineOptions:
+def engine_options(settings: Settings, *, geometry_only: bool = False, **others: Any) -> EngineOptions:
     """What the real engine is started with. `geometry_only`: random weights of the model's geometry in its place."""
     return EngineOptions(
         model=settings.model,
@@ -35,14 +37,15 @@ def engine_options(settings: Settings, *, geometry_only: bool = False) -> Engine
         context_tokens=context_tokens(settings.image_tokens),
         log_level=settings.log_level,
         geometry_only=geometry_only,
+        **others,
     )
 
 
-def build_engine(settings: Settings, *, geometry_only: bool = False) -> Engine:
-    """The real engine, not yet started. What it loads is told by the settings."""
+def build_engine(settings: Settings, *, geometry_only: bool = False, **others: Any) -> Engine:
+    """The real engine, not yet started. What it loads is told by the settings; `others` are of `EngineOptions`."""
     from backend.engine.client import EngineClient
 
-    return EngineClient(engine_options(settings, geometry_only=geometry_only))
+    return EngineClient(engine_options(settings, geometry_only=geometry_only, **others))
 
 
 def build_images(settings: Settings) -> ImageFetcher:

@@ -86,8 +86,8 @@ class Board:
         if loading:
             ahead = max(loading, key=lambda status: status.fraction)
             at = {field.name: getattr(ahead, field.name) for field in fields(Loading)}
-            at["stalled_s"] = ahead.stalled_s
-            return replace(total, **at, message=self._last_failure, why=self._last_why)
+            at |= {"stalled_s": ahead.stalled_s, "why": ahead.why or self._last_why}
+            return replace(total, **at, message=ahead.message or self._last_failure)
         if any(status.state == "restarting" for status in states):
             first = next(status for status in states if status.state == "restarting")
             return replace(total, state="restarting", message=first.message, why=first.why)

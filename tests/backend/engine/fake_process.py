@@ -32,6 +32,13 @@ def main(connection: Connection, options: EngineOptions) -> None:
         connection.send(Loading("download", 0.25, 60.0, 2e6, counts_bytes=True))
         connection.recv()  # Shutdown
         return
+    if options.model == "waits" and options.quantised_dir:
+        why = Why("engine_download_again", {"said": "the connection was lost"})
+        connection.send(Loading("download_again", 0.25, 40.0, why=(why,)))
+        until(options.quantised_dir.exists)
+        connection.send(Loading("download", 0.25, 60.0, 2e6, counts_bytes=True))
+        connection.recv()  # Shutdown
+        return
     if options.model == "broken":
         connection.send(LoadFailed("no such model: broken", Why("ModelNotFound", {"said": "no such model: broken"})))
         return

@@ -96,6 +96,21 @@ def test_a_copy_that_no_disk_takes_names_the_settings_of_its_disk(caplog: pytest
     assert "Does the disk of PRELABEL_QUANTISED_DIR answer" in caplog.text
 
 
+def test_a_download_that_is_tried_again_says_why_and_when_until_it_goes_on(tmp_path: Path) -> None:
+    async def test() -> None:
+        goes_on = tmp_path / "goes on"
+        async with running(EngineOptions(model="waits", quantised_dir=goes_on)) as client:
+            await eventually(lambda: client.status.stage == "download_again")
+            assert client.status.left_s == 40.0
+            assert client.status.message.endswith("12 h after the last file that came: the connection was lost")
+            assert [why.code for why in client.status.why] == ["engine_download_again"]
+            goes_on.touch()
+            await eventually(lambda: client.status.stage == "download")
+            assert (client.status.message, client.status.why) == ("", ())
+
+    run(test)
+
+
 def test_a_load_may_take_long_while_it_moves(tmp_path: Path) -> None:
     async def test(clock: Clock) -> None:
         options = EngineOptions(model="moves", quantised_dir=tmp_path)
