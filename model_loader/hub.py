@@ -14,6 +14,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +176,16 @@ def _not_here(repo: str, revision: str | None, why: str, lacking: ModelNotFound)
             "missing is downloaded"
         )
     where = repo if revision is None else f"{repo} at revision {revision}"
-    return DownloadFailed(
-        f"the hub could not be reached for {where} ({why}); check the network, HTTPS_PROXY and HF_ENDPOINT (each "
-        f"begins with http:// or https://), or set HF_ENDPOINT to a mirror; {lacking}"
+    remedy = (
+        "check the network, HTTPS_PROXY and HF_ENDPOINT (each begins with http:// or https://), or set HF_ENDPOINT to "
+        "a mirror"
     )
+    if "CERTIFICATE" in why.upper():
+        remedy = (
+            f"is this machine's clock right? It says {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. For an authority of your "
+            "own, as of a proxy, set SSL_CERT_FILE to a PEM file with it and the usual ones"
+        )
+    return DownloadFailed(f"the hub could not be reached for {where} ({why}); {remedy}; {lacking}")
 
 
 def _missing_bytes(repo: str, commit: str) -> int:
