@@ -95,7 +95,6 @@ def caused(error: Exception) -> Exception:
         (httpx.UnsupportedProtocol("Request URL is missing an 'http://' or 'https://' protocol."), False),
         (ConnectionResetError(104, "Connection reset by peer"), True),
         (OSError("Consistency check failed: file should be of size 9 but has size 7 (a.safetensors)"), True),
-        (PermissionError(13, "Permission denied"), False),
         (caused(httpx.ConnectError("Connection refused")), True),
         (caused(answered(503)), True),
         (caused(answered(403)), False),
