@@ -34,7 +34,7 @@ class BackendHealth:
 
 
 def backend_health(
-    backend_url: str, credentials: Credentials | None, extra_ca_file: Path | None = None
+    backend_url: str, credentials: Credentials | None, extra_ca_file: Path | None
 ) -> BackendHealth | None:
     auth = httpx.BasicAuth(credentials.user, credentials.password) if credentials else None
     try:

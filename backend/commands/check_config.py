@@ -19,7 +19,7 @@ from label_config.lint import rewritten
 from label_config.schema import LabelSchema
 
 
-def check_label_config(name_or_path: str, *, fix: bool = False) -> int:
+def check_label_config(name_or_path: str, *, fix: bool) -> int:
     """Print what there is to say about the label config, and return the exit code."""
     xml = read_label_config(name_or_path)
     schema = parse_or_refuse(xml)

@@ -102,7 +102,7 @@ def label_studio_key_missing() -> ImageError:
     )
 
 
-def exchange_failure(host: str, error: BaseException, times: int, *, with_proxy: bool = False) -> Exception:
+def exchange_failure(host: str, error: BaseException, times: int, *, with_proxy: bool) -> Exception:
     """Return what to raise for an exception of httpcore. `with_proxy`: the internet lies behind PRELABEL_PROXY."""
     if isinstance(error, ProxyFailed):
         failure = ImageError("unreachable", error.sentence, retryable=error.again)

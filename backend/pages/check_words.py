@@ -25,8 +25,7 @@ NAMES: dict[str, tuple[str, str]] = {
 _NEW_KEY = (
     "请在 Label Studio 的 Account & Settings > Personal Access Token 新建密钥，设为 LABEL_STUDIO_API_KEY 后重启 "
     "prelabel。",
-    "Make a new one in Label Studio (Account & Settings > Personal Access Token), set it as LABEL_STUDIO_API_KEY, "
-    "and "
+    "Make a new one in Label Studio (Account & Settings > Personal Access Token), set it as LABEL_STUDIO_API_KEY, and "
     "start prelabel again.",
 )
 
@@ -134,9 +133,6 @@ _TROUBLES_ZH = {
         "其他程序只留下 {free} GiB（显卡共 {card} GiB）：可同时处理 {slots} 张，而不是 {most} 张。"
         "nvidia-smi 会列出这些程序。"
     ),
-}
-
-_TROUBLES_ZH |= {
     "load_no_card_code": (
         "torch 或 bitsandbytes 没有适用于这块显卡的代码（{said}）。需要计算能力 8.0 及更新的显卡，"
         "并按 constraints.txt 安装。"
@@ -411,8 +407,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "port_taken": (
         "{address} 已被其他程序占用（{reason}）。请更改 PRELABEL_PORT，或停止那个程序。",
         "{address} cannot be listened on ({reason}). Choose another PRELABEL_PORT, or stop the program that uses "
-        "this "
-        "one.",
+        "this one.",
     ),
     # Label Studio's address
     "address_unset": (
@@ -435,8 +430,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "address_down": (
         "{url} 没有程序应答。请启动 Label Studio，或改正 LABEL_STUDIO_URL（容器里的 localhost 是容器自己）。",
         "Nothing answers at {url}. Start Label Studio, or correct LABEL_STUDIO_URL (inside a container, localhost is "
-        "the "
-        "container itself).",
+        "the container itself).",
     ),
     "address_slow": (
         "{url} 在 {limit} 秒内没有应答。请检查 Label Studio 是否正常、防火墙是否放行。",
@@ -445,8 +439,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "address_certificate": (
         "{url} 的证书不受信任。若由自己的机构签发，请把它的 PEM 文件设为 PRELABEL_EXTRA_CA_FILE。",
         "The certificate of {url} is not trusted. If an authority of your own signed it, name that authority's PEM "
-        "file "
-        "in PRELABEL_EXTRA_CA_FILE.",
+        "file in PRELABEL_EXTRA_CA_FILE.",
     ),
     "address_no_tls": (
         "{url} 不使用 https。请把 LABEL_STUDIO_URL 改为 {site}",
@@ -479,8 +472,7 @@ CHECKS: dict[str, tuple[str, str]] = {
         "{url} 应答的不是 Label Studio（{what}）。请把 LABEL_STUDIO_URL 改为浏览器中打开 Label Studio 的地址，不带页"
         "面路径。",
         "What answers at {url} is not Label Studio ({what}). Set LABEL_STUDIO_URL to the address that the browser "
-        "shows, "
-        "without the page's path.",
+        "shows, without the page's path.",
     ),
     # token
     "token_unset": (
@@ -520,8 +512,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     ),
     "token_forbidden": (
         "Label Studio 拒绝了该密钥的用户（HTTP 403：{said}）。请检查该用户是否仍属于组织。",
-        "Label Studio refuses the user of LABEL_STUDIO_API_KEY (HTTP 403: {said}). Is that user still a member of "
-        "the "
+        "Label Studio refuses the user of LABEL_STUDIO_API_KEY (HTTP 403: {said}). Is that user still a member of the "
         "organization?",
     ),
     # networks
@@ -537,8 +528,7 @@ CHECKS: dict[str, tuple[str, str]] = {
         "{host} 在内网（{ip}）：上传到 Label Studio 的图片可以读取；若任务的图片在内网的其他服务器上，请设 "
         "PRELABEL_ALLOWED_NETWORKS，例如 {network}",
         "{host} is on a private address ({ip}): pictures uploaded to Label Studio are fetched; for tasks whose "
-        "pictures "
-        "lie on another server of that network, set PRELABEL_ALLOWED_NETWORKS, for example {network}",
+        "pictures lie on another server of that network, set PRELABEL_ALLOWED_NETWORKS, for example {network}",
     ),
     "networks_stand_in": (
         "{host} 解析为 {ip}：这是本机或网络中的代理（fake-ip 模式）给的假地址，公网图片会因此被拒绝。"

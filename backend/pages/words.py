@@ -1,4 +1,4 @@
-"""Every text of the status page, in Chinese and English, and how numbers and times are said in each.
+"""Every text of the status page, in Chinese and English, and how times are said in each.
 
 Knows words only; those of reasons are in `backend.reasons`. One nobody gave words to is shown as it is. Nothing here
 raises.

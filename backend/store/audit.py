@@ -85,8 +85,8 @@ def audited_tasks(connection: sqlite3.Connection, project: str) -> frozenset[int
     """Chosen by chance, and shown to nobody before a person labelled them: those that were, and those that still are
     withheld."""
     found = connection.execute(
-        """SELECT task_id FROM audited WHERE project = ?1 UNION SELECT task_id FROM work
-        WHERE audit = 1 AND state = 'withheld' AND project_id = (SELECT id FROM project WHERE name = ?1)""",
+        f"""SELECT task_id FROM audited WHERE project = ?1 UNION SELECT task_id FROM work WHERE audit = {WITHHELD}
+        AND state = 'withheld' AND project_id = (SELECT id FROM project WHERE name = ?1)""",  # noqa: S608 - constants
         [rows.clean(project)],
     )
     return frozenset(row[0] for row in found)

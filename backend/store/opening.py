@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from backend.errors import StoreError, StoreUnusable
-from backend.store.database import DAMAGED, Database, Options, primary_code, translated
+from backend.store.database import DAMAGED, DEFAULTS, Database, Options, primary_code, translated
 from backend.store.lock import take_lock
 from backend.store.migrations import is_current, migrate
 
@@ -49,19 +49,19 @@ def open_database(path: Path, now: float, options: Options) -> tuple[Database, P
         raise
 
 
-def open_beside(path: Path, now: float, options: Options) -> Database:
+def open_beside(path: Path, now: float) -> Database:
     """As `open_database`, but a file that is there is never moved, and migrated only where no other process serves it.
 
     Raises StoreUnusable for one that is damaged, of a newer version, or of an older one that is still served.
     """
     try:
         if not path.exists() or not path.stat().st_size:
-            open_database(path, now, options)[0].close()
-        with contextlib.closing(_connect(path, options)) as connection:
+            open_database(path, now, DEFAULTS)[0].close()
+        with contextlib.closing(_connect(path, DEFAULTS)) as connection:
             if not is_current(connection):
                 _update(connection, path)
         with translated(path):
-            return Database(path, replace(options, cache_kib=BESIDE_CACHE_KIB))
+            return Database(path, replace(DEFAULTS, cache_kib=BESIDE_CACHE_KIB))
     except (OSError, sqlite3.Error) as error:
         raise StoreUnusable(f"{path} cannot be read ({error}).") from None
 

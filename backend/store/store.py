@@ -77,10 +77,10 @@ class Store:
         return cls(*open_database(path, now, options))
 
     @classmethod
-    def beside(cls, path: Path, now: float, options: Options = DEFAULTS) -> Self:
+    def beside(cls, path: Path, now: float) -> Self:
         """Open it beside a process that may serve it, or make it: a file that is there is never moved, and migrated
         only where no process serves it."""
-        return cls(open_beside(path, now, options), None)
+        return cls(open_beside(path, now), None)
 
     @classmethod
     def in_memory(cls) -> Self:

@@ -27,10 +27,10 @@ LINEAR_ROWS = (1, 32, 256, 257)
 """One for each launch shape of `fused.fused_linear`."""
 
 
-def difference(output: torch.Tensor, expected: torch.Tensor, tolerance: float = TOLERANCE) -> str:
-    """Return by how much `output` is not `expected`, "" where it is, up to `tolerance` of the norm. NaN is not."""
+def difference(output: torch.Tensor, expected: torch.Tensor) -> str:
+    """Return by how much `output` is not `expected`, "" where it is, up to TOLERANCE of the norm. NaN is not."""
     error = float((output.float() - expected.float()).norm() / expected.float().norm())
-    return "" if error < tolerance else f"off by {error:.2f} of the norm"
+    return "" if error < TOLERANCE else f"off by {error:.2f} of the norm"
 
 
 def said_of(error: BaseException) -> str:

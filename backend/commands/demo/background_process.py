@@ -134,10 +134,10 @@ def free_port() -> int:
             return port
 
 
-def log_tail(path: Path, num_lines: int = _LOG_TAIL_LINES) -> str:
+def log_tail(path: Path) -> str:
     """The last lines of a log, indented; a note if there are none."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-num_lines:]
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
     except OSError:
         lines = []
     return "\n".join(f"    {line}" for line in lines) or "    (its log is empty)"
