@@ -36,6 +36,8 @@ _SHIPPED = {
     "qwen/qwen3-vl-30b-a3b-thinking": "qwen3-vl-30b-a3b.json",
 }
 _LARGEST = {"num_hidden_layers": 512, "depth": 512}
+_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+_TEXT_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _LARGEST_OF_OTHERS = 2**20
 """Beyond these no model is one: what is computed and built for each layer would take for ever, and all memory."""
 
@@ -89,6 +91,8 @@ def geometry_from_config(config: Mapping[str, Any]) -> Geometry:
             f"({', '.join(ARCHITECTURES)})"
         )
     text, vision = _Numbers(config, "text_config"), _Numbers(config, "vision_config")
+    _check_tokens(config, text)
+    _check_positions(text)
     tied = bool(config.get("tie_word_embeddings", False))
     return Geometry(**_text_part(text, tied=tied, is_dense=model_type == "qwen3_vl"), **_vision_part(vision))
 
@@ -133,6 +137,37 @@ class _Numbers:
         return value
 
 
+def _check_tokens(config: Mapping[str, Any], text: _Numbers) -> None:
+    """Those that are named are in the vocabulary: else each picture fails, for a reason that tells nobody of it."""
+    vocab = text["vocab_size"]
+    named = [(name, config.get(name)) for name in _TOKENS]
+    named += [(f"text_config.{name}", text.values.get(name)) for name in _TEXT_TOKENS]
+    for name, value in named:
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None and not (type(one) is int and 0 <= one < vocab):
+                raise UnsupportedModel(
+                    f"config.json: {name} must be a token of the vocabulary of {vocab:,}, got {repr(one)[:40]}"
+                )
+
+
+def _check_positions(text: _Numbers) -> None:
+    """A head's positions are divided among time, height and width: a wrong division is no error, but wrong answers."""
+    half = text["head_dim"] // 2
+    for name in ("rope_scaling", "rope_parameters"):
+        values = text.values.get(name)
+        section = values.get("mrope_section") if isinstance(values, Mapping) else None
+        if section is not None and not (
+            isinstance(section, list)
+            and len(section) == 3
+            and all(type(one) is int and one > 0 for one in section)
+            and sum(section) == half
+        ):
+            raise UnsupportedModel(
+                f"config.json: {name}.mrope_section must be three numbers that are {half} together, got "
+                f"{repr(section)[:40]}"
+            )
+
+
 def _text_part(text: _Numbers, *, tied: bool, is_dense: bool) -> dict[str, int]:
     hidden, layers, heads = text["hidden_size"], text["num_hidden_layers"], text["num_attention_heads"]
     # named, as they are in every published model: where they are not, transformers' classes differ in what they take
@@ -142,6 +177,10 @@ def _text_part(text: _Numbers, *, tied: bool, is_dense: bool) -> dict[str, int]:
         written_by_transformers = "num_local_experts" in text.values  # its save_pretrained renames num_experts
         num_experts = text["num_local_experts" if written_by_transformers else "num_experts"]
         inner, top_k = text["moe_intermediate_size"], text["num_experts_per_tok"]
+        if top_k > num_experts:
+            raise UnsupportedModel(
+                f"config.json: {text.section}.num_experts_per_tok is {top_k:,}, of {num_experts:,} experts"
+            )
         sparse = _num_sparse_layers(text, layers)
     wide = text["intermediate_size"] if sparse < layers else 0
     query, key_value = heads * head_dim, kv_heads * head_dim

@@ -339,6 +339,29 @@ def test_json_is_read_from_files_alone(tmp_path: Path, kind: str) -> None:
         read_object(tmp_path / "x.json")
 
 
+@pytest.mark.parametrize(
+    ("section", "name", "value", "message"),
+    [
+        *(("", "image_token_id", value, "image_token_id must be a token") for value in (-5, 10**400, "x", 1.0, True)),
+        *(("text_config", "eos_token_id", value, "eos_token_id must be a token") for value in (10**9, [0, -1], ["x"])),
+        ("text_config", "pad_token_id", 10**9, "pad_token_id must be a token of the vocabulary"),
+        ("text_config", "num_experts_per_tok", 10**5, "num_experts_per_tok is 100,000, of"),
+        *(
+            ("text_config", name, {"mrope_section": value}, f"{name}.mrope_section must be three numbers")
+            for name in ("rope_scaling", "rope_parameters")
+            for value in ("x", [10**9, 1, 1], [1, 1], [-1, 1, 1], [1.0, 1, 1], {"0": 1})
+        ),
+    ],
+)
+def test_a_number_that_no_model_has_is_refused_before_a_picture_fails_by_it(
+    section: str, name: str, value: object, message: str
+) -> None:
+    config = tiny_config().to_dict()
+    (config[section] if section else config)[name] = value
+    with pytest.raises(ModelError, match=message):
+        geometry_from_config(config)
+
+
 @pytest.mark.parametrize("numbers", [[0] * 1_000, [None], "0", {"0": 1}])
 @pytest.mark.parametrize(
     ("section", "name"), [("text_config", "mlp_only_layers"), ("vision_config", "deepstack_visual_indexes")]
