@@ -14,6 +14,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -203,11 +204,17 @@ def _not_here(repo: str, revision: str | None, unreachable: _Unreachable, lackin
             "missing is downloaded"
         )
     where = repo if revision is None else f"{repo} at revision {revision}"
-    return DownloadFailed(
-        f"the hub could not be reached for {where} ({why}); check the network, HTTPS_PROXY and HF_ENDPOINT (each "
-        f"begins with http:// or https://), or set HF_ENDPOINT to a mirror; {lacking}",
-        may_pass=unreachable.may_pass,
+    remedy = (
+        "check the network, HTTPS_PROXY and HF_ENDPOINT (each begins with http:// or https://), or set HF_ENDPOINT to "
+        "a mirror"
     )
+    if "CERTIFICATE" in why.upper():
+        remedy = (
+            f"is this machine's clock right? It says {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. For an authority of your "
+            "own, as of a proxy, set SSL_CERT_FILE to a PEM file with it and the usual ones"
+        )
+    said = f"the hub could not be reached for {where} ({why}); {remedy}; {lacking}"
+    return DownloadFailed(said, may_pass=unreachable.may_pass)
 
 
 def _missing_bytes(repo: str, commit: str) -> int:

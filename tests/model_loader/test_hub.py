@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, read_checkpoint
 from model_loader.errors import DownloadFailed, MachineUnfit, ModelError, ModelNotFound
@@ -392,6 +393,19 @@ def test_what_a_hub_far_away_says_in_words_of_the_system_is_not_blamed_on_the_di
 ) -> None:
     monkeypatch.setattr("huggingface_hub.snapshot_download", raising(OSError("403 Forbidden: Permission denied")))
     with pytest.raises(DownloadFailed, match="mirror"):
+        resolve("a/b")
+
+
+@pytest.mark.parametrize("why", ["certificate is not yet valid", "self-signed certificate in certificate chain"])
+def test_a_certificate_that_is_not_trusted_asks_for_the_clock_and_names_the_setting_for_ones_own(
+    why: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = LocalEntryNotFoundError("An error happened while trying to locate the files on the Hub.")
+    error.__cause__ = ConnectionError(
+        f"[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {why} (_ssl.c:1006)"
+    )
+    monkeypatch.setattr("huggingface_hub.snapshot_download", raising(error))
+    with pytest.raises(DownloadFailed, match=rf"{why}.* clock right\? It says 20.* set SSL_CERT_FILE"):
         resolve("a/b")
 
 
