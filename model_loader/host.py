@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,11 @@ def judge_host_memory(
         return None
     code = "host_too_small" if on_card else "host_too_small_for_cpu"
     return trouble(code, free=f"{available / GIB:.1f}", least=f"{least / GIB:.1f}")
+
+
+def is_wsl(release: str | None = None) -> bool:
+    """Whether Linux runs within Windows. `release`: the kernel's, as `uname -r` says it."""
+    return "microsoft" in (platform.release() if release is None else release).lower()
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:

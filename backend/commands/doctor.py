@@ -42,7 +42,7 @@ from model_loader.choice import best_on, choose_model
 from model_loader.disks import Disk, disks_of
 from model_loader.errors import ModelError
 from model_loader.geometry import DEFAULT_MODEL
-from model_loader.host import available_bytes
+from model_loader.host import available_bytes, is_wsl
 from model_loader.memory import GIB, MARGIN, SIXTEEN_BIT, MemoryPlan
 from model_loader.several_cards import LOOK_S, best_of, cards_beside
 from model_loader.sources import AUTO
@@ -148,6 +148,8 @@ def _checks(settings: Settings, machine: Machine, model: str, plan: MemoryPlan |
     on_card = isinstance(machine.card, Card)
     if on_card:
         checks.append(compiler_check())
+        if is_wsl():
+            checks.append(doubtful("card", "card_in_wsl"))
     if plan is not None:
         checks.append(host_memory_check(model, machine.host_bytes, on_card=on_card))
         checks += disk_checks(settings, model, plan, machine.downloads, machine.copies)

@@ -76,6 +76,11 @@ class Runner:
         self._mask_executor = LLExecutor()
         self._mask_thread = ThreadPoolExecutor(1, thread_name_prefix="masks")
 
+    @property
+    def kv_memory(self) -> torch.Tensor:
+        """All of the KV cache."""
+        return self._pool.buffer
+
     def start(self, request: Submit, prompt: Prompt, slot: Slot) -> Row:
         """Compile the grammar and take what it forces at once. Raises GrammarError."""
         picture = request.picture

@@ -23,16 +23,21 @@ from backend.engine.options import EngineOptions, StartAgainWithout
 from backend.engine.runner import Runner
 from backend.engine.self_check import attention_wrong
 from backend.engine.sizing import Sizes, least_kv_tokens, make_runner, measure_sizes, slots_of_empty_card
+from backend.engine.spill import Seconds, spilled
 from backend.errors import one_line
+from backend.pages.words import Words
 from model_loader.cards import TIGHT
 from model_loader.experts import calibrate, left_out, use_fused_linears
 from model_loader.experts.capture import CaptureFailed
 from model_loader.experts.plan import REFERENCE, ExpertsPlan, plan_for, set_plan
+from model_loader.host import is_wsl
 from model_loader.load_errors import is_fault
 from model_loader.loader import LoadedModel
 from model_loader.memory import PREFILL_TOKENS
 
 log = logging.getLogger(__name__)
+
+_words = Words("en")
 
 LOAD_SHARE = 0.9
 """Of the whole start: on a card kernels, memory and graphs come after the model is loaded, and take a minute or two."""
@@ -79,6 +84,8 @@ def start(loaded: LoadedModel, options: EngineOptions, say: Say = lambda stage, 
         slower = (*slower, *said)
     if "segments" in without:
         slower = (*slower, ("slow_segments", without["segments"]))
+    if is_wsl():
+        slower = (*slower, *of_spill(loaded, runner))
     slots = slots_of_empty_card(loaded, options)
     return Started(runner, sizes, (*slower, *of_memory(sizes, planned, slots), *copy))
 
@@ -133,6 +140,13 @@ def with_graphs(
 def of_copy(unsaved: str) -> Slower:
     """A start that must pack again is minutes longer, and so is every restart after a fault. `unsaved`: why it must."""
     return (("slow_starts", unsaved),) if unsaved else ()
+
+
+def of_spill(loaded: LoadedModel, runner: Runner, seconds: Seconds | None = None) -> Slower:
+    """What of weights and KV cache Windows' driver has moved off the card. `seconds`: as in `spilled`."""
+    log.warning("%s", _words.check("card_in_wsl", {}))
+    said = spilled([*(one for one in loaded.model.parameters() if one.is_cuda), runner.kv_memory], seconds)
+    return (("slow_spill", said),) if said else ()
 
 
 def of_memory(sizes: Sizes, planned: Sizes, slots_of_empty_card: int) -> Slower:

@@ -248,6 +248,23 @@ CHECKS: dict[str, tuple[str, str]] = {
         "{card}: {memory} GiB, {free} GiB of it free; compute capability {capability}, driver {driver}; it has the "
         "most free memory of those that can be used; {others}",
     ),
+    "card_in_wsl": (
+        "这里是 WSL：显存不够时，Windows 的驱动会悄悄把一部分移到内存，速度会慢好几倍。启动时会检查；之后其他 Windows "
+        "程序占用显存时则看不到。请在 NVIDIA 控制面板把“CUDA - Sysmem Fallback Policy”设为“Prefer No Sysmem Fallback”，"
+        "或用 PRELABEL_VRAM_GIB 给它们留出显存。",
+        "this is WSL: where the card's memory does not suffice, Windows' driver moves a part to the machine's memory, "
+        "says nothing, and each step takes several times as long. The start looks for it; what is moved later, when a "
+        "program of Windows takes memory, cannot be seen. Set “CUDA - Sysmem Fallback Policy” to “Prefer No Sysmem "
+        "Fallback” in NVIDIA's control panel, or leave room with PRELABEL_VRAM_GIB.",
+    ),
+    "slow_spill": (
+        "比应有的速度慢好几倍：显存不足，Windows 的驱动把一部分移到了内存（{said}）。请结束占用显存的 Windows 程序，"
+        "调低 PRELABEL_VRAM_GIB，并在 NVIDIA 控制面板把“CUDA - Sysmem Fallback Policy”设为“Prefer No Sysmem Fallback”，"
+        "然后重启 prelabel。",
+        "several times slower than it should be: the card's memory did not suffice, and Windows' driver has moved a "
+        "part to the machine's ({said}). End programs of Windows that use the card, lower PRELABEL_VRAM_GIB, set “CUDA "
+        "- Sysmem Fallback Policy” to “Prefer No Sysmem Fallback” in NVIDIA's control panel, and start prelabel again.",
+    ),
     "card_used": ("正在使用 {card}", "{card} is in use"),
     "slow_kernels": (
         "比应有的速度慢得多：4-bit 权重的 Triton 内核不能用，改由普通 torch 计算（{said}）。" + _LOOK_ZH,

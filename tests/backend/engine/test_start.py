@@ -21,7 +21,7 @@ from backend.engine.messages import Part
 from backend.engine.options import EngineOptions, StartAgainWithout
 from backend.engine.runner import Runner
 from backend.engine.self_check import TOKENS, attention_wrong, plain_attention
-from backend.engine.sizing import Sizes
+from backend.engine.sizing import Sizes, make_runner
 from backend.engine.slot_attention import parts_for
 from backend.engine.start import (
     SMALLER,
@@ -31,6 +31,7 @@ from backend.engine.start import (
     leaving,
     of_copy,
     of_memory,
+    of_spill,
     start,
     try_allocator,
     with_graphs,
@@ -137,6 +138,16 @@ def test_prefills_that_were_halved_are_told() -> None:
 def test_a_card_that_others_hold_half_of_is_told(slots: int, empty: int, told: str) -> None:
     sizes = replace(SIZES, max_slots=slots)
     assert of_memory(sizes, sizes, empty) == ((("slow_slots", told),) if told else ())
+
+
+def test_a_kv_cache_that_windows_has_moved_off_the_card_is_told() -> None:
+    runner, _ = make_runner(model(), EngineOptions(max_slots=2), replace(SIZES, kv_tokens=100_000))
+    try:
+        assert of_spill(model(), runner, lambda piece: 4 * piece.numel() / 500e9) == ()
+        [(code, said)] = of_spill(model(), runner, lambda piece: 4 * piece.numel() / 20e9)
+    finally:
+        runner.close()
+    assert (code, said.endswith("GiB are read at 20 GB/s")) == ("slow_spill", True)
 
 
 def test_a_copy_that_was_not_saved_is_told() -> None:
@@ -267,7 +278,7 @@ def test_all_that_is_told_has_words() -> None:
     codes = {
         "slow_kernels", "slow_experts", "slow_packed_experts", "slow_steps", "slow_long_prefills", "slow_linears",
         "slow_attention", "slow_graphs", "slow_segments", "slow_kv_cache", "slow_prefills",
-        "slow_slots", "slow_starts", "slow_replicas",
+        "slow_slots", "slow_spill", "slow_starts", "slow_replicas",
         "slow_shortage",
     }  # fmt: skip
     assert {code for code in CHECKS if code.startswith("slow_")} == codes
