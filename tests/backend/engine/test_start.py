@@ -6,6 +6,7 @@ Graphs here run their step again, or do something wrong; there is no card.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -284,7 +285,7 @@ def test_all_that_is_told_has_words() -> None:
     assert {code for code in CHECKS if code.startswith("slow_")} == codes
     for code in codes:
         for text in CHECKS[code]:
-            assert "{said}" in text
+            assert re.search(r"{said[:}]", text)
 
 
 def test_a_card_without_expandable_segments_is_started_without_them() -> None:
