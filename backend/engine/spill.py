@@ -47,11 +47,12 @@ def _pieces(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
         return
     whole = tensor.detach().view(-1).view(torch.uint8)
     words = whole[: whole.numel() // 4 * 4].view(torch.int32)
-    yield from (piece for piece in words.split(PIECE_BYTES // 4) if 4 * piece.numel() >= LEAST_BYTES)
+    pieces = (words[first : first + PIECE_BYTES // 4] for first in range(0, len(words), PIECE_BYTES // 4))
+    yield from (piece for piece in pieces if 4 * piece.numel() >= LEAST_BYTES)
 
 
 def _seconds_on_card(piece: torch.Tensor) -> float:
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     begin.record()
     piece.sum()
     end.record()
