@@ -24,9 +24,10 @@ from backend.label_studio.predictions import CurrentProject
 from backend.logs import one_line
 from backend.predict.label_configs import parse_or_refuse
 from backend.predict.options import ProjectOptions
-from backend.quality.project import Asked, OfVersion, present_recipe, project_quality
+from backend.quality.project import Asked, OfVersion, project_quality
 from backend.quality.reading import read_people
 from backend.quality.rule_words import next_step
+from backend.quality.versions import known_present
 from backend.quality.words import Sentences
 from backend.settings import Settings
 from backend.store import Store
@@ -80,7 +81,7 @@ def _found(
     with project_as_read(settings, number) as read:
         store, uid = read.store, read.current.uid
         schema = parse_or_refuse(read.current.label_config)
-        options = present_recipe(store, uid, schema).options if is_to_change else None
+        options = known_present(store, uid, schema)[0].options if is_to_change else None
         known = store.present(uid)
         base = shown_url(settings.label_studio_url, settings.label_studio_public_url)
         task_url = f"{base}/projects/{uid.partition('.')[0]}/data?task="

@@ -2,9 +2,8 @@
 
 A project is looked at all the time, so its thresholds are found at planned looks (`quality.looks`).
 
-An answer is ours as the store keeps it, else the prediction that Label Studio had. What was answered under another
-model version that differs from the present one only in its rating (`backend.predict.recipe`) is the same answer: it is
-rated anew and counts. Raises StoreError, and UsageError where it says so.
+An answer is ours as the store keeps it, else the prediction that Label Studio had. Raises StoreError, and UsageError
+where it says so.
 """
 
 from __future__ import annotations
@@ -14,16 +13,12 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any
 
-from pydantic import ValidationError
-
-from backend.errors import ConfigRefused, UsageError
 from backend.label_studio.people import seconds
 from backend.predict.answered import Answered
-from backend.predict.label_configs import schema_of
 from backend.predict.options import ProjectOptions
 from backend.predict.recipe import Recipe, recipe_of
 from backend.quality.drift import Look, look_of
@@ -32,7 +27,8 @@ from backend.quality.people import Account, Known, Labelled, Unused, labelled, u
 from backend.quality.reading import NOT_READ
 from backend.quality.summary import Quality, quality_of
 from backend.quality.threshold import DELTA, TARGET
-from backend.store import RecipeRecord, Store, StoredAnswer
+from backend.quality.versions import Present, known_present, recipes_of
+from backend.store import Store, StoredAnswer
 from label_config.answer import Answer, FieldAnswer
 from label_config.regions import read_score, regions_to_answer
 from label_config.schema import LabelSchema, TextField
@@ -78,8 +74,8 @@ def project_quality(
     """Under the `present` model version first ("" if it is not known), whether or not people have said anything of it,
     then those that they have said most of; MAX_VERSIONS at most. Empty where people have said nothing of any answer.
     `task_url` and a task's number are its address in Label Studio."""
-    recipes = _recipes(store, project, schema)
-    same = _Present(present, recipes.get(present), tuple(recipes.values()))
+    recipes = recipes_of(store, project, schema)
+    same = Present(present, recipes.get(present), tuple(recipes.values()))
     counted = Counter(version for task in _tasks(store, project, same) for version in task.answers)
     versions = [version for version, _ in counted.most_common() if version != present]
     if present and counted:
@@ -92,90 +88,13 @@ def project_quality(
 
 
 def present_tasks(store: Store, project: str, schema: LabelSchema, asked: Asked) -> tuple[Recipe, list[Labelled]]:
-    """How the present model version answers, and what people said of its answers. Raises what `present_recipe` does."""
-    recipe, same = _known_present(store, project, schema)
+    """How the present model version answers, and what people said of its answers. Raises what `known_present` does."""
+    recipe, same = known_present(store, project, schema)
     return recipe, list(_labelled(store, project, recipe, same.version, asked, Account(), same))
 
 
-def present_recipe(store: Store, project: str, schema: LabelSchema) -> Recipe:
-    """How the present model version answers, for who means to change that. `schema` is of the label config that Label
-    Studio has now. Raises UsageError where the store does not know that version, or it answers another label config."""
-    return _known_present(store, project, schema)[0]
-
-
-def _known_present(store: Store, project: str, schema: LabelSchema) -> tuple[Recipe, _Present]:
-    known, recipes, number = store.present(project), _recipes(store, project, schema), project.partition(".")[0]
-    if known is None or known[0] not in recipes:
-        raise UsageError(
-            f"Which model version project {number} has now is not known here. Run it where the data folder "
-            "(PRELABEL_DATA_DIR) of the server is that answers the project."
-        )
-    if _own_schema(known[1], schema).fingerprint != schema.fingerprint:
-        raise UsageError(
-            f"The label config of project {number} was changed since its answers were made. Choose Retrieve "
-            "Predictions in Label Studio, then run this again."
-        )
-    recipe = recipes[known[0]]
-    return recipe, _Present(known[0], recipe, tuple(recipes.values()))
-
-
-@dataclass(frozen=True, slots=True)
-class _Present:
-    """The present model version, and how it answers; None if the store does not know. `recipes`: of all versions."""
-
-    version: str
-    recipe: Recipe | None
-    recipes: tuple[Recipe, ...]
-    _same: dict[str, frozenset[str]] = field(default_factory=dict)
-
-    def version_of(self, stored: StoredAnswer, version: str) -> str:
-        """The present one, if all that differs is the rating."""
-        is_same = self.recipe is not None and self.recipe.rated_version(_answer_version(stored)) == self.version
-        return self.version if is_same else version
-
-    def as_now(self, annotations: Sequence[Any], stored: StoredAnswer | None) -> Sequence[Any]:
-        """`annotations` whose form showed `stored`, the present answer, under another rating are of the present."""
-        if stored is None:
-            return annotations
-        answer_version = _answer_version(stored)
-        if answer_version not in self._same:
-            rated = (recipe.rated_version(answer_version) for recipe in self.recipes)
-            self._same[answer_version] = frozenset((answer_version, *rated))
-        same = self._same[answer_version]
-        return [
-            {**one, "prediction": {**one["prediction"], "model_version": self.version}}
-            if one["prediction"].get("model_version") in same
-            else one
-            for one in annotations
-        ]
-
-
-def _answer_version(stored: StoredAnswer) -> str:
-    return stored.key.rpartition(":")[2]
-
-
-def _recipes(store: Store, project: str, schema: LabelSchema) -> dict[str, Recipe]:
-    """By model version, each under the label config that it was asked with: what has been renamed since was no mistake.
-    They read and rate answers, and ask nothing: the pictures' size does not matter."""
-    known = store.present(project)
-    found: dict[str, Recipe] = {}
-    for version, record in [*store.version_recipes(project).items(), *([known] if known else [])]:
-        with contextlib.suppress(ValidationError):
-            found[version] = recipe_of(
-                _own_schema(record, schema), ProjectOptions.model_validate_json(record.options), 0
-            )
-    return found
-
-
-def _own_schema(record: RecipeRecord, otherwise: LabelSchema) -> LabelSchema:
-    try:
-        return schema_of(record.label_config)
-    except ConfigRefused:  # another prelabel took it
-        return otherwise
-
-
 def _of_version(
-    store: Store, project: str, recipe: Recipe, version: str, asked: Asked, task_url: str, same: _Present
+    store: Store, project: str, recipe: Recipe, version: str, asked: Asked, task_url: str, same: Present
 ) -> OfVersion:
     account = Account()
     num_unlabelled = store.reading(project).num_tasks - store.people_counts(project).num_tasks
@@ -198,7 +117,7 @@ def _of_version(
 
 
 def _labelled(
-    store: Store, project: str, recipe: Recipe, version: str, asked: Asked, account: Account, same: _Present
+    store: Store, project: str, recipe: Recipe, version: str, asked: Asked, account: Account, same: Present
 ) -> Iterator[Labelled]:
     """Those that say something of the answers under `version`; the others are counted in `account`. Blind ones come
     last, in the order in which they became known."""
@@ -241,7 +160,7 @@ def _said(task: _Task, recipe: Recipe, version: str, asked: Asked, was_chosen: b
     return "not_chosen"
 
 
-def _in_order(store: Store, project: str, recipe: Recipe, same: _Present) -> Iterator[Look]:
+def _in_order(store: Store, project: str, recipe: Recipe, same: Present) -> Iterator[Look]:
     """All answers under the present version."""
     after = (0.0, 0)
     while kept := store.answers_in_order(project, after, _AT_ONCE):
@@ -254,7 +173,7 @@ def _in_order(store: Store, project: str, recipe: Recipe, same: _Present) -> Ite
                 yield look_of(recipe.schema, str(one.task_id), answer, one.place[0])
 
 
-def _tasks(store: Store, project: str, same: _Present) -> Iterator[_Task]:
+def _tasks(store: Store, project: str, same: Present) -> Iterator[_Task]:
     """All that people labelled."""
     after = 0
     while kept := store.labelled(project, after, _AT_ONCE):
