@@ -214,6 +214,10 @@ def _num_sparse_layers(text: _Numbers, layers: int) -> int:
 def _vision_part(vision: _Numbers) -> dict[str, int]:
     hidden, inner, depth = vision["hidden_size"], vision["intermediate_size"], vision["depth"]
     merge, patch = vision.either("spatial_merge_size", 2), vision.either("patch_size", 16)
+    if hidden % (heads := vision["num_heads"]):
+        raise UnsupportedModel(
+            f"config.json: {vision.section}.num_heads is {heads:,}, which does not divide {hidden:,}"
+        )
     merged, out = hidden * merge**2, vision["out_hidden_size"]
     deepstack = len(vision.layers("deepstack_visual_indexes", depth))
     patch_volume = vision.either("in_channels", 3) * vision.either("temporal_patch_size", 2) * patch**2

@@ -346,6 +346,7 @@ def test_json_is_read_from_files_alone(tmp_path: Path, kind: str) -> None:
         *(("text_config", "eos_token_id", value, "eos_token_id must be a token") for value in (10**9, [0, -1], ["x"])),
         ("text_config", "pad_token_id", 10**9, "pad_token_id must be a token of the vocabulary"),
         ("text_config", "num_experts_per_tok", 10**5, "num_experts_per_tok is 100,000, of"),
+        *(("vision_config", "num_heads", value, "vision_config.num_heads") for value in (7, 0, "x", None)),
         *(
             ("text_config", name, {"mrope_section": value}, f"{name}.mrope_section must be three numbers")
             for name in ("rope_scaling", "rope_parameters")
