@@ -127,6 +127,8 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     )
     log.info("the model is %s: %s", choice.model, choice.reason)
     send(Loading(f"{choice.model}: {choice.reason}", 0.0))
+    if choice.card is not None:
+        send(Loading("trial", 0.0))  # what ends the process from here on is the card's, or bitsandbytes'
     _use_device(choice, options, num_cpus)
     loaded = _loaded(choice, options, send)
     started = start(loaded, options, lambda stage, fraction: send(Loading(stage, fraction)))

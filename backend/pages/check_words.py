@@ -170,7 +170,7 @@ _TROUBLES_ZH = {
 
 _LOOK_ZH = (
     "请运行 prelabel doctor 检查编译器和驱动，然后重启 prelabel；若仍如此，请删除 Triton 的缓存（TRITON_CACHE_DIR，"
-    "默认 ~/.triton/cache）：里面可能有损坏的文件。若说的是显存不足（out of memory），请结束占用显卡的其他程序。"
+    "默认 ~/.triton/cache）：里面可能有损坏的文件。若原文说的是显存不足，请结束占用显卡的其他程序。"
     "结果不受影响。"
 )
 _LOOK_EN = (
@@ -302,7 +302,7 @@ CHECKS: dict[str, tuple[str, str]] = {
         "without CUDA graphs ({said}). " + _LOOK_EN,
     ),
     "slow_graphs": (
-        "比应有的速度慢：解码没有用上 CUDA graph（{said}）。请更新显卡驱动，若说的是显存不足（out of memory），"
+        "比应有的速度慢：解码没有用上 CUDA graph（{said}）。请更新显卡驱动，若原文说的是显存不足，"
         "则结束占用显卡的其他程序，然后重启 prelabel；结果不受影响。",
         "slower than it should be: decode steps run without CUDA graphs ({said}). Update the card's driver, or, where "
         "that speaks of memory, end what else runs on the card, and start prelabel again; the answers are the same.",

@@ -216,6 +216,7 @@ TEXTS: dict[str, tuple[str, str]] = {
 STAGES: dict[str, tuple[str, str]] = {
     "starting": ("启动模型进程", "Starting the model's process"),
     "replica": ("等待模型副本", "Waiting for an engine replica"),
+    "trial": ("试用显卡", "Trying the card"),
     "resolve": ("查找模型", "Finding the model"),
     "download": ("下载模型", "Downloading the model"),
     "download_again": ("等待重新下载", "Waiting to download again"),
