@@ -388,8 +388,8 @@ CHECKS: dict[str, tuple[str, str]] = {
     # memory of the machine, disk
     "host_enough": ("本机内存剩余 {free} GiB", "{free} GiB of this machine's own memory are free"),
     "shared_memory_missing": (
-        "进程之间不能共享内存（{reason}）：/dev/shm 不存在、已满或不可写。请挂载它（mount -t tmpfs tmpfs /dev/shm；"
-        "容器用 --shm-size 64m）",
+        "进程之间不能共享内存（{reason}）：/dev/shm 不存在、已满或不可写。请把 tmpfs 挂载到 /dev/shm"
+        "（容器用 --shm-size 64m）",
         "Processes cannot share memory ({reason}): /dev/shm is missing, full or closed. Mount it (mount -t tmpfs tmpfs "
         "/dev/shm; a container: --shm-size 64m).",
     ),
