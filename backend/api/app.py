@@ -156,7 +156,7 @@ class Backend:
 
     async def metrics_text(self, request: Request) -> Response:
         view = await self.status.view_or_none()
-        async with self.status.turn:
+        async with self.status.turn():
             text = await asyncio.to_thread(metrics_text, self.core.metrics.registry, self.core.engine.status, view)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -1,7 +1,7 @@
 """GET /status and /status.json, POST /status/retry, /status/cancel and /status/delete-older.
 
-The store is asked in a thread. Raises what the store raises, and Forbidden for a button that was not pressed on our own
-page; `api.middleware` answers those.
+The store is asked in a thread. Raises what the store raises, EngineBusy where many ask, and Forbidden for a button that
+was not pressed on our own page; `api.middleware` answers those.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Literal
 from urllib.parse import urlencode
@@ -20,7 +21,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from backend.api.bodies import BodyLimits, BodyReader
 from backend.api.forms import MAX_FORM_BYTES, FormGuard, check_origin, read_form
 from backend.api.responses import StrictJSON
-from backend.errors import StoreError
+from backend.errors import EngineBusy, StoreError
 from backend.pages.words import Language
 from backend.queue.service import DurableCore
 from backend.status.make_view import RATE_WINDOW_S, make_view
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 Action = Literal["retry", "cancel", "delete-older"]
 
+MAX_WAITING = 32
+"""Pages and figures that are asked for at a time. Whoever waits keeps a connection, and there is an end to those."""
 MAX_PROJECTS = 50
 MAX_FAILED_TASKS = 30
 """Failed tasks of a project that are named; all are counted."""
@@ -41,16 +44,29 @@ class StatusPages:
 
     def __init__(self, core: DurableCore) -> None:
         self._core = core
-        self.turn = asyncio.Lock()
-        """Pages and figures are made in a thread, one after the other: many at once would leave the loop no time."""
+        self._turn = asyncio.Lock()
+        self._num_waiting = 0
         self._guard = FormGuard()
         self._reader = BodyReader(BodyLimits(MAX_FORM_BYTES))
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Pages and figures are made in a thread, one after the other: many at once would leave the loop no time.
+        Raises EngineBusy where MAX_WAITING are."""
+        if self._num_waiting >= MAX_WAITING:
+            raise EngineBusy(f"{self._num_waiting} others wait for the status; ask again in a moment")
+        self._num_waiting += 1
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self._num_waiting -= 1
 
     async def page(self, request: Request) -> Response:
         language = chosen_language(request.query_params.get("lang"), request.headers.get("accept-language", ""))
         nonce = secrets.token_urlsafe(16)
         view = await self.view()
-        async with self.turn:
+        async with self.turn():
             if request.query_params.get("part") == "live":
                 text = await asyncio.to_thread(render_live, view, language, sign=self._guard.sign)
             else:
@@ -72,7 +88,7 @@ class StatusPages:
 
     async def view(self) -> StatusView:
         """How it is going now. Raises StoreError."""
-        async with self.turn:
+        async with self.turn():
             return await asyncio.to_thread(self._look)
 
     async def view_or_none(self) -> StatusView | None:
