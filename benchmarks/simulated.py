@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import torch
 from PIL import ImageOps
 
 from backend.engine.options import EngineOptions
+from backend.quality.people import Labelled
 from benchmarks.in_process import InProcessEngine
 from benchmarks.pictures import FIELDS, labels_of, picture_of, request_about
 from label_config.answer import Answer, FieldAnswer, parse_answer
@@ -26,19 +27,6 @@ SLOTS = 64
 AT_ONCE = 500
 ACCEPTED = 0.4
 """Of the wrong answers that people see before they label."""
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """One picture that somebody labelled; see `backend.quality.summary.Task`."""
-
-    name: str
-    answer: Answer
-    truth: Answer
-    saw_answer: bool
-    model_version: str = "garments"
-    lead_s: float | None = None
-    agrees: bool | None = None
 
 
 def schema() -> LabelSchema:
@@ -72,7 +60,7 @@ def is_right(number: int, answer: Answer) -> bool:
 def people(chance: random.Random, answers: Sequence[Answer], num_blind: int, num_filled: int) -> list[Labelled]:
     """Label so many pictures chosen by chance; where they saw the answer, wrong ones pass as ACCEPTED says."""
     chosen = chance.sample(range(len(answers)), num_blind + num_filled)
-    labelled = [Labelled(f"{number:05}", answers[number], truth(number), saw_answer=False) for number in chosen]
+    labelled = [Labelled(f"{number:05}", answers[number], truth(number), "garments") for number in chosen]
     for place in range(num_blind, len(labelled)):
         one = labelled[place]
         lets_pass = not is_right(chosen[place], one.answer) and chance.random() < ACCEPTED

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from backend.pages.numbers import number, roughly
-from backend.quality.rules import HELD_OUT, LEVEL, Confused, OfField, Tried, confused_most, short_names
+from backend.quality.rules import HELD_OUT, LEVEL, Confused, Tried, confused_most, short_names
+from backend.quality.summary import FieldQuality
 from backend.reasons import known
 from label_config.visible import visible_text
 
@@ -104,7 +105,7 @@ def counts(pair: Confused, say: Say) -> str:
     )
 
 
-def next_step(fields: Iterable[OfField], project: str, say: Say) -> Iterator[str]:
+def next_step(fields: Iterable[FieldQuality], project: str, say: Say) -> Iterator[str]:
     """Which two labels are confused most, and what to do about it; nothing where none are often enough."""
     if (found := confused_most(fields)) is None:
         return

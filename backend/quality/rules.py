@@ -14,10 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from backend.quality.measures import Confusion, Measures
 from backend.quality.people import Labelled
+from backend.quality.summary import FieldQuality
 from backend.store.audit import chooses
 from label_config.answer import Answer
 from label_config.schema import LabelSchema
@@ -91,14 +92,7 @@ def confused(schema: LabelSchema, tasks: Iterable[Labelled]) -> list[Confused]:
     return sorted(often, key=lambda pair: (-pair.num_blind, -pair.num_filled, pair.field, pair.first, pair.second))
 
 
-class OfField(Protocol):
-    """Of `backend.quality.summary.FieldQuality`."""
-
-    @property
-    def confusions(self) -> tuple[Confusion, ...]: ...
-
-
-def confused_most(fields: Iterable[OfField]) -> tuple[str, str, int] | None:
+def confused_most(fields: Iterable[FieldQuality]) -> tuple[str, str, int] | None:
     """The two labels that are confused most often, and in how many tasks; None where no two are in MIN_TOLD."""
     found = [(*pair, counts[0]) for field in fields for pair, counts in both_ways(field.confusions).items()]
     most = max(found, key=lambda one: one[2], default=None)

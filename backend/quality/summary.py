@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from backend.quality.calibration import MIN_LABELS, fitted_temperature
 from backend.quality.drift import FALSE_ALARM, Drift, Look, drift, look_of
@@ -26,8 +25,8 @@ from backend.quality.measures import (
     calibration_error,
     reliability,
 )
+from backend.quality.people import Labelled
 from backend.quality.threshold import Step, Threshold, guaranteed_threshold, steps
-from label_config.answer import Answer
 from label_config.rating import uncalibrated
 from label_config.schema import LabelSchema, TextField
 
@@ -36,25 +35,6 @@ MAX_MATRIX_LABELS = 8
 
 FindThreshold = Callable[[Sequence[tuple[float, bool]], float, float], Threshold]
 """`guaranteed_threshold`, or `threshold_at_looks`."""
-
-
-class Task(Protocol):
-    """A task that people labelled."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def answer(self) -> Answer: ...
-    @property
-    def truth(self) -> Answer: ...
-    @property
-    def model_version(self) -> str: ...
-    @property
-    def saw_answer(self) -> bool: ...
-    @property
-    def lead_s(self) -> float | None: ...
-    @property
-    def agrees(self) -> bool | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +116,7 @@ class Quality:
 
 def quality_of(
     schema: LabelSchema,
-    tasks: Iterable[Task],
+    tasks: Iterable[Labelled],
     unused: Mapping[str, int],
     *,
     target: float,

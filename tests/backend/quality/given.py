@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from backend.quality.drift import Look, look_of
+from backend.quality.people import Labelled
 from backend.quality.summary import FindThreshold, Quality, quality_of
 from backend.quality.threshold import guaranteed_threshold
 from label_config.answer import Answer, FieldAnswer
 from label_config.schema import Choice, ChoicesField, LabelSchema, TextField
-
-
-@dataclass(frozen=True)
-class Task:
-    name: str
-    answer: Answer
-    truth: Answer
-    model_version: str = "m"
-    saw_answer: bool = False
-    lead_s: float | None = None
-    agrees: bool | None = None
 
 
 def schema(name: str = "season", labels: tuple[str, ...] = ("summer", "winter"), title: str = "季节") -> LabelSchema:
@@ -29,14 +17,14 @@ def schema(name: str = "season", labels: tuple[str, ...] = ("summer", "winter"),
 
 def task(
     number: int, right: bool, confidence: float = 0.97, *, asked: LabelSchema | None = None, saw_answer: bool = False
-) -> Task:
+) -> Labelled:
     """Answered with the first label."""
     [field, *_] = (asked or schema()).fields
     assert isinstance(field, ChoicesField)
     first, second = (choice.value for choice in field.choices[:2])
     truth = Answer({field.name: FieldAnswer((first if right else second,))})
     answer = Answer({field.name: FieldAnswer((first,), confidence)})
-    return Task(f"t{number:03}", answer, truth, saw_answer=saw_answer, lead_s=4.0 if saw_answer else 12.0)
+    return Labelled(f"t{number:03}", answer, truth, "m", saw_answer=saw_answer, lead_s=4.0 if saw_answer else 12.0)
 
 
 def quality(

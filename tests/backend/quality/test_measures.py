@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from backend.quality.lead_times import time_saved
 from backend.quality.looks import threshold_at_looks
 from backend.quality.measures import Confusion, Measures, calibration_error, reliability
 from backend.quality.page import render_quality
+from backend.quality.people import Labelled
 from backend.quality.summary import FindThreshold, quality_of
 from backend.quality.threshold import guaranteed_threshold
 from backend.quality.words import Sentences
@@ -27,15 +28,7 @@ SCHEMA = parse_label_config(
 )
 
 
-@dataclass(frozen=True)
-class Task:
-    name: str
-    answer: Answer
-    truth: Answer
-    model_version: str = "m"
-    saw_answer: bool = False
-    lead_s: float | None = None
-    agrees: bool | None = None
+Task = partial(Labelled, model_version="m")
 
 
 def answer(season: str, confidence: float = 0.9, caption: str = "x", **more: FieldValue) -> Answer:
@@ -79,27 +72,16 @@ def test_a_field_that_people_filled_nowhere_makes_no_task_wrong() -> None:
     assert (found.blind.num_right, found.blind.num) == (1, 1)
 
 
-def test_a_field_that_nobody_filled_blind_is_in_no_guarantee_and_that_is_said() -> None:
-    blind = [
-        Task(str(n), answer("winter", fur=("yes",)), Answer({"season": FieldAnswer(("winter",))})) for n in range(60)
-    ]
-    filled = [Task("a", blind[0].answer, blind[0].answer, saw_answer=True)]
-
-    found = quality_of(SCHEMA, [*blind, *filled], {}, target=0.05, delta=0.1)
-
-    assert (found.blind.num_right, found.unfilled, found.unchecked) == (60, (), ("fur",))
-    for said in (Sentences("en").of(found), Sentences("en").in_short(found, "12", 0.0)):
-        assert any("Nobody filled fur in any picture that was checked blind" in sentence for sentence in said)
-
-
-def test_a_label_that_nobody_filled_anywhere_is_in_no_guarantee_either_and_the_status_page_says_so() -> None:
-    tasks = [
-        Task(str(n), answer("winter", fur=("yes",)), Answer({"season": FieldAnswer(("winter",))})) for n in range(60)
-    ]
+@pytest.mark.parametrize("num_filled", [1, 0], ids=["blind", "anywhere"])
+def test_a_field_that_nobody_filled_is_in_no_guarantee_and_that_is_said(num_filled: int) -> None:
+    given, season = answer("winter", fur=("yes",)), Answer({"season": FieldAnswer(("winter",))})
+    tasks = [Task(str(n), given, season) for n in range(60)]
+    tasks += [Task("a", given, given, saw_answer=True)] * num_filled
 
     found = quality_of(SCHEMA, tasks, {}, target=0.05, delta=0.1)
 
-    assert (found.threshold.threshold, found.unchecked) == (0.05, ("fur",))
+    assert (found.blind.num_right, found.threshold.threshold, found.unchecked) == (60, 0.05, ("fur",))
+    assert ("fur" in found.unfilled) is not bool(num_filled)
     for said in (Sentences("en").of(found), Sentences("en").in_short(found, "12", 0.0)):
         assert any("Nobody filled fur in any picture that was checked blind" in sentence for sentence in said)
 
@@ -155,7 +137,9 @@ def test_confidence_is_set_beside_the_share_that_is_right() -> None:
 def test_blind_and_pre_filled_tasks_are_never_added_up_and_everything_is_accounted_for() -> None:
     right, wrong = answer("summer"), answer("winter")
     tasks = [Task("a", right, right, lead_s=40), Task("b", right, wrong, lead_s=60)]
-    tasks += [Task(f"c{n}", right, right, "n", saw_answer=True, lead_s=10, agrees=n > 0) for n in range(3)]
+    tasks += [
+        Task(f"c{n}", right, right, model_version="n", saw_answer=True, lead_s=10, agrees=n > 0) for n in range(3)
+    ]
 
     found = quality_of(SCHEMA, tasks, {"not_labelled": 2}, target=0.05, delta=0.1)
 
