@@ -77,13 +77,10 @@ def connect(
         shown = shown_url(client.url, public_url) or client.url
         reached = f" (from here {client.url})" if shown != client.url else ""
         done(console, f"Label Studio at {shown}{reached}, as {client.user_email()}")
-        found = _existing(client, console, project, create, wanted)
-        if found is None:
-            found = _create(client, console, create or "", wanted, health)
-            with _removed_if_it_fails(client, console, found):
-                _connect(client, console, found, shown, backend_url, credentials, health, audit_share, replaced=True)
-        else:
-            replaced = wanted is not None
+        there = _existing(client, console, project, create, wanted)
+        found = there or _create(client, console, create or "", wanted, health)
+        replaced = there is None or wanted is not None
+        with contextlib.nullcontext() if there else _removed_if_it_fails(client, console, found):
             _connect(client, console, found, shown, backend_url, credentials, health, audit_share, replaced=replaced)
     return 0
 
