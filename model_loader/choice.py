@@ -100,12 +100,13 @@ def _before_others(card: Card) -> str:
 
 
 def _why(model: str, card: Card, plan: MemoryPlan) -> str:
+    at_once = f"{plan.num_slots} request{'' if plan.num_slots == 1 else 's'} at a time"
     if model == DEFAULT_MODEL:
-        return f"{card.label} holds it, with {plan.num_slots} requests at a time"
+        return f"{card.label} holds it, with {at_once}"
     room_bytes = plan.vram_bytes or 0
     is_share = room_bytes < round(card.memory_gib * GIB)
     return (
-        f"the best that {card.label} holds, with {plan.num_slots} requests at a time; {DEFAULT_MODEL} needs more than "
+        f"the best that {card.label} holds, with {at_once}; {DEFAULT_MODEL} needs more than "
         f"{'the' if is_share else 'its'} {room_bytes / GIB:.1f} GiB{' of PRELABEL_VRAM_GIB' if is_share else ''}"
     )
 
