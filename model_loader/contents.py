@@ -47,8 +47,8 @@ def _noted(folder: Path) -> dict[str, str]:
         return {}
     except (OSError, ModelError) as error:
         raise ModelFilesInvalid(
-            f"{NAME}, by which the files of a 4-bit copy are checked, is damaged ({error}). Remove the copy and start "
-            f"again, and it is made anew: rm -r {folder}"
+            f"{folder / NAME}, by which the files of a 4-bit copy are checked, is damaged ({error}), and they may be, "
+            "too; bring a copy that you brought from elsewhere once more"
         ) from error
     return {name: str(digest) for name, digest in noted.items()}
 
@@ -88,7 +88,8 @@ def check_contents(contents: Mapping[Path, str], on_fraction: Callable[[float], 
     if damaged:
         raise ModelFilesInvalid(
             f"{len(damaged)} of the model's files hold something else than they should: they were damaged on this "
-            "disk, or when they were copied. Remove them and start again, and they alone are fetched or made anew: rm "
+            "disk, or when they were copied. Remove them and start again: those of the hub's cache and of prelabel's "
+            "own copy are fetched or made anew, and they alone; into a folder of your own copy them again: rm "
             + " ".join(damaged)
         )
 

@@ -142,7 +142,9 @@ def load_model(
     quantised = checkpoint.config.get("quantization_config") is not None
     stage = "load_copy" if saved is not None else "quantise" if quantisation == "nf4" and not quantised else "load"
     step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95, checkpoint.size_bytes)
-    copy, unchecked = (None, {}) if saved is None else (resolved.folder, known_contents(resolved.folder))
+    copy = None if saved is None else resolved.folder
+    with blamed_on(copy):
+        unchecked = {} if copy is None else known_contents(copy)
 
     def enter_check() -> Callable[[float], None]:
         return progress.enter("check", 0.95, 0.99, size_bytes(unchecked))

@@ -94,7 +94,7 @@ def test_what_is_not_named_by_its_content_is_left_alone(folder: Path, tmp_path: 
 @pytest.mark.parametrize("spoilt", ['{"model.safetensors": 7}', '{"model.safetensors": "0123"}', "[]", "{", ""])
 def test_a_copy_whose_digests_are_damaged_themselves_is_not_taken_for_whole(folder: Path, spoilt: str) -> None:
     (folder / NAME).write_text(spoilt)
-    with pytest.raises(ModelFilesInvalid, match=rf"^{NAME}, .* is damaged .* rm -r {re.escape(str(folder))}$"):
+    with pytest.raises(ModelFilesInvalid, match=f"^{re.escape(str(folder / NAME))}, .* is damaged "):
         known_contents(folder)
 
 

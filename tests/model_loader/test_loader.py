@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
-from model_loader.contents import note_contents
+from model_loader.contents import NAME, note_contents
 from model_loader.errors import MachineUnfit, ModelFilesInvalid, UnsupportedModel
 from model_loader.geometry import ARCHITECTURES, COMMITS
 from model_loader.loader import LoadedModel, load_model
@@ -185,7 +185,9 @@ def test_saved_checkpoint_that_cannot_be_trusted_is_made_again(folder: Path, tmp
     assert list(parent.iterdir()) == [saved]
 
 
-@pytest.mark.parametrize("damage", ["another version's tensors", "another version's tokenizer", "a damaged tokenizer"])
+@pytest.mark.parametrize(
+    "damage", ["another version's tensors", "another version's tokenizer", "a damaged tokenizer", "damaged digests"]
+)
 def test_a_copy_that_cannot_be_loaded_is_named_itself_and_nobody_downloads_the_original_again(
     folder: Path, tmp_path: Path, damage: str
 ) -> None:
@@ -196,7 +198,9 @@ def test_a_copy_that_cannot_be_loaded_is_named_itself_and_nobody_downloads_the_o
         rewrite_tensors(saved, lambda tensors: {f"{name}_of_old": tensor for name, tensor in tensors.items()})
     else:
         (saved / "tokenizer.json").write_text("{}")
-    if damage != "a damaged tokenizer":
+    if damage == "damaged digests":
+        (saved / NAME).write_text("{")
+    elif damage != "a damaged tokenizer":
         note_contents(saved)
     remedy = f"rm -r {saved}" if damage != "a damaged tokenizer" else f"rm {saved / 'tokenizer.json'}"
     with pytest.raises(ModelFilesInvalid, match=f"{re.escape(remedy)}$"):
