@@ -32,10 +32,6 @@ ON_WINDOWS = (
 )
 Model = Annotated[str | None, typer.Option(help="Hub id, folder, `garments` or `auto`.")]
 VramGib = Annotated[float | None, typer.Option(min=1, max=1024, help="GPU memory to stay within, in GiB.")]
-_BULK = (
-    "output", "label_config", "dry_run", "retry_failed", "json_output", "engine", "ray_address", "column",
-    "audit_share",
-)  # fmt: skip
 DataDir = Annotated[Path | None, typer.Option(help="Folder for the store and the 4-bit model.")]
 Language = Annotated[Literal["zh", "en"] | None, typer.Option(help="Language of captions and prompt.")]
 BackendUser = Annotated[str, typer.Option(envvar="BASIC_AUTH_USER", help="User name the backend was started with.")]
@@ -153,14 +149,9 @@ def annotate(
     from backend.bulk.options import BulkOptions, ExportOptions
 
     exports = ExportOptions(**{name: options.pop(name) for name in ExportOptions.__dataclass_fields__})
-    bulk = BulkOptions(
-        sources=tuple(options.pop("sources")),
-        limit=options.pop("limit"),
-        overwrite=not options.pop("resume"),
-        num_workers=options.pop("workers"),
-        exports=exports,
-        **{name: options.pop(name) for name in _BULK},
-    )
+    options |= {"sources": tuple(sources), "exports": exports}
+    options |= {"overwrite": not options.pop("resume"), "num_workers": options.pop("workers")}
+    bulk = BulkOptions(**{name: options.pop(name) for name in BulkOptions.__dataclass_fields__})
     if bulk.is_single:
         from backend.commands.annotate import annotate as run_one
 

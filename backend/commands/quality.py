@@ -33,19 +33,21 @@ from backend.quality.people import Account
 from backend.quality.project import Asked
 from backend.quality.summary import Quality, quality_of
 from backend.quality.words import Sentences
+from backend.settings import Settings
 from label_config.schema import LabelSchema
 
 
 def quality(
+    settings: Settings,
     records: Path,
     truth: Path,
     asked: Asked,
     *,
     label_config: str | None,
-    language: Language,
     json_output: bool,
     report: Path | None,
 ) -> int:
+    language = settings.language
     account = Account()
     try:
         schema = _schema(records, label_config, language)

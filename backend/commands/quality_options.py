@@ -65,18 +65,11 @@ class QualityOptions:
 
 
 def run_quality(settings: Settings, options: QualityOptions) -> int:
-    form = _form(options)
+    form, records, truth = _form(options), options.records, options.truth
     number, asked, json_output, report = options.project, options.asked, options.json_output, options.report
-    if options.records is not None and options.truth is not None:
-        return quality(
-            options.records,
-            options.truth,
-            asked,
-            label_config=options.label_config,
-            language=settings.language,
-            json_output=json_output,
-            report=report,
-        )
+    if records is not None and truth is not None:
+        config = options.label_config
+        return quality(settings, records, truth, asked, label_config=config, json_output=json_output, report=report)
     if number is None:
         needs = "Give RECORDS and --truth FILE, or" if form in ("", "records") else f"{_name(form)} needs"
         raise UsageError(f"{needs} --project ID.")

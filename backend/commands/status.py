@@ -166,7 +166,7 @@ def _told(project: ProjectView, view: StatusView) -> Iterator[str]:
         for sentence in project.quality.en:
             yield one_line(f"{_name(project)}: {sentence}")
         if project.quality.error:
-            yield one_line(f"{_name(project)}: {_words('quality.error', message=project.quality.error)}")
+            yield one_line(f"{_name(project)}: {_words('quality.error', said=project.quality.error)}")
     if project.note is not None:
         note = project.note
         age = _words.age(note.at, view.now)

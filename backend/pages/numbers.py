@@ -17,13 +17,13 @@ def number(value: float, decimals: int = 0) -> Number:
     return Number(f"{value:,.{decimals}f}")
 
 
-def percent(share: float) -> str:
-    """`12.3%`; a share that is not nothing never reads 0.0%, one that is not all never 100.0%."""
+def percent(share: float, decimals: int = 1) -> str:
+    """`12.3%`; a share that is not nothing never reads 0%, one that is not all never 100%."""
     if 0 < share < 0.0005:
         return "<0.1%"
     if 0.9995 <= share < 1:
         return ">99.9%"
-    return "100%" if share == 1 else "0%" if share == 0 else f"{share:.1%}"
+    return f"{share:.{0 if share in (0, 1) else decimals}%}"
 
 
 def roughly(num: int) -> Number:
@@ -39,11 +39,7 @@ def seconds(value: float) -> str:
 
 def rounded(share: float) -> str:
     """Whole percents, but for shares that these would round to none or to all."""
-    if 0 < share < 0.0005:
-        return "<0.1%"
-    if 0.9995 <= share < 1:
-        return ">99.9%"
-    return f"{share:.{1 if 0 < share < 0.01 or 0.99 < share < 1 else 0}%}"
+    return percent(share, 1 if share < 0.01 or share > 0.99 else 0)
 
 
 def exactly(share: float) -> str:

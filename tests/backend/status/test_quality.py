@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from rich.console import Console
 
+from backend.commands import status
 from backend.pages.words import Language
 from backend.quality.drift import Drift
 from backend.quality.looks import threshold_at_looks
@@ -95,8 +97,12 @@ def test_where_nobody_labelled_anything_the_page_says_nothing(tmp_path: Path, kn
 
 
 def test_trouble_with_label_studio_is_told_beside_what_was_known(tmp_path: Path) -> None:
-    text = page(shown(tmp_path, Looked(error=f"no answer\n{HOSTILE}")))
-    assert "What people labelled cannot be read: no answer &lt;img" in text
+    view = shown(tmp_path, Looked(error=f"no answer\n{HOSTILE}"))
+    assert "What people labelled cannot be read: no answer &lt;img" in page(view)
+    console = Console(width=400)
+    with console.capture() as printed:
+        console.print(status.shown(view))
+    assert "What people labelled cannot be read: no answer <img" in printed.get()
 
 
 def test_metrics_have_each_figure_by_project_and_leave_out_what_is_not_known(tmp_path: Path) -> None:
