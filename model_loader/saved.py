@@ -64,9 +64,10 @@ def find_saved(parent: Path | None, source: str, revision: str | None) -> tuple[
         manifest = read_object(folder / MANIFEST)
     except (OSError, ModelError):
         return None
-    wanted = None if revision else pinned_commit(source)
+    origin = _folder(source)
+    wanted = None if revision or origin is not None else pinned_commit(source)
     try:
-        if manifest.get("origin") != _origin(source, manifest) or wanted not in (None, manifest.get("commit")):
+        if manifest.get("origin") != _origin(origin, source, manifest) or wanted not in (None, manifest.get("commit")):
             log.info("%s has changed since it was packed: packing it again", source)
             return None
         checkpoint = read_checkpoint(folder)
@@ -138,7 +139,7 @@ def _save(
 ) -> None:
     manifest = {"name": resolved.name, "source": source, "commit": resolved.commit, "format": _FORMAT}
     manifest["weights_id"] = weights_id(original.shards)
-    manifest["origin"] = _origin(source, manifest)
+    manifest["origin"] = _origin(_folder(source), source, manifest)
     place.parent.mkdir(parents=True, exist_ok=True)
     lock = place.with_name(place.name + _LOCK)
     try:
@@ -241,7 +242,8 @@ def _write(
     try:
         with told_bars({WRITTEN: written}):
             model.save_pretrained(unfinished, max_shard_size=shard_bytes)
-        _copy_small_files(original.folder, unfinished)
+        for file in _small_files(original.folder):
+            shutil.copyfile(file, unfinished / file.name)
         (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
         note_contents(unfinished, count)
         for file in {*unfinished.iterdir(), unfinished} - safe:
@@ -252,29 +254,31 @@ def _write(
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _origin(source: str, manifest: dict[str, Any]) -> str:
-    """What the original was: a hub commit, or the names, sizes and times of a folder's weights.
-
-    A folder that is gone keeps its recorded value: the packed copy outlives the original.
-    """
-    if manifest.get("commit"):
-        return str(manifest["commit"])
+def _folder(source: str) -> Path | None:
+    """The folder that `source` names now; None for a hub id, and for a folder that is gone."""
     try:
-        folder = local_folder(source)
+        return local_folder(source)
     except ModelError:
-        folder = None
+        return None
+
+
+def _origin(folder: Path | None, source: str, manifest: dict[str, Any]) -> str:
+    """What the original was: names, sizes and times of all that is taken of `folder`, else a hub commit.
+
+    A folder that is gone keeps its recorded value: the packed copy outlives the original. One that is there now counts,
+    also where the copy was made of the hub's model of that name.
+    """
     if folder is None:
-        return str(manifest.get("origin", source))
-    files = sorted([*folder.glob("*.safetensors"), folder / "config.json"])
-    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+        return str(manifest.get("commit") or manifest.get("origin", source))
+    files = {folder / "config.json", *folder.glob("*.safetensors"), *_small_files(folder)}
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(files) if file.is_file()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _copy_small_files(original: Path, target: Path) -> None:
-    for pattern in _COPIED:
-        for file in original.glob(pattern):
-            if not any(file.match(kept) for kept in _WEIGHTS_AND_CONFIG) and file.is_file():
-                shutil.copyfile(file, target / file.name)
+def _small_files(original: Path) -> list[Path]:
+    """What a copy has from the original as it is."""
+    found = [file for pattern in _COPIED for file in original.glob(pattern) if file.is_file()]
+    return [file for file in found if not any(file.match(kept) for kept in _WEIGHTS_AND_CONFIG)]
 
 
 def _to_disk(path: Path, sync: Callable[[int], None]) -> None:

@@ -219,6 +219,33 @@ def test_saved_checkpoint_of_a_chosen_model_is_that_of_its_commit(
         assert (find_saved(tmp_path, model, None) is not None) is found
 
 
+@pytest.mark.parametrize("changed", ["config.json", "tokenizer.json", "preprocessor_config.json", "model.safetensors"])
+def test_a_copy_is_not_used_when_what_it_took_of_its_folder_has_changed(
+    folder: Path, tmp_path: Path, changed: str
+) -> None:
+    load(folder, save_quantised_to=tmp_path / "q")
+    assert find_saved(tmp_path / "q", str(folder), None) is not None
+    with (folder / changed).open("ab") as file:
+        file.write(b" ")
+    assert find_saved(tmp_path / "q", str(folder), None) is None
+
+
+def test_a_folder_with_the_name_of_a_hub_model_gets_a_copy_of_its_own_and_uses_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `git clone` makes it, trained further since: the copy of the hub's model is not it."""
+    model, commit = next(iter(COMMITS.items()))
+    place = place_for(tmp_path / "q", model, None)
+    shutil.copytree(folder, place)
+    (place / MANIFEST).write_text(json.dumps({"name": model, "commit": commit, "origin": commit}))
+    assert find_saved(tmp_path / "q", model, None) is not None
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, model)
+    assert find_saved(tmp_path / "q", model, None) is None
+    load(Path(model), save_quantised_to=tmp_path / "q")
+    assert find_saved(tmp_path / "q", model, None) is not None
+
+
 @pytest.mark.parametrize(
     "content", ["", "[]", "null", "7", "{", '{"a":' * 100_000, "\ufeff{}", '{"origin": {}}'], ids=lambda text: text[:6]
 )
