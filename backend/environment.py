@@ -1,12 +1,12 @@
 """Environment variables as people's files leave them, made what was meant: quotation marks, blanks, `export`.
 
 `docker run --env-file`, systemd and editors of Windows each keep something of a line that a shell would not. Knows no
-setting. Nothing here raises.
+setting of ours. Nothing here raises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 _MARK = "\ufeff"
@@ -16,6 +16,14 @@ LIBRARIES = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "MODELSCOPE_", "TRITON_", "
 """How variables begin that the libraries read which fetch and load a model. Ours take an empty value for none; of these
 libraries some take it for the current folder."""
 OTHERS = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "TMPDIR", "XDG_CACHE_HOME", "CUDA_VISIBLE_DEVICES")
+SWITCHES = (
+    "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+    "HF_HUB_DISABLE_SYMLINKS", "HF_HUB_DISABLE_SHARED_BLOBS", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_ENABLE_HF_TRANSFER",
+    "HF_XET_HIGH_PERFORMANCE",
+)  # fmt: skip
+"""Those of them that are on or off. huggingface_hub takes whatever it does not know for off, and says nothing."""
+ON, OFF = frozenset({"1", "on", "yes", "true"}), frozenset({"0", "off", "no", "false"})
+"""How huggingface_hub has them, in whatever case."""
 
 
 def is_of_libraries(name: str) -> bool:
@@ -47,6 +55,15 @@ def tidy(environment: MutableMapping[str, str], is_ours: Callable[[str], bool]) 
         if not value and is_of_libraries(name) and name != "CUDA_VISIBLE_DEVICES":
             del environment[name]
     return said
+
+
+def unclear_switches(environment: Mapping[str, str]) -> list[str]:
+    """What is to be said of each of SWITCHES that is neither on nor off."""
+    return [
+        f"{name}: its value is neither on nor off, and would count as off without a word. Write {name}=1 or {name}=0."
+        for name in SWITCHES
+        if (value := environment.get(name, "").lower()) and value not in ON | OFF
+    ]
 
 
 def _value(raw: str) -> tuple[str, list[str]]:

@@ -1,7 +1,8 @@
 """All settings of prelabel in one frozen object, built once from the environment and the command line.
 
 Command-line values win over environment variables, which win over the defaults below. An unknown PRELABEL_* name, a
-value that cannot be read and a contradiction refuse to start: `load_settings` raises SettingsError naming the variable.
+value that cannot be read, a contradiction and a switch of a library that is neither on nor off refuse to start:
+`load_settings` raises SettingsError naming the variable.
 Secrets are pydantic SecretStr: one that is set shows as *** in repr, str and logs. Nothing here reads the environment
 at import.
 """
@@ -21,7 +22,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from backend.environment import is_of_libraries, tidy
+from backend.environment import is_of_libraries, tidy, unclear_switches
 from backend.errors import SettingsError
 from backend.signatures import HIDDEN
 from backend.urls import host_of
@@ -231,6 +232,7 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     problems = [_unknown(name, _env_names()) for name in os.environ if _is_unknown(name)]
     problems += [_unknown(name, list(Settings.model_fields)) for name in given if name not in Settings.model_fields]
+    problems += unclear_switches(os.environ)
     if problems:
         raise SettingsError("\n".join(problems))
     try:

@@ -7,9 +7,11 @@ import os
 import sys
 
 import pytest
+from huggingface_hub.constants import ENV_VARS_TRUE_VALUES
 
 from backend import cli
-from backend.environment import tidy
+from backend.environment import ON, SWITCHES, tidy, unclear_switches
+from backend.errors import SettingsError
 from backend.settings import load_settings, tidy_environment
 
 
@@ -102,6 +104,28 @@ def test_what_libraries_read_of_the_same_file_is_tidied_too(
     said = tidy_environment()
     assert os.environ.get(known) == value
     assert [line.partition(":")[0] for line in said] == [known] * (raw != (value or "") or name != known)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_clear"),
+    [
+        *[(clear, True) for clear in ("", "1", "on", "YES", "True", "0", "off", "No", "FALSE")],
+        *[(odd, False) for odd in ("y", "n", "enabled", "disabled", "2", "-1", "t", "1.0", "true,", "offline", "是")],
+    ],
+)
+def test_a_switch_of_a_library_is_on_or_off_or_named(value: str, is_clear: bool) -> None:
+    said = unclear_switches(dict.fromkeys(SWITCHES, value) | {"HF_HOME": "y", "HF_HUB_OTHER": "y"})
+    assert [line.partition(":")[0] for line in said] == ([] if is_clear else list(SWITCHES))
+
+
+def test_what_the_hub_takes_for_on_is_what_we_do() -> None:
+    assert {value.upper() for value in ON} == ENV_VARS_TRUE_VALUES
+
+
+def test_a_start_with_a_switch_that_is_neither_on_nor_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", '"enabled"')
+    with pytest.raises(SettingsError, match=r"^HF_HUB_OFFLINE: its value is neither on nor off.* HF_HUB_OFFLINE=1 or"):
+        load_settings()
 
 
 def test_a_command_says_it_once_before_it_begins(
