@@ -21,7 +21,13 @@ from typing import Any
 from model_loader.checkpoint import read_config
 from model_loader.errors import DownloadFailed, ModelError, ModelNotFound
 from model_loader.geometry import geometry_from_config
-from model_loader.hub_cache import cached_commit, cached_snapshot, hub_cache, is_downloaded_elsewhere
+from model_loader.hub_cache import (
+    cached_commit,
+    cached_snapshot,
+    check_locks,
+    hub_cache,
+    is_downloaded_elsewhere,
+)  # fmt: skip
 from model_loader.load_errors import of_disk
 from model_loader.memory import SIXTEEN_BIT
 from model_loader.places import free_bytes
@@ -79,6 +85,7 @@ def _fetch(
 
     if constants.HF_HUB_OFFLINE:
         raise _Unreachable("")
+    check_locks(repo)
     folder = Path(_snapshot(repo, revision, allow_patterns=SMALL_FILES))
     log.info("%s is taken at the commit %s", repo, folder.name)
     inspect(folder)

@@ -1,7 +1,7 @@
 """What of a model lies in the local cache of the Hugging Face hub: no network, and whoever has filled it.
 
 A cache may be copied from another machine without its refs, with links that lead nowhere, or in part: what is missing
-is named. `cached_snapshot` raises ModelNotFound; the others raise nothing.
+is named. `cached_snapshot` raises ModelNotFound, `check_locks` DownloadFailed; the others raise nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME
-from model_loader.errors import ModelNotFound, shorten
+from model_loader.errors import DownloadFailed, ModelNotFound, shorten
+from model_loader.locks import held_on_another_host, is_held, was_written_lately
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def remove_halves(repos: Iterable[str]) -> None:
     at is left alone.
     """
     for repo in repos:
-        locks = hub_cache() / ".locks" / repo_cache(repo).name
+        locks = _lock_folder(repo)
         for half in [blob for blob in _blobs(repo) if blob.suffix == _HALF]:
             try:
                 locks.mkdir(parents=True, exist_ok=True)
@@ -133,15 +134,27 @@ def remove_halves(repos: Iterable[str]) -> None:
 
 def is_downloaded_elsewhere(repo: str) -> bool:
     """Whether another process is downloading files of `repo`, for which huggingface_hub then waits in silence."""
-    for lock in _entries(hub_cache() / ".locks" / repo_cache(repo).name):
-        try:
-            with FileLock(lock, blocking=False):
-                continue
-        except Timeout:
-            return True
-        except OSError:  # gone meanwhile, or not ours
-            continue
-    return False
+    return any(map(is_held, _locks(repo)))
+
+
+def check_locks(repo: str) -> None:
+    """Raise DownloadFailed where a process of another host holds the lock of a file of `repo` that is not whole here.
+
+    It may pass while that process writes, or has begun lately; else it was ended.
+    """
+    whole = {blob.name for blob in _blobs(repo) if blob.suffix != _HALF}
+    for lock in (lock for lock in _locks(repo) if lock.stem not in whole):
+        if (found := held_on_another_host(lock)) is not None:
+            halves = [blob for blob in _blobs(repo) if blob.name.startswith(lock.stem) and blob.suffix == _HALF]
+            raise DownloadFailed(found, may_pass=was_written_lately([lock, *halves]))
+
+
+def _locks(repo: str) -> list[Path]:
+    return _entries(_lock_folder(repo))
+
+
+def _lock_folder(repo: str) -> Path:
+    return hub_cache() / ".locks" / repo_cache(repo).name
 
 
 def _commits(repo: str) -> list[str]:

@@ -6,7 +6,7 @@ the weights (tokenizer, image processor, chat template), so the original may be 
 A disk that does not answer costs the copy, and not the model that is to be saved: the thread that writes it is left
 behind then. One process at a time writes a copy, though several engines may start at once on one folder. What a killed
 one has left of a copy, of whatever model, the next start removes.
-Imports no torch. Raises MachineUnfit when the disk has no room or does not answer.
+Imports no torch. Raises MachineUnfit when the disk has no room or does not answer, or another host has locked it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from model_loader.contents import note_contents
 from model_loader.errors import MachineUnfit, ModelError, ModelFilesInvalid
 from model_loader.json_text import read_object
 from model_loader.left_behind import Report, watched
+from model_loader.locks import held_on_another_host
 from model_loader.places import free_bytes
 from model_loader.sources import GARMENTS, Resolved, local_folder, pinned_commit
 from model_loader.troubles import trouble
@@ -150,6 +151,8 @@ def _save(
             finally:
                 lock.unlink(missing_ok=True)  # who has it open already finds the copy there
     except Timeout:
+        if (found := held_on_another_host(lock)) is not None:
+            raise MachineUnfit(found) from None
         log.info("another start is saving the 4-bit copy: %s", place)
 
 
@@ -161,7 +164,8 @@ def unfinished_bytes(parent: Path) -> int:
 def remove_unfinished(parent: Path) -> None:
     """Remove what killed starts have left of copies in `parent`: up to 20 GiB each, of whatever model.
 
-    What another process is writing is left alone, and what cannot be removed is named in the log.
+    What another process is writing is left alone; what cannot be removed, or another host has locked, is named in the
+    log.
     """
     for half in _unfinished(parent):
         lock = half.with_name(half.name.removesuffix(UNFINISHED) + _LOCK)
@@ -171,7 +175,8 @@ def remove_unfinished(parent: Path) -> None:
                 shutil.rmtree(half)
                 lock.unlink(missing_ok=True)
         except Timeout:
-            continue
+            if (found := held_on_another_host(lock)) is not None:
+                log.warning("%s", found)
         except OSError as error:
             said = error.strerror or error
             log.warning(

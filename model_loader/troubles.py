@@ -110,6 +110,10 @@ TEXTS: dict[str, str] = {
     "disk_stands_still": (
         "the disk of {folder} has taken nothing for {limit} s; look into `dmesg`, and at the mount if it is a network's"
     ),
+    "lock_elsewhere": (
+        "{file} is locked: process {process} of the host or container {host} has held it for {age} min. While that is "
+        "at work, it is waited for. Where it is gone, as a container that was killed, remove the lock: rm {file}"
+    ),
     "folder_unwritable": (
         "{setting}: {folder} cannot be written ({reason}), and this start puts files there. Name another folder in "
         "{setting}, or give this one to the user prelabel runs as (uid {uid}): chown -R {uid} {folder}"

@@ -113,6 +113,10 @@ _TROUBLES_ZH = {
         "每次启动都要重新量化。请腾出空间，或用 HF_HOME（下载）、PRELABEL_QUANTISED_DIR（副本）指定更大的磁盘。"
     ),
     "disk_stands_still": ("{folder} 所在的磁盘 {limit} 秒没有写入任何数据；请查看 `dmesg`，网络盘请检查挂载"),
+    "lock_elsewhere": (
+        "{file} 被锁住：主机或容器 {host} 的进程 {process} 已占用它 {age} 分钟。它若仍在工作，会等它完成；"
+        "若已不在（例如被终止的容器），请删除这个锁文件：rm {file}"
+    ),
     "folder_unwritable": (
         "{setting}：{folder} 无法写入（{reason}），而启动时要在那里存放文件。请用 {setting} 指定另一个文件夹，"
         "或把它交给运行 prelabel 的用户（uid {uid}）：chown -R {uid} {folder}"

@@ -100,7 +100,9 @@ def test_nothing_is_asked_of_a_hub_before_all_folders_can_be_written(nowhere: Pa
     assert stages == []
 
 
-def test_what_killed_starts_have_left_of_copies_of_any_model_is_removed_and_counts_as_free(tmp_path: Path) -> None:
+def test_what_killed_starts_have_left_of_copies_of_any_model_is_removed_and_counts_as_free(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     names = [place_for(tmp_path, model, None).name for model in ("someone/else", "someone/at-work")]
     for name in (*names, "not-ours"):
         (tmp_path / f"{name}{UNFINISHED}").mkdir()
@@ -108,8 +110,12 @@ def test_what_killed_starts_have_left_of_copies_of_any_model_is_removed_and_coun
     (tmp_path / f"{names[0]}.lock").touch()
     assert unfinished_bytes(tmp_path) == 2000
     assert disks_of("garments", tmp_path)[1].left_bytes >= 2000
-    with FileLock(tmp_path / f"{names[1]}.lock"):
+    lock = tmp_path / f"{names[1]}.lock"
+    lock.write_text("7\nan-older-container\n99\n")  # as on a disk without flock
+    with FileLock(lock):
         remove_unfinished(tmp_path)
+    assert "process 7 of the host or container an-older-container has held it for 0 min" in caplog.text
+    assert f"rm {lock}" in caplog.text
     left = {place.name for place in tmp_path.iterdir() if place.is_dir()}
     assert left == {f"{names[1]}{UNFINISHED}", f"not-ours{UNFINISHED}"}
     assert not (tmp_path / f"{names[0]}.lock").exists()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,10 +26,12 @@ from model_loader.hub_cache import (
     cached_bytes,
     cached_commit,
     cached_snapshot,
+    check_locks,
     half_bytes,
     is_downloaded_elsewhere,
     remove_halves,
 )
+from model_loader.locks import QUIET_S
 from model_loader.sources import resolve
 from tests.limits import RUN_S
 from tests.model_loader.checkpoints import rewrite_json
@@ -93,6 +97,51 @@ def test_halves_that_a_killed_download_left_are_removed_and_those_of_another_pro
     assert not is_downloaded_elsewhere(REPO)
     assert not left.exists()
     assert at_work.read_bytes() == b"half"
+
+
+@pytest.mark.parametrize(
+    ("record", "quiet_s", "whole", "may_pass"),
+    [
+        ("7\nan-older-container\n99\n", 0, False, True),
+        ("7\nan-older-container\n", 2 * QUIET_S, False, False),
+        ("7\nan-older-container\n99\n", 2 * QUIET_S, True, None),  # nobody needs the lock of a file that is here
+        (f"7\n{socket.gethostname()}\n99\n", 2 * QUIET_S, False, None),  # filelock sees that it is gone, or at work
+        ("", 2 * QUIET_S, False, None),  # a disk with flock
+        ("cut", 2 * QUIET_S, False, None),
+    ],
+)
+def test_a_lock_that_another_host_has_left_is_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: str, quiet_s: float, whole: bool, may_pass: bool | None
+) -> None:
+    cache = tmp_path / "hf/hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    blobs, lock = cache / "models--someone--tiny/blobs", cache / ".locks/models--someone--tiny/0b.lock"
+    half = blobs / ("0b" if whole else "0b.12345678.incomplete")
+    for file, text in ((lock, record), (half, "half")):
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    with FileLock(lock):
+        for file in (lock, half):
+            os.utime(file, (time.time() - quiet_s,) * 2)
+        if may_pass is None:
+            check_locks(REPO)
+            return
+        with pytest.raises(
+            DownloadFailed, match=f"{lock} is locked: process 7 of .* an-older-container .* rm {lock}"
+        ) as e:
+            check_locks(REPO)
+    assert e.value.may_pass is may_pass
+    assert f"for {quiet_s / 60:.0f} min" in str(e.value)
+
+
+def test_a_download_does_not_begin_behind_such_a_lock(resolve_in_child: Resolve, tmp_path: Path) -> None:
+    lock = tmp_path / "hf/hub/.locks/models--someone--tiny/0b.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("7\nan-older-container\n")
+    with FileLock(lock):
+        refused = resolve_in_child()
+    assert refused["error"] == "DownloadFailed"
+    assert "an-older-container" in refused["text"]
 
 
 def test_a_whole_cache_that_was_copied_without_what_the_hub_notes_beside_it_serves(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
@@ -144,6 +145,15 @@ def test_of_two_starts_at_once_one_saves_the_copy_and_the_other_leaves_it_alone(
     assert "was not saved" not in caplog.text
     assert list(place.parent.iterdir()) == [place]
     assert torch.equal(logits(load(folder, save_quantised_to=tmp_path / "q").model), logits(first.model))
+
+
+def test_a_lock_that_another_host_has_left_on_the_copy_is_named(folder: Path, tmp_path: Path) -> None:
+    place = place_for(tmp_path, str(folder), None)
+    lock = place.with_name(f"{place.name}.lock")
+    lock.write_text("7\nan-older-container\n99\n")  # as on a disk without flock
+    with FileLock(lock):
+        loaded = load(folder, save_quantised_to=tmp_path)
+    assert loaded.unsaved.startswith(f"{lock} is locked: process 7 of the host or container an-older-container")
 
 
 def test_a_copy_that_another_start_has_saved_meanwhile_stays_as_it_is(folder: Path, tmp_path: Path) -> None:
