@@ -20,6 +20,8 @@ VISION_END = "<|vision_end|>"
 IMAGE_PAD = "<|image_pad|>"
 VIDEO_PAD = "<|video_pad|>"
 SPECIAL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END, VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
+OF_PROMPTS = (TURN_START, TURN_END, VISION_START, VISION_END, IMAGE_PAD)
+"""Those that `encode_prompt` needs."""
 
 
 @dataclass(frozen=True, slots=True)

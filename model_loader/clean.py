@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from model_loader.chat import IMAGE_PAD
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint, read_config
 from model_loader.errors import ModelFilesInvalid, UnsupportedModel
 from model_loader.json_text import MAX_BYTES, read_object
@@ -63,11 +64,21 @@ def check_small_files(folder: Path) -> None:
             f"config.json says that it was quantised already ({str(how)[:40]}), and not by prelabel; give the original "
             "16-bit checkpoint, most often the same name without -FP8, -AWQ or the like"
         )
-    _checked(folder / TOKENIZER)
+    _check_image_token(config, check_tokenizer(_checked(folder / TOKENIZER))[IMAGE_PAD])
     _tokenizer_config(folder / "tokenizer_config.json")
     sizes = read_preprocessor(_checked(folder / PREPROCESSOR))
     if isinstance(vision := config.get("vision_config"), Mapping):
         check_patches(sizes, vision)
+
+
+def _check_image_token(config: Mapping[str, Any], of_tokenizer: int) -> None:
+    """By this token the model finds where a picture belongs in a prompt."""
+    wanted = config.get("image_token_id")
+    if wanted is not None and wanted != of_tokenizer:
+        raise ModelFilesInvalid(
+            f"{TOKENIZER} has {IMAGE_PAD} as token {of_tokenizer}, and config.json image_token_id {str(wanted)[:40]}; "
+            "use the tokenizer that belongs to this model"
+        )
 
 
 def check_patches(sizes: Mapping[str, Any], vision: Mapping[str, Any]) -> None:
@@ -103,6 +114,7 @@ def clean_folder(checkpoint: Checkpoint) -> Iterator[Path]:
     """A folder for the length of the block: links to the weights and tokenizer.json, and our own tokenizer_config.json
     and preprocessor_config.json. There is no config.json: `clean_config` goes in by hand."""
     tokenizer = _checked(checkpoint.folder / TOKENIZER)
+    check_tokenizer(tokenizer)
     ours = {
         "tokenizer_config.json": _tokenizer_config(checkpoint.folder / "tokenizer_config.json"),
         PREPROCESSOR: read_preprocessor(_checked(checkpoint.folder / PREPROCESSOR)),
@@ -122,8 +134,6 @@ def _checked(file: Path) -> Path:
         raise ModelFilesInvalid(f"{file.parent} has no {file.name}; use a checkpoint that has it, and is whole")
     if file.stat().st_size > MAX_BYTES:
         raise ModelFilesInvalid(f"{file.name} is larger than {MAX_BYTES // 2**20} MiB, which no such file is")
-    if file.name == TOKENIZER:
-        check_tokenizer(file)
     return file
 
 

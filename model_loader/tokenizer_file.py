@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from model_loader.chat import OF_PROMPTS
 from model_loader.errors import ModelFilesInvalid
 from model_loader.json_text import read_object
 
@@ -33,8 +34,11 @@ _PATTERN = (
 """Of all Qwen models from 2 to 3-VL. Others cannot be told from those that take for ever: `x*x*x*x*y` has no group."""
 
 
-def check_tokenizer(file: Path) -> None:
-    """Raise ModelFilesInvalid unless `file` is a byte-level BPE as Qwen's models have. Raises OSError, too."""
+def check_tokenizer(file: Path) -> Mapping[str, int]:
+    """Return the ids of the special tokens that a prompt is made of.
+
+    Raises ModelFilesInvalid unless `file` is a byte-level BPE as Qwen's models have, with all of them; OSError, too.
+    """
     content = read_object(file)
     for part, kinds in _KINDS.items():
         text = json.dumps(content.get(part))
@@ -52,6 +56,10 @@ def check_tokenizer(file: Path) -> None:
     if not all(isinstance(token, Mapping) and _is_token_id(token.get("id")) for token in added):
         raise _refused("it adds a token under a number that none has")
     check_token_texts(file, [token.get("content") for token in added])
+    ids = content["model"]["vocab"] | {str(token.get("content")): token["id"] for token in added}
+    if missing := [token for token in OF_PROMPTS if token not in ids]:
+        raise _refused(f"it has no {', '.join(missing)}")
+    return {token: ids[token] for token in OF_PROMPTS}
 
 
 def check_token_texts(file: Path, texts: Iterable[Any]) -> None:

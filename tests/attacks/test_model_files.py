@@ -208,6 +208,7 @@ TOKENIZERS: dict[str, tuple[dict[str, Any], str]] = {
     "an added token of a number without end": ({"added_tokens": [{"id": 4 * 10**9, "content": "<q>"}]}, "none has"),
     "a token without end": ({"model": {"type": "BPE", "vocab": {"a" * 1_024: 0}}}, "has a token of 1,024 bytes"),
     "an added token without end": ({"added_tokens": [{"id": 1, "content": "衣" * 400}]}, "a token of 1,200 bytes"),
+    "an added token that is no text": ({"added_tokens": [{"id": 1, "content": []}]}, "it has no <|im_start|>"),
     "added tokens without end": ({"added_tokens": [{"id": n, "content": f"<{n}>"} for n in range(2_000)]}, "1,000"),
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLMoeConfig
 
+from model_loader.chat import SPECIAL_TOKENS
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME
 from model_loader.geometry import ARCHITECTURES
 
@@ -23,7 +24,9 @@ dense_only = pytest.mark.parametrize("folder", KINDS[1:], indirect=True)
 
 UNREADABLE = Path("/proc/self/mem")
 """A file that is there, and gives an input/output error to who reads it, as one of a disk that fails."""
-IMAGE_TOKEN = 500
+NUM_PLAIN = 495
+"""Tokens of the tokenizer before SPECIAL_TOKENS."""
+VISION_START, VISION_END, IMAGE_TOKEN, VIDEO_TOKEN = 498, 499, 500, 501
 PREPROCESSOR = {
     "image_processor_type": "Qwen2VLImageProcessorFast",
     "patch_size": 8,
@@ -71,9 +74,9 @@ def _sections(hidden: int, **text: Any) -> dict[str, Any]:
             "patch_size": 8,
         },
         "image_token_id": IMAGE_TOKEN,
-        "video_token_id": 501,
-        "vision_start_token_id": 502,
-        "vision_end_token_id": 503,
+        "video_token_id": VIDEO_TOKEN,
+        "vision_start_token_id": VISION_START,
+        "vision_end_token_id": VISION_END,
     }
 
 
@@ -115,9 +118,11 @@ def write_shards(folder: Path, tensors: dict[str, torch.Tensor], shards: int) ->
 
 
 def write_small_files(folder: Path) -> None:
-    """A byte-level tokenizer of 256 tokens, and the image processor's numbers."""
+    """A byte-level tokenizer that merges nothing, and the image processor's numbers."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
+    texts = [*alphabet, *(f"unused{n}" for n in range(len(alphabet), NUM_PLAIN))]
+    tokenizer = Tokenizer(models.BPE(vocab={text: i for i, text in enumerate(texts)}, merges=[]))
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
@@ -139,7 +144,7 @@ def image_inputs(batch: int = 1, *, seed: int = 1) -> dict[str, torch.Tensor]:
     random = torch.Generator().manual_seed(seed)
     before = torch.randint(0, 400, (batch, 5), generator=random)
     after = torch.randint(0, 400, (batch, 3), generator=random)
-    picture = torch.tensor([[502, *[IMAGE_TOKEN] * 16, 503]]).expand(batch, -1)
+    picture = torch.tensor([[VISION_START, *[IMAGE_TOKEN] * 16, VISION_END]]).expand(batch, -1)
     ids = torch.cat([before, picture, after], dim=1)
     return {
         "input_ids": ids,

@@ -34,7 +34,7 @@ from model_loader.hub_cache import (
 from model_loader.locks import QUIET_S
 from model_loader.sources import resolve
 from tests.limits import RUN_S
-from tests.model_loader.checkpoints import rewrite_json
+from tests.model_loader.checkpoints import IMAGE_TOKEN, rewrite_json
 from tests.model_loader.fake_hub import COMMIT, EXPIRED, REPO, FakeHub, serve
 
 Resolve = Callable[..., dict[str, Any]]
@@ -253,6 +253,8 @@ def test_a_model_stays_at_the_commit_of_its_first_download(hub: FakeHub, resolve
         ("config.json", {"auto_map": {"AutoModel": "modeling_evil.Evil"}}, "UnsafeModelFiles", "auto_map"),
         ("config.json", {"quantization_config": {"quant_method": "fp8"}}, "UnsupportedModel", "already (fp8)"),
         ("tokenizer.json", {"normalizer": {"type": "Lowercase"}}, "ModelFilesInvalid", "normalizer is Lowercase"),
+        ("tokenizer.json", {"added_tokens": []}, "ModelFilesInvalid", "it has no <|im_start|>, <|im_end|>, <|vision_"),
+        ("config.json", {"image_token_id": 7}, "ModelFilesInvalid", "<|image_pad|> as token 500, and config.json"),
         ("tokenizer.json", None, "ModelFilesInvalid", "has no tokenizer.json"),
         ("preprocessor_config.json", {"patch_size": 14}, "ModelFilesInvalid", "patch_size 14 and config.json"),
         ("preprocessor_config.json", None, "ModelFilesInvalid", "has no preprocessor_config.json"),
@@ -374,7 +376,11 @@ def test_modelscope_is_not_asked_for_weights_that_the_disk_has_no_room_for(
     asked: list[dict[str, Any]] = []
     config = shipped_config(DEFAULT_MODEL)
     assert config is not None
-    vast = {**config, "text_config": {**config["text_config"], "num_hidden_layers": 500, "num_experts": 10**5}}
+    vast = {
+        **config,
+        "image_token_id": IMAGE_TOKEN,
+        "text_config": {**config["text_config"], "num_hidden_layers": 500, "num_experts": 10**5},
+    }
     (folder / "config.json").write_text(json.dumps(vast))
     rewrite_json(folder / "preprocessor_config.json", patch_size=16)
     modelscope(monkeypatch, lambda **options: (asked.append(options), str(folder))[1])
