@@ -38,7 +38,15 @@ from model_loader.packing_trial import try_packing
 from model_loader.patch_embed import use_linear_patch_embedding
 from model_loader.patience import patiently
 from model_loader.progress import Progress, ProgressCallback, no_progress
-from model_loader.saved import blamed_on, find_saved, moved_bytes, place_for, remove_unfinished, save
+from model_loader.saved import (
+    blamed_on,
+    instead_of_copy,
+    moved_bytes,
+    place_for,
+    read_saved,
+    remove_unfinished,
+    save,
+)  # fmt: skip
 from model_loader.sources import GARMENTS, Resolved, resolve
 from model_loader.tensor_names import check_tensor_names, report
 
@@ -113,8 +121,12 @@ def load_model(
     if save_quantised_to is not None:
         remove_unfinished(save_quantised_to)
     progress.enter("resolve", 0.0, 0.02, asks=True)
-    saved = find_saved(parent, source, revision)
-    downloaded = False
+    saved, unusable, downloaded = None, "", False
+    try:
+        saved = read_saved(parent, source, revision)
+    except ModelFilesInvalid as error:
+        unusable = str(error)
+        log.warning("%s; it is made again", unusable)
     if saved is not None:
         resolved, checkpoint = saved
         log.info("%s was packed by an earlier start: its 4-bit copy in %s is loaded", source, resolved.folder)
@@ -134,7 +146,8 @@ def load_model(
         def waiting(error: ModelError, left_s: float) -> None:
             progress.wait("download_again", left_s, error)
 
-        resolved = patiently(fetch, waiting, lambda: cached_bytes(source), download_limit_s)
+        with instead_of_copy(unusable):
+            resolved = patiently(fetch, waiting, lambda: cached_bytes(source), download_limit_s)
         start, contents = 0.6 if downloaded else 0.03, known_contents(resolved.folder)
         checking = progress.enter("check", start, start + 0.02, size_bytes(contents))
         checkpoint = read_checkpoint(resolved.folder)

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.contents import note_contents
-from model_loader.errors import MachineUnfit, ModelError, ModelFilesInvalid
+from model_loader.errors import DownloadFailed, MachineUnfit, ModelError, ModelFilesInvalid, ModelNotFound
 from model_loader.json_text import read_object
 from model_loader.left_behind import Report, watched
 from model_loader.locks import held_on_another_host
@@ -57,26 +57,46 @@ def place_for(parent: Path, source: str, revision: str | None) -> Path:
 
 
 def find_saved(parent: Path | None, source: str, revision: str | None) -> tuple[Resolved, Checkpoint] | None:
-    """Return the saved checkpoint of this source, or None if there is none, or it is damaged or outdated."""
+    """As `read_saved`; None also where the copy cannot be used, as `log` is told."""
+    try:
+        return read_saved(parent, source, revision)
+    except ModelFilesInvalid as error:
+        log.warning("%s; it is made again", error)
+        return None
+
+
+def read_saved(parent: Path | None, source: str, revision: str | None) -> tuple[Resolved, Checkpoint] | None:
+    """Return the saved checkpoint of this source, or None if there is none.
+
+    Raises ModelFilesInvalid, which names it, where it is damaged, or of something else than the source is now.
+    """
     if parent is None or source == GARMENTS:
         return None
     folder = place_for(parent, source, revision)
-    try:
-        manifest = read_object(folder / MANIFEST)
-    except (OSError, ModelError):
-        return None
     origin = _folder(source)
     wanted = None if revision or origin is not None else pinned_commit(source)
     try:
+        manifest = read_object(folder / MANIFEST)
         if manifest.get("origin") != _origin(origin, source, manifest) or wanted not in (None, manifest.get("commit")):
-            log.info("%s has changed since it was packed: packing it again", source)
-            return None
+            raise ModelFilesInvalid(f"{source} has changed since it was made")
         checkpoint = read_checkpoint(folder)
     except (OSError, ModelError) as error:
-        log.warning("the saved 4-bit checkpoint is not usable and will be made again: %s", error)
-        return None
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and not os.path.exists(folder):
+            return None
+        raise ModelFilesInvalid(f"the 4-bit copy {folder} cannot be used ({error})") from error
     name, commit = str(manifest.get("name", source)), str(manifest.get("commit", ""))
     return Resolved(name, folder, commit, str(manifest.get("weights_id", ""))), checkpoint
+
+
+@contextlib.contextmanager
+def instead_of_copy(trouble: str) -> Iterator[None]:
+    """Where there is no original in this block either, the `trouble` of its copy is told beside that."""
+    try:
+        yield
+    except (ModelNotFound, DownloadFailed) as error:
+        if not trouble:
+            raise
+        raise type(error)(f"{error}. An earlier start saved a copy that would do, but {trouble}") from error
 
 
 @contextlib.contextmanager

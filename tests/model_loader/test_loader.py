@@ -17,7 +17,7 @@ from transformers import AutoModelForImageTextToText
 
 from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
 from model_loader.contents import NAME, note_contents
-from model_loader.errors import MachineUnfit, ModelFilesInvalid, UnsupportedModel
+from model_loader.errors import MachineUnfit, ModelFilesInvalid, ModelNotFound, UnsupportedModel
 from model_loader.geometry import ARCHITECTURES, COMMITS
 from model_loader.loader import LoadedModel, load_model
 from model_loader.patch_embed import LinearPatchEmbed
@@ -215,6 +215,27 @@ def test_a_copy_that_cannot_be_loaded_is_named_itself_and_nobody_downloads_the_o
     remedy = f"rm -r {saved}" if damage != "a damaged tokenizer" else f"rm {saved / 'tokenizer.json'}"
     with pytest.raises(ModelFilesInvalid, match=f"{re.escape(remedy)}$"):
         load(folder, save_quantised_to=parent)
+
+
+@pytest.mark.parametrize("damage", ["a manifest that is none", "no config.json", "of another commit", ""])
+def test_where_a_copy_cannot_be_used_and_its_original_is_gone_both_are_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    model = next(iter(COMMITS))
+    place = place_for(tmp_path, model, None)
+    if damage:
+        shutil.copytree(folder, place)
+        commit = "f" * 40 if damage == "of another commit" else COMMITS[model]
+        manifest = json.dumps({"commit": commit, "origin": commit})
+        (place / MANIFEST).write_text("{" if "manifest" in damage else manifest)
+        if damage == "no config.json":
+            (place / "config.json").unlink()
+    with pytest.raises(ModelNotFound, match=r"^HF_HUB_OFFLINE is set, and the cache has nothing") as refused:
+        load(model, save_quantised_to=tmp_path)
+    told = f"saved a copy that would do, but the 4-bit copy {place} cannot be used"
+    assert (told in str(refused.value)) is bool(damage)
 
 
 @pytest.mark.parametrize(("model", "chosen"), COMMITS.items(), ids=COMMITS)
