@@ -1,6 +1,7 @@
 """Which model is loaded, and on what: a card, or the CPU.
 
-`auto` becomes the best model that a card holds, the built-in one where there is no card. Where there is a card that
+`auto` becomes the best model that a card holds, the built-in one where there is no card. Of several cards it takes one
+that holds the best model, whatever is free of it: else each start might load another. Where there is a card that
 cannot be used, or is too small for all, only the built-in model runs, and only for who asked for it by name: nobody
 gets answers of another model in silence.
 """
@@ -9,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from model_loader.cards import TOO_SMALL, Card, judge_memory
 from model_loader.errors import CardUnusable, ModelTooLarge
 from model_loader.geometry import COMMITS, DEFAULT_MODEL, geometry_from_config
 from model_loader.memory import GIB, MAX_SLOTS, MemoryPlan, Request
-from model_loader.several_cards import choose_card
+from model_loader.several_cards import Worth, choose_card, the_same
 from model_loader.sources import AUTO, GARMENTS, find_config
 from model_loader.troubles import Trouble, trouble
 
@@ -36,7 +38,7 @@ def choose_model(
     vram_gib: float | None = None,
     request: Request | None = None,
     max_slots: int = MAX_SLOTS,
-    look: Callable[[str | None], Card | Trouble] = choose_card,
+    look: Callable[[str | None, Worth], Card | Trouble] = choose_card,
 ) -> Choice:
     """Return what to load for `requested`; anything but "auto" is taken as asked.
 
@@ -46,15 +48,16 @@ def choose_model(
     """
     if device == "cpu":
         return _on_cpu(requested, "the CPU was asked for")
-    found = look(device)
+    worth = worth_to(requested, vram_gib=vram_gib, request=request, max_slots=max_slots)
+    found = look(device, worth)
     if isinstance(found, Card):
         device = device or (f"cuda:{found.number}" if found.others else "cuda")
         if requested != AUTO:
-            return Choice(requested, device, found, f"as asked, on {found.label}{_before_others(found)}")
+            return Choice(requested, device, found, f"as asked, on {found.label}{_before_others(found, 'can be used')}")
         model, plan, against = best_on(found, vram_gib=vram_gib, request=request, max_slots=max_slots)
         if against is not None and against.refuses:
             raise ModelTooLarge(_why_none(model, found, against), against)
-        return Choice(model, device, found, _why(model, found, plan) + _before_others(found))
+        return Choice(model, device, found, _why(model, found, plan) + _before_others(found, "hold it"))
     if found.code == "card_none":
         if device is None:
             return _on_cpu(requested, str(found))
@@ -90,11 +93,21 @@ def best_on(
     return model, plan, against
 
 
-def _before_others(card: Card) -> str:
+def worth_to(
+    requested: str, *, vram_gib: float | None = None, request: Request | None = None, max_slots: int = MAX_SLOTS
+) -> Worth:
+    """What a card is worth to who asks for `requested`: to "auto" the more the better the model is that it holds, to a
+    model that was named as much as any other."""
+    best = partial(best_on, vram_gib=vram_gib, request=request, max_slots=max_slots)
+    return (lambda card: -list(COMMITS).index(best(card)[0])) if requested == AUTO else the_same
+
+
+def _before_others(card: Card, which: str) -> str:
+    """`which`: of which cards it is the best."""
     if not card.others:
         return ""
     return (
-        f". Of {len(card.others) + 1} cards it has the most free memory of those that can be used, "
+        f". Of {len(card.others) + 1} cards it has the most free memory of those that {which}, "
         f"{card.free_gib:.1f} GiB; {'; '.join(card.others)}. PRELABEL_DEVICE names another"
     )
 

@@ -1,5 +1,5 @@
-"""Which of several cards is taken: the one that is named, else of those that can be used the one with the most free
-memory.
+"""Which of several cards is taken: the one that is named, else of those that can be used, and are worth the same to who
+asks, the one with the most free memory.
 
 What is free of a card only a process says that has a context on it, which takes memory of each: so all are looked at in
 a process of its own, which ends. Nothing here raises, and importing this imports no torch.
@@ -23,28 +23,40 @@ LOOK_S = 180.0
 """torch is imported first, which takes some seconds, a minute from a slow disk."""
 
 Found = Card | Trouble
+Worth = Callable[[Card], int]
+
+
+def the_same(card: Card) -> int:
+    """The worth of a card to whom one is as good as another."""
+    return 0
 
 
 def choose_card(
     device: str | None = None,
+    worth: Worth = the_same,
     *,
     count: Callable[[], int] = num_cards,
     find: Callable[[str | None], Found] = find_card,
     look: Callable[[], Sequence[Found]] | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> Found:
-    """Return the card `device`, or for None the best of all, once programs that end have given their memory back."""
+    """Return the card `device`, or for None the best of all, once programs that end have given their memory back.
+
+    `worth` goes before free memory.
+    """
     if device is not None or count() < 2:
         return settle(lambda: [find(device)], wait)[0]
-    return best_of(settle(look or cards_beside, wait))
+    return best_of(settle(look or cards_beside, wait), worth)
 
 
-def best_of(found: Sequence[Found]) -> Found:
-    """The card of `found` with the most free memory, or why the first cannot be used; in CUDA's order."""
+def best_of(found: Sequence[Found], worth: Worth = the_same) -> Found:
+    """Of the cards of `found` that are worth most the one with the most free memory, or why the first cannot be used.
+
+    They are in CUDA's order."""
     cards = [card for card in found if isinstance(card, Card)]
     if not cards:
         return found[0]
-    best = max(cards, key=lambda card: card.free_gib)
+    best = max(cards, key=lambda card: (worth(card), card.free_gib))
     return replace(best, others=tuple(_said(n, one) for n, one in enumerate(found) if one is not best))
 
 

@@ -38,7 +38,7 @@ from backend.status.machine_checks import (
     shared_memory_checks,
 )  # fmt: skip
 from model_loader.cards import LEAST_CAPABILITY, Card, read_signs
-from model_loader.choice import best_on, choose_model
+from model_loader.choice import best_on, choose_model, worth_to
 from model_loader.disks import Disk, disks_of
 from model_loader.errors import ModelError
 from model_loader.geometry import DEFAULT_MODEL
@@ -73,7 +73,10 @@ class Machine:
 
 def inspect_machine(settings: Settings, limit_s: float = LOOK_S) -> Machine:
     """Look at the card, the driver, the disks the model would go to, and the machine's own memory."""
-    card = trouble("card_none") if settings.device == "cpu" else best_of(cards_beside(_device(settings), limit_s))
+    if settings.device == "cpu":
+        card: Card | Trouble = trouble("card_none")
+    else:
+        card = best_of(cards_beside(_device(settings), limit_s), worth_to(settings.model, **_wanted(settings)))
     disks = disks_of(settings.model, settings.quantised_folder)
     return Machine(card, read_signs().driver, *disks, available_bytes())
 
@@ -165,7 +168,7 @@ def _model(settings: Settings, machine: Machine, judged: str) -> tuple[str, Chec
     if settings.model != AUTO:
         return settings.model, model_check(settings)
     try:
-        choice = choose_model(AUTO, device=_device(settings), look=lambda device: machine.card, **_wanted(settings))
+        choice = choose_model(AUTO, device=_device(settings), look=lambda *_: machine.card, **_wanted(settings))
     except ModelError:  # the card's own lines say why
         return judged, bad("model", "model_auto_refused")
     return choice.model, good("model", "model_chosen", model=choice.model, reason=choice.reason)

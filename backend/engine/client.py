@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from backend.engine import process
+from backend.engine.answer_limit import AnswerLimit
 from backend.engine.api import EngineState, EngineStatus
 from backend.engine.child import FROM_OUTSIDE, OF_THE_DEVICE, why_ended, without_main
 from backend.engine.messages import (
@@ -73,6 +74,7 @@ class EngineClient:
         self._limits = limits or EngineLimits()
         self._status = EngineStatus("stopped")
         self._pending = PendingRequests()
+        self._answers = AnswerLimit(self._answer_limit)
         self._changed = asyncio.Condition()
         self._outgoing: queue.SimpleQueue[ToEngine | None] = queue.SimpleQueue()
         self._supervisor: asyncio.Task[None] | None = None
@@ -111,11 +113,10 @@ class EngineClient:
         submit, answer = self._pending.add(request)
         self._send(submit)
         try:
-            async with asyncio.timeout(self._limits.request_s):
-                return await answer
-        except TimeoutError:
+            return await self._answers.wait_for(answer)
+        except TimeoutError as error:
             self._send(Cancel(submit.request_id))
-            raise GenerationFailed(f"no answer within {self._limits.request_s:.0f} s") from None
+            raise GenerationFailed(str(error)) from None
         except asyncio.CancelledError:
             self._send(Cancel(submit.request_id))
             raise
@@ -294,6 +295,12 @@ class EngineClient:
             return self._limits.tune_s
         return self._limits.load_s if stage in MAY_TAKE_HOURS else self._limits.start_s
 
+    def _answer_limit(self) -> float:
+        """For how many seconds nobody may be answered. While it is started again nobody is: that has its own limits."""
+        if (ready := self._status.ready) is None:
+            return self._limits.load_s
+        return self._limits.cpu_request_s if ready.device == "cpu" else self._limits.request_s
+
     def _stood_still(self, limit_s: float, part: Part | None) -> Why:
         """`part`: what the next process does without, for it may have been that."""
         stage = self._status.stage or "starting"
@@ -333,6 +340,8 @@ class EngineClient:
                 self._status = replace(self._status, stats=message)
             case Finished() | Failed():
                 self._pending.resolve(message)
+                if isinstance(message, Finished) or message.kind != "cancelled":
+                    self._answers.answered()
 
     async def _set(self, status: EngineStatus) -> None:
         async with self._changed:

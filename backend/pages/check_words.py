@@ -248,9 +248,9 @@ CHECKS: dict[str, tuple[str, str]] = {
     ),
     "card_taken": (
         "{card}：{memory} GiB，其中 {free} GiB 空闲；计算能力 {capability}，驱动 {driver}。"
-        "在能用的显卡中它的空闲显存最多；{others}",
+        "在能用的显卡中它的空闲显存最多（auto 时：在装得下最好模型的显卡中）；{others}",
         "{card}: {memory} GiB, {free} GiB of it free; compute capability {capability}, driver {driver}; it has the "
-        "most free memory of those that can be used; {others}",
+        "most free memory of those that can be used, or for auto hold the best model; {others}",
     ),
     "card_in_wsl": (
         "这里是 WSL：显存不够时，Windows 的驱动会悄悄把一部分移到内存，速度会慢好几倍。启动时会检查；之后其他 Windows "

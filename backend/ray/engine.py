@@ -2,7 +2,8 @@
 
 Ray Serve chooses the replica with the least to do, starts a dead one again and waits for one that is free. A request
 that was aboard a replica's death runs once more on another; one that two died of fails by name, as with one engine.
-Every wait has a limit. Belongs to one event loop. Imports ray only for its exceptions.
+Every wait has a limit, which begins anew when somebody is answered. Belongs to one event loop. Imports ray only for its
+exceptions.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from backend.engine.answer_limit import AnswerLimit
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Finished, GenerateRequest, Ready
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed, one_line
@@ -23,10 +25,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RayLimits:
-    """`request_s` bounds one request over all tries, waiting for a replica included. `max_attempts`: how many replicas
-    may die of it. `max_elsewhere`: how often another replica is asked because one cannot take it now."""
+    """`request_s` and `cpu_request_s` are those of `EngineLimits`, over all tries of a request; `load_s` is the same
+    while no replica is ready. `max_attempts`: how many replicas may die of it. `max_elsewhere`: how often another
+    replica is asked because one cannot take it now."""
 
     request_s: float = 600.0
+    cpu_request_s: float = 6000.0
+    load_s: float = 4 * 3600.0
     max_attempts: int = 2
     max_elsewhere: int = 8
     pause_s: float = 0.25
@@ -50,6 +55,7 @@ class RayEngine:
         self._max_queue = max_queue
         self._limits = limits or RayLimits()
         self._board = Board(num_wanted=num_replicas)
+        self._answers = AnswerLimit(self._answer_limit)
         self._num_pending = 0
         self._closed = False
 
@@ -86,13 +92,22 @@ class RayEngine:
         if self._num_pending >= self._max_queue:
             raise EngineBusy(f"too many requests are waiting already ({self._num_pending})")
         self._num_pending += 1
+        asking = asyncio.create_task(self._ask(request))
         try:
-            async with asyncio.timeout(self._limits.request_s):
-                return await self._ask(request)
-        except TimeoutError:
-            raise GenerationFailed(f"no answer within {self._limits.request_s:.0f} s") from None
+            finished = await self._answers.wait_for(asking)
+        except TimeoutError as error:
+            raise GenerationFailed(str(error)) from None
         finally:
             self._num_pending -= 1
+            if asking.cancel():
+                await asyncio.wait([asking])
+        self._answers.answered()
+        return finished
+
+    def _answer_limit(self) -> float:
+        if (ready := self.status.ready) is None:
+            return self._limits.load_s
+        return self._limits.cpu_request_s if ready.device.endswith("cpu") else self._limits.request_s
 
     async def close(self) -> None:
         """Requests under way end by themselves; Ray Serve ends the replicas."""

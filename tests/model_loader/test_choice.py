@@ -11,6 +11,7 @@ from model_loader.choice import choose_model
 from model_loader.errors import CardUnusable, ModelTooLarge
 from model_loader.geometry import COMMITS, DEFAULT_MODEL, geometry_from_config
 from model_loader.memory import GIB, Request, plan_memory
+from model_loader.several_cards import Worth
 from model_loader.sources import find_config
 from model_loader.troubles import Trouble, trouble
 
@@ -20,8 +21,8 @@ OLD_DRIVER = trouble("card_driver_old", driver="550.54.14", torch="2.13.0", cuda
 OLD_CARD = trouble("card_too_old", card="Tesla T4", capability="7.5")
 
 
-def finds(found: Card | Trouble) -> Callable[[str | None], Card | Trouble]:
-    return lambda device: found
+def finds(found: Card | Trouble) -> Callable[[str | None, Worth], Card | Trouble]:
+    return lambda device, worth: found
 
 
 def card(memory_gib: float, free_gib: float | None = None) -> Card:
@@ -128,7 +129,7 @@ def test_a_card_that_was_asked_for_is_not_replaced_by_the_cpu(model: str, found:
 
 
 def test_a_cpu_that_was_asked_for_is_taken_whatever_cards_there_are() -> None:
-    def nobody(device: str | None) -> Card | Trouble:
+    def nobody(device: str | None, worth: Worth) -> Card | Trouble:
         raise AssertionError("it must not be asked for")
 
     assert choose_model("auto", device="cpu", look=nobody).model == "garments"

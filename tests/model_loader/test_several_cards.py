@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
 from model_loader.cards import Card
 from model_loader.choice import choose_model
+from model_loader.errors import ModelTooLarge
 from model_loader.several_cards import Found, best_of, cards_beside, choose_card
 from model_loader.troubles import trouble
 from tests.limits import RUN_S
@@ -46,14 +48,42 @@ def test_where_no_card_can_be_used_the_first_says_why() -> None:
     assert best_of([OLD, BUSY]) == OLD
 
 
-@pytest.mark.parametrize("model", ["auto", "Qwen/Qwen3-VL-8B-Instruct"])
-def test_it_is_said_which_card_was_taken_and_why(model: str) -> None:
+@pytest.mark.parametrize(
+    ("free_gib", "model", "number"),
+    [
+        ((23.5, 11.5, 11.5), "30B-A3B", 0),
+        ((4.0, 11.5, 11.5), "other programs leave 4.0 of the card's 24.0 GiB", 0),
+        ((4.0, 11.5, 79.0), "30B-A3B", 2),
+        ((20.0, 11.5, 19.5), "30B-A3B", 0),
+    ],
+)
+def test_auto_takes_the_same_model_whatever_other_programs_hold_of_the_cards(
+    free_gib: tuple[float, ...], model: str, number: int
+) -> None:
+    sizes = (24.0, 12.0, 80.0 if free_gib[2] > 12 else 12.0)
+    cards = [card(n, free, size) for n, (free, size) in enumerate(zip(free_gib, sizes, strict=True))]
+    look = partial(choose_card, count=lambda: 3, look=lambda: cards, wait=lambda seconds: None)
+    try:
+        choice = choose_model("auto", look=look)
+    except ModelTooLarge as error:
+        said = str(error)
+    else:
+        said = choice.model
+        assert choice.device == f"cuda:{number}"
+    assert model in said
+    named = choose_model("Qwen/Qwen3-VL-8B-Instruct", look=look)
+    assert named.card is not None
+    assert named.card.free_gib == max(free_gib)
+
+
+@pytest.mark.parametrize(("model", "which"), [("auto", "hold it"), ("Qwen/Qwen3-VL-8B-Instruct", "can be used")])
+def test_it_is_said_which_card_was_taken_and_why(model: str, which: str) -> None:
     best = best_of([card(0, 3.0), card(1, 23.5)])
-    choice = choose_model(model, look=lambda device: best)
+    choice = choose_model(model, look=lambda device, worth: best)
     assert choice.device == "cuda:1"
     assert "Some Card (cuda:1, PCI 00000000:41:00.0)" in choice.reason
     assert choice.reason.endswith(
-        "Of 2 cards it has the most free memory of those that can be used, 23.5 GiB; Some Card (cuda:0, PCI "
+        f"Of 2 cards it has the most free memory of those that {which}, 23.5 GiB; Some Card (cuda:0, PCI "
         "00000000:40:00.0): 3.0 GiB free of 24.0. PRELABEL_DEVICE names another"
     )
 
@@ -68,7 +98,7 @@ def test_a_single_card_is_asked_in_this_process_and_named_without_more() -> None
     single = Card("Some Card", 24.0, 23.5, (8, 9))
     found = choose_card(count=lambda: 1, find=lambda device: single, look=list)
     assert found == single
-    assert choose_model("auto", look=lambda device: single).device == "cuda"
+    assert choose_model("auto", look=lambda device, worth: single).device == "cuda"
 
 
 def test_a_large_card_that_a_killed_engine_leaves_is_waited_for() -> None:

@@ -202,7 +202,7 @@ def test_a_replica_that_never_answers_is_not_waited_for_without_end() -> None:
         with pytest.raises(GenerationFailed, match="no answer within"):
             await engine.generate(REQUEST)
 
-    run(replicas, test, limits=RayLimits(request_s=0.1))
+    run(replicas, test, limits=RayLimits(cpu_request_s=0.1))
     assert replicas.responses[0].is_cancelled
 
 
