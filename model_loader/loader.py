@@ -89,10 +89,11 @@ def load_model(
 ) -> LoadedModel:
     """Load `source` (a hub id, a folder, `modelscope:` id or "garments") onto one device.
 
-    `on_progress(stage, fraction, pace)`: stages resolve, download, check, quantise or load (load_copy: what an earlier
-    start has saved), save, ready; the fraction is of the whole. `device` defaults to the CUDA card if there is one,
-    `dtype` to bfloat16 there and float32 on a CPU. `card` is what `find_card` found there, if it was asked. `vram_gib`
-    caps what the memory plan may use of the card, which must hold `request`, and should hold `max_slots` of them.
+    `on_progress(stage, fraction, pace)`: stages folders, on a card trial, resolve, download, check, quantise or load
+    (load_copy: what an earlier start has saved), save, ready; the fraction is of the whole. `device` defaults to the
+    CUDA card if there is one, `dtype` to bfloat16 there and float32 on a CPU. `card` is what `find_card` found there,
+    if it was asked. `vram_gib` caps what the memory plan may use of the card, which must hold `request`, and should
+    hold `max_slots` of them.
     `save_quantised_to` is the parent folder of saved 4-bit checkpoints: one of this source and revision is loaded from
     there, else it is written after packing. For so long as `download_limit_s` a download is tried again that fails for
     a cause which may pass (stage download_again).
@@ -114,19 +115,21 @@ def load_model(
         if saves_to is not None:
             tell_of_disks(config, source, revision, saves_to)
 
+    progress.enter("folders", 0.0, 0.0, asks=True)
     check_folders(source, revision, parent, on_card=card is not None)
-    if card is not None and quantisation == "nf4":
-        try_packing(device, dtype)
     remove_halves(left_of(source))
     if save_quantised_to is not None:
         remove_unfinished(save_quantised_to)
-    progress.enter("resolve", 0.0, 0.02, asks=True)
     saved, unusable, downloaded = None, "", False
     try:
         saved = read_saved(parent, source, revision)
     except ModelFilesInvalid as error:
         unusable = str(error)
         log.warning("%s; it is made again", unusable)
+    if card is not None and quantisation == "nf4":
+        progress.enter("trial", 0.0, 0.0)
+        try_packing(device, dtype)
+    progress.enter("resolve", 0.0, 0.02, asks=True)
     if saved is not None:
         resolved, checkpoint = saved
         log.info("%s was packed by an earlier start: its 4-bit copy in %s is loaded", source, resolved.folder)

@@ -27,6 +27,8 @@ from backend.engine.answer_limit import AnswerLimit
 from backend.engine.api import EngineState, EngineStatus
 from backend.engine.child import FROM_OUTSIDE, OF_THE_DEVICE, why_ended, without_main
 from backend.engine.messages import (
+    BY_TENSORS,
+    LOOKS_AT_DISKS,
     MAY_TAKE_HOURS,
     PART_AT_WORK,
     Cancel,
@@ -305,6 +307,8 @@ class EngineClient:
         """`part`: what the next process does without, for it may have been that."""
         stage = self._status.stage or "starting"
         code = "engine_stood_still" if stage in MAY_TAKE_HOURS else "engine_not_begun"
+        if stage == LOOKS_AT_DISKS:
+            code = "engine_disk_silent"
         if part is not None:
             code = "engine_silent_at"
         return Why(code, {"stage": stage, "percent": f"{self._status.fraction:.0%}", "limit": f"{limit_s:.0f}"})
@@ -352,7 +356,7 @@ class EngineClient:
                 self._stall.cancel()
             if status.state == "loading" and status.counts_bytes:
                 loop = asyncio.get_running_loop()
-                stall_s = self._limits.save_stall_s if status.stage == "save" else self._limits.stall_s
+                stall_s = self._limits.tensor_stall_s if status.stage in BY_TENSORS else self._limits.stall_s
                 self._stall = loop.call_later(stall_s, self._stands_still, loop.time())
             self._changed.notify_all()
 

@@ -140,6 +140,14 @@ MAY_TAKE_HOURS = frozenset(
 """Stages of loading that wait for another machine, or a slow disk. All others are the libraries' and the card's."""
 
 
+LOOKS_AT_DISKS = "folders"
+"""The stage of loading before all that, and before the card is tried."""
+
+
+BY_TENSORS = frozenset({"quantise", "load", "load_copy", "save"})
+"""Stages of loading that tell each tensor once it is through: one of a 30B has 0.8 GB, an embedding 1.2."""
+
+
 EXIT_DEVICE = 70
 """Exit code of an engine process whose device has failed while it worked."""
 EXIT_LIBRARY = 1

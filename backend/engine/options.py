@@ -54,8 +54,8 @@ class EngineLimits:
     slow mirror take as long as they take), `start_s` the same of what comes before that, `tune_s` of what is done
     after it: saving the copy, and on a card kernels and graphs. `request_s` is how long an engine that is ready may
     answer nobody until who waits is told so (on a CPU, `cpu_request_s`, the first of many takes long). A download that
-    is silent for `stall_s` is told to be, and so is reading files, and saving the copy after `save_stall_s`: 256 MiB at
-    a time, and once the embedding, are known to be on the disk.
+    is silent for `stall_s` is told to be, and so is a disk that is looked at; packing, loading and saving after
+    `tensor_stall_s`, as they tell one tensor after the other, and saving 256 MiB once they are on the disk.
     `hang_s` is the longest silence of an engine that has work: on a card one step with a long prefill before it stays
     well below. On a CPU (`cpu_hang_s`) a prefill of an 8B is 65 TFLOP, which takes a small machine minutes.
     Restarts are counted anew after `stable_s` of service.
@@ -68,7 +68,7 @@ class EngineLimits:
     cpu_request_s: float = 6000.0
     close_s: float = 10.0
     stall_s: float = 15.0
-    save_stall_s: float = 60.0
+    tensor_stall_s: float = 60.0
     hang_s: float = 180.0
     cpu_hang_s: float = 1800.0
     stable_s: float = 600.0

@@ -72,6 +72,13 @@ ENGINE_WORDS: dict[str, tuple[str, str]] = {
         "“{stage}” stood still for {limit} s and was ended: most often the card's driver does not answer. Does "
         "nvidia-smi? Look for Xid in `dmesg`, restart the machine if need be, and start prelabel again",
     ),
+    "engine_disk_silent": (
+        "“{stage}”停了 {limit} 秒没有进展，已被结束：PRELABEL_QUANTISED_DIR、PRELABEL_DATA_DIR、HF_HOME，"
+        "或作为 PRELABEL_MODEL 的文件夹，其中之一所在的磁盘没有应答。请检查挂载和 `dmesg`，然后重启 prelabel",
+        "“{stage}” stood still for {limit} s and was ended: a disk does not answer, that of PRELABEL_QUANTISED_DIR, "
+        "PRELABEL_DATA_DIR, HF_HOME, or of PRELABEL_MODEL where that is a folder. Look at the mounts and `dmesg`, and "
+        "start prelabel again",
+    ),
     "engine_died_often": (
         "模型进程连续 {times} 次异常结束；请看日志，然后重启 prelabel。最后一次：",
         "the engine process died {times:time|times} in a row; see the log, restart prelabel. The last time:",

@@ -44,6 +44,16 @@ TEXTS: dict[str, tuple[str, str]] = {
         "it stands still: nothing has been written for {time}. Does the disk of PRELABEL_QUANTISED_DIR answer, or of "
         "PRELABEL_DATA_DIR where that is not set? After 10 min it is left, and prelabel serves without the copy",
     ),
+    "stalled.folders": (
+        "已等待 {time}：PRELABEL_QUANTISED_DIR、PRELABEL_DATA_DIR、HF_HOME，或作为 PRELABEL_MODEL 的文件夹，"
+        "其中之一所在的磁盘没有应答？网络盘请检查挂载",
+        "no disk has answered for {time}: look at the one of PRELABEL_QUANTISED_DIR, PRELABEL_DATA_DIR, HF_HOME, or "
+        "PRELABEL_MODEL where that is a folder, and at its mount if it is a network's",
+    ),
+    "stalled.tensors": (
+        "已有 {time}没有读完下一个张量：存放模型的磁盘很慢，或没有应答",
+        "no further tensor has been read whole for {time}: the model's disk is slow, or does not answer",
+    ),
     "bytes_per_s": ("{num} MB/秒", "{num} MB/s"),
     "restarts": ("已自动重启 {num} 次", "automatic restarts: {num}"),
     "speed": ("速度", "Speed"),
@@ -216,6 +226,7 @@ TEXTS: dict[str, tuple[str, str]] = {
 STAGES: dict[str, tuple[str, str]] = {
     "starting": ("启动模型进程", "Starting the model's process"),
     "replica": ("等待模型副本", "Waiting for an engine replica"),
+    "folders": ("检查文件夹", "Looking at the folders"),
     "trial": ("试用显卡", "Trying the card"),
     "resolve": ("查找模型", "Finding the model"),
     "download": ("下载模型", "Downloading the model"),
@@ -231,6 +242,12 @@ STAGES: dict[str, tuple[str, str]] = {
     "graphs": ("录制并核对 CUDA graph", "Capturing and checking CUDA graphs"),
     "ready": ("准备推理", "Getting ready"),
 }
+
+STALLED = {
+    "save": "stalled.save", "folders": "stalled.folders",
+    **dict.fromkeys(("quantise", "load", "load_copy"), "stalled.tensors"),
+}  # fmt: skip
+"""How a stage is said to stand still, where bytes from another machine are not what it waits for."""
 
 SAID = ("said", "reason")
 """Values of checks that are others' English sentences."""
@@ -311,7 +328,7 @@ class Words:
         name = STAGES[stage][self._column] if stage in STAGES else stage
         told = [self("bytes_per_s", num=number(bytes_per_s / 1e6, 1))] if bytes_per_s else []
         if stalled_s:
-            told.append(self("stalled.save" if stage == "save" else "stalled", time=self.duration(stalled_s)))
+            told.append(self(STALLED.get(stage, "stalled"), time=self.duration(stalled_s)))
         if left_s is not None:
             told.append(self("stage_left", time=self.duration(left_s)))
         return (

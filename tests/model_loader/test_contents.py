@@ -113,7 +113,7 @@ def test_no_copy_is_made_of_a_damaged_model(folder: Path, tmp_path: Path, monkey
 
     with pytest.raises(ModelFilesInvalid, match=blob.name):
         load()
-    assert set(stages) == {"resolve", "check"}
+    assert set(stages) == {"folders", "resolve", "check"}
     blob.write_bytes(whole)
     assert load() == REPO
 

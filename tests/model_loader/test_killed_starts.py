@@ -16,13 +16,13 @@ from tests.limits import RUN_S, SOAK
 from tests.model_loader.fake_hub import REPO, serve
 
 POINTS = {
-    "resolve": ["resolve", "download", "check", "quantise", "save", "ready"],
-    "download": ["resolve", "download", "check", "quantise", "save", "ready"],
-    "check": ["resolve", "check", "quantise", "save", "ready"],
-    "quantise": ["resolve", "check", "quantise", "save", "ready"],
-    "writing the copy": ["resolve", "check", "quantise", "save", "ready"],
-    "naming the copy": ["resolve", "check", "quantise", "save", "ready"],
-    "ready": ["resolve", "check", "load_copy", "ready"],
+    "resolve": ["folders", "resolve", "download", "check", "quantise", "save", "ready"],
+    "download": ["folders", "resolve", "download", "check", "quantise", "save", "ready"],
+    "check": ["folders", "resolve", "check", "quantise", "save", "ready"],
+    "quantise": ["folders", "resolve", "check", "quantise", "save", "ready"],
+    "writing the copy": ["folders", "resolve", "check", "quantise", "save", "ready"],
+    "naming the copy": ["folders", "resolve", "check", "quantise", "save", "ready"],
+    "ready": ["folders", "resolve", "check", "load_copy", "ready"],
 }
 """Where a start is killed, and the stages of the next one."""
 MOMENTS = [random.Random(seed).random() for seed in range(30 if SOAK else 1)]

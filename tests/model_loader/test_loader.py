@@ -60,7 +60,7 @@ def test_loaded_model_is_ready_to_answer(folder: Path) -> None:
     fractions = [fraction for _, fraction in events]
     assert fractions == sorted(fractions)
     assert events[-1] == ("ready", 1.0)
-    assert stages_of(events) == ["resolve", "check", "quantise", "ready"]
+    assert stages_of(events) == ["folders", "resolve", "check", "quantise", "ready"]
     assert sum(stage == "quantise" for stage, _ in events) > 5
 
 
@@ -96,7 +96,7 @@ def test_saved_checkpoint_is_used_the_next_time_bit_by_bit(folder: Path, tmp_pat
     folder.rmdir()
     events: list[tuple[str, float]] = []
     second = load(folder, save_quantised_to=parent, on_progress=lambda *event: events.append(event[:2]))
-    assert stages_of(events) == ["resolve", "check", "load_copy", "ready"]
+    assert stages_of(events) == ["folders", "resolve", "check", "load_copy", "ready"]
     assert second.name == "tiny"
     assert second.weights_id == first.weights_id != ""
     assert torch.equal(logits(second.model), before)
@@ -191,7 +191,7 @@ def test_saved_checkpoint_that_cannot_be_trusted_is_made_again(folder: Path, tmp
         rewrite_tensors(folder, lambda tensors: tensors | {"lm_head.weight": tensors["lm_head.weight"] * 2})
     events: list[tuple[str, float]] = []
     load(folder, save_quantised_to=parent, on_progress=lambda *event: events.append(event[:2]))
-    assert stages_of(events) == ["resolve", "check", "quantise", "save", "ready"]
+    assert stages_of(events) == ["folders", "resolve", "check", "quantise", "save", "ready"]
     assert list(parent.iterdir()) == [saved]
 
 

@@ -67,6 +67,19 @@ def test_a_load_that_stands_still_ends_the_engine(model: str, limits: EngineLimi
     run(test)
 
 
+def test_folders_whose_disk_never_answers_are_named_by_their_settings_and_the_card_is_not() -> None:
+    async def test(clock: Clock) -> None:
+        limits = replace(LIMITS, start_s=HANG_S, close_s=0.1)
+        async with running(EngineOptions(model="hangs at folders"), limits) as client:
+            await eventually(lambda: client.status.stage == "folders")
+            clock.ahead_s += HANG_S + 1
+            await eventually(lambda: client.status.state == "failed")
+            assert client.status.message.startswith("“Looking at the folders” stood still for ")
+            assert "a disk does not answer, that of PRELABEL_QUANTISED_DIR" in client.status.message
+
+    run_with_clock(test)
+
+
 def test_a_download_from_which_nothing_comes_says_so_and_keeps_no_old_pace(caplog: pytest.LogCaptureFixture) -> None:
     async def test(clock: Clock) -> None:
         async with running(EngineOptions(model="stalls"), replace(LIMITS, stall_s=WAIT_S, load_s=HANG_S)) as client:
@@ -80,11 +93,21 @@ def test_a_download_from_which_nothing_comes_says_so_and_keeps_no_old_pace(caplo
     assert "Downloading the model (nothing has come for " in caplog.text
 
 
-def test_a_copy_that_no_disk_takes_names_the_settings_of_its_disk(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        ("save", "Saving the 4-bit weights (it stands still: nothing has been written for "),
+        ("save", "Does the disk of PRELABEL_QUANTISED_DIR answer"),
+        ("quantise", "Quantising to 4 bits (no further tensor has been read whole for "),
+    ],
+)
+def test_a_tensor_may_take_long_and_then_its_disk_is_named(
+    caplog: pytest.LogCaptureFixture, stage: str, told: str
+) -> None:
     async def test(clock: Clock) -> None:
-        limits = replace(LIMITS, stall_s=WAIT_S, save_stall_s=2 * WAIT_S, tune_s=HANG_S, close_s=0.1)
-        async with running(EngineOptions(model="hangs at save"), limits) as client:
-            await eventually(lambda: client.status.stage == "save")
+        limits = replace(LIMITS, stall_s=WAIT_S, tensor_stall_s=2 * WAIT_S, tune_s=HANG_S, load_s=HANG_S, close_s=0.1)
+        async with running(EngineOptions(model=f"hangs at {stage}"), limits) as client:
+            await eventually(lambda: client.status.stage == stage)
             clock.ahead_s += WAIT_S + 1
             await asyncio.sleep(0)
             assert client.status.stalled_s == 0
@@ -92,8 +115,7 @@ def test_a_copy_that_no_disk_takes_names_the_settings_of_its_disk(caplog: pytest
             await eventually(lambda: client.status.stalled_s > 2 * WAIT_S)
 
     run_with_clock(test)
-    assert "Saving the 4-bit weights (it stands still: nothing has been written for " in caplog.text
-    assert "Does the disk of PRELABEL_QUANTISED_DIR answer" in caplog.text
+    assert told in caplog.text
 
 
 def test_a_download_that_is_tried_again_says_why_and_when_until_it_goes_on(tmp_path: Path) -> None:

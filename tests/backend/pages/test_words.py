@@ -18,6 +18,10 @@ from model_loader.errors import ModelError
 def test_a_stage_from_which_nothing_comes_is_told_with_how_long() -> None:
     assert Words("zh").stage("download", stalled_s=40.0) == "下载模型（已有 40 秒没有收到数据）"
     assert Words("en").stage("download", stalled_s=40.0) == "Downloading the model (nothing has come for 40 s)"
+    assert Words("zh").stage("folders", stalled_s=40.0).startswith("检查文件夹（已等待 40 秒：PRELABEL_QUANTISED_DIR")
+    assert "(no disk has answered for 40 s: look at the one of" in Words("en").stage("folders", stalled_s=40.0)
+    for stage in ("quantise", "load", "load_copy"):
+        assert "（已有 40 秒没有读完下一个张量：" in Words("zh").stage(stage, stalled_s=40.0)
 
 
 @pytest.mark.parametrize(
