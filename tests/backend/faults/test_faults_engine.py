@@ -52,7 +52,7 @@ def stopped(steer: Path) -> None:
 def test_everybody_is_answered_although_the_engine_fails(tmp_path: Path, fault: Callable[[Path], None]) -> None:
     client = EngineClient(
         EngineOptions(quantised_dir=tmp_path),
-        EngineLimits(restart_backoff_s=WAIT_S, hang_s=WAIT_S, request_s=NEVER_S, load_s=NEVER_S),
+        EngineLimits(restart_backoff_s=WAIT_S, hang_s=WAIT_S, cpu_hang_s=WAIT_S, request_s=NEVER_S, load_s=NEVER_S),
         scripted_process.main,
     )
     (tmp_path / "gate").write_text("0")
