@@ -129,7 +129,7 @@ def test_a_key_that_does_not_work_is_told_with_the_fix(
 
 def test_a_key_that_ends_within_a_week_is_told_before() -> None:
     with fake_label_studio() as server:
-        check = found(server.url, PERSONAL_KEY)["token"]  # it lasts an hour
+        check = found(server.url, PERSONAL_KEY)["token"]  # it lasts a day
         assert (check.verdict, check.code, check.values["days"]) == ("doubtful", "token_ends", "0")
         assert "expires in 0 days" in said(check)
 
