@@ -1,4 +1,5 @@
-"""What loading takes of this machine's own memory (not the card's), and what there is of it. Raises nothing."""
+"""What loading takes of this machine's own memory (not the card's), and what there is of it; how many threads there may
+be. Raises nothing."""
 
 from __future__ import annotations
 
@@ -45,27 +46,42 @@ def available_bytes(root: Path = Path("/")) -> int | None:
     return min([*found, *_container_bytes(root)]) if found else None
 
 
+def free_pids(root: Path = Path("/")) -> int | None:
+    """How many more processes and threads this container, or service, may have. None where nothing limits them."""
+    found = []
+    for group, _ in _groups(root, "pids"):
+        limit, usage = _number(group / "pids.max"), _number(group / "pids.current")
+        if limit is not None and usage is not None:
+            found.append(limit - usage)
+    return min(found, default=None)
+
+
 def _container_bytes(root: Path) -> Iterator[int]:
-    """What each control group above this process leaves, by both versions of the kernel's interface."""
+    """What each control group above this process leaves."""
+    for group, is_first in _groups(root, "memory"):
+        # above "high" a group is slowed down, until it stands still
+        limits = ("memory.limit_in_bytes",) if is_first else ("memory.max", "memory.high")
+        usage = _number(group / ("memory.usage_in_bytes" if is_first else "memory.current"))
+        found = [limit for name in limits if (limit := _number(group / name)) is not None]
+        if found and usage is not None:
+            # files that are cached make room when it is needed, also "active" ones: those that were read twice, as a
+            # model's are that was checked and loaded
+            cached = tuple(f"{'total_' if is_first else ''}{kind}_file " for kind in ("active", "inactive"))
+            files = [int(line.split()[1]) for line in _lines(group / "memory.stat") if line.startswith(cached)]
+            yield min(found) - usage + sum(files)
+
+
+def _groups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
+    """The folders of each control group above this process that has the `controller`, and whether by the first version
+    of the kernel's interface."""
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
+        if controllers not in ("", controller):
             continue
         top = root / "sys/fs/cgroup" / controllers
-        limit_file, usage_file, of_all = (
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
-            if controllers
-            else ("memory.max", "memory.current", "")
-        )
-        cached = tuple(f"{of_all}{kind}_file " for kind in ("active", "inactive"))
         group = top / path.strip().lstrip("/")
         for folder in (group, *group.parents):
-            limit, usage = _number(folder / limit_file), _number(folder / usage_file)
-            if limit is not None and usage is not None:
-                # files that are cached make room when it is needed, also "active" ones: those that were read twice,
-                # as a model's are that was checked and loaded
-                files = [int(line.split()[1]) for line in _lines(folder / "memory.stat") if line.startswith(cached)]
-                yield limit - usage + sum(files)
+            yield folder, bool(controllers)
             if folder == top:
                 break
 

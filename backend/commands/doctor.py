@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -36,13 +37,14 @@ from backend.status.machine_checks import (
     model_check,
     port_check,
     shared_memory_checks,
+    thread_checks,
 )  # fmt: skip
 from model_loader.cards import LEAST_CAPABILITY, Card, read_signs
 from model_loader.choice import best_on, choose_model, worth_to
 from model_loader.disks import Disk, disks_of
 from model_loader.errors import ModelError
 from model_loader.geometry import DEFAULT_MODEL
-from model_loader.host import available_bytes, is_wsl
+from model_loader.host import available_bytes, free_pids, is_wsl
 from model_loader.memory import GIB, MARGIN, SIXTEEN_BIT, MemoryPlan
 from model_loader.several_cards import LOOK_S, best_of, cards_beside
 from model_loader.sources import AUTO
@@ -61,7 +63,8 @@ _words = Words("en")
 class Machine:
     """What this machine has. `driver` is NVIDIA's version, "" for none; `downloads` and `copies` may be one disk.
 
-    `host_bytes`: what of its own memory is free, None where nobody knows.
+    `host_bytes`: what of its own memory is free, None where nobody knows. `free_pids`: how many more processes and
+    threads there may be, None where nothing limits them.
     """
 
     card: Card | Trouble
@@ -69,6 +72,8 @@ class Machine:
     downloads: Disk
     copies: Disk
     host_bytes: int | None = None
+    free_pids: int | None = None
+    num_cpus: int = 1
 
 
 def inspect_machine(settings: Settings, limit_s: float = LOOK_S) -> Machine:
@@ -78,7 +83,8 @@ def inspect_machine(settings: Settings, limit_s: float = LOOK_S) -> Machine:
     else:
         card = best_of(cards_beside(_device(settings), limit_s), worth_to(settings.model, **_wanted(settings)))
     disks = disks_of(settings.model, settings.quantised_folder)
-    return Machine(card, read_signs().driver, *disks, available_bytes())
+    num_cpus = len(os.sched_getaffinity(0))
+    return Machine(card, read_signs().driver, *disks, available_bytes(), free_pids(), num_cpus)
 
 
 def doctor(
@@ -156,6 +162,7 @@ def _checks(settings: Settings, machine: Machine, model: str, plan: MemoryPlan |
     if plan is not None:
         checks.append(host_memory_check(model, machine.host_bytes, on_card=on_card))
         checks += disk_checks(settings, model, plan, machine.downloads, machine.copies)
+    checks += thread_checks(None if _is_prelabel(settings) else machine.free_pids, machine.num_cpus)
     checks += shared_memory_checks()
     checks += folder_checks(settings, model, on_card=on_card)
     checks.append(data_dir_check(settings.data_dir))

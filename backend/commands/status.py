@@ -81,6 +81,8 @@ def _lines(view: StatusView) -> Iterator[tuple[str, str]]:
     restarts = f"; {_words('restarts', num=number(model.num_restarts))}" if model.num_restarts else ""
     on = f" on {model.card}" if model.card else ""
     yield "Model", f"{model.name} {model.quantisation}{on}: {state}{restarts}".strip(" :")
+    if model.other_cards:
+        yield "", _words("most_free", others="; ".join(model.other_cards))
     if model.message:
         yield "", model.message
     left = speed.num_waiting + speed.num_running

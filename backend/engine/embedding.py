@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 
 def keep_on_host(language_model: Any) -> None:
-    """Free the device of the embedding. Not for a model whose head is the same matrix."""
+    """Free the device of the embedding. Not for a model whose head is the same matrix.
+
+    A thread that writes a copy to a disk that hangs may have it still: then the peak that is measured next holds it.
+    """
     language_model.embed_tokens.to("cpu")
     torch.cuda.empty_cache()
 

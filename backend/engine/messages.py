@@ -100,7 +100,8 @@ class Ready:
     At most `max_slots` requests run at once, in a KV cache of `kv_tokens` positions.
     `source` is what `auto` was resolved to: a restarted engine loads that again, whatever the card looks like then.
     `slower` is what makes it slower than it should be, and why: the code of a check, and what the card said.
-    `card` names the card that it is on, where there is one.
+    `card` names the card that it is on, where there is one; `other_cards` says of each of the others why that was taken
+    instead, where nobody named it.
     """
 
     model_name: str
@@ -114,6 +115,7 @@ class Ready:
     kv_tokens: int = 0
     slower: tuple[tuple[str, str], ...] = ()
     card: str = ""
+    other_cards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
             kv_tokens=sizes.kv_tokens,
             slower=started.slower,
             card=choice.card.label if choice.card else "",
+            other_cards=choice.card.others if choice.card else (),
         )
     )
     scheduler = Scheduler(scheduler_limits(sizes, options.context_tokens))

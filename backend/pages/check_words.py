@@ -391,6 +391,13 @@ CHECKS: dict[str, tuple[str, str]] = {
     ),
     # memory of the machine, disk
     "host_enough": ("本机内存剩余 {free} GiB", "{free} GiB of this machine's own memory are free"),
+    "threads_few": (
+        "这个容器或服务最多还能有 {free} 个进程和线程，而 prelabel 约需 {needed} 个；不够时它会异常结束。"
+        "请提高上限：docker 用 --pids-limit，systemd 用 TasksMax，Kubernetes 用 podPidsLimit",
+        "This container or service may have {free} more processes and threads, and prelabel takes about {needed}: it "
+        "ends where it gets none. Raise the limit: --pids-limit (docker), TasksMax (systemd), podPidsLimit "
+        "(Kubernetes).",
+    ),
     "shared_memory_missing": (
         "进程之间不能共享内存（{reason}）：/dev/shm 不存在、已满或不可写。请把 tmpfs 挂载到 /dev/shm"
         "（容器用 --shm-size 64m）",

@@ -31,6 +31,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "state.restarting": ("重启中", "Restarting"),
     "state.failed": ("失败", "Failed"),
     "state.stopped": ("已停止", "Stopped"),
+    "most_free": (
+        "在能用的显卡中（auto 时：在装得下最好模型的显卡中）它的空闲显存最多：{others}。PRELABEL_DEVICE 可指定另一块",
+        "Of the cards that can be used, or for auto hold the best model, this one had the most free memory: {others}. "
+        "PRELABEL_DEVICE names another",
+    ),
     "loading_note": (
         "{stage}：{percent}。加载完成后会自动开始处理排队的任务。",
         "{stage}: {percent}. Waiting tasks start by themselves once it is loaded.",

@@ -33,6 +33,9 @@ from model_loader.saved import find_saved, place_for
 from model_loader.sources import AUTO, GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder
 from model_loader.troubles import Trouble
 
+THREADS, THREADS_A_CPU = 100, 4
+"""An allowance for all processes and threads of a server and its engine: 24 were counted at rest, with the built-in
+model on two cores. Blocking calls may take 32 more, a download and CUDA some 40, libraries' pools up to 4 a core."""
 _FORK = get_context("fork")
 """Its locks need no further process."""
 
@@ -162,6 +165,15 @@ def host_memory_check(model: str, available: int | None, *, on_card: bool) -> Ch
     if available is None:
         return unused("host_memory", "host_unknown")
     return good("host_memory", "host_enough", free=gib(available))
+
+
+def thread_checks(free: int | None, num_cpus: int) -> list[Check]:
+    """May there be as many processes and threads as a server and its engine start; a check only where they may not be:
+    a library that cannot start one ends its process."""
+    needed = THREADS + THREADS_A_CPU * num_cpus
+    if free is None or free >= needed:
+        return []
+    return [doubtful("host_memory", "threads_few", free=str(free), needed=str(needed))]
 
 
 def shared_memory_checks(make_lock: Callable[[], object] = _FORK.Lock) -> list[Check]:

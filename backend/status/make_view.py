@@ -110,6 +110,7 @@ def _model(engine: EngineStatus) -> ModelView:
         stalled_s=engine.stalled_s,
         why=tuple(Why(one.code, {name: _told(value) for name, value in one.values.items()}) for one in engine.why),
         card=_told(engine.ready.card) if engine.ready else "",
+        other_cards=tuple(map(_told, engine.ready.other_cards)) if engine.ready else (),
     )
 
 

@@ -15,7 +15,7 @@ from model_loader.disks import Disk, rooms
 from model_loader.errors import MachineUnfit, ModelTooLarge
 from model_loader.folders import download_place
 from model_loader.geometry import DEFAULT_MODEL, geometry_from_config
-from model_loader.host import available_bytes, judge_host_memory
+from model_loader.host import available_bytes, free_pids, judge_host_memory
 from model_loader.memory import GIB, plan_memory
 from model_loader.sources import find_config
 
@@ -114,6 +114,14 @@ NO_LIMIT = str(2**63 - 4096)
                       "sys/fs/cgroup/system.slice/prelabel.service/memory.max": "max\n",
                       "sys/fs/cgroup/system.slice/prelabel.service/memory.current": f"{GIB}\n"}, 3,
                      id="a limit of a group further up"),
+        pytest.param({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/system.slice/prelabel.service\n",
+                      "sys/fs/cgroup/system.slice/prelabel.service/memory.max": "max\n",
+                      "sys/fs/cgroup/system.slice/prelabel.service/memory.high": f"{6 * GIB}\n",
+                      "sys/fs/cgroup/system.slice/prelabel.service/memory.current": f"{GIB}\n"}, 5,
+                     id="only a limit from which on it is slowed, as MemoryHigh"),
+        pytest.param({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/\n",
+                      "sys/fs/cgroup/memory.max": f"{4 * GIB}\n", "sys/fs/cgroup/memory.high": f"{6 * GIB}\n",
+                      "sys/fs/cgroup/memory.current": f"{GIB}\n"}, 3, id="both limits"),
         pytest.param({"proc/meminfo": MEMINFO, "proc/self/cgroup": "5:cpu:/\n4:memory:/docker/abc\n0::/\n",
                       "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{6 * GIB}\n",
                       "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{2 * GIB}\n",
@@ -128,11 +136,45 @@ NO_LIMIT = str(2**63 - 4096)
 def test_free_memory_is_that_of_the_machine_and_of_its_container(
     tmp_path: Path, files: dict[str, str], gib: int | None
 ) -> None:
+    write(tmp_path, files)
+    assert available_bytes(tmp_path) == (None if gib is None else gib * GIB)
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, None),
+        ({"proc/self/cgroup": "0::/\n"}, None),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/pids.max": "max\n", "sys/fs/cgroup/pids.current": "9\n"}, None),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/pids.max": "100\n", "sys/fs/cgroup/pids.current": "9\n"}, 91),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                "sys/fs/cgroup/a/pids.max": "100\n", "sys/fs/cgroup/a/pids.current": "30\n",
+                "sys/fs/cgroup/a/b/pids.max": "90\n", "sys/fs/cgroup/a/b/pids.current": "9\n",
+            },
+            70,
+        ),
+        (
+            {
+                "proc/self/cgroup": "8:pids:/docker/abc\n4:memory:/\n",
+                "sys/fs/cgroup/pids/pids.max": "64\n", "sys/fs/cgroup/pids/pids.current": "4\n",
+            },
+            60,
+        ),
+    ],
+    ids=["no Linux", "no limit", "max", "a container's", "of a group further up", "the first version's files"],
+)  # fmt: skip
+def test_what_limits_threads_is_found(tmp_path: Path, files: dict[str, str], free: int | None) -> None:
+    write(tmp_path, files)
+    assert free_pids(tmp_path) == free
+
+
+def write(root: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
-        file = tmp_path / name
+        file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    assert available_bytes(tmp_path) == (None if gib is None else gib * GIB)
 
 
 @pytest.mark.parametrize(

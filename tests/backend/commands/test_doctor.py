@@ -26,9 +26,12 @@ from tests.limits import RUN_S
 NO_CARD = trouble("card_none")
 
 
-def machine(card: Card | Trouble = NO_CARD, free_gib: float = 500) -> Callable[[Settings], Machine]:
+def machine(
+    card: Card | Trouble = NO_CARD, free_gib: float = 500, free_pids: int | None = None
+) -> Callable[[Settings], Machine]:
     disk = Disk(Path("/disk"), 1, int(free_gib * GIB))
-    return lambda settings: Machine(card, "580.95" if isinstance(card, Card) else "", disk, disk, 32 * GIB)
+    driver = "580.95" if isinstance(card, Card) else ""
+    return lambda settings: Machine(card, driver, disk, disk, 32 * GIB, free_pids)
 
 
 class Doctor:
@@ -190,6 +193,12 @@ def test_auto_loads_nothing_where_there_is_a_card_that_cannot_be_used(run: Docto
     assert "Tesla T4 has compute capability 7.5, and 8.0 is needed" in text
     assert "Tesla T4" in run.text(1, DEFAULT_MODEL, None, machine=machine(old))
     assert "Tesla T4" in run.text(0, "garments", None, machine=machine(old))  # it runs on the CPU
+
+
+def test_a_limit_of_threads_is_told(run: Doctor) -> None:
+    assert "This container or service may have 60 more processes and threads" in run.text(
+        0, machine=machine(free_pids=60)
+    )
 
 
 def test_a_card_that_other_programs_fill_is_told(run: Doctor) -> None:

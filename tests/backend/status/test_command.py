@@ -100,6 +100,21 @@ def test_a_load_says_how_fast_it_goes(tmp_path: Path, printed: Printed) -> None:
         assert "下载模型（已有 40 秒没有收到数据）：30%" in site.page("zh")
 
 
+def test_of_several_cards_it_says_why_this_one_was_taken(tmp_path: Path, printed: Printed) -> None:
+    with status_site(tmp_path) as site:
+        assert "had the most free memory" not in printed(site.url) + site.page("en")
+        assert READY.ready is not None
+        others = ("RTX 3090 (cuda:0): 3.0 GiB free of 24.0", "cuda:2: Tesla T4 has compute capability 7.5")
+        ready = replace(READY.ready, card="RTX 4090 (cuda:1)", other_cards=others)
+        site.engine.status = replace(READY, ready=ready)
+        told = (
+            f"or for auto hold the best model, this one had the most free memory: {'; '.join(others)}. PRELABEL_DEVICE"
+        )
+        assert told in " ".join(printed(site.url).split())
+        assert told in site.page("en")
+        assert "它的空闲显存最多：" in site.page("zh")
+
+
 def test_a_restart_says_why_in_the_language_of_the_page(tmp_path: Path, printed: Printed) -> None:
     with status_site(tmp_path) as site:
         why = (Why("engine_device", {"exitcode": "70"}),)

@@ -31,6 +31,7 @@ from backend.status.machine_checks import (
     model_check,
     port_check,
     shared_memory_checks,
+    thread_checks,
 )  # fmt: skip
 from backend.status.serve_checks import engine_checks, refuse_hopeless, running_checks
 from model_loader.cards import Card
@@ -286,6 +287,19 @@ def test_the_machines_own_memory_suffices_or_not(gib: int | None, on_card: bool,
     check = host_memory_check(DEFAULT_MODEL, None if gib is None else gib * GIB, on_card=on_card)
     assert check.verdict == verdict
     assert told in said(check)
+
+
+@pytest.mark.parametrize(
+    ("free", "num_cpus", "needed"), [(None, 64, 0), (107, 2, 108), (108, 2, 0), (355, 64, 356), (10_000, 64, 0)]
+)
+def test_a_limit_of_threads_that_prelabel_does_not_fit_in_is_warned_of(
+    free: int | None, num_cpus: int, needed: int
+) -> None:
+    checks = thread_checks(free, num_cpus)
+    assert [check.verdict for check in checks] == (["doubtful"] if needed else [])
+    assert all(
+        f"may have {free} more processes and threads, and prelabel takes about {needed}" in said(c) for c in checks
+    )
 
 
 @pytest.mark.parametrize(

@@ -173,8 +173,11 @@ def everything(folder: Path, mode: DeliveryMode, state: EngineState) -> StatusVi
         last_success_at=NOW - 60, paused_until=None if mode == "push" else NOW + 60,
     )  # fmt: skip
     cost = replace(view.cost, yuan_per_minute=0.06, busy_yuan=1.0, rest_yuan=1.0, bulk_yuan=2.0)
+    model = replace(
+        view.model, state=state, stage="load", message=ENGLISH, num_restarts=2, other_cards=(ENGLISH,)
+    )  # fmt: skip
     return replace(
-        view, model=replace(view.model, state=state, stage="load", message=ENGLISH, num_restarts=2), cost=cost,
+        view, model=model, cost=cost,
         delivery=delivery, projects=tuple(notes), num_more_projects=3,
         problems=tuple(Check("card", "bad", code, said) for code in CHECKS),
     )  # fmt: skip
