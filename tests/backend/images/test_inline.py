@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import base64
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 import pytest
 
 from backend.images import Limits
+from backend.images.files import read_data_uri
 from tests.backend.images.conftest import fetch, policy, refusal
 from tests.backend.images.pictures import png
 
@@ -47,6 +48,18 @@ def test_a_bad_inline_picture_is_refused_without_showing_it(uri: str, kind: str)
     error = refusal(uri)
     assert error.kind == kind
     assert BODY[:10] not in str(error)
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_escapes_are_read_in_pieces_and_none_is_cut(before: int) -> None:
+    body = "a" * before + "%00%ff%%4" * 50_000 + "%"
+    assert read_data_uri(f"data:,{body}", 2**20) == unquote_to_bytes(body)
+
+
+@pytest.mark.parametrize("kind", ["data:image/png,", "data:image/png;base64,"])
+@pytest.mark.parametrize("escape", ["%41", "%"])
+def test_more_escapes_than_any_picture_has_are_refused_before_they_are_read(kind: str, escape: str) -> None:
+    assert refusal(kind + escape * 2_100_000).kind == "corrupt"
 
 
 def test_the_encoded_length_is_limited() -> None:
