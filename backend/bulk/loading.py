@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.text import Text
@@ -36,8 +37,14 @@ async def wait_with_progress(engine: Engine, console: Console, stop: asyncio.Eve
                 line.update(f"{status.fraction:.0%} {stage}")
                 await asyncio.wait([waiting], timeout=POLL_S)
         ready = waiting.result()
-        for code, said in ready.slower:
-            console.print(Text(f"! {_words.check(code, {'said': redact(said)})}", "yellow"))
+        tell_slower(ready.slower, console)
         return ready
     finally:
         waiting.cancel()
+
+
+def tell_slower(slower: Iterable[tuple[str, str]], console: Console, where: str = "") -> None:
+    """Print a line for each of what makes the engine `where` slower than it should be (`Ready.slower`)."""
+    for code, said in slower:
+        told = _words.check(code, {"said": redact(said)})
+        console.print(Text(f"! {where}: {told}" if where else f"! {told}", "yellow"))
