@@ -232,6 +232,14 @@ CHECKS: dict[str, tuple[str, str]] = {
         "the numbers of {model} are not on this machine; download its config.json to a folder to have them judged",
     ),
     # memory and card
+    "memory_judged_empty": (
+        "prelabel 正在运行，所以按显存全空计算；此刻 {card} GiB 中有 {free} GiB 空闲，"
+        "其余是 prelabel 和其他程序占用的。其他程序占得太多时，`prelabel status` 会说明；"
+        "也可先停止 prelabel 再运行 doctor。",
+        "prelabel is running, so the card is judged as if nothing else held memory of it; now {free} of {card} GiB are "
+        "free, and prelabel and other programs hold the rest. `prelabel status` says if others hold too much; or stop "
+        "prelabel, and run doctor again.",
+    ),
     "memory_fits": (
         "{card} GiB 放得下：留给 KV 缓存 {free} GiB，可同时处理 {slots} 张"
         "（按提示词 {instruction} token 共用，每张图 {image}、答案 {answer} token 计）",

@@ -111,6 +111,11 @@ def memory_check(plan: MemoryPlan, against: Trouble | None) -> Check:
     )  # fmt: skip
 
 
+def judged_empty_check(card: Card) -> Check:
+    """A prelabel that runs holds memory of `card`, and nobody knows how much others do: it was judged as empty."""
+    return doubtful("memory", "memory_judged_empty", card=f"{card.memory_gib:.1f}", free=f"{card.free_gib:.1f}")
+
+
 def trouble_check(name: CheckName, found: Trouble) -> Check:
     return (bad if found.refuses else doubtful)(name, found.code, **found.values)
 
