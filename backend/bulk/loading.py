@@ -16,6 +16,8 @@ from backend.engine.api import Engine
 from backend.engine.messages import Ready
 from backend.logs import redact
 from backend.pages.words import Words
+from backend.settings import Settings
+from model_loader.sources import AUTO, GARMENTS
 
 POLL_S = 0.3
 _words = Words("en")
@@ -41,6 +43,12 @@ async def wait_with_progress(engine: Engine, console: Console, stop: asyncio.Eve
         return ready
     finally:
         waiting.cancel()
+
+
+def tell_choice(settings: Settings, model_name: str, console: Console) -> None:
+    """Print it where `auto` has found no card and become the built-in model, which knows next to nothing."""
+    if (settings.model, settings.device, model_name) == (AUTO, "auto", GARMENTS):
+        console.print(Text(f"! {_words.check('card_none_for_auto', {})}", "yellow"))
 
 
 def tell_slower(slower: Iterable[tuple[str, str]], console: Console, where: str = "") -> None:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from backend.bulk.job import Job
 from backend.bulk.label_configs import LabelConfig, label_config_for
-from backend.bulk.loading import Stopped, tell_slower
+from backend.bulk.loading import Stopped, tell_choice, tell_slower
 from backend.errors import EngineDead, UsageError
 from backend.ray.bulk.data import replies
 from backend.ray.bulk.worker import BATCH_S, Reply
@@ -92,6 +92,7 @@ async def run_ray(
             first = await pump.take(stop, lambda: None)
         if first is None:
             raise Stopped
+        tell_choice(settings, first.model_name, console)
         config = config or label_config_for(first.model_name, settings.language)
         if first.model_version:
             job.begin(config.schema, first.model_version, time.monotonic() - began - first.seconds)

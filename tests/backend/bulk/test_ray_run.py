@@ -171,10 +171,16 @@ def test_what_makes_a_worker_slower_is_told_once_with_its_machine(tmp_path: Path
         replace(there, outcomes=()),
     )
     _run(tmp_path, workers, console=Console(file=file, width=400))
-    lines = [line for line in file.getvalue().splitlines() if line.startswith("!")]
+    lines = [line for line in file.getvalue().splitlines() if ", process " in line]
     assert [line.partition(": ")[0] for line in lines] == ["! here, process 1", "! there, process 2"]
     assert "decode steps run without CUDA graphs (not permitted)" in lines[0]
     assert "plain torch computes" in lines[1]
+
+
+def test_workers_without_a_card_that_take_the_built_in_model_are_told(tmp_path: Path) -> None:
+    file = io.StringIO()
+    _run(tmp_path, Workers(_reply("a")), console=Console(file=file, width=400))
+    assert file.getvalue().count("! no CUDA card is seen, so the small built-in model garments answers") == 1
 
 
 def test_workers_with_different_models_end_the_run(tmp_path: Path) -> None:
