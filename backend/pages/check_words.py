@@ -320,10 +320,11 @@ CHECKS: dict[str, tuple[str, str]] = {
         "that speaks of memory, end what else runs on the card, and start prelabel again; the answers are the same.",
     ),
     "slow_segments": (
-        "可能比应有的速度慢：显卡驱动不支持可扩展显存段（{said}），量化权重后同时处理的图片较少。"
-        "重启 prelabel 后会直接读取已保存的 4-bit 权重，影响更小。",
-        "it may be slower than it should be: the card's driver has no expandable segments ({said}), so fewer pictures "
-        "may be worked on at once after the weights were packed. Start prelabel again: it then reads its 4-bit copy.",
+        "可能比应有的速度慢：用不上可扩展显存段（{said}），量化权重后同时处理的图片较少。"
+        "重启 prelabel 后会直接读取已保存的 4-bit 权重，影响更小；若原文是一个环境变量，请取消它。",
+        "it may be slower than it should be: there are no expandable segments of the card's memory ({said}), so fewer "
+        "pictures may be worked on at once after the weights were packed. Start prelabel again: it then reads its "
+        "4-bit copy. Where that is a variable, unset it.",
     ),
     "slow_kv_cache": (
         "可能比应有的速度慢：显存不足，KV 缓存只有 {said} 个位置，同时处理的图片较少。"
