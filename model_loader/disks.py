@@ -5,17 +5,19 @@ What killed starts have left there counts as free: a start removes it first. Rai
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_loader.errors import ModelError
 from model_loader.folders import download_place
 from model_loader.geometry import COMMITS
-from model_loader.hub_cache import cached_bytes, half_bytes
+from model_loader.hub_cache import cached_bytes, commit_bytes, half_bytes
 from model_loader.memory import GIB, SIXTEEN_BIT, MemoryPlan
 from model_loader.places import free_bytes, nearest
 from model_loader.saved import find_saved, unfinished_bytes
-from model_loader.sources import GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder
+from model_loader.sources import GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder, pinned_commit
 from model_loader.troubles import Trouble, trouble, warning
 
 SPARE_BYTES = GIB
@@ -90,8 +92,24 @@ def _missing_bytes(model: str, revision: str | None, plan: MemoryPlan, copies: P
             return 0, plan.weights_bytes if whole else 0
     except (OSError, ModelError):
         return 0, 0
-    have = 0 if model.startswith(MODELSCOPE_PREFIX) else cached_bytes(model)
+    is_of_hub = not model.startswith(MODELSCOPE_PREFIX)
+    have = commit_bytes(model, revision or pinned_commit(model)) if is_of_hub else downloaded_bytes(model)
     return max(0, round(plan.num_params * SIXTEEN_BIT) - have), plan.weights_bytes
+
+
+def downloaded_bytes(model: str) -> int:
+    """What has come of `model`, of whatever commit: of ModelScope's, whose package has laid out its cache in several
+    ways, all that lies in a folder of its name."""
+    if not model.startswith(MODELSCOPE_PREFIX):
+        return cached_bytes(model)
+    name, total = model.rpartition("/")[2], 0
+    for folder, _, files in os.walk(download_place(model)[1]):
+        parts = (part.replace("___", ".").rpartition("--")[2] for part in Path(folder).parts)
+        if name in parts:
+            for file in files:
+                with contextlib.suppress(OSError):  # gone meanwhile
+                    total += (Path(folder) / file).lstat().st_size
+    return total
 
 
 def gib(size_bytes: int) -> str:

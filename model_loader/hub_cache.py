@@ -105,6 +105,13 @@ def cached_bytes(repo: str) -> int:
     )
 
 
+def commit_bytes(repo: str, revision: str | None) -> int:
+    """Bytes of the whole files of `repo` at `revision`, None for what a start without one takes. Where the cache has
+    several commits and does not say which that is, none of them is counted."""
+    commit = cached_commit(repo, revision)
+    return 0 if commit is None else _size(_entries(repo_cache(repo) / "snapshots" / commit))
+
+
 def half_bytes(repos: Iterable[str]) -> int:
     """Bytes of the halves that `remove_halves` removes at the next start."""
     return _size(blob for repo in repos for blob in _blobs(repo) if blob.suffix == _HALF)

@@ -25,12 +25,12 @@ from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.checks import Quantisation, check_fits, check_folders, check_host_memory, tell_of_disks
 from model_loader.clean import PATCH_SIZES, check_patches, clean_config, clean_folder
 from model_loader.contents import check_contents, checked_beside, known_contents, size_bytes
-from model_loader.disks import left_of
+from model_loader.disks import downloaded_bytes, left_of
 from model_loader.errors import CardUnusable, ModelError, ModelFilesInvalid
 from model_loader.experts import EXPERTS_IMPLEMENTATION, quantizer
 from model_loader.experts.unpacked import unpack_small
 from model_loader.geometry import ARCHITECTURES, geometry_from_config
-from model_loader.hub_cache import cached_bytes, remove_halves
+from model_loader.hub_cache import remove_halves
 from model_loader.load_errors import known_error, named_errors
 from model_loader.memory import MAX_SLOTS, Request
 from model_loader.norms import use_fused_norms
@@ -150,7 +150,7 @@ def load_model(
             progress.wait("download_again", left_s, error)
 
         with instead_of_copy(unusable):
-            resolved = patiently(fetch, waiting, lambda: cached_bytes(source), download_limit_s)
+            resolved = patiently(fetch, waiting, lambda: downloaded_bytes(source), download_limit_s)
         start, contents = 0.6 if downloaded else 0.03, known_contents(resolved.folder)
         checking = progress.enter("check", start, start + 0.02, size_bytes(contents))
         checkpoint = read_checkpoint(resolved.folder)

@@ -17,7 +17,7 @@ from rich.console import Console
 from backend.bulk.answers import Answers
 from backend.bulk.job import Job
 from backend.bulk.label_configs import LabelConfig, label_config_for
-from backend.bulk.loading import wait_with_progress
+from backend.bulk.loading import tell_choice, wait_with_progress
 from backend.bulk.local import LocalAnnotator
 from backend.bulk.run import BulkRun
 from backend.engine.api import Engine
@@ -68,6 +68,7 @@ async def loaded_model(
     await engine.start()
     try:
         ready = await wait_with_progress(engine, console, stop)
+        tell_choice(settings, ready.model_name, console)
         config = config or label_config_for(ready.model_name, settings.language)
         recipe = recipe_of(config.schema, default_options(settings), settings.image_tokens)
         yield Loaded(engine, images, ready, config, recipe, time.monotonic() - began)

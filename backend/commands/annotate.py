@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backend.bulk.files import json_line
-from backend.bulk.loading import wait_with_progress
+from backend.bulk.loading import tell_choice, wait_with_progress
 from backend.engine.messages import Finished, Ready
 from backend.errors import GenerationFailed
 from backend.images import FetchedImage, ImageFetcher
@@ -52,7 +52,9 @@ async def _annotate(settings: Settings, picture: str, schema: LabelSchema | None
         fetched = await _fetch(images, picture)
         if fetched.remarks:
             log.warning("%s is decoded, but: %s", picture, fetched.remarks)
-        ready = await wait_with_progress(engine, Console(stderr=True))
+        console = Console(stderr=True)
+        ready = await wait_with_progress(engine, console)
+        tell_choice(settings, ready.model_name, console)
         if schema is None:
             schema = parse_or_refuse(read_label_config(default_label_config(ready.model_name, settings.language)))
         recipe = recipe_of(schema, default_options(settings), settings.image_tokens)

@@ -32,6 +32,7 @@ from backend.status.machine_checks import (
     disk_checks,
     folder_checks,
     host_memory_check,
+    judged_empty_check,
     memory_check,
     memory_plan,
     model_check,
@@ -103,8 +104,8 @@ def doctor(
     image_policy(settings)  # its own refusals
     if image_tokens:
         settings = settings.model_copy(update={"image_tokens": image_tokens})
-    found = machine(settings)
-    card = _judged_card(settings, found, other_card=other_card)
+    found, is_running = machine(settings), _is_prelabel(settings)
+    card = _judged_card(settings, found, other_card=other_card, is_running=is_running)
     model = _judged_model(settings, card)
     plan, against, error = None, None, ""
     try:
@@ -112,9 +113,11 @@ def doctor(
     except (ModelError, OSError) as refused:
         error = one_line(redact(str(refused)))
     loaded, check = _model(settings, found, model)
-    checks = [check, *_checks(settings, found, loaded, plan)]
+    checks = [check, *_checks(settings, found, loaded, plan, is_running=is_running)]
     if plan is not None:
         checks.insert(2, memory_check(plan, against))
+    if is_running and isinstance(found.card, Card) and card == _emptied(found.card) != found.card:
+        checks.insert(3, judged_empty_check(found.card))
     if plan is None and checks[0].verdict != "bad":
         checks.insert(2, doubtful("memory", "model_no_numbers", model=model))
     if json_output:
@@ -127,15 +130,19 @@ def doctor(
     return EXIT_FAILED if any(check.verdict == "bad" for check in checks) else EXIT_GOOD
 
 
-def _judged_card(settings: Settings, machine: Machine, *, other_card: bool) -> Card | None:
+def _judged_card(settings: Settings, machine: Machine, *, other_card: bool, is_running: bool) -> Card | None:
     """The card whose memory is judged: this machine's, or another that `--vram-gib` speaks of; where this machine has
     none, PRELABEL_VRAM_GIB does, too."""
     card = machine.card if isinstance(machine.card, Card) else None
     if settings.vram_gib and (card is None or (other_card and settings.vram_gib > card.memory_gib)):
         return Card("", settings.vram_gib, settings.vram_gib, LEAST_CAPABILITY)
-    if card is not None and _is_prelabel(settings):  # what it holds will be free for the next one
-        return replace(card, free_gib=card.memory_gib)
+    if card is not None and is_running:  # what it holds will be free for the next one
+        return _emptied(card)
     return card
+
+
+def _emptied(card: Card) -> Card:
+    return replace(card, free_gib=card.memory_gib)
 
 
 def _judged_model(settings: Settings, card: Card | None) -> str:
@@ -151,7 +158,9 @@ def _wanted(settings: Settings) -> dict[str, Any]:
     return {"vram_gib": options.vram_gib, "request": options.request, "max_slots": options.max_slots}
 
 
-def _checks(settings: Settings, machine: Machine, model: str, plan: MemoryPlan | None) -> list[Check]:
+def _checks(
+    settings: Settings, machine: Machine, model: str, plan: MemoryPlan | None, *, is_running: bool
+) -> list[Check]:
     """All but those of the `model` that is loaded here, and of the card's memory."""
     checks = [card_check(settings, machine.card, machine.driver)]
     on_card = isinstance(machine.card, Card)
@@ -166,7 +175,7 @@ def _checks(settings: Settings, machine: Machine, model: str, plan: MemoryPlan |
     checks += shared_memory_checks()
     checks += folder_checks(settings, model, on_card=on_card)
     checks.append(data_dir_check(settings.data_dir))
-    checks.append(port_check(settings.host, settings.port, _is_prelabel(settings)))
+    checks.append(port_check(settings.host, settings.port, is_running))
     return [*checks, *label_studio_checks(settings)]
 
 

@@ -15,6 +15,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
@@ -68,8 +69,8 @@ def main(
         with contextlib.suppress(OSError):  # the reader thread ends the process when the parent is gone
             connection.send(message)
 
-    if "segments" not in dict(options.without):
-        use_expandable_segments(os.environ)
+    if "segments" not in dict(options.without) and (kept := use_expandable_segments(os.environ)):
+        options = replace(options, without=(*options.without, ("segments", kept)))
     try:
         loop = (make_loop or load)(options, mailbox, send)
     except StartAgainWithout as error:

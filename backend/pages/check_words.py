@@ -232,6 +232,14 @@ CHECKS: dict[str, tuple[str, str]] = {
         "the numbers of {model} are not on this machine; download its config.json to a folder to have them judged",
     ),
     # memory and card
+    "memory_judged_empty": (
+        "prelabel 正在运行，所以按显存全空计算；此刻 {card} GiB 中有 {free} GiB 空闲，"
+        "其余是 prelabel 和其他程序占用的。其他程序占得太多时，`prelabel status` 会说明；"
+        "也可先停止 prelabel 再运行 doctor。",
+        "prelabel is running, so the card is judged as if nothing else held memory of it; now {free} of {card} GiB are "
+        "free, and prelabel and other programs hold the rest. `prelabel status` says if others hold too much; or stop "
+        "prelabel, and run doctor again.",
+    ),
     "memory_fits": (
         "{card} GiB 放得下：留给 KV 缓存 {free} GiB，可同时处理 {slots} 张"
         "（按提示词 {instruction} token 共用，每张图 {image}、答案 {answer} token 计）",
@@ -312,10 +320,11 @@ CHECKS: dict[str, tuple[str, str]] = {
         "that speaks of memory, end what else runs on the card, and start prelabel again; the answers are the same.",
     ),
     "slow_segments": (
-        "可能比应有的速度慢：显卡驱动不支持可扩展显存段（{said}），量化权重后同时处理的图片较少。"
-        "重启 prelabel 后会直接读取已保存的 4-bit 权重，影响更小。",
-        "it may be slower than it should be: the card's driver has no expandable segments ({said}), so fewer pictures "
-        "may be worked on at once after the weights were packed. Start prelabel again: it then reads its 4-bit copy.",
+        "可能比应有的速度慢：用不上可扩展显存段（{said}），量化权重后同时处理的图片较少。"
+        "重启 prelabel 后会直接读取已保存的 4-bit 权重，影响更小；若原文是一个环境变量，请取消它。",
+        "it may be slower than it should be: there are no expandable segments of the card's memory ({said}), so fewer "
+        "pictures may be worked on at once after the weights were packed. Start prelabel again: it then reads its "
+        "4-bit copy. Where that is a variable, unset it.",
     ),
     "slow_kv_cache": (
         "可能比应有的速度慢：显存不足，KV 缓存只有 {said} 个位置，同时处理的图片较少。"

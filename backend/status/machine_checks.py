@@ -26,11 +26,11 @@ from model_loader.errors import ModelError, ModelNotFound
 from model_loader.folders import unwritable_folders
 from model_loader.geometry import COMMITS, geometry_from_config, shipped_config
 from model_loader.host import judge_host_memory
-from model_loader.hub_cache import cached_bytes
+from model_loader.hub_cache import commit_bytes
 from model_loader.memory import GIB, MemoryPlan, plan_memory
 from model_loader.places import expanded, free_bytes, why_unwritable
 from model_loader.saved import find_saved, place_for
-from model_loader.sources import AUTO, GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder
+from model_loader.sources import AUTO, GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder, pinned_commit
 from model_loader.troubles import Trouble
 
 THREADS, THREADS_A_CPU = 100, 4
@@ -67,7 +67,7 @@ def model_check(settings: Settings) -> Check:
         if importlib.util.find_spec("modelscope") is None:
             return bad("model", "model_no_modelscope", model=model)
         return good("model", "model_download", model=model)
-    if have := cached_bytes(model):
+    if have := commit_bytes(model, settings.model_revision or pinned_commit(model)):
         return good("model", "model_cached", model=model, gib=gib(have))
     if shipped_config(model) is None:
         if near:
@@ -112,6 +112,11 @@ def memory_check(plan: MemoryPlan, against: Trouble | None) -> Check:
         free=f"{(plan.free_bytes or 0) / GIB:.2f}", slots=str(plan.num_slots),
         instruction=str(request.instruction_tokens), image=str(request.image_tokens), answer=str(request.answer_tokens),
     )  # fmt: skip
+
+
+def judged_empty_check(card: Card) -> Check:
+    """A prelabel that runs holds memory of `card`, and nobody knows how much others do: it was judged as empty."""
+    return doubtful("memory", "memory_judged_empty", card=f"{card.memory_gib:.1f}", free=f"{card.free_gib:.1f}")
 
 
 def trouble_check(name: CheckName, found: Trouble) -> Check:

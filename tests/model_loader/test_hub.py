@@ -19,6 +19,7 @@ from filelock import FileLock
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, read_checkpoint
+from model_loader.disks import downloaded_bytes
 from model_loader.errors import DownloadFailed, MachineUnfit, ModelError, ModelNotFound
 from model_loader.geometry import DEFAULT_MODEL, shipped_config
 from model_loader.hub_cache import (
@@ -27,6 +28,7 @@ from model_loader.hub_cache import (
     cached_commit,
     cached_snapshot,
     check_locks,
+    commit_bytes,
     half_bytes,
     is_downloaded_elsewhere,
     remove_halves,
@@ -238,6 +240,44 @@ def test_half_a_file_does_not_count_as_downloaded(tmp_path: Path, monkeypatch: p
         snapshot.mkdir(parents=True)
         (snapshot / "0a").write_bytes(content)
     assert cached_bytes(REPO) == len(b"a file of a cache without links")
+
+
+@pytest.mark.parametrize(
+    ("revision", "refs", "have"),
+    [
+        (COMMIT, [], 5),
+        ("a" * 40, [], 0),
+        (None, ["main"], 5),
+        (None, [], 0),  # the hub says which is the newest
+        ("main", ["main"], 5),
+        ("v2", ["main"], 0),
+    ],
+)
+def test_only_what_was_downloaded_of_the_commit_that_is_taken_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str | None, refs: list[str], have: int
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repo = tmp_path / "models--someone--tiny"
+    for folder in ("blobs", "refs", f"snapshots/{COMMIT}", f"snapshots/{'f' * 40}"):
+        (repo / folder).mkdir(parents=True)
+    for commit, content in ((COMMIT, b"whole"), ("f" * 40, b"another commit")):
+        (repo / "blobs" / content.decode()).write_bytes(content)
+        (repo / "snapshots" / commit / "a file").symlink_to(repo / "blobs" / content.decode())
+    for name in refs:
+        (repo / "refs" / name).write_text(COMMIT)
+    assert commit_bytes(REPO, revision) == have
+
+
+@pytest.mark.parametrize("folder", ["models/a/b___5", "hub/models/a/b___5", "models--a--b.5/blobs", "a/b.5"])
+def test_what_has_come_of_modelscope_counts_however_its_cache_is_laid_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path))
+    for name in (folder, folder.replace("b", "other")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "model.safetensors").write_bytes(b"whole")
+    assert downloaded_bytes("modelscope:a/b.5") == 5
+    assert downloaded_bytes("modelscope:a/b") == 0
 
 
 def test_a_model_stays_at_the_commit_of_its_first_download(hub: FakeHub, resolve_in_child: Resolve) -> None:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from backend.bulk.job import Job
 from backend.bulk.label_configs import LabelConfig, label_config_for
-from backend.bulk.loading import Stopped
+from backend.bulk.loading import Stopped, tell_choice, tell_slower
 from backend.errors import EngineDead, UsageError
 from backend.ray.bulk.data import replies
 from backend.ray.bulk.worker import BATCH_S, Reply
@@ -31,9 +31,11 @@ MAX_WAITING = 256
 
 @dataclass(frozen=True, slots=True)
 class RayRunLimits:
-    """`nothing_s`: the longest wait for the next reply of any worker, with a model from a slow mirror and a batch that
-    is tried again. `grace_s`: how long the next reply is waited for, so that the thread ends in order."""
+    """`nothing_s`: the longest wait for the next reply of any worker, with a batch that is tried again; `first_s`: for
+    the first one, with a model from a slow mirror. `grace_s`: how long the next reply is waited for, so that the thread
+    ends in order."""
 
+    first_s: float = 96 * 3600.0
     nothing_s: float = 2 * BATCH_S
     tick_s: float = 0.25
     sync_s: float = 5.0
@@ -90,21 +92,26 @@ async def run_ray(
             first = await pump.take(stop, lambda: None)
         if first is None:
             raise Stopped
+        tell_choice(settings, first.model_name, console)
         config = config or label_config_for(first.model_name, settings.language)
         if first.model_version:
             job.begin(config.schema, first.model_version, time.monotonic() - began - first.seconds)
         with job.running():
-            await _take_all(first, pump, job, stop, limits.sync_s)
+            await _take_all(first, pump, job, stop, limits.sync_s, console)
         job.seconds += first.seconds
         return config
     finally:
         await asyncio.to_thread(pump.close)
 
 
-async def _take_all(first: Reply, pump: _Pump, job: Job, stop: asyncio.Event, sync_s: float) -> None:
+async def _take_all(first: Reply, pump: _Pump, job: Job, stop: asyncio.Event, sync_s: float, console: Console) -> None:
     synced_at = time.monotonic()
+    told: set[tuple[str, tuple[str, str]]] = set()
     reply: Reply | None = first
     while reply is not None:
+        new = [one for one in reply.slower if (reply.worker, one) not in told]
+        tell_slower(new, console, reply.worker)
+        told |= {(reply.worker, one) for one in new}
         if reply.model_version and reply.model_version != job.model_version:  # its records would spoil the output
             raise UsageError(
                 f"The workers have loaded different models, {job.model_version} and {reply.model_version} "
@@ -162,7 +169,7 @@ class _Pump(threading.Thread):
 
     async def take(self, stop: asyncio.Event, tick: Callable[[], None]) -> Reply | None:
         """The next reply; None after the last one, and when `stop` is set. Raises what the iterator raised."""
-        nothing_s = self._limits.nothing_s
+        nothing_s = self._limits.nothing_s if self._has_spoken else self._limits.first_s
         until = time.monotonic() + nothing_s
         while not stop.is_set():
             try:

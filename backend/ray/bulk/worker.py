@@ -45,7 +45,7 @@ class Reply:
     """What a worker says of one batch. `error`: it cannot go on; what was done before that is in `outcomes`.
 
     `worker` names its machine and process, `model_name` and `model_version` what it has loaded, `seconds` how
-    long the batch took.
+    long the batch took, `slower` what makes its engine slower than it should be (`Ready.slower`).
     """
 
     worker: str
@@ -54,6 +54,7 @@ class Reply:
     model_version: str = ""
     seconds: float = 0.0
     error: str = ""
+    slower: tuple[tuple[str, str], ...] = ()
 
 
 class BulkWorker:
@@ -68,7 +69,8 @@ class BulkWorker:
         self._open = contextlib.AsyncExitStack()
         self._error = ""
         try:
-            self._loaded, self._annotator = self._call(self._load(settings, config, engine))
+            # as long as it takes: the engine ends what stands still
+            self._loaded, self._annotator = self._call(self._load(settings, config, engine), limit_s=None)
         except PrelabelError as error:
             self._error = str(error)
 
@@ -96,7 +98,8 @@ class BulkWorker:
             loaded.model_version,
             time.monotonic() - began,
             "" if error is None else str(error) if isinstance(error, EngineDead) else one_line(error),
+            (loaded.engine.status.ready or loaded.ready).slower,  # it may have been started again meanwhile
         )
 
-    def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(BATCH_S)
+    def _call(self, work: Coroutine[Any, Any, T], limit_s: float | None = BATCH_S) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(limit_s)

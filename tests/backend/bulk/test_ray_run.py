@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -101,6 +102,7 @@ def _run(
     stop: Callable[[], bool] = lambda: False,
     limits: RayRunLimits | None = None,
     withholds: Withholds = withholds_nothing,
+    console: Console | None = None,
 ) -> Job:
     """`stop` is asked now and then."""
     folder = pictures(tmp_path / "pictures", ["a.png"])
@@ -127,7 +129,7 @@ def _run(
         listening = asyncio.create_task(listen())
         config = LabelConfig(CONFIG, SCHEMA)
         try:
-            await run_ray(load_settings(), job, config, quiet, stopping, workers=workers, limits=limits)
+            await run_ray(load_settings(), job, config, console or quiet, stopping, workers=workers, limits=limits)
         finally:
             listening.cancel()
 
@@ -156,6 +158,29 @@ def test_what_workers_answered_is_withheld_by_the_process_that_writes(tmp_path: 
     written = lines(tmp_path / "out.jsonl")
     assert [line.get("withheld", False) for line in written] == [withholds(record(name)) for name in names]
     assert 0 < job.summary("finished").num_withheld < len(names)
+
+
+def test_what_makes_a_worker_slower_is_told_once_with_its_machine(tmp_path: Path) -> None:
+    file = io.StringIO()
+    graphs, kernels = ("slow_graphs", "not permitted"), ("slow_kernels", "no compiler")
+    there = replace(_reply("c", worker="there, process 2"), slower=(kernels,))
+    workers = Workers(
+        replace(_reply("a"), slower=(graphs,)),
+        there,
+        replace(_reply("b"), slower=(graphs,)),
+        replace(there, outcomes=()),
+    )
+    _run(tmp_path, workers, console=Console(file=file, width=400))
+    lines = [line for line in file.getvalue().splitlines() if ", process " in line]
+    assert [line.partition(": ")[0] for line in lines] == ["! here, process 1", "! there, process 2"]
+    assert "decode steps run without CUDA graphs (not permitted)" in lines[0]
+    assert "plain torch computes" in lines[1]
+
+
+def test_workers_without_a_card_that_take_the_built_in_model_are_told(tmp_path: Path) -> None:
+    file = io.StringIO()
+    _run(tmp_path, Workers(_reply("a")), console=Console(file=file, width=400))
+    assert file.getvalue().count("! no CUDA card is seen, so the small built-in model garments answers") == 1
 
 
 def test_workers_with_different_models_end_the_run(tmp_path: Path) -> None:
@@ -194,8 +219,13 @@ def test_a_stop_in_the_middle_ends_the_run_although_the_workers_are_silent(tmp_p
     assert workers.is_closed
 
 
-def test_a_silence_without_end_is_ended(tmp_path: Path) -> None:
-    workers = Workers(silent=True)
+@pytest.mark.parametrize(
+    ("replies", "limits"),
+    [([], RayRunLimits(first_s=0.1)), ([_reply("a")], RayRunLimits(nothing_s=0.1))],
+    ids=["while the model is loaded", "after that"],
+)
+def test_a_silence_without_end_is_ended(tmp_path: Path, replies: list[Reply], limits: RayRunLimits) -> None:
+    workers = Workers(*replies, silent=True)
     with pytest.raises(EngineDead, match="no worker has said anything"):
-        _run(tmp_path, workers, limits=RayRunLimits(nothing_s=0.1))
+        _run(tmp_path, workers, limits=limits)
     assert workers.is_closed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import pytest
 from backend.bulk.items import Found, Item
 from backend.bulk.label_configs import LabelConfig
 from backend.bulk.outcomes import FailedItem, Record
+from backend.engine.api import EngineStatus
 from backend.errors import EngineDead
 from backend.ray.bulk.worker import COLUMN, BulkWorker, Reply
 from backend.settings import load_settings
 from tests.backend.bulk.given import SCHEMA, item, many_pictures
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, CONFIG
-from tests.fakes import FakeEngine
+from tests.fakes import READY, FakeEngine
 from tests.limits import until
 
 
@@ -45,6 +47,16 @@ def test_a_worker_answers_each_item_of_a_batch_and_keeps_no_file(tmp_path: Path)
     assert reply.model_version == reply.outcomes[0].line["model_version"]
     assert (reply.model_name, reply.error) == ("garments", "")
     assert not (tmp_path / "data").exists()
+
+
+def test_a_worker_tells_what_makes_its_present_engine_slower(tmp_path: Path) -> None:
+    engine = FakeEngine(ANSWER)
+    worker = _worker(tmp_path, engine)
+    [first, second] = _items(tmp_path, 2)
+    assert _ask(worker, first).slower == ()
+    slower = (("slow_graphs", "not permitted"),)
+    engine.status = EngineStatus("ready", ready=replace(READY, slower=slower))  # started again
+    assert _ask(worker, second).slower == slower
 
 
 def test_a_worker_takes_several_batches_at_once(tmp_path: Path) -> None:

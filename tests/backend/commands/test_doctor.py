@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,26 @@ def test_a_card_that_does_not_answer_is_told(run: Doctor) -> None:
     said = run.text(1, "auto", None, machine=lambda settings: inspect_machine(settings, limit_s=0.01))
     assert "✗ Card" in said
     assert "NVIDIA's driver has not answered for 0 s. Does nvidia-smi?" in said
+
+
+@pytest.mark.parametrize(("free_gib", "is_told"), [(3.0, True), (23.6, False)])
+def test_beside_a_running_prelabel_it_is_said_that_the_card_is_judged_as_empty(
+    run: Doctor, free_gib: float, is_told: bool
+) -> None:
+    class Prelabel(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"ok\n")
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Prelabel) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        card = Card("Some Card", 23.6, free_gib, (8, 9))
+        text = " ".join(run.text(0, machine=machine(card), vram_gib=None, port=server.server_port).split())
+        server.shutdown()
+    assert "128 requests at a time" in text
+    told = f"! Memory prelabel is running, so the card is judged as if nothing else held memory of it; now {free_gib}"
+    assert (told in text) is is_told
 
 
 def test_of_several_cards_the_check_names_the_one_that_is_taken_and_says_why(run: Doctor) -> None:

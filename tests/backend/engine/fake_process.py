@@ -131,7 +131,7 @@ def kept(folder: Path) -> bool:
 def what_torch_will_read(options: EngineOptions, mailbox: Mailbox, send: Send) -> Loop:
     """In the place of a load: say what it would find."""
     imported = "torch" if "torch" in sys.modules else "no torch yet"
-    raise ValueError(f"{os.environ.get('PYTORCH_ALLOC_CONF')}, {imported}")
+    raise ValueError(f"{os.environ.get('PYTORCH_ALLOC_CONF')}, {imported}, without {dict(options.without)}")
 
 
 def until_the_tests_end() -> None:

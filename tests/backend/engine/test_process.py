@@ -17,7 +17,7 @@ import torch
 
 from backend.engine import process
 from backend.engine.mailbox import Mailbox
-from backend.engine.messages import Failed, Finished, LoadFailed, Loading, Ready, Shutdown, StartAgain
+from backend.engine.messages import Failed, Finished, LoadFailed, Loading, Part, Ready, Shutdown, StartAgain
 from backend.engine.options import EngineOptions, StartAgainWithout
 from backend.engine.start import LOAD_SHARE
 from model_loader.errors import CardUnusable
@@ -114,23 +114,33 @@ def test_a_load_that_can_only_go_on_without_a_part_says_so_and_ends() -> None:
         started.join()
 
 
-def test_the_allocator_is_told_before_torch_is_there() -> None:
+@pytest.mark.parametrize(
+    ("without", "wish", "told"),
+    [
+        ((), "", "expandable_segments:True, no torch yet, without {}"),
+        ((("segments", "no"),), "", ", no torch yet, without {'segments': 'no'}"),
+        ((), "backend:cudaMallocAsync", "without {'segments': 'PYTORCH_ALLOC_CONF=backend:cudaMallocAsync is kept'}"),
+    ],
+)
+def test_the_allocator_is_told_before_torch_is_there(
+    without: tuple[tuple[Part, str], ...], wish: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", wish)
     context = multiprocessing.get_context("spawn")
-    for without, expected in (((), True), ((("segments", "no"),), False)):
-        ours, theirs = context.Pipe()
-        options = EngineOptions(without=without)
-        given = (theirs, options, fake_process.what_torch_will_read)
-        started = context.Process(target=process.main, args=given, daemon=True)
-        started.start()
-        theirs.close()
-        try:
-            assert ours.poll(WAIT_S)
-            told = ours.recv()
-        finally:
-            started.kill()
-            started.join()
-        assert isinstance(told, LoadFailed)
-        assert ("expandable_segments:True, no torch yet" in told.message) == expected
+    ours, theirs = context.Pipe()
+    options = EngineOptions(without=without)
+    given = (theirs, options, fake_process.what_torch_will_read)
+    started = context.Process(target=process.main, args=given, daemon=True)
+    started.start()
+    theirs.close()
+    try:
+        assert ours.poll(WAIT_S)
+        said = ours.recv()
+    finally:
+        started.kill()
+        started.join()
+    assert isinstance(said, LoadFailed)
+    assert said.message.endswith(told)
 
 
 def _without_graphs(options: EngineOptions, mailbox: Mailbox, send: process.Send) -> process.Loop:
