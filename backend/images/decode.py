@@ -13,8 +13,6 @@ import hashlib
 import math
 import struct
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from PIL import Image, ImageFile
@@ -52,9 +50,6 @@ _ORIENTATION_TAG = 0x0112
 _SHORT = 3
 _large_picture = threading.Lock()
 
-Turn = Callable[[int, Limits], AbstractContextManager[object]]
-"""`in_turn`, or what asks another process for it."""
-
 
 @dataclass(frozen=True, slots=True)
 class FetchedImage:
@@ -75,26 +70,20 @@ class FetchedImage:
         return sides[1] / sides[0]
 
 
-def in_turn(num_pixels: int, limits: Limits) -> AbstractContextManager[object]:
-    """Large pictures are decoded one at a time, which bounds the memory."""
-    return _large_picture if num_pixels > limits.large_picture_pixels else nullcontext()
-
-
-def decode(data: bytes, limits: Limits, turn: Turn = in_turn) -> FetchedImage:
-    """Decode the first frame, turn it upright, put it on white and shrink it to `limits.picture_max_pixels`. `turn` is
-    waited for once it is known how many pixels there are."""
+def decode(data: bytes, limits: Limits) -> FetchedImage:
+    """Decode the first frame, turn it upright, put it on white and shrink it to `limits.picture_max_pixels`."""
     with collected() as said:
         found = sniff(data)
-        picture, scale = _decode(data, found, limits, turn)
+        picture, scale = _decode(data, found, limits)
         if said.is_damaged:  # libtiff says so of pixels that Pillow takes
-            raise damaged(found)
+            raise _damaged(found)
     return FetchedImage(picture, hashlib.sha256(data).hexdigest(), scale, said.line)
 
 
-def _decode(data: bytes, found: Sniffed, limits: Limits, turn: Turn) -> tuple[Picture, float]:
+def _decode(data: bytes, found: Sniffed, limits: Limits) -> tuple[Picture, float]:
     pillow_format = prepare(found)
     try:
-        return _decode_first_frame(data, pillow_format, limits, turn)
+        return _decode_first_frame(data, pillow_format, limits)
     except ImageError:
         raise
     except TooSlow as slow:
@@ -105,14 +94,14 @@ def _decode(data: bytes, found: Sniffed, limits: Limits, turn: Turn) -> tuple[Pi
         raise ImageError("too_many_pixels", f"There is not enough memory for this {found.name} picture.") from None
     except Exception as error:
         # Decoders of hostile bytes raise nearly anything; their texts hold memory addresses, so none is passed on.
-        raise unsupported_form(data, found, error) or damaged(found) from None
+        raise unsupported_form(data, found, error) or _damaged(found) from None
 
 
-def damaged(found: Sniffed) -> ImageError:
+def _damaged(found: Sniffed) -> ImageError:
     return ImageError("corrupt", f"The {found.name} picture is damaged or cut off.")
 
 
-def _decode_first_frame(data: bytes, pillow_format: str, limits: Limits, turn: Turn) -> tuple[Picture, float]:
+def _decode_first_frame(data: bytes, pillow_format: str, limits: Limits) -> tuple[Picture, float]:
     file, icc = data, None
     if pillow_format == "PNG":
         file, icc = png.cleaned(data)
@@ -125,11 +114,14 @@ def _decode_first_frame(data: bytes, pillow_format: str, limits: Limits, turn: T
         _check_shape(*image.size, pillow_format, limits)
         check_form(image)
         num_pixels = image.width * image.height
-        timed.allow(limits.decode_s_of(num_pixels) - limits.decode_s)
+        timed.allow(limits.decode_s_per_megapixel * num_pixels / 1e6)
         scale = min(1.0, math.sqrt(limits.picture_max_pixels / num_pixels))
         profile = profile_of(image, icc or image.info.get("icc_profile"))
-        with turn(num_pixels, limits):
+        if num_pixels <= limits.large_picture_pixels:
             rgb = _shrunken_rgb(image, scale, profile, limits)
+        else:
+            with _large_picture:
+                rgb = _shrunken_rgb(image, scale, profile, limits)
         orientation = 1 if pillow_format == "TIFF" else _orientation(image)  # Pillow turns TIFF itself
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])

@@ -61,10 +61,6 @@ class Limits:
     large_picture_pixels: int = 16_000_000
     """Pictures above this are decoded one at a time, which bounds the memory."""
 
-    def decode_s_of(self, num_pixels: int) -> float:
-        """CPU for a picture of so many."""
-        return self.decode_s + self.decode_s_per_megapixel * num_pixels / 1e6
-
     def most_of_one_project(self, num_turns: int) -> int:
         return num_turns - int(num_turns * self.left_to_others)
 

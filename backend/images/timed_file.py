@@ -1,8 +1,8 @@
 """A file whose reading ends when its decoding has taken too long: a picture may be written to be slow.
 
-A progressive JPEG of 30 KB may go over its pixels a thousand times; a GIF, a PNG or a JPEG may be millions of empty
-parts, each looked at in Python. All of them are read in pieces, and a thread cannot be ended but by itself: so what is
-read asks for the time. What is read at once has its end in `decoder_processes`.
+A progressive JPEG of 30 KB may go over its pixels a thousand times, a TIFF may have a million strips; a GIF, a PNG or
+a JPEG may be millions of empty parts, each looked at in Python. All of them are read in pieces, and a thread cannot be
+ended but by itself: so what is read asks for the time. What is read at once (WebP, AVIF, HEIC) is not covered.
 """
 
 from __future__ import annotations
