@@ -19,7 +19,7 @@ from backend.bulk.report.reasons import Reason, ReasonReader
 from backend.bulk.report.rows import Row
 from backend.bulk.report.words import ReportWords
 from backend.errors import ImageError
-from backend.images.decode import decode
+from backend.images.apart import Decoders
 from backend.images.files import read_file
 from backend.images.policy import Limits
 from backend.pages.outside import shown, shown_source
@@ -40,6 +40,7 @@ THUMBNAIL_PX = 176
 MAX_THUMBNAIL_BYTES = 60_000
 _QUALITY = 82
 _LIMITS = Limits(picture_max_pixels=16 * THUMBNAIL_PX**2, seen_pixels=THUMBNAIL_PX**2)
+_decoders = Decoders(_LIMITS)
 _JPEG = b"\xff\xd8\xff"
 
 Thumbnails = Callable[[str], bytes | None]
@@ -114,8 +115,8 @@ def local_thumbnail(image: str) -> bytes | None:
     if not image.startswith("/"):
         return None
     try:
-        picture = decode(read_file(Path(image), _LIMITS.max_bytes), _LIMITS).picture
-    except ImageError:
+        picture = _decoders.decode(read_file(Path(image), _LIMITS.max_bytes)).picture
+    except (ImageError, TimeoutError):
         return None
     small = Image.frombytes("RGB", (picture.width_px, picture.height_px), picture.rgb)
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
