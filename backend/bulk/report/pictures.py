@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,6 @@ THUMBNAIL_PX = 176
 MAX_THUMBNAIL_BYTES = 60_000
 _QUALITY = 82
 _LIMITS = Limits(picture_max_pixels=16 * THUMBNAIL_PX**2, seen_pixels=THUMBNAIL_PX**2)
-_decoders = Decoders(_LIMITS)
 _JPEG = b"\xff\xd8\xff"
 
 Thumbnails = Callable[[str], bytes | None]
@@ -115,7 +115,8 @@ def local_thumbnail(image: str) -> bytes | None:
     if not image.startswith("/"):
         return None
     try:
-        picture = _decoders.decode(read_file(Path(image), _LIMITS.max_bytes)).picture
+        with closing(Decoders(_LIMITS)) as decoders:
+            picture = decoders.decode(read_file(Path(image), _LIMITS.max_bytes)).picture
     except (ImageError, TimeoutError):
         return None
     small = Image.frombytes("RGB", (picture.width_px, picture.height_px), picture.rgb)
