@@ -31,11 +31,11 @@ _log = logging.getLogger(__name__)
 
 Decode = Callable[[bytes, Limits, Callable[[int], None]], FetchedImage]
 END_S = 5.0
-"""For a process that was ended to be gone."""
+"""For a process that was killed to be gone."""
 _MEMORY_BESIDE = 2**29
 """Of a process, beside twice `max_decode_bytes`: more than Python, libraries and the file itself need."""
-_FORKSERVER_LOST = 255
-"""What multiprocessing says of a process whose end nobody has seen."""
+_UNKNOWN = (255, None)
+"""What multiprocessing says of a process whose end nobody has seen, because the server was ended itself."""
 _PLUGINS = [f"PIL.{name}ImagePlugin" for name in ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP")]
 """Each process would import them otherwise, for its first picture."""
 _large_picture = threading.Lock()
@@ -76,9 +76,9 @@ class Decoders:
                 self._forget(child)
                 raise
             except (EOFError, OSError):
-                child.process.join(END_S)
+                child.process.join(self._limits.queue_s)
                 self._forget(child)
-                if child.process.exitcode not in (*FROM_OUTSIDE, _FORKSERVER_LOST):
+                if child.process.exitcode not in (*FROM_OUTSIDE, *_UNKNOWN):
                     raise _why_ended(child.process.exitcode, data) from None
                 continue
             self._idle.append(child)

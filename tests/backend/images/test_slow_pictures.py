@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from backend.errors import ImageError
-from backend.images import Limits, png
+from backend.images import ImageFetcher, Limits, png
 from backend.images.apart import Decoders
 from backend.images.decoder_remarks import collected
+from tests.backend.images.conftest import PATIENT, policy
 from tests.backend.images.pictures import saved
 from tests.limits import WAIT_S
 
@@ -119,6 +123,20 @@ def test_a_picture_that_is_written_to_be_slow_is_refused_by_name(decoders: Decod
         decoders.decode(PICTURES[kind]())
     assert caught.value.kind == "unsupported_format"
     assert not caught.value.retryable
+
+
+def test_a_fetcher_refuses_it_and_fetches_the_next(tmp_path: Path) -> None:
+    for name, data in (("slow", _avif_of_items()), ("next", saved(Image.new("RGB", (8, 8)), "PNG"))):
+        (tmp_path / name).write_bytes(data)
+
+    async def run() -> None:
+        fetcher = ImageFetcher(policy(limits=replace(PATIENT, decode_s=0.2)))
+        with pytest.raises(ImageError, match="takes far more CPU"):
+            await fetcher.fetch_file(tmp_path / "slow")
+        assert (await fetcher.fetch_file(tmp_path / "next")).picture.rgb
+        await fetcher.aclose()
+
+    asyncio.run(run())
 
 
 def test_of_several_profiles_in_a_png_only_the_first_is_unpacked() -> None:
