@@ -162,6 +162,7 @@ def _serve(connection: Connection, limits: Limits, decode_one: Decode) -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy would take memory for each core
     _limit_memory(_MEMORY_BESIDE + 2 * limits.max_decode_bytes)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # else each picture that crashes it may leave a file as large
 
     def begin(num_pixels: int) -> None:
         """Once it is known how large the picture is."""
