@@ -7,9 +7,11 @@ raises: what is no such BMP, or not a whole one, comes back as it is, and judgin
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _BITFIELDS, _ALPHA_BITFIELDS = 3, 6
 _HEADERS = (40, 52, 56, 108, 124)
@@ -35,6 +37,8 @@ def plain(data: bytes, max_pixels: int) -> bytes:
     is_whole = width > 0 and 0 < width * rows <= max_pixels and offset + rows * row_bytes <= len(data)
     if masks in _USUAL[bits] or not is_whole:
         return data
+    import numpy as np  # many MB of each process that decodes, and such pictures are rare
+
     pixels = np.frombuffer(data, f"<u{bits // 8}", rows * row_bytes * 8 // bits, offset).reshape(rows, -1)[:, :width]
     band = max(1, _BAND_PIXELS // width)
     bands = [_bgra(pixels[top : top + band], masks).tobytes() for top in range(0, rows, band)]
@@ -45,6 +49,8 @@ def plain(data: bytes, max_pixels: int) -> bytes:
 
 def _bgra(pixels: NDArray[np.unsignedinteger], masks: tuple[int, ...]) -> NDArray[np.uint8]:
     """[rows, columns] of 16 or 32 bits -> [rows, columns, 4]. Without its mask alpha is left 0, and nobody reads it."""
+    import numpy as np
+
     out = np.zeros((*pixels.shape, 4), np.uint8)
     for channel, mask in zip((2, 1, 0, 3), masks, strict=True):
         if mask:

@@ -1,8 +1,8 @@
 """Bytes of a picture file -> the upright RGB picture the model sees, as the annotator's browser shows it.
 
-Size limits are checked from the header, before any pixel is decoded; what takes much longer than pictures of its size
-do is given up (`timed_file`); the format comes from the first bytes; a cut-off
-file is refused, not half shown. Large pictures are converted band by band, so the peak is about one decoded copy.
+Size limits are checked from the header, before any pixel is decoded; the format comes from the first bytes; a cut-off
+file is refused, not half shown. Large pictures are converted band by band, so the peak is about one decoded copy. For
+how long it may go on is not looked at here: `apart` calls this where it can be ended.
 docs/pictures.md says what is read and what is not. Not covered: every frame after the first. Raises ImageError and
 nothing else.
 """
@@ -10,27 +10,24 @@ nothing else.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import struct
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from PIL import Image, ImageFile
+from PIL import Image
 
 from backend.engine.messages import Picture
 from backend.errors import ImageError
 from backend.images import bmp, heic, png
 from backend.images.colours import Profile, profile_of
 from backend.images.decoder_remarks import collected
-from backend.images.forms import check_form, prepare, too_slow, unsupported_form
+from backend.images.forms import check_form, damaged, prepare, unsupported_form
 from backend.images.policy import Limits
 from backend.images.sniff import Sniffed, sniff
-from backend.images.timed_file import TimedFile, TooSlow
 
 _BAND_PIXELS = 2_000_000
-_READ_BYTES = 4_096
-"""What a decoder gets at once: between two of these the time is looked at. 14 bytes are enough for one more pass over a
-JPEG's pixels."""
 _SHRINK_GAP = 2
 """How many times as long and wide as what the model sees a picture is at least until the last resizing but one: so far
 the cheap ways (JPEG's own, averages, BILINEAR) are as good as LANCZOS, and many times faster."""
@@ -48,7 +45,6 @@ _UPRIGHT = {
 _BYTES_PER_PIXEL = {"WEBP": 16, "AVIF": 9, "TIFF": 8, "HEIF": 12}
 _ORIENTATION_TAG = 0x0112
 _SHORT = 3
-_large_picture = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,38 +66,37 @@ class FetchedImage:
         return sides[1] / sides[0]
 
 
-def decode(data: bytes, limits: Limits) -> FetchedImage:
-    """Decode the first frame, turn it upright, put it on white and shrink it to `limits.picture_max_pixels`."""
+def decode(data: bytes, limits: Limits, begin: Callable[[int], None] = lambda num_pixels: None) -> FetchedImage:
+    """Decode the first frame, turn it upright, put it on white and shrink it to `limits.picture_max_pixels`.
+
+    `begin` is told how many pixels it has before any is decoded.
+    """
     with collected() as said:
         found = sniff(data)
-        picture, scale = _decode(data, found, limits)
+        picture, scale = _decode(data, found, limits, begin)
         if said.is_damaged:  # libtiff says so of pixels that Pillow takes
-            raise _damaged(found)
+            raise damaged(found)
     return FetchedImage(picture, hashlib.sha256(data).hexdigest(), scale, said.line)
 
 
-def _decode(data: bytes, found: Sniffed, limits: Limits) -> tuple[Picture, float]:
+def _decode(data: bytes, found: Sniffed, limits: Limits, begin: Callable[[int], None]) -> tuple[Picture, float]:
     pillow_format = prepare(found)
     try:
-        return _decode_first_frame(data, pillow_format, limits)
+        return _decode_first_frame(data, pillow_format, limits, begin)
     except ImageError:
         raise
-    except TooSlow as slow:
-        raise too_slow(found, slow.seconds) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(pillow_format, limits) from None
     except MemoryError:
         raise ImageError("too_many_pixels", f"There is not enough memory for this {found.name} picture.") from None
     except Exception as error:
         # Decoders of hostile bytes raise nearly anything; their texts hold memory addresses, so none is passed on.
-        raise unsupported_form(data, found, error) or _damaged(found) from None
+        raise unsupported_form(data, found, error) or damaged(found) from None
 
 
-def _damaged(found: Sniffed) -> ImageError:
-    return ImageError("corrupt", f"The {found.name} picture is damaged or cut off.")
-
-
-def _decode_first_frame(data: bytes, pillow_format: str, limits: Limits) -> tuple[Picture, float]:
+def _decode_first_frame(
+    data: bytes, pillow_format: str, limits: Limits, begin: Callable[[int], None]
+) -> tuple[Picture, float]:
     file, icc = data, None
     if pillow_format == "PNG":
         file, icc = png.cleaned(data)
@@ -109,19 +104,14 @@ def _decode_first_frame(data: bytes, pillow_format: str, limits: Limits) -> tupl
         file = bmp.plain(data, limits.max_pixels)
     elif pillow_format == "HEIF" and heic.num_decoded_pixels(data) > 2 * _max_pixels(pillow_format, limits):
         raise _too_many_pixels(pillow_format, limits)  # tiles may go beyond its edges, but not so far
-    timed = TimedFile(file, limits.decode_s)
-    with Image.open(timed, formats=[pillow_format]) as image:
+    with Image.open(io.BytesIO(file), formats=[pillow_format]) as image:
         _check_shape(*image.size, pillow_format, limits)
         check_form(image)
         num_pixels = image.width * image.height
-        timed.allow(limits.decode_s_per_megapixel * num_pixels / 1e6)
+        begin(num_pixels)
         scale = min(1.0, math.sqrt(limits.picture_max_pixels / num_pixels))
         profile = profile_of(image, icc or image.info.get("icc_profile"))
-        if num_pixels <= limits.large_picture_pixels:
-            rgb = _shrunken_rgb(image, scale, profile, limits)
-        else:
-            with _large_picture:
-                rgb = _shrunken_rgb(image, scale, profile, limits)
+        rgb = _shrunken_rgb(image, scale, profile, limits)
         orientation = 1 if pillow_format == "TIFF" else _orientation(image)  # Pillow turns TIFF itself
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
@@ -149,8 +139,6 @@ def _shrunken_rgb(image: Image.Image, scale: float, profile: Profile | None, lim
     if scale < 1:
         image.draft(None, averaged)  # JPEG decodes at 1/2, 1/4 or 1/8
     header_size = image.size
-    if isinstance(image, ImageFile.ImageFile):
-        image.decodermaxblock = _READ_BYTES
     image.load()
     if image.size != header_size:
         raise ImageError("corrupt", "The picture is of another size than its header says.")

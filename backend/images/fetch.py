@@ -3,7 +3,7 @@
 Tasks of a project that ask for the same address at the same time share one download; what a person waits for has its
 own, because the other may be far back in the queue. Projects take turns at the network and at the threads that decode.
 Keeps nothing afterwards: the store knows pictures by their hash. Belongs to one event loop; downloading is
-asynchronous, decoding and files use a few threads.
+asynchronous, files and waiting for the processes that decode (`apart`) use a few threads.
 Raises ImageError and nothing else (and asyncio.CancelledError when the caller is cancelled).
 """
 
@@ -20,7 +20,8 @@ import httpcore
 
 from backend.errors import ImageError
 from backend.images.addresses import Resolver, system_resolver
-from backend.images.decode import FetchedImage, decode
+from backend.images.apart import Decoders
+from backend.images.decode import FetchedImage
 from backend.images.decoding import DecodingThreads
 from backend.images.file_reader import FileReader
 from backend.images.files import read_below, read_data_uri, read_file
@@ -80,10 +81,11 @@ class ImageFetcher:
         )
         self._interactive = _Callers(Turns(few), 1)
         limits = policy.limits
+        self._decoders = Decoders(limits)
         self._files = FileReader(
             self._bulk.threads.executor,
             limits.decode_threads,
-            lambda path: decode(read_file(path, limits.max_bytes), limits),
+            lambda path: self._decoders.decode(read_file(path, limits.max_bytes)),
         )
         self._closed = False
 
@@ -124,7 +126,7 @@ class ImageFetcher:
             raise _too_many() from None
 
     async def aclose(self) -> None:
-        """Cancel what is under way and close every connection."""
+        """Cancel what is under way, close every connection and end the processes that decode."""
         self._closed = True
         self._files.close()
         both = (self._bulk, self._interactive)
@@ -133,6 +135,7 @@ class ImageFetcher:
         await self._transfer.aclose()
         for callers in both:
             callers.threads.close()
+        self._decoders.close()
 
     async def _shared(self, project: str, source: Source, callers: _Callers) -> FetchedImage:
         try:
@@ -145,7 +148,7 @@ class ImageFetcher:
     async def _load(self, project: str, source: Source, callers: _Callers) -> FetchedImage:
         read = await self._reader(project, source, callers.turns)
         try:
-            return await callers.threads.run(project, lambda: decode(read(), self._limits), self._limits.queue_s)
+            return await callers.threads.run(project, lambda: self._decoders.decode(read()), self._limits.queue_s)
         except TimeoutError:
             raise _too_many() from None
 

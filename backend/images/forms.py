@@ -57,8 +57,12 @@ def check_form(image: Image.Image) -> None:
         raise _unsupported("TIFF", "its first picture is a thumbnail, as in camera raw files such as DNG or NEF")
 
 
-def too_slow(found: Sniffed, seconds: float) -> ImageError:
-    return _unsupported(found.name, f"decoding it takes more than {seconds:.0f} s of CPU")
+def too_slow(found: Sniffed) -> ImageError:
+    return _unsupported(found.name, "decoding it takes far more CPU than pictures of its size need")
+
+
+def damaged(found: Sniffed) -> ImageError:
+    return ImageError("corrupt", f"The {found.name} picture is damaged or cut off.")
 
 
 def unsupported_form(data: bytes, found: Sniffed, error: Exception) -> ImageError | None:

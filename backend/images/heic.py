@@ -12,31 +12,22 @@ import sys
 from collections.abc import Iterator
 
 _MAX_NESTED = 4
-_MAX_META_BYTES = 2**20
-"""Of what says how a picture is made: phones take some KB for it."""
 
 
 def num_decoded_pixels(data: bytes) -> int:
     """Those of the item that takes most; of one that does not say it, more than any limit."""
     meta = b"".join(content[4:] for kind, content in _boxes(data) if kind == b"meta")
-    if len(meta) > _MAX_META_BYTES:
-        return sys.maxsize
     sizes, parts = _sizes(meta), _parts(meta)
-    known: dict[tuple[int, int], int] = {}  # of all items together: each may be made of all others
-    return max((_pixels(item, sizes, parts, 0, known) for item in {*sizes, *parts}), default=0)
+    return max((_pixels(item, sizes, parts, 0) for item in {*sizes, *parts}), default=0)
 
 
-def _pixels(
-    item: int, sizes: dict[int, int], parts: dict[int, list[int]], depth: int, known: dict[tuple[int, int], int]
-) -> int:
+def _pixels(item: int, sizes: dict[int, int], parts: dict[int, list[int]], depth: int) -> int:
     """More than any limit for what is nested too deeply, or in itself."""
     if depth > _MAX_NESTED:
         return sys.maxsize
     if item not in parts:
         return sizes.get(item, sys.maxsize)
-    if (item, depth) not in known:
-        known[item, depth] = sum(_pixels(part, sizes, parts, depth + 1, known) for part in parts[item])
-    return known[item, depth]
+    return sum(_pixels(part, sizes, parts, depth + 1) for part in parts[item])
 
 
 def _boxes(data: bytes, *path: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -14,27 +14,21 @@ import zlib
 from backend.images.colours import MAX_PROFILE_BYTES
 from backend.images.decoder_remarks import remark
 
-MAX_CHUNKS = 2**15
-"""Of 8 KB, which is what most programs write, the largest file has 3,200."""
 _SIGNATURE_BYTES = 8
 _NEEDED = frozenset((b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"))  # of those that a reader may leave out
 _PROFILE = b"iCCP"
 
 
 def cleaned(data: bytes) -> tuple[bytes, bytes | None]:
-    """Return the PNG `data` without what is not needed, and its colour profile if it has one that can be read; as it is
-    where it has so many chunks that looking at them takes seconds, which Pillow is not given."""
+    """Return the PNG `data` without what is not needed, and its colour profile if it has one that can be read."""
     view, kept, profile = memoryview(data), bytearray(), None
-    has_profile, num_chunks = False, 0
+    has_profile = False
     start, position = 0, _SIGNATURE_BYTES
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">L", data, position)
         kind, end = data[position + 4 : position + 8], position + 12 + length
         if end > len(data):  # cut off: Pillow says so
             break
-        num_chunks += 1
-        if num_chunks > MAX_CHUNKS:
-            return data, None
         if kind[0] & 0x20:  # lower case: a reader may leave it out
             is_whole = kind in _NEEDED or kind == _PROFILE
             if is_whole and zlib.crc32(view[position + 4 : end - 4]) != struct.unpack_from(">L", data, end - 4)[0]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from backend.bulk.report.reasons import Reason, ReasonReader
 from backend.bulk.report.rows import Row
 from backend.bulk.report.words import ReportWords
 from backend.errors import ImageError
-from backend.images.decode import decode
+from backend.images.apart import Decoders
 from backend.images.files import read_file
 from backend.images.policy import Limits
 from backend.pages.outside import shown, shown_source
@@ -114,8 +115,9 @@ def local_thumbnail(image: str) -> bytes | None:
     if not image.startswith("/"):
         return None
     try:
-        picture = decode(read_file(Path(image), _LIMITS.max_bytes), _LIMITS).picture
-    except ImageError:
+        with closing(Decoders(_LIMITS)) as decoders:
+            picture = decoders.decode(read_file(Path(image), _LIMITS.max_bytes)).picture
+    except (ImageError, TimeoutError):
         return None
     small = Image.frombytes("RGB", (picture.width_px, picture.height_px), picture.rgb)
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))

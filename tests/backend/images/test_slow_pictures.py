@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
+import asyncio
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from backend.errors import ImageError
-from backend.images import Limits, png
-from backend.images.decode import decode
+from backend.images import ImageFetcher, Limits, png
+from backend.images.apart import Decoders
 from backend.images.decoder_remarks import collected
-from backend.images.timed_file import TimedFile, TooSlow
+from tests.backend.images.conftest import PATIENT, policy
 from tests.backend.images.pictures import saved
-from tests.counted import num_calls
+from tests.limits import WAIT_S
 
-SOON = Limits(decode_s=0.02, decode_s_per_megapixel=0)
-"""Each of PICTURES takes many times as long."""
-MANY = 2**19
+SOON = Limits(decode_s=0.01, decode_s_per_megapixel=0, queue_s=WAIT_S)
+"""Each of PICTURES takes many times as long; an ordinary one of their size does not."""
+MANY = 2**20
 """Bytes of each of PICTURES that make it slow."""
 
 
@@ -69,14 +73,28 @@ def _png_of_chunks(kind: bytes, body: bytes) -> bytes:
     return _png_with(chunk * (MANY // len(chunk)))
 
 
-def _tiff_of_strips() -> bytes:
-    """As many strips of one row as fit, all of them the same 64 bytes."""
-    num, at = MANY // 8, 8 + 2 + 12 * 9 + 4
-    tags = ((256, 1, 64), (257, 1, 64), (258, 1, 8), (259, 1, 1), (262, 1, 1), (273, num, at), (277, 1, 1), (278, 1, 1),
-            (279, num, at + 4 * num))  # fmt: skip
+def _tiff(num_rows: int, num_strips: int, compression: int, strip: bytes) -> bytes:
+    """All its strips are the same `strip`."""
+    head_bytes = 8 + 2 + 12 * 9 + 4
+    tags = ((256, 1, 64), (257, 1, num_rows), (258, 1, 8), (259, 1, compression), (262, 1, 1),
+            (273, num_strips, head_bytes), (277, 1, 1), (278, 1, 1), (279, num_strips, head_bytes + 4 * num_strips),
+            )  # fmt: skip
     directory = b"".join(struct.pack("<HHLL", tag, 4, count, value) for tag, count, value in tags)
-    head = b"II*\0" + struct.pack("<LH", 8, len(tags)) + directory + bytes(4)
-    return head + struct.pack("<L", 8) * num + struct.pack("<L", 64) * num
+    places = struct.pack("<L", head_bytes + 8 * num_strips) * num_strips + struct.pack("<L", len(strip)) * num_strips
+    return b"II*\0" + struct.pack("<LH", 8, len(tags)) + directory + bytes(4) + places + strip
+
+
+def _avif_of_items() -> bytes:
+    """Nothing but places of items, each of which is looked up among all."""
+    num = MANY // 10
+    places = b"".join(struct.pack(">LHHH", item + 1, 0, 0, 0) for item in range(num))
+    meta = _box(b"hdlr", bytes(8) + b"pict" + bytes(13)) + _box(b"pitm", bytes(4) + b"\0\1")
+    meta += _box(b"iloc", b"\2\0\0\0" + bytes(2) + struct.pack(">L", num) + places)
+    return _box(b"ftyp", b"avif" + bytes(4) + b"avifmif1miaf") + _box(b"meta", bytes(4) + meta)
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">L", 8 + len(content)) + kind + content
 
 
 PICTURES = {
@@ -87,34 +105,38 @@ PICTURES = {
     "a GIF of many comments": _gif_of_comments,
     "a PNG of many transparent colours": lambda: _png_of_chunks(b"tRNS", bytes(6)),
     "a PNG of many parts without a pixel": lambda: _png_of_chunks(b"IDAT", b""),
-    "a TIFF of many strips": _tiff_of_strips,
+    "a TIFF of many strips": lambda: _tiff(64, MANY // 8, 1, bytes(64)),
+    "a TIFF of long strips": lambda: _tiff(1_000, 1_000, 32773, b"\x80" * (MANY // 2) + b"\xc1\0"),
+    "an AVIF of many items": _avif_of_items,
 }
 
 
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    with closing(Decoders(SOON)) as decoders:
+        yield decoders
+
+
 @pytest.mark.parametrize("kind", PICTURES)
-def test_a_picture_that_is_written_to_be_slow_is_refused_by_name(kind: str) -> None:
-    with pytest.raises(ImageError, match="takes more than 0 s of CPU") as caught:
-        decode(PICTURES[kind](), SOON)
+def test_a_picture_that_is_written_to_be_slow_is_refused_by_name(decoders: Decoders, kind: str) -> None:
+    with pytest.raises(ImageError, match="takes far more CPU than pictures of its size") as caught:
+        decoders.decode(PICTURES[kind]())
     assert caught.value.kind == "unsupported_format"
     assert not caught.value.retryable
 
 
-@pytest.mark.parametrize("kind", [b"teXt", b"fcTL", b"IDAT"])
-def test_a_png_of_more_parts_than_any_program_writes_is_left_to_who_looks_at_the_time(kind: bytes) -> None:
-    many = _png_with(_png_chunk(kind, b"") * (4 * png.MAX_CHUNKS))
-    assert png.cleaned(many) == (many, None)
-    assert num_calls(lambda: png.cleaned(many)) < 6 * png.MAX_CHUNKS
+def test_a_fetcher_refuses_it_and_fetches_the_next(tmp_path: Path) -> None:
+    for name, data in (("slow", _avif_of_items()), ("next", saved(Image.new("RGB", (8, 8)), "PNG"))):
+        (tmp_path / name).write_bytes(data)
 
+    async def run() -> None:
+        fetcher = ImageFetcher(policy(limits=replace(PATIENT, decode_s=0.2)))
+        with pytest.raises(ImageError, match="takes far more CPU"):
+            await fetcher.fetch_file(tmp_path / "slow")
+        assert (await fetcher.fetch_file(tmp_path / "next")).picture.rgb
+        await fetcher.aclose()
 
-def test_a_file_can_be_read_until_its_time_is_over_and_more_may_be_allowed() -> None:
-    seconds = itertools.count()
-    file = TimedFile(b"abcdef", 1, clock=lambda: float(next(seconds)))
-    assert file.read(1) == b"a"
-    file.allow(2)
-    assert (file.read(1), file.read(1)) == (b"b", b"c")
-    with pytest.raises(TooSlow) as caught:
-        file.read(1)
-    assert caught.value.seconds == 3
+    asyncio.run(run())
 
 
 def test_of_several_profiles_in_a_png_only_the_first_is_unpacked() -> None:
