@@ -129,8 +129,9 @@ from backend.errors import ImageError
 from backend.images.apart import Decoders
 from tests.backend.images.decoder_work import LIMITS, work
 
+decoders = Decoders(LIMITS, work)
 try:
-    Decoders(LIMITS, work).decode(b"pid")
+    decoders.decode(b"pid")
 except ImageError as error:
     print(error, flush=True)
 sys.stdin.read()
