@@ -6,7 +6,9 @@ setting of ours. Nothing here raises.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, MutableMapping
+from urllib.parse import urlsplit
 
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 _MARK = "\ufeff"
@@ -15,13 +17,29 @@ _MARK = "\ufeff"
 LIBRARIES = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "MODELSCOPE_", "TRITON_", "PYTORCH_")
 """How variables begin that the libraries read which fetch and load a model. Ours take an empty value for none; of these
 libraries some take it for the current folder."""
-OTHERS = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "TMPDIR", "XDG_CACHE_HOME", "CUDA_VISIBLE_DEVICES")
+OTHERS = (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "CUDA_VISIBLE_DEVICES",
+    "HUGGING_FACE_HUB_TOKEN",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+)
 SWITCHES = (
     "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_IMPLICIT_TOKEN",
     "HF_HUB_DISABLE_SYMLINKS", "HF_HUB_DISABLE_SHARED_BLOBS", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_ENABLE_HF_TRANSFER",
     "HF_XET_HIGH_PERFORMANCE",
 )  # fmt: skip
 """Those of them that are on or off. huggingface_hub takes whatever it does not know for off, and says nothing."""
+NUMBERS = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
+TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+FILES = ("SSL_CERT_FILE",)
+ADDRESSES = ("HF_ENDPOINT",)
 ON, OFF = frozenset({"1", "on", "yes", "true"}), frozenset({"0", "off", "no", "false"})
 """How huggingface_hub has them, in whatever case."""
 
@@ -57,13 +75,38 @@ def tidy(environment: MutableMapping[str, str], is_ours: Callable[[str], bool]) 
     return said
 
 
-def unclear_switches(environment: Mapping[str, str]) -> list[str]:
-    """What is to be said of each of SWITCHES that is neither on nor off."""
+def unusable(environment: Mapping[str, str]) -> list[str]:
+    """What is to be said of each variable of the libraries whose value they cannot use, and of each of SWITCHES that is
+    neither on nor off: they would end the start in words that name no variable, or go on without it. Shows no token."""
+    names = {
+        **dict.fromkeys(SWITCHES, (_is_switch, "neither on nor off, and would count as off without a word", "1, or 0")),
+        **dict.fromkeys(NUMBERS, (_is_number, "no whole number of seconds", "10")),
+        **dict.fromkeys(TOKENS, (str.isascii, "no token, which has letters and digits of ASCII alone", "hf_...")),
+        **dict.fromkeys(FILES, (os.path.exists, "not there", "/path/to/file.pem")),
+        **dict.fromkeys(ADDRESSES, (_is_address, "no address", "https://mirror.example")),
+    }
     return [
-        f"{name}: its value is neither on nor off, and would count as off without a word. Write {name}=1 or {name}=0."
-        for name in SWITCHES
-        if (value := environment.get(name, "").lower()) and value not in ON | OFF
+        f"{name}: its value is {wrong}. Write {name}={example}, or leave it out."
+        for name, (is_right, wrong, example) in names.items()
+        if (value := environment.get(name, "")) and not is_right(value)
     ]
+
+
+def _is_switch(value: str) -> bool:
+    return value.lower() in ON | OFF
+
+
+def _is_number(value: str) -> bool:
+    return value.isascii() and value.isdigit()
+
+
+def _is_address(value: str) -> bool:
+    """As far as a library takes it for one; whether somebody answers there, the download says."""
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _value(raw: str) -> tuple[str, list[str]]:

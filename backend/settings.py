@@ -22,7 +22,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from backend.environment import is_of_libraries, tidy, unclear_switches
+from backend.environment import is_of_libraries, tidy, unusable
 from backend.errors import SettingsError
 from backend.signatures import HIDDEN
 from backend.urls import host_of
@@ -232,7 +232,7 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     problems = [_unknown(name, _env_names()) for name in os.environ if _is_unknown(name)]
     problems += [_unknown(name, list(Settings.model_fields)) for name in given if name not in Settings.model_fields]
-    problems += unclear_switches(os.environ)
+    problems += unusable(os.environ)
     if problems:
         raise SettingsError("\n".join(problems))
     try:

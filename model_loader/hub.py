@@ -41,6 +41,9 @@ _BUSY = frozenset({408, 425, 429})
 _CLIENTS = {"httpx", "httpx2", "httpcore", "requests", "urllib3"}
 _NEVER = re.compile(r"CERTIFICATE_VERIFY_FAILED|UnsupportedProtocol|InvalidURL|(Invalid|Missing)Schema|InvalidProxyURL")
 """What stays wrong until somebody corrects a setting or a clock."""
+_CORRECT_IT = (
+    "correct HF_TOKEN, or unset it and remove the file token in HF_HOME; the models of docs/cards.md need none"
+)
 _SECRET = re.compile(r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+@")
 
 Fraction = Callable[[float], None]
@@ -162,6 +165,8 @@ def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
             f"the download of {where} failed ({_one_line(error)}); {_remedy(error)}",
             may_pass=_may_pass(error),
         ) from error
+    except UnicodeEncodeError as error:  # of the only header that is not our own
+        raise DownloadFailed(f"the download of {where} failed: a token is of ASCII alone; {_CORRECT_IT}") from error
     except ValueError as error:  # a reply that is no JSON
         raise _Unreachable(
             f"what answered is no hub, but perhaps a network's login page: {_one_line(error)}"
@@ -174,10 +179,7 @@ def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
 
 def _remedy(error: BaseException) -> str:
     if getattr(getattr(error, "response", None), "status_code", None) == 401:
-        return (
-            "the hub refuses the token: correct HF_TOKEN, or unset it and remove the file token in HF_HOME; the models "
-            "of docs/cards.md need none"
-        )
+        return f"the hub refuses the token: {_CORRECT_IT}"
     return "start again for the files that are missing, or set HF_ENDPOINT to a mirror you can reach"
 
 

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub.constants import ENV_VARS_TRUE_VALUES
 
 from backend import cli
-from backend.environment import ON, SWITCHES, tidy, unclear_switches
+from backend.environment import ON, SWITCHES, tidy, unusable
 from backend.errors import SettingsError
 from backend.settings import load_settings, tidy_environment
 
@@ -114,8 +114,34 @@ def test_what_libraries_read_of_the_same_file_is_tidied_too(
     ],
 )
 def test_a_switch_of_a_library_is_on_or_off_or_named(value: str, is_clear: bool) -> None:
-    said = unclear_switches(dict.fromkeys(SWITCHES, value) | {"HF_HOME": "y", "HF_HUB_OTHER": "y"})
+    said = unusable(dict.fromkeys(SWITCHES, value) | {"HF_HOME": "y", "HF_HUB_OTHER": "y"})
     assert [line.partition(":")[0] for line in said] == ([] if is_clear else list(SWITCHES))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_right"),
+    [
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "10s", False),
+        ("HF_HUB_ETAG_TIMEOUT", "1.5", False),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "30", True),
+        ("HF_TOKEN", "你的令牌", False),
+        ("HF_TOKEN", "hf_abc123", True),
+        ("SSL_CERT_FILE", "/no/such/file.pem", False),
+        ("SSL_CERT_FILE", __file__, True),
+        *[
+            ("HF_ENDPOINT", odd, False)
+            for odd in ("mirror.example", "http://mirror:80x", "http://[::1", "https://", "//a")
+        ],
+        *[
+            ("HF_ENDPOINT", right, True)
+            for right in ("https://mirror.example/", "http://127.0.0.1:8080", "http://[::1]")
+        ],
+    ],
+)
+def test_a_value_that_a_library_cannot_use_is_named_before_it_is_asked(name: str, value: str, is_right: bool) -> None:
+    said = unusable({name: value})
+    assert [line.partition(":")[0] for line in said] == ([] if is_right else [name])
+    assert "TOKEN" not in name or not any(value in line for line in said)
 
 
 def test_what_the_hub_takes_for_on_is_what_we_do() -> None:
@@ -124,7 +150,9 @@ def test_what_the_hub_takes_for_on_is_what_we_do() -> None:
 
 def test_a_start_with_a_switch_that_is_neither_on_nor_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", '"enabled"')
-    with pytest.raises(SettingsError, match=r"^HF_HUB_OFFLINE: its value is neither on nor off.* HF_HUB_OFFLINE=1 or"):
+    with pytest.raises(
+        SettingsError, match=r"^HF_HUB_OFFLINE: its value is neither on nor off.* HF_HUB_OFFLINE=1, or 0"
+    ):
         load_settings()
 
 

@@ -268,6 +268,14 @@ def test_only_what_was_downloaded_of_the_commit_that_is_taken_counts(
     assert commit_bytes(REPO, revision) == have
 
 
+def test_a_token_that_no_header_can_hold_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a placeholder that was left in the file of HF_HOME."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_TOKEN", "你的令牌")
+    with pytest.raises(DownloadFailed, match=r"a token is of ASCII alone; correct HF_TOKEN, or unset it"):
+        resolve(REPO)
+
+
 @pytest.mark.parametrize("folder", ["models/a/b___5", "hub/models/a/b___5", "models--a--b.5/blobs", "a/b.5"])
 def test_what_has_come_of_modelscope_counts_however_its_cache_is_laid_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
