@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from model_loader.errors import ModelError, ModelFilesInvalid
+from model_loader.host import num_cpus
 from model_loader.json_text import read_object
 
 NAME = "prelabel-contents.json"
@@ -118,7 +118,7 @@ def size_bytes(contents: Mapping[Path, str]) -> int:
 
 
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(THREADS, len(os.sched_getaffinity(0))))
+    return ThreadPoolExecutor(min(THREADS, num_cpus()))
 
 
 def _holds(file: Path, wanted: str, reading: Callable[[int], None]) -> bool:

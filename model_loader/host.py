@@ -1,8 +1,10 @@
 """What loading takes of this machine's own memory (not the card's), and what there is of it; how many threads there may
-be. Raises nothing."""
+be, and how many processors. Raises nothing."""
 
 from __future__ import annotations
 
+import math
+import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +58,18 @@ def free_pids(root: Path = Path("/")) -> int | None:
     return min(found, default=None)
 
 
+def num_cpus(root: Path = Path("/")) -> int:
+    """How many processors this process can keep busy: those it may run on, or fewer where its container, or service, is
+    given the time of fewer. More threads would wait for each other while the system holds some of them back."""
+    found = [len(os.sched_getaffinity(0))]
+    for group, is_first in _groups(root, "cpu"):
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if is_first else ("cpu.max",)
+        words = [word for name in names for line in _lines(group / name) for word in line.split()]
+        if len(words) == 2 and all(map(str.isdigit, words)) and int(words[1]):
+            found.append(max(1, math.ceil(int(words[0]) / int(words[1]))))
+    return min(found)
+
+
 def _container_bytes(root: Path) -> Iterator[int]:
     """What each control group above this process leaves."""
     for group, is_first in _groups(root, "memory"):
@@ -76,7 +90,7 @@ def _groups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
     of the kernel's interface."""
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
-        if controllers not in ("", controller):
+        if controllers and controller not in controllers.split(","):
             continue
         top = root / "sys/fs/cgroup" / controllers
         group = top / path.strip().lstrip("/")

@@ -117,8 +117,9 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     from backend.engine.sizing import scheduler_limits
     from backend.engine.start import start
     from model_loader.choice import choose_model
+    from model_loader.host import num_cpus
 
-    num_cpus = len(os.sched_getaffinity(0))
+    cpus = num_cpus()
     choice = choose_model(
         options.model,
         device=options.device,
@@ -130,12 +131,12 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     send(Loading(f"{choice.model}: {choice.reason}", 0.0))
     if choice.card is not None:
         send(Loading("trial", 0.0))  # what ends the process from here on is the card's, or bitsandbytes'
-    _use_device(choice, options, num_cpus)
+    _use_device(choice, options, cpus)
     loaded = _loaded(choice, options, send)
     started = start(loaded, options, lambda stage, fraction: send(Loading(stage, fraction)))
     runner, sizes = started.runner, started.sizes
     encode = runner.encode if choice.card is None else None
-    preparation = Preparation(runner.to_patches, encode, min(MAX_PICTURE_THREADS, max(1, num_cpus - 1)))
+    preparation = Preparation(runner.to_patches, encode, min(MAX_PICTURE_THREADS, max(1, cpus - 1)))
     send(
         Ready(
             model_name=loaded.name,
@@ -156,7 +157,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     return EngineLoop(runner, mailbox, send, scheduler, preparation)
 
 
-def _use_device(choice: Choice, options: EngineOptions, num_cpus: int) -> None:
+def _use_device(choice: Choice, options: EngineOptions, cpus: int) -> None:
     """What torch has to know of the card, or the CPU, before anything is there."""
     import torch
 
@@ -174,7 +175,7 @@ def _use_device(choice: Choice, options: EngineOptions, num_cpus: int) -> None:
         try_allocator(choice.device, options)
     elif "OMP_NUM_THREADS" not in os.environ:
         # decode steps are small, and torch's threads wait for each other in a spin: leave cores to the other work
-        torch.set_num_threads(max(1, num_cpus // 2))
+        torch.set_num_threads(max(1, cpus // 2))
 
 
 def _loaded(choice: Choice, options: EngineOptions, send: Send) -> LoadedModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from model_loader.disks import Disk, rooms
 from model_loader.errors import MachineUnfit, ModelTooLarge
 from model_loader.folders import download_place
 from model_loader.geometry import DEFAULT_MODEL, geometry_from_config
-from model_loader.host import available_bytes, free_pids, judge_host_memory
+from model_loader.host import available_bytes, free_pids, judge_host_memory, num_cpus
 from model_loader.memory import GIB, plan_memory
 from model_loader.sources import find_config
 
@@ -168,6 +169,32 @@ def test_free_memory_is_that_of_the_machine_and_of_its_container(
 def test_what_limits_threads_is_found(tmp_path: Path, files: dict[str, str], free: int | None) -> None:
     write(tmp_path, files)
     assert free_pids(tmp_path) == free
+
+
+HERE = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({}, HERE),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, HERE),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "99900000 100000\n"}, HERE),
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "100000 100000\n",
+          "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"}, 1),
+        ({"proc/self/cgroup": "8:cpu,cpuacct:/docker/abc\n", "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "100000\n",
+          "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"proc/self/cgroup": "8:cpu,cpuacct:/\n", "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
+          "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n"}, HERE),
+    ],
+    ids=["no container", "no limit", "half of one", "one", "more than there are", "of a group further up",
+         "the first version's files", "the first version's files without a limit"],
+)  # fmt: skip
+def test_only_the_processors_that_a_container_is_given_count(tmp_path: Path, files: dict[str, str], cpus: int) -> None:
+    write(tmp_path, files)
+    assert num_cpus(tmp_path) == cpus
 
 
 def write(root: Path, files: dict[str, str]) -> None:
