@@ -23,10 +23,11 @@ from backend.engine.allocator import use_expandable_segments
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import FromEngine, LoadFailed, Loading, Ready, StartAgain
 from backend.engine.options import EngineOptions, StartAgainWithout
+from backend.environment import is_of_libraries, tidy, unusable
 from backend.errors import one_line
 from backend.logs import configure_logging
 from backend.pages.engine_words import Why
-from model_loader.errors import ModelError
+from model_loader.errors import ModelError, SetupIncomplete
 
 if TYPE_CHECKING:
     from backend.engine.loop import EngineLoop
@@ -69,6 +70,8 @@ def main(
         with contextlib.suppress(OSError):  # the reader thread ends the process when the parent is gone
             connection.send(message)
 
+    for tidied in tidy(os.environ, is_of_libraries):  # of a Ray worker, which has an environment of its own
+        log.warning("%s", tidied)
     if "segments" not in dict(options.without) and (kept := use_expandable_segments(os.environ)):
         options = replace(options, without=(*options.without, ("segments", kept)))
     try:
@@ -111,6 +114,8 @@ def _end(code: int) -> NoReturn:
 
 def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     """Load the model, tune its kernels, size the KV cache, and say Ready. Raises whatever is wrong with the model."""
+    if problems := unusable(os.environ):
+        raise SetupIncomplete(" ".join(problems))
     from backend.engine.loop import EngineLoop
     from backend.engine.preparation import Preparation
     from backend.engine.scheduler import Scheduler

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -141,6 +142,35 @@ def test_the_allocator_is_told_before_torch_is_there(
         started.join()
     assert isinstance(said, LoadFailed)
     assert said.message.endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        ("enabled", r"^\w+: HF_HUB_OFFLINE: its value is neither on nor off"),
+        ('"1"', r"^\w+: HF_HUB_OFFLINE is set, and the cache has nothing of no/such"),
+    ],
+)
+def test_an_engine_on_another_machine_heeds_its_own_environment(
+    wish: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A Ray worker's, which no command has looked at."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", wish)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    options = EngineOptions(model="no/such", device="cpu", quantised_dir=tmp_path)
+    started = context.Process(target=process.main, args=(theirs, options), daemon=True)
+    started.start()
+    theirs.close()
+    try:
+        while isinstance(said := ours.recv(), Loading):
+            pass
+    finally:
+        started.kill()
+        started.join()
+    assert isinstance(said, LoadFailed)
+    assert re.search(told, said.message)
 
 
 def _without_graphs(options: EngineOptions, mailbox: Mailbox, send: process.Send) -> process.Loop:
