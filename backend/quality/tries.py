@@ -60,8 +60,10 @@ class Tries:
             raise OutputError(f"{LOCK_NAME} in the data folder cannot be written ({error.strerror}).") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             os.close(self._lock)
+            if not isinstance(error, BlockingIOError):  # a disk of the network without locks
+                raise OutputError(f"{LOCK_NAME} in the data folder cannot be locked ({error.strerror}).") from None
             raise UsageError(
                 "--try-rule: another command tries a rule with this data folder now, and each try has a number of its "
                 "own. Wait until that one has ended."

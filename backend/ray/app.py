@@ -20,7 +20,7 @@ from ray import serve
 
 from backend.api.app import Backend, create_app
 from backend.api.passwords import short_password
-from backend.errors import SettingsError, StoreUnusable
+from backend.errors import SettingsError
 from backend.logs import configure_logging
 from backend.predict.build import build_images, engine_options
 from backend.ray.cluster import nodes, on_any_machine
@@ -28,7 +28,7 @@ from backend.ray.engine import RayEngine
 from backend.ray.replica import API, EngineReplica
 from backend.ray.wire import Report
 from backend.settings import Settings, load_settings
-from backend.store.lock import take_lock
+from backend.store.lock import StoreServed, take_lock
 from backend.store.state_file import prepare_data_dir
 
 LOCK_S = 120.0
@@ -120,7 +120,7 @@ async def _wait_until_free(data_dir: Path) -> None:
     while True:
         try:
             return os.close(take_lock(data_dir))
-        except StoreUnusable:
+        except StoreServed:
             if time.monotonic() > until:
                 raise
             await asyncio.sleep(0.5)

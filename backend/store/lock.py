@@ -13,11 +13,15 @@ from backend.errors import StoreUnusable
 LOCK_NAME = "prelabel.lock"
 
 
+class StoreServed(StoreUnusable):
+    """Another process has the lock."""
+
+
 def is_served(data_dir: Path) -> bool:
-    """Whether another process serves it now."""
+    """Whether another process serves it now. Raises StoreUnusable where nobody can know."""
     try:
         os.close(take_lock(data_dir))
-    except StoreUnusable:
+    except StoreServed:
         return True
     return False
 
@@ -31,9 +35,15 @@ def take_lock(data_dir: Path) -> int:
         raise StoreUnusable(f"{path} cannot be written ({error.strerror}).") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
+        os.close(lock)
+        raise StoreServed(
+            f"{data_dir} is served by another prelabel. Stop that one, or set PRELABEL_DATA_DIR to another folder."
+        ) from None
+    except OSError as error:  # of some disks of the network
         os.close(lock)
         raise StoreUnusable(
-            f"{data_dir} is served by another prelabel. Stop that one, or set PRELABEL_DATA_DIR to another folder."
+            f"{path} cannot be locked ({error.strerror}), without which two prelabels could spoil the data. Mount that "
+            "disk with locks, or set PRELABEL_DATA_DIR to a folder on a disk of this machine."
         ) from None
     return lock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from contextlib import closing
@@ -11,7 +12,7 @@ import pytest
 
 from backend.errors import StoreUnusable
 from backend.store import Store, StoredAnswer
-from backend.store.lock import take_lock
+from backend.store.lock import is_served, take_lock
 from tests.backend.store.given import opened
 
 
@@ -75,3 +76,27 @@ def test_a_file_that_only_a_server_may_touch_is_refused_and_left_as_it_is(tmp_pa
         Store.beside(path, 1.0)
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["prelabel.db"]
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EWOULDBLOCK, "is served by another prelabel. Stop that one"),
+        (errno.ENOLCK, r"prelabel.lock cannot be locked \(No locks available\).* PRELABEL_DATA_DIR"),
+        (errno.EOPNOTSUPP, r"prelabel.lock cannot be locked \(Operation not supported\)"),
+    ],
+)
+def test_a_disk_without_locks_is_not_taken_for_another_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str
+) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(StoreUnusable, match=told):
+        take_lock(tmp_path)
+    if number == errno.EWOULDBLOCK:
+        assert is_served(tmp_path)
+    else:
+        with pytest.raises(StoreUnusable, match="cannot be locked"):
+            is_served(tmp_path)
