@@ -129,7 +129,8 @@ TEXTS: dict[str, str] = {
     ),
     "memory_taken": (
         "At least {needed} GiB are needed, and other programs leave {free} of the card's {card} GiB. End them "
-        "(nvidia-smi lists them), or name another card, as PRELABEL_DEVICE=cuda:1, or a smaller model (docs/cards.md)."
+        "(nvidia-smi lists them; a running prelabel is one), or name another card, as PRELABEL_DEVICE=cuda:1, or a "
+        "smaller model (docs/cards.md)."
     ),
     "memory_tight": (
         "Other programs leave {free} of the card's {card} GiB: {slots} of {most} requests can run at a time. "

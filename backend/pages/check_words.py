@@ -130,8 +130,8 @@ _TROUBLES_ZH = {
         "或换更小的模型（docs/cards.md）；PRELABEL_MODEL=garments 总放得下。"
     ),
     "memory_taken": (
-        "至少需要 {needed} GiB，而其他程序只留下 {free} GiB（显卡共 {card} GiB）。请结束它们（nvidia-smi 会列出），"
-        "或指定另一块显卡，如 PRELABEL_DEVICE=cuda:1，或更小的模型（docs/cards.md）。"
+        "至少需要 {needed} GiB，而其他程序只留下 {free} GiB（显卡共 {card} GiB）。请结束它们（nvidia-smi 会列出；"
+        "正在运行的 prelabel 也算），或指定另一块显卡，如 PRELABEL_DEVICE=cuda:1，或更小的模型（docs/cards.md）。"
     ),
     "memory_tight": (
         "其他程序只留下 {free} GiB（显卡共 {card} GiB）：可同时处理 {slots} 张，而不是 {most} 张。"
