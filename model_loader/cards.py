@@ -117,7 +117,9 @@ def find_card(
 
 
 def settle(
-    look: Callable[[], Sequence[Card | Trouble]], wait: Callable[[float], None] = time.sleep
+    look: Callable[[], Sequence[Card | Trouble]],
+    wait: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Sequence[Card | Trouble]:
     """What `look` finds once programs that end have given their memory back, as an engine that was killed just before.
 
@@ -128,9 +130,9 @@ def settle(
     def of_cards() -> list[Card]:
         return [one for one in found if isinstance(one, Card)]
 
-    found = look()
+    found, until = look(), clock() + SETTLE_TIMES * SETTLE_S  # a look at several cards takes seconds itself
     for _ in range(SETTLE_TIMES):
-        if all(card.free_gib > SETTLED * card.memory_gib for card in of_cards()):
+        if clock() >= until or all(card.free_gib > SETTLED * card.memory_gib for card in of_cards()):
             break
         wait(SETTLE_S)
         before_gib = sum(card.free_gib for card in of_cards())

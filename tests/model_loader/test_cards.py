@@ -135,6 +135,20 @@ def test_memory_that_a_program_which_ends_gives_back_is_waited_for(
     assert (found.free_gib, len(waits)) == (taken, num_waits)
 
 
+def test_looks_that_take_long_themselves_do_not_prolong_the_wait() -> None:
+    """As at several cards, each time in a process of its own."""
+    now_s = 0.0
+
+    def look() -> list[Card]:
+        nonlocal now_s
+        now_s += 20
+        return [Card("Some Card", 80.0, now_s / 20, (8, 9))]
+
+    [found] = settle(look, lambda seconds: None, lambda: now_s)
+    assert isinstance(found, Card)
+    assert found.free_gib == 3
+
+
 def test_a_card_that_fails_while_it_is_waited_for_is_told() -> None:
     looks = iter([Card("Some Card", 24.0, 3.0, (8, 9)), trouble("card_busy")])
     assert settle(lambda: [next(looks)], lambda seconds: None) == [trouble("card_busy")]
