@@ -28,8 +28,7 @@ class SharedWork(Generic[K, T]):
         cancelled leaves the others to it; with the last of them it is cancelled, too."""
         work = self._under_way.get(key)
         if work is None:
-            work = self._under_way[key] = _Shared(asyncio.create_task(begin()))
-            work.task.add_done_callback(lambda _: self._forget(key, work))
+            work = self._under_way[key] = self._begun(key, begin)
         work.num_waiting += 1
         try:
             return await asyncio.shield(work.task)
@@ -38,6 +37,12 @@ class SharedWork(Generic[K, T]):
             if not work.num_waiting and not work.task.done():
                 self._forget(key, work)
                 work.task.cancel()
+            del work  # an error that is raised here knows it, and it knows the error: neither would be freed for long
+
+    def _begun(self, key: K, begin: Callable[[], Coroutine[Any, Any, T]]) -> _Shared[T]:
+        work = _Shared(asyncio.create_task(begin()))
+        work.task.add_done_callback(lambda _: self._forget(key, work))
+        return work
 
     async def cancel(self) -> None:
         """End all of it: who waits gets CancelledError."""

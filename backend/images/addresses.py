@@ -18,6 +18,7 @@ import httpcore
 from backend.errors import ImageError
 from backend.images.policy import Network
 from backend.images.proxy import Proxy
+from backend.images.reply_stream import ReplyStream
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Sequence[str]]
@@ -117,8 +118,10 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
                 break
             try:
                 if self._proxy is not None and not self._is_listed(address):
-                    return await self._proxy.connect(self._network, address, port, share_s)
-                return await self._network.connect_tcp(str(address), port, share_s, local_address, socket_options)
+                    stream = await self._proxy.connect(self._network, address, port, share_s)
+                else:
+                    stream = await self._network.connect_tcp(str(address), port, share_s, local_address, socket_options)
+                return ReplyStream(stream, host)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
