@@ -34,10 +34,8 @@ END_S = 5.0
 """For a process that was killed to be gone."""
 _MEMORY_BESIDE = 2**29
 """Of a process, beside twice `max_decode_bytes`: more than Python, libraries and the file itself need."""
-_UNKNOWN = (255, None)
-"""What multiprocessing says of a process whose end nobody has seen, because the server was ended itself."""
-_PLUGINS = [f"PIL.{name}ImagePlugin" for name in ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP")]
-"""Each process would import them otherwise, for its first picture."""
+_CONTEXT = multiprocessing.get_context("spawn")
+"""A fork server would start them faster than in 0.2 s of CPU, but listens in TMPDIR, whose path may be too long."""
 _large_picture = threading.Lock()
 
 
@@ -78,7 +76,7 @@ class Decoders:
             except (EOFError, OSError):
                 child.process.join(self._limits.queue_s)
                 self._forget(child)
-                if child.process.exitcode not in (*FROM_OUTSIDE, *_UNKNOWN):
+                if child.process.exitcode not in FROM_OUTSIDE:
                     raise _why_ended(child.process.exitcode, data) from None
                 continue
             self._idle.append(child)
@@ -143,11 +141,8 @@ def _why_ended(exitcode: int | None, data: bytes) -> ImageError:
 
 
 def _start(limits: Limits, decode_one: Decode) -> _Child:
-    # A server that has imported what is needed forks the processes, each in some milliseconds. It has no threads.
-    multiprocessing.set_forkserver_preload([__name__, *_PLUGINS])
-    context = multiprocessing.get_context("forkserver")
-    connection, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, limits, decode_one), name="prelabel-decoder", daemon=True)
+    connection, theirs = _CONTEXT.Pipe()
+    process = _CONTEXT.Process(target=_serve, args=(theirs, limits, decode_one), name="prelabel-decoder", daemon=True)
     try:
         with without_main():
             process.start()
