@@ -52,11 +52,11 @@ RULE = "套头衫 与 外套：有拉链或纽扣的是外套。"
 def test_a_rule_is_judged_by_the_serving_model_and_confidences_are_set_right_without_a_new_answer(
     site: Site, backend: LocalBackend, quality_of: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    """Of a project whose people find that one in three seasons is another."""
+    """Of a project whose people find that everything is for all seasons: which pictures are blind is left to chance."""
     project = site.connected(backend, "Rules and confidences", audit=50)
     data, _, blind = answered(site, backend, project, fashion(tmp_path), 120, 50)
-    for number, task in enumerate(blind):
-        meant = right_labels(int(data[task]["image"][-9:-4])) | ({"season": "四季"} if number % 3 == 0 else {})
+    for task in blind:
+        meant = right_labels(int(data[task]["image"][-9:-4])) | {"season": "四季"}
         site.call("POST", f"/api/tasks/{task}/annotations", json={"result": regions(meant, "manual"), "lead_time": 9.0})
     found = quality_of(project)
     assert found["num_blind"] == len(blind)
