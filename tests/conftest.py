@@ -98,7 +98,7 @@ def _no_process_is_left() -> Iterator[None]:
     """A process that a test started and left running is ended, and fails the test, not its neighbours."""
     before = left_behind.children()
     yield
-    left = left_behind.end(left_behind.children() - before)
+    left = left_behind.end(left_behind.left_since(before))
     if left:
         pytest.fail("it left processes running:\n" + "\n".join(left))
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 import psutil
+
+from tests.limits import POLL_S
 
 END_S = 20.0
 _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
@@ -22,6 +25,25 @@ def children() -> set[int]:
     return {pid for pid in found if pid != os.getpid() and _runs(pid)}
 
 
+def left_since(before: set[int]) -> set[int]:
+    """Those of `children` that are new and do not end by themselves, as a process does whose pipe was just closed."""
+    deadline = time.monotonic() + END_S
+    while (left := _left(before)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return left
+
+
+def _left(before: set[int]) -> set[int]:
+    return {pid for pid in children() - before if not _is_helper(pid)}
+
+
+def _is_helper(pid: int) -> bool:
+    try:
+        return any(name in " ".join(psutil.Process(pid).cmdline()) for name in _HELPERS)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def end(pids: set[int]) -> list[str]:
     """Kill these with all they have started; returns their command lines."""
     everything: list[psutil.Process] = []
@@ -30,8 +52,6 @@ def end(pids: set[int]) -> list[str]:
         try:
             process = psutil.Process(pid)
             command = " ".join(process.cmdline())
-            if any(name in command for name in _HELPERS):
-                continue
             everything += [process, *process.children(recursive=True)]
             shown.append(f"{pid} {command}")
         except psutil.NoSuchProcess:

@@ -53,6 +53,7 @@ def test_closing_ends_the_process_and_fails_what_still_waits() -> None:
 def test_a_close_that_is_given_up_leaves_no_process_behind() -> None:
     async def test() -> None:
         client = EngineClient(EngineOptions(model="slow"), replace(LIMITS, close_s=10 * TEST_S), fake_process.main)
+        before = set(multiprocessing.active_children())
         await client.start()
         await eventually(lambda: client.status.stage == "reading", "the beginning of loading")
         closing = asyncio.create_task(client.close())
@@ -60,7 +61,7 @@ def test_a_close_that_is_given_up_leaves_no_process_behind() -> None:
         closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
-        await eventually(lambda: not multiprocessing.active_children(), "the end of the process")
+        await eventually(lambda: not set(multiprocessing.active_children()) - before, "the end of the process")
 
     run(test)
 
