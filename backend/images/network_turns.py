@@ -1,7 +1,7 @@
 """Whose turn it is to use the network: so many transfers per host, so many in all, and projects in turns.
 
 Hosts that never answered share only a part of the total, so that a hundred dead hosts cannot hold up a live one; and no
-project has all of either, so that one whose hosts are slow cannot hold up another.
+project has all of either, nor of a host, so that one whose pictures come slowly cannot hold up another.
 Raises ImageError("timeout", retryable) when no turn comes in time.
 """
 
@@ -51,7 +51,8 @@ class Turns:
         limits = self._limits
         yield "any", limits.max_total
         yield f"any of {project}", limits.most_of_one_project(limits.max_total)
-        yield f"host {host}", limits.max_per_host
+        yield f"host {host}", limits.max_per_host + 1
+        yield f"host {host} of {project}", limits.max_per_host
         if host not in self._proven:
             yield "unproven", limits.max_unproven
             yield f"unproven of {project}", limits.most_of_one_project(limits.max_unproven)

@@ -49,6 +49,7 @@ class Limits:
     retry_wait_s: float = 0.25
     max_redirects: int = 3
     max_per_host: int = 4
+    """Of one project; another has a turn beside them."""
     max_total: int = 32
     max_unproven: int = 24
     """Of `max_total`, how many may be hosts that never answered: dead hosts cannot take every turn."""

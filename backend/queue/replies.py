@@ -157,7 +157,7 @@ class Replies:
             request.rows += rows
             self.held.hold(rows, whole)
             call = partial(accept, rows)
-            works = await self.worker.accept(request.waiter, len(rows), call, interactive=ask.interactive)
+            works = await self.worker.accept(request.waiter, len(rows), call)
             to_come = (*UNFINISHED, WorkState.CANCELLED)  # a task whose row moved waits in another
             self.held.forget([work for work in works if work.state not in to_come], whole)
 

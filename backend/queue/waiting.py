@@ -84,8 +84,6 @@ class Waiting:
         self._num_accepting = 0
         self._recent: dict[int, Outcome] = {}
         self._ends: list[tuple[Outcome, Callable[[Waiter], bool]]] = []
-        self.urgent: set[int] = set()
-        """Work that a person waits for and nobody has begun."""
 
     def begin(self) -> int:
         """The store begins to accept; returns the moment."""
@@ -98,7 +96,7 @@ class Waiting:
             self._recent.clear()
             self._ends.clear()
 
-    def add(self, waiter: Waiter, works: Iterable[Work], began: int, *, interactive: bool) -> None:
+    def add(self, waiter: Waiter, works: Iterable[Work], began: int) -> None:
         """`works`: what the store accepted since `began`. It may have let go of them again since: of what is without
         an answer, nobody waits for that."""
         ended = next((outcome for outcome, is_over in self._ends[began:] if is_over(waiter)), None)
@@ -112,12 +110,9 @@ class Waiting:
                 continue
             waiter._expect(work.id)
             self._waiters[work.id].add(waiter)
-            if interactive and work.state is WorkState.QUEUED:
-                self.urgent.add(work.id)
 
     def remove(self, waiter: Waiter) -> None:
         for work_id in waiter.ids.values():
-            self.urgent.discard(work_id)
             waiters = self._waiters.get(work_id)
             if waiters is not None:
                 waiters.discard(waiter)
@@ -126,7 +121,6 @@ class Waiting:
 
     def tell(self, work_id: int, outcome: Outcome) -> bool:
         """Return whether anybody heard it."""
-        self.urgent.discard(work_id)
         if self._num_accepting and not outcome.has_failed:
             self._recent[work_id] = outcome
         waiters = self._waiters.pop(work_id, set())

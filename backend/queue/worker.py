@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -21,7 +22,7 @@ from backend.queue.task_jobs import TaskJobs
 from backend.queue.waiting import Waiter, Waiting
 from backend.store import Store
 from backend.store.calls import FEW_ROWS, StoreCalls
-from backend.store.types import UNFINISHED, ProjectSummary, Work
+from backend.store.types import UNFINISHED, Places, ProjectSummary, Work
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,9 @@ CLOSE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """`max_running` tasks are in work at once, and no more than twice what the engine runs, so that the next pictures
-    are at hand and not more of them in memory; `max_urgent` more if people wait for them.
+    """`max_running` tasks of a project are in work at once, and no more than twice what the engine runs, so that the
+    next pictures are at hand and not more of them in memory; `max_urgent` more if people wait for them. Beside them
+    other projects have a quarter as many places, and as many urgent ones.
 
     `poll_s`: how often to look for work that nobody announced.
     """
@@ -110,16 +112,14 @@ class Worker:
 
     # -- requests ------------------------------------------------------------------------------------------------
 
-    async def accept(
-        self, waiter: Waiter, num_rows: int, call: Callable[[], list[Work]], *, interactive: bool
-    ) -> list[Work]:
+    async def accept(self, waiter: Waiter, num_rows: int, call: Callable[[], list[Work]]) -> list[Work]:
         """Let `waiter` wait for the rows, about `num_rows`, that `call` puts into the store. Returns or raises what
         `call` does."""
         began = self._waiting.begin()
         self._woken.set()  # the claim comes behind this call, and shares its transaction if it is short
         try:
             works = await self.calls.about(num_rows, call)
-            self._waiting.add(waiter, works, began, interactive=interactive)
+            self._waiting.add(waiter, works, began)
         finally:
             self._waiting.end()
         self._num_accepts += 1
@@ -194,20 +194,22 @@ class Worker:
 
     async def _claim(self) -> None:
         """The store hands out first what people wait for; then come those that fit beside."""
-        limits, urgent, ready = self.limits, self._waiting.urgent, self.engine.status.ready
-        most = min(limits.max_running, 2 * ready.max_slots) if ready and ready.max_slots else limits.max_running
-        room = most - len(self._jobs)
-        room = max(room, min(len(urgent), most + limits.max_urgent - len(self._jobs)))
-        self._left_some = room <= 0
-        if room <= 0 or self._stopping:
+        if self._stopping:
             return
-        works = await self.calls.short(lambda: self.store.claim(room, self.clock()))
-        self._left_some = len(works) == room
+        places = self._places
+        works = await self.calls.short(lambda: self.store.claim(places.in_all, self.clock(), places))
         for work in works:
-            urgent.discard(work.id)
             job = asyncio.create_task(self._job(work))
             self._jobs[work.id] = job, work
             job.add_done_callback(partial(self._ended, work))
+        running = Counter(work.project for _, work in self._jobs.values()).values()
+        self._left_some = places.left(running) <= 0 or max(running, default=0) >= places.of_one
+
+    @property
+    def _places(self) -> Places:
+        limits, ready = self.limits, self.engine.status.ready
+        most = min(limits.max_running, 2 * ready.max_slots) if ready and ready.max_slots else limits.max_running
+        return Places(most, limits.max_urgent, max(1, most // 4))
 
     def _ended(self, work: Work, job: asyncio.Task[None]) -> None:
         known = self._jobs.get(work.id)

@@ -13,7 +13,7 @@ A task whose picture was changed since is queued again from any state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -96,6 +96,34 @@ class Work:
     interactive: bool
     told: bool
     image_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """How many rows may run at once: `of_one` project, and `urgent` more that people of it wait for. Beside them there
+    are `others`, and as many `urgent` ones, which it never holds: its pictures may lie on a host that never answers."""
+
+    of_one: int
+    urgent: int = 0
+    others: int = 0
+
+    @property
+    def of_one_and_its_people(self) -> int:
+        return self.of_one + self.urgent
+
+    @property
+    def in_all(self) -> int:
+        return self.of_one_and_its_people + self.others + self.urgent
+
+    def left(self, running: Iterable[int]) -> int:
+        """`running`: rows of each project. What one has beyond `of_one` takes no place from others."""
+        return self.of_one + self.others - sum(min(num, self.of_one) for num in running)
+
+    def left_to_people(self, running: Iterable[int]) -> int:
+        return self.in_all - sum(running)
+
+
+WITHOUT_END = Places(2**31)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """From a task that waits to an answer, a failure or a cancellation. Each function is part of a transaction.
 
-Who is next (`claim`): those a person waits for; then one suspect; then the projects in turns. A suspect was running
-when the engine or prelabel ended. Only one runs at a time, so that a picture which ends the engine reaches the last
-attempt alone and none of those that happened to run beside it does. Of the suspects, too, one that a person waits for
-is first; then come those tried less often, so that they do not wait for the one to blame.
+Who is next (`claim`): those a person waits for; then one suspect; then all others. Of either kind projects take turns,
+and there is an end to how many of one project run, so that it leaves places to others however slow its pictures are. A
+suspect was running when the engine or prelabel ended. Only one runs at a time, so that a picture which ends the engine
+reaches the last attempt alone and none of those that happened to run beside it does. Of the suspects, too, one that a
+person waits for is first; then come those tried less often, so that they do not wait for the one to blame.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterable
 from backend.reasons import Reason
 from backend.store import answers, audit, rows
 from backend.store.accepting import FRESH
-from backend.store.types import StoredAnswer, Work
+from backend.store.types import WITHOUT_END, Places, StoredAnswer, Work
 
 MAX_REASON_CHARS = 64
 MAX_MESSAGE_CHARS = 500
@@ -25,16 +26,15 @@ CHUNK = 5_000
 
 CRASHED = "prelabel or its model ended {} times while working on this task; look at the picture, then retry it"
 
-NEXT_WAITED_FOR = """SELECT id FROM work WHERE state = 'queued' AND interactive = 1 AND attempts = 0
-    ORDER BY id LIMIT ?"""
 NEXT_SUSPECT = """SELECT id FROM work WHERE state = 'queued' AND attempts > 0
     AND NOT EXISTS (SELECT 1 FROM work WHERE state = 'running' AND attempts > 1)
     ORDER BY interactive DESC, attempts, id LIMIT 1"""
-NEXT_PROJECTS = """SELECT id FROM project p WHERE EXISTS
-    (SELECT 1 FROM work WHERE state = 'queued' AND project_id = p.id AND interactive = 0 AND attempts = 0)
-    ORDER BY turn, id LIMIT ?"""
 RUNNING = "SELECT project_id FROM work WHERE state = 'running'"
-NEXT_OF_PROJECT = """SELECT id FROM work WHERE state = 'queued' AND project_id = ? AND interactive = 0
+WAITED_FOR = "SELECT EXISTS (SELECT 1 FROM work WHERE state = 'queued' AND interactive = 1 AND attempts = 0)"
+NEXT_PROJECTS = """SELECT id FROM project p WHERE EXISTS
+    (SELECT 1 FROM work WHERE state = 'queued' AND project_id = p.id AND interactive = ? AND attempts = 0)
+    ORDER BY turn, id LIMIT ?"""
+NEXT_OF_PROJECT = """SELECT id FROM work WHERE state = 'queued' AND project_id = ? AND interactive = ?
     AND attempts = 0 ORDER BY id LIMIT ?"""
 
 _OF_THIS_JOB = """id = ? AND state IN ('queued', 'running') AND (image_hash = '' OR ? IN ('', image_hash))"""
@@ -48,13 +48,18 @@ RETRY_IDS = """SELECT id FROM work WHERE state = 'failed' AND (answer_id IS NOT 
     AND project_id = (SELECT id FROM project WHERE name = ?) LIMIT ?"""
 
 
-def claim(connection: sqlite3.Connection, limit: int, now: float) -> list[Work]:
-    """Take up to `limit` rows to work on; `attempts` counts this one already, so that a crash counts."""
-    ids = [row[0] for row in connection.execute(NEXT_WAITED_FOR, [limit])]
+def claim(connection: sqlite3.Connection, limit: int, now: float, places: Places = WITHOUT_END) -> list[Work]:
+    """Take up to `limit` rows to work on, and no more than there are places for; `attempts` counts this one already, so
+    that a crash counts."""
+    running = Counter[int](row[0] for row in connection.execute(RUNNING))
+    ids: list[int] = []
+    if connection.execute(WAITED_FOR).fetchone()[0]:
+        room = min(limit, places.left_to_people(running.values()))
+        ids = _in_turns(connection, running, room, places.of_one_and_its_people, interactive=True)
     if len(ids) < limit:
         ids += [row[0] for row in connection.execute(NEXT_SUSPECT)]
-    if len(ids) < limit:
-        ids += _in_turns(connection, limit - len(ids))
+    room = min(limit - len(ids), places.left(running.values()))
+    ids += _in_turns(connection, running, room, places.of_one, interactive=False)
     connection.execute(
         f"UPDATE work SET state = 'running', attempts = attempts + 1, updated_at = ? WHERE id {rows.IN_IDS}",  # noqa: S608
         [now, rows.id_list(ids)],
@@ -62,17 +67,22 @@ def claim(connection: sqlite3.Connection, limit: int, now: float) -> list[Work]:
     return rows.works(connection, ids)
 
 
-def _in_turns(connection: sqlite3.Connection, limit: int) -> list[int]:
-    """One row of each project in turn, again and again; who got one last is last the next time.
+def _in_turns(
+    connection: sqlite3.Connection, running: Counter[int], limit: int, of_one: int, *, interactive: bool
+) -> list[int]:
+    """One row of each project in turn, again and again, until `of_one` of it run; who got one last is last the next
+    time. What is taken is counted as `running`.
 
     Projects below their share of what runs come first. By turns alone, one whose pictures lie on a host that never
     answers would hold ever more places: its rows end a minute after they began, the others' after seconds.
     """
-    running = Counter(row[0] for row in connection.execute(RUNNING))
-    projects = [row[0] for row in connection.execute(NEXT_PROJECTS, [limit + len(running)])]
+    if limit <= 0:
+        return []
+    projects = [row[0] for row in connection.execute(NEXT_PROJECTS, [interactive, limit + len(running)])]
     queues = {
-        project_id: [row[0] for row in connection.execute(NEXT_OF_PROJECT, [project_id, limit])]
+        project_id: [row[0] for row in connection.execute(NEXT_OF_PROJECT, [project_id, interactive, limit])]
         for project_id in projects
+        if running[project_id] < of_one
     }
     share = math.ceil((limit + running.total()) / max(1, len(running.keys() | queues.keys())))
     turn = int(connection.execute("SELECT coalesce(max(turn), 0) FROM project").fetchone()[0])
@@ -84,7 +94,7 @@ def _in_turns(connection: sqlite3.Connection, limit: int) -> list[int]:
             running[project_id] += 1
             turn += 1
             connection.execute("UPDATE project SET turn = ? WHERE id = ?", [turn, project_id])
-            if not queues[project_id]:
+            if not queues[project_id] or running[project_id] >= of_one:
                 del queues[project_id]
     return taken
 

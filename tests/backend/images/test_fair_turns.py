@@ -155,10 +155,14 @@ def many_hosts(number: int) -> str:
     return f"slow{number}.example.com"
 
 
-@pytest.mark.parametrize("host", [many_hosts, one_host])
+@pytest.mark.parametrize(
+    ("host", "of_the_other"),
+    [(many_hosts, "new.example.com"), (one_host, "new.example.com"), (one_host, one_host(0))],
+    ids=["many hosts", "one host", "a host of both"],
+)
 @pytest.mark.parametrize("interactive", [False, True])
 def test_a_project_whose_hosts_never_answer_holds_up_no_other(
-    site: Site, other_site: Site, host: Callable[[int], str], interactive: bool
+    site: Site, other_site: Site, host: Callable[[int], str], of_the_other: str, interactive: bool
 ) -> None:
     other_site.routes["/a.png"] = silence()
     site.routes["/a.png"] = reply(png())
@@ -174,7 +178,7 @@ def test_a_project_whose_hosts_never_answer_holds_up_no_other(
         ]
         held = limits.max_per_host if host is one_host else limits.most_of_one_project(limits.max_total)
         await eventually(lambda: len(other_site.requests) == held)
-        await fetcher.fetch(site.url("/a.png", "new.example.com"), project="other", interactive=interactive)
+        await fetcher.fetch(site.url("/a.png", of_the_other), project="other", interactive=interactive)
         assert other_site.most_at_once == held
         assert not any(task.done() for task in slow)
         await fetcher.aclose()

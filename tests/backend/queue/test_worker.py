@@ -102,6 +102,23 @@ def test_no_more_pictures_are_at_hand_than_twice_what_the_engine_runs_at_once(st
     run(rig, test)
 
 
+@pytest.mark.parametrize("interactive", [False, True])
+def test_a_project_whose_pictures_never_come_leaves_a_place_to_another(store: Store, interactive: bool) -> None:
+    engine = GateEngine()
+    rig = Rig(store, engine)
+    most = FAST.max_running + FAST.max_urgent * interactive
+
+    async def test() -> None:
+        await rig.accept(*range(20), interactive=interactive)
+        await eventually(lambda: engine.num_asked == most)
+        await rig.rounds(2)
+        assert engine.num_asked == most
+        await rig.accept(99, project="13.1700000000", interactive=interactive)
+        await eventually(lambda: engine.num_asked == most + 1)
+
+    run(rig, test)
+
+
 def test_suspects_take_their_turns_as_soon_as_the_one_before_has_ended(store: Store) -> None:
     rig = Rig(store, FakeEngine(ANSWER), SELDOM)
     store.save_recipe(RECORD, time.time())

@@ -67,19 +67,19 @@ class FullDisk(Watched):
 class OftenLocked(Watched):
     num_claims = 0
 
-    def claim(self, limit: int, now: float) -> Any:
+    def claim(self, *args: Any) -> Any:
         self.num_claims += 1
         if self.num_claims % 3:
             raise StoreBusy("It is locked.")
-        return self.real.claim(limit, now)
+        return self.real.claim(*args)
 
 
 class CountsClaims(Watched):
     num_claims = 0
 
-    def claim(self, limit: int, now: float) -> Any:
+    def claim(self, *args: Any) -> Any:
         self.num_claims += 1
-        return self.real.claim(limit, now)
+        return self.real.claim(*args)
 
 
 class SlowToTell(Watched):
@@ -115,16 +115,17 @@ class Rig:
         url: str = "https://shop.example/{}.jpg",
         version: str = VERSION,
         interactive: bool = False,
+        project: str = PROJECT,
         whole: Mapping[int, TaskInput] | None = None,
     ) -> Waiter:
         waiter, now = Waiter(), time.time()
         self.store.save_recipe(RECORD, now)
         items = [
-            NewWork(PROJECT, number, version, RECIPE.fingerprint, url.format(number) or None) for number in task_ids
+            NewWork(project, number, version, RECIPE.fingerprint, url.format(number) or None) for number in task_ids
         ]
         self.held.hold(items, whole or {})
         call = partial(self.store.accept, items, interactive=interactive, reply_until=now + TEST_S, now=now)
-        await self.worker.accept(waiter, len(items), call, interactive=interactive)
+        await self.worker.accept(waiter, len(items), call)
         return waiter
 
     async def outcomes(self, waiter: Waiter) -> list[Outcome]:

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from backend.store import Store, WorkState
+from backend.store.types import Places
 from tests.backend.store.given import ANSWER, RECIPE, accepted, states, task, tasks
 
 
@@ -57,6 +60,39 @@ def test_places_that_no_other_project_needs_go_to_the_one_that_has_work(store: S
     accepted(store, tasks(20, "large"))
     accepted(store, tasks(2, "small"))
     assert Counter(row.project for row in store.claim(12, 2.0)) == {"large": 10, "small": 2}
+
+
+PLACES = Places(of_one=4, urgent=2, others=3)
+
+
+@pytest.mark.parametrize(
+    ("interactive", "of_one", "of_another"),
+    [pytest.param(False, 4, 3, id="tasks of many"), pytest.param(True, 6, 5, id="those a person waits for")],
+)
+def test_a_project_that_has_all_it_may_have_leaves_places_to_others(
+    store: Store, interactive: bool, of_one: int, of_another: int
+) -> None:
+    accepted(store, tasks(20, "slow"), interactive=interactive)
+    assert len(store.claim(99, 2.0, PLACES)) == of_one
+    accepted(store, tasks(20, "other"), interactive=interactive)
+    assert [row.project for row in store.claim(99, 3.0, PLACES)] == ["other"] * of_another
+    assert store.claim(99, 4.0, PLACES) == []
+
+
+def test_what_people_of_a_project_wait_for_takes_no_place_of_anothers_tasks_nor_of_its_people(store: Store) -> None:
+    accepted(store, tasks(20, "slow"))
+    accepted(store, [task(n, "slow") for n in range(100, 120)], interactive=True)
+    assert len(store.claim(99, 2.0, PLACES)) == 6
+    accepted(store, tasks(20, "other"))
+    assert [row.project for row in store.claim(99, 3.0, PLACES)] == ["other"] * 3
+    accepted(store, [task(100, "other")], interactive=True)
+    assert [(row.project, row.task_id) for row in store.claim(99, 4.0, PLACES)] == [("other", 100)]
+
+
+def test_people_of_several_projects_take_turns(store: Store) -> None:
+    accepted(store, tasks(20, "many"), interactive=True)
+    accepted(store, tasks(1, "one"), interactive=True)
+    assert [row.project for row in store.claim(2, 2.0)].count("one") == 1
 
 
 def test_a_requeue_takes_the_attempt_back(store: Store) -> None:
