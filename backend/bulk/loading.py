@@ -1,4 +1,5 @@
-"""Waiting for the model in a terminal: one line that says how far it is, then what makes it slower than it should be.
+"""Waiting for the model: how far it is, in a line that moves on a terminal, in plain lines elsewhere; then what makes
+it slower than it should be.
 
 Raises EngineDead, and Stopped.
 """
@@ -6,20 +7,23 @@ Raises EngineDead, and Stopped.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from rich.console import Console
 from rich.text import Text
 
-from backend.engine.api import Engine
+from backend.engine.api import Engine, EngineStatus
 from backend.engine.messages import Ready
 from backend.logs import redact
 from backend.pages.words import Words
 from backend.settings import Settings
+from backend.status.starting import LinePace, said_of
 from model_loader.sources import AUTO, GARMENTS
 
-POLL_S = 0.3
+POLL_S = 0.02
+"""Some stages are short, and `doctor --start` tells how long each was."""
 _words = Words("en")
 
 
@@ -28,21 +32,43 @@ class Stopped(Exception):
 
 
 async def wait_with_progress(engine: Engine, console: Console, stop: asyncio.Event | None = None) -> Ready:
-    waiting = asyncio.create_task(engine.wait_ready(math.inf))
+    ready = await wait_until_ready(engine, console, stop)
+    tell_slower(ready.slower, console)
+    return ready
+
+
+async def wait_until_ready(
+    engine: Engine,
+    console: Console,
+    stop: asyncio.Event | None = None,
+    noticed: Callable[[EngineStatus], None] = lambda status: None,
+) -> Ready:
+    """`noticed` is given the engine's status at each look."""
+    waiting, pace = asyncio.create_task(engine.wait_ready(math.inf)), LinePace()
     try:
         with console.status("Starting the engine") as line:
             while not waiting.done():
                 if stop is not None and stop.is_set():
                     raise Stopped
                 status = engine.status
-                stage = _words.stage(status.stage, status.bytes_per_s, status.left_s, status.stalled_s)
-                line.update(f"{status.fraction:.0%} {stage}")
+                noticed(status)
+                if console.is_interactive:
+                    line.update(Text(said_of(status)))
+                elif status.ready is None and not status.is_gone and pace.is_due(status):
+                    tell_line(said_of(status), console)
                 await asyncio.wait([waiting], timeout=POLL_S)
         ready = waiting.result()
-        tell_slower(ready.slower, console)
+        if not console.is_interactive:
+            tell_line(said_of(engine.status), console)
         return ready
     finally:
         waiting.cancel()
+
+
+def tell_line(line: str, console: Console) -> None:
+    """Print it as it is; from any thread."""
+    with contextlib.suppress(OSError):  # a log that cannot be written must not end the run
+        console.print(Text(f"prelabel: {line}"), soft_wrap=True)
 
 
 def tell_choice(settings: Settings, model_name: str, console: Console) -> None:

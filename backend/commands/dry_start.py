@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from backend.engine.api import Engine
+from backend.bulk.loading import wait_until_ready
+from backend.engine.api import Engine, EngineStatus
 from backend.engine.messages import GenerateRequest, Picture, Ready
 from backend.errors import PrelabelError
 from backend.logs import configure_logging, one_line, redact
@@ -30,7 +30,6 @@ from backend.predict.build import build_engine
 from backend.settings import Settings
 from label_config.schema import LabelSchema, RatingField
 
-POLL_S = 0.02
 SIDE_PX = 64
 _SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
 _words = Words("en")
@@ -80,26 +79,28 @@ async def _start(engine: Engine) -> Outcome:
     stages: list[Stage] = []
     ready, error, answer_s = None, "", 0.0
     await engine.start()
-    waiting = asyncio.create_task(engine.wait_ready(math.inf))
+    name, since = engine.status.stage, time.monotonic()
+
+    def over(next_stage: str) -> None:
+        nonlocal name, since
+        stages.append(Stage(name, time.monotonic() - since))
+        name, since = next_stage, time.monotonic()
+
+    def noticed(status: EngineStatus) -> None:
+        if status.stage != name:
+            over(status.stage)
+
     try:
-        with Console(stderr=True).status("Starting the engine") as line:
-            name, since = engine.status.stage, time.monotonic()
-            while not waiting.done():
-                await asyncio.wait([waiting], timeout=POLL_S)
-                status = engine.status
-                if status.stage != name or waiting.done():
-                    stages.append(Stage(name, time.monotonic() - since))
-                    name, since = status.stage, time.monotonic()
-                stage = _words.stage(status.stage, status.bytes_per_s, status.left_s, status.stalled_s)
-                line.update(f"{status.fraction:.0%} {stage}")
-        ready = waiting.result()
+        try:
+            ready = await wait_until_ready(engine, Console(stderr=True), noticed=noticed)
+        finally:
+            over("")
         since = time.monotonic()
         await engine.generate(GenerateRequest(_SCHEMA, "", Picture(SIDE_PX, SIDE_PX, bytes(3 * SIDE_PX * SIDE_PX))))
         answer_s = time.monotonic() - since
     except PrelabelError as failed:
         error = one_line(redact(str(failed)))
     finally:
-        waiting.cancel()
         peak_gib = engine.status.stats.memory_gib
         await engine.close()
     return Outcome(tuple(stages), ready, answer_s, peak_gib, error)

@@ -17,25 +17,26 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import uvicorn
 
 from backend.api.app import GRACE_SHARE, Backend, create_app
 from backend.api.connections import ServerConfig, limits_for, log_accept_errors_seldom, raise_file_limit
 from backend.api.passwords import short_password
-from backend.engine.api import Engine
+from backend.engine.api import Engine, EngineStatus
 from backend.errors import PrelabelError, SettingsError
-from backend.logs import configure_logging, redact
+from backend.logs import configure_logging
 from backend.pages.words import Words
 from backend.predict.build import build_engine, build_images
 from backend.predict.predictor import Images
 from backend.settings import Settings
 from backend.status.machine_checks import listen
 from backend.status.serve_checks import refuse_hopeless
+from backend.status.starting import said_of, tell_lines
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.5
 LATE_S = 2.0
 MAX_WAITING = 512
 """Connections that the system holds for us while we are busy."""
@@ -75,7 +76,7 @@ async def _serve(settings: Settings, engine: Engine, make_images: Callable[[Sett
     server = _Server(ServerConfig(app, limits, grace_s, settings.trusted_proxies), backend)
     backend.parser.warm_up()
     print(f"Listening on {address} while the model loads.", flush=True)
-    announcer = asyncio.create_task(_announce(engine, address))
+    announcer = asyncio.create_task(tell_lines(engine, partial(_announce, address)))
     try:
         await server.serve([listener])
     finally:
@@ -137,29 +138,9 @@ class _Server(uvicorn.Server):
         _end_at_once()
 
 
-async def _announce(engine: Engine, address: str) -> None:
-    """Print what the engine does, for a person who watches: a line a change, a tenth of the load, a silence."""
-    last: tuple[str, str, int, bool] | None = None
-    while True:
-        status = engine.status
-        now = (status.state, status.stage, int(status.fraction * 10), status.stalled_s > 0)
-        if now != last:
-            last = now
-            match status.state:
-                case "ready" if status.ready:
-                    ready = status.ready
-                    print(
-                        f"Model loaded successfully! API on {address}\n"
-                        f"  {ready.model_name} ({ready.quantisation}) on {ready.card or ready.device}, "
-                        f"{ready.memory_gib:.1f} GiB, loaded in {ready.load_s:.0f} s",
-                        flush=True,
-                    )
-                case "failed" | "restarting":
-                    print(f"Model {status.state}: {redact(status.message)}", flush=True)
-                case "loading":
-                    stage = Words("en").stage(status.stage, status.bytes_per_s, status.left_s, status.stalled_s)
-                    print(f"{status.fraction:.0%} {stage}", flush=True)
-        await asyncio.sleep(POLL_S)
+def _announce(address: str, status: EngineStatus) -> None:
+    loaded = "" if status.ready is None else f"Model loaded successfully! API on {address}\n  "
+    print(loaded + said_of(status), flush=True)
 
 
 def _need_password_on_public_address(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from backend.bulk.loading import tell_choice, wait_with_progress
+from backend.bulk.loading import tell_choice, wait_until_ready, wait_with_progress
 from backend.engine.api import EngineStatus
 from backend.settings import load_settings
 from tests.fakes import READY, FakeEngine
@@ -22,8 +22,32 @@ def test_what_makes_a_bulk_run_slower_than_it_should_be_is_told_before_it() -> N
     ready = asyncio.run(wait_with_progress(engine, Console(file=file, width=400)))
     assert ready.slower == slower
     lines = file.getvalue().splitlines()
-    assert [line.startswith("! slower than it should be") for line in lines if line] == [True, True]
-    assert "operation not permitted" in lines[0]
+    assert [line.startswith("! slower than it should be") for line in lines] == [False, True, True]
+    assert "operation not permitted" in lines[1]
+
+
+def test_without_a_terminal_a_start_is_told_in_plain_lines() -> None:
+    """As to a log, of hours of download."""
+    engine, file = FakeEngine({}, ready=False), io.StringIO()
+    download = EngineStatus("loading", "download", 0.02)
+    engine.status = EngineStatus("loading", "resolve", 0.0)
+    further = iter([
+        download,
+        replace(download, fraction=0.03),
+        replace(download, fraction=0.2, bytes_per_s=50e6, left_s=900),
+        EngineStatus("ready", ready=READY),
+    ])  # fmt: skip
+
+    def noticed(status: EngineStatus) -> None:
+        engine.status = next(further, engine.status)
+
+    assert asyncio.run(wait_until_ready(engine, Console(file=file, width=20), noticed=noticed)) == READY
+    assert file.getvalue().splitlines() == [
+        "prelabel: 0% Finding the model",
+        "prelabel: 2% Downloading the model",
+        "prelabel: 20% Downloading the model (50.0 MB/s, 15 min left)",
+        "prelabel: garments (nf4) on cpu, 0.1 GiB, loaded in 0 s",
+    ]
 
 
 @pytest.mark.parametrize(
