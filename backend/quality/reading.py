@@ -23,7 +23,10 @@ OVERLAP_S = 600.0
 """What changed so long before the end of the last reading is read again: see `label_studio.people`."""
 NOTHING = '{"annotations":[],"predictions":{}}'
 NOT_READ = ""
-"""The content of a task that Label Studio could not tell in one reply."""
+"""The content of a task that Label Studio could not tell in one reply, or that is longer than MAX_TASK_BYTES."""
+MAX_TASK_BYTES = 2**18
+"""Of what is kept of one task, hundreds of which are read at a time: a hundred people's labels and texts. Somebody may
+type megabytes into a form."""
 _GONE_AT_ONCE = 1_000
 
 Read = Literal["all", "some", "gone"]
@@ -84,9 +87,9 @@ def _save(
     for start in range(0, len(wanted), LABELLED_AT_ONCE):
         for people in _people_on(client, number, wanted[start : start + LABELLED_AT_ONCE]):
             if isinstance(people, int):
-                found.append(LabelledTask(people, changed_at[people], 0, 0, NOT_READ))
+                found.append(_not_read(number, people, changed_at[people]))
             elif people.annotations:
-                found.append(_row(people, kept.get(people.task_id)))
+                found.append(_row(number, people, kept.get(people.task_id)))
             else:
                 unlabelled[people.task_id] = people.changed_at
     store.save_people(project, found, unlabelled, until=until, after=after)
@@ -100,13 +103,17 @@ def _people_on(client: People, number: int, task_ids: Sequence[int]) -> list[Peo
         if error.kind != "too_large":
             raise
     if len(task_ids) == 1:
-        log.warning("project %d: task %d is too large to be read; it says nothing of the answers", number, task_ids[0])
         return list(task_ids)
     middle = len(task_ids) // 2
     return [*_people_on(client, number, task_ids[:middle]), *_people_on(client, number, task_ids[middle:])]
 
 
-def _row(people: PeopleOn, before: LabelledTask | None) -> LabelledTask:
+def _not_read(number: int, task_id: int, changed_at: float) -> LabelledTask:
+    log.warning("project %d: task %d is too large to be read; it says nothing of the answers", number, task_id)
+    return LabelledTask(task_id, changed_at, 0, 0, NOT_READ)
+
+
+def _row(number: int, people: PeopleOn, before: LabelledTask | None) -> LabelledTask:
     """What was known of an annotation and is gone from Label Studio stays known: predictions of earlier versions are
     deleted, and with them goes what their annotations were made from. What was submitted blind stays as it was when an
     answer has come since: whoever changes it then may have seen that."""
@@ -116,6 +123,8 @@ def _row(people: PeopleOn, before: LabelledTask | None) -> LabelledTask:
     content = {"annotations": annotations, "predictions": {**document["predictions"], **people.predictions}}
     num_skipped = sum(bool(one["was_cancelled"]) for one in annotations)
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_TASK_BYTES:
+        return _not_read(number, people.task_id, people.changed_at)
     return LabelledTask(people.task_id, people.changed_at, len(annotations) - num_skipped, num_skipped, text)
 
 
