@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 from backend.label_studio.people import LABELLED_AT_ONCE, PAGE, ChangedTask, Extent, PeopleOn
@@ -87,33 +87,38 @@ def _save(
     for start in range(0, len(wanted), LABELLED_AT_ONCE):
         for people in _people_on(client, number, wanted[start : start + LABELLED_AT_ONCE]):
             if isinstance(people, int):
-                found.append(_not_read(number, people, changed_at[people]))
+                found.append(LabelledTask(people, changed_at[people], 0, 0, NOT_READ))
             elif people.annotations:
-                found.append(_row(number, people, kept.get(people.task_id)))
+                found.append(_row(people, kept.get(people.task_id)))
             else:
                 unlabelled[people.task_id] = people.changed_at
+    if large := [task.task_id for task in found if task.content == NOT_READ]:
+        log.warning(
+            "project %d: %d tasks, such as %d, are too large to be read; they say nothing of the answers",
+            number, len(large), large[0],
+        )  # fmt: skip
     store.save_people(project, found, unlabelled, until=until, after=after)
 
 
-def _people_on(client: People, number: int, task_ids: Sequence[int]) -> list[PeopleOn | int]:
-    """In halves where one reply is too large; of a task that is too large alone, its number."""
+def _people_on(client: People, number: int, task_ids: Sequence[int]) -> Iterator[PeopleOn | int]:
+    """In halves where one reply is too large, each in its turn; of a task that is too large alone, its number."""
     try:
-        return list(client.people_on(number, task_ids))
+        found = client.people_on(number, task_ids)
     except CallFailed as error:
         if error.kind != "too_large":
             raise
+    else:
+        yield from found
+        return
     if len(task_ids) == 1:
-        return list(task_ids)
+        yield from task_ids
+        return
     middle = len(task_ids) // 2
-    return [*_people_on(client, number, task_ids[:middle]), *_people_on(client, number, task_ids[middle:])]
+    yield from _people_on(client, number, task_ids[:middle])
+    yield from _people_on(client, number, task_ids[middle:])
 
 
-def _not_read(number: int, task_id: int, changed_at: float) -> LabelledTask:
-    log.warning("project %d: task %d is too large to be read; it says nothing of the answers", number, task_id)
-    return LabelledTask(task_id, changed_at, 0, 0, NOT_READ)
-
-
-def _row(number: int, people: PeopleOn, before: LabelledTask | None) -> LabelledTask:
+def _row(people: PeopleOn, before: LabelledTask | None) -> LabelledTask:
     """What was known of an annotation and is gone from Label Studio stays known: predictions of earlier versions are
     deleted, and with them goes what their annotations were made from. What was submitted blind stays as it was when an
     answer has come since: whoever changes it then may have seen that."""
@@ -124,7 +129,7 @@ def _row(number: int, people: PeopleOn, before: LabelledTask | None) -> Labelled
     num_skipped = sum(bool(one["was_cancelled"]) for one in annotations)
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TASK_BYTES:
-        return _not_read(number, people.task_id, people.changed_at)
+        return LabelledTask(people.task_id, people.changed_at, 0, 0, NOT_READ)
     return LabelledTask(people.task_id, people.changed_at, len(annotations) - num_skipped, num_skipped, text)
 
 
