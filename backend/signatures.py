@@ -24,9 +24,11 @@ HIDDEN = "***"
 MARK_IN_LOGIN = re.compile(r"(?i)((?:[a-z][a-z0-9+.-]*:)?//)[^/?#@]*[?#][^/@]*@")
 """An address whose query would begin within a login: it leads nowhere, and what looks like its host is a secret."""
 
+_CHINESE_NAME = "密码|口令|密钥|秘钥|私钥|令牌|提取码|授权码|验证码|访问码|凭证|凭据|签名"
 _SECRET_NAME = re.compile(
     r"(?i)sig|cred|token|secret|pass|pwd|key|auth|hmac|hash|md5|digest|jwt|ticket|sess|cookie|nonce|hdn|verify|expir"
-    r"|_upt|(?<![a-z])code|^(st|sk|sv|se|sp|hm|oh|policy|ak|tk|pw|psw|pin|otp|sid|sas|mac)$|密码|口令|提取码|签名"
+    r"|_upt|(?<![a-z])code|^(st|sk|sv|se|sp|hm|oh|policy|ak|tk|pw|psw|pin|otp|sid|sas|mac)$"
+    rf"|{_CHINESE_NAME}"
 )
 _SECRET_VALUE = re.compile(
     r"eyJ[\w-]{6}|[0-9a-fA-F]{24,}|[A-Za-z0-9_+=-]{40,}|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
@@ -56,9 +58,15 @@ _SIGNED_ORDER = re.compile(
 )
 _KEY_NAME = (
     r"(?:[a-z]{1,10}[_-]?)?token|(?:x[_-])?(?:api|access|secret|auth|sign|private)[_-]?key(?:[_-]?id)?|signature|sig"
-    r"|hmac|jwt|secret|passw(?:or)?d|pwd|auth|session|ticket|credentials?|密码|口令|提取码|签名"
+    r"|hmac|jwt|secret|passw(?:or)?d|pwd|auth|session|ticket|credentials?"
+    rf"|{_CHINESE_NAME}"
 )
-_NAMED_KEY = re.compile(rf"(/(?i:{_KEY_NAME})/+)(?![^/]*\.[a-zA-Z]{{3,4}}(?:/|$))([^/]+)")
+_BETWEEN_FOLDERS = r"(?:/|\\|%(?:25){0,3}(?:2[Ff]|5[Cc]))"
+_FOLDER = rf"(?:(?!{_BETWEEN_FOLDERS})[^/])"
+_NAMED_KEY = re.compile(
+    rf"({_BETWEEN_FOLDERS}(?i:{_KEY_NAME}){_BETWEEN_FOLDERS}+)"
+    rf"(?!{_FOLDER}*\.[a-zA-Z]{{3,4}}(?:{_BETWEEN_FOLDERS}|$))({_FOLDER}+)"
+)
 _NAMED_IN_FOLDER = re.compile(rf"(?i:{_KEY_NAME}):.+")
 _BY_FORM = re.compile(r"(?<=/p/)[\w-]{20,}(?=/n/[^/]+/b/)|(?<=/ks/)[\w=%-]{40,}(?=/|$)", re.ASCII)
 """Oracle's pre-authenticated requests; sessions of Kaltura."""

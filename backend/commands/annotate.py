@@ -19,7 +19,7 @@ from backend.bulk.loading import tell_choice, wait_with_progress
 from backend.engine.messages import Finished, Ready
 from backend.errors import GenerationFailed
 from backend.images import FetchedImage, ImageFetcher
-from backend.logs import configure_logging
+from backend.logs import configure_logging, one_line
 from backend.predict.build import build_engine, build_images
 from backend.predict.label_configs import default_label_config, parse_or_refuse, read_label_config
 from backend.predict.options import default_options
@@ -87,14 +87,19 @@ def _record(recipe: Recipe, ready: Ready, finished: Finished, fetched: FetchedIm
 
 
 def _table(record: dict[str, Any]) -> Table:
-    """Everything in it comes from a file name, a label config or the model: Text, so that none of it is markup."""
-    table = Table(title=Text(f"{record['image_id']}  ({record['model_version']})"), show_lines=True)
+    """Everything in it comes from a file name, a label config or the model: none of it is markup, or a control
+    character."""
+    table = Table(title=_text(f"{record['image_id']}  ({record['model_version']})"), show_lines=True)
     table.add_column("field", no_wrap=True)
     table.add_column("value", overflow="fold")
     table.add_column("confidence", justify="right")
     for name, value in record["fields"].items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         confidence = record["confidence"].get(name)
-        table.add_row(Text(name), Text(shown), "" if confidence is None else f"{confidence:.0%}")
-    table.add_row("needs review", Text("; ".join(record["review_reasons"]) or "no"), "")
+        table.add_row(_text(name), _text(shown), "" if confidence is None else f"{confidence:.0%}")
+    table.add_row("needs review", _text("; ".join(record["review_reasons"]) or "no"), "")
     return table
+
+
+def _text(text: str) -> Text:
+    return Text(one_line(text))

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 
 from rich.console import Console
-from rich.markup import escape
 
+from backend.commands.printed import printed
 from backend.engine.grammar_check import grammar_problem
 from backend.predict.label_configs import parse_or_refuse, read_label_config
 from backend.predict.options import ProjectOptions
@@ -27,12 +27,12 @@ def check_label_config(name_or_path: str, *, fix: bool) -> int:
     problem = unanswerable(schema)
     explain_config(console, schema)
     if problem:
-        console.print(f"  [bold red]no task can be answered:[/] {escape(problem)}", soft_wrap=True)
+        console.print(f"  [bold red]no task can be answered:[/] {printed(problem)}", soft_wrap=True)
     if fix:
         better = rewritten(xml)
         console.print("  rewritten" if better else "  nothing to rewrite: the config is printed as it is")
         for trap in parse_or_refuse(better or xml).traps:
-            console.print(f"  [yellow]left as it is:[/] {escape(trap)}", soft_wrap=True)
+            console.print(f"  [yellow]left as it is:[/] {printed(trap)}", soft_wrap=True)
         sys.stdout.write(better or xml)
     return 1 if problem else 0
 
@@ -45,8 +45,8 @@ def unanswerable(schema: LabelSchema) -> str:
 def explain_config(console: Console, schema: LabelSchema) -> None:
     """The fields that are filled, what is left out, and where the form misleads."""
     names = ", ".join(field.name for field in schema.fields)
-    console.print(f"  pre-filled: {escape(names)}", soft_wrap=True)
+    console.print(f"  pre-filled: {printed(names)}", soft_wrap=True)
     for warning in schema.warnings:
-        console.print(f"  left out:   {escape(warning)}", soft_wrap=True)
+        console.print(f"  left out:   {printed(warning)}", soft_wrap=True)
     for trap in schema.traps:
-        console.print(f"  [yellow]form:[/]       {escape(trap)}", soft_wrap=True)
+        console.print(f"  [yellow]form:[/]       {printed(trap)}", soft_wrap=True)

@@ -14,15 +14,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from rich.console import Console
-from rich.markup import escape
 
 from backend.commands.backend_health import BackendHealth, backend_health
 from backend.commands.check_config import explain_config, unanswerable
 from backend.commands.connect_project import connect_project, done
+from backend.commands.printed import printed
 from backend.errors import ConfigRefused, LabelStudioError, SettingsError, UsageError
 from backend.label_studio.address import shown_url, site_of
 from backend.label_studio.client import LabelStudioClient, Project
-from backend.logs import one_line
 from backend.pages.numbers import number
 from backend.predict.label_configs import (
     default_label_config,
@@ -102,7 +101,7 @@ def _connect(
         more = f" and {len(unknown) - MAX_UNKNOWN:,} more" if len(unknown) > MAX_UNKNOWN else ""
         console.print(
             "  The built-in model garments knows ten kinds of garment and nothing else. It was not trained on "
-            f"{escape(one_line(', '.join(unknown[:MAX_UNKNOWN])))}{more}: there its answers are no better than chance. "
+            f"{printed(', '.join(unknown[:MAX_UNKNOWN]))}{more}: there its answers are no better than chance. "
             "Another model: PRELABEL_MODEL",
             soft_wrap=True,
         )
@@ -124,7 +123,7 @@ def _connect(
 def _say_health(console: Console, backend_url: str, health: BackendHealth | None) -> None:
     if health is None:
         console.print(
-            f"  {escape(backend_url)} cannot be reached from here; Label Studio is asked to reach it. If `prelabel "
+            f"  {printed(backend_url)} cannot be reached from here; Label Studio is asked to reach it. If `prelabel "
             "serve` listens elsewhere, name that address with --backend-url",
             soft_wrap=True,
         )
@@ -133,7 +132,7 @@ def _say_health(console: Console, backend_url: str, health: BackendHealth | None
         done(console, f"Backend {backend_url}: {model}{' is loaded' if health.is_loaded else ', still loading'}")
     for code in health.problems if health else ():
         console.print(
-            f"[red]✗[/] The backend says that something does not work ({escape(one_line(code))}): `prelabel status`, "
+            f"[red]✗[/] The backend says that something does not work ({printed(code)}): `prelabel status`, "
             "or its status page, says what to do",
             soft_wrap=True,
         )
@@ -248,9 +247,10 @@ def _checked_url(backend_url: str) -> str:
 def _explain(console: Console, url: str, project: Project, schema: LabelSchema, note: str) -> None:
     explain_config(console, schema)
     if note:
-        console.print(f"  [yellow]note:[/]       {escape(note)}", soft_wrap=True)
+        lines = "\n".join(map(printed, note.splitlines()))
+        console.print(f"  [yellow]note:[/]       {lines}", soft_wrap=True)
     console.print(
-        f"\nNext: open {url}/projects/{project.id}/data and import pictures, select them, and choose "
+        f"\nNext: open {printed(url)}/projects/{project.id}/data and import pictures, select them, and choose "
         "Actions > Retrieve Predictions.\nThen open a task: the form is filled.",
         soft_wrap=True,
     )

@@ -8,9 +8,9 @@ run goes on from there.
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 
 from backend.commands.join import as_object, join, send_events
+from backend.commands.printed import printed
 from backend.label_studio.client import LabelStudioClient, Project
 from backend.label_studio.tabs import DOUBT_TAB, arrange_tabs, review_title
 from backend.predict.label_configs import parse_or_refuse
@@ -130,4 +130,4 @@ def _say_language(
 
 def done(console: Console, text: str) -> None:
     """One finished step."""
-    console.print(f"[green]✓[/] {escape(text)}", soft_wrap=True)
+    console.print(f"[green]✓[/] {printed(text)}", soft_wrap=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from backend.errors import LabelStudioError, UsageError
 from backend.label_studio.client import Backend, LabelStudioClient
+from backend.logs import one_line
 from backend.predict.options import ProjectOptions, still_asks_for
 from backend.settings import Credentials
 from label_config.prompt import Language
@@ -60,7 +61,9 @@ def join(
         if backend.description == OURS and backend.id != saved.id:
             client.remove_backend(backend.id)
             log.warning(
-                "the prelabel backend at %s was removed from project %d: it moved here", backend.url, project_id
+                "the prelabel backend at %s was removed from project %d: it moved here",
+                one_line(backend.url),
+                project_id,
             )
     return saved
 

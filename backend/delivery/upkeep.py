@@ -27,7 +27,8 @@ from backend.store.threads import in_thread
 
 log = logging.getLogger(__name__)
 
-MAX_PROJECTS = 1_000
+MAX_PROJECTS = 10_000
+"""That are due at a time, or remembered: one that comes when so many are due is looked at after its next /setup."""
 MAX_CHARS = 300
 
 NoteKind = Literal["moved", "kept", "deleted", "failed"]
@@ -75,15 +76,22 @@ class Upkeep:
     limits: UpkeepLimits = UpkeepLimits()
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
-    known: LRUCache[str, Known] = field(default_factory=lambda: LRUCache(MAX_PROJECTS), init=False)
+    max_projects: int = MAX_PROJECTS
+    known: LRUCache[str, Known] = field(init=False)
     """By project, as Label Studio names it to backends."""
     _client: ModelSettingsClient | None = field(default=None, init=False)
-    _due: dict[str, float] = field(default_factory=dict, init=False)
-    _present: LRUCache[str, str] = field(default_factory=lambda: LRUCache(MAX_PROJECTS), init=False)
-    _looked: LRUCache[str, tuple[str, float]] = field(default_factory=lambda: LRUCache(MAX_PROJECTS), init=False)
+    _due: dict[str, tuple[float, str]] = field(default_factory=dict, init=False)
+    """When, and the present version: what is due is forgotten for no other project."""
+    _present: LRUCache[str, str] = field(init=False)
+    _looked: LRUCache[str, tuple[str, float]] = field(init=False)
     _to_delete: set[str] = field(default_factory=set, init=False)
     _woken: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _loop: asyncio.Task[None] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.known = LRUCache(self.max_projects)
+        self._present = LRUCache(self.max_projects)
+        self._looked = LRUCache(self.max_projects)
 
     def start(self) -> None:
         if self.connect is not None:
@@ -105,34 +113,36 @@ class Upkeep:
         version, looked_at = self._looked.get(project, ("", float("-inf")))
         at = now + self.limits.settle_s
         at = at if version != model_version else max(at, looked_at + self.limits.again_s)
-        self._due[project] = min(at, self._due.get(project, at))
-        self._woken.set()
+        if project in self._due or len(self._due) < self.max_projects:
+            due_at, _ = self._due.get(project, (at, ""))
+            self._due[project] = min(at, due_at), model_version
+            self._woken.set()
 
     def delivered(self, project: str) -> None:
         """Label Studio has predictions of the present version by now."""
-        if project in self._present:
-            self.look(project, self._present[project])
+        if version := self._present.get(project):
+            self.look(project, version)
 
     def delete_older(self, project: str) -> None:
         """Delete the predictions that prelabel made for `project` under earlier versions, soon."""
-        if self.connect is not None and project in self._present:
+        version = self._present.get(project)
+        if self.connect is not None and version:
             self._to_delete.add(project)
-            self._due[project] = self.monotonic()
+            self._due[project] = self.monotonic(), version
             self._woken.set()
 
     async def _run(self) -> None:
         while True:
             self._woken.clear()
             now = self.monotonic()
-            for project in [project for project, at in self._due.items() if at <= now]:
-                del self._due[project]
-                await self._served(project)
-            wait_s = min(self._due.values(), default=now + 3_600.0) - self.monotonic()
+            for project in [project for project, (at, _) in self._due.items() if at <= now]:
+                _, version = self._due.pop(project)
+                await self._served(project, version)
+            wait_s = min((at for at, _ in self._due.values()), default=now + 3_600.0) - self.monotonic()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), max(0.0, wait_s))
 
-    async def _served(self, project: str) -> None:
-        version = self._present[project]
+    async def _served(self, project: str, version: str) -> None:
         delete = project in self._to_delete
         self._to_delete.discard(project)
         try:
@@ -150,7 +160,7 @@ class Upkeep:
             known = Known(before.title, before.num_stale, Note("failed", self.clock(), text))
             if isinstance(error, CallFailed) and error.retryable:
                 self._to_delete |= {project} if delete else set()
-                self._due.setdefault(project, self.monotonic() + self.limits.again_s)
+                self._due.setdefault(project, (self.monotonic() + self.limits.again_s, version))
         self._looked[project] = version, self.monotonic()
         self.known[project] = known
 

@@ -8,7 +8,9 @@ The SDK is imported by the first client: it brings pandas and more, two seconds 
 
 from __future__ import annotations
 
+import json
 import mimetypes
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
+from backend.errors import LabelStudioError
 from backend.label_studio.address import is_on_this_machine
 from backend.label_studio.refusals import explain, not_label_studio, unreachable
 from backend.label_studio.tls import tls_context
@@ -25,6 +28,8 @@ from backend.settings import Credentials
 
 T = TypeVar("T")
 CALL_S = 30.0
+MAX_REPLY_BYTES = 8 * 2**20
+"""People make tabs, titles and more of any length, and a reply of brackets takes thirty times its length in memory."""
 UPLOAD_S = 120.0
 RETRIEVE_S = 130.0  # Label Studio itself gives the backend 100 s
 SEQUENTIAL, UNCERTAINTY = "Sequential sampling", "Uncertainty sampling"
@@ -255,10 +260,16 @@ class LabelStudioClient:
 
         with self._explained():
             headers = self._sdk._client_wrapper.get_headers()
-            reply = self._http.request(method, self.url + path, headers=headers, timeout=timeout_s, **request)
+            with self._http.stream(method, self.url + path, headers=headers, timeout=timeout_s, **request) as reply:
+                raw = read_whole(reply.iter_bytes(), time.monotonic() + timeout_s)
+            body = json_or_text(raw)
             if not reply.is_success:
-                raise ApiError(status_code=reply.status_code, body=_json_or_text(reply))
-            return reply.json() if reply.content else None
+                raise ApiError(status_code=reply.status_code, body=body)
+            if not raw:
+                return None
+            if isinstance(body, str):  # no JSON
+                raise ValueError(body)
+            return body
 
     def whole_number(self, reply: Any, name: str) -> int:
         """A member of what `api` returned."""
@@ -282,6 +293,8 @@ class LabelStudioClient:
             raise explain(self.url, error.status_code, error.body) from None
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
+        except ReplyTooLong as error:
+            raise LabelStudioError(str(error)) from None
         except (ValueError, TypeError):  # not JSON, or JSON of another program
             raise not_label_studio(self.url) from None
 
@@ -321,8 +334,27 @@ def _regions(result: Iterable[Any] | None) -> tuple[dict[str, Any], ...]:
     return tuple(dict(region) for region in result or ())
 
 
-def _json_or_text(reply: httpx.Response) -> Any:
+class ReplyTooLong(Exception):
+    """Says so in a sentence."""
+
+
+def read_whole(chunks: Iterable[bytes], deadline: float) -> bytes:
+    """A reply's body. Raises httpx.ReadTimeout when it takes too long (by `time.monotonic`), and ReplyTooLong."""
+    raw = bytearray()
+    for chunk in chunks:
+        raw += chunk
+        if len(raw) > MAX_REPLY_BYTES:
+            raise ReplyTooLong(f"Label Studio's reply is larger than {MAX_REPLY_BYTES // 2**20} MiB.")
+        if time.monotonic() > deadline:
+            raise httpx.ReadTimeout("the reply does not end")
+    return bytes(raw)
+
+
+def json_or_text(raw: bytes) -> Any:
+    """The beginning of a text. Raises ReplyTooLong for what is nested too deeply."""
     try:
-        return reply.json()
+        return json.loads(raw)
     except ValueError:
-        return reply.text
+        return raw[:4_000].decode("utf-8", "replace")
+    except RecursionError:
+        raise ReplyTooLong("Label Studio's reply is nested too deeply to be read.") from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import email.utils
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +20,7 @@ from typing import Any, Literal
 import httpx
 
 from backend.errors import LabelStudioError
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.client import LabelStudioClient, ReplyTooLong, json_or_text, read_whole
 from backend.label_studio.refusals import explain, not_label_studio, unreachable
 
 FailureKind = Literal["unsent", "busy", "in_doubt", "unauthorized", "not_found", "too_large", "refused"]
@@ -29,7 +29,6 @@ have been done."""
 
 READ_S = 30.0
 IMPORT_S = 90.0  # Label Studio recounts every task of the project at each import: 1.6 s with 5,000 tasks
-MAX_REPLY_BYTES = 8 * 2**20
 MAX_RETRY_AFTER_S = 3_600.0
 _PAGE_SIZE = 1_000
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
@@ -204,19 +203,14 @@ class PredictionsClient(LabelStudioClient):
         deadline = time.monotonic() + timeout_s
         try:
             with self._http.stream(method, self.url + path, headers=headers, timeout=timeout_s, **request) as reply:
-                raw = _read(reply.iter_bytes(), deadline)
+                raw = read_whole(reply.iter_bytes(), deadline)
+            body = json_or_text(raw)
         except _UNSENT as error:
             raise CallFailed(str(unreachable(self.url, error)), "unsent") from None
-        except _TooLong:
-            text = f"Label Studio's reply is larger than {MAX_REPLY_BYTES // 2**20} MiB."
-            raise CallFailed(text, "too_large" if method == "GET" else "in_doubt") from None
+        except ReplyTooLong as error:
+            raise CallFailed(str(error), "too_large" if method == "GET" else "in_doubt") from None
         except httpx.HTTPError as error:
             raise CallFailed(str(unreachable(self.url, error)), "in_doubt") from None
-        try:
-            body = _json_or_text(raw)
-        except RecursionError:
-            text = "Label Studio's reply is nested too deeply to be read."
-            raise CallFailed(text, "too_large" if method == "GET" else "in_doubt") from None
         if reply.is_success:
             if isinstance(body, str):
                 raise self._strange("in_doubt")
@@ -248,30 +242,6 @@ class PredictionsClient(LabelStudioClient):
 
 class _SaidNotFound(CallFailed):
     """404 in Label Studio's own words."""
-
-
-class _TooLong(Exception):
-    pass
-
-
-def _read(chunks: Iterable[bytes], deadline: float) -> bytes:
-    """The whole body. Raises httpx.ReadTimeout when it takes too long, _TooLong when it is too large."""
-    raw = bytearray()
-    for chunk in chunks:
-        raw += chunk
-        if len(raw) > MAX_REPLY_BYTES:
-            raise _TooLong
-        if time.monotonic() > deadline:
-            raise httpx.ReadTimeout("the reply does not end")
-    return bytes(raw)
-
-
-def _json_or_text(raw: bytes) -> Any:
-    """Raises RecursionError."""
-    try:
-        return json.loads(raw)
-    except ValueError:
-        return raw[:4_000].decode("utf-8", "replace")
 
 
 def _retry_after_s(header: str) -> float | None:

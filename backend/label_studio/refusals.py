@@ -14,6 +14,9 @@ import httpx
 from backend.errors import LabelStudioError
 
 _MAX_DETAIL_CHARS = 600
+_MAX_LINE_CHARS = 10_000
+"""Of one sentence, and _MAX_LINES of them: it may repeat all that a person wrote, megabytes."""
+_MAX_LINES = 100
 _RETRYABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 PRIVATE_ADDRESS = (
@@ -171,5 +174,5 @@ def detail(body: Any) -> str:
 
 def _line(value: Any) -> str:
     if isinstance(value, list):
-        return " ".join(_line(item) for item in value)
-    return " ".join(re.sub(r"<[^>]*>", "", str(value)).split())
+        return " ".join(_line(str(item)) for item in value[:_MAX_LINES])
+    return " ".join(re.sub(r"<[^<>]*>", "", str(value)[:_MAX_LINE_CHARS]).split())

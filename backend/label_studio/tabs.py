@@ -114,7 +114,7 @@ def _sorted(
 def is_review_tab(client: LabelStudioClient, tab_id: int) -> bool:
     """Whether it still shows what needs review: people change its filters."""
     found = client.api("GET", f"/api/dm/views/{tab_id}/")
-    return isinstance(found, dict) and _is_review(found.get("data") or {})
+    return _is_review(_object(_object(found).get("data")))
 
 
 def num_to_review(client: LabelStudioClient, project_id: int) -> int:
@@ -132,7 +132,7 @@ def arrange_threshold_tabs(
     they are there already they get this threshold. Return how they are called: by the first of their titles that no
     other tab has, the tab of what needs review by the flag in the form, say."""
     tabs = _tabs(client, project_id)
-    taken = {tab["data"].get("title") for tab in tabs}
+    taken = [tab["data"].get("title") for tab in tabs]
 
     def arranged(titles: Sequence[str], operator: str) -> str:
         score = {"filter": _SCORE, "operator": operator, "type": "Number", "value": threshold}
@@ -159,9 +159,10 @@ def remove_threshold_tabs(
 
 
 def _tabs(client: LabelStudioClient, project_id: int) -> list[dict[str, Any]]:
-    """In the order the page shows them."""
+    """In the order the page shows them. People make them, by API too, where their data may be anything."""
     found = client.api("GET", "/api/dm/views", params={"project": project_id})
-    return [tab | {"data": tab.get("data") or {}} for tab in found if type(tab.get("id")) is int]
+    tabs = [tab for tab in found if isinstance(tab, dict)] if isinstance(found, list) else []
+    return [tab | {"data": _object(tab.get("data"))} for tab in tabs if type(tab.get("id")) is int]
 
 
 def _find(tabs: list[dict[str, Any]], is_it: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
@@ -189,7 +190,12 @@ def _is_cleared(data: dict[str, Any], title: str) -> bool:
 
 
 def _filters(data: dict[str, Any]) -> Sequence[dict[str, Any]]:
-    return (data.get("filters") or {}).get("items") or ()
+    items = _object(data.get("filters")).get("items")
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else ()
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _make(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 from backend.label_studio.people import LABELLED_AT_ONCE, PAGE, ChangedTask, Extent, PeopleOn
@@ -23,7 +23,10 @@ OVERLAP_S = 600.0
 """What changed so long before the end of the last reading is read again: see `label_studio.people`."""
 NOTHING = '{"annotations":[],"predictions":{}}'
 NOT_READ = ""
-"""The content of a task that Label Studio could not tell in one reply."""
+"""The content of a task that Label Studio could not tell in one reply, or that is longer than MAX_TASK_BYTES."""
+MAX_TASK_BYTES = 2**18
+"""Of what is kept of one task, hundreds of which are read at a time: a hundred people's labels and texts. Somebody may
+type megabytes into a form."""
 _GONE_AT_ONCE = 1_000
 
 Read = Literal["all", "some", "gone"]
@@ -89,21 +92,30 @@ def _save(
                 found.append(_row(people, kept.get(people.task_id)))
             else:
                 unlabelled[people.task_id] = people.changed_at
+    if large := [task.task_id for task in found if task.content == NOT_READ]:
+        log.warning(
+            "project %d: %d tasks, such as %d, are too large to be read; they say nothing of the answers",
+            number, len(large), large[0],
+        )  # fmt: skip
     store.save_people(project, found, unlabelled, until=until, after=after)
 
 
-def _people_on(client: People, number: int, task_ids: Sequence[int]) -> list[PeopleOn | int]:
-    """In halves where one reply is too large; of a task that is too large alone, its number."""
+def _people_on(client: People, number: int, task_ids: Sequence[int]) -> Iterator[PeopleOn | int]:
+    """In halves where one reply is too large, each in its turn; of a task that is too large alone, its number."""
     try:
-        return list(client.people_on(number, task_ids))
+        found = client.people_on(number, task_ids)
     except CallFailed as error:
         if error.kind != "too_large":
             raise
+    else:
+        yield from found
+        return
     if len(task_ids) == 1:
-        log.warning("project %d: task %d is too large to be read; it says nothing of the answers", number, task_ids[0])
-        return list(task_ids)
+        yield from task_ids
+        return
     middle = len(task_ids) // 2
-    return [*_people_on(client, number, task_ids[:middle]), *_people_on(client, number, task_ids[middle:])]
+    yield from _people_on(client, number, task_ids[:middle])
+    yield from _people_on(client, number, task_ids[middle:])
 
 
 def _row(people: PeopleOn, before: LabelledTask | None) -> LabelledTask:
@@ -116,6 +128,8 @@ def _row(people: PeopleOn, before: LabelledTask | None) -> LabelledTask:
     content = {"annotations": annotations, "predictions": {**document["predictions"], **people.predictions}}
     num_skipped = sum(bool(one["was_cancelled"]) for one in annotations)
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_TASK_BYTES:
+        return LabelledTask(people.task_id, people.changed_at, 0, 0, NOT_READ)
     return LabelledTask(people.task_id, people.changed_at, len(annotations) - num_skipped, num_skipped, text)
 
 

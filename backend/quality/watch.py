@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cachetools import LRUCache
-
 from backend.errors import ConfigRefused, PrelabelError
 from backend.label_studio.predictions import CallFailed, project_number
 from backend.logs import one_line, redact
@@ -31,7 +29,6 @@ from backend.store.threads import in_thread
 
 log = logging.getLogger(__name__)
 
-MAX_PROJECTS = 1_000
 MAX_CHARS = 300
 _ANSWERED = (WorkState.DONE, WorkState.WITHHELD, WorkState.RETURNED)
 _LANGUAGES: tuple[Language, Language] = ("zh", "en")
@@ -93,12 +90,12 @@ class PeopleWatch:
         self._clock = clock
         self._monotonic = monotonic
         self._client: People | None = None
-        self._turns: LRUCache[str, _Turn] = LRUCache(MAX_PROJECTS)
+        self._turns: dict[str, _Turn] = {}
         self._stopping = False
         self._woken = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
-        self.known: LRUCache[str, Looked] = LRUCache(MAX_PROJECTS)
-        """By project, as Label Studio names it to backends."""
+        self.known: dict[str, Looked] = {}
+        """By project, as Label Studio names it to backends: of each that the store has, as its turn is."""
 
     def start(self) -> None:
         if self._connect is not None:
@@ -140,10 +137,10 @@ class PeopleWatch:
             log.warning("what people did cannot be read: %s", error)
             return
         now = self._monotonic()
-        for name in names:
-            self._turns.setdefault(name, _Turn(now))
-        for name in [name for name in names if name in self._turns and self._turns[name].due_at <= now]:
-            await self._looked(name, self._turns[name])
+        self._turns = {name: self._turns.get(name) or _Turn(now) for name in names}
+        self.known = {name: known for name, known in self.known.items() if name in self._turns}
+        for name, turn in [(name, turn) for name, turn in self._turns.items() if turn.due_at <= now]:
+            await self._looked(name, turn)
 
     def _names(self) -> list[str]:
         asked = [summary.project for summary in self._store.summary()]

@@ -84,6 +84,9 @@ QUERIES = {
     "Azure Functions": "code=hunter2",
     "an access code": "access_code=hunter2",
     "a Chinese name": "提取码=hunter2",
+    "a key in Chinese": "密钥=hunter2",
+    "a token in Chinese": "访问令牌=hunter2",
+    "a grant in Chinese": "授权码=hunter2",
     "a Chinese name, escaped": "%E5%AF%86%E7%A0%81=hunter2",
     "a short name": "pw=hunter2",
     "a session of PHP": "PHPSESSID=hunter2",
@@ -139,6 +142,7 @@ FOLDERS = {
     "the id of a key": "AccessKeyId/hunter2",
     "credentials": "credentials/hunter2",
     "a Chinese name": "密码/hunter2",
+    "another Chinese name": "令牌/hunter2",
     "Cloudflare Stream": "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjNG4ifQ.c4n",
 }
 ORDERS = {
@@ -156,6 +160,9 @@ ORDERS = {
     "Discord": f"external/{SIGNED[:43]}/https/b.example",
     "imageproxy": f"300x,s{SIGNED[:43]}=/https://b.example",
     "a login behind a proxy": "w=400/https://user:hunter2@b.example",
+    "a folder named for it, with an escaped slash": "token%2Fhunter2",
+    "the same, escaped twice": "o/auth_key%252Fhunter2",
+    "an escaped backslash": "token%5Chunter2",
     "an escaped login behind a proxy": "w=400/https%3A%2F%2Fuser%3Ahunter2%40b.example",
 }
 """In a path, with what a proxy of pictures is to do."""
@@ -350,6 +357,7 @@ def test_a_sign_that_ends_no_login_hides_nothing(text: str) -> None:
         "/p/SummerCollection2027-n-linen-b/n/1.jpg",
         "/ks/summer/1.jpg",
         "/token/1.jpg",
+        "/o/token%2F1.jpg",
         "/12:30@2x/1.jpg",
         "/a:b@2x.png",
         "/tokens/summer/1.jpg",
@@ -395,6 +403,7 @@ def test_any_digest_beside_any_time_is_taken_for_a_signature(seed: int) -> None:
 ROWS = [
     "eyJ", "eyJ-", "a b@", "token:'", "data:", "http://", "/1800000000", f"/{MD5}", "s--", "/a=b&", "%", "=",
     "/" + "a" * 22, "@", "//", "//a:", "/token/", "%2F", "\\", "/Aa1", "/" + "Aa1" * 20, "a:b@",
+    "%2Ftoken%2F", "/token%2F%2F", "\\token\\", "/token" + "/" * 200,
     "http:", "http:a:", "https:/a:b", "http%3Aa%3A", "/token:", "http:%",
     "aHR0c", "/aHR0cHM6Ly9i", "aHR0cHM6Ly9i/", "68747470", "/68747470733a2f2f62", "/p/" + "Aa1" * 20 + "/n/a/b", "/ks/",
     ",a=b", "a=b|", "=%2Ca", "a://",

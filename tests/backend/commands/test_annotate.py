@@ -17,6 +17,7 @@ from label_config.answer import FieldValue
 from tests.backend.images.pictures import png
 from tests.fakes import FakeEngine
 
+PICTURE = "[red] [x].png"
 CONFIG = """<View><Image name="image" value="$image"/>
   <TextArea name="[b]caption" toName="image"/>
   <Choices name="kind" toName="image"><Choice value="[red]"/><Choice value="[/x]"/></Choices></View>"""
@@ -33,18 +34,27 @@ class SilentEngine(FakeEngine):
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    (tmp_path / "[red] [x].png").write_bytes(png())
+    (tmp_path / PICTURE).write_bytes(png())
     (tmp_path / "config.xml").write_text(CONFIG, encoding="utf-8")
     return load_settings({"data_dir": tmp_path})
 
 
-def _annotate(settings: Settings, engine: FakeEngine, config: str = "config.xml", *, json_output: bool = False) -> int:
+def _annotate(
+    settings: Settings,
+    engine: FakeEngine,
+    config: str = "config.xml",
+    *,
+    json_output: bool = False,
+    picture: str = PICTURE,
+) -> int:
     folder = settings.data_dir
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend.commands.annotate, "build_engine", lambda _: engine)
         patch.setenv("COLUMNS", "200")
-        picture = str(folder / "[red] [x].png")
-        return annotate(settings, picture=picture, label_config=str(folder / config), json_output=json_output)
+        (folder / picture).write_bytes(png())
+        return annotate(
+            settings, picture=str(folder / picture), label_config=str(folder / config), json_output=json_output
+        )
 
 
 def test_nothing_in_the_table_is_read_as_markup(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,6 +67,14 @@ def test_nothing_in_the_table_is_read_as_markup(settings: Settings, capsys: pyte
 def test_a_closing_tag_as_a_label_is_shown(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert _annotate(settings, FakeEngine({**ANSWER, "kind": ("[/x]",)})) == 0
     assert "[/x]" in capsys.readouterr().out
+
+
+def test_nothing_in_the_table_is_obeyed_by_the_terminal(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    obeyed = "\x1b[2J\x9b31m\u202e"
+    assert _annotate(settings, FakeEngine(ANSWER), picture=f"{obeyed}.png") == 0
+    shown = capsys.readouterr().out
+    assert r"\x1b[2J\x9b31m\u202e  (garments-nf4-" in shown
+    assert not set("\x1b\x9b\u202e") & set(shown)
 
 
 def test_the_record_is_one_line_of_json(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:

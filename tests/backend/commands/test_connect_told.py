@@ -160,3 +160,28 @@ def test_a_form_that_misleads_annotators_is_named(
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  form: ")]
     assert '<Taxonomy name="kind"> has maxUsages="1"' in line
     assert 'layout="select" pathSeparator=' in line
+
+
+OBEYED = "\x1b]0;mine\x07\x1b[2J\x9b31m\u202e"
+"""What a terminal would obey: a new title, an empty screen, a colour in one character, letters from right to left."""
+OBEYED_IN_XML = "&#x9b;31m\u202e"
+HOSTILE = {
+    "the title": (OBEYED, ENGLISH),
+    "a field": ("Shoes", ENGLISH.replace('"c"', f'"c{OBEYED_IN_XML}"')),
+    "a label": ("Shoes", ENGLISH.replace("Red", f"Red{OBEYED_IN_XML}")),
+    "a field that is left out": ("Shoes", ONLY_BOXES.replace('"b"', f'"b{OBEYED_IN_XML}"').replace("</View>", "")
+                                 + ENGLISH.removeprefix('<View><Image name="i" value="$i"/>')),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("title", "config"), HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("model", ["garments", "another"])
+def test_nothing_of_a_project_is_obeyed_by_the_terminal(
+    server: FakeLabelStudio, capsys: pytest.CaptureFixture[str], title: str, config: str, model: str
+) -> None:
+    server.health = healthy(model)
+    server.add_project(title, config)
+    assert run(server, create=None, project=1) == 0
+    told = "".join(capsys.readouterr())
+    assert "Data Manager tab" in told
+    assert not set(OBEYED) & set(told) - set("]0;mine[2J31m")

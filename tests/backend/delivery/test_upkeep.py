@@ -186,3 +186,26 @@ def test_a_look_is_not_put_off_for_ever_by_setups_that_follow_one_another() -> N
 
     asyncio.run(run())
     assert (settings.title, settings.model_version) == (NEW, NEW)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before the others", "after them"])
+def test_projects_that_come_in_crowds_neither_end_the_upkeep_nor_push_out_who_came_before(first: bool) -> None:
+    settings = Settings(OLD, OLD)
+
+    async def run() -> Known:
+        client: Any = settings
+        limits = UpkeepLimits(settle_s=0.02, again_s=0.0)
+        made = Upkeep(lambda: client, lambda project: {OLD}, limits=limits, max_projects=2)
+        made.start()
+        crowd = [f"{number}.1700000000" for number in range(100, 110)]
+        for project in (P, *crowd) if first else (*crowd, P):
+            made.look(project, NEW)
+        await eventually(lambda: crowd[0] in made.known)
+        made.look(P, NEW)  # Label Studio calls /setup again and again
+        await eventually(lambda: P in made.known)
+        known = made.known[P]
+        await made.stop(1.0)
+        return known
+
+    assert asyncio.run(run()).title == "Summer"
+    assert (settings.title, settings.model_version) == (NEW, NEW)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from backend.delivery.pace import DeliveryLimits
-from backend.label_studio.predictions import MAX_REPLY_BYTES, CallFailed, PredictionsClient
+from backend.label_studio.client import MAX_REPLY_BYTES
+from backend.label_studio.predictions import CallFailed, PredictionsClient
 from tests.backend.delivery.fake_server import FakeServer, fake_server
 from tests.backend.fake_label_studio import LEGACY_KEY, PERSONAL_KEY
 from tests.backend.gate import GateEngine

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import pytest
 
 from backend.label_studio.refusals import explain
@@ -48,3 +51,20 @@ def test_another_refusal_keeps_label_studios_own_words() -> None:
         "validation_errors": {"label_config": ["It contains non-unique names"]},
     }
     assert "It contains non-unique names" in str(explain("http://labels", 400, body))
+
+
+NESTED: Any = functools.reduce(lambda inner, _: [inner], range(900), "x")
+ECHOES = {
+    "a label of angle brackets": {"detail": "", "validation_errors": {"non_field_errors": ["<" * 2**22]}},
+    "the same as the only word": {"detail": "<" * 2**22},
+    "the same as a text": "<" * 2**22,
+    "a hundred thousand errors": {"validation_errors": {"non_field_errors": ["<a"] * 100_000}},
+    "nested": {"detail": NESTED},
+    "nested errors": {"validation_errors": NESTED},
+}
+
+
+@pytest.mark.parametrize("body", ECHOES.values(), ids=ECHOES)
+def test_what_label_studio_repeats_of_a_hostile_label_is_cut_in_no_time(body: Any) -> None:
+    """Each would take hours if the time grew with the square of the length, and nothing else would run meanwhile."""
+    assert len(str(explain("http://labels", 400, body))) < 1_000

@@ -11,10 +11,10 @@ import pytest
 
 from backend.label_studio.people import PAGE
 from backend.label_studio.predictions import CallFailed
-from backend.quality.reading import OVERLAP_S, read_people
+from backend.quality.reading import MAX_TASK_BYTES, OVERLAP_S, read_people
 from backend.store import Store
 from backend.store.people import LabelledTask, PeopleCounts
-from tests.backend.quality.fake_people import PROJECT, FakePeople, seen
+from tests.backend.quality.fake_people import PROJECT, FakePeople, annotation, seen
 
 NUM = PAGE + 30
 
@@ -123,6 +123,35 @@ def test_replies_that_are_too_large_are_asked_for_in_halves_and_one_task_alone_i
     assert read(people, store) == "all"
     assert [task.task_id for task in store.labelled(PROJECT, 0, 10) if not task.content] == [4]
     assert store.people_counts(PROJECT).num_tasks == 7
+
+
+LONG = "字" * (MAX_TASK_BYTES // 3)
+TOO_MUCH: dict[str, dict[str, Any]] = {
+    "a text": {"result": [{"from_name": "caption", "value": {"text": [LONG]}}]},
+    "texts": {"result": [{"from_name": "caption", "value": {"text": ["a"] * MAX_TASK_BYTES}}]},
+    "labels": {"result": [{"from_name": "season", "value": {"choices": [LONG]}}]},
+    "regions": {"result": [{"from_name": "season", "value": {"choices": []}}] * (MAX_TASK_BYTES // 40)},
+    "a name": {"result": [{"from_name": LONG, "value": {"text": ["a"]}}]},
+    "the version of what was seen": {"prediction": {"model_version": LONG}},
+}
+
+
+@pytest.mark.parametrize("more", TOO_MUCH.values(), ids=TOO_MUCH)
+def test_a_task_that_somebody_typed_too_much_into_is_left_out_and_the_others_count(
+    people: FakePeople, store: Store, more: dict[str, Any]
+) -> None:
+    """Hundreds are in memory at a time, and the store has all of them."""
+    people.add(1, 2, 3)
+    people.annotate(1)
+    people.annotate(2, **more)
+    people.annotate(3, result=[{"from_name": "caption", "value": {"text": [LONG[:8_000]]}}])
+
+    assert read(people, store) == "all"
+    assert [task.task_id for task in store.labelled(PROJECT, 0, 10) if not task.content] == [2]
+    assert store.people_counts(PROJECT).num_submitted == 2
+    people.change(2, **annotation())
+    read(people, store)
+    assert set(kept(store)) == {1, 2, 3}
 
 
 def test_what_an_annotation_was_made_from_stays_known_when_the_prediction_is_deleted(

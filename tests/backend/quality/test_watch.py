@@ -154,6 +154,21 @@ def test_a_project_that_is_gone_is_known_no_more(rig: Rig) -> None:
     assert rig.watch.known[PROJECT].zh == ()
 
 
+def test_however_many_projects_there_are_each_is_looked_at_once_in_its_period(rig: Rig) -> None:
+    others = [f"{number}.1700000000" for number in range(100, 1_200)]
+    new = [NewWork(name, 1, VERSION, "r1", None) for name in others]
+    rig.store.accept(new, interactive=False, reply_until=0.0, now=0.5)  # before the one that people have labelled
+    rig.round()
+    assert rig.watch.known.keys() == {PROJECT, *others}
+    known = rig.watch.known[PROJECT].quality
+    assert known is not None
+    rig.now += PACE.period_s / 2
+    rig.round()
+    assert {one.read_at for one in rig.watch.known.values()} <= {0.0, 1_000.0}
+    rig.round(PACE.period_s)
+    assert (rig.watch.known[PROJECT].quality, rig.watch.known[PROJECT].read_at) == (known, rig.now)
+
+
 def test_without_an_api_key_nothing_is_looked_for(tmp_path: Path) -> None:
     async def go() -> None:
         with Store.open(tmp_path / "a.db", 0.0) as store:
