@@ -169,7 +169,8 @@ class EngineClient:
             if self._status.is_gone:
                 return
             part = self._part_to_blame() if silence or self._process.exitcode not in FROM_OUTSIDE else None
-            ended = silence or why_ended(self._process.exitcode, by_itself)
+            has_begun = self._status.stage not in ("", "starting")
+            ended = silence or why_ended(self._process.exitcode, by_itself, has_begun)
             if part:
                 await self._go_on_without(part, _words.why((ended,)), ended)
             if self._starts_again:
@@ -185,7 +186,7 @@ class EngineClient:
             if restarts > self._limits.max_restarts:
                 await self._give_up(Why("engine_died_often", {"times": str(restarts)}), *why)
                 return
-            if restarts > 1 and (silence or self._process.exitcode in OF_THE_DEVICE):
+            if restarts > 1 and (silence or ended.code in OF_THE_DEVICE):
                 left = [suspect for suspect in _SUSPECTS if suspect not in dict(self._options.without)]
                 for suspect in left[:1]:
                     self._leave_out(suspect, message)

@@ -59,7 +59,8 @@ def main(
     `make_loop` takes the place of `load`; tests put a loop there that needs no model.
     """
     configure_logging(options.log_level)
-    faulthandler.enable()  # where a library crashes: else the log would have nothing of it
+    with contextlib.suppress(RuntimeError, OSError):  # who has closed stderr wants no log
+        faulthandler.enable()  # where a library crashes: else the log would have nothing of it
     # on a CPU it warns about an optional package with faster kernels, which our path does not use
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says Shutdown

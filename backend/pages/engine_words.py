@@ -60,6 +60,13 @@ ENGINE_WORDS: dict[str, tuple[str, str]] = {
         "open files is reached (ulimit -u, ulimit -n, the container's pids), or prelabel's environment was moved. It "
         "is tried a few times; if it stays so, see to that and start prelabel again",
     ),
+    "engine_not_imported": (
+        "模型进程还没有开始就已结束，退出码 {exitcode}：日志中在这之前有 Python 的错误信息。如果 prelabel "
+        "运行时更新过它或它的库，请重启 prelabel；否则请按 constraints.txt 重新安装",
+        "the engine process ended with exit code {exitcode} before it had begun: the log has Python's own error before "
+        "this line. Where prelabel or its libraries were updated while it ran, start prelabel again; else install the "
+        "versions of constraints.txt anew",
+    ),
     "engine_silent": (
         "模型进程 {limit} 秒没有响应，已被结束",
         "the engine said nothing for {limit} s and was ended",
