@@ -373,6 +373,7 @@ def main() -> None:
     if sys.platform == "win32":  # before anything is imported that Windows has not
         print(f"prelabel: {ON_WINDOWS}", file=sys.stderr)
         sys.exit(2)
+    _open_what_is_closed()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # silences a warning in every forked worker
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of GBK has no yuan sign, and file names may have anything
@@ -389,3 +390,14 @@ def main() -> None:
         for line in str(error).splitlines() if has_lines else [str(error)]:
             print(f"prelabel: {shown_error(line)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, SettingsError | UsageError) else 1)
+
+
+def _open_what_is_closed() -> None:
+    """Where stdin, stdout or stderr is closed (`2>&-`), its number goes to the file or connection that is opened next,
+    and into that libraries would write."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))

@@ -189,6 +189,11 @@ TEXTS: dict[str, str] = {
         "a library is missing or another version than needed ({said}): "
         "install prelabel's dependencies again, with constraints.txt"
     ),
+    # what prelabel itself says then
+    "load_code_changed": (
+        "prelabel was updated while it ran: its files are others than those that run, and both together would mix two "
+        "versions. Start prelabel again"
+    ),
 }  # fmt: skip
 
 

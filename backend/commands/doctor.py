@@ -24,6 +24,7 @@ from backend.pages.words import Words
 from backend.predict.build import engine_options, image_policy
 from backend.settings import Settings
 from backend.status.check import Check, Verdict, bad, doubtful, good
+from backend.status.disk_limit import within_limit
 from backend.status.label_studio_checks import label_studio_checks
 from backend.status.machine_checks import (
     card_check,
@@ -47,6 +48,7 @@ from model_loader.errors import ModelError
 from model_loader.geometry import DEFAULT_MODEL
 from model_loader.host import available_bytes, free_pids, is_wsl
 from model_loader.memory import GIB, MARGIN, SIXTEEN_BIT, MemoryPlan
+from model_loader.places import expanded
 from model_loader.several_cards import LOOK_S, best_of, cards_beside
 from model_loader.sources import AUTO
 from model_loader.troubles import Trouble, trouble
@@ -104,6 +106,7 @@ def doctor(
     image_policy(settings)  # its own refusals
     if image_tokens:
         settings = settings.model_copy(update={"image_tokens": image_tokens})
+    within_limit(lambda: _touch_disks(settings))
     found, is_running = machine(settings), _is_prelabel(settings)
     card = _judged_card(settings, found, other_card=other_card, is_running=is_running)
     model = _judged_model(settings, card)
@@ -128,6 +131,13 @@ def doctor(
     if plan is None:
         return EXIT_UNKNOWN_MODEL
     return EXIT_FAILED if any(check.verdict == "bad" for check in checks) else EXIT_GOOD
+
+
+def _touch_disks(settings: Settings) -> None:
+    """All that is looked at below: what does not answer here would not answer there, either."""
+    data_dir_check(settings.data_dir)
+    disks_of(settings.model, settings.quantised_folder)
+    os.path.exists(expanded(settings.model))
 
 
 def _judged_card(settings: Settings, machine: Machine, *, other_card: bool, is_running: bool) -> Card | None:

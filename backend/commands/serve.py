@@ -31,6 +31,7 @@ from backend.pages.words import Words
 from backend.predict.build import build_engine, build_images
 from backend.predict.predictor import Images
 from backend.settings import Settings
+from backend.status.disk_limit import within_limit
 from backend.status.machine_checks import listen
 from backend.status.serve_checks import refuse_hopeless
 from backend.status.starting import said_of, tell_lines
@@ -53,7 +54,7 @@ def serve(
     configure_logging(settings.log_level)
     if short := short_password(settings):
         log.warning("%s", short)
-    refuse_hopeless(settings)
+    within_limit(lambda: refuse_hopeless(settings))
     return asyncio.run(_serve(settings, make_engine(settings), make_images))
 
 

@@ -14,8 +14,8 @@ from backend.pages.engine_words import Why
 
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """How a process ends that others end, the system for want of memory among them."""
-OF_THE_DEVICE = (EXIT_DEVICE, EXIT_LIBRARY)
-"""How a process ends whose device has failed."""
+OF_THE_DEVICE = ("engine_device", "engine_library")
+"""What is said of a process whose device has failed."""
 _ENDS: dict[int, str] = {
     **dict.fromkeys((-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGILL, -signal.SIGFPE), "engine_crashed"),
     -signal.SIGBUS: "engine_file_lost",
@@ -26,10 +26,13 @@ _ENDS: dict[int, str] = {
 _starting = threading.Lock()
 
 
-def why_ended(exitcode: int | None, by_itself: bool) -> Why:
-    """`by_itself`: its parent did not end it."""
+def why_ended(exitcode: int | None, by_itself: bool, has_begun: bool = True) -> Why:
+    """`by_itself`: its parent did not end it. `has_begun`: it has said something, and so its code could be imported;
+    before that it is Python that ends with the code of EXIT_LIBRARY."""
     killed = by_itself and exitcode == -signal.SIGKILL
     code = "engine_killed" if killed else _ENDS.get(exitcode or 0, "engine_ended")
+    if code == "engine_library" and not has_begun:
+        code = "engine_not_imported"
     return Why(code, {"exitcode": str(exitcode)})
 
 

@@ -19,6 +19,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import fields, replace
+from itertools import count
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -47,8 +48,9 @@ from backend.engine.messages import (
     ToEngine,
 )
 from backend.engine.options import EngineLimits, EngineOptions
+from backend.engine.own_code import code_digest
 from backend.engine.pending import PendingRequests
-from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed
+from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed, one_line
 from backend.pages.engine_words import Why
 from backend.pages.words import Words
 
@@ -71,7 +73,7 @@ class EngineClient:
         entry: Callable[[Connection, EngineOptions], None] = process.main,
     ) -> None:
         """`entry` is what the process runs; tests put a fake there that dies on request."""
-        self._options = options
+        self._options = replace(options, code=code_digest())
         self._entry = entry
         self._limits = limits or EngineLimits()
         self._status = EngineStatus("stopped")
@@ -155,7 +157,8 @@ class EngineClient:
         """Run engine processes one after the other until one fails to load or they die too often."""
         restarts = 0
         while True:
-            connection = self._start_process()
+            if (connection := await self._begin()) is None:
+                return
             if restarts:
                 log.warning("engine process %d started after a death", self._process.pid)
             served_s, silence = await self._listen(connection)
@@ -167,7 +170,8 @@ class EngineClient:
             if self._status.is_gone:
                 return
             part = self._part_to_blame() if silence or self._process.exitcode not in FROM_OUTSIDE else None
-            ended = silence or why_ended(self._process.exitcode, by_itself)
+            has_begun = self._status.stage not in ("", "starting")
+            ended = silence or why_ended(self._process.exitcode, by_itself, has_begun)
             if part:
                 await self._go_on_without(part, _words.why((ended,)), ended)
             if self._starts_again:
@@ -183,7 +187,7 @@ class EngineClient:
             if restarts > self._limits.max_restarts:
                 await self._give_up(Why("engine_died_often", {"times": str(restarts)}), *why)
                 return
-            if restarts > 1 and (silence or self._process.exitcode in OF_THE_DEVICE):
+            if restarts > 1 and (silence or ended.code in OF_THE_DEVICE):
                 left = [suspect for suspect in _SUSPECTS if suspect not in dict(self._options.without)]
                 for suspect in left[:1]:
                     self._leave_out(suspect, message)
@@ -218,19 +222,39 @@ class EngineClient:
         num_restarts = self._status.num_restarts + num_more
         return EngineStatus(state, message=_words.why(why), why=why, num_restarts=num_restarts)
 
+    async def _begin(self) -> Connection | None:
+        """The pipe of a new process; None where the system has let none be started for so many tries."""
+        for tries in count(1):
+            try:
+                return self._start_process()
+            except (OSError, RuntimeError) as error:  # no file, memory, process or thread is left, which may pass
+                why = Why("engine_not_started", {"said": one_line(error)})
+            log.error("%s", _words.why((why,)))
+            if tries > self._limits.max_restarts:
+                await self._give_up(why)
+                break
+            await self._set(self._not_ready("restarting", (why,)))
+            await asyncio.sleep(self._limits.restart_backoff_s * 2 ** (tries - 1))
+        return None
+
     def _start_process(self) -> Connection:
+        """Raises OSError and RuntimeError, and leaves nothing then."""
         context = multiprocessing.get_context("spawn")
         connection, theirs = context.Pipe()
         # daemon: ended with the interpreter, which would otherwise wait for an engine that nobody closed
-        self._process = context.Process(
-            target=self._entry, args=(theirs, self._options), name="prelabel-engine", daemon=True
-        )
-        with without_main():
-            self._process.start()
-        theirs.close()
-        self._outgoing = queue.SimpleQueue()
-        writer = threading.Thread(target=_write, args=(connection, self._outgoing), name="engine-writer", daemon=True)
-        writer.start()
+        started = context.Process(target=self._entry, args=(theirs, self._options), name="prelabel-engine", daemon=True)
+        outgoing: queue.SimpleQueue[ToEngine | None] = queue.SimpleQueue()
+        writer = threading.Thread(target=_write, args=(connection, outgoing), name="engine-writer", daemon=True)
+        try:
+            with without_main():
+                started.start()
+            self._process, self._outgoing = started, outgoing
+            writer.start()
+        except BaseException:
+            connection.close()  # without it a process that was started ends by itself
+            raise
+        finally:
+            theirs.close()
         return connection
 
     async def _listen(self, connection: Connection) -> tuple[float, Why | None]:

@@ -15,9 +15,11 @@ class EngineOptions:
 
     `geometry_only`: random weights of the model's geometry in its place, to try a start. `without`: the parts that
     failed in an earlier process, and why. `download_limit_s`: for how long a download that fails for a cause which may
-    pass is tried again, counted from the last file that came.
+    pass is tried again, counted from the last file that came. `code`: of prelabel's that starts it (`own_code`), "" for
+    whichever; as the first field it is read right by the code of other versions.
     """
 
+    code: str = ""
     model: str = "auto"
     revision: str | None = None
     device: str | None = None

@@ -23,11 +23,13 @@ from backend.engine.allocator import use_expandable_segments
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import FromEngine, LoadFailed, Loading, Ready, StartAgain
 from backend.engine.options import EngineOptions, StartAgainWithout
+from backend.engine.own_code import code_digest
 from backend.environment import is_of_libraries, tidy, unusable
 from backend.errors import one_line
 from backend.logs import configure_logging
 from backend.pages.engine_words import Why
 from model_loader.errors import ModelError, SetupIncomplete
+from model_loader.troubles import trouble
 
 if TYPE_CHECKING:
     from backend.engine.loop import EngineLoop
@@ -59,7 +61,8 @@ def main(
     `make_loop` takes the place of `load`; tests put a loop there that needs no model.
     """
     configure_logging(options.log_level)
-    faulthandler.enable()  # where a library crashes: else the log would have nothing of it
+    with contextlib.suppress(RuntimeError, OSError):  # who has closed stderr wants no log
+        faulthandler.enable()  # where a library crashes: else the log would have nothing of it
     # on a CPU it warns about an optional package with faster kernels, which our path does not use
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says Shutdown
@@ -114,6 +117,8 @@ def _end(code: int) -> NoReturn:
 
 def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     """Load the model, tune its kernels, size the KV cache, and say Ready. Raises whatever is wrong with the model."""
+    if options.code not in ("", code_digest()):
+        raise SetupIncomplete(trouble("load_code_changed"))
     if problems := unusable(os.environ):
         raise SetupIncomplete(" ".join(problems))
     from backend.engine.loop import EngineLoop

@@ -53,6 +53,20 @@ ENGINE_WORDS: dict[str, tuple[str, str]] = {
         "fails or is not supported; the log says why before this line (“Error ... at line ...”). Install the versions "
         "of constraints.txt, and look for Xid in `dmesg`",
     ),
+    "engine_not_started": (
+        "模型进程无法启动（{said}）：内存不足，或进程、线程、打开的文件已到上限（ulimit -u、ulimit -n、容器的 pids），"
+        "或 prelabel 的安装位置变了。会自动重试几次；若仍如此，请处理后重启 prelabel",
+        "the engine's process cannot be started ({said}): there is no memory left, or a limit of processes, threads or "
+        "open files is reached (ulimit -u, ulimit -n, the container's pids), or prelabel's environment was moved. It "
+        "is tried a few times; if it stays so, see to that and start prelabel again",
+    ),
+    "engine_not_imported": (
+        "模型进程还没有开始就已结束，退出码 {exitcode}：日志中在这之前有 Python 的错误信息。如果 prelabel "
+        "运行时更新过它或它的库，请重启 prelabel；否则请按 constraints.txt 重新安装",
+        "the engine process ended with exit code {exitcode} before it had begun: the log has Python's own error before "
+        "this line. Where prelabel or its libraries were updated while it ran, start prelabel again; else install the "
+        "versions of constraints.txt anew",
+    ),
     "engine_silent": (
         "模型进程 {limit} 秒没有响应，已被结束",
         "the engine said nothing for {limit} s and was ended",

@@ -33,3 +33,16 @@ def test_it_says_which_version_it_is(capsys: pytest.CaptureFixture[str], monkeyp
 
     assert ended.value.code in (0, None)
     assert capsys.readouterr().out == f"prelabel {version('prelabel')}\n"
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_the_number_of_a_closed_stream_is_left_to_no_other_file(number: int) -> None:
+    told = 2 if number == 1 else 1
+    program = (
+        f"import os, sys; os.close({number}); from backend import cli; sys.argv = ['prelabel', '--version']\n"
+        "try: cli.main()\n"
+        f"finally: os.write({told}, os.readlink('/proc/self/fd/{number}').encode())"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert (ended.stdout + ended.stderr).endswith("/dev/null")
+    assert ended.returncode == 0

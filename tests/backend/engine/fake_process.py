@@ -119,6 +119,11 @@ def main(connection: Connection, options: EngineOptions) -> None:
                 connection.send(Finished(message.request_id, (message.instruction.encode(),), (1.0,), "stop", 3, 1))
 
 
+def not_imported(connection: Connection, options: EngineOptions) -> None:
+    """As a process ends whose code, or a library of it, is half an update."""
+    raise ImportError("cannot import name 'Part' from 'backend.engine.messages'")
+
+
 def kept(folder: Path) -> bool:
     """Whether this was asked before."""
     try:

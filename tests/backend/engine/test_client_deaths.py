@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from backend.engine.client import EngineClient
 from backend.engine.messages import Picture
 from backend.engine.options import EngineOptions
 from backend.errors import EngineDead
+from tests.backend.engine import fake_process
 from tests.backend.engine.client_rig import HANG, HANG_S, LIMITS, Clock, request, run, run_with_clock, running
 from tests.limits import WAIT_S, eventually
 
@@ -172,6 +174,21 @@ def test_faults_in_a_row_are_followed_by_processes_without_graphs_and_then_witho
                 dying.cancel()
 
     run(test)
+
+
+def test_a_process_that_python_ends_before_it_has_begun_is_not_taken_for_a_fault_of_the_card(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def test() -> None:
+        client = EngineClient(EngineOptions(), replace(LIMITS, max_restarts=3), fake_process.not_imported)
+        await client.start()
+        with pytest.raises(EngineDead, match=r"code 1 before it had begun: the log has Python's own error"):
+            await client.wait_ready(WAIT_S)
+        await client.close()
+
+    run(test)
+    assert "starts again without" not in caplog.text
+    assert "bitsandbytes" not in caplog.text
 
 
 def test_what_fails_again_without_the_part_that_failed_is_a_death() -> None:

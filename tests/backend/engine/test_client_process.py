@@ -1,11 +1,14 @@
 """An engine process ends with whoever started it, and a script that starts one is not run by it."""
 
 import asyncio
+import errno
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,67 @@ def test_the_interpreter_ends_while_an_engine_that_nobody_closed_waits() -> None
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TEST_S, check=False)
     assert done.stdout.strip() == "started", done.stderr
+
+
+class _NoRoom:
+    """An entry that cannot be handed to a process while `error` is set, as where the system starts none."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def __call__(self, connection: Connection, options: EngineOptions) -> None:
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if self.error is not None:
+            raise self.error
+        return pickle.loads, (pickle.dumps(fake_process.main),)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("can't start new thread"),
+    ],
+    ids=str,
+)
+def test_where_no_process_can_be_started_for_a_moment_it_is_told_and_tried_again(
+    error: Exception, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        entry, options = _NoRoom(), EngineOptions(model="fake", quantised_dir=tmp_path / "died")
+        client = EngineClient(options, replace(LIMITS, max_restarts=99), entry)
+        await client.start()
+        try:
+            await client.wait_ready(WAIT_S)
+            entry.error = error
+            dying = asyncio.create_task(client.generate(request("die once")))
+            await eventually(lambda: [why.code for why in client.status.why] == ["engine_not_started"])
+            assert client.status.state == "restarting"
+            assert str(error) in client.status.message
+            entry.error = None
+            assert (await dying).pieces == (b"True",)
+        finally:
+            await client.close()
+
+    run(test)
+
+
+def test_where_no_process_can_ever_be_started_that_is_what_the_end_says() -> None:
+    async def test() -> None:
+        entry = _NoRoom()
+        entry.error = FileNotFoundError(errno.ENOENT, "No such file or directory", "/moved/bin/python")
+        client = EngineClient(EngineOptions(model="fake"), LIMITS, entry)
+        await client.start()
+        with pytest.raises(EngineDead, match=r"cannot be started .*'/moved/bin/python'"):
+            await client.wait_ready(WAIT_S)
+        await client.close()
+        assert client.status.state == "stopped"
+
+    run(test)
 
 
 def test_closing_ends_the_process_and_fails_what_still_waits() -> None:

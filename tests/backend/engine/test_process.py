@@ -20,6 +20,7 @@ from backend.engine import process
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import Failed, Finished, LoadFailed, Loading, Part, Ready, Shutdown, StartAgain
 from backend.engine.options import EngineOptions, StartAgainWithout
+from backend.engine.own_code import code_digest
 from backend.engine.start import LOAD_SHARE
 from model_loader.errors import CardUnusable
 from tests.backend.engine import fake_process, scripted_process
@@ -60,6 +61,46 @@ def test_what_makes_the_pipe_useless_ends_the_process_instead_of_losing_requests
         end(pipe)
         started.join(WAIT_S)
         assert started.exitcode == code
+
+
+def test_a_process_whose_code_is_not_that_of_who_started_it_loads_nothing() -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    options = EngineOptions(code="of the version before", model="garments")
+    started = context.Process(target=process.main, args=(theirs, options), daemon=True)
+    started.start()
+    theirs.close()
+    try:
+        assert ours.poll(WAIT_S)
+        told = ours.recv()
+    finally:
+        started.kill()
+        started.join()
+    assert isinstance(told, LoadFailed)
+    assert told.why.code == "load_code_changed"
+    assert "prelabel was updated while it ran" in told.message
+
+
+@pytest.mark.parametrize(
+    ("change", "is_seen"),
+    [
+        (lambda root: (root / "label_config/new.py").touch(), True),
+        (lambda root: (root / "backend/engine/messages.py").write_text("class Ready: ...\n"), True),
+        (lambda root: (root / "backend/engine/messages.py").rename(root / "backend/messages.py"), True),
+        (lambda root: (root / "model_loader/cards.py").unlink(), True),
+        (lambda root: (root / "backend/engine/notes.txt").touch(), False),
+        (lambda root: os.utime(root / "model_loader/cards.py", (1, 1)), False),
+    ],
+)
+def test_the_code_is_another_when_any_source_file_of_it_is(
+    change: Callable[[Path], object], is_seen: bool, tmp_path: Path
+) -> None:
+    for name in ("backend/engine/messages.py", "model_loader/cards.py", "label_config/schema.py"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(f"# {name}\n")
+    before = code_digest(tmp_path)
+    change(tmp_path)
+    assert (code_digest(tmp_path) != before) == is_seen
 
 
 def test_a_load_that_fails_by_the_machine_is_told_in_its_own_name() -> None:
