@@ -72,6 +72,7 @@ def test_a_run_that_loses_a_worker_ends_as_one_with_one_engine(cluster: Cluster,
         code, said = finish(process)
     assert code == 1, said
     assert re.search(r"Failed +1\b", said), said
+    assert re.search(r"^prelabel: \S+, process \d+: garments \(nf4\) on cpu, .* loaded in ", said, re.MULTILINE), said
     assert not (tmp_path / "a" / "prelabel.db").exists()
 
     with cluster.annotate(folder, "-o", local, "--data-dir", tmp_path / "b") as process:

@@ -5,39 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from filelock import FileLock
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, read_checkpoint
-from model_loader.disks import downloaded_bytes
-from model_loader.errors import DownloadFailed, MachineUnfit, ModelError, ModelNotFound
-from model_loader.geometry import DEFAULT_MODEL, shipped_config
-from model_loader.hub_cache import (
-    NEEDED,
-    cached_bytes,
-    cached_commit,
-    cached_snapshot,
-    check_locks,
-    commit_bytes,
-    half_bytes,
-    is_downloaded_elsewhere,
-    remove_halves,
-)
-from model_loader.locks import QUIET_S
+from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
+from model_loader.errors import DownloadFailed, MachineUnfit
 from model_loader.sources import resolve
 from tests.limits import RUN_S
-from tests.model_loader.checkpoints import IMAGE_TOKEN, rewrite_json
+from tests.model_loader.checkpoints import rewrite_json
 from tests.model_loader.fake_hub import COMMIT, EXPIRED, REPO, FakeHub, serve
+from tests.model_loader.fake_libraries import NotAllFiles, modelscope, raising
 
 Resolve = Callable[..., dict[str, Any]]
 
@@ -79,61 +63,6 @@ def test_second_start_downloads_nothing_and_works_offline(hub: FakeHub, resolve_
     assert resolve_in_child(revision="v1") == first | {"fractions": []}
     assert resolve_in_child(revision="v1", HF_HUB_OFFLINE="1") == first | {"fractions": []}
     assert hub.sent == []
-
-
-def test_halves_that_a_killed_download_left_are_removed_and_those_of_another_process_are_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = tmp_path / "hf/hub"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    blobs, locks = cache / "models--someone--tiny/blobs", cache / ".locks/models--someone--tiny"
-    for folder in (blobs, locks):
-        folder.mkdir(parents=True)
-    left, at_work = blobs / "0a.12345678.incomplete", blobs / "0b.12345678.incomplete"
-    for half in (left, at_work):
-        half.write_bytes(b"half")
-    assert half_bytes([REPO]) == 8
-    with FileLock(locks / "0b.lock"):
-        assert is_downloaded_elsewhere(REPO)
-        remove_halves([REPO])
-    assert not is_downloaded_elsewhere(REPO)
-    assert not left.exists()
-    assert at_work.read_bytes() == b"half"
-
-
-@pytest.mark.parametrize(
-    ("record", "quiet_s", "whole", "may_pass"),
-    [
-        ("7\nan-older-container\n99\n", 0, False, True),
-        ("7\nan-older-container\n", 2 * QUIET_S, False, False),
-        ("7\nan-older-container\n99\n", 2 * QUIET_S, True, None),  # nobody needs the lock of a file that is here
-        (f"7\n{socket.gethostname()}\n99\n", 2 * QUIET_S, False, None),  # filelock sees that it is gone, or at work
-        ("", 2 * QUIET_S, False, None),  # a disk with flock
-        ("cut", 2 * QUIET_S, False, None),
-    ],
-)
-def test_a_lock_that_another_host_has_left_is_named_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: str, quiet_s: float, whole: bool, may_pass: bool | None
-) -> None:
-    cache = tmp_path / "hf/hub"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    blobs, lock = cache / "models--someone--tiny/blobs", cache / ".locks/models--someone--tiny/0b.lock"
-    half = blobs / ("0b" if whole else "0b.12345678.incomplete")
-    for file, text in ((lock, record), (half, "half")):
-        file.parent.mkdir(parents=True)
-        file.write_text(text)
-    with FileLock(lock):
-        for file in (lock, half):
-            os.utime(file, (time.time() - quiet_s,) * 2)
-        if may_pass is None:
-            check_locks(REPO)
-            return
-        with pytest.raises(
-            DownloadFailed, match=f"{lock} is locked: process 7 of .* an-older-container .* rm {lock}"
-        ) as e:
-            check_locks(REPO)
-    assert e.value.may_pass is may_pass
-    assert f"for {quiet_s / 60:.0f} min" in str(e.value)
 
 
 def test_a_download_does_not_begin_behind_such_a_lock(resolve_in_child: Resolve, tmp_path: Path) -> None:
@@ -188,111 +117,12 @@ def test_where_something_else_answers_for_the_hub_a_whole_cache_serves_and_else_
     assert resolve_in_child() == first | {"fractions": []}
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Of REPO, as huggingface_hub keeps it: two shards."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    cache = tmp_path / "models--someone--tiny"
-    index = {"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}
-    files = {name: "{}" for name in (*NEEDED, "1.safetensors", "2.safetensors")} | {INDEX_NAME: json.dumps(index)}
-    for name, text in {**{f"blobs/{name}": text for name, text in files.items()}, "refs/main": COMMIT}.items():
-        (cache / name).parent.mkdir(parents=True, exist_ok=True)
-        (cache / name).write_text(text)
-    (cache / "snapshots" / COMMIT).mkdir(parents=True)
-    for name in files:
-        (cache / "snapshots" / COMMIT / name).symlink_to(cache / "blobs" / name)
-    return cache
-
-
-@pytest.mark.parametrize(
-    ("lost", "revision", "told"),
-    [
-        ("blobs/2.safetensors", None, "only in part: 2.safetensors missing in "),
-        (f"snapshots/{COMMIT}/{INDEX_NAME}", None, f"only in part: {INDEX_NAME} missing in "),
-        (f"snapshots/{COMMIT}/config.json", None, "only in part: config.json missing in "),
-        ("blobs", None, "which must be copied, too"),
-        ("snapshots", None, "the cache has nothing of someone/tiny: copy the whole folder "),
-        ("refs", "v1", f"at {COMMIT} but not at v1: name one of those in PRELABEL_MODEL_REVISION"),
-        ("refs", "e" * 40, f"but not at {'e' * 40}"),
-    ],
-)
-def test_a_cache_that_was_copied_in_part_is_refused_by_what_is_missing(
-    cache: Path, lost: str, revision: str | None, told: str
-) -> None:
-    assert cached_snapshot(REPO, None) == cached_snapshot(REPO, COMMIT) == cache / "snapshots" / COMMIT
-    shutil.rmtree(cache / lost) if (cache / lost).is_dir() else (cache / lost).unlink()
-    with pytest.raises(ModelNotFound) as refused:
-        cached_snapshot(REPO, revision)
-    assert told in str(refused.value)
-
-
-def test_of_several_commits_without_refs_none_is_taken_unasked(cache: Path) -> None:
-    (cache / "snapshots" / ("f" * 40)).mkdir()
-    assert cached_commit(REPO) == COMMIT  # refs/main says so
-    shutil.rmtree(cache / "refs")
-    assert cached_commit(REPO) is None
-    with pytest.raises(ModelNotFound, match="PRELABEL_MODEL_REVISION"):
-        cached_snapshot(REPO, None)
-
-
-def test_half_a_file_does_not_count_as_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    blobs = tmp_path / "models--someone--tiny/blobs"
-    blobs.mkdir(parents=True)
-    (blobs / "0a").write_bytes(b"whole file")
-    (blobs / "0b.12345678.incomplete").write_bytes(b"half")
-    assert cached_bytes(REPO) == len(b"whole file")
-    for commit, content in ((COMMIT, b"a file of a cache without links"), ("f" * 40, b"less")):
-        snapshot = blobs.parent / "snapshots" / commit
-        snapshot.mkdir(parents=True)
-        (snapshot / "0a").write_bytes(content)
-    assert cached_bytes(REPO) == len(b"a file of a cache without links")
-
-
-@pytest.mark.parametrize(
-    ("revision", "refs", "have"),
-    [
-        (COMMIT, [], 5),
-        ("a" * 40, [], 0),
-        (None, ["main"], 5),
-        (None, [], 0),  # the hub says which is the newest
-        ("main", ["main"], 5),
-        ("v2", ["main"], 0),
-    ],
-)
-def test_only_what_was_downloaded_of_the_commit_that_is_taken_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str | None, refs: list[str], have: int
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    repo = tmp_path / "models--someone--tiny"
-    for folder in ("blobs", "refs", f"snapshots/{COMMIT}", f"snapshots/{'f' * 40}"):
-        (repo / folder).mkdir(parents=True)
-    for commit, content in ((COMMIT, b"whole"), ("f" * 40, b"another commit")):
-        (repo / "blobs" / content.decode()).write_bytes(content)
-        (repo / "snapshots" / commit / "a file").symlink_to(repo / "blobs" / content.decode())
-    for name in refs:
-        (repo / "refs" / name).write_text(COMMIT)
-    assert commit_bytes(REPO, revision) == have
-
-
 def test_a_token_that_no_header_can_hold_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a placeholder that was left in the file of HF_HOME."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_TOKEN", "你的令牌")
     with pytest.raises(DownloadFailed, match=r"a token is of ASCII alone; correct HF_TOKEN, or unset it"):
         resolve(REPO)
-
-
-@pytest.mark.parametrize("folder", ["models/a/b___5", "hub/models/a/b___5", "models--a--b.5/blobs", "a/b.5"])
-def test_what_has_come_of_modelscope_counts_however_its_cache_is_laid_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
-) -> None:
-    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path))
-    for name in (folder, folder.replace("b", "other")):
-        (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "model.safetensors").write_bytes(b"whole")
-    assert downloaded_bytes("modelscope:a/b.5") == 5
-    assert downloaded_bytes("modelscope:a/b") == 0
 
 
 def test_a_model_stays_at_the_commit_of_its_first_download(hub: FakeHub, resolve_in_child: Resolve) -> None:
@@ -370,101 +200,6 @@ def test_what_cannot_be_fetched_says_what_to_do(
     assert "hf_avery" not in result["text"]
 
 
-@pytest.fixture
-def shard(folder: Path) -> bytes:
-    """The weights, which are not downloaded yet."""
-    content = (folder / SINGLE_NAME).read_bytes()
-    (folder / SINGLE_NAME).unlink()
-    return content
-
-
-def modelscope(monkeypatch: pytest.MonkeyPatch, snapshot_download: Callable[..., str]) -> None:
-    monkeypatch.setitem(sys.modules, "modelscope", SimpleNamespace(snapshot_download=snapshot_download))
-
-
-def test_modelscope_is_asked_for_the_same_files_and_reports_bytes(
-    folder: Path, shard: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[dict[str, Any]] = []
-    fractions: list[float] = []
-    sizes: list[int] = []
-
-    def snapshot_download(progress_callbacks: Iterable[Callable[[str, int], Any]] = (), **options: Any) -> str:
-        asked.append(options)
-        for make in progress_callbacks:
-            counter = make(SINGLE_NAME, len(shard))
-            for start in range(0, len(shard), 2**16):
-                counter.update(len(shard[start : start + 2**16]))
-            counter.end()
-        return str(folder)
-
-    def on_fraction(num_bytes: int) -> Callable[[float], None]:
-        sizes.append(num_bytes)
-        return fractions.append
-
-    modelscope(monkeypatch, snapshot_download)
-    resolved = resolve("modelscope:Qwen/Some-Model", revision="master", on_fraction=on_fraction)
-    assert (resolved.name, resolved.folder) == ("Qwen/Some-Model", folder)
-    assert [call["model_id"] for call in asked] == ["Qwen/Some-Model"] * 2
-    assert "*.safetensors" not in asked[0]["allow_patterns"]
-    assert "*.safetensors" in asked[1]["allow_patterns"]
-    assert all("*.py" not in call["allow_patterns"] for call in asked)
-    [num_bytes] = sizes
-    assert num_bytes > 0
-    assert len(fractions) > 2
-    assert fractions == sorted(fractions)
-    assert fractions[-1] == pytest.approx(len(shard) / num_bytes)
-
-
-def test_modelscope_downloads_nothing_where_that_is_forbidden(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
-    modelscope(monkeypatch, lambda **options: (asked.append(options), str(folder))[1])
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert resolve("modelscope:a/b").folder == folder
-    assert [call.get("local_files_only") for call in asked] == [True]
-
-
-@pytest.mark.usefixtures("shard")
-def test_modelscope_is_not_asked_for_weights_that_the_disk_has_no_room_for(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[dict[str, Any]] = []
-    config = shipped_config(DEFAULT_MODEL)
-    assert config is not None
-    vast = {
-        **config,
-        "image_token_id": IMAGE_TOKEN,
-        "text_config": {**config["text_config"], "num_hidden_layers": 500, "num_experts": 10**5},
-    }
-    (folder / "config.json").write_text(json.dumps(vast))
-    rewrite_json(folder / "preprocessor_config.json", patch_size=16)
-    modelscope(monkeypatch, lambda **options: (asked.append(options), str(folder))[1])
-    with pytest.raises(DownloadFailed, match=r"has room for .* set MODELSCOPE_CACHE to a larger disk"):
-        resolve("modelscope:a/b")
-    assert len(asked) == 1
-
-
-class NotAllFiles(Exception):
-    """As modelscope has it: its text only counts them."""
-
-    def __init__(self) -> None:
-        super().__init__("1 of 9 file(s) failed to download from a/b@master")
-        self.failed_files = {SINGLE_NAME: OSError(28, "No space left on device")}
-
-
-def raising(error: Exception) -> Callable[..., str]:
-    def snapshot_download(*repo: str, **options: Any) -> str:
-        raise error
-
-    return snapshot_download
-
-
-def test_modelscope_failure_is_a_download_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    modelscope(monkeypatch, raising(RuntimeError("403\nforbidden")))
-    with pytest.raises(DownloadFailed, match="ModelScope did not deliver a/b: 403 forbidden"):
-        resolve("modelscope:a/b")
-
-
 @pytest.mark.parametrize(
     ("source", "error", "told"),
     [
@@ -508,8 +243,9 @@ def test_what_a_hub_far_away_says_in_words_of_the_system_is_not_blamed_on_the_di
 
 @pytest.mark.parametrize("why", ["certificate is not yet valid", "self-signed certificate in certificate chain"])
 def test_a_certificate_that_is_not_trusted_asks_for_the_clock_and_names_the_setting_for_ones_own(
-    why: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     error = LocalEntryNotFoundError("An error happened while trying to locate the files on the Hub.")
     error.__cause__ = ConnectionError(
         f"[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {why} (_ssl.c:1006)"
@@ -517,9 +253,3 @@ def test_a_certificate_that_is_not_trusted_asks_for_the_clock_and_names_the_sett
     monkeypatch.setattr("huggingface_hub.snapshot_download", raising(error))
     with pytest.raises(DownloadFailed, match=rf"{why}.* clock right\? It says 20.* set SSL_CERT_FILE"):
         resolve("a/b")
-
-
-def test_modelscope_without_its_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "modelscope", None)
-    with pytest.raises(ModelError, match="optional package modelscope"):
-        resolve("modelscope:a/b")

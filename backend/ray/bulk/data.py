@@ -11,7 +11,7 @@ import logging
 import math
 import pickle
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +42,14 @@ def batch_sizes(num_items: int, num_workers: int, max_slots: int) -> tuple[int, 
 
 
 def replies(
-    settings: Settings, config: LabelConfig | None, items: Iterable[Item], num_items: int, plan: WorkerPlan
+    settings: Settings,
+    config: LabelConfig | None,
+    items: Iterable[Item],
+    num_items: int,
+    plan: WorkerPlan,
+    tell: Callable[[str], None],
 ) -> Iterator[Reply]:
-    """In the cluster that was joined. Replies come in order of completion."""
+    """In the cluster that was joined. Replies come in order of completion. `tell`: for lines of workers that load."""
     import ray.data
     from ray.data import ActorPoolStrategy, DataContext
     from ray.data.exceptions import ExecutionTimeoutError
@@ -62,7 +67,7 @@ def replies(
             warnings.filterwarnings("ignore", "`ray_remote_args_fn` is deprecated")
             dataset = ray.data.from_arrow(list(_tables(items, size))).map_batches(
                 BulkWorker,
-                fn_constructor_args=(on_any_machine(settings), config),
+                fn_constructor_args=(on_any_machine(settings), config, tell),
                 batch_size=None,  # a block is a batch
                 batch_format="numpy",
                 compute=ActorPoolStrategy(

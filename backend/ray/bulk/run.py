@@ -19,14 +19,16 @@ from rich.console import Console
 
 from backend.bulk.job import Job
 from backend.bulk.label_configs import LabelConfig, label_config_for
-from backend.bulk.loading import Stopped, tell_choice, tell_slower
+from backend.bulk.loading import Stopped, tell_choice, tell_line, tell_slower
 from backend.errors import EngineDead, UsageError
 from backend.ray.bulk.data import replies
+from backend.ray.bulk.told import told_to
 from backend.ray.bulk.worker import BATCH_S, Reply
 from backend.ray.cluster import check_free, connected, leave, nodes, plan_workers, require_ray
 from backend.settings import Settings
 
 MAX_WAITING = 256
+_BEGINNING = "Starting Ray; each worker loads the model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ class RayRunLimits:
 class Workers(Protocol):
     """Who does the work: those of a Ray cluster, below."""
 
-    def replies(self, job: Job, config: LabelConfig | None) -> Iterator[Reply]:
-        """Blocking; closed by the thread that reads it."""
+    def replies(self, job: Job, config: LabelConfig | None, tell: Callable[[str], None]) -> Iterator[Reply]:
+        """Blocking; closed by the thread that reads it. `tell` is given lines of workers that load, from any thread."""
         ...
 
     def leave(self) -> None:
@@ -62,12 +64,13 @@ class RayWorkers:
         require_ray()
         self._settings = settings
 
-    def replies(self, job: Job, config: LabelConfig | None) -> Iterator[Reply]:
+    def replies(self, job: Job, config: LabelConfig | None, tell: Callable[[str], None]) -> Iterator[Reply]:
         options = job.options
         with connected(options.ray_address, options.num_workers):
             plan = plan_workers(nodes(), options.num_workers, self._settings)
             check_free(plan)
-            yield from replies(self._settings, config, job.items(), job.figures.num_to_do or 0, plan)
+            with told_to(tell) as teller:
+                yield from replies(self._settings, config, job.items(), job.figures.num_to_do or 0, plan, teller)
 
     def leave(self) -> None:
         leave()
@@ -85,10 +88,16 @@ async def run_ray(
 ) -> LabelConfig:
     """Do what `job` has to do, until it is done or `stop` is set. Returns the label config that was used."""
     workers, limits, began = workers or RayWorkers(settings), limits or RayRunLimits(), time.monotonic()
-    pump = _Pump(workers, job, config, limits)
+
+    def tell(line: str) -> None:
+        tell_line(line, console)
+
+    pump = _Pump(workers, job, config, limits, tell)
+    if not console.is_interactive:
+        tell(_BEGINNING)
     pump.start()
     try:
-        with console.status("Starting Ray; each worker loads the model"):
+        with console.status(_BEGINNING):
             first = await pump.take(stop, lambda: None)
         if first is None:
             raise Stopped
@@ -131,12 +140,20 @@ async def _take_all(first: Reply, pump: _Pump, job: Job, stop: asyncio.Event, sy
 class _Pump(threading.Thread):
     """Reads the workers' replies, and hands them over to the running loop, or what was raised."""
 
-    def __init__(self, workers: Workers, job: Job, config: LabelConfig | None, limits: RayRunLimits) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        job: Job,
+        config: LabelConfig | None,
+        limits: RayRunLimits,
+        tell: Callable[[str], None],
+    ) -> None:
         super().__init__(name="ray-driver", daemon=True)
         self._workers = workers
         self._job = job
         self._config = config
         self._limits = limits
+        self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Reply | BaseException | None] = asyncio.Queue(MAX_WAITING)
         self._closed = threading.Event()
@@ -144,7 +161,7 @@ class _Pump(threading.Thread):
 
     def run(self) -> None:
         end: BaseException | None = None
-        iterator = self._workers.replies(self._job, self._config)
+        iterator = self._workers.replies(self._job, self._config, self._tell)
         try:
             for reply in iterator:
                 if not self._put(reply):

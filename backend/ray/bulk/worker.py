@@ -15,7 +15,7 @@ import pickle
 import socket
 import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -30,7 +30,9 @@ from backend.bulk.outcomes import FailedItem, Outcome, Record
 from backend.engine.api import Engine
 from backend.errors import EngineDead, PrelabelError, one_line
 from backend.logs import configure_logging
+from backend.predict.build import build_engine
 from backend.settings import Settings
+from backend.status.starting import said_of, tell_lines
 
 T = TypeVar("T")
 
@@ -60,8 +62,15 @@ class Reply:
 class BulkWorker:
     """The class that Ray Data's `map_batches` makes one actor of for each worker. Made when its model is loaded."""
 
-    def __init__(self, settings: Settings, config: LabelConfig | None, engine: Engine | None = None) -> None:
-        """`engine`: in place of the one that `settings` ask for."""
+    def __init__(
+        self,
+        settings: Settings,
+        config: LabelConfig | None,
+        tell: Callable[[str], None],
+        engine: Engine | None = None,
+    ) -> None:
+        """`tell` is given what the engine is at while it starts, restarts included, a line at a time. `engine`: in
+        place of the one that `settings` ask for."""
         configure_logging(settings.log_level)
         self._name = f"{socket.gethostname()}, process {os.getpid()}"
         self._loop = asyncio.new_event_loop()
@@ -70,7 +79,8 @@ class BulkWorker:
         self._error = ""
         try:
             # as long as it takes: the engine ends what stands still
-            self._loaded, self._annotator = self._call(self._load(settings, config, engine), limit_s=None)
+            loading = self._load(settings, config, tell, engine or build_engine(settings))
+            self._loaded, self._annotator = self._call(loading, limit_s=None)
         except PrelabelError as error:
             self._error = str(error)
 
@@ -80,9 +90,10 @@ class BulkWorker:
         return {COLUMN: [pickle.dumps(reply)]}
 
     async def _load(
-        self, settings: Settings, config: LabelConfig | None, engine: Engine | None
+        self, settings: Settings, config: LabelConfig | None, tell: Callable[[str], None], engine: Engine
     ) -> tuple[Loaded, LocalAnnotator]:
-        quiet = Console(quiet=True)
+        quiet, name = Console(quiet=True), self._name
+        self._telling = asyncio.create_task(tell_lines(engine, lambda status: tell(f"{name}: {said_of(status)}")))
         loaded = await self._open.enter_async_context(loaded_model(settings, config, quiet, asyncio.Event(), engine))
         return loaded, loaded.annotator(Answers(None))
 

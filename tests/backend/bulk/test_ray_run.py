@@ -65,7 +65,8 @@ def _reply(*names: str, version: str = VERSION, error: str = "", worker: str = "
 
 
 class Workers:
-    """Say `replies`, then raise `error`, call `said`, and with `silent` say nothing more until they are left."""
+    """Tell `lines`, say `replies`, then raise `error`, call `said`, and with `silent` say nothing more until they are
+    left."""
 
     def __init__(
         self,
@@ -73,16 +74,20 @@ class Workers:
         error: Exception | None = None,
         silent: bool = False,
         said: Callable[[], object] = lambda: None,
+        lines: Sequence[str] = (),
     ) -> None:
         self._replies = replies
         self._error = error
         self._silent = silent
         self._said = said
+        self._lines = lines
         self._left = threading.Event()
         self.is_closed = False
 
-    def replies(self, job: Job, config: LabelConfig | None) -> Iterator[Reply]:
+    def replies(self, job: Job, config: LabelConfig | None, tell: Callable[[str], None]) -> Iterator[Reply]:
         try:
+            for line in self._lines:
+                tell(line)
             yield from self._replies
             if self._error:
                 raise self._error
@@ -158,6 +163,16 @@ def test_what_workers_answered_is_withheld_by_the_process_that_writes(tmp_path: 
     written = lines(tmp_path / "out.jsonl")
     assert [line.get("withheld", False) for line in written] == [withholds(record(name)) for name in names]
     assert 0 < job.summary("finished").num_withheld < len(names)
+
+
+def test_what_workers_are_at_while_they_load_is_told_as_it_comes(tmp_path: Path) -> None:
+    file = io.StringIO()
+    said = ["here, process 1: 2% Downloading the model", f"there, process 2: {'5% ' * 40}[/]"]
+    _run(tmp_path, Workers(_reply("a"), lines=said), console=Console(file=file, width=80))
+    assert file.getvalue().splitlines()[:3] == [
+        "prelabel: Starting Ray; each worker loads the model",
+        *(f"prelabel: {line}" for line in said),
+    ]
 
 
 def test_what_makes_a_worker_slower_is_told_once_with_its_machine(tmp_path: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import pickle
+import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +18,7 @@ from backend.bulk.items import Found, Item
 from backend.bulk.label_configs import LabelConfig
 from backend.bulk.outcomes import FailedItem, Record
 from backend.engine.api import EngineStatus
+from backend.engine.messages import Ready
 from backend.errors import EngineDead
 from backend.ray.bulk.worker import COLUMN, BulkWorker, Reply
 from backend.settings import load_settings
@@ -21,11 +26,11 @@ from tests.backend.bulk.given import SCHEMA, item, many_pictures
 from tests.backend.gate import GateEngine
 from tests.backend.serving import ANSWER, CONFIG
 from tests.fakes import READY, FakeEngine
-from tests.limits import until
+from tests.limits import POLL_S, until
 
 
-def _worker(tmp_path: Path, engine: FakeEngine) -> BulkWorker:
-    return BulkWorker(load_settings({"data_dir": tmp_path / "data"}), LabelConfig(CONFIG, SCHEMA), engine)
+def _worker(tmp_path: Path, engine: FakeEngine, tell: Callable[[str], None] = lambda line: None) -> BulkWorker:
+    return BulkWorker(load_settings({"data_dir": tmp_path / "data"}), LabelConfig(CONFIG, SCHEMA), tell, engine)
 
 
 def _items(tmp_path: Path, num: int) -> list[Item]:
@@ -57,6 +62,29 @@ def test_a_worker_tells_what_makes_its_present_engine_slower(tmp_path: Path) -> 
     slower = (("slow_graphs", "not permitted"),)
     engine.status = EngineStatus("ready", ready=replace(READY, slower=slower))  # started again
     assert _ask(worker, second).slower == slower
+
+
+def test_a_worker_tells_what_it_is_at_with_its_machine_and_process_and_when_its_engine_starts_again(
+    tmp_path: Path,
+) -> None:
+    told: list[str] = []
+
+    class Loads(FakeEngine):
+        async def wait_ready(self, timeout_s: float) -> Ready:
+            while not told:
+                await asyncio.sleep(POLL_S)
+            self.status = EngineStatus("ready", ready=READY)
+            return READY
+
+    engine = Loads(ANSWER, ready=False)
+    worker = _worker(tmp_path, engine, told.append)
+    until(lambda: len(told) == 2)
+    engine.status = EngineStatus("restarting", message="it was killed")
+    until(lambda: len(told) == 3)
+    del worker  # with it goes its engine
+    who = f"{socket.gethostname()}, process {os.getpid()}"
+    loaded = "garments (nf4) on cpu, 0.1 GiB, loaded in 0 s"
+    assert told == [f"{who}: {line}" for line in ("25% weights", loaded, "Model restarting: it was killed")]
 
 
 def test_a_worker_takes_several_batches_at_once(tmp_path: Path) -> None:
