@@ -39,10 +39,15 @@ _KINDS: dict[int, FailureKind] = {
 
 
 class CallFailed(LabelStudioError):
-    def __init__(self, message: str, kind: FailureKind, retry_after_s: float | None = None) -> None:
+    """`is_fault`: Label Studio itself failed on what it was asked."""
+
+    def __init__(
+        self, message: str, kind: FailureKind, retry_after_s: float | None = None, *, is_fault: bool = False
+    ) -> None:
         super().__init__(message, retryable=kind in ("unsent", "busy", "in_doubt"))
         self.kind: FailureKind = kind
         self.retry_after_s = retry_after_s
+        self.is_fault = is_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +231,7 @@ class PredictionsClient(LabelStudioClient):
             kind = "busy"  # a gateway's own refusal says nothing about the predictions
         if kind == "not_found" and of_label_studio:
             return _SaidNotFound(text, kind)
-        return CallFailed(text, kind, _retry_after_s(reply.headers.get("Retry-After", "")))
+        return CallFailed(text, kind, _retry_after_s(reply.headers.get("Retry-After", "")), is_fault=status == 500)
 
     @contextmanager
     def _read_as_expected(self) -> Iterator[None]:

@@ -23,7 +23,8 @@ OVERLAP_S = 600.0
 """What changed so long before the end of the last reading is read again: see `label_studio.people`."""
 NOTHING = '{"annotations":[],"predictions":{}}'
 NOT_READ = ""
-"""The content of a task that Label Studio could not tell in one reply, or that is longer than MAX_TASK_BYTES."""
+"""The content of a task that Label Studio could not tell in one reply, or fails on, or that is longer than
+MAX_TASK_BYTES."""
 MAX_TASK_BYTES = 2**18
 """Of what is kept of one task, hundreds of which are read at a time: a hundred people's labels and texts. Somebody may
 type megabytes into a form."""
@@ -94,28 +95,43 @@ def _save(
                 unlabelled[people.task_id] = people.changed_at
     if large := [task.task_id for task in found if task.content == NOT_READ]:
         log.warning(
-            "project %d: %d tasks, such as %d, are too large to be read; they say nothing of the answers",
+            "project %d: %d tasks, such as %d, cannot be read (too large, or Label Studio fails on them): they say "
+            "nothing of the answers",
             number, len(large), large[0],
         )  # fmt: skip
     store.save_people(project, found, unlabelled, until=until, after=after)
 
 
 def _people_on(client: People, number: int, task_ids: Sequence[int]) -> Iterator[PeopleOn | int]:
-    """In halves where one reply is too large, each in its turn; of a task that is too large alone, its number."""
+    """In halves where one reply is too large, or Label Studio fails on it, each in its turn; of a task that cannot be
+    told alone, its number."""
     try:
         found = client.people_on(number, task_ids)
     except CallFailed as error:
-        if error.kind != "too_large":
+        if error.kind != "too_large" and not error.is_fault:
             raise
+        is_fault = error.is_fault
     else:
         yield from found
         return
     if len(task_ids) == 1:
-        yield from task_ids
+        yield from _once_more(client, number, task_ids) if is_fault else task_ids
         return
     middle = len(task_ids) // 2
     yield from _people_on(client, number, task_ids[:middle])
     yield from _people_on(client, number, task_ids[middle:])
+
+
+def _once_more(client: People, number: int, task_ids: Sequence[int]) -> Sequence[PeopleOn | int]:
+    """A task on which Label Studio fails: it keeps half a surrogate pair that somebody sent, and can never write it
+    again. Raises CallFailed where it fails on other questions, too."""
+    client.extent(number)
+    try:
+        return client.people_on(number, task_ids)
+    except CallFailed as error:
+        if not error.is_fault:
+            raise
+    return task_ids
 
 
 def _row(people: PeopleOn, before: LabelledTask | None) -> LabelledTask:

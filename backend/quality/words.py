@@ -33,7 +33,7 @@ _UNUSED: dict[str, tuple[str, str]] = {
         "labelled without an answer, but not chosen by chance for a blind check (if they were, say --blind)",
     ),
     "earlier": ("早于 --since 的日期", "earlier than --since"),
-    "too_large": ("内容太大，无法读取", "too large to be read"),
+    "too_large": ("内容太大或 Label Studio 出错，无法读取", "too large to be read, or Label Studio fails on them"),
 }
 
 

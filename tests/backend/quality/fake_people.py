@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,13 +18,16 @@ VERSION = "garments-nf4-0123456789ab"
 @dataclass
 class FakePeople:
     """`fail` calls end with CallFailed. More than `max_at_once` tasks are too large for one reply, and so is each of
-    `huge`. `asked` lists the tasks that were asked for with their annotations."""
+    `huge`; on each of `faulty` Label Studio fails, `num_faults` times in all. `asked` lists the tasks that were asked
+    for with their annotations."""
 
     project: str = PROJECT
     now: float = 1_700_000_000.0
     tasks: dict[int, PeopleOn] = field(default_factory=dict)
     asked: list[tuple[int, ...]] = field(default_factory=list)
     huge: set[int] = field(default_factory=set)
+    faulty: set[int] = field(default_factory=set)
+    num_faults: float = math.inf
     max_at_once: int = 1_000
     fail: int = 0
 
@@ -82,6 +86,9 @@ class FakePeople:
             raise CallFailed("Label Studio did not answer in time.", "busy")
         if len(task_ids) > self.max_at_once or self.huge & set(task_ids):
             raise CallFailed("too large", "too_large")
+        if self.num_faults > 0 and self.faulty & set(task_ids):
+            self.num_faults -= 1
+            raise CallFailed("Label Studio answered 500", "busy", is_fault=True)
         self.asked.append(tuple(task_ids))
         return [self.tasks[number] for number in task_ids if number in self.tasks]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backend.label_studio.people import PAGE
+from backend.label_studio.people import PAGE, Extent
 from backend.label_studio.predictions import CallFailed
 from backend.quality.reading import MAX_TASK_BYTES, OVERLAP_S, read_people
 from backend.store import Store
@@ -123,6 +124,49 @@ def test_replies_that_are_too_large_are_asked_for_in_halves_and_one_task_alone_i
     assert read(people, store) == "all"
     assert [task.task_id for task in store.labelled(PROJECT, 0, 10) if not task.content] == [4]
     assert store.people_counts(PROJECT).num_tasks == 7
+
+
+@pytest.mark.parametrize(
+    ("num_faults", "left_out"), [(math.inf, [2, 5]), (1, []), (5, [2])], ids=["always", "once", "of one"]
+)
+def test_tasks_on_which_label_studio_itself_fails_are_left_out_and_the_others_count(
+    people: FakePeople, store: Store, num_faults: float, left_out: list[int]
+) -> None:
+    """It keeps half a surrogate pair, and answers 500 to whoever asks for the task, and for any other with it."""
+    people.add(*range(1, 8))
+    for task_id in range(1, 8):
+        people.annotate(task_id)
+    people.faulty, people.num_faults = {2, 5}, num_faults
+
+    assert read(people, store) == "all"
+    assert [task.task_id for task in store.labelled(PROJECT, 0, 10) if not task.content] == left_out
+    assert store.people_counts(PROJECT).num_submitted == 7 - len(left_out)
+
+
+MANY = 100
+
+
+class Failing(FakePeople):
+    """A Label Studio that fails on everything as soon as it has failed on a task."""
+
+    def extent(self, project_id: int) -> Extent:
+        if self.num_faults < MANY and self.faulty:
+            raise CallFailed("Label Studio answered 500", "busy", is_fault=True)
+        return super().extent(project_id)
+
+
+def test_of_a_label_studio_that_fails_on_everything_no_task_is_left_out(store: Store) -> None:
+    people = Failing(num_faults=MANY)
+    people.add(1, 2)
+    people.annotate(1)
+    people.annotate(2)
+    people.faulty = {1, 2}
+    with pytest.raises(CallFailed):
+        read(people, store)
+    assert not kept(store)
+    people.faulty = set()
+    assert read(people, store) == "all"
+    assert set(kept(store)) == {1, 2}
 
 
 LONG = "字" * (MAX_TASK_BYTES // 3)
