@@ -339,6 +339,13 @@ CHECKS: dict[str, tuple[str, str]] = {
         "slower than it should be: memory suffices for {said:picture|pictures} at once only. Most often other "
         "programs hold it (nvidia-smi lists them): end them and start prelabel again.",
     ),
+    "slow_workspace": (
+        "比应有的速度慢：在这块显卡上，除权重外需要的显存比计算的多，同时处理的图片数只有 {said}（prelabel doctor "
+        "算出的是后者）。结果不受影响。请把显卡型号、驱动版本和这一行告诉 prelabel 的维护者。",
+        "slower than it should be: on this card more memory is needed beside the weights than was computed, and "
+        "suffices for {said:picture|pictures} at once only (the second is what prelabel doctor computes). The answers "
+        "are the same. Tell whoever maintains prelabel the card, its driver and this line.",
+    ),
     "slow_replicas": (
         "比应有的速度慢：在工作的模型副本比要求的少（{said}）。其余的还在启动，或无法启动："
         "请看 serve status 和它们的日志。",
