@@ -14,9 +14,11 @@ _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 _MARK = "\ufeff"
 
 
-LIBRARIES = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "MODELSCOPE_", "TRITON_", "PYTORCH_")
-"""How variables begin that the libraries read which fetch and load a model. Ours take an empty value for none; of these
-libraries some take it for the current folder."""
+LIBRARIES = (
+    "HF_", "HUGGINGFACE_", "TRANSFORMERS_", "MODELSCOPE_", "TRITON_", "PYTORCH_", "TORCH", "CUDA_", "BNB_", "OMP_",
+)  # fmt: skip
+"""How variables begin that the libraries read which fetch and load a model, or run it. Ours take an empty value for
+none; of these libraries some take it for the current folder, or for no compiler."""
 OTHERS = (
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -24,7 +26,7 @@ OTHERS = (
     "NO_PROXY",
     "TMPDIR",
     "XDG_CACHE_HOME",
-    "CUDA_VISIBLE_DEVICES",
+    "CC",
     "HUGGING_FACE_HUB_TOKEN",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
@@ -40,6 +42,8 @@ NUMBERS = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 FILES = ("SSL_CERT_FILE",)
 ADDRESSES = ("HF_ENDPOINT",)
+ORDERS = {"CUDA_DEVICE_ORDER": ("PCI_BUS_ID", "FASTEST_FIRST")}
+"""CUDA takes any other for the second, and numbers the cards otherwise than nvidia-smi does."""
 ON, OFF = frozenset({"1", "on", "yes", "true"}), frozenset({"0", "off", "no", "false"})
 """How huggingface_hub has them, in whatever case."""
 
@@ -84,6 +88,7 @@ def unusable(environment: Mapping[str, str]) -> list[str]:
         **dict.fromkeys(TOKENS, (str.isascii, "no token, which has letters and digits of ASCII alone", "hf_...")),
         **dict.fromkeys(FILES, (os.path.exists, "not there", "/path/to/file.pem")),
         **dict.fromkeys(ADDRESSES, (_is_address, "no address", "https://mirror.example")),
+        **{name: (known.__contains__, f"none of {', '.join(known)}", known[0]) for name, known in ORDERS.items()},
     }
     return [
         f"{name}: its value is {wrong}. Write {name}={example}, or leave it out."

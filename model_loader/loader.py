@@ -133,7 +133,8 @@ def load_model(
     if saved is not None:
         resolved, checkpoint = saved
         log.info("%s was packed by an earlier start: its 4-bit copy in %s is loaded", source, resolved.folder)
-        inspect(checkpoint.config)
+        with blamed_on(resolved.folder):
+            inspect(checkpoint.config)
         progress.enter("check", 0.03, 0.05)
     else:
 

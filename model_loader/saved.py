@@ -26,7 +26,14 @@ from filelock import FileLock, Timeout
 
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
 from model_loader.contents import note_contents
-from model_loader.errors import DownloadFailed, MachineUnfit, ModelError, ModelFilesInvalid, ModelNotFound
+from model_loader.errors import (
+    DownloadFailed,
+    MachineUnfit,
+    ModelError,
+    ModelFilesInvalid,
+    ModelNotFound,
+    UnsupportedModel,
+)
 from model_loader.json_text import read_object
 from model_loader.left_behind import Report, watched
 from model_loader.locks import held_on_another_host
@@ -105,7 +112,7 @@ def blamed_on(copy: Path | None) -> Iterator[None]:
     would change nothing, as the next start would take the copy again. None: it is the original that is loaded."""
     try:
         yield
-    except ModelFilesInvalid as error:
+    except (ModelFilesInvalid, UnsupportedModel) as error:
         if copy is None:
             raise
         raise ModelFilesInvalid(

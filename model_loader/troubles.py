@@ -187,7 +187,8 @@ TEXTS: dict[str, str] = {
     ),
     "load_no_library": (
         "a library is missing or another version than needed ({said}): "
-        "install prelabel's dependencies again, with constraints.txt"
+        "install prelabel's dependencies again, with constraints.txt; where LD_LIBRARY_PATH is set, unset it first, as "
+        "it may bring others"
     ),
     # what prelabel itself says then
     "load_code_changed": (

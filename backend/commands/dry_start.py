@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from backend.bulk.loading import wait_until_ready
+from backend.bulk.loading import tell_choice, wait_until_ready
 from backend.engine.api import Engine, EngineStatus
 from backend.engine.messages import GenerateRequest, Picture, Ready
 from backend.errors import PrelabelError
@@ -72,6 +72,8 @@ def dry_start(
         print(json.dumps(_report(outcome), indent=2, ensure_ascii=False))
     else:
         _print(outcome)
+        if outcome.ready is not None:
+            tell_choice(settings, outcome.ready.model_name, Console(highlight=False))
     return 0 if outcome.is_good else 1
 
 

@@ -12,7 +12,7 @@ import gc
 import logging
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -51,11 +51,13 @@ WARM_UP_SCHEMA = LabelSchema((TextField("caption", "image"),), "image", "image")
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """`kv_tokens` positions for `max_slots` requests, and the most tokens of one prefill."""
+    """`kv_tokens` positions for `max_slots` requests, and the most tokens of one prefill. `computed_slots`: how many
+    requests were computed for the card as it is, 0 where it was not measured."""
 
     max_slots: int
     kv_tokens: int
     max_prefill_tokens: int
+    computed_slots: int = field(default=0, compare=False)
 
 
 def scheduler_limits(sizes: Sizes, context_tokens: int) -> SchedulerLimits:
@@ -138,7 +140,7 @@ def fit(
                 raise
             positions = 0
         if slots := requests_at_once(positions, request, tried.max_slots):
-            return Sizes(slots, positions, prefill_tokens)
+            return Sizes(slots, positions, prefill_tokens, plan.num_slots)
         if prefill_tokens <= request.image_tokens:
             against = look()
             if against is not None and against.refuses:

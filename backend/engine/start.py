@@ -41,6 +41,8 @@ _words = Words("en")
 
 LOAD_SHARE = 0.9
 """Of the whole start: on a card kernels, memory and graphs come after the model is loaded, and take a minute or two."""
+AS_COMPUTED = 0.9
+"""A person is told where fewer requests than this share of what `prelabel doctor` computes find room."""
 TRIED_BYTES = 64 * 2**20
 SMALLER = 0.9
 TRIES = 4
@@ -152,7 +154,9 @@ def of_spill(loaded: LoadedModel, runner: Runner, seconds: Seconds | None = None
 def of_memory(sizes: Sizes, planned: Sizes, slots_of_empty_card: int) -> Slower:
     """What is smaller than it was measured to fit, or than it should be."""
     slower = []
-    if sizes.max_slots < TIGHT * slots_of_empty_card:
+    if sizes.max_slots < AS_COMPUTED * sizes.computed_slots:
+        slower.append(("slow_workspace", f"{sizes.max_slots:,} / {sizes.computed_slots:,}"))
+    elif sizes.max_slots < TIGHT * slots_of_empty_card:
         slower.append(("slow_slots", f"{sizes.max_slots:,} / {slots_of_empty_card:,}"))
     if sizes.kv_tokens < planned.kv_tokens:
         slower.append(("slow_kv_cache", f"{sizes.kv_tokens:,} / {planned.kv_tokens:,}"))

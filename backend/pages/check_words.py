@@ -170,7 +170,10 @@ _TROUBLES_ZH = {
         "存放模型的磁盘没有正常应答（{said}）。请看 `dmesg`，并把模型复制到另一块磁盘（HF_HOME、PRELABEL_DATA_DIR）。"
     ),
     "load_code_changed": ("prelabel 运行时被更新了：磁盘上的文件与正在运行的不是同一版本，不能混用。请重启 prelabel。"),
-    "load_no_library": "缺少某个库，或版本不对（{said}）。请按 constraints.txt 重新安装 prelabel 的依赖。",
+    "load_no_library": (
+        "缺少某个库，或版本不对（{said}）。若设了 LD_LIBRARY_PATH，请先取消它：它可能带来其他版本；"
+        "否则请按 constraints.txt 重新安装 prelabel 的依赖。"
+    ),
 }
 
 _LOOK_ZH = (
@@ -338,6 +341,13 @@ CHECKS: dict[str, tuple[str, str]] = {
         "请结束它们后重启 prelabel。",
         "slower than it should be: memory suffices for {said:picture|pictures} at once only. Most often other "
         "programs hold it (nvidia-smi lists them): end them and start prelabel again.",
+    ),
+    "slow_workspace": (
+        "比应有的速度慢：在这块显卡上，除权重外需要的显存比计算的多，同时处理的图片数只有 {said}（prelabel doctor "
+        "算出的是后者）。结果不受影响。请把显卡型号、驱动版本和这一行告诉 prelabel 的维护者。",
+        "slower than it should be: on this card more memory is needed beside the weights than was computed, and "
+        "suffices for {said:picture|pictures} at once only (the second is what prelabel doctor computes). The answers "
+        "are the same. Tell whoever maintains prelabel the card, its driver and this line.",
     ),
     "slow_replicas": (
         "比应有的速度慢：在工作的模型副本比要求的少（{said}）。其余的还在启动，或无法启动："

@@ -71,13 +71,18 @@ class SelfCheck:
         )
 
     def _experts(self, path: Path, step: Step) -> str:
-        """With as many tokens as fill more than one tile of an expert, if the step serves so many."""
+        """With as many tokens as fill more than one tile of an expert, if the step serves so many, and with so few that
+        each route has a tile of its own, which `tiles` then numbers otherwise: where smaller steps cannot be used, it
+        serves these, too."""
         module, top_k = self._bench.module, self._bench.top_k
         if module is None:
             return ""  # a dense model never asks for it
-        several = step.block_m * module.down_proj.shape[0] // top_k + 1
-        tokens = min(step.max_tokens, several)
-        return self._look((path, step), self._bench.trial(path, tokens, step))
+        num_experts = module.down_proj.shape[0]
+        few, several = max(1, num_experts // top_k), step.block_m * num_experts // top_k + 1
+        for tokens in (min(step.max_tokens, several), min(step.max_tokens, few)):
+            if said := self._look((path, step, tokens), self._bench.trial(path, tokens, step)):
+                return said
+        return ""
 
     def _of_linears(self) -> str:
         trials = [

@@ -88,6 +88,11 @@ def test_settings_are_read_without_quotation_marks_and_a_warning_names_each(
         ("MODELSCOPE_CACHE", '"/models"', "/models"),
         ("https_proxy", '"http://proxy.example:3128"', "http://proxy.example:3128"),
         ("CUDA_VISIBLE_DEVICES", '"0"', "0"),
+        ("CUDA_DEVICE_ORDER", '"PCI_BUS_ID"', "PCI_BUS_ID"),  # else CUDA numbers the cards in its own order
+        ("CC", "'gcc'", "gcc"),
+        ("CC", "", None),  # Triton would find no compiler
+        ("OMP_NUM_THREADS", '"4"', "4"),
+        ("BNB_CUDA_VERSION", "", None),
         ("HF_HOME", "", None),  # huggingface_hub would take the current folder
         ("HF_HUB_CACHE", '""', None),
         ("HF_ENDPOINT", "\r", None),
@@ -128,6 +133,9 @@ def test_a_switch_of_a_library_is_on_or_off_or_named(value: str, is_clear: bool)
         ("HF_TOKEN", "hf_abc123", True),
         ("SSL_CERT_FILE", "/no/such/file.pem", False),
         ("SSL_CERT_FILE", __file__, True),
+        ("CUDA_DEVICE_ORDER", "PCI", False),
+        ("CUDA_DEVICE_ORDER", "pci_bus_id", False),
+        ("CUDA_DEVICE_ORDER", "FASTEST_FIRST", True),
         *[
             ("HF_ENDPOINT", odd, False)
             for odd in ("mirror.example", "http://mirror:80x", "http://[::1", "https://", "//a")

@@ -196,7 +196,15 @@ def test_saved_checkpoint_that_cannot_be_trusted_is_made_again(folder: Path, tmp
 
 
 @pytest.mark.parametrize(
-    "damage", ["another version's tensors", "another version's tokenizer", "a damaged tokenizer", "damaged digests"]
+    "damage",
+    [
+        "another version's tensors",
+        "another version's tokenizer",
+        "another version's format",
+        "another version's numbers",
+        "a damaged tokenizer",
+        "damaged digests",
+    ],
 )
 def test_a_copy_that_cannot_be_loaded_is_named_itself_and_nobody_downloads_the_original_again(
     folder: Path, tmp_path: Path, damage: str
@@ -206,6 +214,12 @@ def test_a_copy_that_cannot_be_loaded_is_named_itself_and_nobody_downloads_the_o
     (saved,) = parent.iterdir()
     if damage == "another version's tensors":
         rewrite_tensors(saved, lambda tensors: {f"{name}_of_old": tensor for name, tensor in tensors.items()})
+    elif damage in ("another version's format", "another version's numbers"):
+        config = json.loads((saved / "config.json").read_text())
+        config["nf4_experts"] = {"format": 3}
+        if "numbers" in damage:
+            del config["text_config"]["hidden_size"]
+        (saved / "config.json").write_text(json.dumps(config))
     else:
         (saved / "tokenizer.json").write_text("{}")
     if damage == "damaged digests":

@@ -107,6 +107,15 @@ def test_what_is_wrong_falls_back_alone_and_is_told(
         assert checked.step(4) is LARGE
 
 
+@pytest.mark.parametrize("path", ["fused", "dequantised"])
+def test_a_step_that_is_wrong_for_few_tokens_alone_is_not_there_to_fall_back_to(path: str) -> None:
+    def is_spoilt(trial: AnyTrial) -> bool:
+        return is_of(path)(trial) and trial.tokens == 1  # 3 experts, 2 a token: each route has a tile of its own
+
+    checked = SelfCheck(bench(), [], kernels(is_spoilt, shifted)).checked(PLAN)
+    assert (checked.fused, checked.dense is None) == (((), False) if path == "fused" else (PLAN.fused, True))
+
+
 def fails(error: Exception) -> Callable[[torch.Tensor], torch.Tensor]:
     def fail(output: torch.Tensor) -> torch.Tensor:
         raise error

@@ -55,6 +55,17 @@ def test_what_has_to_be_done_without_is_told_and_fails(tmp_path: Path, capsys: p
     assert "every kernel" not in said
 
 
+@pytest.mark.parametrize(("model", "is_told"), [("auto", True), ("garments", False)])
+def test_where_auto_has_found_no_card_it_is_told_which_small_model_that_is(
+    model: str, is_told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = FakeEngine({"stars": 3})
+    settings = load_settings({"data_dir": tmp_path, "model": model, "device": "auto"})
+    dry_start(settings, geometry_only=True, make_engine=lambda *args, **kwargs: engine)
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("so the small built-in model garments answers: it knows ten kinds of garment" in said) == is_told
+
+
 @pytest.mark.parametrize("json_output", [False, True])
 def test_a_start_that_fails_says_why(json_output: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine = FakeEngine({}, ready=False)

@@ -141,6 +141,15 @@ def test_a_card_that_others_hold_half_of_is_told(slots: int, empty: int, told: s
     assert of_memory(sizes, sizes, empty) == ((("slow_slots", told),) if told else ())
 
 
+@pytest.mark.parametrize(
+    ("slots", "computed", "told"),
+    [(70, 128, "70 / 128"), (20, 128, "20 / 128"), (1, 2, "1 / 2"), (116, 128, ""), (128, 128, ""), (1, 1, "")],
+)
+def test_a_card_that_needs_more_memory_than_was_computed_is_told(slots: int, computed: int, told: str) -> None:
+    sizes = replace(SIZES, max_slots=slots, computed_slots=computed)
+    assert of_memory(sizes, sizes, computed) == ((("slow_workspace", told),) if told else ())
+
+
 def test_a_kv_cache_that_windows_has_moved_off_the_card_is_told() -> None:
     runner, _ = make_runner(model(), EngineOptions(max_slots=2), replace(SIZES, kv_tokens=100_000))
     try:
@@ -279,7 +288,7 @@ def test_all_that_is_told_has_words() -> None:
     codes = {
         "slow_kernels", "slow_experts", "slow_packed_experts", "slow_steps", "slow_long_prefills", "slow_linears",
         "slow_attention", "slow_graphs", "slow_segments", "slow_kv_cache", "slow_prefills",
-        "slow_slots", "slow_spill", "slow_starts", "slow_replicas",
+        "slow_slots", "slow_workspace", "slow_spill", "slow_starts", "slow_replicas",
         "slow_shortage",
     }  # fmt: skip
     assert {code for code in CHECKS if code.startswith("slow_")} == codes
