@@ -18,6 +18,10 @@ from label_config.schema import Condition
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.][0-9]*)?|[.][0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
+MAX_TITLE_CHARS = 200
+"""It stands in each finding about each answer, and the heading of a section is the title of each control in it."""
+
+
 class LeftOut(Exception):
     """This control cannot be filled; the text says why. Never leaves `label_config`."""
 
@@ -71,7 +75,8 @@ class Control:
         """`heading` is the last one in the tag around it, `lead` what stands between it and the control before it."""
         attributes = lowered(element)
         title = attributes.get("title", "").strip()
-        return cls(element, attributes, title or heading, place, title or lead)
+        shown, own = ((title or said)[:MAX_TITLE_CHARS].strip() for said in (heading, lead))
+        return cls(element, attributes, shown, place, own)
 
     @property
     def name(self) -> str:

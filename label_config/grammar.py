@@ -12,7 +12,7 @@ patterns. Knows no tokenizer; does not import llguidance. Raises UnsupportedConf
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from label_config.errors import UnsupportedConfig
 from label_config.numbers import Numbers
@@ -50,15 +50,25 @@ def answer_grammar(schema: LabelSchema, *, text_max_chars: int) -> str:
     for number, field in enumerate(schema.answer_order):
         parts.append(_literal(("," if parts else "{") + _json(field.name) + ":"))
         terminal = f"F{number}"
-        lines += _field_lines(terminal, field, text_max_chars)
+        lines += _limited(_field_lines(terminal, field, text_max_chars))
         parts.append(terminal)
-    grammar = "\n".join([f'start: {" ".join(parts)} "}}"', *lines, _STRING, _PATH, ""])
-    if len(grammar) > MAX_GRAMMAR_CHARS:
-        raise UnsupportedConfig(
-            f"The labels make a grammar of {len(grammar):,} characters; the limit is {MAX_GRAMMAR_CHARS:,}. "
-            "Shorten the label lists."
-        )
-    return grammar
+    return "\n".join(_limited([f'start: {" ".join(parts)} "}}"', *lines, _STRING, _PATH, ""]))
+
+
+def _limited(texts: Iterable[str]) -> list[str]:
+    """`texts`, of which no more are made than a grammar may hold: a tree's paths are many times as long as its label
+    config. Raises UnsupportedConfig."""
+    made: list[str] = []
+    num_chars = 0
+    for text in texts:
+        num_chars += len(text) + 1
+        if num_chars > MAX_GRAMMAR_CHARS:
+            raise UnsupportedConfig(
+                f"The labels make a grammar of too many characters; the limit is {MAX_GRAMMAR_CHARS:,}. "
+                "Shorten the label lists."
+            )
+        made.append(text)
+    return made
 
 
 def _field_lines(terminal: str, field: Field, text_max_chars: int) -> Iterator[str]:
@@ -76,7 +86,7 @@ def _field_lines(terminal: str, field: Field, text_max_chars: int) -> Iterator[s
         case ChoicesField():
             yield f"{terminal}: {' | '.join(_literal(_json(choice.value)) for choice in field.choices)}{or_null}"
         case TaxonomyField() if field.max_paths > 1:
-            paths = [_json([node.value for node in path]) for path in field.paths()]
+            paths = _limited(_json([node.value for node in path]) for path in field.paths())
             top = yield from _subset(terminal, paths)
             counted = f'PATH ("," PATH){{0,{field.max_paths - 1}}}'
             yield f"{terminal}C: {top} & ({counted})"

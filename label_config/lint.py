@@ -40,17 +40,20 @@ def list_labels(fields: Iterable[Field]) -> dict[str, frozenset[str]]:
 
 
 def label_owners(root: Element) -> dict[str, dict[str, None]]:
-    """For each label the first three controls that have it: itself and two others, of which one cannot be meant."""
+    """For each label the first three controls that have it: itself and two others, of which one cannot be meant. A
+    label is that of the innermost control around it."""
     owners: dict[str, dict[str, None]] = {}
-    for control in root.iter():
-        if control.tag.lower() in ("choices", "taxonomy"):
-            name = _get(control, "name")
-            for element in control.iter():
-                if element.tag.lower() == "choice":
-                    for label in (_get(element, "value"), _get(element, "alias")):
-                        found = owners.setdefault(label, {})
-                        if len(found) < MAX_OWNERS:
-                            found[name] = None
+    waiting = [(root, "")]
+    while waiting:
+        element, control = waiting.pop()
+        tag = element.tag.lower()
+        if tag == "choice" and control:
+            for label in (_get(element, "value"), _get(element, "alias")):
+                found = owners.setdefault(label, {})
+                if len(found) < MAX_OWNERS:
+                    found[control] = None
+        control = _get(element, "name") if tag in ("choices", "taxonomy") else control
+        waiting += [(child, control) for child in reversed(element)]
     return owners
 
 

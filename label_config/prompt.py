@@ -8,7 +8,7 @@ Knows nothing of chat templates or tokenizers. Nothing raises.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,15 +75,27 @@ def _listings(schema: LabelSchema, words: dict[str, str]) -> dict[str, str]:
     full: dict[str, str] = {}
     for field in schema.fields:
         if isinstance(field, ChoicesField):
-            full[field.name] = words["comma"].join(_with_hint(c.value, c.hint) for c in field.choices)
+            full[field.name] = _joined(words["comma"], (_with_hint(c.value, c.hint) for c in field.choices))
         elif isinstance(field, TaxonomyField):
-            full[field.name] = "".join("\n  " + line for line in _tree_lines(field.roots, (), words))
+            full[field.name] = _joined("", ("\n  " + line for line in _tree_lines(field.roots, (), words)))
     left = MAX_LISTED_CHARS
     for name in sorted(full, key=lambda name: len(full[name])):
         left -= len(full[name])
         if left < 0:
             full[name] = words["too_many"]
     return full
+
+
+def _joined(comma: str, parts: Iterable[str]) -> str:
+    """No more of them than show that they are too many: a tree's lines are many times as long as its label config."""
+    taken: list[str] = []
+    num_chars = 0
+    for part in parts:
+        taken.append(part)
+        num_chars += len(part)
+        if num_chars > MAX_LISTED_CHARS:
+            break
+    return comma.join(taken)
 
 
 def _describe(field: Field, listings: dict[str, str], words: dict[str, str], options: PromptOptions) -> str:

@@ -19,6 +19,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from backend.engine.grammar_check import grammar_limits
 from backend.engine.messages import Finished, FinishReason, Submit
+from label_config.errors import UnsupportedConfig
 from label_config.grammar import answer_grammar
 from label_config.schema import LabelSchema, TextField
 
@@ -28,7 +29,7 @@ _SIGNS = b'"[]{},:'
 
 
 class GrammarError(ValueError):
-    """The grammar of a schema was refused by llguidance."""
+    """The grammar of a schema was refused, by llguidance or for its length."""
 
 
 class GrammarCache:
@@ -44,7 +45,7 @@ class GrammarCache:
         self._write_grammar = write_grammar
         self._pieces: dict[int, bytes] = {}
         self._eos_tokens = frozenset(tokenizer.eos_tokens)
-        # a refused grammar is kept too: compiling is slow
+        # why a grammar is refused is kept, too: writing and compiling are slow
         self._matchers: LRUCache[tuple[str, int], Any] = LRUCache(max_cached)
 
     def is_end(self, token: int) -> bool:
@@ -62,12 +63,19 @@ class GrammarCache:
         key = (schema.fingerprint, text_max_chars)
         compiled = self._matchers.get(key)
         if compiled is None:
-            grammar = self._write_grammar(schema, text_max_chars=text_max_chars)
-            compiled = LLMatcher(self.tokenizer, grammar, limits=grammar_limits())
-            self._matchers[key] = compiled
-        if compiled.is_error():
-            raise GrammarError(f"the label config cannot be made into a grammar: {compiled.get_error()}")
+            compiled = self._matchers[key] = self._compiled(schema, text_max_chars)
+        if isinstance(compiled, str):
+            raise GrammarError(f"the label config cannot be made into a grammar: {compiled}")
         return compiled.deep_copy()
+
+    def _compiled(self, schema: LabelSchema, text_max_chars: int) -> Any:
+        """Its matcher, or why there is none."""
+        try:
+            grammar = self._write_grammar(schema, text_max_chars=text_max_chars)
+        except UnsupportedConfig as error:
+            return str(error)
+        compiled = LLMatcher(self.tokenizer, grammar, limits=grammar_limits())
+        return compiled.get_error() if compiled.is_error() else compiled
 
 
 class Sequence:

@@ -29,6 +29,14 @@ def _nested(num_chars: int) -> str:
     return "<View>" * 50 + _filled(num_chars, lambda n: f'<Text name="t{n}" value="$title{n}"/>') + "</View>" * 50
 
 
+def _below(num_chars: int, label: str, one: Callable[[int], str], attributes: str = "") -> str:
+    """As `_filled`, all of it below a chain of 50 such labels, which stand in the path of each."""
+    chain = f'<Choice value="{label}">' * 50
+    return (
+        f'<Taxonomy name="c" toName="image" {attributes}>{chain}{_filled(num_chars, one)}{"</Choice>" * 50}</Taxonomy>'
+    )
+
+
 def _each(num_chars: int, one: Callable[[int, str], str]) -> str:
     """NUM_CONTROLS controls, each with its share of whenChoiceValue."""
     values = ",".join(str(n % 10) for n in range(num_chars // NUM_CONTROLS // 2))
@@ -44,6 +52,22 @@ KINDS: dict[str, Callable[[int], str]] = {
     "a deep tree": lambda size: view(
         _labels(size, "Taxonomy", lambda n: "".join(f'<Choice value="{n}.{d}">' for d in range(50)) + "</Choice>" * 50)
     ),
+    "long labels above many": lambda size: view(
+        _below(size, "世" * 300, lambda n: f'<Choice value="{n}"/>', 'maxUsages="20"')
+    ),
+    "long labels above many, escaped": lambda size: view(
+        _below(size, "\x7f" * 900, lambda n: f'<Choice value="{n}"/>', 'maxUsages="20"')
+    ),
+    "many words above many parents": lambda size: view(
+        _below(size, "a " * 400, lambda n: f'<Choice value="{n}"><Choice value="x"/></Choice>')
+    ),
+    "controls in each other": lambda size: view(
+        f'<Rating name="r" toName="image" {_WHEN} whenTagName="c0" whenChoiceValue="1"/>',
+        "".join(f'<Choices name="c{n}" toName="image">' for n in range(50)),
+        _filled(size, lambda n: f'<Choice value="{n}"/>'),
+        "</Choices>" * 50,
+    ),
+    "a long heading above all": lambda size: view(f'<Header value="{"标 " * (size // 2)}"/>', _ratings()),
     "whole paths": lambda size: view(
         _labels(size, "Choices", lambda n: f'<Choice value="{"a/" * 40}{n}"/>').replace(">", ' pathSeparator="/">', 1)
     ),

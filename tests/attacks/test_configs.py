@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -21,6 +22,7 @@ from backend.predict.options import ProjectOptions, read_options
 from backend.predict.recipe import Recipe, recipe_of
 from label_config.answer import FieldValue
 from label_config.conditions import shown_fields
+from label_config.control_tag import MAX_TITLE_CHARS
 from label_config.errors import MAX_SAID_CHARS, UnsupportedConfig
 from label_config.grammar import MAX_GRAMMAR_CHARS, answer_grammar
 from label_config.numbers import Numbers
@@ -87,6 +89,7 @@ def _honoured(xml: str) -> LabelSchema | None:
     assert len(schema.warnings) <= MAX_SAID + 1 >= len(schema.traps)
     assert all(len(said) <= MAX_SAID_CHARS + 1 for said in (*schema.warnings, *schema.traps))
     assert all(sum(map(len, said)) <= MAX_SAID_IN_ALL + MAX_SAID_CHARS for said in (schema.warnings, schema.traps))
+    assert all(len(field.title) <= MAX_TITLE_CHARS for field in schema.fields), "it stands in each finding"
     numbers = [Numbers.of(f.minimum, f.maximum, f.step) for f in schema.fields if isinstance(f, NumberField)]
     assert sum(each.num_listed for each in numbers) <= MAX_LISTED_NUMBERS
     for each in numbers:
@@ -116,6 +119,20 @@ def test_twice_the_config_is_no_more_than_twice_the_work(kind: str) -> None:
     short, long = KINDS[kind](6_000), KINDS[kind](12_000)
     once, twice = num_calls(lambda: _honoured(short)), num_calls(lambda: _honoured(long))
     assert twice < 2.3 * once + 2_000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_made_of_a_config_is_not_many_times_its_length(kind: str) -> None:
+    """Nor is the work, whichever limit ends it."""
+    _honoured(KINDS[kind](200))
+    xml = KINDS[kind](20_000)
+    assert num_calls(lambda: _honoured(xml)) < 10 * len(xml) + 40_000
+    tracemalloc.start()
+    try:
+        _honoured(xml)
+        assert tracemalloc.get_traced_memory()[1] < 200 * len(xml)
+    finally:
+        tracemalloc.stop()
 
 
 def test_conditions_that_all_hang_on_each_other_are_looked_at_a_bounded_number_of_times() -> None:

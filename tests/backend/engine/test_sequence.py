@@ -13,6 +13,7 @@ from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from backend.engine.messages import Picture, Sampling, Submit
 from backend.engine.sequence import GrammarCache, GrammarError, Sequence
 from label_config.answer import parse_answer
+from label_config.errors import UnsupportedConfig
 from label_config.grammar import text_slices
 from label_config.schema import Choice, ChoicesField, Field, LabelSchema, RatingField, TextField
 from tests.tiny_model import tiny_model
@@ -240,12 +241,15 @@ def test_grammars_are_kept_up_to_a_limit_and_each_request_has_its_own() -> None:
     assert compiled[-2:] == ["two", "two"]
 
 
-def test_a_refused_grammar_is_remembered_and_says_why() -> None:
+@pytest.mark.parametrize("refused", ["this is no grammar", UnsupportedConfig("too long")], ids=str)
+def test_a_refused_grammar_is_remembered_and_says_why(refused: str | UnsupportedConfig) -> None:
     written: list[str] = []
 
     def broken(schema: LabelSchema, *, text_max_chars: int) -> str:
         written.append(schema.fingerprint)
-        return "this is no grammar"
+        if isinstance(refused, UnsupportedConfig):
+            raise refused
+        return refused
 
     cache = GrammarCache(grammars().tokenizer, broken)
     for _ in range(2):
