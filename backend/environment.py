@@ -1,14 +1,18 @@
 """Environment variables as people's files leave them, made what was meant: quotation marks, blanks, `export`.
 
-`docker run --env-file`, systemd and editors of Windows each keep something of a line that a shell would not. Knows no
-setting of ours. Nothing here raises.
+`docker run --env-file`, systemd and editors of Windows each keep something of a line that a shell would not. And what
+of them other processes of ours are given: everything that a process was started with stands in /proc for whoever takes
+it over. Nothing here raises.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, MutableMapping
 from urllib.parse import urlsplit
+
+from backend.signatures import without_logins
 
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 _MARK = "\ufeff"
@@ -44,6 +48,9 @@ FILES = ("SSL_CERT_FILE",)
 ADDRESSES = ("HF_ENDPOINT",)
 ORDERS = {"CUDA_DEVICE_ORDER": ("PCI_BUS_ID", "FASTEST_FIRST")}
 """CUDA takes any other for the second, and numbers the cards otherwise than nvidia-smi does."""
+OURS = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_")
+_OF_PYTHON = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_", "GLIBC_", "COVERAGE_")
+_SECRET = re.compile(r"(?i)key|token(?!izers)|secret|pass|_pwd$|_pat$|dsn$|cred|auth|cookie")
 ON, OFF = frozenset({"1", "on", "yes", "true"}), frozenset({"0", "off", "no", "false"})
 """How huggingface_hub has them, in whatever case."""
 
@@ -51,6 +58,22 @@ ON, OFF = frozenset({"1", "on", "yes", "true"}), frozenset({"0", "off", "no", "f
 def is_of_libraries(name: str) -> bool:
     """Whether a library of ours reads it: one env file has those beside our own."""
     return name.upper().startswith(LIBRARIES) or name.upper() in OTHERS
+
+
+def for_readers(environment: Mapping[str, str]) -> dict[str, str]:
+    """Of a process that reads what strangers wrote: what Python and the C library need to start, and no more."""
+    return {name: value for name, value in environment.items() if name.startswith(_OF_PYTHON)}
+
+
+def for_engine(environment: Mapping[str, str]) -> dict[str, str]:
+    """All but our settings, which it is told, and secrets; those of the libraries that fetch its model stay. The
+    settings of its libraries have no end, so what is left out has to be named."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.upper().startswith(OURS)
+        and (is_of_libraries(name) or not (_SECRET.search(name) or without_logins(value) != value))
+    }
 
 
 def tidy(environment: MutableMapping[str, str], is_ours: Callable[[str], bool]) -> list[str]:

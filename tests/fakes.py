@@ -75,6 +75,6 @@ class FakeImages:
             self.waited_for.append(url)
         if "missing" in url:
             raise ImageError("not_found", "The picture is not there (HTTP 404).")
-        return FetchedImage(Picture(4, 4, b"\x80" * 48), hashlib.sha256(url.encode()).hexdigest())
+        return FetchedImage(Picture(4, 4, b"\x80" * 48), sha256=hashlib.sha256(url.encode()).hexdigest())
 
     async def aclose(self) -> None: ...

@@ -43,6 +43,10 @@ def json_line(document: Mapping[str, Any], indent: int | None = None) -> bytes:
         return json.dumps(document, ensure_ascii=True, allow_nan=False, indent=indent).encode() + b"\n"
 
 
+_CONTROLS = {code: "?" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\r"}
+
+
 def plain_text(text: str) -> str:
-    """`text` without what no UTF-8 file can hold: bytes of a file name that are none become question marks."""
-    return text.encode("utf-8", "replace").decode()
+    """`text` as every table and page has it: bytes of a file name that no UTF-8 file can hold, and control characters,
+    which a terminal that shows the file would obey, become question marks. Tabs and ends of lines stay."""
+    return text.translate(_CONTROLS).encode("utf-8", "replace").decode()

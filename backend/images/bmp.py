@@ -7,11 +7,8 @@ raises: what is no such BMP, or not a whole one, comes back as it is, and judgin
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from PIL import Image, ImageChops
 
 _BITFIELDS, _ALPHA_BITFIELDS = 3, 6
 _HEADERS = (40, 52, 56, 108, 124)
@@ -19,7 +16,7 @@ _USUAL = {
     16: ((0xF800, 0x7E0, 0x1F, 0), (0x7C00, 0x3E0, 0x1F, 0)),
     32: ((0xFF0000, 0xFF00, 0xFF, 0), (0xFF0000, 0xFF00, 0xFF, 0xFF000000), (0, 0, 0, 0)),
 }
-_BAND_PIXELS = 1_000_000
+_BYTE_PLANES = {16: "LA", 32: "RGBA"}
 
 
 def plain(data: bytes, max_pixels: int) -> bytes:
@@ -37,24 +34,24 @@ def plain(data: bytes, max_pixels: int) -> bytes:
     is_whole = width > 0 and 0 < width * rows <= max_pixels and offset + rows * row_bytes <= len(data)
     if masks in _USUAL[bits] or not is_whole:
         return data
-    import numpy as np  # many MB of each process that decodes, and such pictures are rare
-
-    pixels = np.frombuffer(data, f"<u{bits // 8}", rows * row_bytes * 8 // bits, offset).reshape(rows, -1)[:, :width]
-    band = max(1, _BAND_PIXELS // width)
-    bands = [_bgra(pixels[top : top + band], masks).tobytes() for top in range(0, rows, band)]
+    mode = _BYTE_PLANES[bits]
+    pixels = memoryview(data)[offset : offset + rows * row_bytes]
+    planes = Image.frombytes(mode, (width, rows), pixels, "raw", mode, row_bytes).split()
+    bgra = Image.merge("RGBA", [_channel(planes, masks[place]) for place in (2, 1, 0, 3)]).tobytes()
     ordinary = (0xFF0000, 0xFF00, 0xFF, 0xFF000000 if masks[3] else 0)
     info = struct.pack("<LllHHLLllLL4L52x", 108, width, height, 1, 32, _BITFIELDS, 0, 0, 0, 0, 0, *ordinary)
-    return b"".join([struct.pack("<2sL4xL", b"BM", 0, 14 + len(info)), info, *bands])
+    return b"".join([struct.pack("<2sL4xL", b"BM", 0, 14 + len(info)), info, bgra])
 
 
-def _bgra(pixels: NDArray[np.unsignedinteger], masks: tuple[int, ...]) -> NDArray[np.uint8]:
-    """[rows, columns] of 16 or 32 bits -> [rows, columns, 4]. Without its mask alpha is left 0, and nobody reads it."""
-    import numpy as np
-
-    out = np.zeros((*pixels.shape, 4), np.uint8)
-    for channel, mask in zip((2, 1, 0, 3), masks, strict=True):
-        if mask:
-            shift = (mask & -mask).bit_length() - 1
-            values = (pixels & mask).astype(np.uint64) >> np.uint64(shift)
-            out[..., channel] = values * np.uint64(255) // np.uint64(mask >> shift)
-    return out
+def _channel(planes: tuple[Image.Image, ...], mask: int) -> Image.Image:
+    """0..255 of what `mask` takes of each pixel, whose bytes are in `planes`, the lowest first: of more than eight bits
+    the highest eight. Without its mask alpha is left 0, and nobody reads it."""
+    low = (mask & -mask).bit_length() - 1 if mask else 0
+    shift = max(low, mask.bit_length() - 8)
+    most = mask >> shift or 1
+    channel = Image.new("L", planes[0].size)
+    for place, plane in enumerate(planes):
+        taken = [((value << 8 * place) & mask) >> shift for value in range(256)]
+        if any(taken):
+            channel = ImageChops.add(channel, plane.point(taken))
+    return channel.point([min(value, most) * 255 // most for value in range(256)])

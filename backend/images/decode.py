@@ -9,12 +9,11 @@ nothing else.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -48,14 +47,13 @@ _SHORT = 3
 
 
 @dataclass(frozen=True, slots=True)
-class FetchedImage:
-    """`sha256` (hex) is of the source file. `scale`: the picture's sides are so many of the source's, at most 1.
+class Decoded:
+    """`scale`: the picture's sides are so many of the source's, at most 1.
 
     `remarks`: one line about what was left out or odd, for the log; "" if nothing was.
     """
 
     picture: Picture
-    sha256: str
     scale: float = 1.0
     remarks: str = ""
 
@@ -66,7 +64,14 @@ class FetchedImage:
         return sides[1] / sides[0]
 
 
-def decode(data: bytes, limits: Limits, begin: Callable[[int], None] = lambda num_pixels: None) -> FetchedImage:
+@dataclass(frozen=True, slots=True)
+class FetchedImage(Decoded):
+    """`sha256` (hex) is of the source file."""
+
+    sha256: str = field(kw_only=True)
+
+
+def decode(data: bytes, limits: Limits, begin: Callable[[int], None] = lambda num_pixels: None) -> Decoded:
     """Decode the first frame, turn it upright, put it on white and shrink it to `limits.picture_max_pixels`.
 
     `begin` is told how many pixels it has before any is decoded.
@@ -76,7 +81,7 @@ def decode(data: bytes, limits: Limits, begin: Callable[[int], None] = lambda nu
         picture, scale = _decode(data, found, limits, begin)
         if said.is_damaged:  # libtiff says so of pixels that Pillow takes
             raise damaged(found)
-    return FetchedImage(picture, hashlib.sha256(data).hexdigest(), scale, said.line)
+    return Decoded(picture, scale, said.line)
 
 
 def _decode(data: bytes, found: Sniffed, limits: Limits, begin: Callable[[int], None]) -> tuple[Picture, float]:

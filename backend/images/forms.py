@@ -1,6 +1,7 @@
 """Formats, and forms of a format, that cannot be read: refused under their own names, not as damaged files.
 
-HEIC is read with the optional extra `heic`: pillow-heif, imported when the first such picture comes. Raises ImageError.
+HEIC is read with the optional extra `heic`: pillow-heif, imported when the first such picture comes, or by
+`import_decoders`. Raises ImageError.
 """
 
 from __future__ import annotations
@@ -34,12 +35,18 @@ _JPEG_FRAMES = {0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0x
                 0xCD: "hierarchical", 0xCE: "hierarchical", 0xCF: "hierarchical", 0xF7: "JPEG-LS"}  # fmt: skip
 
 
+def import_decoders() -> None:
+    """Import what is imported else when the first picture needs it: in a process that can open no file any more."""
+    Image.init()
+    _register_heif()
+
+
 def prepare(found: Sniffed) -> str:
     """Return Pillow's name of the format, once Pillow can open it."""
     if found.pillow_format == "HEIF" and not _register_heif():
         raise ImageError(
             "unsupported_format",
-            "It is a HEIC picture, and pillow-heif is not installed: the extra `heic`; in the clone, "
+            "HEIC pictures are not read here, because pillow-heif is not installed: the extra `heic`; in the clone, "
             "uv pip install -c constraints.txt '.[heic]'",
         )
     if found.pillow_format is not None:
@@ -81,7 +88,9 @@ def unsupported_form(data: bytes, found: Sniffed, error: Exception) -> ImageErro
 
 
 def _unsupported(name: str, form: str) -> ImageError:
-    return ImageError("unsupported_format", f"It is a {name} picture of a form that is not read ({form}). {_SAVE_ANEW}")
+    return ImageError(
+        "unsupported_format", f"It is a picture of a form of {name} that is not read ({form}). {_SAVE_ANEW}"
+    )
 
 
 def _why_not_opened(data: bytes, pillow_format: str) -> str:

@@ -22,7 +22,7 @@ from label_config.visible import HIDDEN_RANGES
 
 LIST_SEPARATOR = "; "
 _NUMBER_CHANGED = re.compile(r"0[0-9]+|[0-9]{12,}|[0-9.]+[eE][0-9]+")
-_SEPARATORS = r";|\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029"
+_SEPARATORS = r";|\t\n\r\u2028\u2029"
 _EMPTY = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
 """Letters and marks that nothing is drawn for: fillers of Korean and Khmer, variation selectors, Braille of no dots."""
 _PASSED_OVER = rf"\s\"{_EMPTY}" + "".join(f"{chr(low)}-{chr(high)}" for low, high in HIDDEN_RANGES)

@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 
 from backend.commands.demo.background_process import BackgroundProcess, free_port
+from backend.environment import OURS
 
 LOAD_S = 600.0  # ends only what will never answer; a model that cannot be loaded says so
-_OURS = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def running_backend(folder: Path, settings: Mapping[str, str], port: int | None 
     """Start the backend with these environment variables, on a free port if none is given, yield at once, and end it
     afterwards."""
     port, data_dir = port or free_port(), folder / "prelabel"
-    env = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)} | {
+    env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)} | {
         "PRELABEL_MODEL": "garments",
         "PRELABEL_PORT": str(port),
         "PRELABEL_DATA_DIR": str(data_dir),

@@ -72,6 +72,19 @@ def test_every_other_text_comes_back_as_it_is(tmp_path: Path, text: str) -> None
     assert _rows(tmp_path / "out.csv")[0]["image_id"] == text.replace("\udcff", "?")
 
 
+@pytest.mark.parametrize("control", [*"\0\a\b\v\f\x1b\x1c\x7f\x85\x9b"], ids=ascii)
+def test_no_table_holds_a_control_character(tmp_path: Path, control: str) -> None:
+    text = f"a{control}[2Jb\tc\nd"
+    given = record("a", image_id=text, caption=text, image=text, tags=[text])
+    records = write_lines(tmp_path / "out.jsonl", [given])
+    write_csv(records, tmp_path / "out.csv", SCHEMA)
+    parquet.write_parquet(records, tmp_path / "out.parquet", SCHEMA)
+    (row,), (typed,) = _rows(tmp_path / "out.csv"), pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    for name in ("image_id", "caption", "image"):
+        assert row[name] == typed[name] == "a?[2Jb\tc\nd"
+    assert [row["tags"]] == typed["tags"] == ["a?[2Jb\tc\nd"]
+
+
 @pytest.mark.parametrize("text", ["00123", "6901234567890", "12345678901234567890", "1e5", "12.5E3"])
 def test_a_name_that_excel_would_change_as_a_number_stays_text(tmp_path: Path, text: str) -> None:
     (row,) = _csv(tmp_path, record("a", image_id=text))

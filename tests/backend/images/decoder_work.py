@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from backend.engine.messages import Picture
 from backend.errors import ImageError
-from backend.images import FetchedImage, Limits
-from backend.images.decode import decode
+from backend.images import Limits
+from backend.images.decode import Decoded, decode
 from tests.backend.images.pictures import png
 
 LONG_S = 3_600.0
@@ -21,8 +24,24 @@ LIMITS = Limits(decode_s=LONG_S, queue_s=LONG_S)
 SOON = replace(LIMITS, decode_s=0.05, decode_s_per_megapixel=LONG_S)
 
 
-def work(data: bytes, limits: Limits, begin: Callable[[int], None]) -> FetchedImage:
-    """What a decoder of `data` does: a word, and for some a file to write to."""
+LIES: dict[str, Decoded | bytes] = {
+    "fewer bytes than pixels": Decoded(Picture(10, 10, bytes(299))),
+    "more bytes than pixels": Decoded(Picture(10, 10, bytes(301))),
+    "remarks without end": Decoded(Picture(2, 2, bytes(12)), remarks="x" * 2**20),
+    "more bytes than there are": b"\xff" * 8 + b"{}",
+    "no head": b"\0\0\0\0\0\0\0\1{",
+}
+RIGHTS = {
+    "write": lambda path: Path(path).write_text("x"),
+    "read": lambda path: Path("/proc/self/environ").read_bytes(),
+    "connect": lambda path: socket.socket(),
+    "have a pipe": lambda path: os.pipe(),
+}
+
+
+def work(data: bytes, limits: Limits, begin: Callable[[int], None]) -> Decoded:
+    """What a decoder of `data` does: a word, and for some a link to make, whose target is its process: it cannot write
+    a file."""
     word, _, path = data.decode().partition(" ")
     match word:
         case "pid":
@@ -40,14 +59,31 @@ def work(data: bytes, limits: Limits, begin: Callable[[int], None]) -> FetchedIm
         case "memory":
             bytearray(2**33)
         case "waits":
-            Path(path).write_text(str(os.getpid()))
+            os.symlink(str(os.getpid()), path)
             threading.Event().wait()
+        case "says":
+            if isinstance(lie := LIES[path], Decoded):
+                return lie
+            os.write(int(sys.argv[2]), lie)
+        case "stops":  # in the middle of what it says
+            os.symlink(str(os.getpid()), path)
+            os.write(int(sys.argv[2]), b"\0\0\0\0")
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "may":
+            right, _, place = path.rpartition(" ")
+            try:
+                RIGHTS[right](place)
+            except OSError as error:
+                raise ImageError("corrupt", os.strerror(error.errno or 0)) from None
         case "large":
             begin(limits.large_picture_pixels + 1)
         case "large-waits":
             begin(limits.large_picture_pixels + 1)
-            Path(path).write_text(str(os.getpid()))
+            os.symlink(str(os.getpid()), path)
             threading.Event().wait()
+        case "large-twice":
+            begin(limits.large_picture_pixels + 1)
+            begin(limits.large_picture_pixels + 1)
         case "large-crash":
             begin(limits.large_picture_pixels + 1)
             os.kill(os.getpid(), signal.SIGSEGV)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -14,13 +15,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from backend.errors import ImageError
 from backend.images import Limits
 from backend.images.apart import Decoders
 from backend.images.decode import decode
-from tests.backend.images.decoder_work import LIMITS, SOON, work
-from tests.backend.images.pictures import png
+from tests.backend.images.decoder_work import LIES, LIMITS, RIGHTS, SOON, work
+from tests.backend.images.pictures import png, saved
+from tests.backend.images.test_decode import FORMATS
 from tests.limits import WAIT_S, until
 
 
@@ -43,7 +46,9 @@ def runs(pid: int) -> bool:
 
 def test_one_process_decodes_one_picture_after_the_other(decoders: Decoders) -> None:
     first = pid_of(decoders)
-    assert decoders.decode(b"any") == decode(png(), LIMITS)
+    fetched, decoded = decoders.decode(b"any"), decode(png(), LIMITS)
+    assert (fetched.picture, fetched.scale, fetched.remarks) == (decoded.picture, decoded.scale, decoded.remarks)
+    assert fetched.sha256 == hashlib.sha256(b"any").hexdigest()
     assert pid_of(decoders) == first != os.getpid()
 
 
@@ -54,6 +59,7 @@ def test_one_process_decodes_one_picture_after_the_other(decoders: Decoders) -> 
         pytest.param(b"crash", "corrupt", LIMITS, id="crash"),
         pytest.param(b"memory", "corrupt", LIMITS, id="memory"),
         pytest.param(b"large-crash", "corrupt", LIMITS, id="crash of a large one"),
+        pytest.param(b"large-twice", "corrupt", LIMITS, id="large once more"),
     ],
 )
 def test_a_picture_that_ends_its_process_is_refused_alone(word: bytes, kind: str, limits: Limits) -> None:
@@ -65,6 +71,37 @@ def test_a_picture_that_ends_its_process_is_refused_alone(word: bytes, kind: str
         assert decoders.decode(b"any").picture.rgb
         assert decoders.decode(b"large").picture.rgb
         assert pid_of(decoders) != before
+
+
+def test_a_process_that_says_what_none_says_is_ended(decoders: Decoders, caplog: pytest.LogCaptureFixture) -> None:
+    for lie in LIES:
+        pid = pid_of(decoders)
+        with pytest.raises(ImageError, match="damaged or cut off"):
+            decoders.decode(f"says {lie}".encode())
+        assert not runs(pid)
+    assert caplog.messages == ["the process that decoded a picture (text) said what none says"] * len(LIES)
+
+
+def test_a_process_that_decodes_can_do_little_else(
+    tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BASIC_AUTH_PASS", "c4n4ry")
+    for right in RIGHTS:
+        with pytest.raises(ImageError, match="Too many open files"):
+            decoders.decode(f"may {right} {tmp_path / 'file'}".encode())
+    assert "c4n4ry" not in Path(f"/proc/{pid_of(decoders)}/environ").read_text()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_imported_late_where_no_file_can_be_opened() -> None:
+    with closing(Decoders(Limits())) as decoders:
+        for picture_format in FORMATS:
+            data = saved(Image.new("RGB", (60, 40), "red"), picture_format)
+            fetched, decoded = decoders.decode(data), decode(data, Limits())
+            assert (fetched.picture, fetched.remarks) == (decoded.picture, decoded.remarks)
+        for data in (b"\xff\xd8\xff damaged", b"II*\0 damaged", b"GIF89a damaged", b"\x89PNG\r\n\x1a\n damaged"):
+            with pytest.raises(ImageError, match="damaged or cut off"):
+                decoders.decode(data)
 
 
 def test_a_picture_has_more_time_once_it_is_known_to_be_large() -> None:
@@ -85,20 +122,21 @@ def test_a_picture_whose_process_is_ended_again_and_again_may_be_tried_later(dec
     assert caught.value.retryable
 
 
-def test_nobody_waits_longer_than_queue_s_for_a_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", ["waits", "stops"])
+def test_nobody_waits_longer_than_queue_s_for_a_process(tmp_path: Path, word: str) -> None:
     told = tmp_path / "pid"
     with closing(Decoders(replace(LIMITS, queue_s=0.3), work)) as decoders, ThreadPoolExecutor(1) as threads:
-        waits = threads.submit(decoders.decode, f"waits {told}".encode())
+        waits = threads.submit(decoders.decode, f"{word} {told}".encode())
         with pytest.raises(TimeoutError):
             waits.result(WAIT_S)
-        assert not told.exists() or not runs(int(told.read_text()))
+        assert not told.is_symlink() or not runs(int(told.readlink().name))
 
 
 def test_of_large_pictures_one_at_a_time_is_decoded_in_all_processes(tmp_path: Path, decoders: Decoders) -> None:
     told = tmp_path / "pid"
     with closing(Decoders(replace(LIMITS, queue_s=0.3), work)) as others, ThreadPoolExecutor(1) as threads:
         large = threads.submit(decoders.decode, f"large-waits {told}".encode())
-        until(lambda: told.exists() and told.read_text())
+        until(told.is_symlink)
         with pytest.raises(TimeoutError):
             others.decode(b"large")
         assert decoders.decode(b"small").picture.rgb
@@ -112,11 +150,11 @@ def test_closing_ends_the_processes_those_at_work_too(tmp_path: Path, decoders: 
     told = tmp_path / "pid"
     with ThreadPoolExecutor(1) as threads:
         at_work = threads.submit(decoders.decode, f"waits {told}".encode())
-        until(lambda: told.exists() and told.read_text())
+        until(told.is_symlink)
         idle = pid_of(decoders)
         decoders.close()
         assert not runs(idle)
-        assert not runs(int(told.read_text()))
+        assert not runs(int(told.readlink().name))
         with pytest.raises(ImageError, match="prelabel is stopping"):
             at_work.result(WAIT_S)
     with pytest.raises(ImageError, match="prelabel is stopping"):

@@ -39,7 +39,7 @@ class Disk:
                 raise ImageError("corrupt", f"{path.name} is no picture.")
             if "hang" in path.name:
                 self.go_on.wait(WAIT_S)
-            return FetchedImage(Picture(1, 1, b"abc"), path.name)
+            return FetchedImage(Picture(1, 1, b"abc"), sha256=path.name)
         finally:
             with self._lock:
                 self._num_at_once -= 1

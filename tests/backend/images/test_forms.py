@@ -112,7 +112,7 @@ class TestBmp:
     def test_other_forms_are_named(self, data: bytes, form: str) -> None:
         error = refused(data)
         assert error.kind == "unsupported_format"
-        assert str(error).startswith("It is a BMP picture of a form that is not read (Unsupported BMP ")
+        assert str(error).startswith("It is a picture of a form of BMP that is not read (Unsupported BMP ")
         assert form in str(error)
 
 

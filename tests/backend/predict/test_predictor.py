@@ -184,7 +184,7 @@ def test_a_very_long_picture_of_which_little_is_seen_needs_review(
         async def generate(self, request: GenerateRequest) -> Finished:
             return replace(await super().generate(request), image_scale=image_scale)
 
-    fetched = FetchedImage(Picture(*size, bytes(3 * size[0] * size[1])), "a" * 64, scale)
+    fetched = FetchedImage(Picture(*size, bytes(3 * size[0] * size[1])), scale, sha256="a" * 64)
 
     async def go() -> None:
         answered = await Answerer(Engine(ANSWER), FakeImages(), Metrics()).answer(RECIPE, fetched, interactive=False)
