@@ -369,6 +369,11 @@ CHECKS: dict[str, tuple[str, str]] = {
         "{said} tokens are read at once. End what else runs on the card (nvidia-smi lists it); prelabel need not be "
         "started again.",
     ),
+    "engine_restarted": (
+        "模型进程曾异常结束，已自动重新启动（次数和原因：{said}）。若反复出现，请看日志，并在 `dmesg` 中查找 Xid。",
+        "the engine's process has ended and was started again by itself (how often, and why: {said}). If it comes "
+        "back, see the log, and look for Xid in `dmesg`.",
+    ),
     "card_not_wanted": ("PRELABEL_DEVICE=cpu：不使用显卡", "PRELABEL_DEVICE=cpu: no card is used"),
     "card_not_needed": (
         "没有 CUDA 显卡，用 CPU 运行小模型",
