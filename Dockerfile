@@ -54,8 +54,9 @@ VOLUME /data
 WORKDIR /data
 EXPOSE 9090
 # /livez, not /health: a model that loads for minutes, or a GPU that failed, is no reason to restart the API process.
+# Never through a proxy, which Docker may have put into every container's environment.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9090/livez', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:' + (os.environ.get('PRELABEL_PORT') or '9090') + '/livez', timeout=4)"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["prelabel"]
 CMD ["serve"]

@@ -2,8 +2,8 @@
 
 Three times as many requests as slots are asked for; the figures are of the time between the first `slots` answers and
 the next `slots`. Every answer has the same number of tokens, because `max_new_tokens` cuts it inside its last text.
-Needs a LoadedModel; knows nothing of where its weights come from. Raises ModelTooLarge, torch.OutOfMemoryError, and
-RuntimeError when a request fails or the time does not suffice.
+Needs a LoadedModel; knows nothing of where its weights come from. Raises ModelTooLarge, torch.OutOfMemoryError,
+CaptureFailed, and RuntimeError when a request fails or the time does not suffice.
 """
 
 from __future__ import annotations
@@ -79,13 +79,20 @@ class Measured:
 
 
 def measure(
-    loaded: LoadedModel, load: Load, *, cap_gib: float | None, budget_s: float, min_run_s: float = MIN_RUN_S
+    loaded: LoadedModel,
+    load: Load,
+    *,
+    cap_gib: float | None,
+    budget_s: float,
+    min_run_s: float = MIN_RUN_S,
+    no_graphs: str = "",
 ) -> Measured:
-    """Run `load` and return what was measured. Requests stop `budget_s` after the call, but have `min_run_s`."""
+    """Run `load` and return what was measured. Requests stop `budget_s` after the call, but have `min_run_s`.
+    `no_graphs`: as in InProcessEngine."""
     started = time.perf_counter()
     num_threads = min(MAX_PICTURE_THREADS, max(1, len(os.sched_getaffinity(0)) - 1))
     mixed_from = MIXED_FROM if load.mixes else NEVER
-    engine = InProcessEngine(loaded, _options(loaded, load, cap_gib), num_threads, mixed_from)
+    engine = InProcessEngine(loaded, _options(loaded, load, cap_gib), num_threads, mixed_from, no_graphs)
     try:
         engine.submit(make_requests(loaded, load, 3 * load.slots))
         deadline = max(started + budget_s, time.perf_counter() + min_run_s)

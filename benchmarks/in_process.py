@@ -21,17 +21,23 @@ class InProcessEngine:
     """Answers requests with `loaded`, whose kernels are tuned. Raises CaptureFailed.
 
     `answers` are by request id; `stats` is what the engine had counted before each turn, with the time of it (seconds,
-    perf_counter). `mixed_from`: see SchedulerLimits.
+    perf_counter). `mixed_from`: see SchedulerLimits. `no_graphs`: why a card's decode steps are not to be captured, ""
+    if they are.
     """
 
     def __init__(
-        self, loaded: LoadedModel, options: EngineOptions, num_threads: int = 1, mixed_from: int = MIXED_FROM
+        self,
+        loaded: LoadedModel,
+        options: EngineOptions,
+        num_threads: int = 1,
+        mixed_from: int = MIXED_FROM,
+        no_graphs: str = "",
     ) -> None:
         on_cpu = not loaded.device.startswith("cuda")
         self.device = loaded.device
         self.runner, self.sizes = make_runner(loaded, options, measure_sizes(loaded, options))
-        self.graph_error = ""
-        if not on_cpu:
+        self.graph_error = no_graphs
+        if not on_cpu and not no_graphs:
             self.runner, self.sizes, slower = with_graphs(
                 self.runner, self.sizes, least_kv_tokens(options), lambda sizes: make_runner(loaded, options, sizes)
             )

@@ -7,6 +7,7 @@ is none" from "CUDA cannot use it". Nothing here raises, and importing this impo
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import os
 import re
@@ -80,7 +81,8 @@ class Signs:
     """What speaks of a card and its driver on this machine. Versions are "" where there is no such thing.
 
     `cuda`: the release torch is built for. `visible`: CUDA_VISIBLE_DEVICES, None where it is not set. `closed_file`: a
-    device file that this user may not open. `in_wsl`: Linux runs within Windows, which has the driver.
+    device file that this user may not open; `taken_file`: one that a container's rules for devices do not let it open.
+    `in_wsl`: Linux runs within Windows, which has the driver.
     """
 
     driver: str = ""
@@ -91,6 +93,7 @@ class Signs:
     on_bus: bool = False
     device_files: bool = False
     closed_file: str = ""
+    taken_file: str = ""
     in_container: bool = False
     in_wsl: bool = False
 
@@ -103,7 +106,7 @@ def find_card(
 ) -> Card | Trouble:
     """Return the card `device` ("cuda:1"; None or "cuda": the current one), or why it cannot be used.
 
-    `ask` and `read` are `ask_torch` and `read_signs` where they are left out.
+    `ask` and `read` are `ask_torch` and `read_signs` where they are left out. A driver may never return.
     """
     seen = (ask or ask_torch)(device)
     if seen.card is not None:
@@ -113,7 +116,7 @@ def find_card(
         return trouble("card_too_old", card=seen.card.label, capability=capability)
     if seen.num_cards and not seen.said:
         return trouble("card_no_such", device=device or "cuda", count=str(seen.num_cards))
-    return why_no_card((read or read_signs)(), seen.said)
+    return why_no_card((read or partial(read_signs, is_taken=is_taken))(), seen.said)
 
 
 def settle(
@@ -202,6 +205,8 @@ def why_no_card(signs: Signs, said: str = "") -> Trouble:
         return trouble("card_not_in_container" if signs.in_container else "card_no_device", driver=driver)
     if signs.closed_file:
         return trouble("card_no_permission", file=signs.closed_file, uid=str(os.getuid()))
+    if signs.taken_file:
+        return trouble("card_taken_back", file=signs.taken_file, driver=driver)
     if signs.library and signs.library != signs.driver:
         return trouble("card_driver_mixed", driver=driver, library=signs.library)
     if _numbers(signs.driver) < _numbers(needed):
@@ -293,18 +298,30 @@ def _free_bytes(cuda: Any, number: int, least: int) -> int:
         return 0
 
 
+def is_taken(file: Path) -> bool:
+    """Whether its rights allow to open `file`, a device, and the system does not: a container's rules forbid it."""
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return False
+
+
 def read_signs(
     root: Path = Path("/"),
     environ: Mapping[str, str] = os.environ,
     may_open: Callable[[Path], bool] = lambda file: os.access(file, os.R_OK | os.W_OK),
+    is_taken: Callable[[Path], bool] = lambda file: False,
 ) -> Signs:
-    """Look for a card and its driver in the files below `root`. Asks neither torch nor CUDA."""
+    """Look for a card and its driver in the files below `root`. Asks neither torch nor CUDA, and opens no device: a
+    driver that hangs would take along whoever does, so `is_taken` is for a process of which that is expected."""
     torch, cuda = _torch_versions()
     numbered = sorted((root / "dev").glob("nvidia[0-9]*"))
     shared = [file for file in (root / "dev/nvidiactl", root / "dev/nvidia-uvm") if file.exists()]
     closed = [*(file for file in shared if not may_open(file))]
     if not any(map(may_open, numbered)):
         closed += numbered
+    taken = [file for file in shared[:1] if file.name == "nvidiactl" and is_taken(file)]
     return Signs(
         driver=_driver_version(root),
         library=_library_version(root),
@@ -314,6 +331,7 @@ def read_signs(
         on_bus=any(map(_is_nvidia_card, (root / "sys/bus/pci/devices").glob("*"))),
         device_files=bool(numbered),
         closed_file=f"/{closed[0].relative_to(root)}" if closed else "",
+        taken_file=f"/{taken[0].relative_to(root)}" if taken else "",
         in_container="container" in environ
         or "KUBERNETES_SERVICE_HOST" in environ
         or any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv")),

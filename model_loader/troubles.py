@@ -43,6 +43,11 @@ TEXTS: dict[str, str] = {
         "{file} cannot be opened by the user prelabel runs as (uid {uid}). Add the user to the group that owns the "
         "file (often video or render), or start the container with --gpus all."
     ),
+    "card_taken_back": (
+        "{file} may not be opened here, though its rights allow it: this container has no card (any more), as after "
+        "`systemctl daemon-reload` or an update on the host (driver {driver}). Start the container again (docker "
+        "compose restart prelabel); in LXC allow it the card's devices. docs/docker.md says more."
+    ),
     "card_no_library": (
         "NVIDIA's driver {driver} is loaded, but its library libcuda.so.1 is not found. Install it (libcuda1 on "
         "Debian, libnvidia-compute on Ubuntu); in a container set NVIDIA_DRIVER_CAPABILITIES=compute,utility."

@@ -44,17 +44,24 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`error`: why there is no model or no answer. `peak_gib`: of the device, 0 on a CPU."""
+    """`error`: why there is no model or no answer. `peak_gib`: of the device, 0 on a CPU. `restarted`: that a process
+    of the engine ended, in the start or over the answer, and another one did it (`EngineStatus.restarted`)."""
 
     stages: tuple[Stage, ...]
     ready: Ready | None
     answer_s: float
     peak_gib: float
     error: str
+    restarted: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def found(self) -> tuple[tuple[str, str], ...]:
+        """What has to be done without, or had to be done again: the code of a check, and why."""
+        return (*(self.ready.slower if self.ready else ()), *self.restarted)
 
     @property
     def is_good(self) -> bool:
-        return not self.error and self.ready is not None and not self.ready.slower
+        return not self.error and self.ready is not None and not self.found
 
 
 def dry_start(
@@ -103,14 +110,15 @@ async def _start(engine: Engine) -> Outcome:
     except PrelabelError as failed:
         error = one_line(redact(str(failed)))
     finally:
-        peak_gib = engine.status.stats.memory_gib
+        status = engine.status
         await engine.close()
-    return Outcome(tuple(stages), ready, answer_s, peak_gib, error)
+    # of a process that was started again over the answer, what that one is
+    return Outcome(tuple(stages), status.ready or ready, answer_s, status.stats.memory_gib, error, status.restarted)
 
 
 def _report(outcome: Outcome) -> dict[str, Any]:
     told = asdict(outcome)
-    told["slower"] = [{"code": code, "text": _slower(code, said)} for code, said in _found(outcome)]
+    told["slower"] = [{"code": code, "text": _slower(code, said)} for code, said in outcome.found]
     return told
 
 
@@ -131,20 +139,16 @@ def _print(outcome: Outcome) -> None:
             f"cache of {number(ready.kv_tokens)} positions"
         )
         on_card = ready.device.startswith("cuda")
-        if on_card and not ready.slower:
+        if on_card and not outcome.found:
             console.print(
                 "✓ every kernel gives what plain torch gives, every graph what the same step gives without it"
             )
         elif not on_card:
             console.print("– no kernel and no graph to compare: there is no card")
-    for code, said in _found(outcome):
+    for code, said in outcome.found:
         console.print(Text(f"! {_slower(code, said)}", "yellow"))
     if outcome.error:
         console.print(Text(f"✗ {outcome.error}", "bold red"))
-
-
-def _found(outcome: Outcome) -> tuple[tuple[str, str], ...]:
-    return outcome.ready.slower if outcome.ready else ()
 
 
 def _slower(code: str, said: str) -> str:

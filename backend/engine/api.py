@@ -21,7 +21,8 @@ class EngineStatus:
     the same for people who read other languages.
 
     While it loads, `stage`, `fraction`, `left_s`, `bytes_per_s` and `counts_bytes` are those of the last `Loading`.
-    Where no bytes come any more, `stalled_s` says for how long, and nothing is left of the pace.
+    Where no bytes come any more, `stalled_s` says for how long, and nothing is left of the pace. `ended`: why the
+    process before this one ended, "" where this is the first.
     """
 
     state: EngineState
@@ -38,6 +39,21 @@ class EngineStatus:
     counts_bytes: bool = False
     stalled_s: float = 0.0
     why: tuple[Why, ...] = ()
+    ended: str = ""
+
+    @property
+    def slower(self) -> tuple[tuple[str, str], ...]:
+        """What makes it slower than it should be now: as `Ready.slower`, and that other programs take memory of the
+        card while it works."""
+        slower, stats = self.ready.slower if self.ready else (), self.stats
+        if stats.prefill_tokens < stats.most_prefill_tokens and self.num_queued + self.num_running:
+            return (*slower, ("slow_shortage", f"{stats.prefill_tokens:,} / {stats.most_prefill_tokens:,}"))
+        return slower
+
+    @property
+    def restarted(self) -> tuple[tuple[str, str], ...]:
+        """That it was started again, and why, as an item of `slower`."""
+        return (("engine_restarted", f"{self.num_restarts}; {self.ended}"),) if self.ended else ()
 
     @property
     def is_gone(self) -> bool:

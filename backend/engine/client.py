@@ -85,13 +85,15 @@ class EngineClient:
         self._process: Any = None
         self._starts_again = False
         self._has_served = False
+        self._ended = ""
         self._refused: tuple[Why, ...] = ()
         self._stall: asyncio.TimerHandle | None = None
 
     @property
     def status(self) -> EngineStatus:
         num_running = self._pending.num_running
-        return replace(self._status, num_running=num_running, num_queued=len(self._pending) - num_running)
+        num_queued = len(self._pending) - num_running
+        return replace(self._status, num_running=num_running, num_queued=num_queued, ended=self._ended)
 
     async def start(self) -> None:
         if self._supervisor is None:
@@ -191,6 +193,7 @@ class EngineClient:
                 left = [suspect for suspect in _SUSPECTS if suspect not in dict(self._options.without)]
                 for suspect in left[:1]:
                     self._leave_out(suspect, message)
+            self._ended = message
             await self._set(self._not_ready("restarting", why, num_more=1))
             await asyncio.sleep(self._limits.restart_backoff_s * 2 ** (restarts - 1))
 

@@ -141,7 +141,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     send(Loading(f"{choice.model}: {choice.reason}", 0.0))
     if choice.card is not None:
         send(Loading("trial", 0.0))  # what ends the process from here on is the card's, or bitsandbytes'
-    _use_device(choice, options, cpus)
+    use_device(choice, options, cpus)
     loaded = _loaded(choice, options, send)
     started = start(loaded, options, lambda stage, fraction: send(Loading(stage, fraction)))
     runner, sizes = started.runner, started.sizes
@@ -167,8 +167,8 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     return EngineLoop(runner, mailbox, send, scheduler, preparation)
 
 
-def _use_device(choice: Choice, options: EngineOptions, cpus: int) -> None:
-    """What torch has to know of the card, or the CPU, before anything is there."""
+def use_device(choice: Choice, options: EngineOptions, cpus: int) -> None:
+    """What torch has to know of the card, or the CPU, before anything is there. Raises StartAgainWithout."""
     import torch
 
     from backend.engine.start import try_allocator

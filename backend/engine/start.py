@@ -70,7 +70,7 @@ def start(loaded: LoadedModel, options: EngineOptions, say: Say = lambda stage, 
         return Started(*make_runner(loaded, options, measure_sizes(loaded, options)), copy)
     say("kernels", LOAD_SHARE)
     with leaving("kernels", options):
-        slower, may_capture = _kernels(loaded, options.quantised_dir, without)
+        slower, may_capture = use_kernels(loaded, options.quantised_dir, without)
     say("memory", 0.95)
     with leaving("kernels", options):
         planned = measure_sizes(loaded, options)
@@ -181,8 +181,9 @@ def leaving(part: Part, options: EngineOptions) -> Iterator[None]:
         raise StartAgainWithout(part, one_line(error)) from error
 
 
-def _kernels(loaded: LoadedModel, kept_in: Path | None, without: dict[Part, str]) -> tuple[Slower, bool]:
-    """Check and tune them. Returns what cannot be used, and whether a decode step can be captured."""
+def use_kernels(loaded: LoadedModel, kept_in: Path | None, without: Mapping[Part, str]) -> tuple[Slower, bool]:
+    """Check and tune those of a model on a card. Returns what cannot be used, and whether a decode step can be
+    captured. `kept_in`: the folder of what earlier starts have measured."""
     device = loaded.model.device
     if "kernels" in without:
         set_plan(device, REFERENCE)

@@ -61,6 +61,11 @@ _TROUBLES_ZH = {
         "运行 prelabel 的用户（uid {uid}）无法打开 {file}。请把用户加入该文件所属的组（通常是 video 或 render），"
         "或用 --gpus all 启动容器。"
     ),
+    "card_taken_back": (
+        "文件权限允许打开 {file}，但系统禁止：这个容器（已）没有显卡，例如宿主机执行过 `systemctl daemon-reload` "
+        "或更新之后（驱动 {driver}）。请重启容器（docker restart）；LXC 容器请允许它使用显卡设备。"
+        "详见 docs/docker.md。"
+    ),
     "card_no_library": (
         "NVIDIA 驱动 {driver} 已加载，但找不到它的库 libcuda.so.1。请安装（Debian：libcuda1，"
         "Ubuntu：libnvidia-compute）；容器请设 NVIDIA_DRIVER_CAPABILITIES=compute,utility。"
@@ -373,6 +378,11 @@ CHECKS: dict[str, tuple[str, str]] = {
         "reading pictures is slower than it should be: the card's memory has fallen short, so for five minutes only "
         "{said} tokens are read at once. End what else runs on the card (nvidia-smi lists it); prelabel need not be "
         "started again.",
+    ),
+    "engine_restarted": (
+        "模型进程曾异常结束，已自动重新启动（次数和原因：{said}）。若反复出现，请看日志，并在 `dmesg` 中查找 Xid。",
+        "the engine's process has ended and was started again by itself (how often, and why: {said}). If it comes "
+        "back, see the log, and look for Xid in `dmesg`.",
     ),
     "card_not_wanted": ("PRELABEL_DEVICE=cpu：不使用显卡", "PRELABEL_DEVICE=cpu: no card is used"),
     "card_not_needed": (

@@ -36,13 +36,9 @@ def refuse_hopeless(settings: Settings) -> None:
 
 
 def engine_checks(status: EngineStatus) -> list[Check]:
-    """What makes the engine slower than it should be, now: another start of it may have to do without other parts, and
-    other programs may take memory of the card while it works."""
+    """What makes the engine slower than it should be, now: another start of it may have to do without other parts."""
     about_disk = ("slow_starts",)
-    slower, stats = status.ready.slower if status.ready else (), status.stats
-    if stats.prefill_tokens < stats.most_prefill_tokens and status.num_queued + status.num_running:
-        slower = (*slower, ("slow_shortage", f"{stats.prefill_tokens:,} / {stats.most_prefill_tokens:,}"))
-    return [doubtful("disk" if code in about_disk else "card", code, said=said) for code, said in slower]
+    return [doubtful("disk" if code in about_disk else "card", code, said=said) for code, said in status.slower]
 
 
 def running_checks(settings: Settings, status: EngineStatus) -> list[Check]:

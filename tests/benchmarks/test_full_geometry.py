@@ -1,6 +1,9 @@
 """The benchmark for a card, at a small size on a CPU: what it builds is the model, what it prints is what happened."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +20,9 @@ from model_loader.experts.quantizer import fused_experts
 from model_loader.geometry import DEFAULT_MODEL
 from model_loader.loader import LoadedModel
 from model_loader.random_model import config_of
+from model_loader.troubles import Trouble, trouble
 from tests.backend.engine.slots import Slots
-from tests.limits import WAIT_S
+from tests.limits import RUN_S, WAIT_S
 
 LOAD = Load(image_tokens=16, slots=2, answer_tokens=24, prefix_tokens=20)
 
@@ -54,8 +58,9 @@ def test_a_dense_model_is_measured_without_a_word_of_experts(
 ) -> None:
     dense = build(small_of("Qwen/Qwen3-VL-8B-Instruct"), "cpu")
     assert not fused_experts(dense.model)
-    told = full_geometry.describe(dense, None)
+    told, no_graphs = full_geometry.describe(dense, None)
     assert "experts_hit" not in told
+    assert (told["slower"], no_graphs) == ([], "")
     assert "no experts: a dense model" in capsys.readouterr().out
     row = full_geometry.run_load(dense, LOAD, None, WAIT_S)
     assert row.measured is not None, row.error
@@ -72,21 +77,42 @@ def test_a_load_that_fails_is_a_row_that_says_why(loaded: LoadedModel) -> None:
     assert row.error
 
 
+NO_CARD = trouble("card_none")
+OLD_DRIVER = trouble("card_driver_old", driver="550.54", torch="2.13", cuda="13.0", needed="580.65.06")
+OLD_CARD = trouble("card_too_old", card="Tesla T4", capability="7.5")
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "found", "message"),
     [
-        pytest.param(["--small", "--cap-gib", "0"], "--cap-gib", id="no memory"),
-        pytest.param(["--small", "--budget-s", "0"], "--budget-s", id="no time"),
-        pytest.param([], "--small", id="no card"),
+        pytest.param(["--small", "--cap-gib", "0"], NO_CARD, "--cap-gib", id="no memory"),
+        pytest.param(["--small", "--budget-s", "0"], NO_CARD, "--budget-s", id="no time"),
+        pytest.param([], NO_CARD, "no CUDA card; --small", id="no card"),
+        pytest.param([], OLD_DRIVER, "550.54 is too old", id="an old driver"),
+        pytest.param([], OLD_CARD, "Tesla T4 has compute capability 7.5", id="an old card"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_by_name(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], found: Trouble, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # also where there is a card
     with pytest.raises(SystemExit):
-        full_geometry.main(arguments)
-    assert message in capsys.readouterr().err
+        full_geometry.main(arguments, lambda: found)
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_torchs_memory_is_asked_to_grow_as_the_engines_before_torch_is_there() -> None:
+    code = "import benchmarks.full_geometry, os; print(os.environ['PYTORCH_ALLOC_CONF'])"
+    text = Path(full_geometry.__file__).read_text("utf-8")
+    assert text.index("memory_of_torch") < text.index("import torch\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTORCH_")}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=RUN_S)
+    assert said.stdout.strip() == "expandable_segments:True", said.stderr
+
+
+def test_steps_that_may_not_be_captured_are_measured_without_graphs_and_say_why(loaded: LoadedModel) -> None:
+    row = full_geometry.run_load(loaded, LOAD, None, WAIT_S, "slow_experts: No module named 'triton'")
+    assert row.measured is not None, row.error
+    assert row.notes() == ["decoded without CUDA graphs: slow_experts: No module named 'triton'"]
 
 
 def test_the_random_model_has_the_formats_of_a_loaded_one(loaded: LoadedModel) -> None:

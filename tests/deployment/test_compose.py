@@ -86,13 +86,15 @@ def test_prelabel_starts_with_the_settings_of_the_containers(
 ) -> None:
     [in_image] = [words for name, words in last_stage() if name == "ENV"]
     environment = read_compose(*files)["services"]["prelabel"]["environment"]
-    given = dict(re.findall(r"(PRELABEL_\w+)=(\S+)", in_image)) | example | environment | {"BASIC_AUTH_PASS": "geheim"}
+    # as who copies the file of a machine without containers has it
+    written = example | {"PRELABEL_HOST": "127.0.0.1", "PRELABEL_PORT": "9091", "BASIC_AUTH_PASS": "geheim"}
+    given = dict(re.findall(r"(PRELABEL_\w+)=(\S+)", in_image)) | written | environment
     for name in [n for n in os.environ if n.startswith(("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_"))]:
         monkeypatch.delenv(name)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
-    assert (settings.host, str(settings.data_dir)) == ("0.0.0.0", "/data/prelabel")
+    assert (settings.host, settings.port, str(settings.data_dir)) == ("0.0.0.0", 9090, "/data/prelabel")
     assert settings.label_studio_url == "http://label-studio.internal:8080"
     assert settings.label_studio_public_url == "http://localhost:8080"
     assert settings.device == ("cpu" if files == CPU else "auto")

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
 
 from model_loader.cards import DRIVER_FOR_CUDA
 from scripts.compose import ROOT
 from tests.deployment.dockerfile import Instruction, last_stage, stages
+from tests.limits import RUN_S
 
 CODE = {"backend", "label_config", "model_loader"}
 
@@ -51,6 +60,34 @@ def test_the_image_runs_as_an_ordinary_user_in_data_and_watches_livez() -> None:
     assert of(stage, "VOLUME") == of(stage, "WORKDIR") == ["/data"]
     assert "/livez" in of(stage, "HEALTHCHECK")[0]
     assert (of(stage, "ENTRYPOINT"), of(stage, "CMD")) == (['["prelabel"]'], ['["serve"]'])
+
+
+class Alive(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/livez" else 404)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_the_health_check_asks_the_port_that_prelabel_has_and_no_proxy(alive: bool) -> None:
+    command = json.loads(of(last_stage(), "HEALTHCHECK")[0].partition(" CMD ")[2])
+    server = HTTPServer(("127.0.0.1", 0), Alive)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    if not alive:
+        server.shutdown()
+        server.server_close()
+    proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    environment = {**os.environ, **proxies, "PRELABEL_PORT": str(server.server_port)}
+    done = subprocess.run(
+        [sys.executable, *command[1:]], env=environment, capture_output=True, timeout=RUN_S, check=False
+    )
+    if alive:
+        server.shutdown()
+        server.server_close()
+    assert (done.returncode == 0) is alive, done.stderr.decode()
 
 
 def test_data_begins_empty_and_belongs_to_that_user() -> None:

@@ -56,6 +56,10 @@ TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040). Pl
         (replace(WORKING, device_files=False), "No CUDA GPUs are available", "card_no_device", "nvidia-smi as root"),
         (replace(WORKING, closed_file="/dev/nvidia0"), "CUDA unknown error", "card_no_permission",
          "/dev/nvidia0 cannot be opened"),
+        (replace(WORKING, taken_file="/dev/nvidiactl", in_container=True), "CUDA unknown error", "card_taken_back",
+         "docker compose restart prelabel"),
+        (replace(WORKING, taken_file="/dev/nvidiactl"), "No CUDA GPUs are available", "card_taken_back",
+         "/dev/nvidiactl may not be opened here"),
         (replace(WORKING, library=""), "Found no NVIDIA driver on your system.", "card_no_library", "compute,utility"),
         (replace(WORKING, visible=""), "No CUDA GPUs are available", "card_hidden", "CUDA_VISIBLE_DEVICES= hides"),
         (replace(WORKING, visible="7"), "No CUDA GPUs are available", "card_hidden", "CUDA_VISIBLE_DEVICES=7 hides"),
@@ -186,6 +190,8 @@ BUS = "sys/bus/pci/devices/0000"
                      Signs(device_files=True), id="one card of two may be opened"),
         pytest.param({"dev/nvidia0": "closed", "dev/nvidiactl": ""}, {},
                      Signs(device_files=True, closed_file="/dev/nvidia0"), id="no card may be opened"),
+        pytest.param({"dev/nvidia0": "taken", "dev/nvidiactl": "taken", ".dockerenv": ""}, {},
+                     Signs(device_files=True, taken_file="/dev/nvidiactl", in_container=True), id="a card taken back"),
         pytest.param({"dev/nvidia0": "", "dev/nvidia-uvm": "closed"}, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
                      Signs(device_files=True, closed_file="/dev/nvidia-uvm", in_container=True), id="a shared file"),
     ],
@@ -194,7 +200,12 @@ def test_the_signs_of_a_card_are_read_from_the_machine(
     tmp_path: Path, files: dict[str, str], environ: dict[str, str], expected: Signs
 ) -> None:
     write(tmp_path, files)
-    signs = read_signs(tmp_path, environ, may_open=lambda file: file.read_text() != "closed")
+    signs = read_signs(
+        tmp_path,
+        environ,
+        may_open=lambda file: file.read_text() != "closed",
+        is_taken=lambda file: file.read_text() == "taken",
+    )
     assert signs.torch.startswith("2.")
     assert replace(signs, torch="", cuda="") == expected
 

@@ -47,7 +47,7 @@ class Reply:
     """What a worker says of one batch. `error`: it cannot go on; what was done before that is in `outcomes`.
 
     `worker` names its machine and process, `model_name` and `model_version` what it has loaded, `seconds` how
-    long the batch took, `slower` what makes its engine slower than it should be (`Ready.slower`).
+    long the batch took, `slower` what makes its engine slower than it should be, or had it started again.
     """
 
     worker: str
@@ -101,7 +101,7 @@ class BulkWorker:
         began = time.monotonic()
         results = await asyncio.gather(*map(self._annotator.annotate, items), return_exceptions=True)
         error = next((result for result in results if isinstance(result, BaseException)), None)
-        loaded = self._loaded
+        loaded, status = self._loaded, self._loaded.engine.status
         return Reply(
             self._name,
             tuple(result for result in results if isinstance(result, Record | FailedItem)),
@@ -109,7 +109,7 @@ class BulkWorker:
             loaded.model_version,
             time.monotonic() - began,
             "" if error is None else str(error) if isinstance(error, EngineDead) else one_line(error),
-            (loaded.engine.status.ready or loaded.ready).slower,  # it may have been started again meanwhile
+            (*status.slower, *status.restarted),
         )
 
     def _call(self, work: Coroutine[Any, Any, T], limit_s: float | None = BATCH_S) -> T:

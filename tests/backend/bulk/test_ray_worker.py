@@ -18,7 +18,7 @@ from backend.bulk.items import Found, Item
 from backend.bulk.label_configs import LabelConfig
 from backend.bulk.outcomes import FailedItem, Record
 from backend.engine.api import EngineStatus
-from backend.engine.messages import Ready
+from backend.engine.messages import Ready, Stats
 from backend.errors import EngineDead
 from backend.ray.bulk.worker import COLUMN, BulkWorker, Reply
 from backend.settings import load_settings
@@ -60,8 +60,19 @@ def test_a_worker_tells_what_makes_its_present_engine_slower(tmp_path: Path) -> 
     [first, second] = _items(tmp_path, 2)
     assert _ask(worker, first).slower == ()
     slower = (("slow_graphs", "not permitted"),)
-    engine.status = EngineStatus("ready", ready=replace(READY, slower=slower))  # started again
-    assert _ask(worker, second).slower == slower
+    engine.status = EngineStatus(
+        "ready",
+        ready=replace(READY, slower=slower),
+        num_running=1,
+        num_restarts=2,
+        stats=Stats(prefill_tokens=512, most_prefill_tokens=4096),
+        ended="the device failed",
+    )
+    assert _ask(worker, second).slower == (
+        *slower,
+        ("slow_shortage", "512 / 4,096"),
+        ("engine_restarted", "2; the device failed"),
+    )
 
 
 def test_a_worker_tells_what_it_is_at_with_its_machine_and_process_and_when_its_engine_starts_again(
@@ -116,8 +127,9 @@ def test_a_worker_whose_engine_dies_for_good_hands_over_what_was_done(tmp_path: 
     class Dying(FakeEngine):
         async def generate(self, request: Any) -> Any:
             if len(self.requests) >= num_done:
-                await self.close()
-                raise EngineDead("the engine process died 6 times in a row")
+                message = "the engine process died 6 times in a row"
+                self.status = EngineStatus("failed", message=message)  # for the picture that comes after this one, too
+                raise EngineDead(message)
             return await super().generate(request)
 
     reply = _ask(_worker(tmp_path, Dying(ANSWER)), *_items(tmp_path, 2))

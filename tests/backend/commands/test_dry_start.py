@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from backend import cli
 from backend.commands.dry_start import dry_start
 from backend.engine.api import EngineStatus
-from backend.engine.messages import Stats
+from backend.engine.messages import Finished, GenerateRequest, Stats
 from backend.errors import GenerationFailed, SettingsError
 from backend.settings import load_settings
 from tests.fakes import READY, FakeEngine
@@ -64,6 +64,23 @@ def test_where_auto_has_found_no_card_it_is_told_which_small_model_that_is(
     dry_start(settings, geometry_only=True, make_engine=lambda *args, **kwargs: engine)
     said = " ".join(capsys.readouterr().out.split())
     assert ("so the small built-in model garments answers: it knows ten kinds of garment" in said) == is_told
+
+
+def test_an_engine_that_died_over_its_answer_and_did_it_again_is_no_good_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Faults(FakeEngine):
+        async def generate(self, request: GenerateRequest) -> Finished:
+            ended = "the engine process ended with exit code 70: the device failed, the log says how"
+            self.status = EngineStatus("ready", "ready", 1.0, ON_CARD, num_restarts=1, ended=ended)
+            return await super().generate(request)
+
+    engine = Faults({"stars": 3})
+    engine.status = EngineStatus("ready", "ready", 1.0, ON_CARD)
+    said = told(engine, 1, tmp_path, capsys)
+    assert "! the engine's process has ended and was started again by itself (how often, and why: 1; the engine" in said
+    assert "exit code 70" in said
+    assert "every kernel" not in said
 
 
 @pytest.mark.parametrize("json_output", [False, True])

@@ -26,6 +26,8 @@ def test_requests_aboard_a_dying_engine_run_again_after_its_restart(tmp_path: Pa
             assert [a.pieces for a in answers] == [(b"True",), (b"other",)], "the one that was aboard runs alone"
             assert client.status.num_restarts == 1
             assert client.status.state == "ready"
+            [(code, said)] = client.status.restarted
+            assert (code, said) == ("engine_restarted", "1; the engine process ended with exit code 71")
 
     run(test)
 
