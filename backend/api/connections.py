@@ -1,8 +1,9 @@
 """Connections: how long a client may take for its part of an exchange, and how many there may be.
 
 uvicorn waits for ever until a head is whole and until a reply is taken, and accepts until the process has no file left.
-Here both have a time, and beyond `max_connections` whoever has kept the server waiting longest makes room. Its own
-`limit_concurrency` would not: it refuses whole requests, those of /livez too, and leaves half a head alone.
+Here both have a time, and beyond `max_connections` whoever has kept the server waiting longest makes room, first of
+the address that has most of them. Its own `limit_concurrency` would not: it refuses whole requests, those of /livez
+too, and leaves half a head alone. What has come is parsed in turns (`read_turns`).
 Not covered: bodies, which have their time in `bodies`; TLS; Ray Serve, which has connections of its own.
 """
 
@@ -12,7 +13,9 @@ import asyncio
 import itertools
 import logging
 import resource
-from collections.abc import Iterable
+import socket
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -22,9 +25,10 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from backend.api.access import HELD
+from backend.api.access import HELD, address_of
 from backend.api.http_limits import LimitedHttp
 from backend.api.passwords import MAX_HELD
+from backend.api.read_turns import ReadTurns
 from backend.api.responses import SAFE_HEADERS, error_code, refusal
 from backend.errors import BadRequest
 from backend.logs import Seldom
@@ -34,7 +38,9 @@ log = logging.getLogger(__name__)
 
 MAX_FILES = 8_192
 MAX_CONNECTIONS = 1_024
-MAX_BURST = 128
+MAX_BURST = 8
+MAX_WAITING = 4_096
+"""Connections that the system holds for us while we are busy."""
 READ_BYTES = 16 * 1024
 
 
@@ -88,11 +94,25 @@ class ServerConfig(uvicorn.Config):
         )  # fmt: skip
         self.limits = limits
         self.idle: dict[Connection, None] = {}
+        self.unread: dict[Connection, None] = {}
         self.owing: dict[Connection, None] = {}
-        """Connections that owe no reply, and that owe one, each in the order in which they began to."""
+        """Connections that owe no reply, those of them that have sent what is not looked at yet, and those that owe
+        one, each in the order in which they began to."""
+        self.addresses: Counter[str] = Counter()
+        """How many connections each has."""
+        self.read_turns = ReadTurns()
         many = f"more than {limits.max_connections} connections"
         self.made_room = Seldom(log, f"{many}: those that wait longest for their client are closed, %d so far")
         self.left_unread = Seldom(log, f"replies that their client does not take in {limits.reply_s:g} s: %d so far")
+
+
+class ListeningServer(uvicorn.Server):
+    """uvicorn knows one number for the connections of a round and for those that wait: more may wait."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(MAX_WAITING)
 
 
 class Connection(H11Protocol, asyncio.BufferedProtocol):
@@ -107,6 +127,9 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._address = address_of({"client": self.client})
+        self.config.addresses[self._address] += 1
+        self._waits_for_turn = False
         transport.set_write_buffer_limits(high=0)  # `pause_writing` tells of every byte that waits for the client
         self._head_timer: asyncio.TimerHandle | None = None
         self._reply_timer: asyncio.TimerHandle | None = None
@@ -119,6 +142,9 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         super().connection_lost(exc)
         _cancel(self._head_timer, self._reply_timer)
         self._sort_out()
+        self.config.addresses[self._address] -= 1
+        if not self.config.addresses[self._address]:
+            del self.config.addresses[self._address]
 
     def get_buffer(self, sizehint: int) -> bytearray:
         self._read = bytearray(READ_BYTES)
@@ -128,18 +154,34 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self.data_received(bytes(memoryview(self._read)[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        owed_reply = self._owes_reply
         super().data_received(data)
+        if self._head_timer is None and not self._owes_reply:
+            self._await_head()
+
+    def handle_events(self) -> None:
+        """What has come is parsed in a turn of its address; until then the client may wait with more."""
+        if not self._waits_for_turn:
+            self._waits_for_turn = True
+            self.config.read_turns.take(self._address, self._parse)
+        if self._waits_for_turn:
+            self.transport.pause_reading()
+            self._sort_in()
+
+    def _parse(self) -> None:
+        self._waits_for_turn = False
+        if self.transport.is_closing():
+            return
+        super().handle_events()
         if self._owes_reply:
             _cancel(self._head_timer)
             self._head_timer = None
-            if not owed_reply:
-                self._sort_in()
-        elif self._head_timer is None:
-            self._await_head()
+        self._sort_in()
+        if not (self._waits_for_turn or self.flow.read_paused):
+            self.transport.resume_reading()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._sort_out()
         self._sort_in()
 
     def pause_writing(self) -> None:
@@ -163,19 +205,24 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         return self.cycle.more_body or self.flow.write_paused or HELD in self.cycle.scope["state"]
 
     def _sort_in(self) -> None:
-        self._sort_out()
-        (self.config.owing if self._owes_reply else self.config.idle)[self] = None
+        config = self.config
+        kind = config.owing if self._owes_reply else config.unread if self._waits_for_turn else config.idle
+        if self not in kind:  # else it has its place
+            self._sort_out()
+            kind[self] = None
 
     def _sort_out(self) -> None:
-        self.config.idle.pop(self, None)
-        self.config.owing.pop(self, None)
+        for kind in (self.config.idle, self.config.unread, self.config.owing):
+            kind.pop(self, None)
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(self.config.limits.head_s, self._head_is_late)
 
     def _head_is_late(self) -> None:
         begun, _ = self.conn.trailing_data
-        if begun:
+        if self._waits_for_turn:  # not the client: what it sent is not looked at yet
+            self._await_head()
+        elif begun:
             self._refuse(408, "head_timeout", f"No whole request came within {self.config.limits.head_s:g} s.")
         else:
             self.transport.close()
@@ -187,15 +234,26 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     def _make_room(self) -> None:
         """Close the connection that has waited longest for a head; where more wait for the rest of a request, for their
         reply to be taken, or to be told that their password is wrong, the longest of those: else a crowd of them would
-        leave no time for a head to those that are new. No other is cut: then there is no room for the new one."""
-        idle = next((one for one in self.config.idle if one is not self), self)
-        num_idle = len(self.config.idle) - (self in self.config.idle)
-        held_up = [*itertools.islice((one for one in self.config.owing if one._is_held_up), num_idle + 1)]
-        longest = held_up[0] if len(held_up) > num_idle else idle
+        leave no time for a head to those that are new. Of the address that has most, if it has one of them. No other is
+        cut, but of an address that has more what is not looked at yet: else there is no room for the new one."""
+        config = self.config
+        crowd = max(config.addresses, key=config.addresses.__getitem__)
+        unread = next((one for one in config.unread if one._address == crowd != self._address), self)
+        longest = self._longest(crowd) or self._longest(None) or unread
         self.config.made_room.happened()
         longest.transport.abort()
         longest._sort_out()  # now: the loop closes it later, and others may need room before
         self.connections.discard(longest)
+
+    def _longest(self, address: str | None) -> Connection | None:
+        """Of those that wait for their client, of `address` or of all."""
+
+        def those(connections: Iterable[Connection]) -> Iterator[Connection]:
+            return (one for one in connections if one is not self and (address is None or one._address == address))
+
+        idle = [*those(self.config.idle)]
+        held_up = [*itertools.islice((one for one in those(self.config.owing) if one._is_held_up), len(idle) + 1)]
+        return next(iter(held_up if len(held_up) > len(idle) else idle), None)
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # else a reply has begun, or was given

@@ -30,6 +30,8 @@ DRAIN_S = 0.5
 SHOWN_PATH_CHARS = 200
 SHOWN_METHOD_CHARS = 20
 _SLOW_S = 1.0
+STRANGERS_A_ROUND = 4
+"""Of their requests, each of half a millisecond: as many as connections are accepted and read in a round under load."""
 _QUIET_PATHS = frozenset({"/health", "/livez", "/metrics", "/status", "/status.json"})
 
 
@@ -41,7 +43,7 @@ class Edge:
         self._metrics = metrics
         self._access = access
         self._routes = routes
-        self._strangers = Turns()
+        self._strangers = Turns(a_round=STRANGERS_A_ROUND)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,7 +76,7 @@ class Edge:
 
     async def _may_ask(self, scope: Scope) -> bool:
         """Wait for the turn of who may be a stranger, and refuse who is one: a thousand of their connections may ask at
-        once, and again as soon as they are answered. One goes on in each round of the loop, of the address that has had
+        once, and again as soon as they are answered. A few go on in each round of the loop, of the address that has had
         least, and of an open path and of all that is refused by turns; between two of them those who may ask are looked
         at. A connection that waits may make room for others."""
         refused: PrelabelError | None = None

@@ -22,7 +22,13 @@ from functools import partial
 import uvicorn
 
 from backend.api.app import GRACE_SHARE, Backend, create_app
-from backend.api.connections import ServerConfig, limits_for, log_accept_errors_seldom, raise_file_limit
+from backend.api.connections import (
+    ListeningServer,
+    ServerConfig,
+    limits_for,
+    log_accept_errors_seldom,
+    raise_file_limit,
+)
 from backend.api.passwords import short_password
 from backend.engine.api import Engine, EngineStatus
 from backend.errors import PrelabelError, SettingsError
@@ -39,8 +45,6 @@ from backend.status.starting import said_of, tell_lines
 log = logging.getLogger(__name__)
 
 LATE_S = 2.0
-MAX_WAITING = 512
-"""Connections that the system holds for us while we are busy."""
 EXIT_FAILED = 1
 
 
@@ -94,18 +98,12 @@ def _end_at_once() -> None:
     os._exit(0)
 
 
-class _Server(uvicorn.Server):
+class _Server(ListeningServer):
     """uvicorn raises the signal again after shutting down, which would make an orderly end look like a kill."""
 
     def __init__(self, config: uvicorn.Config, backend: Backend) -> None:
         super().__init__(config)
         self._backend = backend
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn knows one number for the connections of a turn and for those that wait: more may wait."""
-        await super().startup(sockets)
-        for listener in sockets or ():
-            listener.listen(MAX_WAITING)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Requests that would be cut at the end of the grace get what is done a moment before."""

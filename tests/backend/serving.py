@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 
 from backend.api.app import create_app
 from backend.api.bodies import BodyLimits
-from backend.api.connections import ConnectionLimits, ServerConfig
+from backend.api.connections import ConnectionLimits, ListeningServer, ServerConfig
 from backend.delivery.pace import DeliveryLimits
 from backend.predict.label_configs import schema_of
 from backend.queue.service import Timing
@@ -141,7 +140,7 @@ def serving(
     timing = Timing(steered.wall, WAIT_S, delivery or DeliveryLimits(), watch or WatchPace(first_s=NEVER_S))
     app = create_app(chosen, engine, images, body_limits, timing)
     connections = connections or ConnectionLimits(head_s=NEVER_S, idle_s=NEVER_S, reply_s=NEVER_S)
-    server = uvicorn.Server(ServerConfig(app, connections, 30))
+    server = ListeningServer(ServerConfig(app, connections, 30))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: steered.run(server.serve([listener])))
         thread.start()
