@@ -26,6 +26,7 @@ from model_loader.errors import (
     UnsupportedModel,
 )
 from model_loader.sources import resolve
+from model_loader.spellings import TOKEN
 from tests.limits import RUN_S
 from tests.model_loader.checkpoints import rewrite_json
 from tests.model_loader.fake_hub import COMMIT, EXPIRED, REPO, FakeHub, serve
@@ -125,11 +126,12 @@ def test_where_something_else_answers_for_the_hub_it_is_said(
     assert told in refused["text"]
 
 
-def test_a_token_that_no_header_can_hold_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a placeholder that was left in the file of HF_HOME."""
+@pytest.mark.parametrize("name", TOKEN)
+def test_a_token_that_no_header_can_hold_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a placeholder that was left in an env file."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_TOKEN", "你的令牌")
-    with pytest.raises(DownloadFailed, match=r"a token is of ASCII alone; correct HF_TOKEN, or unset it"):
+    monkeypatch.setenv(name, "你的令牌")
+    with pytest.raises(DownloadFailed, match=rf"a token is of ASCII alone; correct {name}, or unset it"):
         resolve(REPO)
 
 
