@@ -37,16 +37,18 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What one disk is to take: bytes still to download, and those of the 4-bit copy."""
+    """What one disk is to take: bytes still to download, to where `setting` names, and those of the 4-bit copy."""
 
     disk: Disk
     download_bytes: int
     copy_bytes: int
+    setting: str
 
     @property
     def values(self) -> dict[str, str]:
         sizes = {"free": self.disk.free_bytes, "download": self.download_bytes, "packed": self.copy_bytes}
-        return {"folder": str(self.disk.folder), **{name: gib(size) for name, size in sizes.items()}}
+        told = {"folder": str(self.disk.folder), "setting": self.setting}
+        return told | {name: gib(size) for name, size in sizes.items()}
 
     def trouble(self) -> Trouble | None:
         """Without room for the copy every start packs again; without room for the download there is no first one."""
@@ -76,10 +78,10 @@ def left_of(model: str) -> set[str]:
 
 def rooms(model: str, revision: str | None, plan: MemoryPlan, downloads: Disk, copies: Disk) -> list[Room]:
     """What the first start of `model` takes on each of the disks; `copies` is where 4-bit copies are saved."""
-    download, copy = _missing_bytes(model, revision, plan, copies.folder)
+    (download, copy), setting = _missing_bytes(model, revision, plan, copies.folder), download_place(model)[0]
     if downloads.device == copies.device:
-        return [Room(copies, download, copy)]
-    return [Room(downloads, download, 0), Room(copies, 0, copy)]
+        return [Room(copies, download, copy, setting)]
+    return [Room(downloads, download, 0, setting), Room(copies, 0, copy, setting)]
 
 
 def _missing_bytes(model: str, revision: str | None, plan: MemoryPlan, copies: Path) -> tuple[int, int]:

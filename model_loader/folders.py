@@ -15,6 +15,7 @@ from model_loader.hub_cache import cached_commit, missing_files, repo_cache
 from model_loader.places import expanded, why_unwritable
 from model_loader.saved import find_saved, place_for
 from model_loader.sources import GARMENTS, MODELSCOPE_PREFIX, local_folder, pinned_commit
+from model_loader.spellings import CACHE, heeded
 from model_loader.troubles import Trouble, trouble
 
 COPIES = "PRELABEL_QUANTISED_DIR"
@@ -50,9 +51,8 @@ def download_place(model: str) -> tuple[str, Path]:
     """Where `model` is downloaded to, and the setting that says so."""
     if model.startswith(MODELSCOPE_PREFIX):
         return "MODELSCOPE_CACHE", expanded(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope")
-    for setting in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME"):
-        if os.environ.get(setting):
-            return setting, expanded(os.path.expandvars(os.environ[setting]))
+    if setting := heeded(CACHE):
+        return setting, expanded(os.path.expandvars(os.environ[setting]))
     return "HF_HOME", expanded(os.path.expandvars(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "huggingface"
 
 

@@ -31,6 +31,7 @@ from model_loader.hub_cache import (
 from model_loader.load_errors import of_disk
 from model_loader.memory import SIXTEEN_BIT
 from model_loader.places import free_bytes
+from model_loader.spellings import CACHE, OFFLINE, TOKEN, heeded
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,6 @@ _BUSY = frozenset({408, 425, 429})
 _CLIENTS = {"httpx", "httpx2", "httpcore", "requests", "urllib3"}
 _NEVER = re.compile(r"CERTIFICATE_VERIFY_FAILED|UnsupportedProtocol|InvalidURL|(Invalid|Missing)Schema|InvalidProxyURL")
 """What stays wrong until somebody corrects a setting or a clock."""
-_CORRECT_IT = (
-    "correct HF_TOKEN, or unset it and remove the file token in HF_HOME; the models of docs/cards.md need none"
-)
 _SECRET = re.compile(r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+@")
 
 Fraction = Callable[[float], None]
@@ -68,7 +66,7 @@ def fetch_from_hub(
             folder = cached_snapshot(repo, revision)
         except ModelNotFound as lacking:
             raise _not_here(repo, revision, error, lacking) from error
-        log.info("%s is whole in the cache, and the hub is not asked: %s", repo, error.why or "HF_HUB_OFFLINE is set")
+        log.info("%s is whole in the cache, and the hub is not asked: %s", repo, error.why or f"{_offline()} is set")
         inspect(folder)
         return folder
 
@@ -108,7 +106,7 @@ def fetch_from_modelscope(
 ) -> Path:
     """As `fetch_from_hub`, through the optional `modelscope` package, which checks what it downloads itself.
 
-    It knows no HF_HUB_OFFLINE; whoever set that wants nothing to be downloaded from anywhere.
+    It knows no switch of OFFLINE; whoever set one wants nothing to be downloaded from anywhere.
     """
     from huggingface_hub import constants
 
@@ -129,7 +127,10 @@ def fetch_from_modelscope(
             raise of_disk(first) or DownloadFailed(said, may_pass=_may_pass(first)) from error
 
     if constants.HF_HUB_OFFLINE:
-        folder = fetch(WEIGHTS, local_files_only=True)
+        try:
+            folder = fetch(WEIGHTS, local_files_only=True)
+        except DownloadFailed as error:
+            raise ModelNotFound(f"{_offline()} is set, and {error}. Without it the model is downloaded") from error
         inspect(folder)
         return folder  # whether it is whole, `read_checkpoint` says
     folder = fetch(SMALL_FILES)
@@ -166,7 +167,8 @@ def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
             may_pass=_may_pass(error),
         ) from error
     except UnicodeEncodeError as error:  # of the only header that is not our own
-        raise DownloadFailed(f"the download of {where} failed: a token is of ASCII alone; {_CORRECT_IT}") from error
+        said = f"the download of {where} failed: a token is of ASCII alone; {_correct_token()}"
+        raise DownloadFailed(said) from error
     except ValueError as error:  # a reply that is no JSON
         raise _Unreachable(
             f"what answered is no hub, but perhaps a network's login page: {_one_line(error)}"
@@ -179,8 +181,20 @@ def _snapshot(repo: str, revision: str | None, **options: Any) -> Any:
 
 def _remedy(error: BaseException) -> str:
     if getattr(getattr(error, "response", None), "status_code", None) == 401:
-        return f"the hub refuses the token: {_CORRECT_IT}"
+        return f"the hub refuses the token: {_correct_token()}"
     return "start again for the files that are missing, or set HF_ENDPOINT to a mirror you can reach"
+
+
+def _correct_token() -> str:
+    from huggingface_hub import constants
+
+    name, needless = heeded(TOKEN), "the models of docs/cards.md need none"
+    return f"correct {name}, or unset it; {needless}" if name else f"remove {constants.HF_TOKEN_PATH}; {needless}"
+
+
+def _offline() -> str:
+    """The name of the switch that is on."""
+    return heeded(OFFLINE) or OFFLINE[0]
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -209,8 +223,8 @@ def _not_here(repo: str, revision: str | None, unreachable: _Unreachable, lackin
     why = unreachable.why
     if not why:
         return ModelNotFound(
-            f"HF_HUB_OFFLINE is set, and {lacking}. HF_HOME names the cache's folder; without HF_HUB_OFFLINE what is "
-            "missing is downloaded"
+            f"{_offline()} is set, and {lacking}. {heeded(CACHE) or 'HF_HOME'} names the cache's folder; without "
+            f"{_offline()} what is missing is downloaded"
         )
     where = repo if revision is None else f"{repo} at revision {revision}"
     remedy = (
@@ -230,7 +244,7 @@ def _missing_bytes(repo: str, commit: str) -> int:
     """Bytes still to fetch. Raises DownloadFailed when the disk has no room for them."""
     files = _snapshot(repo, commit, allow_patterns=WEIGHTS, dry_run=True)
     missing = sum(file.file_size or 0 for file in files if file.will_download)
-    _need_room(repo, missing, hub_cache(), "HF_HOME")
+    _need_room(repo, missing, hub_cache(), heeded(CACHE) or "HF_HOME")
     return missing
 
 

@@ -105,11 +105,11 @@ TEXTS: dict[str, str] = {
     ),
     "disk_too_small": (
         "{folder}: {free} GiB free, which is too little: {download} GiB still to download, {packed} GiB for the 4-bit "
-        "copy. Free some space, or name a larger disk with HF_HOME (downloads) or PRELABEL_QUANTISED_DIR (the copy)."
+        "copy. Free some space, or name a larger disk with {setting} (downloads) or PRELABEL_QUANTISED_DIR (the copy)."
     ),
     "disk_tight": (
         "{folder}: {free} GiB free, which is tight: {download} GiB still to download, {packed} GiB for the 4-bit copy, "
-        "without which each start packs again. Free some space, or name a larger disk with HF_HOME (downloads) or "
+        "without which each start packs again. Free some space, or name a larger disk with {setting} (downloads) or "
         "PRELABEL_QUANTISED_DIR (the copy)."
     ),
     "disk_stands_still": (

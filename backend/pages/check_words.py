@@ -111,11 +111,11 @@ _TROUBLES_ZH = {
     ),
     "disk_too_small": (
         "{folder}：剩余 {free} GiB，不够：还需要下载 {download} GiB，4-bit 副本 {packed} GiB。请腾出空间，"
-        "或用 HF_HOME（下载）、PRELABEL_QUANTISED_DIR（副本）指定更大的磁盘。"
+        "或用 {setting}（下载）、PRELABEL_QUANTISED_DIR（副本）指定更大的磁盘。"
     ),
     "disk_tight": (
         "{folder}：剩余 {free} GiB，不太够：还需要下载 {download} GiB，4-bit 副本 {packed} GiB；没有副本，"
-        "每次启动都要重新量化。请腾出空间，或用 HF_HOME（下载）、PRELABEL_QUANTISED_DIR（副本）指定更大的磁盘。"
+        "每次启动都要重新量化。请腾出空间，或用 {setting}（下载）、PRELABEL_QUANTISED_DIR（副本）指定更大的磁盘。"
     ),
     "disk_stands_still": ("{folder} 所在的磁盘 {limit} 秒没有写入任何数据；请查看 `dmesg`，网络盘请检查挂载"),
     "lock_elsewhere": (

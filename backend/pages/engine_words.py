@@ -131,7 +131,7 @@ ENGINE_WORDS: dict[str, tuple[str, str]] = {
     # what a model is refused for: a kind of ModelError each, where no more is known than its sentence
     "ModelNotFound": (
         "找不到模型，或本机缓存不完整（{said}）。请检查 PRELABEL_MODEL、PRELABEL_MODEL_REVISION 和 HF_HOME；"
-        "设了 HF_HUB_OFFLINE 就不会下载。",
+        "设了 HF_HUB_OFFLINE 或 TRANSFORMERS_OFFLINE 就不会下载。",
         "{said}",
     ),
     "DownloadFailed": (

@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from model_loader.spellings import OFFLINE, TOKEN
 from tests.model_loader.checkpoints import KINDS, dense_config, tiny_config, tiny_model, write_checkpoint
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_TOKEN"):
+    for name in ("HF_ENDPOINT", *OFFLINE, *TOKEN):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -208,11 +208,14 @@ def write(root: Path, files: dict[str, str]) -> None:
     ("free_gib", "code"), [(100, None), (75, "disk_tight"), (60, "disk_tight"), (50, "disk_too_small")]
 )
 def test_a_disk_takes_the_download_and_the_copy_or_only_the_download(
-    tmp_path: Path, free_gib: int, code: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_gib: int, code: str | None
 ) -> None:
     disk = Disk(tmp_path, 1, free_gib * GIB)
+    monkeypatch.setenv("HUGGINGFACE_HUB_CACHE", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     [room] = rooms(DEFAULT_MODEL, None, plan_memory(BIG), disk, disk)
     found = room.trouble()
+    assert found is None or "with HUGGINGFACE_HUB_CACHE (downloads)" in str(found)
     assert (found and found.code) == code
     assert found is None or found.refuses is (code == "disk_too_small")
 

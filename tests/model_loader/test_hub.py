@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,16 @@ from filelock import FileLock
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from model_loader.checkpoint import SINGLE_NAME, read_checkpoint
-from model_loader.errors import DownloadFailed, MachineUnfit
+from model_loader.errors import (
+    DownloadFailed,
+    MachineUnfit,
+    ModelError,
+    ModelFilesInvalid,
+    UnsafeModelFiles,
+    UnsupportedModel,
+)
 from model_loader.sources import resolve
+from model_loader.spellings import TOKEN
 from tests.limits import RUN_S
 from tests.model_loader.checkpoints import rewrite_json
 from tests.model_loader.fake_hub import COMMIT, EXPIRED, REPO, FakeHub, serve
@@ -63,6 +72,12 @@ def test_second_start_downloads_nothing_and_works_offline(hub: FakeHub, resolve_
     assert resolve_in_child(revision="v1") == first | {"fractions": []}
     assert resolve_in_child(revision="v1", HF_HUB_OFFLINE="1") == first | {"fractions": []}
     assert hub.sent == []
+    (Path(first["folder"]) / "tokenizer.json").unlink()
+    refused = resolve_in_child(revision="v1", HF_HUB_OFFLINE="1")
+    assert refused["error"] == "ModelNotFound"
+    assert refused["text"].startswith(
+        "HF_HUB_OFFLINE is set, and the cache has someone/tiny only in part: tokenizer.json"
+    )
 
 
 def test_a_download_does_not_begin_behind_such_a_lock(resolve_in_child: Resolve, tmp_path: Path) -> None:
@@ -75,53 +90,48 @@ def test_a_download_does_not_begin_behind_such_a_lock(resolve_in_child: Resolve,
     assert "an-older-container" in refused["text"]
 
 
+LONG = pytest.mark.soak
+"""The hub's library tries again for 20 s."""
+
+
 @pytest.mark.parametrize(
-    "network",
+    ("network", "trouble"),
     [
-        pytest.param({"HF_HUB_OFFLINE": "1"}, id="offline"),
-        # the hub's library tries for 20 s
-        pytest.param({"HF_ENDPOINT": "http://127.0.0.1:9"}, id="unreachable", marks=pytest.mark.soak),
+        pytest.param({"HF_HUB_OFFLINE": "1"}, "", id="offline"),
+        pytest.param({"HF_ENDPOINT": "http://127.0.0.1:9"}, "", id="unreachable", marks=LONG),
+        pytest.param({}, "login page", id="something else answers"),
+        pytest.param({}, "cut", id="nobody answers", marks=LONG),
     ],
 )
 def test_a_whole_cache_that_was_copied_without_what_the_hub_notes_beside_it_serves(
-    resolve_in_child: Resolve, tmp_path: Path, network: dict[str, str]
+    hub: FakeHub, resolve_in_child: Resolve, tmp_path: Path, network: dict[str, str], trouble: str
 ) -> None:
     first = resolve_in_child()
     for name in ("refs", "trees"):
         shutil.rmtree(tmp_path / "hf/hub/models--someone--tiny" / name)
+    hub.trouble = trouble
     assert resolve_in_child(**network) == first | {"fractions": []}
-    (Path(first["folder"]) / "tokenizer.json").unlink()
-    refused = resolve_in_child(HF_HUB_OFFLINE="1")
-    assert refused["error"] == "ModelNotFound"
-    assert refused["text"].startswith(
-        "HF_HUB_OFFLINE is set, and the cache has someone/tiny only in part: tokenizer.json"
-    )
 
 
 @pytest.mark.parametrize(
     ("trouble", "told"), [("login page", "perhaps a network's login page"), ("cut", "disconnected without sending")]
 )
-def test_where_something_else_answers_for_the_hub_a_whole_cache_serves_and_else_it_is_said(
-    hub: FakeHub, resolve_in_child: Resolve, tmp_path: Path, trouble: str, told: str
+def test_where_something_else_answers_for_the_hub_it_is_said(
+    hub: FakeHub, resolve_in_child: Resolve, trouble: str, told: str
 ) -> None:
     hub.trouble = trouble
     refused = resolve_in_child()
     assert refused["error"] == "DownloadFailed"
     assert f"could not be reached for {REPO} (" in refused["text"]
     assert told in refused["text"]
-    hub.trouble = ""
-    first = resolve_in_child()
-    for name in ("refs", "trees"):  # as of a cache that was copied
-        shutil.rmtree(tmp_path / "hf/hub/models--someone--tiny" / name)
-    hub.trouble = trouble
-    assert resolve_in_child() == first | {"fractions": []}
 
 
-def test_a_token_that_no_header_can_hold_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a placeholder that was left in the file of HF_HOME."""
+@pytest.mark.parametrize("name", TOKEN)
+def test_a_token_that_no_header_can_hold_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a placeholder that was left in an env file."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_TOKEN", "你的令牌")
-    with pytest.raises(DownloadFailed, match=r"a token is of ASCII alone; correct HF_TOKEN, or unset it"):
+    monkeypatch.setenv(name, "你的令牌")
+    with pytest.raises(DownloadFailed, match=rf"a token is of ASCII alone; correct {name}, or unset it"):
         resolve(REPO)
 
 
@@ -135,23 +145,24 @@ def test_a_model_stays_at_the_commit_of_its_first_download(hub: FakeHub, resolve
 @pytest.mark.parametrize(
     ("file", "change", "error", "text"),
     [
-        ("config.json", {"auto_map": {"AutoModel": "modeling_evil.Evil"}}, "UnsafeModelFiles", "auto_map"),
-        ("config.json", {"quantization_config": {"quant_method": "fp8"}}, "UnsupportedModel", "already (fp8)"),
-        ("tokenizer.json", {"normalizer": {"type": "Lowercase"}}, "ModelFilesInvalid", "normalizer is Lowercase"),
-        ("tokenizer.json", {"added_tokens": []}, "ModelFilesInvalid", "it has no <|im_start|>, <|im_end|>, <|vision_"),
-        ("config.json", {"image_token_id": 7}, "ModelFilesInvalid", "<|image_pad|> as token 500, and config.json"),
-        ("tokenizer.json", None, "ModelFilesInvalid", "has no tokenizer.json"),
-        ("preprocessor_config.json", {"patch_size": 14}, "ModelFilesInvalid", "patch_size 14 and config.json"),
-        ("preprocessor_config.json", None, "ModelFilesInvalid", "has no preprocessor_config.json"),
+        ("config.json", {"auto_map": {"AutoModel": "modeling_evil.Evil"}}, UnsafeModelFiles, "auto_map"),
+        ("config.json", {"quantization_config": {"quant_method": "fp8"}}, UnsupportedModel, "already (fp8)"),
+        ("tokenizer.json", {"normalizer": {"type": "Lowercase"}}, ModelFilesInvalid, "normalizer is Lowercase"),
+        ("tokenizer.json", {"added_tokens": []}, ModelFilesInvalid, "it has no <|im_start|>, <|im_end|>, <|vision_"),
+        ("config.json", {"image_token_id": 7}, ModelFilesInvalid, "<|image_pad|> as token 500, and config.json"),
+        ("tokenizer.json", None, ModelFilesInvalid, "has no tokenizer.json"),
+        ("preprocessor_config.json", {"patch_size": 14}, ModelFilesInvalid, "patch_size 14 and config.json"),
+        ("preprocessor_config.json", None, ModelFilesInvalid, "has no preprocessor_config.json"),
     ],
 )
 def test_what_small_files_say_is_refused_before_the_weights_are_fetched(
     hub: FakeHub,
     folder: Path,
-    resolve_in_child: Resolve,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     file: str,
     change: dict[str, Any] | None,
-    error: str,
+    error: type[ModelError],
     text: str,
 ) -> None:
     if change is None:
@@ -159,8 +170,14 @@ def test_what_small_files_say_is_refused_before_the_weights_are_fetched(
     else:
         rewrite_json(folder / file, **change)
         hub.files[file] = (folder / file).read_bytes()
-    refused = resolve_in_child()
-    assert (refused["error"], text in refused["text"]) == (error, True)
+    for name, value in (
+        ("ENDPOINT", hub.url),
+        ("HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"),
+        ("HF_HUB_CACHE", str(tmp_path / "hub")),
+    ):
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    with pytest.raises(error, match=re.escape(text)):
+        resolve(REPO)
     assert SINGLE_NAME not in hub.sent
 
 

@@ -27,7 +27,10 @@ from model_loader.hub_cache import (
     remove_halves,
 )
 from model_loader.locks import QUIET_S
+from model_loader.sources import resolve
+from model_loader.spellings import CACHE
 from tests.model_loader.fake_hub import COMMIT, REPO
+from tests.model_loader.fake_libraries import modelscope, raising
 
 
 def test_halves_that_a_killed_download_left_are_removed_and_those_of_another_process_are_not(
@@ -121,6 +124,39 @@ def test_a_cache_that_was_copied_in_part_is_refused_by_what_is_missing(
     with pytest.raises(ModelNotFound) as refused:
         cached_snapshot(REPO, revision)
     assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "switch", "place"),
+    [
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE", "HF_HOME"),
+        ({"TRANSFORMERS_OFFLINE": "1", "HF_HUB_CACHE": "/hub"}, "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE"),
+        ({"HF_HUB_OFFLINE": "", "TRANSFORMERS_OFFLINE": "yes"}, "TRANSFORMERS_OFFLINE", "HF_HOME"),
+        (
+            {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HUGGINGFACE_HUB_CACHE": "/hub", "HF_HOME": "/hf"},
+            "HF_HUB_OFFLINE",
+            "HUGGINGFACE_HUB_CACHE",
+        ),
+    ],
+    ids=str,
+)
+def test_offline_a_refusal_names_the_settings_that_somebody_has_set(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], switch: str, place: str
+) -> None:
+    """The hub's library knows each by several names."""
+    (cache / "blobs" / "2.safetensors").unlink()
+    for name in CACHE:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        ModelNotFound, match=f"^{switch} is set, and .*2.safetensors.* {place} names the cache.* without {switch} what"
+    ):
+        resolve(REPO)
+    modelscope(monkeypatch, raising(ValueError("cannot be found in the cached path")))
+    with pytest.raises(ModelNotFound, match=f"^{switch} is set, and ModelScope .*cached path. Without it"):
+        resolve(f"modelscope:{REPO}")
 
 
 def test_of_several_commits_without_refs_none_is_taken_unasked(cache: Path) -> None:
