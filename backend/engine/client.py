@@ -48,7 +48,7 @@ from backend.engine.messages import (
     ToEngine,
 )
 from backend.engine.options import EngineLimits, EngineOptions
-from backend.engine.own_code import code_digest
+from backend.engine.own_code import running_code
 from backend.engine.pending import PendingRequests
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed, one_line
 from backend.pages.engine_words import Why
@@ -73,7 +73,7 @@ class EngineClient:
         entry: Callable[[Connection, EngineOptions], None] = process.main,
     ) -> None:
         """`entry` is what the process runs; tests put a fake there that dies on request."""
-        self._options = replace(options, code=code_digest())
+        self._options = replace(options, code=running_code())
         self._entry = entry
         self._limits = limits or EngineLimits()
         self._status = EngineStatus("stopped")

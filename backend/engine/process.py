@@ -23,7 +23,7 @@ from backend.engine.allocator import use_expandable_segments
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import FromEngine, LoadFailed, Loading, Ready, StartAgain
 from backend.engine.options import EngineOptions, StartAgainWithout
-from backend.engine.own_code import code_digest
+from backend.engine.own_code import is_another
 from backend.environment import is_of_libraries, tidy, unusable
 from backend.errors import one_line
 from backend.logs import configure_logging
@@ -117,7 +117,7 @@ def _end(code: int) -> NoReturn:
 
 def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     """Load the model, tune its kernels, size the KV cache, and say Ready. Raises whatever is wrong with the model."""
-    if options.code not in ("", code_digest()):
+    if is_another(options.code):
         raise SetupIncomplete(trouble("load_code_changed"))
     if problems := unusable(os.environ):
         raise SetupIncomplete(" ".join(problems))

@@ -20,6 +20,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "address": ("Label Studio", "Label Studio"),
     "token": ("API 密钥", "API key"),
     "networks": ("图片网络", "Networks"),
+    "code": ("程序", "Program"),
 }
 
 _NEW_KEY = (

@@ -24,6 +24,7 @@ from backend.delivery.pace import DeliveryLimits
 from backend.delivery.tabs import ProjectTabs
 from backend.delivery.upkeep import Upkeep, UpkeepLimits
 from backend.engine.api import Engine
+from backend.engine.own_code import running_code
 from backend.errors import ConfigRefused, EngineBusy, EngineDead, StoreError
 from backend.label_studio.model_settings import ModelSettingsClient
 from backend.label_studio.people import PeopleClient
@@ -192,7 +193,8 @@ class DurableCore(Core):
         def connect_people() -> PeopleClient:
             return PeopleClient(url, key, extra_ca_file=settings.extra_ca_file)
 
-        self.watch = Watch(lambda: running_checks(settings, engine.status), self.timing.watch)
+        code = running_code()
+        self.watch = Watch(lambda: running_checks(settings, engine.status, code), self.timing.watch)
         self._asking = Asking(connect if url and key else None)
         self.tabs = ProjectTabs(self._asking)
         self.gone = GoneTasks(self.store, self._asking, clock=self.clock)

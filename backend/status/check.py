@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 CheckName = Literal[
-    "model", "memory", "card", "compiler", "host_memory", "disk", "data_dir", "port", "address", "token", "networks"
+    "model",
+    "memory",
+    "card",
+    "compiler",
+    "host_memory",
+    "disk",
+    "data_dir",
+    "port",
+    "address",
+    "token",
+    "networks",
+    "code",
 ]
 Verdict = Literal["good", "unused", "doubtful", "bad"]
 """unused: there was nothing to judge. doubtful: it works, and a person should look. bad: something does not work."""

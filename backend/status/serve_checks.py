@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 
 from backend.engine.api import EngineStatus
+from backend.engine.own_code import is_another
 from backend.errors import SettingsError
 from backend.pages.words import Words
 from backend.settings import Settings
@@ -41,9 +42,12 @@ def engine_checks(status: EngineStatus) -> list[Check]:
     return [doubtful("disk" if code in about_disk else "card", code, said=said) for code, said in status.slower]
 
 
-def running_checks(settings: Settings, status: EngineStatus) -> list[Check]:
-    """What takes a look: Label Studio, the data folder, and whether the card is used."""
+def running_checks(settings: Settings, status: EngineStatus, code: str = "") -> list[Check]:
+    """What takes a look: Label Studio, the data folder, whether the card is used, and whether prelabel's code is still
+    that of the digest `code`: its next engine process would load nothing."""
     checks = [data_dir_check(settings.data_dir)]
+    if is_another(code):
+        checks.append(doubtful("code", "load_code_changed"))
     if status.ready:
         device = status.ready.device
         used = "cuda" in device  # "2 x cuda:0": of a Ray cluster, whatever this machine has itself

@@ -6,11 +6,14 @@ with its number, so a crash leaves a schema that is whole. Raises StoreUnusable 
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Sequence
 
 from backend.errors import StoreUnusable
 from backend.store import faults
+
+log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x50524C42  # "PRLB"
 
@@ -279,6 +282,8 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] 
         connection.execute("BEGIN IMMEDIATE")  # two processes may start at once: the number is read under the lock
         try:
             version = _version(connection, len(migrations))
+            if 0 < version < len(migrations):
+                log.info("the store is brought to schema %d, which takes its time with many tasks", version + 1)
             for statement in migrations[version] if version < len(migrations) else ():
                 connection.execute(statement)
             if version < len(migrations):

@@ -100,7 +100,11 @@ def _make_ready(path: Path, now: float, options: Options) -> Path | None:
     """Make, check and migrate the file; if it is damaged, return where it is now. Raises OSError and StoreError."""
     _make(path)
     wal = path.with_name(path.name + _WAL)
-    checked = path.stat().st_size <= options.checked_bytes or (wal.exists() and wal.stat().st_size > 0)
+    is_small = path.stat().st_size <= options.checked_bytes
+    checked = is_small or (wal.exists() and wal.stat().st_size > 0)
+    if checked and not is_small:  # nothing else is done meanwhile, and nobody is listened to
+        size_gib = path.stat().st_size / 2**30
+        log.info("%s was not closed in order: it is read whole and checked first, %.1f GiB", path, size_gib)
     with translated(path):
         connection = _connect(path, options)
         try:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from backend.engine.api import EngineStatus
 from backend.engine.messages import Ready, Stats
+from backend.engine.own_code import running_code
 from backend.errors import SettingsError
 from backend.pages.check_words import CHECKS, NAMES
 from backend.pages.words import Words
@@ -164,6 +165,15 @@ def test_a_card_is_seen_or_not(given: dict[str, str], found: Card | Trouble, ver
     check = card_check(settings(**given), found, "580.95.05")
     assert (check.verdict, check.code) == (verdict, code)
     assert said(check)
+
+
+@pytest.mark.parametrize(("code", "is_told"), [(running_code(), False), ("of the version before", True)])
+def test_an_update_beside_a_running_prelabel_is_told_before_its_engine_is_started_again(
+    tmp_path: Path, code: str, is_told: bool
+) -> None:
+    found = [check for check in running_checks(settings(data_dir=tmp_path), EngineStatus("loading"), code)]
+    told = [said(check) for check in found if check.name == "code"]
+    assert [text.startswith("prelabel was updated while it ran") for text in told] == [True] * is_told
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", "2 x cuda:0"])

@@ -83,7 +83,10 @@ def test_damage_that_shows_only_later_says_to_restart(path: Path) -> None:
         store.due("12.17", 500, NOW)
 
 
-def test_a_large_file_is_checked_only_after_a_crash(path: Path, tmp_path: Path) -> None:
+def test_a_large_file_is_checked_only_after_a_crash(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     crashed = tmp_path / "crashed.db"
     with opened(path) as store:
         done(store, 100)
@@ -92,10 +95,12 @@ def test_a_large_file_is_checked_only_after_a_crash(path: Path, tmp_path: Path) 
     rot(path)
     with Store.open(path, NOW, LARGE) as store:
         assert store.set_aside is None
+    assert "is read whole and checked first" not in caplog.text
     assert Path(f"{crashed}-wal").stat().st_size > 8192
     with Store.open(crashed, NOW, LARGE) as store:
         assert store.set_aside is None
         assert store.summary()[0].num_tasks == 100
+    assert f"{crashed} was not closed in order: it is read whole and checked first" in caplog.text
     filled(crashed)
     rot(crashed)
     Path(f"{crashed}-wal").write_bytes(b"left behind")
