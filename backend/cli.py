@@ -5,7 +5,9 @@ Exit codes: 0 done, 1 finished with failures, 2 bad usage or settings (one clear
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import os
 import sys
 from datetime import datetime
@@ -370,6 +372,13 @@ def _settings(given: dict[str, Any]) -> Any:
 
 def main() -> None:
     """Entry point: errors of ours become one line and an exit code, never a traceback."""
+    try:
+        _run()
+    finally:
+        _leave_stuck_engine()
+
+
+def _run() -> None:
     if sys.platform == "win32":  # before anything is imported that Windows has not
         print(f"prelabel: {ON_WINDOWS}", file=sys.stderr)
         sys.exit(2)
@@ -390,6 +399,20 @@ def main() -> None:
         for line in str(error).splitlines() if has_lines else [str(error)]:
             print(f"prelabel: {shown_error(line)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, SettingsError | UsageError) else 1)
+
+
+def _leave_stuck_engine() -> None:
+    """Python's own end would wait for ever for an engine that was killed and that a driver does not let go."""
+    engines = sys.modules.get("backend.engine.child")
+    if engines is None or not engines.is_one_left():
+        return
+    error = sys.exc_info()[1]
+    code = error.code if isinstance(error, SystemExit) else error
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    logging.shutdown()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _open_what_is_closed() -> None:
