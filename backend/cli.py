@@ -169,7 +169,9 @@ def annotate(
 def doctor(
     model: Model = None,
     vram_gib: VramGib = None,
-    image_tokens: Annotated[int | None, typer.Option(min=4, max=16384, help="Tokens a picture becomes.")] = None,
+    image_tokens: Annotated[
+        int | None, typer.Option(help="Tokens a picture becomes; default: PRELABEL_IMAGE_TOKENS.")
+    ] = None,
     label_studio: Annotated[
         str | None, typer.Option(help="Address of Label Studio; default: LABEL_STUDIO_URL.")
     ] = None,
@@ -205,6 +207,7 @@ def doctor(
         {
             "model": model,
             "vram_gib": vram_gib,
+            "image_tokens": image_tokens,
             "label_studio_url": label_studio,
             "label_studio_api_key": api_key,
             "data_dir": data_dir,
@@ -216,7 +219,7 @@ def doctor(
         raise typer.Exit(dry_start(settings, geometry_only=geometry_only, json_output=json_output))
     from backend.commands.doctor import doctor as run
 
-    raise typer.Exit(run(settings, image_tokens=image_tokens, other_card=vram_gib is not None, json_output=json_output))
+    raise typer.Exit(run(settings, other_card=vram_gib is not None, json_output=json_output))
 
 
 @app.command()
