@@ -5,7 +5,9 @@ Exit codes: 0 done, 1 finished with failures, 2 bad usage or settings (one clear
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import os
 import sys
 from datetime import datetime
@@ -167,7 +169,9 @@ def annotate(
 def doctor(
     model: Model = None,
     vram_gib: VramGib = None,
-    image_tokens: Annotated[int | None, typer.Option(min=4, max=16384, help="Tokens a picture becomes.")] = None,
+    image_tokens: Annotated[
+        int | None, typer.Option(help="Tokens a picture becomes; default: PRELABEL_IMAGE_TOKENS.")
+    ] = None,
     label_studio: Annotated[
         str | None, typer.Option(help="Address of Label Studio; default: LABEL_STUDIO_URL.")
     ] = None,
@@ -203,6 +207,7 @@ def doctor(
         {
             "model": model,
             "vram_gib": vram_gib,
+            "image_tokens": image_tokens,
             "label_studio_url": label_studio,
             "label_studio_api_key": api_key,
             "data_dir": data_dir,
@@ -214,7 +219,7 @@ def doctor(
         raise typer.Exit(dry_start(settings, geometry_only=geometry_only, json_output=json_output))
     from backend.commands.doctor import doctor as run
 
-    raise typer.Exit(run(settings, image_tokens=image_tokens, other_card=vram_gib is not None, json_output=json_output))
+    raise typer.Exit(run(settings, other_card=vram_gib is not None, json_output=json_output))
 
 
 @app.command()
@@ -370,6 +375,13 @@ def _settings(given: dict[str, Any]) -> Any:
 
 def main() -> None:
     """Entry point: errors of ours become one line and an exit code, never a traceback."""
+    try:
+        _run()
+    finally:
+        _leave_stuck_engine()
+
+
+def _run() -> None:
     if sys.platform == "win32":  # before anything is imported that Windows has not
         print(f"prelabel: {ON_WINDOWS}", file=sys.stderr)
         sys.exit(2)
@@ -390,6 +402,20 @@ def main() -> None:
         for line in str(error).splitlines() if has_lines else [str(error)]:
             print(f"prelabel: {shown_error(line)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, SettingsError | UsageError) else 1)
+
+
+def _leave_stuck_engine() -> None:
+    """Python's own end would wait for ever for an engine that was killed and that a driver does not let go."""
+    engines = sys.modules.get("backend.engine.child")
+    if engines is None or not engines.is_one_left():
+        return
+    error = sys.exc_info()[1]
+    code = error.code if isinstance(error, SystemExit) else error
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    logging.shutdown()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _open_what_is_closed() -> None:

@@ -41,7 +41,7 @@ def _use() -> list[str]:
         _define_operators()
         functions = _put("bitsandbytes.functional", get_4bit_type=get_4bit_type, dequantize_4bit=dequantize_4bit)
         modules = _put("bitsandbytes.nn", Linear4bit=Linear4bit, Params4bit=Params4bit)
-        _put("bitsandbytes", functional=functions, nn=modules)
+        _put("bitsandbytes", functional=functions, nn=modules, __version__="(a stand-in)")
         told.append(
             "bitsandbytes is missing: weights are packed by plain torch, and prefills unpack attention's with it, "
             "somewhat slower; the experts and all decode steps are as they are with it"

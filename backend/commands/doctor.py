@@ -93,7 +93,6 @@ def inspect_machine(settings: Settings, limit_s: float = LOOK_S) -> Machine:
 def doctor(
     settings: Settings,
     *,
-    image_tokens: int | None = None,
     other_card: bool = False,
     json_output: bool = False,
     machine: Callable[[Settings], Machine] = inspect_machine,
@@ -104,8 +103,6 @@ def doctor(
     is.
     """
     image_policy(settings)  # its own refusals
-    if image_tokens:
-        settings = settings.model_copy(update={"image_tokens": image_tokens})
     within_limit(lambda: _touch_disks(settings))
     found, is_running = machine(settings), _is_prelabel(settings)
     card = _judged_card(settings, found, other_card=other_card, is_running=is_running)

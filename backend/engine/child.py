@@ -8,6 +8,7 @@ import sys
 import threading
 import types
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 
 from backend.engine.messages import EXIT_DEVICE, EXIT_LIBRARY
 from backend.pages.engine_words import Why
@@ -24,6 +25,7 @@ _ENDS: dict[int, str] = {
 }
 """What is said of an exit code. Where a library crashes, it writes where to the log (`process.main`)."""
 _starting = threading.Lock()
+_left: list[BaseProcess] = []
 
 
 def why_ended(exitcode: int | None, by_itself: bool, has_begun: bool = True) -> Why:
@@ -34,6 +36,15 @@ def why_ended(exitcode: int | None, by_itself: bool, has_begun: bool = True) -> 
     if code == "engine_library" and not has_begun:
         code = "engine_not_imported"
     return Why(code, {"exitcode": str(exitcode)})
+
+
+def leave(process: BaseProcess) -> None:
+    """It was killed, and is still there: a driver does not let it go."""
+    _left.append(process)
+
+
+def is_one_left() -> bool:
+    return any(process.is_alive() for process in _left)
 
 
 @contextlib.contextmanager

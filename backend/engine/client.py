@@ -26,7 +26,7 @@ from typing import Any
 from backend.engine import process
 from backend.engine.answer_limit import AnswerLimit
 from backend.engine.api import EngineState, EngineStatus
-from backend.engine.child import FROM_OUTSIDE, OF_THE_DEVICE, why_ended, without_main
+from backend.engine.child import FROM_OUTSIDE, OF_THE_DEVICE, leave, why_ended, without_main
 from backend.engine.messages import (
     BY_TENSORS,
     LOOKS_AT_DISKS,
@@ -406,7 +406,9 @@ class EngineClient:
         if not self._process.is_alive():
             return True
         self._process.kill()
-        self._process.join(self._limits.close_s)  # one that a driver does not let go is beyond it
+        self._process.join(self._limits.close_s)
+        if self._process.is_alive():
+            leave(self._process)
         return False
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -9,7 +11,7 @@ from importlib.metadata import version
 import pytest
 
 from backend import cli
-from tests.limits import WAIT_S
+from tests.limits import RUN_S, WAIT_S
 
 
 @pytest.mark.parametrize("arguments", [[], ["serve"], ["annotate", "a.jpg"], ["--help"]], ids=str)
@@ -46,3 +48,31 @@ def test_the_number_of_a_closed_stream_is_left_to_no_other_file(number: int) -> 
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert (ended.stdout + ended.stderr).endswith("/dev/null")
     assert ended.returncode == 0
+
+
+def test_an_engine_that_cannot_be_killed_is_left_and_the_exit_code_said() -> None:
+    """As in a driver that hangs; here it only does not heed the signal that Python sends before it waits for ever."""
+    program = (
+        "import multiprocessing, signal, sys, time\n"
+        "from backend import cli\n"
+        "from backend.engine.child import leave\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"    stuck = multiprocessing.get_context('fork').Process(target=time.sleep, args=({RUN_S},), daemon=True)\n"
+        "    stuck.start()\n"
+        "    leave(stuck)\n"
+        "    print(stuck.pid, flush=True)\n"
+        "    sys.argv = ['prelabel', 'doctor', '--fix']\n"
+        "    cli.main()\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        stuck = int(running.stdout.readline())
+        try:
+            assert running.wait(RUN_S / 2) == 2
+        finally:
+            running.kill()
+            os.kill(stuck, signal.SIGKILL)
+        assert "--fix rewrites a label config" in running.stderr.read()

@@ -49,6 +49,7 @@ def demo(*, check: bool, data_dir: Path | None = None, label_studio: Path | None
             settings = {
                 "LABEL_STUDIO_URL": planned.url,
                 "LABEL_STUDIO_API_KEY": planned.api_key,
+                "PRELABEL_DEVICE": "cpu",  # the card may be another prelabel's, and the small model needs none
                 "PRELABEL_PREDICT_DEADLINE_S": str(DEADLINE_S),
                 "PRELABEL_PRICE_PER_MINUTE": "0.06",
             }

@@ -44,9 +44,7 @@ class Doctor:
         self._data_dir = data_dir
 
     def text(self, code: int, model: str = DEFAULT_MODEL, vram_gib: float | None = 24.0, **given: Any) -> str:
-        options = {
-            name: given.pop(name) for name in ("machine", "image_tokens", "other_card", "json_output") if name in given
-        }
+        options = {name: given.pop(name) for name in ("machine", "other_card", "json_output") if name in given}
         settings = load_settings({"model": model, "vram_gib": vram_gib, "data_dir": self._data_dir, "port": 0, **given})
         assert doctor(settings, **{"machine": machine(), **options}) == code
         return self._capsys.readouterr().out

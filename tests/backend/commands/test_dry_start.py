@@ -100,6 +100,13 @@ def test_a_model_that_loads_and_does_not_answer_is_no_good_start(
     assert said["ready"]["max_slots"] == READY.max_slots
 
 
+@pytest.mark.parametrize("arguments", [["--start", "--geometry-only"], []], ids=["a start", "the checks"])
+def test_image_tokens_that_a_server_refuses_are_refused_here(arguments: list[str]) -> None:
+    refused = CliRunner().invoke(cli.app, ["doctor", "--image-tokens", "16384", *arguments])
+    assert isinstance(refused.exception, SettingsError)
+    assert "PRELABEL_IMAGE_TOKENS" in str(refused.exception)
+
+
 def test_the_geometry_is_of_a_start() -> None:
     refused = CliRunner().invoke(cli.app, ["doctor", "--geometry-only"])
     assert isinstance(refused.exception, SettingsError)
