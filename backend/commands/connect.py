@@ -23,6 +23,7 @@ from backend.errors import ConfigRefused, LabelStudioError, SettingsError, Usage
 from backend.label_studio.address import shown_url, site_of
 from backend.label_studio.client import LabelStudioClient, Project
 from backend.pages.numbers import number
+from backend.pages.words import Words
 from backend.predict.label_configs import (
     default_label_config,
     fields_differ,
@@ -31,6 +32,7 @@ from backend.predict.label_configs import (
     unknown_to_garments,
 )  # fmt: skip
 from backend.settings import Credentials
+from backend.status.label_studio_checks import proxy_checks
 from backend.store.audit import MAX_SHARE
 from label_config.ready_made import ready_made_names
 from label_config.schema import LabelSchema
@@ -72,6 +74,8 @@ def connect(
     health = backend_health(backend_url, credentials, extra_ca_file)
     _say_health(console, backend_url, health)
     address = site_of(label_studio.strip()) if "://" in label_studio else label_studio
+    for check in proxy_checks(address):
+        console.print(escape(Words("en").check(check.code, check.values)), style="yellow")
     with LabelStudioClient(address, api_key, extra_ca_file=extra_ca_file) as client:
         shown = shown_url(client.url, public_url) or client.url
         reached = f" (from here {client.url})" if shown != client.url else ""

@@ -8,9 +8,11 @@ stands under any of them is asked for at the first, and only there goes the toke
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 from backend.errors import ImageError
 from backend.urls import DEFAULT_PORTS, Origin, Target, parse_http_url
@@ -43,6 +45,16 @@ def is_on_this_machine(url: str) -> bool:
         return _is_this_machine(urlsplit(url).hostname or "")
     except ValueError:
         return False
+
+
+def proxy_that_sees_the_key(url: str) -> str:
+    """The environment variable whose proxy calls to this Label Studio go through and can be read by, the API key among
+    them; "" where there is none: https is a tunnel to it, and this machine is asked without it."""
+    host = urlsplit(url).hostname if url.startswith("http://") else None
+    if not host or is_on_this_machine(url) or proxy_bypass(host):
+        return ""
+    used = [name for scheme in ("http", "all") for name in os.environ if name.lower() == f"{scheme}_proxy"]
+    return next((name for name in used if os.environ[name]), "")
 
 
 def shown_url(url: str, public_url: str) -> str:

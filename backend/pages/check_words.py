@@ -533,6 +533,12 @@ CHECKS: dict[str, tuple[str, str]] = {
         "What answers at {url} is not Label Studio ({what}). Set LABEL_STUDIO_URL to the address that the browser "
         "shows, without the page's path.",
     ),
+    "address_proxy": (
+        "{url} 没有加密，并经由环境变量 {variable} 所指的代理访问，代理能看到 API 密钥。请把 {host} 加入 NO_PROXY，"
+        "或让 Label Studio 使用 https。",
+        "{url} is asked without encryption through the proxy of the environment variable {variable}, which can read "
+        "the API key. Add {host} to NO_PROXY, or reach Label Studio over https.",
+    ),
     # token
     "token_unset": (
         "没有设置 LABEL_STUDIO_API_KEY：无法读取上传到 Label Studio 的图片，也不会主动推送结果",

@@ -8,10 +8,11 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
 
 from backend.errors import ImageError, SettingsError
 from backend.images.addresses import Resolver, is_public, stand_in_network, system_resolver
-from backend.label_studio.address import LabelStudioAddresses, Site, site_of
+from backend.label_studio.address import LabelStudioAddresses, Site, proxy_that_sees_the_key, site_of
 from backend.label_studio.probe import CALL_S, Probe, Trouble, expiry
 from backend.predict.named_addresses import NamedAddresses
 from backend.settings import Settings, env_name
@@ -22,8 +23,8 @@ ENDS_SOON_S = 7 * 86_400.0
 
 
 def written_checks(settings: Settings) -> list[Check]:
-    """What is wrong with the addresses as they are written; nothing else."""
-    found: list[Check] = []
+    """What is wrong with the addresses as they are written, and who else reads the key on the way; nothing else."""
+    found = proxy_checks(settings.label_studio_url) if settings.label_studio_api_key.get_secret_value() else []
     for field in ("label_studio_url", "label_studio_public_url"):
         url: str = getattr(settings, field)
         if not url:
@@ -40,6 +41,12 @@ def written_checks(settings: Settings) -> list[Check]:
     return found
 
 
+def proxy_checks(url: str) -> list[Check]:
+    if not (variable := proxy_that_sees_the_key(url)):
+        return []
+    return [doubtful("address", "address_proxy", url=url, variable=variable, host=urlsplit(url).hostname or "")]
+
+
 def label_studio_checks(
     settings: Settings,
     *,
@@ -49,7 +56,8 @@ def label_studio_checks(
 ) -> list[Check]:
     """Address, API key and networks, in this order. Takes as long as three calls and a name look-up at most."""
     url, api_key = settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
-    if wrong := written_checks(settings):
+    written = written_checks(settings)
+    if wrong := [check for check in written if check.verdict == "bad"]:
         return [*wrong, unused("token", "token_unchecked")]
     if not url:
         return [unused("address", "address_unset"), unused("token", "token_unset")]
@@ -58,6 +66,8 @@ def label_studio_checks(
             checks = _asked(probe, api_key, clock)
     except SettingsError as error:
         return [bad("address", "address_unreadable", setting="PRELABEL_EXTRA_CA_FILE", url=url, reason=str(error))]
+    if checks[0].verdict == "good" and written:
+        checks[0] = written[0]
     return [*checks, *network_checks(settings, resolve)]
 
 

@@ -26,6 +26,17 @@ def refusal(server: FakeLabelStudio, api_key: str = LEGACY_KEY, url: str = "") -
     return caught.value
 
 
+def test_a_proxy_that_can_read_the_key_is_named_before_it_is_asked(
+    server: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    refusal(server, url="http://labels.example")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "through the proxy of the environment variable http_proxy, which can read the API key" in said
+
+
 def test_a_private_address_is_explained_with_both_settings(server: FakeLabelStudio) -> None:
     said = "URL resolves to a reserved network address (block: 127.0.0.0/8)"
     server.refusals[("POST", "/api/ml")] = (403, {"detail": said})

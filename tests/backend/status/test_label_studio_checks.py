@@ -190,6 +190,36 @@ def test_an_address_is_judged_as_it_is_written(name: str, url: str, code: str, t
 
 
 @pytest.mark.parametrize(
+    ("url", "environment", "variable"),
+    [
+        ("http://labels.example", {"http_proxy": "http://proxy"}, "http_proxy"),
+        ("http://labels.example:8080/base", {"HTTP_PROXY": "http://a:b@proxy"}, "HTTP_PROXY"),
+        ("http://labels.example", {"ALL_PROXY": "http://proxy"}, "ALL_PROXY"),
+        ("http://labels.example", {"http_proxy": ""}, ""),
+        ("http://labels.example", {"HTTPS_PROXY": "http://proxy"}, ""),
+        ("https://labels.example", {"http_proxy": "http://proxy", "https_proxy": "http://proxy"}, ""),
+        ("http://labels.example", {"http_proxy": "http://proxy", "no_proxy": ".example"}, ""),
+        ("http://localhost:8080", {"http_proxy": "http://proxy"}, ""),
+        ("http://127.0.0.1", {"http_proxy": "http://proxy"}, ""),
+    ],
+)
+def test_a_proxy_that_can_read_the_key_is_named(
+    url: str, environment: dict[str, str], variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    checks = written_checks(settings(url, LEGACY_KEY))
+    assert [check.values["variable"] for check in checks] == [variable][: len(variable)]
+    for check in checks:
+        assert "which can read the API key. Add labels.example to NO_PROXY" in said(check)
+        assert "a:b" not in said(check)
+    assert written_checks(settings(url)) == []
+
+
+@pytest.mark.parametrize(
     ("given", "verdict", "code", "told"),
     [
         ({}, "good", "networks_public", "public internet"),
