@@ -25,6 +25,11 @@ def children() -> set[int]:
     return {pid for pid in found if pid != os.getpid() and _runs(pid)}
 
 
+def named(name: str) -> set[int]:
+    """Of `children` those that prelabel started under this name."""
+    return {pid for pid in children() if name in _command(pid)}
+
+
 def left_since(before: set[int]) -> set[int]:
     """Those of `children` that are new and do not end by themselves, as a process does whose pipe was just closed."""
     deadline = time.monotonic() + END_S
@@ -38,10 +43,15 @@ def _left(before: set[int]) -> set[int]:
 
 
 def _is_helper(pid: int) -> bool:
+    return any(name in " ".join(_command(pid)) for name in _HELPERS)
+
+
+def _command(pid: int) -> list[str]:
+    """Nothing of a process that has ended."""
     try:
-        return any(name in " ".join(psutil.Process(pid).cmdline()) for name in _HELPERS)
+        return psutil.Process(pid).cmdline()
     except psutil.NoSuchProcess:
-        return False
+        return []
 
 
 def end(pids: set[int]) -> list[str]:

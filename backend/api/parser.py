@@ -7,7 +7,7 @@ one of their own, and in the other the smaller goes first. There new label confi
 length: one of 32 KB takes 20 ms, and somebody may send them without end. A faster parser in a thread is not enough:
 typed decoding by msgspec 0.23 takes a third of the time, but all of it with the GIL. Nor does it see a key that is
 there twice, or what is not UTF-8 in a field it skips.
-Raises what the readers raise, and EngineBusy when a process died or is too slow, or too many wait.
+Raises what the readers of `requests` raise, and EngineBusy when a process died or is too slow, or too many wait.
 """
 
 from __future__ import annotations
@@ -15,19 +15,14 @@ from __future__ import annotations
 import asyncio
 import bisect
 import functools
-import gc
-import multiprocessing
+import logging
 import os
-import resource
-import signal
-import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from typing import ParamSpec, TypeVar
 
+from backend.api.reader import Reader, ReaderEnded
 from backend.errors import EngineBusy
 from backend.predict.label_configs import known_schema, parse_config, remember
 from backend.shared_work import SharedWork
@@ -51,9 +46,9 @@ have their turns so far apart."""
 MIN_CONFIG_CHARS = 2**12  # a shorter one counts as this long
 MAX_WAITING_CONFIG_CHARS = 2**19
 """Of new label configs that wait for their turn, half a second of work. Above it the last in turn is refused."""
-MAX_MEMORY_BYTES = 4 * 2**30
 PARSE_S = 60.0
-END_S = 2.0
+
+log = logging.getLogger(__name__)
 
 
 def length_of(body: bytes) -> int:
@@ -77,7 +72,7 @@ class BodyParser:
         turn = _Turn(LATER_S_PER_BYTE * min(num_bytes, MODERATE_BYTES))
         try:
             return await lane.run(turn, functools.partial(read, *args, **kwargs))
-        except (BrokenProcessPool, TimeoutError):
+        except (ReaderEnded, TimeoutError):
             raise EngineBusy(
                 "The request could not be read; it may be too large. Select fewer tasks at once."
             ) from None
@@ -96,20 +91,20 @@ class BodyParser:
         turn = _Turn(LATER_S_PER_CONFIG_CHAR * num_chars, num_chars, project)
         try:
             schema = await self._moderate.run(turn, functools.partial(parse_config, label_config))
-        except (BrokenProcessPool, TimeoutError):
+        except (ReaderEnded, TimeoutError):
             raise EngineBusy("The label config could not be read; it may be too large. Make it shorter.") from None
         remember(label_config, schema)
         return schema
 
     def warm_up(self) -> None:
         """Start the processes now, so that the first request does not wait for them."""
-        self._moderate.open_pool().submit(os.getpid)
-        self._large.open_pool().submit(os.getpid)
+        self._moderate.warm_up()
+        self._large.warm_up()
 
     def close(self) -> None:
-        """End the processes, and return when they have ended, or END_S later."""
-        for sentinel in (*self._moderate.close(), *self._large.close()):
-            wait([sentinel], END_S)
+        """End the processes, and return when they have ended."""
+        self._moderate.close()
+        self._large.close()
 
 
 @dataclass(slots=True, eq=False)
@@ -124,23 +119,27 @@ class _Turn:
 
 
 class _Lane:
-    """A process that reads one body or label config after the other."""
+    """A process that reads one body or label config after the other, and a thread that waits for it."""
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._pool: ProcessPoolExecutor | None = None
+        self._reader = Reader()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="body-reader")
         self._is_busy = False
         self._waiting: list[_Turn] = []
 
     async def run(self, turn: _Turn, read: Callable[[], T]) -> T:
-        """Raises BrokenProcessPool and TimeoutError besides what `read` raises."""
+        """Raises ReaderEnded and TimeoutError besides what `read` raises."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._limit_s):
             await self._wait(turn)
             try:
-                return await loop.run_in_executor(self.open_pool(), _uncollected, read)
-            except (BrokenProcessPool, asyncio.CancelledError):
-                self.close()
+                return await loop.run_in_executor(self._thread, self._reader.call, read, self._limit_s)
+            except ReaderEnded as error:
+                log.warning("the process that reads large requests was started again: %s", error)
+                raise
+            except asyncio.CancelledError:  # a parse cannot be interrupted, and nobody waits for it any more
+                self._reader.kill()
                 raise
             finally:
                 self._next()
@@ -178,43 +177,10 @@ class _Lane:
                 self._is_busy = True
                 turn.comes.set_result(None)
 
-    def open_pool(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            # Not "fork": the parent has threads, and a forked child would inherit their locks.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_limit_process)
-        return self._pool
+    def warm_up(self) -> None:
+        self._thread.submit(self._reader.call, os.getpid, self._limit_s)
 
-    def close(self) -> list[int]:
-        """End the process; the result becomes ready, for `wait`, when it has ended."""
-        if self._pool is None:
-            return []
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool = None
-        for process in processes:  # a parse cannot be interrupted, and nobody waits for it any more
-            process.terminate()
-        return [process.sentinel for process in processes]
-
-
-def _uncollected(read: Callable[[], T]) -> T:
-    """JSON holds no circles: looking for some in millions of lists would take three quarters of the time."""
-    gc.disable()
-    try:
-        return read()
-    finally:
-        gc.enable()
-
-
-def _limit_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends this
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot end this process, and its queue would be waited on for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    def close(self) -> None:
+        self._reader.kill()
+        self._thread.submit(self._reader.end)
+        self._thread.shutdown()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -130,7 +129,6 @@ def serving(
 ) -> Iterator[Server]:
     """`prelabel serve` in a thread. A request's deadline is so far away that it strikes only in `post_late`, and no
     check is made without `watch`."""
-    before = set(multiprocessing.active_children())
     schema_of(CONFIG)  # else the first request of each server would start a process to parse it
     engine = engine or FakeEngine(ANSWER)
     images = images or FakeImages()
@@ -153,8 +151,6 @@ def serving(
             server.should_exit = True
             steered.call(app.state.backend.core.worker.answer_now)  # whoever still waits for a reply gets it
             thread.join(WAIT_S)
-            for child in set(multiprocessing.active_children()) - before:  # it was told to end, and may need a moment
-                child.join(WAIT_S)
     assert not thread.is_alive(), "the server did not stop"
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from backend.api.parser import MAX_INSTANT_BYTES, MODERATE_BYTES, BodyParser, length_of
 from backend.api.requests import NewConfig, PredictBody, read_predict
 from backend.errors import BadRequest, EngineBusy
+from tests import left_behind
 from tests.backend.serving import CONFIG, Server, predict_body, serving, strict_json, task
 from tests.limits import RUN_S, WAIT_S, until
 
@@ -43,8 +43,6 @@ def parsing() -> Iterator[BodyParser]:
         yield parser
     finally:
         parser.close()
-        for child in multiprocessing.active_children():
-            child.join(WAIT_S)
 
 
 def test_a_small_body_is_read_here_and_a_large_one_elsewhere() -> None:
@@ -158,18 +156,41 @@ def test_the_parser_process_ends_with_a_parent_that_was_killed() -> None:
     assert subprocess.run(command, stdout=subprocess.PIPE, timeout=RUN_S).returncode == -9
 
 
+class Foreign:
+    """Its pickle names what is no value."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch taken-over",)
+
+
+@pytest.mark.parametrize("make", [Foreign, KeyError, Path])
+def test_an_answer_of_anything_but_values_ends_the_process_unmade(
+    make: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def run() -> None:
+        with parsing() as parser:
+            pid = await parser.run(LARGE, os.getpid)
+            with pytest.raises(EngineBusy):
+                await parser.run(LARGE, make)
+            assert await parser.run(LARGE, os.getpid) != pid
+
+    asyncio.run(run())
+    assert list(tmp_path.iterdir()) == []
+
+
 def num_waiting(server: Server) -> int:
     return int(server.client.get("/health").json()["work"]["waiting"])
 
 
 def test_health_is_answered_while_a_large_list_is_read_and_every_task_is_accounted_for(tmp_path: Path) -> None:
     tasks = [task(n, f"https://a.example/{n}", note="x" * 15_000) for n in range(10)]
-    before = set(multiprocessing.active_children())
     with serving(tmp_path) as server, ThreadPoolExecutor(1) as beside:
         assert all(server.predict(*tasks).json()["results"])
-        [reader] = set(multiprocessing.active_children()) - before
+        [reader] = left_behind.named("prelabel-reader")
         until(lambda: num_waiting(server) == 0, "the end of the first list")
-        with stopped(reader.pid):
+        with stopped(reader):
             bulk = beside.submit(server.predict, *(task(n, note="x" * 15_000) for n in range(10, 20)))
             assert [num_waiting(server) for _ in range(20)] == [0] * 20
             assert not bulk.done()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import multiprocessing
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import pytest
 from backend.api.parser import MAX_INSTANT_BYTES, MAX_WAITING_CONFIG_CHARS, MIN_CONFIG_CHARS, BodyParser
 from backend.errors import ConfigRefused, EngineBusy
 from backend.predict.label_configs import MAX_KNOWN_CHARS, known_schema, schema_of
+from tests import left_behind
 from tests.backend.api.test_large_bodies import parsing, stopped
 from tests.backend.serving import predict_body, serving, setup_body, task
 from tests.backend.steered import SteeredTime
@@ -137,11 +137,10 @@ def test_of_many_configs_those_not_asked_for_are_forgotten_first() -> None:
 
 @contextmanager
 def reader_of(folder: Path) -> Iterator[tuple[Any, int | None]]:
-    before = set(multiprocessing.active_children())
     with serving(folder) as server:
         assert server.predict(task(1, note="x" * 80_000)).json()["results"][0]["result"]
-        [reader] = set(multiprocessing.active_children()) - before
-        yield server, reader.pid
+        [reader] = left_behind.named("prelabel-reader")
+        yield server, reader
 
 
 def test_a_project_whose_config_is_known_waits_for_nobody_with_a_new_one(tmp_path: Path) -> None:
