@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 import socket
 import struct
 import subprocess
@@ -20,6 +21,8 @@ from typing import Any
 
 END_S = 5.0
 """For a process that was killed to be gone."""
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+"""How a process ends that others end, the system for want of memory among them."""
 _START_S = 60.0
 _START = "import sys; sys.path[:] = sys.argv[3:]; from backend.processes import run; run(int(sys.argv[2]))"
 _LENGTH = struct.Struct(">Q")
@@ -77,6 +80,7 @@ class Process:
     """
 
     def __init__(self, name: str, environment: Mapping[str, str], entry: Callable[..., object], *args: Any) -> None:
+        task = pickle.dumps((entry, args))
         ours, theirs = socket.socketpair()
         with contextlib.ExitStack() as started, theirs:
             started.callback(ours.close)
@@ -91,7 +95,7 @@ class Process:
         self.socket = ours
         self.pipe = Pipe(ours)
         with contextlib.suppress(OSError):  # it has ended already, which whoever listens notices
-            self.pipe.send(pickle.dumps((entry, args)), time.monotonic() + _START_S)
+            self.pipe.send(task, time.monotonic() + _START_S)
         ours.settimeout(None)
 
     @property

@@ -1,20 +1,19 @@
-"""The engine's process as its parent sees it: how it is started, and what its exit code says. Nothing raises."""
+"""The engine's process as its parent sees it: how it is started, and what its exit code says."""
 
 from __future__ import annotations
 
-import contextlib
+import os
 import signal
-import sys
-import threading
-import types
-from collections.abc import Iterator
-from multiprocessing.process import BaseProcess
+import socket
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 
 from backend.engine.messages import EXIT_DEVICE, EXIT_LIBRARY
+from backend.engine.options import EngineOptions
+from backend.environment import for_engine
 from backend.pages.engine_words import Why
+from backend.processes import Process
 
-FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
-"""How a process ends that others end, the system for want of memory among them."""
 OF_THE_DEVICE = ("engine_device", "engine_library")
 """What is said of a process whose device has failed."""
 _ENDS: dict[int, str] = {
@@ -24,8 +23,7 @@ _ENDS: dict[int, str] = {
     EXIT_LIBRARY: "engine_library",
 }
 """What is said of an exit code. Where a library crashes, it writes where to the log (`process.main`)."""
-_starting = threading.Lock()
-_left: list[BaseProcess] = []
+_left: list[Process] = []
 
 
 def why_ended(exitcode: int | None, by_itself: bool, has_begun: bool = True) -> Why:
@@ -38,23 +36,24 @@ def why_ended(exitcode: int | None, by_itself: bool, has_begun: bool = True) -> 
     return Why(code, {"exitcode": str(exitcode)})
 
 
-def leave(process: BaseProcess) -> None:
+def leave(process: Process) -> None:
     """It was killed, and is still there: a driver does not let it go."""
     _left.append(process)
 
 
 def is_one_left() -> bool:
-    return any(process.is_alive() for process in _left)
+    return any(process.exitcode is None for process in _left)
 
 
-@contextlib.contextmanager
-def without_main() -> Iterator[None]:
-    """A process started in this block does not run the program's main module again, as spawned ones do: the engine
-    needs nothing of it, and a server's script without `if __name__ == "__main__"` would start its server once more."""
-    with _starting:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = types.ModuleType("__main__")
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = main
+Entry = Callable[[Connection, EngineOptions], None]
+
+
+def start(entry: Entry, options: EngineOptions) -> tuple[Process, Connection]:
+    """A process that runs `entry`, and this side of its pipe. Raises OSError."""
+    process = Process("prelabel-engine", for_engine(os.environ), _run, entry, options)
+    return process, Connection(process.socket.detach())
+
+
+def _run(end: socket.socket, entry: Entry, options: EngineOptions) -> None:
+    """In the process."""
+    entry(Connection(end.detach()), options)

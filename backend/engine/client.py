@@ -14,10 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import multiprocessing
 import queue
 import threading
-from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import count
 from multiprocessing.connection import Connection
@@ -26,7 +24,7 @@ from typing import Any
 from backend.engine import process
 from backend.engine.answer_limit import AnswerLimit
 from backend.engine.api import EngineState, EngineStatus
-from backend.engine.child import FROM_OUTSIDE, OF_THE_DEVICE, leave, why_ended, without_main
+from backend.engine.child import OF_THE_DEVICE, Entry, leave, start, why_ended
 from backend.engine.messages import (
     BY_TENSORS,
     LOOKS_AT_DISKS,
@@ -53,6 +51,7 @@ from backend.engine.pending import PendingRequests
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed, one_line
 from backend.pages.engine_words import Why
 from backend.pages.words import Words
+from backend.processes import FROM_OUTSIDE
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +69,7 @@ class EngineClient:
         self,
         options: EngineOptions,
         limits: EngineLimits | None = None,
-        entry: Callable[[Connection, EngineOptions], None] = process.main,
+        entry: Entry = process.main,
     ) -> None:
         """`entry` is what the process runs; tests put a fake there that dies on request."""
         self._options = replace(options, code=running_code())
@@ -242,22 +241,15 @@ class EngineClient:
 
     def _start_process(self) -> Connection:
         """Raises OSError and RuntimeError, and leaves nothing then."""
-        context = multiprocessing.get_context("spawn")
-        connection, theirs = context.Pipe()
-        # daemon: ended with the interpreter, which would otherwise wait for an engine that nobody closed
-        started = context.Process(target=self._entry, args=(theirs, self._options), name="prelabel-engine", daemon=True)
+        started, connection = start(self._entry, self._options)
         outgoing: queue.SimpleQueue[ToEngine | None] = queue.SimpleQueue()
         writer = threading.Thread(target=_write, args=(connection, outgoing), name="engine-writer", daemon=True)
+        self._process, self._outgoing = started, outgoing
         try:
-            with without_main():
-                started.start()
-            self._process, self._outgoing = started, outgoing
             writer.start()
         except BaseException:
-            connection.close()  # without it a process that was started ends by itself
+            connection.close()  # without it the process ends by itself
             raise
-        finally:
-            theirs.close()
         return connection
 
     async def _listen(self, connection: Connection) -> tuple[float, Why | None]:
@@ -402,12 +394,10 @@ class EngineClient:
         """Return whether it ended without us."""
         if self._process is None:
             return True
-        self._process.join(self._limits.close_s)
-        if not self._process.is_alive():
+        if self._process.wait(self._limits.close_s) is not None:
             return True
         self._process.kill()
-        self._process.join(self._limits.close_s)
-        if self._process.is_alive():
+        if self._process.wait(self._limits.close_s) is None:
             leave(self._process)
         return False
 

@@ -22,7 +22,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from backend.engine.child import FROM_OUTSIDE
 from backend.engine.messages import Picture
 from backend.environment import for_readers
 from backend.errors import ImageError, one_line
@@ -31,7 +30,7 @@ from backend.images.forms import damaged, import_decoders, too_slow
 from backend.images.policy import Limits
 from backend.images.sniff import sniff
 from backend.images.wire import MAX_HEAD_BYTES, Asks, head, read_head
-from backend.processes import END_S, Malformed, Pipe, Process
+from backend.processes import END_S, FROM_OUTSIDE, Malformed, Pipe, Process
 
 _log = logging.getLogger(__name__)
 

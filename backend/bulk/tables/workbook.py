@@ -7,6 +7,7 @@ Raises UsageError.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 
 from backend.bulk.left_out import LeftOut
 from backend.bulk.tables.rows import TableRow
+from backend.environment import for_readers
 from backend.errors import UsageError
 
 SUFFIXES = (".xlsx", ".xlsm")
@@ -32,7 +34,7 @@ class Workbook:
     def rows(self) -> Iterator[TableRow]:
         command = [sys.executable, "-m", "backend.bulk.tables.workbook_process", str(self.path.absolute())]
         with subprocess.Popen(  # noqa: S603 - ours, and the path is an argument of its own
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=_ROOT
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=_ROOT, env=for_readers(os.environ)
         ) as process:
             assert process.stdout is not None
             try:

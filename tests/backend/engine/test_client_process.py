@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import multiprocessing
 import os
 import pickle
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 from backend.engine.client import EngineClient
 from backend.engine.options import EngineOptions
 from backend.errors import EngineDead
+from tests import left_behind
 from tests.backend.engine import fake_process
 from tests.backend.engine.client_rig import LIMITS, request, run, running
 from tests.limits import RUN_S, TEST_S, WAIT_S, eventually
@@ -117,7 +117,7 @@ def test_closing_ends_the_process_and_fails_what_still_waits() -> None:
 def test_a_close_that_is_given_up_leaves_no_process_behind() -> None:
     async def test() -> None:
         client = EngineClient(EngineOptions(model="slow"), replace(LIMITS, close_s=10 * TEST_S), fake_process.main)
-        before = set(multiprocessing.active_children())
+        before = left_behind.children()
         await client.start()
         await eventually(lambda: client.status.stage == "reading", "the beginning of loading")
         closing = asyncio.create_task(client.close())
@@ -125,7 +125,7 @@ def test_a_close_that_is_given_up_leaves_no_process_behind() -> None:
         closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
-        await eventually(lambda: not set(multiprocessing.active_children()) - before, "the end of the process")
+        await eventually(lambda: not left_behind.children() - before, "the end of the process")
 
     run(test)
 
@@ -153,7 +153,7 @@ print("it is itself again:", __main__.marker is marker, flush=True)
 
 @pytest.mark.parametrize("how", ["as a file", "as a module"])
 def test_a_script_without_a_guard_runs_once_and_has_its_engine(tmp_path: Path, how: str) -> None:
-    """A spawned process would run it again, up to the point where its server finds its own address in use."""
+    """A process that ran it again would do so up to the point where its server finds its own address in use."""
     (tmp_path / "unguarded.py").write_text(UNGUARDED.format(wait_s=WAIT_S))
     root = Path(__file__).parents[3]
     command = [sys.executable, *(["-m", "unguarded"] if how == "as a module" else [str(tmp_path / "unguarded.py")])]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import pytest
 
 from backend.engine.client import EngineClient
 from backend.engine.options import EngineLimits, EngineOptions
+from tests import left_behind
 from tests.backend.engine import scripted_process
 from tests.backend.serving import NEVER_S, Server, serving, task
 from tests.limits import WAIT_S, until
@@ -22,9 +22,8 @@ NUM_TASKS = 4
 
 
 def engine_pid() -> int:
-    [engine] = multiprocessing.active_children()
-    assert engine.pid
-    return engine.pid
+    [engine] = left_behind.named("prelabel-engine")
+    return engine
 
 
 def a_bug(steer: Path) -> None:
