@@ -18,6 +18,7 @@ from model_loader.geometry import ARCHITECTURES, geometry_from_config
 from model_loader.host import available_bytes, judge_host_memory
 from model_loader.memory import MAX_SLOTS, Request, plan_memory
 from model_loader.troubles import Trouble
+from model_loader.unused import unused_files
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,12 @@ def tell_of_disks(config: Mapping[str, Any], source: str, revision: str | None, 
     for room in rooms(source, revision, plan, *disks_of(source, parent)):
         if (found := room.trouble()) is not None:
             log.warning("%s", found)
+
+
+def tell_of_unused(source: str, revision: str | None, parent: Path) -> None:
+    """Log what lies beside what this start takes."""
+    for found in unused_files(source, revision, parent):
+        log.info("%s", found)
 
 
 def _heed(found: Trouble | None, kind: type[ModelError]) -> None:

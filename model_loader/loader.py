@@ -22,7 +22,14 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from model_loader.bars import LOADED, told_bars
 from model_loader.cards import Card, find_card
 from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
-from model_loader.checks import Quantisation, check_fits, check_folders, check_host_memory, tell_of_disks
+from model_loader.checks import (
+    Quantisation,
+    check_fits,
+    check_folders,
+    check_host_memory,
+    tell_of_disks,
+    tell_of_unused,
+)
 from model_loader.clean import PATCH_SIZES, check_patches, clean_config, clean_folder
 from model_loader.contents import check_contents, checked_beside, known_contents, size_bytes
 from model_loader.disks import downloaded_bytes, left_of
@@ -120,6 +127,7 @@ def load_model(
     remove_halves(left_of(source))
     if save_quantised_to is not None:
         remove_unfinished(save_quantised_to)
+        tell_of_unused(source, revision, save_quantised_to)
     saved, unusable, downloaded = None, "", False
     try:
         saved = read_saved(parent, source, revision)

@@ -50,7 +50,7 @@ SHARD_BYTES = 2**28
 LIMIT_S = 600.0
 """So long nothing may reach the disk; then the model goes on without its copy."""
 _LOCK = ".lock"
-_OURS = re.compile(rf".*-nf4-[0-9a-f]{{10}}{re.escape(UNFINISHED)}")
+_OURS = re.compile(r".*-nf4-[0-9a-f]{10}")
 _FORMAT = 1
 _WEIGHTS_AND_CONFIG = ("model*.safetensors", "model.safetensors.index.json", "config.json", "generation_config.json")
 _COPIED = ("*.json", "*.txt", "*.jinja", "*.model")
@@ -183,9 +183,27 @@ def _save(
         log.info("another start is saving the 4-bit copy: %s", place)
 
 
+def copies_in(parent: Path, ending: str = "") -> list[Path]:
+    """The copies there, of whatever models; with an `ending`, what has the name of one with that. Only what `place_for`
+    names: other folders are not ours."""
+    try:
+        found = [place for place in parent.iterdir() if _OURS.fullmatch(place.name.removesuffix(ending))]
+    except OSError:
+        return []
+    return [one for one in found if one.name.endswith(ending) and one.is_dir() and not one.is_symlink()]
+
+
+def folder_bytes(folder: Path) -> int:
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            total += file.lstat().st_size
+    return total
+
+
 def unfinished_bytes(parent: Path) -> int:
     """What `remove_unfinished` gives back."""
-    return sum(_size(half) for half in _unfinished(parent))
+    return sum(folder_bytes(half) for half in copies_in(parent, UNFINISHED))
 
 
 def remove_unfinished(parent: Path) -> None:
@@ -194,11 +212,11 @@ def remove_unfinished(parent: Path) -> None:
     What another process is writing is left alone; what cannot be removed, or another host has locked, is named in the
     log.
     """
-    for half in _unfinished(parent):
+    for half in copies_in(parent, UNFINISHED):
         lock = half.with_name(half.name.removesuffix(UNFINISHED) + _LOCK)
         try:
             with FileLock(lock, blocking=False):
-                size_bytes = _size(half)
+                size_bytes = folder_bytes(half)
                 shutil.rmtree(half)
                 lock.unlink(missing_ok=True)
         except Timeout:
@@ -211,23 +229,6 @@ def remove_unfinished(parent: Path) -> None:
             )
         else:
             log.info("half a 4-bit copy of a killed start is removed: %s (%.1f GiB)", half, size_bytes / 2**30)
-
-
-def _unfinished(parent: Path) -> list[Path]:
-    """Only what `place_for` names: other folders are not ours."""
-    try:
-        found = [place for place in parent.iterdir() if _OURS.fullmatch(place.name)]
-    except OSError:
-        return []
-    return [place for place in found if place.is_dir() and not place.is_symlink()]
-
-
-def _size(folder: Path) -> int:
-    total = 0
-    for file in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # gone meanwhile
-            total += file.lstat().st_size
-    return total
 
 
 def _is_there(place: Path, manifest: dict[str, Any]) -> bool:

@@ -112,6 +112,14 @@ TEXTS: dict[str, str] = {
         "without which each start packs again. Free some space, or name a larger disk with {setting} (downloads) or "
         "PRELABEL_QUANTISED_DIR (the copy)."
     ),
+    "disk_other_copies": (
+        "{folder} holds 4-bit copies that this start does not take, {total} GiB in all: {copies}. Its own is {own}. "
+        "Where no other prelabel takes them: {remove}"
+    ),
+    "disk_other_spelling": (
+        "the hub's cache holds {model} under another spelling, {size} GiB, which this start does not take: set "
+        "PRELABEL_MODEL={other} to use that, or, where nothing else does, remove it: {remove}"
+    ),
     "disk_stands_still": (
         "the disk of {folder} has taken nothing for {limit} s; look into `dmesg`, and at the mount if it is a network's"
     ),

@@ -118,6 +118,14 @@ _TROUBLES_ZH = {
         "{folder}：剩余 {free} GiB，不太够：还需要下载 {download} GiB，4-bit 副本 {packed} GiB；没有副本，"
         "每次启动都要重新量化。请腾出空间，或用 {setting}（下载）、PRELABEL_QUANTISED_DIR（副本）指定更大的磁盘。"
     ),
+    "disk_other_copies": (
+        "{folder} 中有本次启动不用的 4-bit 副本，共 {total} GiB：{copies}。本次启动用的是 {own}。"
+        "如果没有别的 prelabel 在用，可删除：{remove}"
+    ),
+    "disk_other_spelling": (
+        "下载缓存中有 {model} 的另一种写法，{size} GiB，本次启动不会用到：可设 PRELABEL_MODEL={other} 来使用它；"
+        "如果没有别的程序在用，也可删除：{remove}"
+    ),
     "disk_stands_still": ("{folder} 所在的磁盘 {limit} 秒没有写入任何数据；请查看 `dmesg`，网络盘请检查挂载"),
     "lock_elsewhere": (
         "{file} 被锁住：主机或容器 {host} 的进程 {process} 已占用它 {age} 分钟。它若仍在工作，会等它完成；"

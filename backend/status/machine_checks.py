@@ -32,6 +32,7 @@ from model_loader.places import expanded, free_bytes, why_unwritable
 from model_loader.saved import find_saved, place_for
 from model_loader.sources import AUTO, GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder, pinned_commit
 from model_loader.troubles import Trouble
+from model_loader.unused import unused_files
 
 THREADS, THREADS_A_CPU = 100, 4
 """An allowance for all processes and threads of a server and its engine: 24 were counted at rest, with the built-in
@@ -198,14 +199,16 @@ def folder_checks(settings: Settings, model: str, *, on_card: bool) -> list[Chec
 
 
 def disk_checks(settings: Settings, model: str, plan: MemoryPlan, downloads: Disk, copies: Disk) -> list[Check]:
-    """Room for what `model` needs before it can answer: a check for each file system that gets something."""
+    """Room for what `model` needs before it can answer: a check for each file system that gets something; and what
+    lies there of models that a start does not take."""
     found = rooms(model, settings.model_revision or None, plan, downloads, copies)
     left = [
         good("disk", "disk_left", folder=str(room.disk.folder), left=gib(room.disk.left_bytes))
         for room in found
         if room.disk.left_bytes
     ]
-    return [*map(_disk_check, found), *left]
+    beside = unused_files(model, settings.model_revision or None, copies.folder)
+    return [*map(_disk_check, found), *left, *(good("disk", one.code, **one.values) for one in beside)]
 
 
 def _disk_check(room: Room) -> Check:

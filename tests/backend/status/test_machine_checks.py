@@ -39,6 +39,7 @@ from model_loader.cards import Card
 from model_loader.disks import Disk
 from model_loader.geometry import DEFAULT_MODEL
 from model_loader.memory import GIB
+from model_loader.saved import place_for
 from model_loader.sources import GARMENTS_CHECKPOINT
 from model_loader.troubles import TEXTS, Trouble, trouble
 
@@ -260,6 +261,16 @@ def test_disks_hold_what_the_model_needs(
     assert [check.verdict for check in checks] == verdicts
     for check in checks:
         assert ("HF_HOME" in said(check)) is (check.verdict != "good")
+
+
+def test_what_lies_there_of_other_models_is_told_and_no_trouble(tmp_path: Path) -> None:
+    asked = settings(model=DENSE_8B, data_dir=tmp_path)
+    other = place_for(asked.quantised_folder, DEFAULT_MODEL, None)
+    other.mkdir(parents=True)
+    disk = Disk(asked.quantised_folder, 1, 100 * GIB)
+    *_, check = disk_checks(asked, DENSE_8B, memory_plan(asked, DENSE_8B, None)[0], disk, disk)
+    assert (check.verdict, check.code) == ("good", "disk_other_copies")
+    assert said(check).endswith(f"Where no other prelabel takes them: rm -r {other}")
 
 
 def test_what_triton_builds_its_kernels_with_is_there_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
