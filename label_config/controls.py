@@ -35,7 +35,7 @@ MAX_LABELS = 20_000  # over all of one control
 MAX_USAGES = 20  # paths a model is asked for, however many the control takes
 MAX_STARS = 100
 MAX_LEVELS = 50  # of a path
-MAX_LABEL_BYTES = 1_000  # in the answer; the engine's tokens hold no more
+MAX_LABEL_BYTES = 1_000  # in the answer, the engine's tokens hold no more; an alias stands in each prediction
 MAX_CONDITIONS = 20  # on one control and the tags around it
 
 # Label Studio's editor replaces $name in a label by task data, which no schema knows.
@@ -240,8 +240,9 @@ def _label(control: Control, element: Element) -> tuple[str, str, str]:
         raise LeftOut(f'its label "{value[:40]}" takes task data ($...)')
     if special := SPECIAL_TOKEN.search(value):
         raise LeftOut(f'its label "{value[:40]}" holds {special[0]}, which models read as a sign of their own')
-    if (size := len(json.dumps(value, ensure_ascii=False).encode())) > MAX_LABEL_BYTES:
-        raise LeftOut(f'its label "{value[:40]}…" has {size:,} bytes of UTF-8; the limit is {MAX_LABEL_BYTES:,}')
+    for kind, text in (("label", value), ("alias", alias)):
+        if (size := len(json.dumps(text, ensure_ascii=False).encode())) > MAX_LABEL_BYTES:
+            raise LeftOut(f'its {kind} "{text[:40]}…" has {size:,} bytes of UTF-8; the limit is {MAX_LABEL_BYTES:,}')
     return value, "" if alias == value else alias, _hint(attributes)
 
 

@@ -36,6 +36,8 @@ from label_config.task_value import described, shown
 _BOM = b"\xef\xbb\xbf"
 _HEAD_BYTES = 4_096
 _FALLBACK_STEM = "image"
+MAX_PATH_CHARS = 4_096
+"""Linux opens no longer one, and what looks for links in one takes time as the square of its length."""
 _EMBEDDED = ("=DISPIMG(", "=_xlfn.DISPIMG(", "DISPIMG(", "#VALUE!")
 """What a cell says that holds a picture, in WPS and in Excel."""
 Row = tuple[str, Callable[[], Found]]
@@ -176,8 +178,10 @@ def _found(path: Path, text: str) -> Found:
         return found_url(text)
     if text[:5].lower() == "data:":
         raise _Row("row_unusable", "a data: address; save it as a file, or put it into a Label Studio task")
+    if "\0" in text or len(text) > MAX_PATH_CHARS:
+        raise _Row("row_unusable", "no path: it holds a NUL or is longer than one may be")
     try:
-        file = os.path.realpath(os.path.join(path.resolve().parent, text.replace("\0", "")))
+        file = os.path.realpath(os.path.join(path.resolve().parent, text))
     except UnicodeEncodeError:
         raise _Row("row_unusable", "half of a surrogate pair") from None
     return Found(file, Path(text).stem or _FALLBACK_STEM, is_file=True)

@@ -14,8 +14,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from cachetools import LRUCache
 
 from backend.engine.grammar_check import grammar_problem
-from backend.predict.options import ProjectOptions
+from backend.predict.options import BY_FIELD, ProjectOptions
 from backend.predict.recipe import Recipe, text_max_chars
+from label_config.errors import cut
 from label_config.prompt import MAX_LISTED_CHARS, PromptOptions, unlisted_fields
 from label_config.schema import LabelSchema, TextField
 
@@ -32,13 +33,16 @@ Check = Callable[[LabelSchema, int, float], str]
 
 
 def field_option_warnings(schema: LabelSchema, options: ProjectOptions) -> list[str]:
-    """Name what the extra params say of fields that are not there, or of labels what only texts have."""
+    """Name what the extra params say of fields that are not there, or of labels what only texts have. What is said of
+    all names of one extra param is cut."""
     known = {field.name: field for field in schema.fields}
     warnings = []
+    for key in BY_FIELD:
+        if gone := [repr(name) for name, _ in getattr(options, key) if name not in known]:
+            there = ", ".join(known)
+            warnings.append(cut(f"{key}: no control named {', '.join(gone)} is filled; those that are: {there}"))
     for name, asked in options.fields:
-        if name not in known:
-            warnings.append(f"fields: no control named {name!r} is filled; those that are: {', '.join(known)}")
-        elif (asked.kind or asked.max_chars) and not isinstance(known[name], TextField):
+        if name in known and (asked.kind or asked.max_chars) and not isinstance(known[name], TextField):
             warnings.append(f"fields: {name} holds labels, so only its instruction is used, not kind or max_chars")
     return warnings
 

@@ -254,6 +254,17 @@ def test_a_label_is_kept_to_the_character(label: str) -> None:
     assert field.choices == (Choice(label),)
 
 
+@pytest.mark.parametrize("attributes", ['value="{}"', 'value="a" alias="{}"'], ids=["label", "alias"])
+@pytest.mark.parametrize(("text", "fits"), [("x" * 998, True), ("x" * 999, False), ("世" * 333, False)])
+def test_a_label_that_is_too_long_to_stand_in_each_answer_leaves_its_control_out(
+    attributes: str, text: str, fits: bool
+) -> None:
+    long = f'<Choices name="c" toName="image"><Choice {attributes.format(text)}/><Choice value="b"/></Choices>'
+    schema = parse_label_config(view(CAPTION, long))
+    assert ("c" in {field.name for field in schema.fields}) is fits
+    assert any("the limit is 1,000" in said for said in schema.warnings) is not fits
+
+
 def test_ten_thousand_labels_are_read() -> None:
     xml = view(choices(*(f"连衣裙-夏季新款-{number:05d}" for number in range(10_000))))
     field = parse_label_config(xml).fields[0]

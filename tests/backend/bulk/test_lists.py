@@ -151,6 +151,8 @@ def test_a_list_is_read_as_it_goes(tmp_path: Path) -> None:
     ("name", "content", "reason", "said"),
     [
         ("list.jsonl", '"a.png"\n"\\ud800.png"\n"b.png"', "row_unusable", "line 2 (half of a surrogate pair)"),
+        ("list.jsonl", '"a.png"\n"\\u0000b.png"\n"b.png"', "row_unusable", "line 2 (no path: it holds a NUL"),
+        ("list.txt", "a.png\n" + "x/" * 2_100 + "\nb.png", "row_unusable", "line 2 (no path: it holds a NUL"),
         ("list.jsonl", '{"image": "a.png"}\n{"ima\n"b.png"', "row_unusable", "line 2 (no JSON)"),
         ("list.jsonl", '"a.png"\n{"sku": 1}\n"b.png"', "row_unusable", "line 2 (it needs one of the keys image,"),
         ("list.jsonl", '"a.png"\n' + "[" * 100_000 + '\n"b.png"', "row_unusable", "line 2 (no JSON)"),

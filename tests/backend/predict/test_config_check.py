@@ -8,8 +8,9 @@ import random
 import pytest
 
 from backend.predict.config_check import CHECK_S, ConfigChecks
-from backend.predict.options import ProjectOptions
+from backend.predict.options import MAX_NAMED_FIELDS, ProjectOptions
 from backend.predict.recipe import recipe_of
+from label_config.errors import MAX_SAID_CHARS
 from label_config.grammar import MAX_GRAMMAR_CHARS
 from label_config.parse import parse_label_config
 from tests.backend.serving import CONFIG, Server, setup_body
@@ -86,3 +87,19 @@ def test_options_of_a_field_that_is_not_there_are_named() -> None:
     gone, labels = _warnings(view(CAPTION, choices("a", "b")), ProjectOptions.model_validate({"fields": asked}))
     assert gone == "fields: no control named 'gone' is filled; those that are: caption, style"
     assert labels == "fields: style holds labels, so only its instruction is used, not kind or max_chars"
+
+
+@pytest.mark.parametrize("key", ["review_thresholds", "calibration"])
+def test_a_rating_of_a_field_that_is_not_there_is_named(key: str) -> None:
+    (gone,) = _warnings(view(CAPTION, choices("a")), ProjectOptions.model_validate({key: {"styel": 0.5, "style": 0.5}}))
+    assert gone == f"{key}: no control named 'styel' is filled; those that are: caption, style"
+
+
+def test_what_is_said_of_many_long_names_has_an_end() -> None:
+    xml = view(*(f'<Rating name="{"r" * 190}{n}" toName="image"/>' for n in range(MAX_NAMED_FIELDS)))
+    gone = {"x" * 190 + str(n): {"instruction": "y"} for n in range(MAX_NAMED_FIELDS)}
+    rated = dict.fromkeys(gone, 0.5)
+    asked = {"fields": gone, "review_thresholds": rated, "calibration": rated}
+    said = _warnings(xml, ProjectOptions.model_validate(asked))
+    assert len(said) == len(asked)
+    assert all(len(sentence) == MAX_SAID_CHARS + 1 for sentence in said)
