@@ -202,9 +202,7 @@ def _field_value(field: Field, value: Mapping[str, Any]) -> FieldValue:
             return "\n".join(lines) or None
         case ChoicesField():
             labels = [content] if isinstance(content, str) else _strings(content)
-            # What is stored wins over a value that happens to be another choice's alias.
-            known = {c.value: c.value for c in field.choices} | {c.stored: c.value for c in field.choices}
-            return tuple(dict.fromkeys(known[label] for label in labels if label in known)) or None
+            return tuple(dict.fromkeys(field.values[label] for label in labels if label in field.values)) or None
         case PathChoicesField():
             labels = [content] if isinstance(content, str) else _strings(content)
             if len(labels) > MAX_PATHS:

@@ -71,15 +71,21 @@ class ShortTextField(TextField):
         return self.max_chars or SHORT_CHARS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what is looked up in it is made once
 class ChoicesField(_Asked):
     """A `<Choices>` control; `multiple` is Label Studio's choice="multiple"."""
 
     choices: tuple[Choice, ...]
     multiple: bool = False
 
+    @cached_property
+    def values(self) -> dict[str, str]:
+        """The value of each label, as it stands there or as Label Studio stores it; what is stored wins over a value
+        that happens to be another choice's alias."""
+        return {c.value: c.value for c in self.choices} | {c.stored: c.value for c in self.choices}
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class TaxonomyField(_Asked):
     """A `<Taxonomy>` control. An answer is 1..`max_paths` paths of `roots`; without `max_usages` one is asked for."""
 
@@ -105,15 +111,39 @@ class TaxonomyField(_Asked):
         """The nodes of `path`, given by values (or by what Label Studio stores); None if no answer may take it."""
         nodes: tuple[TaxonomyNode, ...] = ()
         children = self.roots
+        known = self._by_stored if stored else self._by_value
         for label in path:
-            node = next((n for n in children if (n.stored if stored else n.value) == label), None)
+            node = known.get((id(children), label))
             if node is None:
                 return None
             nodes, children = (*nodes, node), node.children
         return nodes if nodes and not (self.leaves_only and children) else None
 
+    @cached_property
+    def _by_value(self) -> dict[tuple[int, str], TaxonomyNode]:
+        return _first_of_each(self.roots, lambda node: node.value)
 
-@dataclass(frozen=True, slots=True)
+    @cached_property
+    def _by_stored(self) -> dict[tuple[int, str], TaxonomyNode]:
+        return _first_of_each(self.roots, lambda node: node.stored)
+
+
+def _first_of_each(
+    roots: tuple[TaxonomyNode, ...], label_of: Callable[[TaxonomyNode], str]
+) -> dict[tuple[int, str], TaxonomyNode]:
+    """By the identity of the list it stands in and its label, the first such node: whoever labels may name thousands of
+    paths, and each would be looked for in thousands of nodes."""
+    found: dict[tuple[int, str], TaxonomyNode] = {}
+    lists = [roots]
+    while lists:
+        nodes = lists.pop()
+        for node in nodes:
+            found.setdefault((id(nodes), label_of(node)), node)
+        lists += [node.children for node in nodes if node.children]
+    return found
+
+
+@dataclass(frozen=True)
 class PathChoicesField(TaxonomyField):
     """A single `<Choices>` with pathSeparator: the leaves of a tree, each written as its whole path in one label.
 

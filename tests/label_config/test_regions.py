@@ -192,3 +192,21 @@ def test_more_paths_than_anybody_picks_are_none() -> None:
     for num, read in ((MAX_PATHS, {"t": READ["t"]}), (MAX_PATHS + 1, {}), (300_000, {})):
         region = {"from_name": "t", "value": {"taxonomy": [*[["x"]] * (num - 1), ["l2"]]}}
         assert regions_to_answer(MANY, [region]).fields == read
+
+
+LABELS = [f"label {number}" for number in range(10_000)]
+AT_LENGTH = {
+    "a taxonomy": ('<Taxonomy name="c" toName="image">', {"taxonomy": [[LABELS[-1]]] * MAX_PATHS}),
+    "paths that are none": ('<Taxonomy name="c" toName="image">', {"taxonomy": [[LABELS[-1], "x"]] * MAX_PATHS}),
+    "choices": ('<Choices name="c" toName="image">', {"choices": [LABELS[-1]]}),
+    "choices that are none": ('<Choices name="c" toName="image">', {"choices": ["x"]}),
+}
+
+
+@pytest.mark.parametrize(("tag", "value"), AT_LENGTH.values(), ids=AT_LENGTH)
+def test_what_people_picked_of_many_labels_takes_no_longer_than_of_few(tag: str, value: dict[str, Any]) -> None:
+    """One task may have hundreds of annotations: gone through label by label, these would take minutes."""
+    labels = "".join(f'<Choice value="{label}"/>' for label in LABELS)
+    schema = parse_label_config(view(f"{tag}{labels}</{tag.split()[0][1:]}>"))
+    for _ in range(3_000):
+        regions_to_answer(schema, [{"from_name": "c", "value": value}])
