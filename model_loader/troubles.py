@@ -205,8 +205,9 @@ TEXTS: dict[str, str] = {
     ),
     # what prelabel itself says then
     "load_code_changed": (
-        "prelabel was updated while it ran: its files are others than those that run, and both together would mix two "
-        "versions. Start prelabel again"
+        "prelabel was updated while it ran, or has another version on another machine of the cluster: its files are "
+        "others than those that run, and both together would mix two versions. Start prelabel again, the same version "
+        "everywhere"
     ),
 }  # fmt: skip
 

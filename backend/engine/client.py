@@ -72,7 +72,7 @@ class EngineClient:
         entry: Entry = process.main,
     ) -> None:
         """`entry` is what the process runs; tests put a fake there that dies on request."""
-        self._options = replace(options, code=running_code())
+        self._options = replace(options, code=options.code or running_code())
         self._entry = entry
         self._limits = limits or EngineLimits()
         self._status = EngineStatus("stopped")

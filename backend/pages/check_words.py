@@ -183,7 +183,10 @@ _TROUBLES_ZH = {
     "load_disk_failed": (
         "存放模型的磁盘没有正常应答（{said}）。请看 `dmesg`，并把模型复制到另一块磁盘（HF_HOME、PRELABEL_DATA_DIR）。"
     ),
-    "load_code_changed": ("prelabel 运行时被更新了：磁盘上的文件与正在运行的不是同一版本，不能混用。请重启 prelabel。"),
+    "load_code_changed": (
+        "prelabel 运行时被更新了，或集群中另一台机器上是其他版本：磁盘上的文件与正在运行的不是同一版本，不能混用。"
+        "请重启 prelabel，所有机器用同一版本。"
+    ),
     "load_no_library": (
         "缺少某个库，或版本不对（{said}）。若设了 LD_LIBRARY_PATH，请先取消它：它可能带来其他版本；"
         "否则请按 constraints.txt 重新安装 prelabel 的依赖。"

@@ -20,6 +20,7 @@ from ray import serve
 
 from backend.api.app import Backend, create_app
 from backend.api.passwords import short_password
+from backend.engine.own_code import running_code
 from backend.errors import SettingsError
 from backend.logs import configure_logging
 from backend.predict.build import build_images, engine_options
@@ -81,7 +82,7 @@ def build(arguments: Mapping[str, Any]) -> Any:
         graceful_shutdown_timeout_s=settings.stop_s + 5,
         logging_config=quiet,
     )(serve.ingress()(Api))
-    return api.bind(settings, engines.bind(engine_options(settings)), num_replicas)
+    return api.bind(settings, engines.bind(engine_options(settings, code=running_code())), num_replicas)
 
 
 def _read(arguments: Mapping[str, Any]) -> ServeArguments:

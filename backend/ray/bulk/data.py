@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from backend.bulk.items import Item
 from backend.bulk.label_configs import LabelConfig
+from backend.engine.own_code import running_code
 from backend.errors import EngineDead
 from backend.ray.bulk.worker import COLUMN, BulkWorker, Reply
 from backend.ray.cluster import WorkerPlan, on_any_machine
@@ -67,7 +68,7 @@ def replies(
             warnings.filterwarnings("ignore", "`ray_remote_args_fn` is deprecated")
             dataset = ray.data.from_arrow(list(_tables(items, size))).map_batches(
                 BulkWorker,
-                fn_constructor_args=(on_any_machine(settings), config, tell),
+                fn_constructor_args=(on_any_machine(settings), config, tell, None, running_code()),
                 batch_size=None,  # a block is a batch
                 batch_format="numpy",
                 compute=ActorPoolStrategy(

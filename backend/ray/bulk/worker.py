@@ -68,9 +68,11 @@ class BulkWorker:
         config: LabelConfig | None,
         tell: Callable[[str], None],
         engine: Engine | None = None,
+        code: str = "",
     ) -> None:
         """`tell` is given what the engine is at while it starts, restarts included, a line at a time. `engine`: in
-        place of the one that `settings` ask for."""
+        place of the one that `settings` ask for. `code`: of prelabel's where the run was started; a machine with
+        another loads nothing."""
         configure_logging(settings.log_level)
         self._name = f"{socket.gethostname()}, process {os.getpid()}"
         self._loop = asyncio.new_event_loop()
@@ -79,7 +81,7 @@ class BulkWorker:
         self._error = ""
         try:
             # as long as it takes: the engine ends what stands still
-            loading = self._load(settings, config, tell, engine or build_engine(settings))
+            loading = self._load(settings, config, tell, engine or build_engine(settings, code=code))
             self._loaded, self._annotator = self._call(loading, limit_s=None)
         except PrelabelError as error:
             self._error = str(error)

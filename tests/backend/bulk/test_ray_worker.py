@@ -54,6 +54,13 @@ def test_a_worker_answers_each_item_of_a_batch_and_keeps_no_file(tmp_path: Path)
     assert not (tmp_path / "data").exists()
 
 
+def test_a_machine_with_another_version_of_prelabel_loads_nothing_and_says_so(tmp_path: Path) -> None:
+    settings = load_settings({"data_dir": tmp_path / "data", "model": "garments"})
+    worker = BulkWorker(settings, LabelConfig(CONFIG, SCHEMA), lambda line: None, None, "of another version")
+    [first, *_] = _items(tmp_path, 1)
+    assert "has another version on another machine of the cluster" in _ask(worker, first).error
+
+
 def test_a_worker_tells_what_makes_its_present_engine_slower(tmp_path: Path) -> None:
     engine = FakeEngine(ANSWER)
     worker = _worker(tmp_path, engine)
