@@ -75,7 +75,7 @@ def connect(
     _say_health(console, backend_url, health)
     address = site_of(label_studio.strip()) if "://" in label_studio else label_studio
     for check in proxy_checks(address):
-        console.print(escape(Words("en").check(check.code, check.values)), style="yellow")
+        console.print(printed(Words("en").check(check.code, check.values)), style="yellow")
     with LabelStudioClient(address, api_key, extra_ca_file=extra_ca_file) as client:
         shown = shown_url(client.url, public_url) or client.url
         reached = f" (from here {client.url})" if shown != client.url else ""
