@@ -259,7 +259,10 @@ class EngineLoop:
                     self._answer(job)
         elif len(jobs) == 1:
             kind: FailureKind = "out_of_memory" if out_of_memory else "internal"
-            reason = problem or "does not fit in memory alone: use fewer image tokens"
+            reason = problem or (
+                "does not fit in the card's memory even alone: end what else runs on the card (nvidia-smi lists it), "
+                "or use fewer image tokens"
+            )
             self._fail(jobs[0].request.request_id, kind, reason)
         else:
             middle = (len(jobs) + 1) // 2
