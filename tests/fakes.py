@@ -63,6 +63,7 @@ class FakeImages:
     def __init__(self) -> None:
         self.label_studio = LabelStudioAddresses()
         self.fetched: list[str] = []
+        self.asked_by: list[str] = []
         self.waited_for: list[str] = []
         """Those of them that a person waits for."""
 
@@ -71,6 +72,7 @@ class FakeImages:
     ) -> FetchedImage:
         await asyncio.sleep(0)
         self.fetched.append(url)
+        self.asked_by.append(project)
         if interactive:
             self.waited_for.append(url)
         if "missing" in url:

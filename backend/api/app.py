@@ -220,14 +220,14 @@ class Backend:
         self._num_predicts += 1
         self._num_trials += 1
         try:
-            reply = await _while_connected(request, self._turns.run("", self._try_out(trial)))
+            reply = await _while_connected(request, self._turns.run(trial.project, self._try_out(trial)))
         finally:
             self._num_predicts -= 1
             self._num_trials -= 1
         return RawJSON(reply.model_dump_json().encode())
 
     async def _try_out(self, trial: Trial) -> TrialReply:
-        schema = await self.parser.schema("", trial.label_config)
+        schema = await self.parser.schema(trial.project, trial.label_config)
         core = self.core
         return await try_out(core.answerer, core.engine, trial, schema, core.settings.image_tokens)
 

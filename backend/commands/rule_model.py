@@ -80,13 +80,13 @@ def _own(settings: Settings, engine: Engine, images: Images, runner: asyncio.Run
 
 
 def answers_of(
-    model: Model, label_config: str, options: ProjectOptions, tasks: Sequence[TrialTask]
+    model: Model, project: str, label_config: str, options: ProjectOptions, tasks: Sequence[TrialTask]
 ) -> list[TrialAnswer]:
     """One a task, in order, some at a time, with a line on a terminal that says how far it is."""
     found: list[TrialAnswer] = []
     for start in range(0, len(tasks), MAX_TASKS):
         some = tuple(tasks[start : start + MAX_TASKS])
-        found += model(Trial(label_config=label_config, options=options, tasks=some)).answers
+        found += model(Trial(label_config=label_config, options=options, project=project, tasks=some)).answers
         if sys.stderr.isatty():
             print(f"\r{len(found):,}/{len(tasks):,}", end="\n" if len(found) == len(tasks) else "", file=sys.stderr)
     return found

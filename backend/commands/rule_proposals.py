@@ -153,7 +153,13 @@ def _written(settings: Settings, read: Read, found: Halves, pair: Confused, mode
         temperature=0,
     )
     task = TrialTask(id=0, image=put_together(pictures))
-    trial = Trial(label_config=_CONFIG, options=options, instruction=question(pair, say), tasks=(task,))
+    trial = Trial(
+        label_config=_CONFIG,
+        options=options,
+        project=found.project,
+        instruction=question(pair, say),
+        tasks=(task,),
+    )
     [answer] = model(trial).answers
     if not answer.content:
         return None

@@ -28,9 +28,10 @@ AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """Of a project under its present model `version`, which asks by `label_config` and `recipe`. `proposing` has the
+    """Of `project` under its present model `version`, which asks by `label_config` and `recipe`. `proposing` has the
     pre-filled tasks as well."""
 
+    project: str
     version: str
     label_config: str
     recipe: Recipe
@@ -72,6 +73,7 @@ def halves(read: Read, asked: Asked) -> Halves:
         raise UsageError(f"Project {project} was deleted while it was read.")
     held_out = {task.name for task in tasks if not task.saw_answer and is_held_out(key, project, task.name)}
     return Halves(
+        project,
         known[0],
         known[1].label_config,
         recipe,

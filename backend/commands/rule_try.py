@@ -148,7 +148,7 @@ def _answers(
     tasks = pictures_of(read, found.recipe, [task.name for task in found.held_out])
     with trial_model(settings) as model:
         _refuse_another_model(model, found)
-        answers = answers_of(model, found.label_config, options, tasks)
+        answers = answers_of(model, found.project, found.label_config, options, tasks)
         _refuse_another_model(model, found)  # a server may have been started anew meanwhile
     failed = Counter(one.reason for one in answers if not (one.content or _is_left_out(one) or one.reason in OF_RULE))
     if failed:
@@ -157,7 +157,7 @@ def _answers(
 
 
 def _refuse_another_model(model: Model, found: Halves) -> None:
-    now = model(Trial(label_config=found.label_config, options=found.options)).model_version
+    now = model(Trial(label_config=found.label_config, options=found.options, project=found.project)).model_version
     if now != found.version:
         raise UsageError(
             f"--try-rule: the project's answers are of {one_line(found.version)}, and the model that runs now would "

@@ -1,4 +1,4 @@
-"""Bulk requests that wait: those that were put back come first, then the groups take turns.
+"""Requests that wait, people's or bulk: those that were put back come first, then the groups take turns.
 
 Pure bookkeeping, for `backend.engine.scheduler`.
 """
@@ -30,7 +30,7 @@ class SlotRequest:
     num_put_back: int = 0
 
 
-class BulkQueue:
+class GroupQueue:
     """The first group has its turn; after an admission it goes to the end."""
 
     def __init__(self) -> None:

@@ -41,7 +41,8 @@ class Picture:
 class GenerateRequest:
     """One picture and what is asked about it.
 
-    `interactive`: a person is waiting, so it goes before bulk work. `group`: its project; bulk groups take turns.
+    `interactive`: a person is waiting, so it goes before bulk work. `group`: its project; of either kind, groups take
+    turns.
     """
 
     schema: LabelSchema

@@ -2,9 +2,9 @@
 
 Knows rows and KV blocks as numbers; no tensor, no clock, no thread. Raises ValueError for a request it cannot take.
 
-Order of admission. Interactive requests go first, in order of arrival; bulk groups take turns, in order of arrival
-within a group. The order is strict: while the next one does not fit, nothing after it is admitted, so it fits at the
-latest when all that runs has ended. Two bounds keep both sides alive:
+Order of admission. Interactive requests go first. Of either kind groups take turns, in order of arrival within one.
+The order is strict: while the next one does not fit, nothing after it is admitted, so it fits at the latest when all
+that runs has ended. Two bounds keep both sides alive:
 - after MAX_INTERACTIVE_IN_A_ROW interactive requests bulk is due: the next admission is one bulk request. Until it
   fits, interactive ones pass only inside their reserve, where they take nothing from it; not even there if it needs
   the whole pool or runs alone;
@@ -23,11 +23,10 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from backend.engine.bulk_queue import BulkQueue, SlotRequest
+from backend.engine.bulk_queue import GroupQueue, SlotRequest
 from backend.engine.kv_blocks import BLOCK_TOKENS, Instruction, KvBlocks, blocks_for
 
 MAX_INTERACTIVE_IN_A_ROW = 8
@@ -119,8 +118,8 @@ class Scheduler:
         self._bulk_blocks = (limits.kv_tokens - limits.reserved_tokens) // BLOCK_TOKENS
         self._free_rows = list(range(limits.max_slots))  # a heap
         self._waiting: dict[int, SlotRequest] = {}
-        self._interactive: OrderedDict[int, SlotRequest] = OrderedDict()
-        self._bulk = BulkQueue()
+        self._interactive = GroupQueue()
+        self._bulk = GroupQueue()
         self._running: dict[int, tuple[SlotRequest, Slot]] = {}
         self._num_interactive = 0  # running ones
         self._num_growing = 0  # running ones that may want more blocks
@@ -168,7 +167,7 @@ class Scheduler:
             raise KvTooSmall(f"{request.num_tokens} tokens do not fit in the KV cache of {pool}")
         self._waiting[request.request_id] = request
         if request.interactive:
-            self._interactive[request.request_id] = request
+            self._interactive.add(request)
         else:
             self._add_bulk(request)
 
@@ -233,7 +232,7 @@ class Scheduler:
 
     def upcoming(self, count: int) -> list[int]:
         """Return the waiting requests that would be admitted next if nothing new came and all fitted."""
-        interactive, bulk = iter(self._interactive.values()), self._bulk.in_order()
+        interactive, bulk = self._interactive.in_order(), self._bulk.in_order()
         in_a_row, order = self._interactive_in_a_row, list[int]()
         while len(order) < count:
             due = in_a_row >= MAX_INTERACTIVE_IN_A_ROW
@@ -267,13 +266,13 @@ class Scheduler:
         """Start the next waiting requests that may share one prefill; empty if none may start now."""
         if self._alone_runs or (self._running and self._prefills >= MAX_PREFILLS):
             return []
-        if not self._interactive:
+        if not self._interactive.num_waiting:
             return self._fill(self._bulk.head, self._fits_bulk) if self._bulk_may_start() else []
         left = MAX_INTERACTIVE_IN_A_ROW - self._interactive_in_a_row
         if self._bulk.num_waiting and left <= 0:
             return self._fill(self._bulk.head, self._fits_bulk, most=1) or self._admit_inside_reserve()
         most = left if self._bulk.num_waiting else self._max_slots
-        return self._fill(self._next_interactive, self._fits_interactive, most=most)
+        return self._fill(self._interactive.head, self._fits_interactive, most=most)
 
     def _admit_inside_reserve(self) -> list[Slot]:
         """Start interactive requests where they take nothing from the bulk request that is due."""
@@ -281,7 +280,7 @@ class Scheduler:
         if due is None or due.alone or blocks_for(due.num_tokens) > self._bulk_blocks:
             return []
         return self._fill(
-            self._next_interactive, self._fits_in_reserve, most=self._reserved_slots - self._num_interactive
+            self._interactive.head, self._fits_in_reserve, most=self._reserved_slots - self._num_interactive
         )
 
     def _bulk_may_start(self) -> bool:
@@ -318,10 +317,8 @@ class Scheduler:
 
         Not beside a person, who would wait longer: then all turns are as if there were no mixed steps.
         """
-        return not self._interactive and not self._num_interactive and len(self._running) >= self.limits.mixed_from
-
-    def _next_interactive(self) -> SlotRequest | None:
-        return next(iter(self._interactive.values()), None)
+        num_interactive = self._interactive.num_waiting + self._num_interactive
+        return not num_interactive and len(self._running) >= self.limits.mixed_from
 
     def _fits_interactive(self, request: SlotRequest) -> bool:
         return self._has_row(request) and self._num_missing(request) <= self._kv.num_free
@@ -373,6 +370,7 @@ class Scheduler:
 
     def _start(self, request: SlotRequest) -> Slot:
         if request.interactive:
+            self._interactive.end_turn(request)
             self._interactive_in_a_row += 1
         else:
             self._bulk.end_turn(request)
@@ -390,7 +388,7 @@ class Scheduler:
     def _remove_waiting(self, request: SlotRequest) -> None:
         del self._waiting[request.request_id]
         if request.interactive:
-            del self._interactive[request.request_id]
+            self._interactive.remove(request)
         else:
             self._bulk.remove(request)
 

@@ -8,6 +8,7 @@ ones, there is an end to how many wait and for how long, and a check ends by its
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -54,7 +55,7 @@ class ConfigChecks:
         self._check = check
         self._short = _Lane(limit_s * SHORT_SHARE)
         self._long = _Lane(limit_s)
-        self._checks: LRUCache[tuple[str, int], Future[str]] = LRUCache(MAX_KNOWN)
+        self._checks: LRUCache[tuple[str, int], Future[str | None]] = LRUCache(MAX_KNOWN)
 
     async def warnings(self, recipe: Recipe, num_chars: int) -> list[str]:
         """Return warnings about `recipe`'s label config, a text of `num_chars`: labels left out of the prompt, options
@@ -77,17 +78,18 @@ class ConfigChecks:
     async def _about_grammar(self, recipe: Recipe, lane: _Lane) -> str:
         grammar = recipe.schema.fingerprint, text_max_chars(recipe.options)  # other options change none
         check = self._checks.get(grammar)
-        if check is None or (check.done() and check.exception() is not None):
+        if check is None or (check.done() and (check.exception() is not None or check.result() is None)):
             if len(lane.unfinished) >= MAX_WAITING:
                 return (
                     f"the label config was not checked, because {MAX_WAITING} others are being checked; save the model "
                     "settings again to hear the result, or run prelabel doctor --label-config FILE"
                 )
             check = self._checks[grammar] = self._begun(recipe, lane)
-        try:
+        problem: str | None = None
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(lane.limit_s):
                 problem = await asyncio.shield(asyncio.wrap_future(check))
-        except TimeoutError:
+        if problem is None:
             return (
                 f"the label config was not checked within {lane.limit_s:g} s, because it is large or others are being "
                 "checked; save the model settings again to hear the result, or run prelabel doctor --label-config FILE"
@@ -96,12 +98,19 @@ class ConfigChecks:
             return f"no task will get a prediction, because the model cannot be held to the label config: {problem}"
         return ""
 
-    def _begun(self, recipe: Recipe, lane: _Lane) -> Future[str]:
+    def _begun(self, recipe: Recipe, lane: _Lane) -> Future[str | None]:
         limit_s = lane.limit_s * _PATIENCE
-        check = lane.pool.submit(self._check, recipe.schema, text_max_chars(recipe.options), limit_s)
+        check = lane.pool.submit(self._checked, recipe.schema, text_max_chars(recipe.options), limit_s)
         lane.unfinished.add(check)
         check.add_done_callback(lane.unfinished.discard)
         return check
+
+    def _checked(self, schema: LabelSchema, text_max_chars: int, limit_s: float) -> str | None:
+        """None: not known in time. An error would be kept with what its check had made, a grammar of megabytes."""
+        try:
+            return self._check(schema, text_max_chars, limit_s)
+        except TimeoutError:
+            return None
 
 
 class _Lane:
@@ -110,4 +119,4 @@ class _Lane:
     def __init__(self, limit_s: float) -> None:
         self.limit_s = limit_s
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="config-check")
-        self.unfinished: set[Future[str]] = set()
+        self.unfinished: set[Future[str | None]] = set()

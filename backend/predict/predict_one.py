@@ -52,9 +52,11 @@ async def predict_one(
     *,
     name: str,
     interactive: bool = False,
+    project: str = "",
     busy_s: float = BUSY_WAIT_S,
 ) -> Answered | Failure:
     """`wait_ready` returns when the engine can be asked; no picture is fetched before. `name` is for the log.
+    `project`: whose turn it takes at the engine.
 
     Cancelled, it cancels what it waits for.
     """
@@ -65,7 +67,7 @@ async def predict_one(
             log.warning("%s is decoded, but: %s", name, fetched.remarks)
         while True:
             try:
-                return await answerer.answer(recipe, fetched, interactive=interactive)
+                return await answerer.answer(recipe, fetched, interactive=interactive, project=project)
             except EngineNotReady:  # it is being started again
                 await wait_ready()
             except EngineBusy:

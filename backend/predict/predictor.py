@@ -97,23 +97,26 @@ class Answerer:
         self._metrics.images.labels("ok").inc()
         return fetched
 
-    async def answer(self, recipe: Recipe, fetched: FetchedImage, *, interactive: bool) -> Answered:
-        """As `recipe` rates it. Raises what the engine raises, and MalformedAnswer. Cancelled, the engine is too if
-        nobody else waits."""
+    async def answer(self, recipe: Recipe, fetched: FetchedImage, *, interactive: bool, project: str = "") -> Answered:
+        """As `recipe` rates it, in a turn of `project`. Raises what the engine raises, and MalformedAnswer. Cancelled,
+        the engine is too if nobody else waits."""
         ready = self._engine.status.require_ready()
         key = f"{fetched.sha256}:{recipe.answer_version(ready)}"
-        answered = await self._under_way.join(key, lambda: self._answer(key, recipe, ready, fetched, interactive))
+        answered = await self._under_way.join(
+            key, lambda: self._answer(key, recipe, ready, fetched, interactive, project)
+        )
         return answered.rated(recipe)
 
     async def _answer(
-        self, key: str, recipe: Recipe, ready: Ready, fetched: FetchedImage, interactive: bool
+        self, key: str, recipe: Recipe, ready: Ready, fetched: FetchedImage, interactive: bool, project: str
     ) -> Answered:
         if key in self._recent:  # the caller before may be storing it just now
             return self._recent[key]
         stored = await self._find(recipe, key)
         if stored is not None:
             return stored
-        finished = await self._engine.generate(recipe.request(fetched.picture, fetched.sha256, interactive=interactive))
+        request = recipe.request(fetched.picture, fetched.sha256, interactive=interactive, project=project)
+        finished = await self._engine.generate(request)
         self._metrics.tokens.labels("prompt").inc(finished.num_prompt_tokens)
         self._metrics.tokens.labels("image").inc(finished.num_image_tokens)
         self._metrics.tokens.labels("answer").inc(len(finished.pieces))

@@ -70,7 +70,7 @@ class Recipe:
         digest = hashlib.sha256(f"{answer_version}:{self.rating}".encode()).hexdigest()
         return answer_version[:-_DIGEST_CHARS] + digest[:_DIGEST_CHARS]
 
-    def request(self, picture: Picture, sha256: str, *, interactive: bool) -> GenerateRequest:
+    def request(self, picture: Picture, sha256: str, *, interactive: bool, project: str = "") -> GenerateRequest:
         """The seed follows from the picture's bytes and the recipe: the same input gives the same answer."""
         seed = int.from_bytes(hashlib.sha256(f"{sha256}:{self.answer_fingerprint}".encode()).digest()[:4], "big")
         sampling = Sampling(self.options.temperature, self.options.top_p, self.options.max_new_tokens, seed)
@@ -81,7 +81,7 @@ class Recipe:
             sampling,
             text_max_chars(self.options),
             interactive,
-            group=self.answer_fingerprint,  # projects that ask the same share a turn
+            group=project,
         )
 
 

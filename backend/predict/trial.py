@@ -27,6 +27,7 @@ MAX_TRIALS = 4
 """At a time, in a server: each may hold its pictures as long as a body may be. A command asks for one at a time."""
 MAX_TRIAL_VALUES = 1_000
 MAX_CONFIG_CHARS = 256 * 1024
+MAX_PROJECT_CHARS = 64
 MAX_INSTRUCTION_CHARS = 4_000
 MAX_IMAGE_CHARS = 64 * 2**20
 FETCH_S = 120.0
@@ -45,11 +46,12 @@ class TrialTask(_Edge):
 
 
 class Trial(_Edge):
-    """`options`: all of them, not only what differs from a project's. `instruction`: in the place of the one that is
-    made from both; it says the form of the answer, too."""
+    """`options`: all of them, not only what differs from a project's. `project`: whose turns it takes. `instruction`:
+    in the place of the one that is made from both; it says the form of the answer, too."""
 
     label_config: str = Field(max_length=MAX_CONFIG_CHARS)
     options: ProjectOptions
+    project: str = Field(default="", max_length=MAX_PROJECT_CHARS)
     instruction: str = Field(default="", max_length=MAX_INSTRUCTION_CHARS)
     tasks: tuple[TrialTask, ...] = Field(default=(), max_length=MAX_TASKS)
 
@@ -82,17 +84,18 @@ async def try_out(
     if trial.instruction:
         recipe = with_instruction(recipe, trial.instruction)
     version = recipe.version(await engine.wait_ready(READY_S))
-    answers = await asyncio.gather(*(_answer(answerer, engine, recipe, task) for task in trial.tasks))
+    answers = await asyncio.gather(*(_answer(answerer, engine, recipe, task, trial.project) for task in trial.tasks))
     return TrialReply(model_version=version, answers=tuple(answers))
 
 
-async def _answer(answerer: Answerer, engine: Engine, recipe: Recipe, task: TrialTask) -> TrialAnswer:
+async def _answer(answerer: Answerer, engine: Engine, recipe: Recipe, task: TrialTask, project: str) -> TrialAnswer:
     found = await predict_one(
         answerer,
         recipe,
-        lambda: answerer.fetch(recipe, task.image, task.id, FETCH_S),
+        lambda: answerer.fetch(recipe, task.image, task.id, FETCH_S, project=project),
         lambda: engine.wait_ready(READY_S),
         name=f"task {task.id}, in a trial",
+        project=project,
     )
     if isinstance(found, Failure):
         return TrialAnswer(reason=found.reason, message=one_line(redact(found.message)))

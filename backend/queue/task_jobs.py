@@ -112,6 +112,7 @@ class TaskJobs:
             self._ready,
             name=f"task {task.id}",
             interactive=work.interactive,
+            project=work.project,
             busy_s=self.limits.busy_s,
         )
 

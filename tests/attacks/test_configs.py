@@ -8,6 +8,7 @@ import asyncio
 import random
 import threading
 import tracemalloc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -33,7 +34,7 @@ from tests.attacks.hostile_configs import KINDS
 from tests.backend.serving import CONFIG, Server, predict_body, setup_body, task
 from tests.counted import num_calls
 from tests.label_config.configs import choices, view
-from tests.limits import WAIT_S, seeds
+from tests.limits import WAIT_S, eventually, seeds
 
 ODD_NUMBERS = [
     "nan", "inf", "-inf", "1e400", "-1e400", "1e-400", "1e-300", "5e-324", "1.7e308", "-0", "0", "0x10", "１２",
@@ -240,6 +241,31 @@ def test_who_gives_up_waiting_hears_the_result_the_next_time_and_the_check_ran_o
             assert gate.begun == ["slow"]
         finally:
             gate.open.set()
+            checks.close()
+
+    asyncio.run(ask())
+
+
+def test_of_a_check_that_took_too_long_nothing_is_kept_but_that_it_did() -> None:
+    class Made:
+        """Grammar, vocabulary, matcher: megabytes."""
+
+    held: list[weakref.ref[Made]] = []
+
+    def too_long(schema: LabelSchema, text_max_chars: int, limit_s: float) -> str:
+        made = Made()
+        held.append(weakref.ref(made))
+        raise TimeoutError
+
+    async def ask() -> None:
+        checks = ConfigChecks(WAIT_S, too_long)
+        try:
+            for num in (1, 2):
+                (said,) = await checks.warnings(_recipe("slow"), 10)
+                assert said.startswith("the label config was not checked within")
+                await eventually(lambda: all(made() is None for made in held))
+                assert len(held) == num, "it is checked again"
+        finally:
             checks.close()
 
     asyncio.run(ask())

@@ -13,7 +13,7 @@ PAGE = (HERE / "docs" / "security.md").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize("test", sorted(set(re.findall(r"tests/[\w/]+\.py", PAGE))))
 def test_every_test_that_it_names_is_there(test: str) -> None:
-    assert "\ndef test_" in (HERE / test).read_text(encoding="utf-8")
+    assert re.search(r"^ *def test_", (HERE / test).read_text(encoding="utf-8"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("test", sorted((HERE / "tests" / "attacks").glob("test_*.py")), ids=lambda path: path.name)

@@ -35,7 +35,7 @@ def trial(**more: Any) -> dict[str, Any]:
 
 
 def test_tasks_are_answered_under_the_trials_options_and_nothing_is_kept(server: Server) -> None:
-    reply = server.client.post("/trial", json=trial()).json()
+    reply = server.client.post("/trial", json=trial(project="12.17")).json()
 
     answered, missing = reply["answers"]
     assert reply["model_version"].startswith("garments-nf4-")
@@ -43,6 +43,8 @@ def test_tasks_are_answered_under_the_trials_options_and_nothing_is_kept(server:
     assert (missing["content"], missing["reason"]) == ("", "image_not_found")
     assert RULE in server.engine.requests[-1].instruction
     assert not server.engine.requests[-1].interactive, "people go first"
+    assert server.engine.requests[-1].group == "12.17"
+    assert server.images.asked_by == ["12.17"] * 2
     assert server.client.get("/status.json").json()["projects"] == []
     assert reply["model_version"] not in server.client.get("/versions").text
 
@@ -97,7 +99,8 @@ def test_a_trial_has_its_place_when_it_is_whole_and_a_few_run_at_once(
         ({"tasks": [{"id": "x", "image": None}]}, "tasks.0.id"),
         ({"label_config": "x" * 300_000}, "label_config"),
         ({"label_config": "\ud800"}, "label_config"),
-        ({"project": "12"}, "project"),
+        ({"project": "1" * 65}, "project"),
+        ({"projects": "12"}, "projects"),
         ({"options": {"fields": {"c": dict.fromkeys(map(str, range(3_000)), 1)}}}, "at most 1,000 values"),
     ],
 )

@@ -30,8 +30,8 @@ def bulk(
     return SlotRequest(request_id, group, tokens, prefill, alone=alone, instruction=instruction)
 
 
-def person(request_id: int, tokens: int = 64, prefill: int = 10, alone: bool = False) -> SlotRequest:
-    return SlotRequest(request_id, "p", tokens, prefill, interactive=True, alone=alone)
+def person(request_id: int, tokens: int = 64, prefill: int = 10, alone: bool = False, group: str = "p") -> SlotRequest:
+    return SlotRequest(request_id, group, tokens, prefill, interactive=True, alone=alone)
 
 
 def full(request_id: int, group: str = "p", tokens: int = 64) -> SlotRequest:

@@ -195,6 +195,12 @@ class TestFairness:
         assert planner.upcoming(99) == [0, 10, 20, 1, 11, 2, 3, 4]
         assert turn(planner) == ("prefill", [0, 10, 20, 1, 11, 2, 3])
 
+    def test_groups_of_people_take_turns_too(self) -> None:
+        planner = scheduler(max_prefill_tokens=20)
+        submit(planner, [*(person(number) for number in range(5)), person(10, group="other")])
+        assert planner.upcoming(99) == [0, 10, 1, 2, 3, 4]
+        assert turn(planner) == ("prefill", [0, 10])
+
     def test_a_group_that_comes_back_waits_for_its_turn(self) -> None:
         planner = scheduler(max_slots=1, reserved_slots=0)
         submit(planner, [bulk(1, "a"), bulk(2, "b"), bulk(3, "b")])
