@@ -34,7 +34,7 @@ POLL_S = 0.02
 SIDE_PX = 64
 _SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
 _words = Words("en")
-_build_impatient = partial(build_engine, download_limit_s=0.0)
+_build_impatient = partial(build_engine, patience_s=0.0)
 
 
 @dataclass(frozen=True, slots=True)
