@@ -87,7 +87,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("qwen", "bad", "model_unknown", "Write garments, auto, owner/name"),
         ("./models/qwen", "bad", "model_unknown_near", "Did you mean models/qwen3?"),
         ("/no/such/folder", "bad", "model_unknown", "PRELABEL_MODEL=/no/such/folder"),
-        ("models/qwen3", "bad", "model_refused", "has no config.json"),
+        ("models/qwen3", "bad", "model_refused", "is empty: is its disk mounted?"),
         ("models/other", "bad", "model_refused", "qwen2_vl"),
         ("models/fp8", "bad", "model_refused", "quantised already (fp8)"),
         ("modelscope:nonsense", "bad", "model_unknown", ""),
