@@ -260,6 +260,12 @@ CHECKS: dict[str, tuple[str, str]] = {
         "{card}: {memory} GiB, {free} GiB of it free; compute capability {capability}, driver {driver}; it has the "
         "most free memory of those that can be used, or for auto hold the best model; {others}",
     ),
+    "card_named": (
+        "{card}：{memory} GiB，其中 {free} GiB 空闲；计算能力 {capability}，驱动 {driver}。"
+        "这块显卡由 PRELABEL_DEVICE 指定",
+        "{card}: {memory} GiB, {free} GiB of it free; compute capability {capability}, driver {driver}. "
+        "PRELABEL_DEVICE names this card",
+    ),
     "card_in_wsl": (
         "这里是 WSL：显存不够时，Windows 的驱动会悄悄把一部分移到内存，速度会慢好几倍。启动时会检查；之后其他 Windows "
         "程序占用显存时则看不到。请在 NVIDIA 控制面板把“CUDA - Sysmem Fallback Policy”设为“Prefer No Sysmem Fallback”，"

@@ -149,6 +149,7 @@ def test_serve_starts_with_what_may_work(tmp_path: Path, given: dict[str, str]) 
     ("given", "found", "verdict", "code"),
     [
         ({}, CARD, "good", "card_found"),
+        ({"device": "cuda:1"}, CARD, "good", "card_named"),
         ({}, trouble("card_none"), "doubtful", "card_none_for_auto"),  # nobody gets the small model in silence
         ({"model": "garments"}, trouble("card_none"), "unused", "card_not_needed"),
         ({"device": "cpu"}, trouble("card_none"), "unused", "card_not_wanted"),
