@@ -121,6 +121,10 @@ _TROUBLES_ZH = {
         "{setting}：{folder} 无法写入（{reason}），而启动时要在那里存放文件。请用 {setting} 指定另一个文件夹，"
         "或把它交给运行 prelabel 的用户（uid {uid}）：chown -R {uid} {folder}"
     ),
+    "folder_no_links": (
+        "{setting}：{folder} 所在的磁盘不支持符号链接（{reason}），例如 exFAT、SMB 和 Windows 的挂载，"
+        "而启动时需要在那里创建。请用 {setting} 指定另一块磁盘上的文件夹，例如 /tmp"
+    ),
     "memory_too_small": (
         "至少需要 {needed} GiB，而显卡只有 {card} GiB。请换更大的显卡（有多块时：PRELABEL_DEVICE=cuda:1）"
         "或更小的模型（docs/cards.md）；PRELABEL_MODEL=garments 总放得下。"
@@ -166,6 +170,10 @@ _TROUBLES_ZH = {
     ),
     "load_files_open": "打开的文件太多（{said}）。请提高上限：ulimit -n 65536。",
     "load_not_allowed": "没有权限打开文件（{said}）。请把它交给运行 prelabel 的用户（uid {uid}）。",
+    "load_no_mapping": (
+        "存放模型的磁盘不能把文件映射到内存（{said}），有些网络盘和 FUSE 就是这样。请把模型复制到本机磁盘"
+        "（HF_HOME、PRELABEL_QUANTISED_DIR，或 PRELABEL_MODEL 中的文件夹）。"
+    ),
     "load_disk_failed": (
         "存放模型的磁盘没有正常应答（{said}）。请看 `dmesg`，并把模型复制到另一块磁盘（HF_HOME、PRELABEL_DATA_DIR）。"
     ),
