@@ -34,8 +34,8 @@ TOO_SMALL = ("memory_too_small", "memory_limited")
 TIGHT = 0.5
 """A person is told where other programs leave less than this share of the requests at a time."""
 SETTLED, SETTLE_S, SETTLE_TIMES, SETTLE_GIB = 0.9, 2.0, 15, 0.1
-"""A card of which more than this share is free is taken as it is; else it is looked at so often, so many seconds apart,
-while each look finds so much more of it free."""
+"""A card of which this share is free is taken as it is; else it is looked at so often, so many seconds apart, while
+each look finds so much more of it free."""
 _NO_CARD = ("Found no NVIDIA driver", "No CUDA GPUs are available", "no CUDA-capable device")
 """What CUDA says where there is neither a card nor a driver. Whatever else it says, it has found something."""
 _NO_TORCH = (
@@ -123,19 +123,25 @@ def settle(
     look: Callable[[], Sequence[Card | Trouble]],
     wait: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
+    worth: Callable[[Card], int] = lambda card: 0,
 ) -> Sequence[Card | Trouble]:
     """What `look` finds once programs that end have given their memory back, as an engine that was killed just before.
 
     A driver takes seconds for that, while no list names the program any more: who looked too early would be told to end
-    programs that nobody finds, or take another card.
+    programs that nobody finds, or take another card. Cards are compared by their `worth`, then by what is free of them:
+    one that others fill is not waited for where it would not be taken if they left it.
     """
 
     def of_cards() -> list[Card]:
         return [one for one in found if isinstance(one, Card)]
 
+    def is_final() -> bool:
+        best = max(((worth(card), card.free_gib) for card in of_cards()), default=None)
+        return best is None or all((worth(card), SETTLED * card.memory_gib) <= best for card in of_cards())
+
     found, until = look(), clock() + SETTLE_TIMES * SETTLE_S  # a look at several cards takes seconds itself
     for _ in range(SETTLE_TIMES):
-        if clock() >= until or all(card.free_gib > SETTLED * card.memory_gib for card in of_cards()):
+        if clock() >= until or is_final():
             break
         wait(SETTLE_S)
         before_gib = sum(card.free_gib for card in of_cards())

@@ -18,6 +18,7 @@ from typing import Any
 
 from model_loader.errors import ModelFilesInvalid, ModelNotFound, UnsafeModelFiles, shorten
 from model_loader.json_text import parse_object, read_object
+from model_loader.places import is_empty
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
@@ -67,6 +68,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise ModelNotFound(f"there is no folder {folder}; give a hub id such as owner/name or an existing folder")
     if not (folder / "config.json").is_file():
+        if is_empty(folder):
+            raise ModelNotFound(f"{folder} is empty: is its disk mounted? Point to the checkpoint's folder")
         raise ModelNotFound(f"{folder} has no config.json; point to the folder that holds the whole checkpoint")
     return read_object(folder / "config.json")
 

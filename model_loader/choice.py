@@ -51,13 +51,15 @@ def choose_model(
     worth = worth_to(requested, vram_gib=vram_gib, request=request, max_slots=max_slots)
     found = look(device, worth)
     if isinstance(found, Card):
+        named = ". PRELABEL_DEVICE names this card" if device else ""
         device = device or (f"cuda:{found.number}" if found.others else "cuda")
         if requested != AUTO:
-            return Choice(requested, device, found, f"as asked, on {found.label}{_before_others(found, 'can be used')}")
+            before = named or _before_others(found, "can be used")
+            return Choice(requested, device, found, f"as asked, on {found.label}{before}")
         model, plan, against = best_on(found, vram_gib=vram_gib, request=request, max_slots=max_slots)
         if against is not None and against.refuses:
             raise ModelTooLarge(_why_none(model, found, against), against)
-        return Choice(model, device, found, _why(model, found, plan) + _before_others(found, "hold it"))
+        return Choice(model, device, found, _why(model, found, plan) + (named or _before_others(found, "hold it")))
     if found.code == "card_none":
         if device is None:
             return _on_cpu(requested, str(found))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from model_loader.checkpoint import read_config
@@ -18,11 +19,18 @@ from model_loader.sources import GARMENTS, MODELSCOPE_PREFIX, local_folder, pinn
 from model_loader.spellings import CACHE, heeded
 from model_loader.troubles import Trouble, trouble
 
+Link = Callable[[str, str], None]
 COPIES = "PRELABEL_QUANTISED_DIR"
 
 
-def unwritable_folders(source: str, revision: str | None, copies: Path | None, *, on_card: bool) -> list[Trouble]:
-    """What cannot be written of all that the next start of `source` puts somewhere; `copies`: where 4-bit copies go."""
+def unwritable_folders(
+    source: str, revision: str | None, copies: Path | None, *, on_card: bool, link: Link = os.symlink
+) -> list[Trouble]:
+    """What cannot be written of all that the next start of `source` puts somewhere, or has no links and needs them;
+    `copies`: where 4-bit copies go.
+
+    `link` makes a symbolic link, which not every disk has.
+    """
     wanted: list[tuple[str, Path]] = []
     if source != GARMENTS and find_saved(copies, source, revision) is None:
         if _is_to_be_downloaded(source, revision):
@@ -36,15 +44,30 @@ def unwritable_folders(source: str, revision: str | None, copies: Path | None, *
     for setting, folder in wanted:
         if setting not in found and (why := why_unwritable(folder)):
             found[setting] = folder, why
+    without_links: list[Trouble] = []
     try:
-        tempfile.gettempdir()
+        temporary = tempfile.gettempdir()
+        if why := why_no_links(temporary, link):
+            without_links.append(trouble("folder_no_links", setting="TMPDIR", folder=temporary, reason=why))
     except OSError as error:
         found["TMPDIR"] = (Path(os.environ.get("TMPDIR") or "/tmp"), error.strerror or str(error))  # noqa: S108
     uid = str(os.getuid())
-    return [
+    unwritable = [
         trouble("folder_unwritable", setting=setting, folder=str(folder), reason=why, uid=uid)
         for setting, (folder, why) in found.items()
     ]
+    return [*unwritable, *without_links]
+
+
+def why_no_links(folder: str, link: Link = os.symlink) -> str:
+    """Why `folder` can hold no symbolic links, which `clean.clean_folder` is made of; "" where it can. Raises OSError
+    where it cannot be written at all."""
+    with tempfile.TemporaryDirectory(prefix="prelabel-", dir=folder) as place:
+        try:
+            link(folder, os.path.join(place, "link"))
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
 
 
 def download_place(model: str) -> tuple[str, Path]:

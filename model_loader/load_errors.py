@@ -116,6 +116,11 @@ KNOWN = (
         r"Permission denied|Operation not permitted|\(os error 13\)",
     ),
     _known(
+        "load_no_mapping",
+        MachineUnfit,
+        r"\(os error 19\)|\[Errno 19\]|mmap.{0,200}No such device",
+    ),
+    _known(
         "load_disk_failed",
         MachineUnfit,
         r"Input/output error|Stale file handle|Transport endpoint|Structure needs cleaning"

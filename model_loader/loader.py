@@ -44,9 +44,11 @@ from model_loader.norms import use_fused_norms
 from model_loader.packing_trial import try_packing
 from model_loader.patch_embed import use_linear_patch_embedding
 from model_loader.patience import patiently
+from model_loader.places import expanded, is_empty
 from model_loader.progress import Progress, ProgressCallback, no_progress
 from model_loader.saved import (
     blamed_on,
+    files_id,
     instead_of_copy,
     moved_bytes,
     place_for,
@@ -141,6 +143,8 @@ def load_model(
     if saved is not None:
         resolved, checkpoint = saved
         log.info("%s was packed by an earlier start: its 4-bit copy in %s is loaded", source, resolved.folder)
+        if is_empty(expanded(source)):
+            log.warning("%s is empty (is its disk mounted?): the copy is all that there is of this model", source)
         with blamed_on(resolved.folder):
             inspect(checkpoint.config)
         progress.enter("check", 0.03, 0.05)
@@ -162,6 +166,7 @@ def load_model(
             resolved = patiently(fetch, waiting, lambda: downloaded_bytes(source), download_limit_s)
         start, contents = 0.6 if downloaded else 0.03, known_contents(resolved.folder)
         checking = progress.enter("check", start, start + 0.02, size_bytes(contents))
+        found = files_id(resolved.folder)
         checkpoint = read_checkpoint(resolved.folder)
         check_contents(contents, checking)
     quantised = checkpoint.config.get("quantization_config") is not None
@@ -187,6 +192,11 @@ def load_model(
             sizes = {name: getattr(image_processor, name) for name in PATCH_SIZES}  # also those no file named
             check_patches(sizes, checkpoint.config["vision_config"])
             model = _load_weights(checkpoint, folder, device=device, dtype=dtype, quantisation=quantisation)
+    if saved is None and files_id(resolved.folder) != found:  # else its copy would be taken for that of the new ones
+        raise ModelFilesInvalid(
+            f"the files of {resolved.folder} were changed while they were read; start again once they are whole"
+        )
+    identity = resolved.weights_id or weights_id(checkpoint.shards)
     _make_fast(model, device=device, dtype=dtype, quantisation=quantisation)
     unsaved = ""
     if parent is not None and not quantised:
@@ -198,7 +208,6 @@ def load_model(
             log.warning("the 4-bit checkpoint was not saved, so the next start packs it again: %s", unsaved)
     progress.enter("ready", 1.0, 1.0)
     load_s = time.perf_counter() - started
-    identity = resolved.weights_id or weights_id(checkpoint.shards)
     return LoadedModel(
         model, tokenizer, image_processor, resolved.name, quantisation, device, dtype, load_s, identity, unsaved
     )

@@ -1,4 +1,4 @@
-"""A download that fails for a cause which may pass is tried again, later and later: a connection that was lost, a
+"""What fails for a cause which may pass is tried again, later and later. Of a download: a connection that was lost, a
 server that is busy or down, a disk that is full until somebody makes room. Knows no hub."""
 
 from __future__ import annotations
@@ -19,6 +19,23 @@ FIRST_S, MOST_S = 5.0, 300.0
 TOLD_S = 1.0
 
 
+class Pauses:
+    """How long to wait before each next try, until `limit_s` after the first one began."""
+
+    def __init__(self, limit_s: float, clock: Callable[[], float]) -> None:
+        self._limit_s, self._clock = limit_s, clock
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        self._since, self._next_s = self._clock(), FIRST_S
+
+    def next(self) -> float | None:
+        """None: it has lasted too long."""
+        pause_s = self._next_s
+        self._next_s = min(2 * pause_s, MOST_S)
+        return pause_s if self._clock() + pause_s <= self._since + self._limit_s else None
+
+
 def patiently(
     fetch: Callable[[], T],
     waiting: Callable[[ModelError, float], None],
@@ -33,7 +50,7 @@ def patiently(
     `waiting` is told why, and how many seconds are left until the next try. `have`: the bytes that are whole here; each
     file that comes starts waits and limit anew.
     """
-    since, wait_s, had, was_full = clock(), FIRST_S, have(), False
+    pauses, had, was_full = Pauses(limit_s, clock), have(), False
     while True:
         try:
             return fetch()
@@ -43,8 +60,9 @@ def patiently(
             if not (is_full or lacks_room or (isinstance(error, DownloadFailed) and error.may_pass)):
                 raise
             if have() > had:
-                since, wait_s, had = clock(), FIRST_S, have()
-            if clock() + wait_s > since + limit_s:
+                had = have()
+                pauses.begin_anew()
+            if (wait_s := pauses.next()) is None:
                 raise
             was_full = is_full or lacks_room
             failed = error
@@ -53,4 +71,3 @@ def patiently(
         while (left_s := until - clock()) > 0:
             waiting(failed, left_s)
             wait(min(left_s, TOLD_S))
-        wait_s = min(2 * wait_s, MOST_S)

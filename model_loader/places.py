@@ -29,6 +29,14 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(nearest(folder)).free
 
 
+def is_empty(folder: Path) -> bool:
+    """Whether it is a folder with nothing of a person's: a disk that was just made has lost+found."""
+    try:
+        return {entry.name for entry in os.scandir(folder)} <= {"lost+found"}
+    except OSError:
+        return False
+
+
 def why_unwritable(folder: Path) -> str:
     """Why nothing can be put into `folder`, or into the one it is to be made in; "" where it can. Leaves nothing."""
     place = expanded(folder)

@@ -37,7 +37,7 @@ from model_loader.errors import (
 from model_loader.json_text import read_object
 from model_loader.left_behind import Report, watched
 from model_loader.locks import held_on_another_host
-from model_loader.places import free_bytes
+from model_loader.places import free_bytes, is_empty
 from model_loader.sources import GARMENTS, Resolved, local_folder, pinned_commit
 from model_loader.troubles import trouble
 
@@ -288,21 +288,28 @@ def _write(
 
 
 def _folder(source: str) -> Path | None:
-    """The folder that `source` names now; None for a hub id, and for a folder that is gone."""
+    """The folder that `source` names now; None for a hub id, and for a folder that is gone, or empty, as a mount point
+    is without its disk."""
     try:
-        return local_folder(source)
+        folder = local_folder(source)
     except ModelError:
         return None
+    return None if folder is None or is_empty(folder) else folder
 
 
 def _origin(folder: Path | None, source: str, manifest: dict[str, Any]) -> str:
-    """What the original was: names, sizes and times of all that is taken of `folder`, else a hub commit.
+    """What the original was: the `files_id` of `folder`, else a hub commit.
 
-    A folder that is gone keeps its recorded value: the packed copy outlives the original. One that is there now counts,
-    also where the copy was made of the hub's model of that name.
+    A folder that is gone or empty keeps its recorded value: the packed copy outlives the original. One that is there
+    now counts, also where the copy was made of the hub's model of that name.
     """
     if folder is None:
         return str(manifest.get("commit") or manifest.get("origin", source))
+    return files_id(folder)
+
+
+def files_id(folder: Path) -> str:
+    """What tells that files of a model were replaced: names, sizes and times of all that is taken of `folder`."""
     files = {folder / "config.json", *folder.glob("*.safetensors"), *_small_files(folder)}
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(files) if file.is_file()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -46,7 +46,7 @@ def choose_card(
     """
     if device is not None or count() < 2:
         return settle(lambda: [find(device)], wait)[0]
-    return best_of(settle(look or cards_beside, wait), worth)
+    return best_of(settle(look or cards_beside, wait, worth=worth), worth)
 
 
 def best_of(found: Sequence[Found], worth: Worth = the_same) -> Found:

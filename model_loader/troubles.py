@@ -131,6 +131,10 @@ TEXTS: dict[str, str] = {
         "{setting}: {folder} cannot be written ({reason}), and this start puts files there. Name another folder in "
         "{setting}, or give this one to the user prelabel runs as (uid {uid}): chown -R {uid} {folder}"
     ),
+    "folder_no_links": (
+        "{setting}: the disk of {folder} has no symbolic links ({reason}), as exFAT, SMB and mounts of Windows may be, "
+        "and a start makes some there. Name a folder on another disk in {setting}, as /tmp"
+    ),
     # the card's memory
     "memory_too_small": (
         "At least {needed} GiB are needed, and the card offers {card} GiB. Use a larger card (of several: "
@@ -193,6 +197,10 @@ TEXTS: dict[str, str] = {
     "load_not_allowed": (
         "a file may not be opened ({said}): "
         "give it to the user prelabel runs as (uid {uid})"
+    ),
+    "load_no_mapping": (
+        "the disk that holds the model cannot map files into memory ({said}), as some networks' and FUSE's cannot: "
+        "copy the model to a disk of this machine (HF_HOME, PRELABEL_QUANTISED_DIR, or the folder in PRELABEL_MODEL)"
     ),
     "load_disk_failed": (
         "the disk that holds the model does not answer as it should ({said}): "

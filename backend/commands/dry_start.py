@@ -33,7 +33,7 @@ from label_config.schema import LabelSchema, RatingField
 SIDE_PX = 64
 _SCHEMA = LabelSchema((RatingField("stars", "image"),), "image", "image")
 _words = Words("en")
-_build_impatient = partial(build_engine, download_limit_s=0.0)
+_build_impatient = partial(build_engine, patience_s=0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,8 @@ def _lines(view: StatusView) -> Iterator[tuple[str, str]]:
     yield "Model", f"{model.name} {model.quantisation}{on}: {state}{restarts}".strip(" :")
     if model.other_cards:
         yield "", _words("most_free", others="; ".join(model.other_cards))
+    elif model.card_named:
+        yield "", _words("card_named")
     if model.message:
         yield "", model.message
     left = speed.num_waiting + speed.num_running

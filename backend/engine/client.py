@@ -1,8 +1,10 @@
 """The API process's side of the engine: starts its process, submits requests, notices its death, starts it again.
 
 Death is the end of the process, or its silence while it has work; `engine.pending` says what becomes of requests then.
-A model that cannot be loaded is final (`LoadFailed`): starting again would not help. A restart loads the same model
-again, and there a failure is a death like any other: what has been loaded once can be, when others have left the card.
+A model that cannot be loaded is final (`LoadFailed`): starting again would not help. But a card that other programs
+hold is waited for, a fault of the card is a death like any other, and so is any failure of a restart, which loads the
+same model again: what has been loaded once can be. A restart that has another model is ended: its answers would be
+taken for those of the first.
 A start that ends or hangs without a word while a part of it is tried out goes on without that part, and so do faults
 and hangs that come again and again.
 Imports no torch. All methods run on one event loop; two daemon threads for each process do the blocking reads and
@@ -13,9 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import count
 from multiprocessing.connection import Connection
@@ -43,6 +47,7 @@ from backend.engine.messages import (
     Shutdown,
     StartAgain,
     Stats,
+    Submit,
     ToEngine,
 )
 from backend.engine.options import EngineLimits, EngineOptions
@@ -52,13 +57,19 @@ from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFai
 from backend.pages.engine_words import Why
 from backend.pages.words import Words
 from backend.processes import FROM_OUTSIDE
+from model_loader.patience import Pauses
+from model_loader.troubles import trouble
 
 log = logging.getLogger(__name__)
 
 _SUSPECTS: tuple[Part, ...] = ("graphs", "kernels")
 """What is left out after a second fault or hang in a row, one after the other: it may be their cause."""
-STALL_TOLD_S = 1.0
-"""How often the time of a silence is told anew."""
+_WAITED_FOR = frozenset({"memory_taken", "card_busy", "load_card_held"})
+"""What a model is refused for that passes once other programs leave the card."""
+_FAULTS = frozenset({"load_card_failed", "load_card_full"})
+"""What a card does in one process, and perhaps not in the next."""
+TOLD_S = 1.0
+"""How often the time of a silence, or until the next try, is told anew."""
 _words = Words("en")
 
 
@@ -83,9 +94,10 @@ class EngineClient:
         self._supervisor: asyncio.Task[None] | None = None
         self._process: Any = None
         self._starts_again = False
-        self._has_served = False
+        self._served: Ready | None = None
         self._ended = ""
-        self._refused: tuple[Why, ...] = ()
+        self._refused: LoadFailed | None = None
+        self._pauses: Pauses | None = None
         self._stall: asyncio.TimerHandle | None = None
 
     @property
@@ -178,9 +190,12 @@ class EngineClient:
             if self._starts_again:
                 self._starts_again = False
                 continue
-            is_told = silence or self._status.state != "loading"
-            at = () if is_told else (Why("engine_while", {"stage": self._status.stage}),)
-            why, self._refused = self._refused or (*at, ended), ()
+            refused, self._refused = self._refused, None
+            if refused is not None and refused.why.code in _WAITED_FOR:
+                if not await self._wait_for_card(refused):
+                    return
+                continue
+            why = (*self._where(silence, refused), refused.why if refused else ended)
             message = _words.why(why)
             log.error("%s; %d requests wait for the next one", message, len(self._pending))
             self._pending.note_death(self._limits.max_attempts)
@@ -196,9 +211,34 @@ class EngineClient:
             await self._set(self._not_ready("restarting", why, num_more=1))
             await asyncio.sleep(self._limits.restart_backoff_s * 2 ** (restarts - 1))
 
+    def _where(self, silence: Why | None, refused: LoadFailed | None) -> tuple[Why, ...]:
+        """What is said before the reason of a death."""
+        if refused is not None:
+            return (Why("engine_refused_again"),) if self._served else ()
+        is_told = silence or self._status.state != "loading"
+        return () if is_told else (Why("engine_while", {"stage": self._status.stage}),)
+
+    async def _wait_for_card(self, refused: LoadFailed) -> bool:
+        """Wait until the next try, and tell how long. False: it has lasted too long, and the engine is given up."""
+        loop = asyncio.get_running_loop()
+        self._pauses = self._pauses or Pauses(self._options.patience_s, loop.time)
+        if (pause_s := self._pauses.next()) is None:
+            await self._give_up(refused.why, message=refused.message)
+            return False
+        log.warning("%s; it is tried again in %.0f s", refused.message, pause_s)
+        again = Why("engine_card_again", {"hours": f"{self._options.patience_s / 3600:.0f}"})
+        status = self._not_ready("loading", (again, refused.why))
+        status = replace(status, stage="card_again", message=f"{_words.why((again,))} {refused.message}")
+        until = loop.time() + pause_s
+        while (left_s := until - loop.time()) > 0:
+            await self._set(replace(status, left_s=left_s))
+            await asyncio.sleep(min(left_s, TOLD_S))
+        await self._set(replace(self._not_ready("loading", ()), stage="starting"))
+        return True
+
     def _part_to_blame(self) -> Part | None:
         """What is tried out by a process that is loading and has not said what is wrong, if there is any left."""
-        if self._status.state != "loading" or self._starts_again or self._refused:
+        if self._status.state != "loading" or self._starts_again or self._refused is not None:
             return None
         part = PART_AT_WORK.get(self._status.stage)
         return None if part in dict(self._options.without) else part
@@ -243,7 +283,16 @@ class EngineClient:
         """Raises OSError and RuntimeError, and leaves nothing then."""
         started, connection = start(self._entry, self._options)
         outgoing: queue.SimpleQueue[ToEngine | None] = queue.SimpleQueue()
-        writer = threading.Thread(target=_write, args=(connection, outgoing), name="engine-writer", daemon=True)
+        loop = asyncio.get_running_loop()
+
+        def lost(message: ToEngine, why: str) -> None:
+            if isinstance(message, Submit):
+                failed = Failed(message.request_id, "internal", why)
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    loop.call_soon_threadsafe(self._pending.resolve, failed)
+
+        work = (connection, outgoing, lost, started.kill)
+        writer = threading.Thread(target=_write, args=work, name="engine-writer", daemon=True)
         self._process, self._outgoing = started, outgoing
         try:
             writer.start()
@@ -289,7 +338,7 @@ class EngineClient:
                 if ready_at is None:
                     part = self._part_to_blame()
                     silence = self._stood_still(limit_s, part)
-                    if part is None and not self._has_served:
+                    if part is None and self._served is None:
                         await self._give_up(silence)
                 elif was_idle or not self._pending.has_work:  # silence counts only when there was work all the time
                     was_idle = not self._pending.has_work
@@ -341,16 +390,19 @@ class EngineClient:
                 told = _words.why(at["why"])
                 await self._set(replace(self._status, state="loading", stalled_s=0.0, message=told, **at))
             case Ready():
+                if self._served is not None and self._served.identity != message.identity:
+                    await self._end_another(self._served, message)
+                    return
                 self._options = replace(self._options, model=message.source or self._options.model)
-                self._has_served = True
+                self._served, self._pauses = message, None
                 num_restarts = self._status.num_restarts
                 for code, said in message.slower:
                     log.warning("%s", _words.check(code, {"said": said}))
                 await self._set(EngineStatus("ready", "ready", 1.0, message, num_restarts=num_restarts))
                 for submit in self._pending.submits():  # accepted before a restart
                     self._send(submit)
-            case LoadFailed() if self._has_served:
-                self._refused = Why("engine_refused_again"), message.why
+            case LoadFailed() if self._served or message.why.code in _WAITED_FOR | _FAULTS:
+                self._refused = message
             case LoadFailed():
                 await self._give_up(message.why, message=message.message)
             case StartAgain() if message.without not in dict(self._options.without):
@@ -365,6 +417,13 @@ class EngineClient:
                 self._pending.resolve(message)
                 if isinstance(message, Finished) or message.kind != "cancelled":
                     self._answers.answered()
+
+    async def _end_another(self, first: Ready, now: Ready) -> None:
+        """What waits was asked of the `first` model, and what is answered `now` would be taken for its answers."""
+        why = Why("engine_other_model", {"first": first.identity, "now": now.identity})
+        log.error("%s", _words.why((why,)))
+        self._send(Shutdown())
+        await self._give_up(why)
 
     async def _set(self, status: EngineStatus) -> None:
         async with self._changed:
@@ -385,7 +444,7 @@ class EngineClient:
         self._status = replace(self._status, bytes_per_s=0.0, left_s=None, stalled_s=loop.time() - since)
         if not was_told:
             log.warning("%s", _words.stage(self._status.stage, stalled_s=self._status.stalled_s))
-        self._stall = loop.call_later(STALL_TOLD_S, self._stands_still, since)
+        self._stall = loop.call_later(TOLD_S, self._stands_still, since)
 
     def _send(self, message: ToEngine) -> None:
         self._outgoing.put(message)  # to the present process; before the first one starts there is nothing to say
@@ -402,9 +461,23 @@ class EngineClient:
         return False
 
 
-def _write(connection: Connection, outgoing: queue.SimpleQueue[ToEngine | None]) -> None:
+def _write(
+    connection: Connection,
+    outgoing: queue.SimpleQueue[ToEngine | None],
+    lost: Callable[[ToEngine, str], None],
+    end: Callable[[], None],
+) -> None:
+    """`lost` is told what could not be sent, and why, as for want of memory here: the engine knows nothing of it, and
+    would be taken for silent. `end` the engine where it may have half a message: it understands none after that."""
     while (message := outgoing.get()) is not None:
         try:
             connection.send(message)
-        except Exception as error:  # the engine is gone, which the supervisor notices: there is nobody to tell
-            log.debug("a message was not sent: %s", type(error).__name__)
+        except OSError as error:  # the engine is gone, which the supervisor notices: there is nobody to tell
+            log.debug("a message was not sent: %s", one_line(error))
+            if error.errno in (errno.ENOMEM, errno.ENOBUFS):
+                end()
+        except Exception as error:  # of pickling, or before the first byte
+            is_short = isinstance(error, MemoryError)
+            why = str(trouble("load_host_full", said="MemoryError")) if is_short else one_line(error)
+            log.error("a message to the engine could not be made: %s", why)
+            lost(message, why)

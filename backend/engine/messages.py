@@ -102,7 +102,7 @@ class Ready:
     `source` is what `auto` was resolved to: a restarted engine loads that again, whatever the card looks like then.
     `slower` is what makes it slower than it should be, and why: the code of a check, and what the card said.
     `card` names the card that it is on, where there is one; `other_cards` says of each of the others why that was taken
-    instead, where nobody named it.
+    instead, where nobody named it; `card_named`: somebody did.
     """
 
     model_name: str
@@ -117,6 +117,12 @@ class Ready:
     slower: tuple[tuple[str, str], ...] = ()
     card: str = ""
     other_cards: tuple[str, ...] = ()
+    card_named: bool = False
+
+    @property
+    def identity(self) -> str:
+        """What of it is part of the model version: answers of engines that differ in it must not stand as one's."""
+        return f"{self.model_name} ({self.quantisation}, {self.weights_id[:12]})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ class EngineOptions:
     """`model` is a hub id, a folder, "garments" or "auto". Sizes: GiB for memory, tokens for the rest.
 
     `geometry_only`: random weights of the model's geometry in its place, to try a start. `without`: the parts that
-    failed in an earlier process, and why. `download_limit_s`: for how long a download that fails for a cause which may
-    pass is tried again, counted from the last file that came. `code`: of prelabel's that starts it (`own_code`), "" for
-    whichever; as the first field it is read right by the code of other versions.
+    failed in an earlier process, and why. `patience_s`: for how long what fails for a cause which may pass is tried
+    again: a download, counted from the last file that came, and a card that other programs hold. `code`: of prelabel's
+    that starts it (`own_code`), "" for whichever; as the first field it is read right by the code of other versions.
     """
 
     code: str = ""
@@ -32,7 +32,7 @@ class EngineOptions:
     log_level: str = "INFO"
     geometry_only: bool = False
     without: tuple[tuple[Part, str], ...] = ()
-    download_limit_s: float = 12 * 3600.0
+    patience_s: float = 12 * 3600.0
 
     @property
     def request(self) -> Request:

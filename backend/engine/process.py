@@ -161,6 +161,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
             slower=started.slower,
             card=choice.card.label if choice.card else "",
             other_cards=choice.card.others if choice.card else (),
+            card_named=choice.card is not None and options.device is not None,
         )
     )
     scheduler = Scheduler(scheduler_limits(sizes, options.context_tokens))
@@ -217,7 +218,7 @@ def _loaded(choice: Choice, options: EngineOptions, send: Send) -> LoadedModel:
         max_slots=options.max_slots,
         revision=options.revision,
         save_quantised_to=None if "copy" in dict(options.without) else options.quantised_dir,
-        download_limit_s=options.download_limit_s,
+        download_limit_s=options.patience_s,
     )
 
 

@@ -135,6 +135,10 @@ _TROUBLES_ZH = {
         "{setting}：{folder} 无法写入（{reason}），而启动时要在那里存放文件。请用 {setting} 指定另一个文件夹，"
         "或把它交给运行 prelabel 的用户（uid {uid}）：chown -R {uid} {folder}"
     ),
+    "folder_no_links": (
+        "{setting}：{folder} 所在的磁盘不支持符号链接（{reason}），例如 exFAT、SMB 和 Windows 的挂载，"
+        "而启动时需要在那里创建。请用 {setting} 指定另一块磁盘上的文件夹，例如 /tmp"
+    ),
     "memory_too_small": (
         "至少需要 {needed} GiB，而显卡只有 {card} GiB。请换更大的显卡（有多块时：PRELABEL_DEVICE=cuda:1）"
         "或更小的模型（docs/cards.md）；PRELABEL_MODEL=garments 总放得下。"
@@ -180,6 +184,10 @@ _TROUBLES_ZH = {
     ),
     "load_files_open": "打开的文件太多（{said}）。请提高上限：ulimit -n 65536。",
     "load_not_allowed": "没有权限打开文件（{said}）。请把它交给运行 prelabel 的用户（uid {uid}）。",
+    "load_no_mapping": (
+        "存放模型的磁盘不能把文件映射到内存（{said}），有些网络盘和 FUSE 就是这样。请把模型复制到本机磁盘"
+        "（HF_HOME、PRELABEL_QUANTISED_DIR，或 PRELABEL_MODEL 中的文件夹）。"
+    ),
     "load_disk_failed": (
         "存放模型的磁盘没有正常应答（{said}）。请看 `dmesg`，并把模型复制到另一块磁盘（HF_HOME、PRELABEL_DATA_DIR）。"
     ),
@@ -280,6 +288,12 @@ CHECKS: dict[str, tuple[str, str]] = {
         "在能用的显卡中它的空闲显存最多（auto 时：在装得下最好模型的显卡中）；{others}",
         "{card}: {memory} GiB, {free} GiB of it free; compute capability {capability}, driver {driver}; it has the "
         "most free memory of those that can be used, or for auto hold the best model; {others}",
+    ),
+    "card_named": (
+        "{card}：{memory} GiB，其中 {free} GiB 空闲；计算能力 {capability}，驱动 {driver}。"
+        "这块显卡由 PRELABEL_DEVICE 指定",
+        "{card}: {memory} GiB, {free} GiB of it free; compute capability {capability}, driver {driver}. "
+        "PRELABEL_DEVICE names this card",
     ),
     "card_in_wsl": (
         "这里是 WSL：显存不够时，Windows 的驱动会悄悄把一部分移到内存，速度会慢好几倍。启动时会检查；之后其他 Windows "

@@ -97,6 +97,17 @@ ENGINE_WORDS: dict[str, tuple[str, str]] = {
         "模型进程连续 {times} 次异常结束；请看日志，然后重启 prelabel。最后一次：",
         "the engine process died {times:time|times} in a row; see the log, restart prelabel. The last time:",
     ),
+    "engine_other_model": (
+        "模型不再是启动时的那一个（当时：{first}；现在：{now}）：它的文件或 4-bit 副本已被替换。"
+        "为了不让结果带错模型版本，不再作答；请重启 prelabel，之后的结果带新的模型版本",
+        "the model is not the one that was started with any more (then {first}, now {now}): its files, or those of its "
+        "4-bit copy, were replaced. So that no answer has the wrong model version, there are none; start prelabel "
+        "again, and its answers have the new one",
+    ),
+    "engine_card_again": (
+        "显卡被其他程序占用，会自动重试，最多 {hours} 小时：",
+        "other programs hold the card, and it is tried again by itself, for {hours} h at most:",
+    ),
     "engine_refused_again": ("模型无法再次加载：", "the model could not be loaded again:"),
     "engine_without_segments": (
         "正在重新启动，不用可扩展显存段：",

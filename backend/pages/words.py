@@ -36,6 +36,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Of the cards that can be used, or for auto hold the best model, this one had the most free memory: {others}. "
         "PRELABEL_DEVICE names another",
     ),
+    "card_named": ("这块显卡由 PRELABEL_DEVICE 指定", "PRELABEL_DEVICE names this card"),
     "loading_note": (
         "{stage}：{percent}。加载完成后会自动开始处理排队的任务。",
         "{stage}: {percent}. Waiting tasks start by themselves once it is loaded.",
@@ -232,6 +233,7 @@ STAGES: dict[str, tuple[str, str]] = {
     "starting": ("启动模型进程", "Starting the model's process"),
     "replica": ("等待模型副本", "Waiting for an engine replica"),
     "folders": ("检查文件夹", "Looking at the folders"),
+    "card_again": ("等待显卡", "Waiting for the card"),
     "trial": ("试用显卡", "Trying the card"),
     "resolve": ("查找模型", "Finding the model"),
     "download": ("下载模型", "Downloading the model"),

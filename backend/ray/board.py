@@ -1,7 +1,8 @@
 """Many engines seen as one: the last report of every replica, added up to an `EngineStatus`.
 
-A replica that has been silent for FRESH_S is gone; Ray starts another. All replicas must have loaded the same model, or
-answers would carry another's version: else the state is failed. Fewer than there should be serve, and that is told.
+A replica that has been silent for FRESH_S is gone; Ray starts another. All replicas must have loaded the same model,
+those that come later the first one's, or answers would carry another's version: else the state is failed. Fewer than
+there should be serve, and that is told.
 Pure but for the clock; nothing raises.
 """
 
@@ -39,7 +40,7 @@ class Board:
         self._last_failure = ""
         self._last_why: tuple[Why, ...] = ()
         self._heard_at = clock()
-        self._was_ready = False
+        self._first = ""
 
     def note(self, report: Report) -> None:
         self._heard_at = self._clock()
@@ -68,11 +69,16 @@ class Board:
 
     def _ready(self, total: EngineStatus, at_work: Sequence[EngineStatus]) -> EngineStatus:
         loaded = [status.ready for status in at_work if status.ready]
-        models = sorted({f"{ready.model_name} ({ready.quantisation}, {ready.weights_id[:12]})" for ready in loaded})
-        if len(models) > 1:
-            why = (Why("engine_replicas_differ", {"models": " and ".join(models)}),)
+        models = sorted({ready.identity for ready in loaded})
+        if len(models) == 1:
+            self._first = self._first or models[0]
+        if models != [self._first]:
+            why = (
+                Why("engine_replicas_differ", {"models": " and ".join(models)})
+                if len(models) > 1
+                else Why("engine_other_model", {"first": self._first, "now": models[0]}),
+            )
             return replace(total, state="failed", message=Words("en").why(why), why=why)
-        self._was_ready = True
         ready = _together(loaded)
         if len(loaded) >= self._num_wanted:
             self._last_failure, self._last_why = "", ()
@@ -94,7 +100,7 @@ class Board:
         is_over = not states and self._clock() - self._heard_at > GIVEN_UP_S
         if self._last_failure and (states or is_over):
             return replace(total, state="failed", message=self._last_failure, why=self._last_why)
-        state: EngineState = "restarting" if self._was_ready else "loading"
+        state: EngineState = "restarting" if self._first else "loading"
         return replace(total, state=state, stage=_WAITING, message=self._last_failure, why=self._last_why)
 
     def _forget_silent(self) -> None:

@@ -134,7 +134,7 @@ def card_check(settings: Settings, found: Card | Trouble, driver: str = "") -> C
         values = {"card": found.label, "capability": capability, "driver": driver or "?", **sizes}
         if found.others:
             return good("card", "card_taken", **values, others="; ".join(found.others))
-        return good("card", "card_found", **values)
+        return good("card", "card_found" if settings.device == "auto" else "card_named", **values)
     if found.code == "card_none":
         if settings.device != "auto":
             return bad("card", "card_missing", device=settings.device)

@@ -111,6 +111,7 @@ def _model(engine: EngineStatus) -> ModelView:
         why=tuple(Why(one.code, {name: _told(value) for name, value in one.values.items()}) for one in engine.why),
         card=_told(engine.ready.card) if engine.ready else "",
         other_cards=tuple(map(_told, engine.ready.other_cards)) if engine.ready else (),
+        card_named=engine.ready.card_named if engine.ready else False,
     )
 
 

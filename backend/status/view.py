@@ -22,8 +22,8 @@ class ModelView:
     """`state` is the engine's; `stage` and `progress` (0..1) are of loading, as are `stage_left_s`, until the stage is
     over, None while nobody can tell, and `bytes_per_s`, 0 where the stage is not about bytes. `device` is where it
     works, as torch names it; "" with no model; `card` is the card's own name, `other_cards` what is to be said of those
-    that were not taken, where nobody named one. `stalled_s`: for how long no bytes have come. `why` says `message` for
-    pages in other languages."""
+    that were not taken, where nobody named one; `card_named`: PRELABEL_DEVICE does. `stalled_s`: for how long no bytes
+    have come. `why` says `message` for pages in other languages."""
 
     name: str
     quantisation: str
@@ -39,6 +39,7 @@ class ModelView:
     why: tuple[Why, ...] = ()
     card: str = ""
     other_cards: tuple[str, ...] = ()
+    card_named: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -98,6 +101,21 @@ def test_nothing_is_asked_of_a_hub_before_all_folders_can_be_written(nowhere: Pa
     with pytest.raises(MachineUnfit, match=r"^HF_HOME: .* cannot be written"):
         load_model(HUB, device="cpu", save_quantised_to=nowhere, on_progress=lambda stage, *_: stages.append(stage))
     assert stages == ["folders"]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS], ids=errno.errorcode.get)
+def test_a_disk_without_symbolic_links_is_named_by_the_setting_of_temporary_files(
+    folder: Path, tmp_path: Path, number: int
+) -> None:
+    """As exFAT, SMB and some mounts of WSL are: none of that is a matter of whose the folder is."""
+
+    def link(to: str, at: str) -> None:
+        raise OSError(number, os.strerror(number), to, None, at)
+
+    assert unwritable_folders(str(folder), None, tmp_path, on_card=False) == []
+    [found] = unwritable_folders(str(folder), None, tmp_path, on_card=False, link=link)
+    assert str(found).startswith(f"TMPDIR: the disk of {tempfile.gettempdir()} has no symbolic links")
+    assert "uid" not in found.values
 
 
 def test_what_killed_starts_have_left_of_copies_of_any_model_is_removed_and_counts_as_free(

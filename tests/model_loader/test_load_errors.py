@@ -94,6 +94,10 @@ TOO_OLD = (
         *((OSError(code, os.strerror(code), "/models/a"), MachineUnfit, "does not answer as it should")
           for code in (errno.EROFS, errno.EFBIG, errno.ENOLCK, errno.EUCLEAN)),
         (SafetensorError("I/O error: Read-only file system (os error 30)"), MachineUnfit, "to another disk"),
+        *((error, MachineUnfit, "cannot map files into memory")
+          for error in (OSError(errno.ENODEV, os.strerror(errno.ENODEV), "/models/a"),
+                        SafetensorError("Error while deserializing header: I/O error: No such device (os error 19)"),
+                        RuntimeError("unable to mmap 42949672 bytes from file <a.safetensors>: No such device (19)"))),
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/models/a"), SetupIncomplete, "ulimit -n"),
         (RuntimeError(NO_BINARY), SetupIncomplete, "bitsandbytes, which packs weights to 4 bits, cannot be used here"),
         (RuntimeError(NO_LIBRARY), SetupIncomplete, "python -m bitsandbytes"),

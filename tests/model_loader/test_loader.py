@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import threading
@@ -289,6 +290,39 @@ def test_a_folder_with_the_name_of_a_hub_model_gets_a_copy_of_its_own_and_uses_i
     assert find_saved(tmp_path / "q", model, None) is None
     load(Path(model), save_quantised_to=tmp_path / "q")
     assert find_saved(tmp_path / "q", model, None) is not None
+
+
+@pytest.mark.parametrize("left", [None, [], ["lost+found"]], ids=["gone", "empty", "an empty disk"])
+def test_a_copy_serves_where_the_disk_of_its_folder_is_not_mounted(
+    folder: Path, tmp_path: Path, left: list[str] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = load(folder, save_quantised_to=tmp_path / "q")
+    shutil.rmtree(folder)
+    for name in left or []:
+        (folder / name).mkdir(parents=True)
+    if left is not None:
+        folder.mkdir(exist_ok=True)
+    again = load(folder, save_quantised_to=tmp_path / "q")
+    assert (again.name, again.weights_id) == (first.name, first.weights_id)
+    assert (f"{folder} is empty (is its disk mounted?)" in caplog.text) is (left is not None)
+
+
+def test_an_empty_folder_without_a_copy_is_said_to_be_empty(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=f"^{tmp_path} is empty: is its disk mounted"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("changed", ["model.safetensors", "tokenizer.json"])
+def test_files_that_are_replaced_while_they_are_read_are_no_model_and_make_no_copy(
+    folder: Path, tmp_path: Path, changed: str
+) -> None:
+    def replace_once(stage: str, fraction: float, pace: object) -> None:
+        if stage == "quantise":
+            os.utime(folder / changed, (1, 1))
+
+    with pytest.raises(ModelFilesInvalid, match=f"^the files of {folder} were changed while they were read"):
+        load(folder, save_quantised_to=tmp_path / "q", on_progress=replace_once)
+    assert find_saved(tmp_path / "q", str(folder), None) is None
 
 
 @pytest.mark.parametrize(

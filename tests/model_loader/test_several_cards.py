@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from model_loader.cards import Card
-from model_loader.choice import choose_model
+from model_loader.choice import choose_model, worth_to
 from model_loader.errors import ModelTooLarge
 from model_loader.several_cards import Found, best_of, cards_beside, choose_card
 from model_loader.troubles import trouble
@@ -94,6 +94,13 @@ def test_a_card_that_is_named_is_taken_whatever_the_others_have() -> None:
     assert choose_card("cuda:0", count=lambda: 2, find=lambda device: OLD, look=list) == OLD
 
 
+@pytest.mark.parametrize("model", ["auto", "Qwen/Qwen3-VL-8B-Instruct"])
+def test_a_card_that_is_named_is_said_to_be(model: str) -> None:
+    choice = choose_model(model, device="cuda:1", look=lambda device, worth: card(1, 23.5))
+    assert "Some Card (cuda:1, PCI 00000000:41:00.0)" in choice.reason
+    assert choice.reason.endswith(". PRELABEL_DEVICE names this card")
+
+
 def test_a_single_card_is_asked_in_this_process_and_named_without_more() -> None:
     single = Card("Some Card", 24.0, 23.5, (8, 9))
     found = choose_card(count=lambda: 1, find=lambda device: single, look=list)
@@ -106,6 +113,32 @@ def test_a_large_card_that_a_killed_engine_leaves_is_waited_for() -> None:
     found = choose_card(count=lambda: 2, look=lambda: next(looks), wait=lambda seconds: None)
     assert isinstance(found, Card)
     assert found.number == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "num_looks"),
+    [
+        ([card(0, 3.0), card(1, 23.5)], "auto", 1),  # a job that always fills one like it
+        ([card(0, 3.0), card(1, 23.5), card(2, 1.0)], "auto", 1),
+        ([card(0, 3.0), card(1, 23.5)], "Qwen/Qwen3-VL-8B-Instruct", 1),
+        ([card(0, 3.0, 12.0), card(1, 23.5)], "auto", 1),  # a smaller one
+        ([card(0, 23.5), card(1, 3.0, 80.0)], "auto", 2),  # what would be taken if it were left
+        ([card(0, 11.5, 12.0), card(1, 3.0)], "auto", 2),
+        ([card(0, 12.0), card(1, 3.0)], "auto", 2),  # the best itself is not free yet
+    ],
+)
+def test_cards_are_looked_at_again_only_where_another_may_be_taken_then(
+    found: Sequence[Found], wanted: str, num_looks: int
+) -> None:
+    looks: list[Sequence[Found]] = []
+
+    def look() -> Sequence[Found]:
+        looks.append(found)
+        return found
+
+    first = choose_card(None, worth_to(wanted), count=lambda: len(found), look=look, wait=lambda seconds: None)
+    assert first == best_of(found, worth_to(wanted))
+    assert len(looks) == num_looks
 
 
 def test_cards_are_looked_at_in_another_process() -> None:

@@ -26,6 +26,8 @@ from backend.engine.process import Loop, Send
 from backend.pages.engine_words import Why
 from tests.limits import until
 
+VALUES = ("needed", "card", "free", "said")
+
 
 def main(connection: Connection, options: EngineOptions) -> None:
     connection.send(Loading("reading", 0.5))
@@ -71,6 +73,14 @@ def main(connection: Connection, options: EngineOptions) -> None:
             LoadFailed("other programs hold the card", Why("engine_said", {"said": "other programs hold the card"}))
         )
         return
+    is_held = options.model in ("memory_taken", "card_busy", "load_card_held")
+    if is_held and (marker := options.quantised_dir) and marker.exists():
+        connection.send(LoadFailed("others hold the card", Why(options.model, dict.fromkeys(VALUES, "?"))))
+        return
+    if options.model == "faults once" and (marker := options.quantised_dir) and marker.exists():
+        marker.unlink()
+        connection.send(LoadFailed("an illegal access", Why("load_card_failed", {"said": "an illegal access"})))
+        return
     if options.model == "hangs once" and (marker := options.quantised_dir) and marker.exists():
         marker.unlink()
         until_the_tests_end()
@@ -84,6 +94,9 @@ def main(connection: Connection, options: EngineOptions) -> None:
             0.1,
             0.0,
             "chosen-first" if options.model == "auto" else options.model,
+            weights_id=options.quantised_dir.read_text()
+            if options.model == "in a file" and options.quantised_dir
+            else "",
             slower=tuple((f"slow_{part}", why) for part, why in options.without),
         )
     )

@@ -5,12 +5,13 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn, cast
 
 import pytest
 
 from backend.engine.options import EngineLimits, EngineOptions
 from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed
-from tests.backend.engine.client_rig import HANG_S, LIMITS, Clock, request, run, run_with_clock, running
+from tests.backend.engine.client_rig import HANG, HANG_S, LIMITS, Clock, request, run, run_with_clock, running
 from tests.limits import WAIT_S, eventually
 
 
@@ -172,6 +173,26 @@ def test_a_full_queue_refuses_at_once() -> None:
             assert client.status.num_running == 0
 
     run(test)
+
+
+class NoMemory:
+    """Where it is to be sent, this process has no memory for it."""
+
+    def __reduce__(self) -> NoReturn:
+        raise MemoryError
+
+
+def test_a_request_that_this_process_has_no_memory_to_send_fails_and_the_engine_serves_on() -> None:
+    async def test(clock: Clock) -> None:
+        async with running(limits=HANG) as client:
+            await client.wait_ready(WAIT_S)
+            with pytest.raises(GenerationFailed, match=r"this machine's own memory .* did not suffice"):
+                await client.generate(replace(request("hello"), instruction=cast(str, NoMemory())))
+            clock.ahead_s += HANG_S + 1
+            assert (await client.generate(request("hello"))).pieces == (b"hello",)
+            assert client.status.num_restarts == 0
+
+    run_with_clock(test)
 
 
 def test_a_request_over_its_time_limit_fails() -> None:

@@ -11,6 +11,7 @@ from backend.engine.client import EngineClient
 from backend.engine.messages import Picture
 from backend.engine.options import EngineOptions
 from backend.errors import EngineDead
+from model_loader.patience import MOST_S
 from tests.backend.engine import fake_process
 from tests.backend.engine.client_rig import HANG, HANG_S, LIMITS, Clock, request, run, run_with_clock, running
 from tests.limits import WAIT_S, eventually
@@ -240,6 +241,81 @@ def test_a_model_that_was_loaded_once_is_tried_again_where_it_cannot_be_loaded_f
                 await client.generate(request("die"))
             await client.wait_ready(WAIT_S)
             assert not marker.exists()
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("code", "when"),
+    [
+        ("memory_taken", "at the first start"),
+        ("card_busy", "at the first start"),
+        ("load_card_held", "at the first start"),
+        ("memory_taken", "after a fault"),
+    ],
+)
+def test_a_card_that_other_programs_hold_is_waited_for_and_told(tmp_path: Path, code: str, when: str) -> None:
+    async def test(clock: Clock) -> None:
+        marker = tmp_path / "others hold the card"
+        options = EngineOptions(model=code, quantised_dir=marker)
+        if when == "at the first start":
+            marker.touch()
+        async with running(options, replace(LIMITS, max_restarts=1)) as client:
+            if when == "after a fault":
+                await client.wait_ready(WAIT_S)
+                marker.touch()
+                dying = asyncio.create_task(client.generate(request("die")))
+                await eventually(lambda: client.status.num_restarts, "the death")
+                dying.cancel()
+            for _ in range(2):
+                await eventually(lambda: client.status.left_s, "the wait")
+                assert client.status.stage == "card_again"
+                assert client.status.message.endswith("for 12 h at most: others hold the card")
+                assert [why.code for why in client.status.why] == ["engine_card_again", code]
+                clock.ahead_s += MOST_S + 1
+                await eventually(lambda: not client.status.left_s, "the next try")
+            marker.unlink()
+            clock.ahead_s += MOST_S + 1
+            await eventually(lambda: client.status.state == "ready", "the try after it")
+
+    run_with_clock(test)
+
+
+def test_a_card_that_others_never_leave_is_given_up_after_a_while(tmp_path: Path) -> None:
+    async def test() -> None:
+        options = EngineOptions(model="memory_taken", quantised_dir=tmp_path, patience_s=0.0)
+        async with running(options) as client:
+            with pytest.raises(EngineDead, match="could not be loaded: others hold the card"):
+                await client.wait_ready(WAIT_S)
+
+    run(test)
+
+
+def test_a_card_that_faults_at_the_first_start_is_tried_again(tmp_path: Path) -> None:
+    async def test() -> None:
+        marker = tmp_path / "fault"
+        marker.touch()
+        async with running(EngineOptions(model="faults once", quantised_dir=marker)) as client:
+            await client.wait_ready(WAIT_S)
+            assert client.status.num_restarts == 1
+
+    run(test)
+
+
+def test_a_restart_that_has_another_model_answers_nothing_under_the_first_ones_name(tmp_path: Path) -> None:
+    async def test() -> None:
+        weights = tmp_path / "weights"
+        weights.write_text("aaaa")
+        async with running(EngineOptions(model="in a file", quantised_dir=weights)) as client:
+            await client.wait_ready(WAIT_S)
+            weights.write_text("bbbb")
+            waiting = [asyncio.create_task(client.generate(request(text))) for text in ("waits", "die")]
+            for answer in await asyncio.gather(*waiting, return_exceptions=True):
+                assert isinstance(answer, EngineDead)
+            await eventually(lambda: client.status.state == "failed", "the end")
+            assert "then in a file (nf4, aaaa), now in a file (nf4, bbbb)" in client.status.message
+            with pytest.raises(EngineDead, match="start prelabel again"):
+                await client.generate(request("hello"))
 
     run(test)
 

@@ -59,6 +59,20 @@ def test_what_makes_any_replica_slower_is_told_once(board: Board) -> None:
     assert ready.slower == (graphs, linears)
 
 
+def test_a_replica_that_comes_later_with_another_model_stands_for_no_answer_of_the_first(
+    board: Board, clock: Clock
+) -> None:
+    board.note(report("a"))
+    assert board.status.state == "ready"
+    clock.now += FRESH_S + 1
+    board.note(report("b", ready=replace(READY, weights_id="w2")))
+    assert board.status.state == "failed"
+    assert "then garments (nf4, w1), now garments (nf4, w2)" in board.status.message
+    clock.now += FRESH_S + 1
+    board.note(report("c"))
+    assert board.status.state == "ready"
+
+
 def test_one_replica_that_is_ready_is_enough(board: Board) -> None:
     board.note(report("a", "loading", stage="weights", fraction=0.5))
     board.note(report("b"))

@@ -113,6 +113,10 @@ def test_of_several_cards_it_says_why_this_one_was_taken(tmp_path: Path, printed
         assert told in " ".join(printed(site.url).split())
         assert told in site.page("en")
         assert "它的空闲显存最多：" in site.page("zh")
+        site.engine.status = replace(READY, ready=replace(ready, other_cards=(), card_named=True))
+        assert "PRELABEL_DEVICE names this card" in printed(site.url)
+        assert "PRELABEL_DEVICE names this card" in site.page("en")
+        assert "这块显卡由 PRELABEL_DEVICE 指定" in site.page("zh")
 
 
 def test_a_restart_says_why_in_the_language_of_the_page(tmp_path: Path, printed: Printed) -> None:

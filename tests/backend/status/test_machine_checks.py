@@ -89,7 +89,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("qwen", "bad", "model_unknown", "Write garments, auto, owner/name"),
         ("./models/qwen", "bad", "model_unknown_near", "Did you mean models/qwen3?"),
         ("/no/such/folder", "bad", "model_unknown", "PRELABEL_MODEL=/no/such/folder"),
-        ("models/qwen3", "bad", "model_refused", "has no config.json"),
+        ("models/qwen3", "bad", "model_refused", "is empty: is its disk mounted?"),
         ("models/other", "bad", "model_refused", "qwen2_vl"),
         ("models/fp8", "bad", "model_refused", "quantised already (fp8)"),
         ("modelscope:nonsense", "bad", "model_unknown", ""),
@@ -151,6 +151,7 @@ def test_serve_starts_with_what_may_work(tmp_path: Path, given: dict[str, str]) 
     ("given", "found", "verdict", "code"),
     [
         ({}, CARD, "good", "card_found"),
+        ({"device": "cuda:1"}, CARD, "good", "card_named"),
         ({}, trouble("card_none"), "doubtful", "card_none_for_auto"),  # nobody gets the small model in silence
         ({"model": "garments"}, trouble("card_none"), "unused", "card_not_needed"),
         ({"device": "cpu"}, trouble("card_none"), "unused", "card_not_wanted"),
