@@ -88,7 +88,7 @@ def main(connection: Connection, options: EngineOptions) -> None:
         until_the_tests_end()
     connection.send(
         Ready(
-            options.model,
+            "chosen-first" if options.model == "auto" else options.model,
             "nf4",
             options.device or "cuda:0",
             0.1,
@@ -98,6 +98,7 @@ def main(connection: Connection, options: EngineOptions) -> None:
             if options.model == "in a file" and options.quantised_dir
             else "",
             slower=tuple((f"slow_{part}", why) for part, why in options.without),
+            card=f"asked for {options.model}",
         )
     )
     while True:

@@ -133,10 +133,10 @@ def test_silence_without_work_and_from_before_a_request_does_not_count_against_t
 def test_a_restart_loads_the_model_that_was_chosen_first() -> None:
     async def test() -> None:
         async with running(EngineOptions(model="auto")) as client:
-            await client.wait_ready(WAIT_S)
+            assert (await client.wait_ready(WAIT_S)).card == "asked for auto"
             with pytest.raises(EngineDead):
                 await client.generate(request("die"))
-            assert (await client.wait_ready(WAIT_S)).model_name == "chosen-first"
+            assert (await client.wait_ready(WAIT_S)).card == "asked for chosen-first"
 
     run(test)
 
