@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from backend.commands.model_settings import model_settings
 from backend.commands.quality import show, write_page
-from backend.commands.quality_apply import apply_calibration, apply_threshold, client_of, tell
+from backend.commands.quality_apply import apply_calibration, apply_threshold
 from backend.errors import SettingsError, UsageError
 from backend.label_studio.address import shown_url
 from backend.label_studio.people import PeopleClient
@@ -68,8 +69,8 @@ def quality_of_project(
             print(one_line(say.version(other.model_version, other.quality)))
     if options is not None:
         write = apply_threshold if apply else apply_calibration
-        with client_of(settings) as client:
-            write(client, number, main.quality, options, Sentences(settings.language), tell)
+        with model_settings(settings, number) as to:
+            write(to, main.quality, options)
     return 0
 
 

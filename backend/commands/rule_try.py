@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from backend.commands.quality_apply import client_of, tell
+from backend.commands.model_settings import model_settings, tell
 from backend.commands.quality_project import Read, project_as_read
 from backend.commands.rule_adopt import OPTION, adopt_rule
 from backend.commands.rule_model import Model, answers_of, trial_model
@@ -70,8 +70,8 @@ def try_rule(settings: Settings, number: int, text: str, asked: Asked, *, adopt:
         else:
             _show(found, one, params, say)
         if adopt and is_better:
-            with client_of(settings) as client:
-                adopt_rule(client, number, found.options, options.extra_instructions, say, tell)
+            with model_settings(settings, number) as to:
+                adopt_rule(to, found.options, options.extra_instructions)
     if adopt and not is_better:
         tell(say("没有写入：只采用检验中变好的规则。", "Nothing was written: only a rule that is better is adopted."))
         return 1

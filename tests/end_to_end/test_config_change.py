@@ -12,6 +12,7 @@ import httpx
 
 from backend.commands.demo.local_backend import LocalBackend
 from backend.commands.join import as_object
+from backend.commands.model_settings import ModelSettings
 from backend.commands.quality_apply import apply_threshold
 from backend.label_studio.client import Project, TaskRegions
 from backend.predict.options import ProjectOptions, read_options
@@ -123,7 +124,7 @@ def test_a_threshold_that_is_applied_fills_two_tabs_and_changes_no_answer(
     [ours] = site.client.backends(project.id)
     options, _ = read_options(ours.extra_params, ProjectOptions())
 
-    apply_threshold(site.client, project.id, found, options, Sentences("zh"), print)
+    apply_threshold(ModelSettings(site.client, project.id, Sentences("zh"), print), found, options)
 
     [ours] = site.client.backends(project.id)
     assert as_object(ours.extra_params)["review_thresholds"] == {"season": min(0.05, threshold)}, "its own"

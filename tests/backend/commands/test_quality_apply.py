@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from backend.commands.join import as_object
+from backend.commands.model_settings import ModelSettings
 from backend.commands.quality_apply import apply_calibration, apply_threshold
 from backend.errors import UsageError
 from backend.label_studio.client import LabelStudioClient
@@ -66,7 +67,7 @@ def apply(
     options = options or typed_now(server)
     told: list[str] = []
     with LabelStudioClient(server.url, LEGACY_KEY) as client:
-        apply_threshold(client, 1, found, options, Sentences(language), told.append)
+        apply_threshold(ModelSettings(client, 1, Sentences(language), told.append), found, options)
     return told
 
 
@@ -90,7 +91,7 @@ def test_the_threshold_joins_what_people_typed_and_nothing_else_changes(server: 
         k: v for k, v in backend.items() if k not in ("extra_params", "basic_auth_pass", "state", "model_version")
     } == {k: v for k, v in before.items() if k not in ("extra_params", "state", "model_version")}
     assert backend["basic_auth_pass"] == "", "which Label Studio takes as unchanged"
-    assert 'review_thresholds = {"season": 0.05}; all else there stays' in told[0]
+    assert '{"review_thresholds": {"season": 0.05}}; all else there stays' in told[1]
     assert "Retrieve Predictions once more" in told[-1]
 
 
@@ -170,7 +171,7 @@ def calibrate(server: FakeLabelStudio, found: Quality, options: ProjectOptions |
     options = options or typed_now(server)
     told: list[str] = []
     with LabelStudioClient(server.url, LEGACY_KEY) as client:
-        apply_calibration(client, 1, found, options, Sentences("en"), told.append)
+        apply_calibration(ModelSettings(client, 1, Sentences("en"), told.append), found, options)
     return told
 
 
@@ -189,8 +190,8 @@ def test_a_calibration_joins_what_people_typed_and_takes_out_thresholds_of_other
     assert backend["extra_params"] == {**TYPED, "calibration": {"season": season.temperature}}
     assert not {"可直接通过", "需人工复核"} & set(filters(server))
     assert "Needs review" in filters(server), "which is by the flag in the form"
-    assert f'calibration = {{"season": {season.temperature}}}' in told[0]
-    assert 'taking out review_thresholds = {"season": 0.05} and the two tabs of --apply, where they' in told[1]
+    assert 'taking out review_thresholds = {"season": 0.05} and the two tabs of --apply, where they' in told[0]
+    assert f'{{"calibration": {{"season": {season.temperature}}}}}; all else there stays' in told[1]
     assert told[2].endswith("prelabel quality --project 1 --apply")
 
 

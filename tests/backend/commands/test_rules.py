@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from backend import cli
+from backend.commands.model_settings import ModelSettings
 from backend.commands.rule_adopt import adopt_rule
 from backend.commands.rule_model import trial_model
 from backend.commands.rule_proposals import put_together
@@ -324,13 +325,14 @@ def test_an_adopted_rule_joins_what_people_typed_and_nothing_else_changes(
     apply(project, found_quality(80, 0))
     before, told = typed_now(project), list[str]()
     with LabelStudioClient(project.url, LEGACY_KEY) as client:
-        adopt_rule(client, 1, before, "Name the material.\nA rule.", Sentences("en"), told.append)
+        to = ModelSettings(client, 1, Sentences("en"), told.append)
+        adopt_rule(to, before, "Name the material.\nA rule.")
 
     backend = project.backends[1]
     assert backend["extra_params"] == {**typed, "extra_instructions": "Name the material.\nA rule."}
     assert filters(project) == {}, "nothing says any more that tasks may pass by the scores of the earlier answers"
     shown = "\n".join(told)
-    assert '{"extra_instructions": "Name the material.\\nA rule."}.' in shown
+    assert '{"extra_instructions": "Name the material.\\nA rule."}; all else there stays.' in shown
     assert 'taking out review_thresholds = {"season": 0.05} and the two tabs of --apply' in shown
     assert "Retrieve Predictions once more" in shown
     assert "calibration was found on the answers before it" in shown
@@ -349,6 +351,6 @@ def test_a_rule_is_not_written_where_other_settings_are_typed_than_it_was_tried_
 ) -> None:
     backend = add_backend(project, extra_params=typed)
     with LabelStudioClient(project.url, LEGACY_KEY) as client, pytest.raises(UsageError, match=said):
-        adopt_rule(client, 1, options_of(before), "A rule.", Sentences("en"), print)
+        adopt_rule(ModelSettings(client, 1, Sentences("en"), print), options_of(before), "A rule.")
     assert backend["extra_params"] == typed
     assert project.changes == []
