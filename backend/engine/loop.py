@@ -3,8 +3,8 @@
 Each request is answered by exactly one message, whatever happens. Between two steps the loop reads what has arrived, so
 a new interactive request waits for one step at most and a cancelled one ends at once. A step that fails is run again in
 halves until the requests that fail alone are found; a step that runs out of memory makes later prefills smaller for a
-while. A request that the scheduler puts back keeps its answer so far, and goes on from there. A broken device ends the
-process, because only a new one has a working device.
+while, and where other programs have taken it, it is waited for. A request that the scheduler puts back keeps its answer
+so far, and goes on from there. A broken device ends the process, because only a new one has a working device.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ PICTURES_S = 100.0
 STATS_S = 1.0
 SMALLER_PREFILL_S = 300.0
 """How long prefills stay smaller after one ran out of memory."""
+MEMORY_S, MEMORY_EVERY_S = 300, 1
+"""How long a request that finds no room even alone waits for what other programs have taken, and how often it tries."""
 
 
 @dataclass(slots=True)
@@ -67,8 +69,11 @@ class EngineLoop:
         scheduler: Scheduler,
         preparation: Preparation,
         stats_s: float = STATS_S,
+        is_taken: Callable[[], bool] = lambda: False,
+        wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`stats_s`: how often it tells how it is doing, at most."""
+        """`stats_s`: how often it tells how it is doing, at most. `is_taken`: whether other programs hold memory of the
+        card now that was free at the start."""
         self._runner = runner
         self._mailbox = mailbox
         self._send = send
@@ -77,6 +82,8 @@ class EngineLoop:
         self._jobs: dict[int, _Job] = {}
         self._stats = Stats()
         self._stats_s = stats_s
+        self._is_taken = is_taken
+        self._wait = wait
         self._stats_at = 0.0
         self._smaller_until = 0.0
         self._look_ahead = max(2, min(16, scheduler.limits.max_slots))
@@ -241,18 +248,11 @@ class EngineLoop:
         """Run a step over `jobs`; if it fails, over its halves, down to the requests that fail alone."""
         if not jobs:
             return
-        problem, out_of_memory = "", False
-        try:
-            step(jobs)
-        except Exception as error:
-            out_of_memory = is_out_of_memory(error)  # freed below: in here the traceback still holds the tensors
-            if not out_of_memory:
-                log.exception("a step of %d requests failed", len(jobs))
-                if is_device_fault(error):
-                    os._exit(EXIT_DEVICE)  # only a new process has a working device; the API starts one
-                problem = one_line(error)
+        problem, out_of_memory = self._try(jobs, step)
         if out_of_memory:
             self._shrink(jobs)
+            if len(jobs) == 1:
+                problem, out_of_memory = self._try_until_there_is_memory(jobs, step)
         if not problem and not out_of_memory:
             for job in jobs:
                 if job.row and job.row.sequence.finished:
@@ -268,6 +268,32 @@ class EngineLoop:
             middle = (len(jobs) + 1) // 2
             self._run(jobs[:middle], step)
             self._run(jobs[middle:], step)
+
+    def _try(self, jobs: list[_Job], step: Callable[[list[_Job]], None]) -> tuple[str, bool]:
+        """Run a step, and return what was wrong with it ("": nothing, or memory), and whether memory fell short."""
+        try:
+            step(jobs)
+        except Exception as error:
+            if is_out_of_memory(error):
+                return "", True
+            log.exception("a step of %d requests failed", len(jobs))
+            if is_device_fault(error):
+                os._exit(EXIT_DEVICE)  # only a new process has a working device; the API starts one
+            return one_line(error), False
+        return "", False
+
+    def _try_until_there_is_memory(self, jobs: list[_Job], step: Callable[[list[_Job]], None]) -> tuple[str, bool]:
+        """As `_try`, of a request alone. At the start there was room for it: where others have taken that, all that
+        wait would fail one after the other, within minutes, for what is none of their fault."""
+        for _ in range(0, MEMORY_S, MEMORY_EVERY_S):
+            if not self._is_taken():
+                break
+            self._say_stats()  # silence would be a hang
+            self._wait(MEMORY_EVERY_S)
+            problem, out_of_memory = self._try(jobs, step)
+            if not out_of_memory:
+                return problem, False
+        return "", True
 
     def _shrink(self, jobs: list[_Job]) -> None:
         torch.cuda.empty_cache()

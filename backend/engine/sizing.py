@@ -45,6 +45,8 @@ from model_loader.troubles import Trouble
 log = logging.getLogger(__name__)
 
 CPU_KV_BYTES = GIB // 4
+TAKEN_BYTES = GIB // 4
+"""Kernels that are loaded later take less of a card."""
 CPU_SLOTS = 64  # more rows make a step longer there, and not more answers a second
 WARM_UP_SCHEMA = LabelSchema((TextField("caption", "image"),), "image", "image")
 
@@ -151,6 +153,22 @@ def fit(
             )
         prefill_tokens //= 2
         log.warning("the heaviest prefill leaves too little memory; trying %d tokens", prefill_tokens)
+
+
+def taken_since(device: str, left_bytes: Callable[[], int] | None = None) -> Callable[[], bool]:
+    """What says later whether other programs hold more of the card's memory than now, by more than TAKEN_BYTES.
+
+    `left_bytes`: what is free, or torch's already.
+    """
+    left = left_bytes or _left_bytes
+    if not device.startswith("cuda"):
+        return lambda: False
+    before = left()
+    return lambda: left() < before - TAKEN_BYTES
+
+
+def _left_bytes() -> int:
+    return int(torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved())
 
 
 def slots_of_empty_card(loaded: LoadedModel, options: EngineOptions) -> int:

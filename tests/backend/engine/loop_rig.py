@@ -103,7 +103,7 @@ class FakeRunner:
 
 class Harness:
     def __init__(
-        self, runner: FakeRunner | None = None, max_slots: int = 4, mixed_from: int = 99, **options: float
+        self, runner: FakeRunner | None = None, max_slots: int = 4, mixed_from: int = 99, **options: Any
     ) -> None:
         self.sent: list[Any] = []
         self.mailbox = Mailbox()

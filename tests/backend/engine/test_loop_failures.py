@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from backend.engine.loop import is_device_fault
+from backend.engine.loop import MEMORY_S, is_device_fault
 from backend.engine.messages import (
     EXIT_DEVICE,
     Failed,
@@ -79,6 +79,26 @@ def test_out_of_memory_in_a_decode_step_never_makes_prefills_larger() -> None:
 def test_what_the_device_says_is_told_apart(text: str, is_fault: bool, is_shortage: bool) -> None:
     assert is_device_fault(RuntimeError(text)) is is_fault
     assert is_out_of_memory(RuntimeError(text)) is is_shortage
+
+
+@pytest.mark.parametrize(("holds_s", "fails"), [(3, False), (MEMORY_S - 1, False), (MEMORY_S + 1, True)])
+def test_memory_that_other_programs_have_taken_is_waited_for(holds_s: int, fails: bool) -> None:
+    waited_s = 0.0
+
+    def fault(kind: str, names: list[str]) -> None:
+        if waited_s < holds_s:
+            raise torch.OutOfMemoryError
+
+    def wait(seconds: float) -> None:
+        nonlocal waited_s
+        waited_s += seconds
+
+    harness = Harness(FakeRunner(fault), stats_s=-1.0, is_taken=lambda: waited_s < holds_s, wait=wait)
+    answers = harness.run(submit(1), submit(2))
+    assert [isinstance(answers[number], Failed) for number in (1, 2)] == [fails, False]
+    told = [message for message in harness.sent if isinstance(message, Stats)]
+    assert len(told) > min(waited_s, MEMORY_S), "it is not taken for a hang"
+    assert waited_s <= MEMORY_S + holds_s % MEMORY_S
 
 
 def test_a_request_that_fits_not_even_alone_fails_by_itself() -> None:

@@ -27,6 +27,7 @@ from backend.engine.sizing import (
     measure_sizes,
     scheduler_limits,
     slots_of_empty_card,
+    taken_since,
     warm_up,
 )
 from model_loader.errors import CardUnusable, LoadingFailed, ModelTooLarge
@@ -234,3 +235,15 @@ def test_a_model_that_fills_the_card_is_refused_with_the_numbers() -> None:
 def test_a_card_that_fails_after_the_load_is_told_as_one() -> None:
     with pytest.raises(CardUnusable):
         slots_of_empty_card(replace(tiny_model(), device="cuda:99"), EngineOptions())
+
+
+@pytest.mark.parametrize(
+    ("device", "left_gib", "taken"),
+    [("cuda:0", 20.0, False), ("cuda:0", 19.9, False), ("cuda:0", 12.0, True), ("cpu", 12.0, False)],
+)
+def test_what_other_programs_take_after_the_start_is_noticed(device: str, left_gib: float, taken: bool) -> None:
+    left = [int(left_gib * GIB), 20 * GIB]
+    is_taken = taken_since(device, lambda: left[-1])
+    assert not is_taken()
+    left.pop()
+    assert is_taken() is taken
