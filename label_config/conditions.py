@@ -65,7 +65,7 @@ def without_hidden(schema: LabelSchema, answer: Answer) -> Answer:
 
 def _selected(field: ChoicesField | TaxonomyField, value: FieldValue) -> frozenset[str]:
     """What a condition may name to be met by `value`: labels as people read them, and as they are stored."""
-    labels = value if isinstance(value, tuple) else ()
+    labels = frozenset(value) if isinstance(value, tuple) else frozenset()
     if isinstance(field, ChoicesField):
         chosen = [choice for choice in field.choices if choice.value in labels]
         return frozenset(text for choice in chosen for text in (choice.value, choice.stored))

@@ -145,6 +145,25 @@ def test_conditions_that_all_hang_on_each_other_are_looked_at_a_bounded_number_o
     assert len(found[0]) == 50
 
 
+class _Compared(str):
+    """A label that counts how often it is compared with another."""
+
+    num = 0
+
+    def __eq__(self, other: object) -> bool:
+        _Compared.num += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_many_labels_of_many_are_looked_up_and_not_compared_with_each() -> None:
+    labels = [str(n) for n in range(2_000)]
+    schema = parse_label_config(view(choices(*labels, name="c", attributes='choice="multiple"')))
+    shown_fields(schema, {"c": tuple(map(_Compared, labels[1_000:]))})
+    assert _Compared.num <= 2 * len(labels)
+
+
 # -- who waits for whom ------------------------------------------------------------------------------------------------
 
 
