@@ -31,7 +31,7 @@ from label_config.schema import (
 )
 from label_config.text_kind import is_description
 
-MAX_LABELS = 20_000  # over all of one control
+MAX_LABELS = 20_000  # over all of one control; of labels that are whole paths, the parts, over all controls
 MAX_USAGES = 20  # paths a model is asked for, however many the control takes
 MAX_STARS = 100
 MAX_LEVELS = 50  # of a path

@@ -14,7 +14,7 @@ from itertools import accumulate
 from xml.etree.ElementTree import Element
 
 from label_config.control_tag import Control, LeftOut, Place
-from label_config.controls import BUILDERS, SPECIAL_TOKEN, build_field
+from label_config.controls import BUILDERS, MAX_LABELS, SPECIAL_TOKEN, build_field
 from label_config.errors import UnsupportedConfig, cut
 from label_config.lint import condition_traps, label_owners, list_labels, tree_ends
 from label_config.numbers import Numbers
@@ -26,6 +26,7 @@ from label_config.schema import (
     Field,
     LabelSchema,
     NumberField,
+    PathChoicesField,
     ReviewControls,
     ShortTextField,
     TextField,
@@ -242,6 +243,12 @@ def _check_fields(fields: list[Field], reviewed: list[str], warnings: list[str])
         )
     if len(fields) > MAX_FIELDS:
         raise UnsupportedConfig(f"The label config has {len(fields)} controls to fill; the limit is {MAX_FIELDS}.")
+    in_paths = sum(1 for field in fields if isinstance(field, PathChoicesField) for _ in field.nodes())
+    if in_paths > MAX_LABELS:
+        raise UnsupportedConfig(
+            f"The labels of <Choices pathSeparator> are paths of {in_paths:,} labels; the limit is {MAX_LABELS:,} in "
+            "all, where paths that begin alike share labels. Use fewer or shorter paths."
+        )
     numbers = [
         Numbers.of(field.minimum, field.maximum, field.step) for field in fields if isinstance(field, NumberField)
     ]

@@ -107,6 +107,14 @@ class TaxonomyField(_Asked):
                 yield path
             stack.extend((*path, child) for child in reversed(children))
 
+    def nodes(self) -> Iterator[TaxonomyNode]:
+        """Every node, in no order that means anything."""
+        stack = list(self.roots)
+        while stack:
+            node = stack.pop()
+            yield node
+            stack += node.children
+
     def find(self, path: Sequence[str], *, stored: bool = False) -> tuple[TaxonomyNode, ...] | None:
         """The nodes of `path`, given by values (or by what Label Studio stores); None if no answer may take it."""
         nodes: tuple[TaxonomyNode, ...] = ()

@@ -185,11 +185,7 @@ def _labels(schema: LabelSchema) -> Iterator[str]:
         if isinstance(field, ChoicesField):
             yield from (choice.value for choice in field.choices)
         elif isinstance(field, TaxonomyField):
-            stack = list(field.roots)
-            while stack:
-                node = stack.pop()
-                yield node.value
-                stack += node.children
+            yield from (node.value for node in field.nodes())
 
 
 def _num_labels(field: Field) -> int:

@@ -223,6 +223,15 @@ REFUSED = {
         view(*(f'<Rating name="r{n}" toName="image"/>' for n in range(51))),
         "51 controls to fill; the limit is 50",
     ),
+    "too many labels in paths": (
+        view(
+            *(
+                choices(*(f"{n}{'/a' * 48}" for n in range(103)), name=f"c{k}", attributes='pathSeparator="/"')
+                for k in range(4)
+            )
+        ),
+        "paths of 20,188 labels; the limit is 20,000 in all",
+    ),
     "too many labels": (view(choices(*map(str, range(20_001)))), "20,001 labels; the limit is 20,000"),
 }
 
