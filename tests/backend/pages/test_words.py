@@ -90,6 +90,7 @@ def test_each_kind_of_refusal_of_a_model_has_words() -> None:
 def test_why_an_engine_is_not_ready_is_said_in_both_languages(code: str) -> None:
     values = {"said": "CUDA error 700", "limit": "30", "stage": "graphs", "percent": "97%", "exitcode": "70"}
     values |= {"times": "6", "kind": "OSError", "models": "a and b", "place": "gpu-box"}
+    values |= {"first": "garments 1a2b", "now": "garments 3c4d", "hours": "12"}
     chinese, english = (Words(language).why((Why(code, values),), "") for language in ("zh", "en"))
     assert chinese
     assert english
