@@ -28,6 +28,7 @@ from model_loader.hub_cache import (
     hub_cache,
     is_downloaded_elsewhere,
 )  # fmt: skip
+from model_loader.left_behind import Report, watched
 from model_loader.load_errors import of_disk
 from model_loader.memory import SIXTEEN_BIT
 from model_loader.places import free_bytes
@@ -44,23 +45,29 @@ _NEVER = re.compile(r"CERTIFICATE_VERIFY_FAILED|UnsupportedProtocol|InvalidURL|(
 """What stays wrong until somebody corrects a setting or a clock."""
 _SECRET = re.compile(r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+@")
 
-Fraction = Callable[[float], None]
+SILENCE_S = 30.0
 
 
 def fetch_from_hub(
-    repo: str, revision: str | None, *, inspect: Callable[[Path], None], on_fraction: Callable[[int], Fraction]
+    repo: str,
+    revision: str | None,
+    *,
+    inspect: Callable[[Path], None],
+    on_fraction: Callable[[int], Report],
+    silence_s: float = SILENCE_S,
 ) -> Path:
     """Return the snapshot folder of `repo` (its name is the commit), downloaded if it is not in the cache yet.
 
     Without a `revision` it is the commit that the cache has, else the newest: what is put in `repo` later changes
     nothing. `inspect` sees the folder when only the small files are there, and may raise to stop. `on_fraction` is
-    told how many bytes have to be fetched, if any; what it returns is told the fraction 0..1. Where the hub must not
-    or cannot be asked, what the cache has is taken, if it is whole.
+    told how many bytes have to be fetched, if any; what it returns is told the fraction 0..1. Where none comes for
+    `silence_s`, another host may hold a lock, which is looked for. Where the hub must not or cannot be asked, what the
+    cache has is taken, if it is whole.
     """
     if revision is None:
         revision = cached_commit(repo)
     try:
-        return _fetch(repo, revision, inspect, on_fraction)
+        return _fetch(repo, revision, inspect, on_fraction, silence_s)
     except _Unreachable as error:
         try:
             folder = cached_snapshot(repo, revision)
@@ -80,7 +87,11 @@ class _Unreachable(Exception):
 
 
 def _fetch(
-    repo: str, revision: str | None, inspect: Callable[[Path], None], on_fraction: Callable[[int], Fraction]
+    repo: str,
+    revision: str | None,
+    inspect: Callable[[Path], None],
+    on_fraction: Callable[[int], Report],
+    silence_s: float,
 ) -> Path:
     from huggingface_hub import constants
 
@@ -95,14 +106,19 @@ def _fetch(
     if missing_bytes == 0:
         log.info("%s is in the cache already", repo)
         return folder
-    report = on_fraction(missing_bytes)
     if is_downloaded_elsewhere(repo):
         log.warning("another program is downloading %s into the same cache: its files are waited for", repo)
-    return Path(_snapshot(repo, pinned, allow_patterns=WEIGHTS, tqdm_class=_byte_counter(missing_bytes, report)))
+
+    def download(report: Report) -> None:
+        _snapshot(repo, pinned, allow_patterns=WEIGHTS, tqdm_class=_byte_counter(missing_bytes, report))
+
+    # huggingface_hub waits in silence for a lock that is taken meanwhile, and for ever
+    watched(download, on_fraction(missing_bytes), silence_s, lambda: check_locks(repo))
+    return folder
 
 
 def fetch_from_modelscope(
-    repo: str, revision: str | None, *, inspect: Callable[[Path], None], on_fraction: Callable[[int], Fraction]
+    repo: str, revision: str | None, *, inspect: Callable[[Path], None], on_fraction: Callable[[int], Report]
 ) -> Path:
     """As `fetch_from_hub`, through the optional `modelscope` package, which checks what it downloads itself.
 
@@ -257,7 +273,7 @@ def _need_room(repo: str, missing_bytes: int, cache: Path, setting: str) -> None
         )
 
 
-def _counter_of_files(total_bytes: int, report: Fraction) -> type:
+def _counter_of_files(total_bytes: int, report: Report) -> type:
     """Return a class of which modelscope makes one for each file: together they report bytes / `total_bytes`."""
     received, lock = 0, threading.Lock()
 
@@ -277,7 +293,7 @@ def _counter_of_files(total_bytes: int, report: Fraction) -> type:
     return Counter
 
 
-def _byte_counter(total_bytes: int, report: Fraction) -> type:
+def _byte_counter(total_bytes: int, report: Report) -> type:
     """Return a tqdm class that draws nothing and reports bytes / `total_bytes`.
 
     huggingface_hub opens several bars (files, bytes received, bytes written): the furthest byte bar counts.

@@ -1,4 +1,5 @@
-"""Work that may hang in the system for ever, as writing to a disk that does not answer: a thread that is left to it.
+"""Work that may hang in the system for ever, as writing to a disk that does not answer, or waiting for a lock that
+nobody gives back: a thread that is left to it.
 
 Knows nothing of what the work is.
 """
@@ -16,10 +17,11 @@ class LeftBehind(Exception):
     """Nobody waits for this work any more: raised in its own thread, where it tells the next time how far it is."""
 
 
-def watched(work: Callable[[Report], None], report: Report, limit_s: float) -> None:
+def watched(work: Callable[[Report], None], report: Report, limit_s: float, silent: Callable[[], None]) -> None:
     """Run `work`, whose `Report` is handed on to `report` in this thread. Raises what it raises.
 
-    Raises TimeoutError where it has told nothing for `limit_s`: it is left behind, and ends when it tells something.
+    `silent` is called each time it has told nothing for `limit_s`. What that raises is raised: the work is left behind,
+    and ends when it tells something.
     """
     told: queue.SimpleQueue[float | BaseException | None] = queue.SimpleQueue()
     is_left = threading.Event()
@@ -42,8 +44,12 @@ def watched(work: Callable[[Report], None], report: Report, limit_s: float) -> N
         try:
             said = told.get(timeout=limit_s)
         except queue.Empty:
-            is_left.set()
-            raise TimeoutError(f"nothing has moved for {limit_s:.0f} s") from None
+            try:
+                silent()
+            except BaseException:
+                is_left.set()
+                raise
+            continue
         if said is None:
             return
         if isinstance(said, BaseException):

@@ -144,10 +144,10 @@ def save(
     def write(report: Report) -> None:
         _save(model, original, resolved, place, source, report, shard_bytes, sync)
 
-    try:
-        watched(write, on_fraction, limit_s)
-    except TimeoutError as error:
-        raise MachineUnfit(trouble("disk_stands_still", folder=str(place.parent), limit=f"{limit_s:.0f}")) from error
+    def silent() -> None:
+        raise MachineUnfit(trouble("disk_stands_still", folder=str(place.parent), limit=f"{limit_s:.0f}"))
+
+    watched(write, on_fraction, limit_s, silent)
 
 
 def moved_bytes(model: Any) -> int:

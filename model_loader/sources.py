@@ -17,8 +17,9 @@ from model_loader.checkpoint import read_config, refuse_remote_code
 from model_loader.clean import check_small_files
 from model_loader.errors import ModelNotFound
 from model_loader.geometry import COMMITS, DEFAULT_MODEL, shipped_config
-from model_loader.hub import Fraction, fetch_from_hub, fetch_from_modelscope
+from model_loader.hub import fetch_from_hub, fetch_from_modelscope
 from model_loader.hub_cache import cached_config
+from model_loader.left_behind import Report
 from model_loader.places import expanded
 
 AUTO = "auto"
@@ -46,7 +47,7 @@ def resolve(
     *,
     revision: str | None = None,
     inspect: Callable[[Mapping[str, Any]], None] = lambda config: None,
-    on_fraction: Callable[[int], Fraction] = lambda num_bytes: lambda fraction: None,
+    on_fraction: Callable[[int], Report] = lambda num_bytes: lambda fraction: None,
 ) -> Resolved:
     """Return the folder of `source`, downloading it if it is a hub id that is not in the cache.
 

@@ -6,8 +6,11 @@ import json
 import os
 import shutil
 import socket
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -15,6 +18,7 @@ from filelock import FileLock
 from model_loader.checkpoint import INDEX_NAME
 from model_loader.disks import downloaded_bytes
 from model_loader.errors import DownloadFailed, ModelNotFound
+from model_loader.hub import fetch_from_hub
 from model_loader.hub_cache import (
     NEEDED,
     cached_bytes,
@@ -29,6 +33,7 @@ from model_loader.hub_cache import (
 from model_loader.locks import QUIET_S
 from model_loader.sources import resolve
 from model_loader.spellings import CACHE
+from tests.limits import POLL_S, WAIT_S
 from tests.model_loader.fake_hub import COMMIT, REPO
 from tests.model_loader.fake_libraries import modelscope, raising
 
@@ -218,3 +223,30 @@ def test_what_has_come_of_modelscope_counts_however_its_cache_is_laid_out(
         (tmp_path / name / "model.safetensors").write_bytes(b"whole")
     assert downloaded_bytes("modelscope:a/b.5") == 5
     assert downloaded_bytes("modelscope:a/b") == 0
+
+
+def test_a_lock_that_another_host_leaves_while_this_one_downloads_is_told_and_ends_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    lock, is_over, looks = tmp_path / ".locks/models--someone--tiny/0b.lock", threading.Event(), []
+    lock.parent.mkdir(parents=True)
+
+    def snapshot_download(repo: str, *, dry_run: bool = False, tqdm_class: Any = None, **options: Any) -> Any:
+        if dry_run:
+            return [SimpleNamespace(file_size=8, will_download=True)]
+        if tqdm_class is not None:
+            bar = tqdm_class(unit="B")
+            bar.update(4)
+            lock.write_text("7\nan-older-container\n")
+            is_over.wait(WAIT_S)  # as who waits for a lock
+        return str(tmp_path / COMMIT)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with FileLock(lock), pytest.raises(DownloadFailed, match="an-older-container has held it") as raised:
+        fetch_from_hub(
+            REPO, None, inspect=lambda folder: None, on_fraction=lambda missing: looks.append, silence_s=POLL_S
+        )
+    is_over.set()
+    assert looks == [0.5]
+    assert raised.value.may_pass
