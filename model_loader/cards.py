@@ -6,7 +6,6 @@ is none" from "CUDA cannot use it". Nothing here raises, and importing this impo
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib.util
 import os
@@ -281,12 +280,19 @@ def ask_torch(device: str | None, cuda: Any = None, host_bytes: Callable[[], int
 def _where(number: int, properties: Any) -> str:
     """CUDA's number, and what `nvidia-smi` and `nvidia-smi -L` call the card, as far as this torch knows it."""
     told = [f"cuda:{number}"]
-    with contextlib.suppress(AttributeError):
-        pci = properties.pci_domain_id, properties.pci_bus_id, properties.pci_device_id
-        told.append("PCI {:08X}:{:02X}:{:02X}.0".format(*pci))
+    if address := pci_address(properties):
+        told.append(f"PCI {address}")
     if uuid := str(getattr(properties, "uuid", "")):
         told.append(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
     return ", ".join(told)
+
+
+def pci_address(properties: Any) -> str:
+    """As NVIDIA's driver writes it; "" where this torch does not know it."""
+    try:
+        return f"{properties.pci_domain_id:08X}:{properties.pci_bus_id:02X}:{properties.pci_device_id:02X}.0"
+    except AttributeError:
+        return ""
 
 
 def _first_line(error: Exception) -> str:

@@ -45,7 +45,8 @@ class Stage:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """`error`: why there is no model or no answer. `peak_gib`: of the device, 0 on a CPU. `restarted`: that a process
-    of the engine ended, in the start or over the answer, and another one did it (`EngineStatus.restarted`)."""
+    of the engine ended, in the start or over the answer, and another one did it (`EngineStatus.restarted`). `slowed`:
+    what slowed the card's clock over the answer (`Stats.slower`)."""
 
     stages: tuple[Stage, ...]
     ready: Ready | None
@@ -53,11 +54,12 @@ class Outcome:
     peak_gib: float
     error: str
     restarted: tuple[tuple[str, str], ...] = ()
+    slowed: tuple[tuple[str, str], ...] = ()
 
     @property
     def found(self) -> tuple[tuple[str, str], ...]:
-        """What has to be done without, or had to be done again: the code of a check, and why."""
-        return (*(self.ready.slower if self.ready else ()), *self.restarted)
+        """What has to be done without, or slower, or had to be done again: the code of a check, and why."""
+        return (*(self.ready.slower if self.ready else ()), *self.slowed, *self.restarted)
 
     @property
     def is_good(self) -> bool:
@@ -113,7 +115,10 @@ async def _start(engine: Engine) -> Outcome:
         status = engine.status
         await engine.close()
     # of a process that was started again over the answer, what that one is
-    return Outcome(tuple(stages), status.ready or ready, answer_s, status.stats.memory_gib, error, status.restarted)
+    now = status.stats
+    return Outcome(
+        tuple(stages), status.ready or ready, answer_s, now.memory_gib, error, status.restarted, slowed=now.slower
+    )
 
 
 def _report(outcome: Outcome) -> dict[str, Any]:

@@ -43,11 +43,14 @@ class EngineStatus:
 
     @property
     def slower(self) -> tuple[tuple[str, str], ...]:
-        """What makes it slower than it should be now: as `Ready.slower`, and that other programs take memory of the
-        card while it works."""
+        """What makes it slower than it should be now: as `Ready.slower`, and while it works what slows the card's
+        clock, and that other programs take memory of the card."""
         slower, stats = self.ready.slower if self.ready else (), self.stats
-        if stats.prefill_tokens < stats.most_prefill_tokens and self.num_queued + self.num_running:
-            return (*slower, ("slow_shortage", f"{stats.prefill_tokens:,} / {stats.most_prefill_tokens:,}"))
+        if not self.num_queued + self.num_running:
+            return slower
+        slower = (*slower, *stats.slower)
+        if stats.prefill_tokens < stats.most_prefill_tokens:
+            slower = (*slower, ("slow_shortage", f"{stats.prefill_tokens:,} / {stats.most_prefill_tokens:,}"))
         return slower
 
     @property

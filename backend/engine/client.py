@@ -412,6 +412,9 @@ class EngineClient:
             case Running():
                 self._pending.running(message.request_ids)
             case Stats():
+                for code, said in message.slower:
+                    if code not in dict(self._status.stats.slower):
+                        log.warning("%s", _words.check(code, {"said": said}))
                 self._status = replace(self._status, stats=message)
             case Finished() | Failed():
                 self._pending.resolve(message)

@@ -70,10 +70,11 @@ class EngineLoop:
         preparation: Preparation,
         stats_s: float = STATS_S,
         is_taken: Callable[[], bool] = lambda: False,
+        slowed: Callable[[], tuple[tuple[str, str], ...]] = tuple,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         """`stats_s`: how often it tells how it is doing, at most. `is_taken`: whether other programs hold memory of the
-        card now that was free at the start."""
+        card now that was free at the start. `slowed`: what slows the card's clock now, said at once."""
         self._runner = runner
         self._mailbox = mailbox
         self._send = send
@@ -83,6 +84,7 @@ class EngineLoop:
         self._stats = Stats()
         self._stats_s = stats_s
         self._is_taken = is_taken
+        self._slowed = slowed
         self._wait = wait
         self._stats_at = 0.0
         self._smaller_until = 0.0
@@ -175,6 +177,7 @@ class EngineLoop:
                     prefill_tokens=scheduler.max_prefill_tokens,
                     most_prefill_tokens=scheduler.limits.max_prefill_tokens,
                     memory_gib=peak,
+                    slower=self._slowed(),
                 )
             )
 

@@ -190,7 +190,7 @@ class Stats:
     bulk request lost its blocks of the KV cache to older ones (it goes on later); `num_kv_tokens` positions of the KV
     cache are in use now. A prefill may compute `prefill_tokens` now, fewer than `most_prefill_tokens` for a while after
     memory has fallen short. `prefill_s` and `decode_s` are seconds of the device's thread. `memory_gib`: the device's
-    peak, 0 on a CPU.
+    peak, 0 on a CPU. `slower`: what slows the card's clock now, as `Ready.slower`.
     """
 
     num_waiting: int = 0
@@ -206,6 +206,7 @@ class Stats:
     prefill_s: float = 0.0
     decode_s: float = 0.0
     memory_gib: float = 0.0
+    slower: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,7 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
     from backend.engine.preparation import Preparation
     from backend.engine.scheduler import Scheduler
     from backend.engine.sizing import scheduler_limits, taken_since
+    from backend.engine.slowed import slowed_card
     from backend.engine.start import start
     from model_loader.choice import choose_model
     from model_loader.host import num_cpus
@@ -165,7 +166,8 @@ def load(options: EngineOptions, mailbox: Mailbox, send: Send) -> EngineLoop:
         )
     )
     scheduler = Scheduler(scheduler_limits(sizes, options.context_tokens))
-    return EngineLoop(runner, mailbox, send, scheduler, preparation, is_taken=taken_since(loaded.device))
+    is_taken, slowed = taken_since(loaded.device), slowed_card(loaded.device)
+    return EngineLoop(runner, mailbox, send, scheduler, preparation, is_taken=is_taken, slowed=slowed)
 
 
 def use_device(choice: Choice, options: EngineOptions, cpus: int) -> None:

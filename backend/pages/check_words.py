@@ -405,6 +405,22 @@ CHECKS: dict[str, tuple[str, str]] = {
         "{said} tokens are read at once. End what else runs on the card (nvidia-smi lists it); prelabel need not be "
         "started again.",
     ),
+    "slow_hot": (
+        "比应有的速度慢：显卡过热（{said}），自动降低了频率。请检查风扇、灰尘和机箱通风；不用重启 prelabel。",
+        "slower than it should be: the card is too hot and has lowered its clock ({said}). Look at its fans, at dust, "
+        "and at the air around it; prelabel need not be started again.",
+    ),
+    "slow_power": (
+        "比应有的速度慢：显卡的功耗上限被调低（{said}），因此降低了频率。若非有意，请以 root 用 nvidia-smi -pl 恢复；"
+        "不用重启 prelabel。",
+        "slower than it should be: somebody has lowered the card's power limit ({said}), which lowers its clock. If "
+        "that is not wanted, raise it as root by nvidia-smi -pl; prelabel need not be started again.",
+    ),
+    "slow_brake": (
+        "比应有的速度慢：机器的供电使显卡降低了频率（{said}）。请检查电源和显卡的供电线；不用重启 prelabel。",
+        "slower than it should be: the machine's power supply makes the card lower its clock ({said}). Look at the "
+        "power supply and the card's cables; prelabel need not be started again.",
+    ),
     "engine_restarted": (
         "模型进程曾异常结束，已自动重新启动（次数和原因：{said}）。若反复出现，请看日志，并在 `dmesg` 中查找 Xid。",
         "the engine's process has ended and was started again by itself (how often, and why: {said}). If it comes "

@@ -124,8 +124,10 @@ def _together(loaded: Sequence[Ready]) -> Ready:
 
 
 def _sum(stats: Sequence[Stats]) -> Stats:
-    """`memory_gib` is the most that one device uses."""
+    """`memory_gib` is the most that one device uses, `slower` what slows any of them."""
     if not stats:
         return Stats()
-    summed = {field.name: sum(getattr(one, field.name) for one in stats) for field in fields(Stats)}
-    return replace(Stats(**summed), memory_gib=max(one.memory_gib for one in stats))
+    names = [field.name for field in fields(Stats) if field.name != "slower"]
+    summed = {name: sum(getattr(one, name) for one in stats) for name in names}
+    slower = {code: said for one in stats for code, said in one.slower}
+    return replace(Stats(**summed), memory_gib=max(one.memory_gib for one in stats), slower=tuple(slower.items()))

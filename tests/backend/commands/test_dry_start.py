@@ -45,6 +45,12 @@ def test_a_start_with_which_nothing_is_wrong_is_told_with_time_and_memory(
     assert "every kernel gives what plain torch gives" in said
 
 
+def test_a_card_that_is_too_hot_over_its_answer_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = FakeEngine({"stars": 3})
+    engine.status = EngineStatus("ready", "ready", 1.0, ON_CARD, stats=Stats(slower=(("slow_hot", "91 °C"),)))
+    assert "the card is too hot and has lowered its clock (91 °C)" in told(engine, 1, tmp_path, capsys)
+
+
 def test_what_has_to_be_done_without_is_told_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine = FakeEngine({"stars": 3})
     slower = (("slow_attention", "8 tokens: off by 0.98 of the norm"),)

@@ -149,3 +149,10 @@ def test_the_loop_tells_how_it_is_doing() -> None:
     last = [m for m in harness.sent if isinstance(m, Stats)][-1]
     assert last.num_running == 2
     assert (last.num_prefills, last.num_steps) == (1, 1)
+
+
+def test_what_slows_the_card_now_is_told_with_the_figures() -> None:
+    hot = (("slow_hot", "91 °C"),)
+    harness = Harness(stats_s=-1.0, slowed=lambda: hot)
+    harness.run(submit(1))
+    assert [m for m in harness.sent if isinstance(m, Stats)][-1].slower == hot

@@ -289,7 +289,7 @@ def test_all_that_is_told_has_words() -> None:
         "slow_kernels", "slow_experts", "slow_packed_experts", "slow_steps", "slow_long_prefills", "slow_linears",
         "slow_attention", "slow_graphs", "slow_segments", "slow_kv_cache", "slow_prefills",
         "slow_slots", "slow_workspace", "slow_spill", "slow_starts", "slow_replicas",
-        "slow_shortage",
+        "slow_shortage", "slow_hot", "slow_power", "slow_brake",
     }  # fmt: skip
     assert {code for code in CHECKS if code.startswith("slow_")} == codes
     for code in codes:

@@ -111,7 +111,9 @@ def test_sentences_of_why_follow_each_other_and_others_words_are_left_to_the_ori
     assert Words("zh").why((), "it died") == "见英文原文"
 
 
-@pytest.mark.parametrize("code", ["slow_slots", "slow_workspace", "slow_kv_cache", "slow_prefills", "slow_shortage"])
+@pytest.mark.parametrize(
+    "code", ["slow_slots", "slow_workspace", "slow_kv_cache", "slow_prefills", "slow_shortage", "slow_power"]
+)
 def test_numbers_are_no_english_that_stands_elsewhere(code: str) -> None:
     for language in ("zh", "en"):
         assert "1,024 / 4,096" in Words(language).check(code, {"said": "1,024 / 4,096"})

@@ -41,12 +41,13 @@ def test_before_any_replica_is_heard_it_waits_for_one(board: Board) -> None:
 
 
 def test_figures_of_all_replicas_are_added_up(board: Board) -> None:
-    stats = Stats(num_finished=10, num_steps=100, prefill_s=1.5, memory_gib=20.0)
+    hot = (("slow_hot", "91 °C"),)
+    stats = Stats(num_finished=10, num_steps=100, prefill_s=1.5, memory_gib=20.0, slower=hot)
     board.note(report("a", stats=stats, num_queued=3, num_running=4, num_restarts=1))
     board.note(report("b", stats=replace(stats, memory_gib=21.0), num_queued=1, num_running=2))
     status = board.status
     assert (status.state, status.num_queued, status.num_running, status.num_restarts) == ("ready", 4, 6, 1)
-    assert status.stats == Stats(num_finished=20, num_steps=200, prefill_s=3.0, memory_gib=21.0)
+    assert status.stats == Stats(num_finished=20, num_steps=200, prefill_s=3.0, memory_gib=21.0, slower=hot)
     assert status.ready == replace(READY, device="2 x cuda:0", max_slots=96, kv_tokens=2_000)
 
 

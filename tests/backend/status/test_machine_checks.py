@@ -206,6 +206,12 @@ def test_memory_that_falls_short_is_told_while_there_is_work(status: EngineStatu
     assert ('engine_slower{what="slow_shortage"} 1.0' in counted) == bool(told)
 
 
+@pytest.mark.parametrize("num_running", [0, 1])
+def test_what_slows_the_clock_is_told_while_there_is_work(num_running: int) -> None:
+    status = EngineStatus("ready", num_running=num_running, stats=Stats(slower=(("slow_power", "250 / 450 W"),)))
+    assert ["250 / 450 W" in said(check) for check in engine_checks(status)] == [True] * num_running
+
+
 def test_a_card_is_told_with_all_that_matters_of_it() -> None:
     told = said(card_check(settings(), CARD, "580.95.05"))
     assert told == "Some Card: 23.6 GiB, 22.9 GiB of it free; compute capability 8.9, driver 580.95.05"
