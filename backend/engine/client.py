@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import queue
 import threading
 from collections.abc import Callable
@@ -366,9 +367,10 @@ class EngineClient:
         return self._limits.load_s if stage in MAY_TAKE_HOURS else self._limits.start_s
 
     def _answer_limit(self) -> float:
-        """For how many seconds nobody may be answered. While it is started again nobody is: that has its own limits."""
+        """For how many seconds nobody may be answered. While it is started again nobody is: that has its own limits, of
+        hours where the card or the hub is waited for, and who waits is told how it ended."""
         if (ready := self._status.ready) is None:
-            return self._limits.load_s
+            return math.inf
         return self._limits.cpu_request_s if ready.device == "cpu" else self._limits.request_s
 
     def _stood_still(self, limit_s: float, part: Part | None) -> Why:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backend.engine.client import EngineClient
-from backend.engine.messages import Picture
+from backend.engine.messages import Finished, Picture
 from backend.engine.options import EngineOptions
 from backend.errors import EngineDead
 from model_loader.patience import MOST_S
@@ -258,6 +258,7 @@ def test_a_card_that_other_programs_hold_is_waited_for_and_told(tmp_path: Path, 
     async def test(clock: Clock) -> None:
         marker = tmp_path / "others hold the card"
         options = EngineOptions(model=code, quantised_dir=marker)
+        waiting: list[asyncio.Task[Finished]] = []
         if when == "at the first start":
             marker.touch()
         async with running(options, replace(LIMITS, max_restarts=1)) as client:
@@ -265,6 +266,7 @@ def test_a_card_that_other_programs_hold_is_waited_for_and_told(tmp_path: Path, 
                 await client.wait_ready(WAIT_S)
                 marker.touch()
                 dying = asyncio.create_task(client.generate(request("die")))
+                waiting.append(asyncio.create_task(client.generate(request("waited"))))
                 await eventually(lambda: client.status.num_restarts, "the death")
                 dying.cancel()
             for _ in range(2):
@@ -277,6 +279,7 @@ def test_a_card_that_other_programs_hold_is_waited_for_and_told(tmp_path: Path, 
             marker.unlink()
             clock.ahead_s += MOST_S + 1
             await eventually(lambda: client.status.state == "ready", "the try after it")
+            assert [(await answer).pieces for answer in waiting] == [(b"waited",)] * len(waiting)
 
     run_with_clock(test)
 
