@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from pathlib import Path
 
 from backend.bulk.answers import Answers
 from backend.bulk.items import Item
 from backend.bulk.outcomes import FailedItem, Outcome, Record
 from backend.engine.api import Engine
-from backend.errors import EngineNotReady
 from backend.images import ImageFetcher
 from backend.images.decode import FetchedImage
 from backend.metrics import Metrics
-from backend.predict import predict_one as predict
 from backend.predict.answered import Answered
-from backend.predict.predict_one import predict_one
+from backend.predict.predict_one import INTERNAL, predict_one
 from backend.predict.predictor import Answerer
 from backend.predict.recipe import Recipe
 from backend.predict.record import make_record
@@ -30,7 +29,6 @@ log = logging.getLogger(__name__)
 
 FETCH_S = 120.0
 """For one picture from an address, all tries together, as in the server's worker."""
-READY_S = 4 * 3600.0
 BUSY_WAIT_S = 0.05
 MAX_FILES = 16
 """Files read and decoded at once, or waiting for it: enough for two threads to take several each."""
@@ -54,24 +52,20 @@ class LocalAnnotator:
         self._downloads = asyncio.Semaphore(MAX_DOWNLOADS)
 
     async def annotate(self, item: Item) -> Outcome:
-        made: Answered | predict.Failure
-        try:
-            made = await predict_one(
-                self._answerer,
-                self._recipe,
-                lambda: self._fetch(item),
-                self._ready,
-                name=item.found.image,
-                busy_s=BUSY_WAIT_S,
-            )
-        except EngineNotReady as error:
-            made = predict.Failure(predict.REASONS[EngineNotReady], str(error))
+        made = await predict_one(
+            self._answerer,
+            self._recipe,
+            lambda: self._fetch(item),
+            self._ready,
+            name=item.found.image,
+            busy_s=BUSY_WAIT_S,
+        )
         if isinstance(made, Answered):
             try:
                 return self._record(item, made)
             except Exception:
                 log.exception("no record could be made of %s", item.found.image)
-                made = predict.INTERNAL
+                made = INTERNAL
         return FailedItem.of(item, made.reason, made.message)
 
     async def _fetch(self, item: Item) -> FetchedImage:
@@ -86,7 +80,7 @@ class LocalAnnotator:
 
     async def _ready(self) -> None:
         if self._engine.status.ready is None:  # it is being started again
-            await self._engine.wait_ready(READY_S)
+            await self._engine.wait_ready(math.inf)  # the engine itself ends what stands still
 
     def _record(self, item: Item, answered: Answered) -> Record:
         recipe = self._recipe

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import queue
 import threading
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from typing import Any
 from backend.engine import process
 from backend.engine.answer_limit import AnswerLimit
 from backend.engine.api import EngineState, EngineStatus
-from backend.engine.child import OF_THE_DEVICE, Entry, leave, start, why_ended
+from backend.engine.child import OF_THE_DEVICE, Entry, is_one_left, leave, start, why_ended
 from backend.engine.messages import (
     BY_TENSORS,
     LOOKS_AT_DISKS,
@@ -64,8 +65,8 @@ log = logging.getLogger(__name__)
 
 _SUSPECTS: tuple[Part, ...] = ("graphs", "kernels")
 """What is left out after a second fault or hang in a row, one after the other: it may be their cause."""
-_WAITED_FOR = frozenset({"memory_taken", "card_busy", "load_card_held"})
-"""What a model is refused for that passes once other programs leave the card."""
+_WAITED_FOR = frozenset({"memory_taken", "card_busy", "load_card_held", "card_fabric"})
+"""What a model is refused for that passes once other programs leave the card, or, as a machine starts, prepare it."""
 _FAULTS = frozenset({"load_card_failed", "load_card_full"})
 """What a card does in one process, and perhaps not in the next."""
 TOLD_S = 1.0
@@ -98,6 +99,7 @@ class EngineClient:
         self._ended = ""
         self._refused: LoadFailed | None = None
         self._pauses: Pauses | None = None
+        self._waited_s = 0.0
         self._stall: asyncio.TimerHandle | None = None
 
     @property
@@ -219,20 +221,25 @@ class EngineClient:
         return () if is_told else (Why("engine_while", {"stage": self._status.stage}),)
 
     async def _wait_for_card(self, refused: LoadFailed) -> bool:
-        """Wait until the next try, and tell how long. False: it has lasted too long, and the engine is given up."""
+        """Wait until the next try, and tell how long. False: it has lasted too long, and the engine is given up.
+
+        What lasts is the waiting: between two waits a load may have gone on for hours.
+        """
         loop = asyncio.get_running_loop()
-        self._pauses = self._pauses or Pauses(self._options.patience_s, loop.time)
+        self._pauses = self._pauses or Pauses(self._options.patience_s, lambda: self._waited_s)
         if (pause_s := self._pauses.next()) is None:
             await self._give_up(refused.why, message=refused.message)
             return False
         log.warning("%s; it is tried again in %.0f s", refused.message, pause_s)
         again = Why("engine_card_again", {"hours": f"{self._options.patience_s / 3600:.0f}"})
-        status = self._not_ready("loading", (again, refused.why))
-        status = replace(status, stage="card_again", message=f"{_words.why((again,))} {refused.message}")
+        left = (Why("engine_left"),) if is_one_left() else ()
+        status = self._not_ready("loading", (*left, again, refused.why))
+        status = replace(status, stage="card_again", message=f"{_words.why((*left, again))} {refused.message}")
         until = loop.time() + pause_s
         while (left_s := until - loop.time()) > 0:
             await self._set(replace(status, left_s=left_s))
             await asyncio.sleep(min(left_s, TOLD_S))
+        self._waited_s += pause_s
         await self._set(replace(self._not_ready("loading", ()), stage="starting"))
         return True
 
@@ -366,9 +373,10 @@ class EngineClient:
         return self._limits.load_s if stage in MAY_TAKE_HOURS else self._limits.start_s
 
     def _answer_limit(self) -> float:
-        """For how many seconds nobody may be answered. While it is started again nobody is: that has its own limits."""
+        """For how many seconds nobody may be answered. While it is started again nobody is: that has its own limits, of
+        hours where the card or the hub is waited for, and who waits is told how it ended."""
         if (ready := self._status.ready) is None:
-            return self._limits.load_s
+            return math.inf
         return self._limits.cpu_request_s if ready.device == "cpu" else self._limits.request_s
 
     def _stood_still(self, limit_s: float, part: Part | None) -> Why:

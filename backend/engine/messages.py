@@ -149,6 +149,10 @@ MAY_TAKE_HOURS = frozenset(
 """Stages of loading that wait for another machine, or a slow disk. All others are the libraries' and the card's."""
 
 
+WAITS_FOR_OTHERS = frozenset({"card_again", "download_again"})
+"""Stages in which nothing is done until what `EngineStatus.why` says has passed."""
+
+
 LOOKS_AT_DISKS = "folders"
 """The stage of loading before all that, and before the card is tried."""
 

@@ -105,8 +105,13 @@ ENGINE_WORDS: dict[str, tuple[str, str]] = {
         "again, and its answers have the new one",
     ),
     "engine_card_again": (
-        "显卡被其他程序占用，会自动重试，最多 {hours} 小时：",
-        "other programs hold the card, and it is tried again by itself, for {hours} h at most:",
+        "显卡暂时不能用，会自动重试，最多等 {hours} 小时：",
+        "the card cannot be used yet, and it is tried again by itself, for {hours} h of waiting at most:",
+    ),
+    "engine_left": (
+        "之前的模型进程已被终止，但显卡驱动没有放开它，显存可能仍被它占着：若一直如此，只有重启机器才有用。",
+        "an earlier engine process was killed, and the driver does not let it go; it may be what holds the card: if it "
+        "stays so, only restarting the machine helps;",
     ),
     "engine_refused_again": ("模型无法再次加载：", "the model could not be loaded again:"),
     "engine_without_segments": (

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from time import monotonic
 
 from backend.engine.api import EngineState, EngineStatus
-from backend.engine.messages import Loading, Ready, Stats
+from backend.engine.messages import WAITS_FOR_OTHERS, Loading, Ready, Stats
 from backend.pages.engine_words import Why
 from backend.pages.words import Words
 from backend.ray.wire import Report
@@ -83,9 +83,15 @@ class Board:
         if len(loaded) >= self._num_wanted:
             self._last_failure, self._last_why = "", ()
         else:
-            said = "; ".join(filter(None, (f"{len(loaded)} / {self._num_wanted}", self._last_failure)))
+            said = "; ".join(filter(None, (f"{len(loaded)} / {self._num_wanted}", self._last_failure, self._waits_for)))
             ready = replace(ready, slower=(("slow_replicas", said), *ready.slower))
         return replace(total, state="ready", stage="ready", fraction=1.0, ready=ready)
+
+    @property
+    def _waits_for(self) -> str:
+        """What the first replica that waits for others waits for, as for its card."""
+        waiting = (noted.report for noted in self._noted.values() if noted.report.status.stage in WAITS_FOR_OTHERS)
+        return next((f"{report.place}: {report.status.message}" for report in waiting), "")
 
     def _not_ready(self, total: EngineStatus, states: Sequence[EngineStatus]) -> EngineStatus:
         loading = [status for status in states if status.state == "loading"]

@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class RayLimits:
     """`request_s` and `cpu_request_s` are those of `EngineLimits`, over all tries of a request; `load_s` is the same
-    while no replica is ready. `max_attempts`: how many replicas may die of it. `max_elsewhere`: how often another
-    replica is asked because one cannot take it now."""
+    while no replica is ready: each may wait for its card or the hub for 12 h, and then loads. `max_attempts`: how many
+    replicas may die of it. `max_elsewhere`: how often another replica is asked because one cannot take it now."""
 
     request_s: float = 600.0
     cpu_request_s: float = 6000.0
-    load_s: float = 4 * 3600.0
+    load_s: float = 16 * 3600.0
     max_attempts: int = 2
     max_elsewhere: int = 8
     pause_s: float = 0.25

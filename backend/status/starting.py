@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from backend.engine.api import Engine, EngineStatus
+from backend.engine.messages import WAITS_FOR_OTHERS
 from backend.logs import redact
 from backend.pages.words import Words
 
@@ -40,7 +41,10 @@ class LinePace:
 
 
 def said_of(status: EngineStatus) -> str:
-    """ "40% Downloading the model (110 MB/s, 6 min left)", what has been loaded, or why nothing is."""
+    """ "40% Downloading the model (110 MB/s, 6 min left)", what has been loaded, or why nothing is.
+
+    Where it waits for others, also what for: a worker of Ray says it here alone, to whom can do something about it.
+    """
     if (ready := status.ready) is not None:
         return (
             f"{ready.model_name} ({ready.quantisation}) on {ready.card or ready.device}, {ready.memory_gib:.1f} GiB, "
@@ -49,7 +53,8 @@ def said_of(status: EngineStatus) -> str:
     if status.state != "loading":
         return f"Model {status.state}: {redact(status.message)}"
     stage = _words.stage(status.stage, status.bytes_per_s, status.left_s, status.stalled_s)
-    return f"{status.fraction:.0%} {stage}"
+    because = f": {redact(status.message)}" if status.stage in WAITS_FOR_OTHERS and status.message else ""
+    return f"{status.fraction:.0%} {stage}{because}"
 
 
 async def tell_lines(engine: Engine, tell: Callable[[EngineStatus], None]) -> None:

@@ -24,7 +24,7 @@ from rich.console import Console
 from backend.bulk.answers import Answers
 from backend.bulk.items import Item
 from backend.bulk.label_configs import LabelConfig
-from backend.bulk.local import FETCH_S, READY_S, LocalAnnotator
+from backend.bulk.local import FETCH_S, LocalAnnotator
 from backend.bulk.local_run import Loaded, loaded_model
 from backend.bulk.outcomes import FailedItem, Outcome, Record
 from backend.engine.api import Engine
@@ -36,8 +36,8 @@ from backend.status.starting import said_of, tell_lines
 
 T = TypeVar("T")
 
-BATCH_S = READY_S + FETCH_S + 1_200.0
-"""A batch may live through a restart of its engine, its download included."""
+BATCH_S = 16 * 3600.0 + FETCH_S + 1_200.0
+"""A batch may live through a restart of its engine, which may wait for its card or the hub for 12 h, and then loads."""
 COLUMN = "pickled"
 """Items go to a worker and replies come back as bytes in a column of this name."""
 

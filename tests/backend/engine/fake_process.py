@@ -26,7 +26,7 @@ from backend.engine.process import Loop, Send
 from backend.pages.engine_words import Why
 from tests.limits import until
 
-VALUES = ("needed", "card", "free", "said")
+VALUES = ("needed", "card", "free", "said", "driver")
 
 
 def main(connection: Connection, options: EngineOptions) -> None:
@@ -73,7 +73,7 @@ def main(connection: Connection, options: EngineOptions) -> None:
             LoadFailed("other programs hold the card", Why("engine_said", {"said": "other programs hold the card"}))
         )
         return
-    is_held = options.model in ("memory_taken", "card_busy", "load_card_held")
+    is_held = options.model in ("memory_taken", "card_busy", "load_card_held", "card_fabric")
     if is_held and (marker := options.quantised_dir) and marker.exists():
         connection.send(LoadFailed("others hold the card", Why(options.model, dict.fromkeys(VALUES, "?"))))
         return

@@ -4,13 +4,17 @@ import asyncio
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from backend.engine.child import leave
 from backend.engine.client import EngineClient
-from backend.engine.messages import Picture
+from backend.engine.messages import Finished, Picture
 from backend.engine.options import EngineOptions
 from backend.errors import EngineDead
+from backend.processes import Process
 from model_loader.patience import MOST_S
 from tests.backend.engine import fake_process
 from tests.backend.engine.client_rig import HANG, HANG_S, LIMITS, Clock, request, run, run_with_clock, running
@@ -251,6 +255,7 @@ def test_a_model_that_was_loaded_once_is_tried_again_where_it_cannot_be_loaded_f
         ("memory_taken", "at the first start"),
         ("card_busy", "at the first start"),
         ("load_card_held", "at the first start"),
+        ("card_fabric", "at the first start"),
         ("memory_taken", "after a fault"),
     ],
 )
@@ -258,6 +263,7 @@ def test_a_card_that_other_programs_hold_is_waited_for_and_told(tmp_path: Path, 
     async def test(clock: Clock) -> None:
         marker = tmp_path / "others hold the card"
         options = EngineOptions(model=code, quantised_dir=marker)
+        waiting: list[asyncio.Task[Finished]] = []
         if when == "at the first start":
             marker.touch()
         async with running(options, replace(LIMITS, max_restarts=1)) as client:
@@ -265,18 +271,20 @@ def test_a_card_that_other_programs_hold_is_waited_for_and_told(tmp_path: Path, 
                 await client.wait_ready(WAIT_S)
                 marker.touch()
                 dying = asyncio.create_task(client.generate(request("die")))
+                waiting.append(asyncio.create_task(client.generate(request("waited"))))
                 await eventually(lambda: client.status.num_restarts, "the death")
                 dying.cancel()
             for _ in range(2):
                 await eventually(lambda: client.status.left_s, "the wait")
                 assert client.status.stage == "card_again"
-                assert client.status.message.endswith("for 12 h at most: others hold the card")
+                assert client.status.message.endswith("for 12 h of waiting at most: others hold the card")
                 assert [why.code for why in client.status.why] == ["engine_card_again", code]
                 clock.ahead_s += MOST_S + 1
                 await eventually(lambda: not client.status.left_s, "the next try")
             marker.unlink()
             clock.ahead_s += MOST_S + 1
             await eventually(lambda: client.status.state == "ready", "the try after it")
+            assert [(await answer).pieces for answer in waiting] == [(b"waited",)] * len(waiting)
 
     run_with_clock(test)
 
@@ -287,6 +295,36 @@ def test_a_card_that_others_never_leave_is_given_up_after_a_while(tmp_path: Path
         async with running(options) as client:
             with pytest.raises(EngineDead, match="could not be loaded: others hold the card"):
                 await client.wait_ready(WAIT_S)
+
+    run(test)
+
+
+def test_what_lasts_between_two_waits_for_a_card_is_not_counted(tmp_path: Path) -> None:
+    """As a download of hours."""
+
+    async def test(clock: Clock) -> None:
+        async with running(EngineOptions(model="card_busy", quantised_dir=tmp_path, patience_s=60.0)) as client:
+            for _ in range(3):  # of 5, 10 and 20 s
+                await eventually(lambda: client.status.left_s, "the wait")
+                clock.ahead_s += 3600
+                await eventually(lambda: not client.status.left_s, "the next try")
+            with pytest.raises(EngineDead, match="could not be loaded: others hold the card"):
+                await client.wait_ready(WAIT_S)
+
+    run_with_clock(test)
+
+
+def test_an_engine_that_a_driver_does_not_let_go_is_named_beside_other_programs(tmp_path: Path) -> None:
+    async def test() -> None:
+        killed = SimpleNamespace(exitcode=None)
+        leave(cast(Process, killed))
+        try:
+            async with running(EngineOptions(model="memory_taken", quantised_dir=tmp_path)) as client:
+                await eventually(lambda: client.status.left_s, "the wait")
+                assert [why.code for why in client.status.why] == ["engine_left", "engine_card_again", "memory_taken"]
+                assert client.status.message.startswith("an earlier engine process was killed, and the driver")
+        finally:
+            killed.exitcode = -signal.SIGKILL  # of which later tests hear nothing
 
     run(test)
 

@@ -87,6 +87,9 @@ def test_replicas_that_do_not_serve_are_told_as_long_as_they_are_missing(clock: 
     board.note(report("a"))
     board.note(report("b", "loading", stage="weights", fraction=0.5))
     assert board.status.ready == replace(READY, slower=(("slow_replicas", "1 / 2"),))
+    board.note(report("b", "loading", stage="card_again", message="others hold the card"))
+    waits = "1 / 2; machine-b, process 1: others hold the card"
+    assert board.status.ready == replace(READY, slower=(("slow_replicas", waits),))
     board.note(report("b", "failed", message="no memory"))
     assert board.status.ready == replace(READY, slower=(("slow_replicas", "1 / 2; machine-b, process 1: no memory"),))
     board.note(report("b"))

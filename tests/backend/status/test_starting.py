@@ -53,6 +53,9 @@ def test_what_does_not_load_is_told_once_however_long_it_lasts() -> None:
     [
         (replace(DOWNLOAD, bytes_per_s=12e6, left_s=3_700), "2% Downloading the model (12.0 MB/s, 1 h 1 min left)"),
         (replace(DOWNLOAD, stalled_s=75.0), "2% Downloading the model (nothing has come for 1 min 15 s)"),
+        (EngineStatus("loading", "card_again", left_s=9.0, message="End"), "0% Waiting for the card (9 s left): End"),
+        (replace(DOWNLOAD, stage="download_again", message="no route"), "2% Waiting to download again: no route"),
+        (replace(DOWNLOAD, message="it starts again without graphs"), "2% Downloading the model"),
         (EngineStatus("restarting", message="it was killed"), "Model restarting: it was killed"),
         (EngineStatus("ready", ready=READY), "garments (nf4) on cpu, 0.1 GiB, loaded in 0 s"),
         (EngineStatus("ready", ready=replace(READY, card="L4")), "garments (nf4) on L4, 0.1 GiB, loaded in 0 s"),
