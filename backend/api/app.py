@@ -266,6 +266,8 @@ class Backend:
                 state["stalled_s"] = round(status.stalled_s)
         if status.num_restarts:
             state["restarts"] = status.num_restarts
+        if status.ended:
+            state["ended"] = logs.redact(status.ended)
         if status.message:
             state["message"] = logs.redact(status.message)
         if status.why:

@@ -87,6 +87,8 @@ def _lines(view: StatusView) -> Iterator[tuple[str, str]]:
         yield "", _words("card_named")
     if model.message:
         yield "", model.message
+    if model.ended and model.state == "ready":
+        yield "", _words("restarted_for", said=model.ended)
     left = speed.num_waiting + speed.num_running
     eta = _words("eta_unknown").lower() if speed.eta_s is None else _words.duration(speed.eta_s)
     yield "Queue", f"{number(speed.num_waiting)} waiting, {number(speed.num_running)} running"

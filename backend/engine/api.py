@@ -21,8 +21,8 @@ class EngineStatus:
     the same for people who read other languages.
 
     While it loads, `stage`, `fraction`, `left_s`, `bytes_per_s` and `counts_bytes` are those of the last `Loading`.
-    Where no bytes come any more, `stalled_s` says for how long, and nothing is left of the pace. `ended`: why the
-    process before this one ended, "" where this is the first.
+    Where no bytes come any more, `stalled_s` says for how long, and nothing is left of the pace. `ended` and
+    `ended_why`: why the process before this one ended, "" where this is the first.
     """
 
     state: EngineState
@@ -40,6 +40,7 @@ class EngineStatus:
     stalled_s: float = 0.0
     why: tuple[Why, ...] = ()
     ended: str = ""
+    ended_why: tuple[Why, ...] = ()
 
     @property
     def slower(self) -> tuple[tuple[str, str], ...]:

@@ -96,7 +96,7 @@ class EngineClient:
         self._process: Any = None
         self._starts_again = False
         self._served: Ready | None = None
-        self._ended = ""
+        self._ended: tuple[Why, ...] = ()
         self._refused: LoadFailed | None = None
         self._pauses: Pauses | None = None
         self._waited_s = 0.0
@@ -106,7 +106,8 @@ class EngineClient:
     def status(self) -> EngineStatus:
         num_running = self._pending.num_running
         num_queued = len(self._pending) - num_running
-        return replace(self._status, num_running=num_running, num_queued=num_queued, ended=self._ended)
+        ended = _words.why(self._ended)
+        return replace(self._status, num_running=num_running, num_queued=num_queued, ended=ended, ended_why=self._ended)
 
     async def start(self) -> None:
         if self._supervisor is None:
@@ -209,7 +210,7 @@ class EngineClient:
                 left = [suspect for suspect in _SUSPECTS if suspect not in dict(self._options.without)]
                 for suspect in left[:1]:
                     self._leave_out(suspect, message)
-            self._ended = message
+            self._ended = why
             await self._set(self._not_ready("restarting", why, num_more=1))
             await asyncio.sleep(self._limits.restart_backoff_s * 2 ** (restarts - 1))
 

@@ -62,6 +62,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "bytes_per_s": ("{num} MB/秒", "{num} MB/s"),
     "restarts": ("已自动重启 {num} 次", "automatic restarts: {num}"),
+    "restarted_for": ("最近一次重启的原因：{said}", "Restarted last because of this: {said}"),
     "speed": ("速度", "Speed"),
     "last_minute": ("近一分钟", "last minute"),
     "per_second": ("{num} 张/秒", "{num} img/s"),

@@ -55,12 +55,15 @@ class Board:
         self._forget_silent()
         states = [noted.report.status for noted in self._noted.values()]
         at_work = [status for status in states if status.state == "ready" and status.ready]
+        ended = next((status for status in states if status.ended), EngineStatus("stopped"))
         num_restarts = self._num_lost + self._lost_restarts + sum(status.num_restarts for status in states)
         total = EngineStatus(
             "loading",
             num_queued=sum(status.num_queued for status in states),
             num_running=sum(status.num_running for status in states),
             num_restarts=num_restarts,
+            ended=ended.ended,
+            ended_why=ended.ended_why,
             stats=_sum([status.stats for status in states]),
         )
         if at_work:

@@ -108,11 +108,17 @@ def _model(engine: EngineStatus) -> ModelView:
         stage_left_s=engine.left_s,
         bytes_per_s=engine.bytes_per_s,
         stalled_s=engine.stalled_s,
-        why=tuple(Why(one.code, {name: _told(value) for name, value in one.values.items()}) for one in engine.why),
+        why=_told_why(engine.why),
         card=_told(engine.ready.card) if engine.ready else "",
         other_cards=tuple(map(_told, engine.ready.other_cards)) if engine.ready else (),
         card_named=engine.ready.card_named if engine.ready else False,
+        ended=_told(engine.ended),
+        ended_why=_told_why(engine.ended_why),
     )
+
+
+def _told_why(why: Sequence[Why]) -> tuple[Why, ...]:
+    return tuple(Why(one.code, {name: _told(value) for name, value in one.values.items()}) for one in why)
 
 
 def _speed(engine: EngineStatus, summaries: Sequence[ProjectSummary], rate: float) -> SpeedView:

@@ -23,7 +23,7 @@ class ModelView:
     over, None while nobody can tell, and `bytes_per_s`, 0 where the stage is not about bytes. `device` is where it
     works, as torch names it; "" with no model; `card` is the card's own name, `other_cards` what is to be said of those
     that were not taken, where nobody named one; `card_named`: PRELABEL_DEVICE does. `stalled_s`: for how long no bytes
-    have come. `why` says `message` for pages in other languages."""
+    have come. `why` says `message` for pages in other languages, `ended_why` `ended`: why it was started again last."""
 
     name: str
     quantisation: str
@@ -40,6 +40,8 @@ class ModelView:
     card: str = ""
     other_cards: tuple[str, ...] = ()
     card_named: bool = False
+    ended: str = ""
+    ended_why: tuple[Why, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

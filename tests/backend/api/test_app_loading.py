@@ -176,6 +176,8 @@ def test_health_tells_that_the_engine_was_restarted_and_why(tmp_path: Path) -> N
         assert (model["state"], model["restarts"]) == ("restarting", 2)
         assert "exit code 70" in model["message"]
         assert server.metric("prelabel_engine_restarts") == 2
+        engine.status = EngineStatus("ready", num_restarts=2, ended="the engine process ended with exit code 70")
+        assert "exit code 70" in server.client.get("/health").json()["model"]["ended"]
 
 
 def test_metrics_tell_what_the_engine_has_done(tmp_path: Path) -> None:

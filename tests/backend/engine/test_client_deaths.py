@@ -33,6 +33,7 @@ def test_requests_aboard_a_dying_engine_run_again_after_its_restart(tmp_path: Pa
             assert client.status.state == "ready"
             [(code, said)] = client.status.restarted
             assert (code, said) == ("engine_restarted", "1; the engine process ended with exit code 71")
+            assert [one.code for one in client.status.ended_why] == ["engine_ended"]
 
     run(test)
 

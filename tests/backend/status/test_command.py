@@ -129,6 +129,11 @@ def test_a_restart_says_why_in_the_language_of_the_page(tmp_path: Path, printed:
         page = site.page("zh")
         assert "模型进程已结束，退出码 70：显卡出错，详见日志" in page
         assert message in page  # to be searched for: the original, folded
+        site.engine.status = replace(READY, num_restarts=1, ended=message, ended_why=why)
+        told = f"automatic restarts: 1 Restarted last because of this: {message}"
+        assert told in " ".join(printed(site.url).split())
+        assert f"Restarted last because of this: {message}" in site.page("en")
+        assert "最近一次重启的原因：模型进程已结束，退出码 70：显卡出错，详见日志" in site.page("zh")
 
 
 def test_an_empty_backend_says_the_next_step(tmp_path: Path, printed: Printed) -> None:

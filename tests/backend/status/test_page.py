@@ -174,7 +174,7 @@ def everything(folder: Path, mode: DeliveryMode, state: EngineState) -> StatusVi
     )  # fmt: skip
     cost = replace(view.cost, yuan_per_minute=0.06, busy_yuan=1.0, rest_yuan=1.0, bulk_yuan=2.0)
     model = replace(
-        view.model, state=state, stage="load", message=ENGLISH, num_restarts=2, other_cards=(ENGLISH,)
+        view.model, state=state, stage="load", message=ENGLISH, num_restarts=2, other_cards=(ENGLISH,), ended=ENGLISH
     )  # fmt: skip
     return replace(
         view, model=model, cost=cost,
