@@ -5,6 +5,7 @@ Each is named by the setting that moves it. Nothing is left in them. Raises noth
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 from model_loader.checkpoint import read_config
 from model_loader.errors import ModelError
 from model_loader.hub_cache import cached_commit, missing_files, repo_cache
-from model_loader.places import expanded, why_unwritable
+from model_loader.places import expanded, nearest, why_unwritable
 from model_loader.saved import find_saved, place_for
 from model_loader.sources import GARMENTS, MODELSCOPE_PREFIX, local_folder, pinned_commit
 from model_loader.spellings import CACHE, heeded
@@ -23,13 +24,24 @@ Link = Callable[[str, str], None]
 COPIES = "PRELABEL_QUANTISED_DIR"
 
 
-def unwritable_folders(
-    source: str, revision: str | None, copies: Path | None, *, on_card: bool, link: Link = os.symlink
-) -> list[Trouble]:
-    """What cannot be written of all that the next start of `source` puts somewhere, or has no links and needs them;
-    `copies`: where 4-bit copies go.
+def map_code(file: int) -> None:
+    """As a library is loaded. Raises OSError."""
+    mmap.mmap(file, 1, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC).close()
 
-    `link` makes a symbolic link, which not every disk has.
+
+def unwritable_folders(
+    source: str,
+    revision: str | None,
+    copies: Path | None,
+    *,
+    on_card: bool,
+    link: Link = os.symlink,
+    run: Callable[[int], None] = map_code,
+) -> list[Trouble]:
+    """What cannot be written of all that the next start of `source` puts somewhere, or has no links and needs them, or
+    runs no code and is to; `copies`: where 4-bit copies go.
+
+    `link` makes a symbolic link, which not every disk has; `run` is `map_code`.
     """
     wanted: list[tuple[str, Path]] = []
     if source != GARMENTS and find_saved(copies, source, revision) is None:
@@ -56,7 +68,11 @@ def unwritable_folders(
         trouble("folder_unwritable", setting=setting, folder=str(folder), reason=why, uid=uid)
         for setting, (folder, why) in found.items()
     ]
-    return [*unwritable, *without_links]
+    without_code: list[Trouble] = []
+    setting, folder = kernel_place()
+    if on_card and setting not in found and (why := why_no_code(folder, run)):
+        without_code.append(trouble("folder_no_code", setting=setting, folder=str(folder), reason=why))
+    return [*unwritable, *without_links, *without_code]
 
 
 def why_no_links(folder: str, link: Link = os.symlink) -> str:
@@ -65,6 +81,19 @@ def why_no_links(folder: str, link: Link = os.symlink) -> str:
     with tempfile.TemporaryDirectory(prefix="prelabel-", dir=folder) as place:
         try:
             link(folder, os.path.join(place, "link"))
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
+
+
+def why_no_code(folder: Path, run: Callable[[int], None] = map_code) -> str:
+    """Why no code in `folder`, or in the one it is to be made in, may be run, as where its disk is mounted noexec; ""
+    where it may. It can be written."""
+    with tempfile.TemporaryFile(dir=nearest(folder)) as probe:
+        probe.write(b"1")
+        probe.flush()
+        try:
+            run(probe.fileno())
         except OSError as error:
             return error.strerror or str(error)
     return ""

@@ -54,7 +54,8 @@ TEXTS: dict[str, str] = {
     ),
     "card_hidden": (
         "CUDA_VISIBLE_DEVICES={visible} hides every card from torch. Unset it, or name one by its number (0 is the "
-        "first)."
+        "first). Within Ray it is Ray that sets it: `ray start` was told of no card, as by --num-gpus=0, or others have "
+        "the card."
     ),
     "card_fabric": (
         "CUDA waits for NVIDIA's fabric manager (error 802). Install and start nvidia-fabricmanager of the driver's "
@@ -134,6 +135,10 @@ TEXTS: dict[str, str] = {
     "folder_no_links": (
         "{setting}: the disk of {folder} has no symbolic links ({reason}), as exFAT, SMB and mounts of Windows may be, "
         "and a start makes some there. Name a folder on another disk in {setting}, as /tmp"
+    ),
+    "folder_no_code": (
+        "{setting}: the disk of {folder} lets no code run ({reason}), as one that is mounted noexec, and Triton loads "
+        "the kernels from there that it builds. Name a folder on another disk in {setting}"
     ),
     # the card's memory
     "memory_too_small": (

@@ -71,7 +71,10 @@ _TROUBLES_ZH = {
         "NVIDIA 驱动 {driver} 已加载，但找不到它的库 libcuda.so.1。请安装（Debian：libcuda1，"
         "Ubuntu：libnvidia-compute）；容器请设 NVIDIA_DRIVER_CAPABILITIES=compute,utility。"
     ),
-    "card_hidden": "CUDA_VISIBLE_DEVICES={visible} 使 torch 看不到任何显卡。请取消该变量，或填显卡编号（从 0 开始）。",
+    "card_hidden": (
+        "CUDA_VISIBLE_DEVICES={visible} 使 torch 看不到任何显卡。请取消该变量，或填显卡编号（从 0 开始）。"
+        "在 Ray 中由 Ray 设置：`ray start` 时没有登记显卡（如 --num-gpus=0），或显卡已分给别的任务。"
+    ),
     "card_fabric": (
         "CUDA 在等待 NVIDIA fabric manager（错误 802）。请安装并启动与驱动同版本（{driver}）的 nvidia-fabricmanager。"
     ),
@@ -138,6 +141,10 @@ _TROUBLES_ZH = {
     "folder_no_links": (
         "{setting}：{folder} 所在的磁盘不支持符号链接（{reason}），例如 exFAT、SMB 和 Windows 的挂载，"
         "而启动时需要在那里创建。请用 {setting} 指定另一块磁盘上的文件夹，例如 /tmp"
+    ),
+    "folder_no_code": (
+        "{setting}：{folder} 所在的磁盘不允许运行代码（{reason}），例如以 noexec 挂载，"
+        "而 Triton 要从那里加载它编译的内核。请用 {setting} 指定另一块磁盘上的文件夹"
     ),
     "memory_too_small": (
         "至少需要 {needed} GiB，而显卡只有 {card} GiB。请换更大的显卡（有多块时：PRELABEL_DEVICE=cuda:1）"

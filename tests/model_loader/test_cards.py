@@ -62,6 +62,7 @@ TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040). Pl
          "/dev/nvidiactl may not be opened here"),
         (replace(WORKING, library=""), "Found no NVIDIA driver on your system.", "card_no_library", "compute,utility"),
         (replace(WORKING, visible=""), "No CUDA GPUs are available", "card_hidden", "CUDA_VISIBLE_DEVICES= hides"),
+        (replace(WORKING, visible=""), "No CUDA GPUs are available", "card_hidden", "--num-gpus=0"),
         (replace(WORKING, visible="7"), "No CUDA GPUs are available", "card_hidden", "CUDA_VISIBLE_DEVICES=7 hides"),
         (replace(WORKING, visible="-1"), "", "card_hidden", "CUDA_VISIBLE_DEVICES=-1 hides"),
         (replace(WORKING, visible="0"), "CUDA unknown error - this may be due to ...", "card_no_uvm", "unknown error"),

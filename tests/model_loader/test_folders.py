@@ -137,3 +137,20 @@ def test_what_killed_starts_have_left_of_copies_of_any_model_is_removed_and_coun
     left = {place.name for place in tmp_path.iterdir() if place.is_dir()}
     assert left == {f"{names[1]}{UNFINISHED}", f"not-ours{UNFINISHED}"}
     assert not (tmp_path / f"{names[0]}.lock").exists()
+
+
+@pytest.mark.parametrize("on_card", [True, False])
+def test_a_disk_that_runs_no_code_is_named_by_the_setting_of_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_card: bool
+) -> None:
+    """As one that is mounted noexec: kernels would be built, and never be loaded."""
+
+    def run(file: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "not/made/yet"))
+    assert unwritable_folders("garments", None, None, on_card=on_card) == []
+    found = unwritable_folders("garments", None, None, on_card=on_card, run=run)
+    assert [trouble.values["setting"] for trouble in found] == ["TRITON_CACHE_DIR"] * on_card
+    assert all("lets no code run (Operation not permitted)" in str(trouble) for trouble in found)
+    assert list(tmp_path.iterdir()) == []
