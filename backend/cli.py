@@ -196,6 +196,10 @@ def doctor(
     Downloads and starts nothing but with --start; exit code 1 if a check fails.
     """
     if label_config is not None:
+        if start or geometry_only or json_output:
+            raise SettingsError(
+                "--label-config checks a label config alone: say --start, or --json, in a call of its own."
+            )
         from backend.commands.check_config import check_label_config
 
         raise typer.Exit(check_label_config(label_config, fix=fix))

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from backend import cli
+from backend.errors import SettingsError
 from label_config.parse import parse_label_config
 from tests.label_config.configs import choice, choices, view
 
@@ -27,6 +28,13 @@ def test_fields_left_out_and_traps_are_named(tmp_path: Path) -> None:
     assert "pre-filled: kind, heel" in said.output
     assert 'left out:   <Brush name="b"> is left out' in said.output
     assert "is gone after Submit" in said.output
+
+
+@pytest.mark.parametrize("option", ["--start", "--geometry-only", "--json"])
+def test_what_says_nothing_of_a_config_is_refused_beside_one(option: str) -> None:
+    said = CliRunner().invoke(cli.app, ["doctor", "--label-config", "ecommerce.zh", option])
+    assert isinstance(said.exception, SettingsError)
+    assert "--label-config checks a label config alone" in str(said.exception)
 
 
 def test_the_better_config_goes_to_standard_output(tmp_path: Path) -> None:
