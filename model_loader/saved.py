@@ -64,11 +64,10 @@ def place_for(parent: Path, source: str, revision: str | None) -> Path:
 
 
 def find_saved(parent: Path | None, source: str, revision: str | None) -> tuple[Resolved, Checkpoint] | None:
-    """As `read_saved`; None also where the copy cannot be used, as `log` is told."""
+    """As `read_saved`; None also where the copy cannot be used."""
     try:
         return read_saved(parent, source, revision)
-    except ModelFilesInvalid as error:
-        log.warning("%s; it is made again", error)
+    except ModelFilesInvalid:
         return None
 
 

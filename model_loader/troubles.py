@@ -54,8 +54,8 @@ TEXTS: dict[str, str] = {
     ),
     "card_hidden": (
         "CUDA_VISIBLE_DEVICES={visible} hides every card from torch. Unset it, or name one by its number (0 is the "
-        "first). Within Ray it is Ray that sets it: `ray start` was told of no card, as by --num-gpus=0, or others have "
-        "the card."
+        "first). Within Ray it is Ray that sets it: `ray start` was told of no card, as by --num-gpus=0, or others "
+        "have it."
     ),
     "card_fabric": (
         "CUDA waits for NVIDIA's fabric manager (error 802). Install and start nvidia-fabricmanager of the driver's "
@@ -152,7 +152,7 @@ TEXTS: dict[str, str] = {
     "memory_taken": (
         "At least {needed} GiB are needed, and other programs leave {free} of the card's {card} GiB. End them "
         "(nvidia-smi lists them; a running prelabel is one), or name another card, as PRELABEL_DEVICE=cuda:1, or a "
-        "smaller model (docs/cards.md)."
+        "smaller model (docs/cards.md); PRELABEL_MODEL=garments needs no card with PRELABEL_DEVICE=cpu."
     ),
     "memory_tight": (
         "Other programs leave {free} of the card's {card} GiB: {slots} of {most} requests can run at a time. "

@@ -156,7 +156,8 @@ _TROUBLES_ZH = {
     ),
     "memory_taken": (
         "至少需要 {needed} GiB，而其他程序只留下 {free} GiB（显卡共 {card} GiB）。请结束它们（nvidia-smi 会列出；"
-        "正在运行的 prelabel 也算），或指定另一块显卡，如 PRELABEL_DEVICE=cuda:1，或更小的模型（docs/cards.md）。"
+        "正在运行的 prelabel 也算），或指定另一块显卡，如 PRELABEL_DEVICE=cuda:1，或更小的模型（docs/cards.md）；"
+        "PRELABEL_MODEL=garments 配 PRELABEL_DEVICE=cpu 不需要显卡。"
     ),
     "memory_tight": (
         "其他程序只留下 {free} GiB（显卡共 {card} GiB）：可同时处理 {slots} 张，而不是 {most} 张。"
@@ -489,8 +490,14 @@ CHECKS: dict[str, tuple[str, str]] = {
         "{folder}: {free} GiB free; the model needs no more",
     ),
     "disk_left": (
-        "{folder}：其中 {left} GiB 是被中断的启动留下的，下次启动会先删除（已计入剩余空间）",
-        "{folder}: {left} GiB of that are what killed starts have left, which the next start removes first",
+        "{folder}：其中 {left} GiB 是下载或保存到一半的文件（已计入剩余空间）：被中断的启动留下的，下次启动会先删除；"
+        "正在进行的启动还在写入",
+        "{folder}: {left} GiB of that are half files. What killed starts have left the next one removes first; a start "
+        "that is at work writes on",
+    ),
+    "copy_unusable": (
+        "启动时会重新打包：{said}",
+        "a start will pack again: {said}",
     ),
     "disk_enough": (
         "{folder}：剩余 {free} GiB；还需要下载 {download} GiB，4-bit 副本 {packed} GiB",

@@ -22,14 +22,14 @@ from model_loader.cards import Card, judge_memory
 from model_loader.checkpoint import read_checkpoint
 from model_loader.clean import check_small_files
 from model_loader.disks import SPARE_BYTES, Disk, Room, gib, rooms
-from model_loader.errors import ModelError, ModelNotFound
+from model_loader.errors import ModelError, ModelFilesInvalid, ModelNotFound
 from model_loader.folders import unwritable_folders
 from model_loader.geometry import COMMITS, geometry_from_config, shipped_config
 from model_loader.host import judge_host_memory
 from model_loader.hub_cache import commit_bytes
 from model_loader.memory import GIB, MemoryPlan, plan_memory
 from model_loader.places import expanded, free_bytes, why_unwritable
-from model_loader.saved import find_saved, place_for
+from model_loader.saved import find_saved, place_for, read_saved
 from model_loader.sources import AUTO, GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder, pinned_commit
 from model_loader.troubles import Trouble
 from model_loader.unused import unused_files
@@ -208,7 +208,17 @@ def disk_checks(settings: Settings, model: str, plan: MemoryPlan, downloads: Dis
         if room.disk.left_bytes
     ]
     beside = unused_files(model, settings.model_revision or None, copies.folder)
-    return [*map(_disk_check, found), *left, *(good("disk", one.code, **one.values) for one in beside)]
+    unused_ones = [good("disk", one.code, **one.values) for one in beside]
+    return [*map(_disk_check, found), *left, *unused_ones, *_copy_checks(settings, model, copies.folder)]
+
+
+def _copy_checks(settings: Settings, model: str, copies: Path) -> list[Check]:
+    """Can the 4-bit copy be used that lies there; a check only where it cannot."""
+    try:
+        read_saved(copies, model, settings.model_revision or None)
+    except ModelFilesInvalid as error:
+        return [doubtful("disk", "copy_unusable", said=str(error))]
+    return []
 
 
 def _disk_check(room: Room) -> Check:

@@ -26,6 +26,7 @@ from backend.status.machine_checks import (
     compiler_check,
     data_dir_check,
     disk_checks,
+    folder_checks,
     host_memory_check,
     memory_check,
     memory_plan,
@@ -278,6 +279,17 @@ def test_what_lies_there_of_other_models_is_told_and_no_trouble(tmp_path: Path) 
     *_, check = disk_checks(asked, DENSE_8B, memory_plan(asked, DENSE_8B, None)[0], disk, disk)
     assert (check.verdict, check.code) == ("good", "disk_other_copies")
     assert said(check).endswith(f"Where no other prelabel takes them: rm -r {other}")
+
+
+def test_a_copy_that_cannot_be_used_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked = settings(model=DENSE_8B, data_dir=tmp_path)
+    place_for(asked.quantised_folder, DENSE_8B, None).mkdir(parents=True)
+    disk = Disk(asked.quantised_folder, 1, 100 * GIB)
+    checks = [model_check(asked), *disk_checks(asked, DENSE_8B, memory_plan(asked, DENSE_8B, None)[0], disk, disk)]
+    checks += folder_checks(asked, DENSE_8B, on_card=False)
+    [told] = [one for one in checks if one.code == "copy_unusable"]
+    assert f"the 4-bit copy {place_for(asked.quantised_folder, DENSE_8B, None)} cannot be used" in said(told)
+    assert caplog.text == ""
 
 
 def test_what_triton_builds_its_kernels_with_is_there_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
