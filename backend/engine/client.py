@@ -64,7 +64,8 @@ from model_loader.troubles import trouble
 log = logging.getLogger(__name__)
 
 _SUSPECTS: tuple[Part, ...] = ("graphs", "kernels")
-"""What is left out after a second fault or hang in a row, one after the other: it may be their cause."""
+"""What is left out after a second fault or hang in a row, or some within hours, one after the other: it may be their
+cause."""
 _WAITED_FOR = frozenset({"memory_taken", "card_busy", "load_card_held", "card_fabric"})
 """What a model is refused for that passes once other programs leave the card, or, as a machine starts, prepare it."""
 _FAULTS = frozenset({"load_card_failed", "load_card_full"})
@@ -97,6 +98,7 @@ class EngineClient:
         self._starts_again = False
         self._served: Ready | None = None
         self._ended: tuple[Why, ...] = ()
+        self._faults: list[float] = []
         self._refused: LoadFailed | None = None
         self._pauses: Pauses | None = None
         self._waited_s = 0.0
@@ -206,10 +208,8 @@ class EngineClient:
             if restarts > self._limits.max_restarts:
                 await self._give_up(Why("engine_died_often", {"times": str(restarts)}), *why)
                 return
-            if restarts > 1 and (silence or ended.code in OF_THE_DEVICE):
-                left = [suspect for suspect in _SUSPECTS if suspect not in dict(self._options.without)]
-                for suspect in left[:1]:
-                    self._leave_out(suspect, message)
+            if silence or ended.code in OF_THE_DEVICE:
+                self._note_fault(message, is_another=restarts > 1)
             self._ended = why
             await self._set(self._not_ready("restarting", why, num_more=1))
             await asyncio.sleep(self._limits.restart_backoff_s * 2 ** (restarts - 1))
@@ -261,6 +261,18 @@ class EngineClient:
     def _leave_out(self, part: Part, why: str) -> None:
         log.warning("the engine starts again without %s: %s", part, why)
         self._options = replace(self._options, without=(*self._options.without, (part, why)))
+
+    def _note_fault(self, message: str, *, is_another: bool) -> None:
+        """Leave out a suspect after another fault in a row, and after some that good minutes stand between: a part that
+        fails now and then would do so for ever."""
+        now = asyncio.get_running_loop().time()
+        self._faults = [at for at in self._faults if at > now - self._limits.faults_s] + [now]
+        if not is_another and len(self._faults) < self._limits.max_faults:
+            return
+        self._faults = []
+        left = [suspect for suspect in _SUSPECTS if suspect not in dict(self._options.without)]
+        for suspect in left[:1]:
+            self._leave_out(suspect, message)
 
     async def _give_up(self, *why: Why, message: str = "") -> None:
         """`message`: in the engine's own words, where it has some."""

@@ -60,7 +60,8 @@ class EngineLimits:
     `tensor_stall_s`, as they tell one tensor after the other, and saving 256 MiB once they are on the disk.
     `hang_s` is the longest silence of an engine that has work: on a card one step with a long prefill before it stays
     well below. On a CPU (`cpu_hang_s`) a prefill of an 8B is 65 TFLOP, which takes a small machine minutes.
-    Restarts are counted anew after `stable_s` of service.
+    Restarts are counted anew after `stable_s` of service; `max_faults` faults and hangs within `faults_s` are too many,
+    whatever stands between.
     """
 
     start_s: float = 600.0
@@ -74,6 +75,8 @@ class EngineLimits:
     hang_s: float = 180.0
     cpu_hang_s: float = 1800.0
     stable_s: float = 600.0
+    faults_s: float = 2 * 3600.0
+    max_faults: int = 3
     max_restarts: int = 5
     restart_backoff_s: float = 1.0
     max_attempts: int = 2

@@ -184,6 +184,26 @@ def test_faults_in_a_row_are_followed_by_processes_without_graphs_and_then_witho
     run(test)
 
 
+@pytest.mark.parametrize(("minutes", "parts"), [(12, ["slow_graphs"]), (61, [])])
+def test_faults_between_good_minutes_are_followed_by_a_process_without_graphs_where_they_are_many(
+    minutes: int, parts: list[str]
+) -> None:
+    async def test(clock: Clock) -> None:
+        async with running() as client:
+            for death in (1, 2, 3):
+                ready = await client.wait_ready(WAIT_S)
+                assert ready.slower == ()
+                clock.ahead_s += 60 * minutes
+                dying = asyncio.create_task(client.generate(request("die")))
+                await eventually(lambda death=death: client.status.num_restarts == death, "the death")
+                dying.cancel()
+            ready = await client.wait_ready(WAIT_S)
+            assert [code for code, _ in ready.slower] == parts
+            assert all("the device failed" in why for _, why in ready.slower)
+
+    run_with_clock(test)
+
+
 def test_a_process_that_python_ends_before_it_has_begun_is_not_taken_for_a_fault_of_the_card(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
