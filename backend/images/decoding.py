@@ -11,8 +11,8 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from backend.fair_turns import FairTurns
 from backend.images.decode import FetchedImage
-from backend.images.fair_turns import FairTurns
 
 
 class DecodingThreads:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from cachetools import LRUCache
 
 from backend.errors import ImageError
-from backend.images.fair_turns import FairTurns
+from backend.fair_turns import FairTurns
 from backend.images.policy import Limits
 
 _MAX_PROVEN_HOSTS = 1024

@@ -157,7 +157,7 @@ class Replies:
             request.rows += rows
             self.held.hold(rows, whole)
             call = partial(accept, rows)
-            works = await self.worker.accept(request.waiter, len(rows), call)
+            works = await self.worker.accept(request.waiter, len(rows), call, ask.project)
             to_come = (*UNFINISHED, WorkState.CANCELLED)  # a task whose row moved waits in another
             self.held.forget([work for work in works if work.state not in to_come], whole)
 
@@ -167,7 +167,7 @@ class Replies:
         present = await self.calls.short(lambda: (store.present(project), store.audit_share(project)))
         if present == ((version, record), share):
             return
-        if await self.calls.run(lambda: store.set_present(record, version, now, share)) is not None:
+        if await self.calls.run(lambda: store.set_present(record, version, now, share), project) is not None:
             self.worker.superseded(record.project, version)
 
     async def _reply(self, request: Request) -> list[TaskResult]:
@@ -196,7 +196,7 @@ class Replies:
             told = {work_id: made[work_id] for work_id in allowed}
             return results_of(request, outcomes | self._kept_back(request, made.keys() - told.keys()), told)
 
-        return await self.calls.about(len(request.tasks), look)
+        return await self.calls.about(len(request.tasks), look, request.ask.project)
 
     def _kept_back(self, request: Request, work_ids: Set[int]) -> dict[int, Outcome]:
         """Of `work_ids`, those which the store left out of a reply for the blind audit."""
@@ -216,7 +216,8 @@ class Replies:
         try:
             if ids and self.lasts:
                 for some in _chunks(ids):
-                    await self.calls.about(len(some), partial(self.store.reply_ended, some, self.clock()))
+                    call = partial(self.store.reply_ended, some, self.clock())
+                    await self.calls.about(len(some), call, request.ask.project)
             elif ids:  # one after the other with the worker's claims: what is claimed is known when it is dropped
                 await self.calls.short(lambda: self.store.abandon(ids, self.clock()))
         except StoreError as error:  # the store lets go of them by itself, at `reply_until`

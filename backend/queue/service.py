@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from backend.delivery.asking import Asking
@@ -277,7 +278,8 @@ class DurableCore(Core):
         """Raises StoreError: what cannot be decided is not shown."""
         if not ask.audit_share:
             return ()
-        return await self._disk.calls.run(lambda: self.store.withheld_tasks(ask.project, task_ids, ask.audit_share))
+        call = partial(self.store.withheld_tasks, ask.project, task_ids, ask.audit_share)
+        return await self._disk.calls.run(call, ask.project)
 
     def audit_warnings(self, project: str) -> list[str]:
         if not self.projects.options(project).audit_share or self.delivery.status.configured:

@@ -112,13 +112,13 @@ class Worker:
 
     # -- requests ------------------------------------------------------------------------------------------------
 
-    async def accept(self, waiter: Waiter, num_rows: int, call: Callable[[], list[Work]]) -> list[Work]:
-        """Let `waiter` wait for the rows, about `num_rows`, that `call` puts into the store. Returns or raises what
-        `call` does."""
+    async def accept(self, waiter: Waiter, num_rows: int, call: Callable[[], list[Work]], project: str) -> list[Work]:
+        """Let `waiter` wait for the rows of `project`, about `num_rows`, that `call` puts into the store. Returns or
+        raises what `call` does."""
         began = self._waiting.begin()
         self._woken.set()  # the claim comes behind this call, and shares its transaction if it is short
         try:
-            works = await self.calls.about(num_rows, call)
+            works = await self.calls.about(num_rows, call, project)
             self._waiting.add(waiter, works, began)
         finally:
             self._waiting.end()

@@ -1,5 +1,7 @@
-"""The store for an event loop. Long calls run in threads, a few at a time; short ones, of which a task makes several,
-share a thread and a transaction with those that wait beside them. Knows nothing of what is called.
+"""The store for an event loop. Long calls run in threads, a few at a time and one of each project: its others wait, and
+projects take turns (`fair_turns`), so that who sends thousands of tasks again and again leaves the store to others.
+Short ones, of which a task makes several, share a thread and a transaction with those that wait beside them. Knows
+nothing of what is called.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
+from backend.fair_turns import FairTurns
 from backend.store.store import Ended, Store
 from backend.store.threads import in_thread
 
@@ -32,16 +35,21 @@ class StoreCalls:
         self, store: Store, max_at_once: int = MAX_AT_ONCE, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._store = store
-        self._places = asyncio.Semaphore(max_at_once)
+        self._max_at_once = max_at_once
+        self._turns = FairTurns(monotonic)
         self._monotonic = monotonic
         self._quiet_until = -1.0
         self._short: deque[tuple[Callable[[], object], asyncio.Future[Any]]] = deque()
         self._runner: asyncio.Task[None] | None = None
 
-    async def run(self, call: Callable[[], T]) -> T:
-        """Return or raise what `call` does."""
-        async with self._places:
+    async def run(self, call: Callable[[], T], project: str = "") -> T:
+        """Return or raise what `call` does, which is for `project`, if for one."""
+        needs = [("any", self._max_at_once), *([(f"of {project}", 1)] if project else [])]
+        end = await self._turns.begin(project, lambda: needs)
+        try:
             return await in_thread(call)
+        finally:
+            end()
 
     async def short(self, call: Callable[[], T]) -> T:
         """As `run`, for a call that takes a millisecond. It returns when what it wrote is on the disk."""
@@ -51,9 +59,9 @@ class StoreCalls:
             self._runner = asyncio.create_task(self._run_short(), name="store-short-calls")
         return await ended
 
-    async def about(self, num_rows: int, call: Callable[[], T]) -> T:
+    async def about(self, num_rows: int, call: Callable[[], T], project: str) -> T:
         """As `short` where `call` is about a few rows of work, else as `run`."""
-        return await (self.short(call) if num_rows <= FEW_ROWS else self.run(call))
+        return await (self.short(call) if num_rows <= FEW_ROWS else self.run(call, project))
 
     async def _run_short(self) -> None:
         """What comes while one transaction is under way is the next one."""

@@ -12,10 +12,10 @@ from functools import partial
 import pytest
 
 from backend.errors import ImageError
+from backend.fair_turns import FairTurns
 from backend.images import FetchedImage, ImageFetcher
 from backend.images.decode import decode
 from backend.images.decoding import DecodingThreads
-from backend.images.fair_turns import FairTurns
 from tests.backend.images.conftest import PATIENT, everything_is_loopback, policy
 from tests.backend.images.pictures import png
 from tests.backend.images.site import Site, reply, silence

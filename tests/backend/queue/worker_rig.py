@@ -125,7 +125,7 @@ class Rig:
         ]
         self.held.hold(items, whole or {})
         call = partial(self.store.accept, items, interactive=interactive, reply_until=now + TEST_S, now=now)
-        await self.worker.accept(waiter, len(items), call)
+        await self.worker.accept(waiter, len(items), call, project)
         return waiter
 
     async def outcomes(self, waiter: Waiter) -> list[Outcome]:
