@@ -66,14 +66,20 @@ def for_readers(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_engine(environment: Mapping[str, str]) -> dict[str, str]:
-    """All but our settings, which it is told, and secrets; those of the libraries that fetch its model stay. The
-    settings of its libraries have no end, so what is left out has to be named."""
+    """All but our settings, which it is told, and secrets; those of the libraries that fetch its model stay, and lists
+    of folders, in which an @ and two slashes are no login. The settings of its libraries have no end, so what is left
+    out has to be named."""
     return {
         name: value
         for name, value in environment.items()
         if not name.upper().startswith(OURS)
-        and (is_of_libraries(name) or not (_SECRET.search(name) or without_logins(value) != value))
+        and (is_of_libraries(name) or not (_SECRET.search(name) or _has_login(name, value)))
     }
+
+
+def _has_login(name: str, value: str) -> bool:
+    are_folders = name.endswith("PATH") and "://" not in value
+    return not are_folders and without_logins(value) != value
 
 
 def tidy(environment: MutableMapping[str, str], is_ours: Callable[[str], bool]) -> list[str]:

@@ -14,7 +14,7 @@ import runpy
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ LEAST_CAPABILITY = (8, 0)
 """bfloat16 on tensor cores, which our kernels are written for: Ampere and newer."""
 DRIVER_FOR_CUDA = {12: "525.60.13", 13: "580.65.06"}
 """The oldest Linux driver that runs programs of a CUDA release, whatever its minor version."""
+BUSY = "card_busy"
 TOO_SMALL = ("memory_too_small", "memory_limited")
 """What speaks against a model whatever else runs on the card."""
 TIGHT = 0.5
@@ -68,7 +69,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What torch sees: the card that was asked for, how many there are, and what CUDA says where it sees none."""
+    """What torch sees: the card that was asked for, how many there are, and what CUDA says where it cannot use it."""
 
     card: Card | None = None
     num_cards: int = 0
@@ -108,14 +109,29 @@ def find_card(
     `ask` and `read` are `ask_torch` and `read_signs` where they are left out. A driver may never return.
     """
     seen = (ask or ask_torch)(device)
-    if seen.card is not None:
+    if seen.card is not None and not seen.said:
         if seen.card.capability >= LEAST_CAPABILITY:
             return seen.card
         capability = ".".join(map(str, seen.card.capability))
         return trouble("card_too_old", card=seen.card.label, capability=capability)
     if seen.num_cards and not seen.said:
         return trouble("card_no_such", device=device or "cuda", count=str(seen.num_cards))
-    return why_no_card((read or partial(read_signs, is_taken=is_taken))(), seen.said)
+    found = why_no_card((read or partial(read_signs, is_taken=is_taken))(), seen.said)
+    return replace(found, values=found.values | _told_of(seen.card)) if found.code == BUSY and seen.card else found
+
+
+def _told_of(held: Card) -> dict[str, str]:
+    capability = ".".join(map(str, held.capability))
+    return {"card": f" {held.label}", "memory": str(held.memory_gib), "capability": capability}
+
+
+def held_card(found: Card | Trouble) -> Card | None:
+    """The card that another program holds for itself alone, as far as `found` says so, with nothing free of it."""
+    if isinstance(found, Card) or found.code != BUSY or "memory" not in found.values:
+        return None
+    major, minor = map(int, found.values["capability"].split("."))
+    card = Card(found.values["card"].strip(), float(found.values["memory"]), 0.0, (major, minor))
+    return card if card.capability >= LEAST_CAPABILITY else None
 
 
 def settle(
@@ -197,7 +213,7 @@ def why_no_card(signs: Signs, said: str = "") -> Trouble:
     if "too old" in said or "driver version is insufficient" in said:
         return too_old
     if "busy or unavailable" in said:
-        return trouble("card_busy")
+        return trouble(BUSY, card="")
     if not signs.driver and signs.in_wsl:
         return trouble("card_wsl", said=said or "?")
     if not signs.driver and signs.on_bus:
@@ -258,7 +274,7 @@ def ask_torch(device: str | None, cuda: Any = None, host_bytes: Callable[[], int
             cuda = _torch_cuda()
         except Exception as error:  # a library of CUDA's is missing, or torch itself; it has several kinds for that
             return Seen(said=_first_line(error))
-    count = 0
+    count, card = 0, None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it warns of, `init` raises
@@ -268,13 +284,13 @@ def ask_torch(device: str | None, cuda: Any = None, host_bytes: Callable[[], int
         if number >= count:
             return Seen(num_cards=count)
         properties = cuda.get_device_properties(number)
+        where, capability = _where(number, properties) if count > 1 else "", (properties.major, properties.minor)
+        card = Card(properties.name, properties.total_memory / GIB, 0.0, capability, number, where)
         least = (host_bytes() or 0) if properties.is_integrated else 0
-        total_bytes, free_bytes = properties.total_memory, _free_bytes(cuda, number, least)
+        free_bytes = min(properties.total_memory, _free_bytes(cuda, number, least))
     except Exception as error:  # RuntimeError for most, AssertionError without CUDA, a kind of its own for late calls
-        return Seen(num_cards=count, said=_first_line(error))
-    free_gib, capability = min(total_bytes, free_bytes) / GIB, (properties.major, properties.minor)
-    where = _where(number, properties) if count > 1 else ""
-    return Seen(Card(properties.name, total_bytes / GIB, free_gib, capability, number, where), count)
+        return Seen(card, count, _first_line(error))
+    return Seen(replace(card, free_gib=free_bytes / GIB), count)
 
 
 def _where(number: int, properties: Any) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from model_loader.cards import TOO_SMALL, Card, judge_memory
-from model_loader.errors import CardUnusable, ModelTooLarge
+from model_loader.errors import CardUnusable, ModelError, ModelTooLarge
 from model_loader.geometry import COMMITS, DEFAULT_MODEL, geometry_from_config
 from model_loader.memory import GIB, MAX_SLOTS, MemoryPlan, Request
 from model_loader.several_cards import Worth, choose_card, the_same
@@ -99,9 +99,16 @@ def worth_to(
     requested: str, *, vram_gib: float | None = None, request: Request | None = None, max_slots: int = MAX_SLOTS
 ) -> Worth:
     """What a card is worth to who asks for `requested`: to "auto" the more the better the model is that it holds, to a
-    model that was named as much as any other."""
-    best = partial(best_on, vram_gib=vram_gib, request=request, max_slots=max_slots)
-    return (lambda card: -list(COMMITS).index(best(card)[0])) if requested == AUTO else the_same
+    model that was named as much as any other that is large enough for it."""
+    wanted = partial(judge_memory, vram_gib=vram_gib, request=request, max_slots=max_slots)
+    if requested == AUTO:
+        best = partial(best_on, vram_gib=vram_gib, request=request, max_slots=max_slots)
+        return lambda card: -list(COMMITS).index(best(card)[0])
+    try:
+        geometry = geometry_from_config(find_config(requested))
+    except (ModelError, OSError):  # its numbers are not here yet, or whoever reads them next says what they are
+        return the_same
+    return lambda card: int((against := wanted(geometry, card)[1]) is None or against.code not in TOO_SMALL)
 
 
 def _before_others(card: Card, which: str) -> str:

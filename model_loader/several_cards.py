@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from model_loader.cards import Card, find_card, num_cards, read_signs, settle
+from model_loader.cards import Card, find_card, held_card, num_cards, read_signs, settle
 from model_loader.troubles import Trouble, trouble
 
 _END_S = 10.0
@@ -52,11 +52,14 @@ def choose_card(
 def best_of(found: Sequence[Found], worth: Worth = the_same) -> Found:
     """Of the cards of `found` that are worth most the one with the most free memory, or why the first cannot be used.
 
+    One that another program holds for itself alone, and that is worth more, is that: it is told, and may be waited for.
     They are in CUDA's order."""
     cards = [card for card in found if isinstance(card, Card)]
-    if not cards:
-        return found[0]
-    best = max(cards, key=lambda card: (worth(card), card.free_gib))
+    best = max(cards, key=lambda card: (worth(card), card.free_gib), default=None)
+    held = {number: worth(card) for number, one in enumerate(found) if (card := held_card(one)) is not None}
+    first = max(held, key=lambda number: held[number], default=0)
+    if best is None or (held and held[first] > worth(best)):
+        return found[first]
     return replace(best, others=tuple(_said(n, one) for n, one in enumerate(found) if one is not best))
 
 

@@ -62,7 +62,7 @@ TEXTS: dict[str, str] = {
         "own version, {driver}."
     ),
     "card_busy": (
-        "Another program holds the card for itself alone. End it (nvidia-smi lists it), name another card, as "
+        "Another program holds the card{card} for itself alone. End it (nvidia-smi lists it), name another card, as "
         "PRELABEL_DEVICE=cuda:1, or let programs share the card: nvidia-smi -c 0."
     ),
     "card_wsl": (

@@ -31,7 +31,7 @@ from model_loader.experts import calibrate, left_out, use_fused_linears
 from model_loader.experts.capture import CaptureFailed
 from model_loader.experts.plan import REFERENCE, ExpertsPlan, plan_for, set_plan
 from model_loader.host import is_wsl
-from model_loader.load_errors import is_fault
+from model_loader.load_errors import is_fault, known_error
 from model_loader.loader import LoadedModel
 from model_loader.memory import PREFILL_TOKENS
 
@@ -94,13 +94,11 @@ def start(loaded: LoadedModel, options: EngineOptions, say: Say = lambda stage, 
 
 def try_allocator(device: str, options: EngineOptions, allocate: Callable[[str], object] | None = None) -> None:
     """Take the first memory of a card, before hours of download. Raises StartAgainWithout where expandable segments are
-    not to be had, as in some virtual machines."""
+    not to be had, as in some virtual machines. What says something else of the card is not taken for that."""
     try:
         (allocate or _some_memory)(device)
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
-        if "segments" in dict(options.without) or is_fault(error):
+        if "segments" in dict(options.without) or known_error(error) is not None:
             raise
         raise StartAgainWithout("segments", one_line(error)) from error
 

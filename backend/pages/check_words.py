@@ -79,7 +79,7 @@ _TROUBLES_ZH = {
         "CUDA 在等待 NVIDIA fabric manager（错误 802）。请安装并启动与驱动同版本（{driver}）的 nvidia-fabricmanager。"
     ),
     "card_busy": (
-        "其他程序独占了显卡。请结束它（nvidia-smi 可列出）、改用另一块显卡（如 PRELABEL_DEVICE=cuda:1），"
+        "其他程序独占了显卡{card}。请结束它（nvidia-smi 可列出）、改用另一块显卡（如 PRELABEL_DEVICE=cuda:1），"
         "或允许多个程序共用：nvidia-smi -c 0。"
     ),
     "card_wsl": (

@@ -27,7 +27,12 @@ SECRETS = {
     "DATABASE_URL": "postgres://a:c4n4ry-7@db/x",
     "PGPASSWORD": "c4n4ry-8",
 }
-FOR_THE_ENGINE = {"HF_TOKEN": "hf_c4n4ry", "CUDA_VISIBLE_DEVICES": "0", "TOKENIZERS_PARALLELISM": "false"}
+FOR_THE_ENGINE = {
+    "HF_TOKEN": "hf_c4n4ry",
+    "CUDA_VISIBLE_DEVICES": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "LIBRARY_PATH": "/opt//lib:/home/anna@corp.example/lib",
+}
 
 
 def test_no_process_of_ours_was_given_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:

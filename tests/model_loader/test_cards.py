@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from model_loader.cards import Card, Seen, Signs, ask_torch, find_card, read_signs, settle, why_no_card
+from model_loader.cards import Card, Seen, Signs, ask_torch, find_card, held_card, read_signs, settle, why_no_card
 from model_loader.memory import GIB
 from model_loader.troubles import Trouble, trouble
 from tests.limits import RUN_S
@@ -155,8 +155,8 @@ def test_looks_that_take_long_themselves_do_not_prolong_the_wait() -> None:
 
 
 def test_a_card_that_fails_while_it_is_waited_for_is_told() -> None:
-    looks = iter([Card("Some Card", 24.0, 3.0, (8, 9)), trouble("card_busy")])
-    assert settle(lambda: [next(looks)], lambda seconds: None) == [trouble("card_busy")]
+    looks = iter([Card("Some Card", 24.0, 3.0, (8, 9)), trouble("card_busy", card="")])
+    assert settle(lambda: [next(looks)], lambda seconds: None) == [trouble("card_busy", card="")]
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -218,6 +218,7 @@ def test_the_version_of_the_drivers_library_is_that_of_the_file_its_name_leads_t
     assert read_signs(tmp_path, {}).library == "580.105.08"
 
 
+HELD = "CUDA error: CUDA-capable device(s) is/are busy or unavailable"
 CARD_1 = "cuda:1, PCI 00000000:41:00.0, GPU-8f3a0000-0000-0000-0000-000000000001"
 
 
@@ -284,10 +285,17 @@ class Cuda:
             Cuda(20, card="CUDA error: out of memory\nCompile with ..."),
             Seen(Card("Card 0", 24, 0, (8, 9)), 1),  # full to the brim
         ),
+        ("cuda:1", Cuda(20, 10, card=HELD), Seen(Card("Card 1", 24, 0, (8, 9), 1, CARD_1), 2, HELD)),
     ],
 )
 def test_torch_is_asked_for_the_card_that_was_named(device: str | None, cuda: Cuda, seen: Seen) -> None:
     assert ask_torch(device, cuda) == seen
+
+
+def test_a_card_that_another_program_holds_for_itself_alone_is_named_and_known() -> None:
+    found = find_card("cuda:1", ask=lambda device: ask_torch(device, Cuda(20, 10, card=HELD)), read=lambda: WORKING)
+    assert str(found).startswith(f"Another program holds the card Card 1 ({CARD_1}) for itself alone. End it")
+    assert held_card(found) == Card(f"Card 1 ({CARD_1})", 24.0, 0.0, (8, 9))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ def card(number: int, free_gib: float, memory_gib: float = 24.0, name: str = "So
 
 
 OLD = trouble("card_too_old", card="Tesla T4 (cuda:0)", capability="7.5")
-BUSY = trouble("card_busy")
+BUSY = trouble("card_busy", card=" Some Card (cuda:1)", memory="24.0", capability="8.9")
+BUSY_T4 = trouble("card_busy", card=" Tesla T4 (cuda:1)", memory="15.0", capability="7.5")
+DENSE_8B, MOE = "Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen3-VL-30B-A3B-Instruct"
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,7 @@ BUSY = trouble("card_busy")
         ([card(0, 11.5, 12.0), card(1, 79.0, 80.0)], 1, "(cuda:0, PCI 00000000:40:00.0): 11.5 GiB free of 12.0"),
         ([card(0, 79.0, 80.0), card(1, 23.5)], 0, "(cuda:1, PCI 00000000:41:00.0): 23.5 GiB free"),
         ([OLD, card(1, 4.0)], 1, "cuda:0: Tesla T4 (cuda:0) has compute capability 7.5"),
-        ([BUSY, card(1, 4.0)], 1, "cuda:0: Another program holds the card for itself alone"),
+        ([BUSY, card(1, 4.0)], 1, "cuda:0: Another program holds the card Some Card (cuda:1) for itself alone"),
     ],
 )
 def test_the_card_with_the_most_free_memory_that_can_be_used_is_taken(
@@ -45,7 +47,36 @@ def test_the_card_with_the_most_free_memory_that_can_be_used_is_taken(
 
 
 def test_where_no_card_can_be_used_the_first_says_why() -> None:
-    assert best_of([OLD, BUSY]) == OLD
+    assert best_of([OLD, BUSY_T4]) == OLD
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "is_waited_for"),
+    [
+        ([card(0, 11.5, 12.0), BUSY], "auto", True),  # else each start might load another model
+        ([card(0, 11.5, 12.0), BUSY], MOE, True),  # which the other never holds
+        ([card(0, 11.5, 12.0), BUSY], DENSE_8B, False),
+        ([card(0, 11.5, 12.0), BUSY], "somebody/else", False),  # whose numbers are not here
+        ([card(0, 23.5), BUSY], "auto", False),
+        ([card(0, 79.0, 80.0), BUSY], "auto", False),
+        ([OLD, BUSY], "auto", True),  # an old one does not pass
+        ([OLD, BUSY], DENSE_8B, True),
+    ],
+)
+def test_a_card_that_another_program_holds_for_itself_alone_is_no_reason_for_another_model_or_an_end(
+    found: Sequence[Found], wanted: str, is_waited_for: bool
+) -> None:
+    assert (best_of(found, worth_to(wanted)) == BUSY) is is_waited_for
+
+
+@pytest.mark.parametrize("free_gib", [3.0, 11.0, 23.5])
+def test_a_model_that_is_named_is_not_refused_for_a_smaller_card_that_has_more_free(free_gib: float) -> None:
+    """As after a fault, when what `auto` was is named."""
+    look = partial(
+        choose_card, count=lambda: 2, look=lambda: [card(0, free_gib), card(1, 11.5, 12.0)], wait=lambda seconds: None
+    )
+    choice = choose_model(MOE, look=look)
+    assert choice.device == "cuda:0"
 
 
 @pytest.mark.parametrize(

@@ -307,3 +307,23 @@ def test_a_card_without_expandable_segments_is_started_without_them() -> None:
     with pytest.raises(RuntimeError, match="operation not supported"):
         try_allocator("cuda:0", EngineOptions(without=(("segments", "before"),)), refuse)
     try_allocator("cpu", EngineOptions())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable"),  # taken since it was looked at
+        RuntimeError("CUDA error: no kernel image is available for execution on the device"),
+        RuntimeError("CUDA driver error: out of memory"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 64.00 MiB"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+    ],
+    ids=str,
+)
+def test_what_has_another_cause_is_not_blamed_on_segments(error: Exception) -> None:
+    def refuse(device: str) -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        try_allocator("cuda:0", EngineOptions(), refuse)
+    assert raised.value is error
