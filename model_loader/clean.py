@@ -9,6 +9,7 @@ Imports no torch and no transformers. Raises ModelFilesInvalid, and UnsupportedM
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from model_loader.chat import IMAGE_PAD
-from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint, read_config
+from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint, read_config, weights_id
 from model_loader.errors import ModelFilesInvalid, UnsupportedModel
 from model_loader.json_text import MAX_BYTES, read_object
 from model_loader.preprocessor_file import read_preprocessor
@@ -115,10 +116,7 @@ def clean_folder(checkpoint: Checkpoint) -> Iterator[Path]:
     and preprocessor_config.json. There is no config.json: `clean_config` goes in by hand."""
     tokenizer = _checked(checkpoint.folder / TOKENIZER)
     check_tokenizer(tokenizer)
-    ours = {
-        "tokenizer_config.json": _tokenizer_config(checkpoint.folder / "tokenizer_config.json"),
-        PREPROCESSOR: read_preprocessor(_checked(checkpoint.folder / PREPROCESSOR)),
-    }
+    ours = _settings(checkpoint.folder)
     index = [checkpoint.folder / INDEX_NAME] if [shard.name for shard in checkpoint.shards] != [SINGLE_NAME] else []
     with tempfile.TemporaryDirectory(prefix="prelabel-model-") as place:
         folder = Path(place)
@@ -127,6 +125,25 @@ def clean_folder(checkpoint: Checkpoint) -> Iterator[Path]:
         for name, content in ours.items():
             (folder / name).write_text(json.dumps(content), "utf-8")
         yield folder
+
+
+def checkpoint_id(checkpoint: Checkpoint) -> str:
+    """Return 8 hex digits that tell what is loaded of a checkpoint from anything else, wherever the files lie: weights,
+    as `weights_id` has them, tokenizer, and the settings that are known here. Which modules a copy has packed is no
+    matter: it goes by the digits of its original."""
+    settings = clean_config({**checkpoint.config, "quantization_config": None}), _settings(checkpoint.folder)
+    digest = hashlib.sha256(weights_id(checkpoint.shards).encode())
+    digest.update(_checked(checkpoint.folder / TOKENIZER).read_bytes())
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return digest.hexdigest()[:8]
+
+
+def _settings(folder: Path) -> dict[str, dict[str, Any]]:
+    """Ours, by file, of the tokenizer and of pictures."""
+    return {
+        "tokenizer_config.json": _tokenizer_config(folder / "tokenizer_config.json"),
+        PREPROCESSOR: read_preprocessor(_checked(folder / PREPROCESSOR)),
+    }
 
 
 def _checked(file: Path) -> Path:

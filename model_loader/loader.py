@@ -21,7 +21,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from model_loader.bars import LOADED, told_bars
 from model_loader.cards import Card, find_card
-from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
+from model_loader.checkpoint import Checkpoint, read_checkpoint
 from model_loader.checks import (
     Quantisation,
     check_fits,
@@ -30,7 +30,7 @@ from model_loader.checks import (
     tell_of_disks,
     tell_of_unused,
 )
-from model_loader.clean import PATCH_SIZES, check_patches, clean_config, clean_folder
+from model_loader.clean import PATCH_SIZES, check_patches, checkpoint_id, clean_config, clean_folder
 from model_loader.contents import check_contents, checked_beside, known_contents, size_bytes
 from model_loader.disks import downloaded_bytes, left_of
 from model_loader.errors import CardUnusable, ModelError, ModelFilesInvalid
@@ -66,7 +66,8 @@ log = logging.getLogger(__name__)
 class LoadedModel:
     """A model in eval mode with no gradients, and what turns text and pictures into its inputs.
 
-    `unsaved`: why its 4-bit copy was not saved, so that the next start packs again; "" where nothing failed.
+    `weights_id` is `checkpoint_id`'s. `unsaved`: why its 4-bit copy was not saved, so that the next start packs again;
+    "" where nothing failed.
     """
 
     model: Any
@@ -196,7 +197,7 @@ def load_model(
         raise ModelFilesInvalid(
             f"the files of {resolved.folder} were changed while they were read; start again once they are whole"
         )
-    identity = resolved.weights_id or weights_id(checkpoint.shards)
+    identity = resolved.weights_id or checkpoint_id(checkpoint)
     _make_fast(model, device=device, dtype=dtype, quantisation=quantisation)
     unsaved = ""
     if parent is not None and not quantised:

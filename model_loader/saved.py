@@ -24,7 +24,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from model_loader.checkpoint import Checkpoint, read_checkpoint, weights_id
+from model_loader.checkpoint import Checkpoint, read_checkpoint
+from model_loader.clean import checkpoint_id
 from model_loader.contents import note_contents
 from model_loader.errors import (
     DownloadFailed,
@@ -165,7 +166,7 @@ def _save(
     sync: Callable[[int], None],
 ) -> None:
     manifest = {"name": resolved.name, "source": source, "commit": resolved.commit, "format": _FORMAT}
-    manifest["weights_id"] = weights_id(original.shards)
+    manifest["weights_id"] = checkpoint_id(original)
     manifest["origin"] = _origin(_folder(source), source, manifest)
     place.parent.mkdir(parents=True, exist_ok=True)
     lock = place.with_name(place.name + _LOCK)

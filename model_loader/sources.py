@@ -33,7 +33,7 @@ _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 class Resolved:
     """A checkpoint folder on this machine. `name` goes into the model version; `commit` is "" for a folder.
 
-    `weights_id` is that of the original where `folder` holds its packed copy, else "".
+    `weights_id` is that of the original's files where `folder` holds its packed copy, else "".
     """
 
     name: str

@@ -1,10 +1,10 @@
 """How the pictures of one project are answered, and the model version that stands for it.
 
-The version is `<model>-<quantisation>-<digest>`; the digest covers everything an answer depends on: weights, schema,
-instruction, sampling, review threshold, picture size, and ANSWER_CODE for changes in our own code that alter answers.
-So a changed config predicts anew and an unchanged one never does. Calibration and the thresholds of single fields are
-part of it, too, but no answer depends on them: what is stored is kept under the *answer version*, without them, and
-rated again (`backend.predict.answered`). `read_answer` raises MalformedAnswer.
+The version is `<model>-<quantisation>-<digest>`; the digest covers everything an answer depends on: the model's files,
+schema, instruction, sampling, review threshold, picture size, and ANSWER_CODE for changes in our own code that alter
+answers. So a changed config predicts anew and an unchanged one never does. Calibration and the thresholds of single
+fields are part of it, too, but no answer depends on them: what is stored is kept under the *answer version*, without
+them, and rated again (`backend.predict.answered`). `read_answer` raises MalformedAnswer.
 """
 
 from __future__ import annotations

@@ -315,13 +315,17 @@ NO_FILES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("put", NO_FILES.values(), ids=NO_FILES)
 def test_what_is_called_as_files_of_a_model_are_and_is_none_changes_nothing(
-    folder: Path, plain: Path, put: Callable[[Path], object]
+    folder: Path, put: Callable[[Path], object]
 ) -> None:
-    for name in ("other.safetensors", INDEX_NAME, "tokenizer_config.json", "processor_config.json"):
-        (folder / name).unlink(missing_ok=True)
-        put(folder / name)
-    loaded, wanted = (load_model(str(one), device="cpu", quantisation="none") for one in (folder, plain))
-    assert loaded.weights_id == wanted.weights_id
+    files = [
+        folder / name for name in ("other.safetensors", INDEX_NAME, "tokenizer_config.json", "processor_config.json")
+    ]
+    for file in files:
+        file.unlink(missing_ok=True)
+    wanted = load_model(str(folder), device="cpu", quantisation="none")
+    for file in files:
+        put(file)
+    assert load_model(str(folder), device="cpu", quantisation="none").weights_id == wanted.weights_id
 
 
 @pytest.mark.parametrize("name", [SINGLE_NAME, "config.json", "tokenizer.json", "preprocessor_config.json", CONTENTS])

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from model_loader.checkpoint import INDEX_NAME, SINGLE_NAME, read_checkpoint, weights_id
+from model_loader.clean import checkpoint_id
 from model_loader.errors import ModelError, ModelFilesInvalid, ModelNotFound, UnsafeModelFiles
 from tests.model_loader.checkpoints import rewrite_json, write_checkpoint
 
@@ -151,3 +154,26 @@ def test_weights_are_told_apart_by_content_and_not_by_place(tmp_path: Path) -> N
         save_file({"w": torch.full((8,), value)}, tmp_path / name / "model.safetensors")
     one, same, other = (weights_id([tmp_path / name / "model.safetensors"]) for name in "abc")
     assert one == same != other
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("tokenizer.json", {"added_tokens": []}),
+        ("tokenizer_config.json", {"eos_token": "<|im_start|>"}),
+        ("preprocessor_config.json", {"image_mean": [0.4, 0.4, 0.4]}),
+        ("config.json", {"text_config": {"rms_norm_eps": 0.5}}),
+    ],
+)
+def test_a_corrected_file_beside_the_same_weights_is_another_checkpoint(
+    folder: Path, file: str, changes: dict[str, Any]
+) -> None:
+    """What is answered from then on must not stand under the model version of what was answered before."""
+    checkpoint = read_checkpoint(folder)
+    before = checkpoint_id(checkpoint)
+    assert checkpoint_id(replace(checkpoint, config={**checkpoint.config, "transformers_version": "9"})) == before
+    if file == "config.json":
+        assert checkpoint_id(replace(checkpoint, config={**checkpoint.config, **changes})) != before
+        return
+    rewrite_json(folder / file, **changes)
+    assert checkpoint_id(checkpoint) != before
