@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from urllib.parse import urlsplit
 
 from backend.signatures import without_logins
+from model_loader.spellings import TOKEN
 
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 _MARK = "\ufeff"
@@ -43,7 +44,6 @@ SWITCHES = (
 )  # fmt: skip
 """Those of them that are on or off. huggingface_hub takes whatever it does not know for off, and says nothing."""
 NUMBERS = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
-TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 FILES = ("SSL_CERT_FILE",)
 ADDRESSES = ("HF_ENDPOINT",)
 ORDERS = {"CUDA_DEVICE_ORDER": ("PCI_BUS_ID", "FASTEST_FIRST")}
@@ -114,7 +114,7 @@ def unusable(environment: Mapping[str, str]) -> list[str]:
     names = {
         **dict.fromkeys(SWITCHES, (_is_switch, "neither on nor off, and would count as off without a word", "1, or 0")),
         **dict.fromkeys(NUMBERS, (_is_number, "no whole number of seconds", "10")),
-        **dict.fromkeys(TOKENS, (str.isascii, "no token, which has letters and digits of ASCII alone", "hf_...")),
+        **dict.fromkeys(TOKEN, (str.isascii, "no token, which has letters and digits of ASCII alone", "hf_...")),
         **dict.fromkeys(FILES, (os.path.exists, "not there", "/path/to/file.pem")),
         **dict.fromkeys(ADDRESSES, (_is_address, "no address", "https://mirror.example")),
         **{name: (known.__contains__, f"none of {', '.join(known)}", known[0]) for name, known in ORDERS.items()},

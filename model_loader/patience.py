@@ -17,6 +17,7 @@ T = TypeVar("T")
 FIRST_S, MOST_S = 5.0, 300.0
 """The first wait, and the longest: each is twice as long as the one before."""
 TOLD_S = 1.0
+"""How often the time of a wait is told anew."""
 
 
 class Pauses:

@@ -20,12 +20,10 @@ from backend.errors import BadRequest, ConfigRefused, PayloadTooLarge, Unsupport
 from backend.logs import one_line
 from backend.predict.options import has_more_values
 from backend.predict.task import TaskId, TaskInput
-from backend.predict.trial import MAX_TRIAL_VALUES, Trial
+from backend.predict.trial import MAX_CONFIG_CHARS, MAX_PROJECT_CHARS, MAX_TRIAL_VALUES, Trial
 from backend.store.types import MAX_TASK_ID
 from label_config.task_value import described, shown
 
-MAX_CONFIG_CHARS = 256 * 1024
-MAX_PROJECT_CHARS = 64
 MAX_HOSTNAME_CHARS = 500
 MAX_EXTRA_CHARS = 64 * 1024
 """Of the extra params, as a text; those of fifty fields with all that may be said of each are 30,000 characters."""

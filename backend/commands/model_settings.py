@@ -16,10 +16,11 @@ from typing import Any
 from backend.label_studio.client import Backend, LabelStudioClient
 from backend.label_studio.tabs import arrange_threshold_tabs, remove_threshold_tabs
 from backend.logs import one_line, redact
+from backend.predict.options import RATING
 from backend.quality.words import Sentences
 from backend.settings import Settings
 
-THRESHOLDS, CALIBRATION = "review_thresholds", "calibration"
+THRESHOLDS, CALIBRATION = RATING
 PASSING = (("可直接通过",), ("May pass unseen",))
 REST = (("需人工复核", "未达门槛"), ("Needs review", "Below the threshold"))
 """Titles of the tabs, Chinese and English; the second where the first is another tab's."""

@@ -1,82 +1,30 @@
-"""The API process's side of the engine: starts its process, submits requests, notices its death, starts it again.
+"""The API process's side of the engine: takes requests, and says how it is.
 
-Death is the end of the process, or its silence while it has work; `engine.pending` says what becomes of requests then.
-A model that cannot be loaded is final (`LoadFailed`): starting again would not help. But a card that other programs
-hold is waited for, a fault of the card is a death like any other, and so is any failure of a restart, which loads the
-same model again: what has been loaded once can be. A restart that has another model is ended: its answers would be
-taken for those of the first.
-A start that ends or hangs without a word while a part of it is tried out goes on without that part, and so do faults
-and hangs that come again and again.
-Imports no torch. All methods run on one event loop; two daemon threads for each process do the blocking reads and
-writes of its pipe. They may block for ever: a process that a driver does not let go is killed and keeps its end open.
+Its process is `supervisor`'s to start, to listen to and to start again. All methods run on one event loop. Imports no
+torch.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import logging
 import math
-import queue
-import threading
-from collections.abc import Callable
-from dataclasses import fields, replace
-from itertools import count
-from multiprocessing.connection import Connection
-from typing import Any
+from dataclasses import replace
 
 from backend.engine import process
 from backend.engine.answer_limit import AnswerLimit
-from backend.engine.api import EngineState, EngineStatus
-from backend.engine.child import OF_THE_DEVICE, Entry, is_one_left, leave, start, why_ended
-from backend.engine.messages import (
-    BY_TENSORS,
-    LOOKS_AT_DISKS,
-    MAY_TAKE_HOURS,
-    PART_AT_WORK,
-    Cancel,
-    Failed,
-    Finished,
-    FromEngine,
-    GenerateRequest,
-    LoadFailed,
-    Loading,
-    Part,
-    Ready,
-    Running,
-    Shutdown,
-    StartAgain,
-    Stats,
-    Submit,
-    ToEngine,
-)
+from backend.engine.api import EngineStatus
+from backend.engine.child import Entry
+from backend.engine.messages import Cancel, Finished, GenerateRequest, Ready, Shutdown
 from backend.engine.options import EngineLimits, EngineOptions
-from backend.engine.own_code import running_code
 from backend.engine.pending import PendingRequests
-from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed, one_line
+from backend.engine.supervisor import Supervisor
+from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFailed
 from backend.pages.engine_words import Why
 from backend.pages.words import Words
-from backend.processes import FROM_OUTSIDE
-from model_loader.patience import Pauses
-from model_loader.troubles import trouble
-
-log = logging.getLogger(__name__)
-
-_SUSPECTS: tuple[Part, ...] = ("graphs", "kernels")
-"""What is left out after a second fault or hang in a row, or some within hours, one after the other: it may be their
-cause."""
-_WAITED_FOR = frozenset({"memory_taken", "card_busy", "load_card_held", "card_fabric"})
-"""What a model is refused for that passes once other programs leave the card, or, as a machine starts, prepare it."""
-_FAULTS = frozenset({"load_card_failed", "load_card_full"})
-"""What a card does in one process, and perhaps not in the next."""
-TOLD_S = 1.0
-"""How often the time of a silence, or until the next try, is told anew."""
-_words = Words("en")
 
 
 class EngineClient:
-    """Implements `backend.engine.api.Engine` over a spawned process."""
+    """Implements `backend.engine.api.Engine` over a process beside this one."""
 
     def __init__(
         self,
@@ -85,423 +33,74 @@ class EngineClient:
         entry: Entry = process.main,
     ) -> None:
         """`entry` is what the process runs; tests put a fake there that dies on request."""
-        self._options = replace(options, code=options.code or running_code())
-        self._entry = entry
         self._limits = limits or EngineLimits()
-        self._status = EngineStatus("stopped")
+        self._max_queue = options.max_queue
         self._pending = PendingRequests()
         self._answers = AnswerLimit(self._answer_limit)
-        self._changed = asyncio.Condition()
-        self._outgoing: queue.SimpleQueue[ToEngine | None] = queue.SimpleQueue()
-        self._supervisor: asyncio.Task[None] | None = None
-        self._process: Any = None
-        self._starts_again = False
-        self._served: Ready | None = None
-        self._ended: tuple[Why, ...] = ()
-        self._faults: list[float] = []
-        self._refused: LoadFailed | None = None
-        self._pauses: Pauses | None = None
-        self._waited_s = 0.0
-        self._stall: asyncio.TimerHandle | None = None
+        self._supervisor = Supervisor(entry, options, self._limits, self._pending, self._answers.answered)
+        self._current = self._supervisor.current
+        self._supervising: asyncio.Task[None] | None = None
 
     @property
     def status(self) -> EngineStatus:
         num_running = self._pending.num_running
         num_queued = len(self._pending) - num_running
-        ended = _words.why(self._ended)
-        return replace(self._status, num_running=num_running, num_queued=num_queued, ended=ended, ended_why=self._ended)
+        why = self._supervisor.ended
+        ended = Words("en").why(why)
+        return replace(self._current.now, num_running=num_running, num_queued=num_queued, ended=ended, ended_why=why)
 
     async def start(self) -> None:
-        if self._supervisor is None:
-            await self._set(EngineStatus("loading", stage="starting"))
-            self._supervisor = asyncio.create_task(self._supervise_safely(), name="engine-supervisor")
+        if self._supervising is None:
+            await self._current.set(EngineStatus("loading", stage="starting"))
+            self._supervising = asyncio.create_task(self._supervisor.run(), name="engine-supervisor")
 
     async def wait_ready(self, timeout_s: float) -> Ready:
         try:
-            async with asyncio.timeout(timeout_s), self._changed:
-                await self._changed.wait_for(lambda: self._status.state == "ready" or self._status.is_gone)
+            async with asyncio.timeout(timeout_s):
+                await self._current.wait_for(lambda status: status.state == "ready" or status.is_gone)
         except TimeoutError:
-            status = self._status
+            status = self._current.now
             done = f"{status.stage} {status.fraction:.0%}"
             raise EngineNotReady(f"the model is still {status.state} ({done}); try again in a minute") from None
-        if self._status.ready is None:
-            raise EngineDead(f"the model could not be loaded: {self._status.message or self._status.state}")
-        return self._status.ready
+        status = self._current.now
+        if status.ready is None:
+            raise EngineDead(f"the model could not be loaded: {status.message or status.state}")
+        return status.ready
 
     async def generate(self, request: GenerateRequest) -> Finished:
-        self._status.require_ready()
-        if len(self._pending) >= self._options.max_queue:
+        self._current.now.require_ready()
+        if len(self._pending) >= self._max_queue:
             raise EngineBusy(f"too many requests are waiting already ({len(self._pending)})")
         submit, answer = self._pending.add(request)
-        self._send(submit)
+        self._supervisor.send(submit)
         try:
             return await self._answers.wait_for(answer)
         except TimeoutError as error:
-            self._send(Cancel(submit.request_id))
+            self._supervisor.send(Cancel(submit.request_id))
             raise GenerationFailed(str(error)) from None
         except asyncio.CancelledError:
-            self._send(Cancel(submit.request_id))
+            self._supervisor.send(Cancel(submit.request_id))
             raise
         finally:
             self._pending.forget(submit.request_id)
 
     async def close(self) -> None:
-        if self._supervisor is None:
+        if self._supervising is None:
             return
-        await self._set(self._not_ready("stopped", (Why("engine_closed"),)))
-        self._send(Shutdown())
-        self._supervisor.cancel()
+        await self._current.set(self._current.not_ready("stopped", Why("engine_closed")))
+        self._supervisor.send(Shutdown())
+        self._supervising.cancel()
         self._pending.fail_all(EngineDead("the engine was closed"))
         try:
-            await asyncio.wait([self._supervisor])
-            await asyncio.to_thread(self._end_process)
+            await asyncio.wait([self._supervising])
+            await asyncio.to_thread(self._supervisor.end)
         except asyncio.CancelledError:  # our caller's patience is over: the thread then ends at once
-            if self._process is not None:
-                self._process.kill()
+            self._supervisor.kill()
             raise
-        finally:
-            self._outgoing.put(None)
-
-    # -- supervision ---------------------------------------------------------------------------------------------
-
-    async def _supervise_safely(self) -> None:
-        try:
-            await self._supervise()
-        except Exception as error:  # a job's border: nobody awaits this task, so it must say it itself
-            log.exception("the engine's supervisor failed")
-            await self._give_up(Why("engine_unsupervised", {"kind": type(error).__name__}))
-
-    async def _supervise(self) -> None:
-        """Run engine processes one after the other until one fails to load or they die too often."""
-        restarts = 0
-        while True:
-            if (connection := await self._begin()) is None:
-                return
-            if restarts:
-                log.warning("engine process %d started after a death", self._process.pid)
-            served_s, silence = await self._listen(connection)
-            self._outgoing.put(None)
-            connection.close()
-            if self._status.is_gone:
-                return
-            by_itself = await asyncio.to_thread(self._end_process)
-            if self._status.is_gone:
-                return
-            part = self._part_to_blame() if silence or self._process.exitcode not in FROM_OUTSIDE else None
-            has_begun = self._status.stage not in ("", "starting")
-            ended = silence or why_ended(self._process.exitcode, by_itself, has_begun)
-            if part:
-                await self._go_on_without(part, _words.why((ended,)), ended)
-            if self._starts_again:
-                self._starts_again = False
-                continue
-            refused, self._refused = self._refused, None
-            if refused is not None and refused.why.code in _WAITED_FOR:
-                if not await self._wait_for_card(refused):
-                    return
-                continue
-            why = (*self._where(silence, refused), refused.why if refused else ended)
-            message = _words.why(why)
-            log.error("%s; %d requests wait for the next one", message, len(self._pending))
-            self._pending.note_death(self._limits.max_attempts)
-            restarts = 1 if served_s > self._limits.stable_s else restarts + 1
-            if restarts > self._limits.max_restarts:
-                await self._give_up(Why("engine_died_often", {"times": str(restarts)}), *why)
-                return
-            if silence or ended.code in OF_THE_DEVICE:
-                self._note_fault(message, is_another=restarts > 1)
-            self._ended = why
-            await self._set(self._not_ready("restarting", why, num_more=1))
-            await asyncio.sleep(self._limits.restart_backoff_s * 2 ** (restarts - 1))
-
-    def _where(self, silence: Why | None, refused: LoadFailed | None) -> tuple[Why, ...]:
-        """What is said before the reason of a death."""
-        if refused is not None:
-            return (Why("engine_refused_again"),) if self._served else ()
-        is_told = silence or self._status.state != "loading"
-        return () if is_told else (Why("engine_while", {"stage": self._status.stage}),)
-
-    async def _wait_for_card(self, refused: LoadFailed) -> bool:
-        """Wait until the next try, and tell how long. False: it has lasted too long, and the engine is given up.
-
-        What lasts is the waiting: between two waits a load may have gone on for hours.
-        """
-        loop = asyncio.get_running_loop()
-        self._pauses = self._pauses or Pauses(self._options.patience_s, lambda: self._waited_s)
-        if (pause_s := self._pauses.next()) is None:
-            await self._give_up(refused.why, message=refused.message)
-            return False
-        log.warning("%s; it is tried again in %.0f s", refused.message, pause_s)
-        again = Why("engine_card_again", {"hours": f"{self._options.patience_s / 3600:.0f}"})
-        left = (Why("engine_left"),) if is_one_left() else ()
-        status = self._not_ready("loading", (*left, again, refused.why))
-        status = replace(status, stage="card_again", message=f"{_words.why((*left, again))} {refused.message}")
-        until = loop.time() + pause_s
-        while (left_s := until - loop.time()) > 0:
-            await self._set(replace(status, left_s=left_s))
-            await asyncio.sleep(min(left_s, TOLD_S))
-        self._waited_s += pause_s
-        await self._set(replace(self._not_ready("loading", ()), stage="starting"))
-        return True
-
-    def _part_to_blame(self) -> Part | None:
-        """What is tried out by a process that is loading and has not said what is wrong, if there is any left."""
-        if self._status.state != "loading" or self._starts_again or self._refused is not None:
-            return None
-        part = PART_AT_WORK.get(self._status.stage)
-        return None if part in dict(self._options.without) else part
-
-    async def _go_on_without(self, part: Part, message: str, because: Why) -> None:
-        """`message` says `because` in English."""
-        self._starts_again = True
-        self._leave_out(part, message)
-        why = Why(f"engine_without_{part}"), because
-        await self._set(replace(self._not_ready("loading", why), stage="starting"))
-
-    def _leave_out(self, part: Part, why: str) -> None:
-        log.warning("the engine starts again without %s: %s", part, why)
-        self._options = replace(self._options, without=(*self._options.without, (part, why)))
-
-    def _note_fault(self, message: str, *, is_another: bool) -> None:
-        """Leave out a suspect after another fault in a row, and after some that good minutes stand between: a part that
-        fails now and then would do so for ever."""
-        now = asyncio.get_running_loop().time()
-        self._faults = [at for at in self._faults if at > now - self._limits.faults_s] + [now]
-        if not is_another and len(self._faults) < self._limits.max_faults:
-            return
-        self._faults = []
-        left = [suspect for suspect in _SUSPECTS if suspect not in dict(self._options.without)]
-        for suspect in left[:1]:
-            self._leave_out(suspect, message)
-
-    async def _give_up(self, *why: Why, message: str = "") -> None:
-        """`message`: in the engine's own words, where it has some."""
-        status = self._not_ready("failed", why)
-        await self._set(replace(status, message=message or status.message))
-        self._pending.fail_all(EngineDead(self._status.message))
-
-    def _not_ready(self, state: EngineState, why: tuple[Why, ...], num_more: int = 0) -> EngineStatus:
-        num_restarts = self._status.num_restarts + num_more
-        return EngineStatus(state, message=_words.why(why), why=why, num_restarts=num_restarts)
-
-    async def _begin(self) -> Connection | None:
-        """The pipe of a new process; None where the system has let none be started for so many tries."""
-        for tries in count(1):
-            try:
-                return self._start_process()
-            except (OSError, RuntimeError) as error:  # no file, memory, process or thread is left, which may pass
-                why = Why("engine_not_started", {"said": one_line(error)})
-            log.error("%s", _words.why((why,)))
-            if tries > self._limits.max_restarts:
-                await self._give_up(why)
-                break
-            await self._set(self._not_ready("restarting", (why,)))
-            await asyncio.sleep(self._limits.restart_backoff_s * 2 ** (tries - 1))
-        return None
-
-    def _start_process(self) -> Connection:
-        """Raises OSError and RuntimeError, and leaves nothing then."""
-        started, connection = start(self._entry, self._options)
-        outgoing: queue.SimpleQueue[ToEngine | None] = queue.SimpleQueue()
-        loop = asyncio.get_running_loop()
-
-        def lost(message: ToEngine, why: str) -> None:
-            if isinstance(message, Submit):
-                failed = Failed(message.request_id, "internal", why)
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                    loop.call_soon_threadsafe(self._pending.resolve, failed)
-
-        work = (connection, outgoing, lost, started.kill)
-        writer = threading.Thread(target=_write, args=work, name="engine-writer", daemon=True)
-        self._process, self._outgoing = started, outgoing
-        try:
-            writer.start()
-        except BaseException:
-            connection.close()  # without it the process ends by itself
-            raise
-        return connection
-
-    async def _listen(self, connection: Connection) -> tuple[float, Why | None]:
-        """Handle messages until the pipe closes, loading stands still, or a process with work falls silent.
-
-        Returns for how many seconds the process served, and what to say of its silence if it was ended for that.
-        """
-        loop = asyncio.get_running_loop()
-        incoming: asyncio.Queue[FromEngine | None] = asyncio.Queue()
-
-        def read() -> None:
-            message: FromEngine | None = None
-            while True:
-                try:
-                    message = connection.recv()
-                except Exception as error:  # the pipe is closed, or this is no message: either way it is of no use
-                    if not isinstance(error, EOFError | OSError):
-                        log.exception("a message of the engine could not be read")
-                    message = None
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-                    loop.call_soon_threadsafe(incoming.put_nowait, message)
-                if message is None:
-                    return
-
-        # a daemon thread: an executor's would keep the interpreter from ending while it waits for the engine
-        reader = threading.Thread(target=read, name="engine-reader", daemon=True)
-        reader.start()
-        ready_at: float | None = None
-        was_idle = True
-        silence: Why | None = None
-        while True:
-            limit_s = self._silence_limit()
-            try:
-                async with asyncio.timeout(limit_s):
-                    message = await incoming.get()
-            except TimeoutError:
-                if ready_at is None:
-                    part = self._part_to_blame()
-                    silence = self._stood_still(limit_s, part)
-                    if part is None and self._served is None:
-                        await self._give_up(silence)
-                elif was_idle or not self._pending.has_work:  # silence counts only when there was work all the time
-                    was_idle = not self._pending.has_work
-                    continue
-                silence = silence or Why("engine_silent", {"limit": f"{limit_s:.0f}"})
-                log.error("%s", _words.why((silence,)))
-                self._process.kill()
-                await asyncio.to_thread(reader.join, self._limits.close_s)  # else it reads from what is closed next
-                break
-            if message is None:
-                break
-            if isinstance(message, Ready):
-                ready_at = loop.time()
-            await self._handle(message)
-            was_idle = not self._pending.has_work
-        return (0.0 if ready_at is None else loop.time() - ready_at), silence
-
-    def _silence_limit(self) -> float:
-        """For how many seconds nothing may move in the present stage of a load, or be said by an engine with work."""
-        stage, ready = self._status.stage, self._status.ready
-        if ready is not None:
-            return self._limits.cpu_hang_s if ready.device == "cpu" else self._limits.hang_s
-        if stage in PART_AT_WORK:
-            return self._limits.tune_s
-        return self._limits.load_s if stage in MAY_TAKE_HOURS else self._limits.start_s
 
     def _answer_limit(self) -> float:
         """For how many seconds nobody may be answered. While it is started again nobody is: that has its own limits, of
         hours where the card or the hub is waited for, and who waits is told how it ended."""
-        if (ready := self._status.ready) is None:
+        if (ready := self._current.now.ready) is None:
             return math.inf
         return self._limits.cpu_request_s if ready.device == "cpu" else self._limits.request_s
-
-    def _stood_still(self, limit_s: float, part: Part | None) -> Why:
-        """`part`: what the next process does without, for it may have been that."""
-        stage = self._status.stage or "starting"
-        code = "engine_stood_still" if stage in MAY_TAKE_HOURS else "engine_not_begun"
-        if stage == LOOKS_AT_DISKS:
-            code = "engine_disk_silent"
-        if part is not None:
-            code = "engine_silent_at"
-        return Why(code, {"stage": stage, "percent": f"{self._status.fraction:.0%}", "limit": f"{limit_s:.0f}"})
-
-    async def _handle(self, message: FromEngine) -> None:
-        match message:
-            case Loading():
-                at = {field.name: getattr(message, field.name) for field in fields(Loading)}
-                waited = self._status.stage == "download_again"  # what it waited for has passed
-                at["why"] = message.why or (() if waited else self._status.why)
-                told = _words.why(at["why"])
-                await self._set(replace(self._status, state="loading", stalled_s=0.0, message=told, **at))
-            case Ready():
-                if self._served is not None and self._served.identity != message.identity:
-                    await self._end_another(self._served, message)
-                    return
-                self._options = replace(self._options, model=message.source or self._options.model)
-                self._served, self._pauses = message, None
-                num_restarts = self._status.num_restarts
-                for code, said in message.slower:
-                    log.warning("%s", _words.check(code, {"said": said}))
-                await self._set(EngineStatus("ready", "ready", 1.0, message, num_restarts=num_restarts))
-                for submit in self._pending.submits():  # accepted before a restart
-                    self._send(submit)
-            case LoadFailed() if self._served or message.why.code in _WAITED_FOR | _FAULTS:
-                self._refused = message
-            case LoadFailed():
-                await self._give_up(message.why, message=message.message)
-            case StartAgain() if message.without not in dict(self._options.without):
-                await self._go_on_without(message.without, message.why, Why("engine_said", {"said": message.why}))
-            case StartAgain():
-                pass  # it has had its chance: what follows is a death like any other
-            case Running():
-                self._pending.running(message.request_ids)
-            case Stats():
-                for code, said in message.slower:
-                    if code not in dict(self._status.stats.slower):
-                        log.warning("%s", _words.check(code, {"said": said}))
-                self._status = replace(self._status, stats=message)
-            case Finished() | Failed():
-                self._pending.resolve(message)
-                if isinstance(message, Finished) or message.kind != "cancelled":
-                    self._answers.answered()
-
-    async def _end_another(self, first: Ready, now: Ready) -> None:
-        """What waits was asked of the `first` model, and what is answered `now` would be taken for its answers."""
-        why = Why("engine_other_model", {"first": first.identity, "now": now.identity})
-        log.error("%s", _words.why((why,)))
-        self._send(Shutdown())
-        await self._give_up(why)
-
-    async def _set(self, status: EngineStatus) -> None:
-        async with self._changed:
-            if self._status.stalled_s and status.state == "loading":
-                log.info("loading goes on after %.0f s of silence", self._status.stalled_s)
-            self._status = status
-            if self._stall is not None:
-                self._stall.cancel()
-            if status.state == "loading" and status.counts_bytes:
-                loop = asyncio.get_running_loop()
-                stall_s = self._limits.tensor_stall_s if status.stage in BY_TENSORS else self._limits.stall_s
-                self._stall = loop.call_later(stall_s, self._stands_still, loop.time())
-            self._changed.notify_all()
-
-    def _stands_still(self, since: float) -> None:
-        """No bytes have come `since`: the pace that was told last is none any more."""
-        loop, was_told = asyncio.get_running_loop(), self._status.stalled_s > 0
-        self._status = replace(self._status, bytes_per_s=0.0, left_s=None, stalled_s=loop.time() - since)
-        if not was_told:
-            log.warning("%s", _words.stage(self._status.stage, stalled_s=self._status.stalled_s))
-        self._stall = loop.call_later(TOLD_S, self._stands_still, since)
-
-    def _send(self, message: ToEngine) -> None:
-        self._outgoing.put(message)  # to the present process; before the first one starts there is nothing to say
-
-    def _end_process(self) -> bool:
-        """Return whether it ended without us."""
-        if self._process is None:
-            return True
-        if self._process.wait(self._limits.close_s) is not None:
-            return True
-        self._process.kill()
-        if self._process.wait(self._limits.close_s) is None:
-            leave(self._process)
-        return False
-
-
-def _write(
-    connection: Connection,
-    outgoing: queue.SimpleQueue[ToEngine | None],
-    lost: Callable[[ToEngine, str], None],
-    end: Callable[[], None],
-) -> None:
-    """`lost` is told what could not be sent, and why, as for want of memory here: the engine knows nothing of it, and
-    would be taken for silent. `end` the engine where it may have half a message: it understands none after that."""
-    while (message := outgoing.get()) is not None:
-        try:
-            connection.send(message)
-        except OSError as error:  # the engine is gone, which the supervisor notices: there is nobody to tell
-            log.debug("a message was not sent: %s", one_line(error))
-            if error.errno in (errno.ENOMEM, errno.ENOBUFS):
-                end()
-        except Exception as error:  # of pickling, or before the first byte
-            is_short = isinstance(error, MemoryError)
-            why = str(trouble("load_host_full", said="MemoryError")) if is_short else one_line(error)
-            log.error("a message to the engine could not be made: %s", why)
-            lost(message, why)

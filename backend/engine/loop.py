@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from backend.engine.bulk_queue import SlotRequest
+from backend.engine.group_queue import SlotRequest
 from backend.engine.mailbox import Mailbox
 from backend.engine.messages import (
     EXIT_DEVICE,

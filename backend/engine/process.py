@@ -56,7 +56,7 @@ def main(
     options: EngineOptions,
     make_loop: Callable[[EngineOptions, Mailbox, Send], Loop] | None = None,
 ) -> None:
-    """Entry point of the process (spawned by `backend.engine.client`).
+    """Entry point of the process (`backend.engine.child` starts it).
 
     `make_loop` takes the place of `load`; tests put a loop there that needs no model.
     """

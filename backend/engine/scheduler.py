@@ -26,7 +26,7 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from backend.engine.bulk_queue import GroupQueue, SlotRequest
+from backend.engine.group_queue import GroupQueue, SlotRequest
 from backend.engine.kv_blocks import BLOCK_TOKENS, Instruction, KvBlocks, blocks_for
 
 MAX_INTERACTIVE_IN_A_ROW = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backend.engine.bulk_queue import SlotRequest
+from backend.engine.group_queue import SlotRequest
 from backend.engine.kv_blocks import BLOCK_TOKENS
 from backend.engine.scheduler import Prefill, Scheduler, Slot
 

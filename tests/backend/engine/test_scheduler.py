@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from backend.engine.bulk_queue import SlotRequest
+from backend.engine.group_queue import SlotRequest
 from backend.engine.scheduler import KvTooSmall
 from tests.backend.engine.scheduler_rig import bulk, finish, full, person, scheduler, started, submit, turn, turns
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from backend.engine.bulk_queue import SlotRequest
+from backend.engine.group_queue import SlotRequest
 from backend.engine.kv_blocks import BLOCK_TOKENS as BLOCK
 from backend.engine.kv_blocks import Instruction, blocks_for
 from backend.engine.scheduler import (

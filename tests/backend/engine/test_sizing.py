@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.engine.bulk_queue import SlotRequest
 from backend.engine.cache import kv_bytes_per_position
+from backend.engine.group_queue import SlotRequest
 from backend.engine.kv_blocks import BLOCK_TOKENS
 from backend.engine.options import EngineOptions
 from backend.engine.packing import Row
