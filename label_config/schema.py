@@ -10,13 +10,13 @@ of labels, sent with each picture, take longer than its answer. Nothing here rai
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any
+
+from label_config.crossing import Kinds, kinds_of, read, written
 
 SHORT_CHARS = 100  # the limit of a short text whose control has none
 MAX_UNPACKED = 64  # schemas that came from other processes and are remembered; 2 MB each at most
@@ -245,8 +245,8 @@ class LabelSchema:
 
     @cached_property
     def _packed(self) -> bytes:
-        _ = self.fingerprint  # so that nobody else has to compute it
-        return pickle.dumps(vars(self))
+        parts = (getattr(self, each.name) for each in fields(self))
+        return written((self.fingerprint, *parts), _kinds())  # with it, so that nobody else has to compute it
 
     def __reduce__(self) -> tuple[Callable[[bytes], LabelSchema], tuple[bytes]]:
         return unpacked, (self._packed,)
@@ -277,19 +277,22 @@ class LabelSchema:
 
 @lru_cache(MAX_UNPACKED)
 def unpacked(packed: bytes) -> LabelSchema:
-    """A schema out of a pickle, which may be of a process that was taken over: it is made of the classes of this module
-    or not at all. Raises what unpickling raises."""
-    schema = object.__new__(LabelSchema)
-    vars(schema).update(_Unpickler(io.BytesIO(packed)).load())
+    """As `read_packed`, for all who ask for the same one."""
+    return read_packed(packed)
+
+
+def read_packed(packed: bytes) -> LabelSchema:
+    """A schema out of bytes, which may be of a process that was taken over: it is made of the classes of this module or
+    not at all. Raises anything."""
+    fingerprint, *parts = read(packed, _kinds())
+    schema = LabelSchema(*parts)
+    vars(schema)["fingerprint"] = fingerprint
     return schema
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> type:
-        found = globals().get(name) if module == __name__ else None
-        if isinstance(found, type) and found.__module__ == __name__:
-            return found
-        raise pickle.UnpicklingError(f"{module}.{name} is no part of a schema")
+@cache
+def _kinds() -> Kinds:
+    return kinds_of(each for each in globals().values() if isinstance(each, type) and each.__module__ == __name__)
 
 
 def _by_name(value: Any) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """A process that calls what it is told to, one call after the other, and is started again when it has ended.
 
-What it is told to read was written by strangers. So what it answers is unpickled without believing it: of classes there
-are those of values, refusals and label configs (VALUES), and nothing else that a pickle may name is called.
+What it is told to read was written by strangers. So what it answers is read without believing it
+(`label_config.crossing`): it is made of our values, refusals and schemas (VALUES), and of nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import io
+import importlib
 import os
 import pickle
 import resource
@@ -18,12 +18,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import cache
+from typing import TypeVar
 
 from backend.environment import for_readers
 from backend.errors import one_line
-from backend.processes import Pipe, Process
-from label_config.schema import unpacked
+from backend.processes import Malformed, Pipe, Process
+from label_config.crossing import Kinds, kinds_of, read, written
+from label_config.schema import read_packed, unpacked
 
 T = TypeVar("T")
 
@@ -33,9 +35,10 @@ VALUES = (
     "backend.predict.options",
     "backend.predict.task",
     "backend.predict.trial",
-    "label_config.schema",
 )
-"""Modules whose classes an answer may be made of."""
+"""Modules whose classes an answer may be made of, beside schemas."""
+_CALLS = {(unpacked.__module__, unpacked.__name__): read_packed}
+"""A schema that an answer holds is its own, and none that others have."""
 MAX_MEMORY_BYTES = 4 * 2**30
 _MAX_ANSWER_BYTES = 2**30
 
@@ -59,7 +62,9 @@ class Reader:
         try:
             pipe = self._start().pipe
             pipe.send(pickle.dumps(function), ends_at)
-            error, value = _Answer(io.BytesIO(pipe.receive(_MAX_ANSWER_BYTES, ends_at))).load()
+            error, value = read(pipe.receive(_MAX_ANSWER_BYTES, ends_at), _kinds(), _CALLS)
+            if not isinstance(error, Exception | None):
+                raise Malformed
         except Exception as why:  # of a process that was taken over, anything
             self.end()
             raise ReaderEnded(one_line(why)) from None
@@ -91,12 +96,12 @@ class Reader:
             self._killed.pop().end()
 
 
-class _Answer(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        found = getattr(sys.modules.get(module), name, None) if module in VALUES else None
-        if found is unpacked or (isinstance(found, type) and found.__module__ == module):
-            return found
-        raise pickle.UnpicklingError(f"{module}.{name} is nothing that an answer is made of")
+@cache
+def _kinds() -> Kinds:
+    modules = [vars(importlib.import_module(name)) for name in VALUES]
+    return kinds_of(
+        each for module in modules for each in module.values() if isinstance(each, type) and each.__module__ in VALUES
+    )
 
 
 def _serve(end: socket.socket) -> None:
@@ -114,6 +119,6 @@ def _serve(end: socket.socket) -> None:
                 answer = None, function()
             except Exception as error:  # a process's border: it is raised where the answer is waited for
                 answer = error, None
-            pipe.send(pickle.dumps(answer))
+            pipe.send(written(answer, _kinds()))
             del function, answer
             gc.enable()

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from backend.api.parser import MAX_INSTANT_BYTES, MODERATE_BYTES, BodyParser, length_of
-from backend.api.requests import NewConfig, PredictBody, read_predict
-from backend.errors import BadRequest, EngineBusy
+from backend.api.requests import NewConfig, PredictBody, read_predict, read_trial
+from backend.errors import BadRequest, ConfigRefused, EngineBusy, ImageError, PrelabelError
+from backend.predict.options import FieldOptions, ProjectOptions
+from backend.predict.trial import Trial, TrialTask
+from label_config.schema import LabelSchema
 from tests import left_behind
 from tests.backend.serving import CONFIG, Server, predict_body, serving, strict_json, task
 from tests.limits import RUN_S, WAIT_S, until
@@ -163,7 +168,26 @@ class Foreign:
         return os.system, ("touch taken-over",)
 
 
-@pytest.mark.parametrize("make", [Foreign, KeyError, Path])
+def says(answer: bytes) -> None:
+    """What a process that was taken over may do: answer by itself."""
+    os.write(int(sys.argv[2]), len(answer).to_bytes(8, "big") + answer)
+    signal.pause()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(Foreign, id="a function"),
+        pytest.param(KeyError, id="another error"),
+        pytest.param(Path, id="another value"),
+        pytest.param(partial(says, pickle.dumps((7, None))), id="an error that is none"),
+        pytest.param(partial(says, pickle.dumps((None, LabelSchema))), id="a class"),
+        pytest.param(
+            partial(says, b"(Nclabel_config.schema\nLabelSchema\n(N}\x8c\x07captionK\x07stbt."), id="changes one"
+        ),
+        pytest.param(partial(says, pickle.dumps(7)), id="no pair"),
+    ],
+)
 def test_an_answer_of_anything_but_values_ends_the_process_unmade(
     make: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +202,41 @@ def test_an_answer_of_anything_but_values_ends_the_process_unmade(
 
     asyncio.run(run())
     assert list(tmp_path.iterdir()) == []
+
+
+REFUSALS: tuple[Callable[[], PrelabelError], ...] = (
+    partial(EngineBusy, "full", retry_after_s=3.0),
+    partial(ImageError, "corrupt", "x", retryable=True),
+    partial(ConfigRefused, "no"),
+)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.func.__name__)
+def test_a_refusal_comes_back_with_all_it_says(refusal: Callable[[], PrelabelError]) -> None:
+    async def run() -> None:
+        with parsing() as parser:
+            error = refusal()
+            with pytest.raises(type(error)) as caught:
+                await parser.run(LARGE, refuse, refusal)
+            assert (caught.value.args, vars(caught.value)) == (error.args, vars(error))
+
+    asyncio.run(run())
+
+
+def refuse(refusal: Callable[[], PrelabelError]) -> None:
+    raise refusal()
+
+
+def test_a_trial_comes_back_as_it_was_read() -> None:
+    options = ProjectOptions(fields=(("kind", FieldOptions(instruction="x")),), calibration=(("kind", 1.5),))
+    trial = Trial(label_config=CONFIG, options=options, tasks=(TrialTask(id=7, image="x" * 50),))
+    body = trial.model_dump_json().encode()
+
+    async def run() -> None:
+        with parsing() as parser:
+            assert await parser.run(LARGE, read_trial, body) == read_trial(body) == trial
+
+    asyncio.run(run())
 
 
 def num_waiting(server: Server) -> int:
