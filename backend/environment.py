@@ -7,6 +7,7 @@ it over. Nothing here raises.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Callable, Mapping, MutableMapping
@@ -46,8 +47,12 @@ SWITCHES = (
 NUMBERS = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
 FILES = ("SSL_CERT_FILE",)
 ADDRESSES = ("HF_ENDPOINT",)
+PROXIES = (("HTTPS_PROXY", "https_proxy"), ("HTTP_PROXY", "http_proxy"))
+OTHER_PROXY = ("ALL_PROXY", "all_proxy")
+"""httpx makes a way through each that is set, used or not, and ends where it knows none."""
 ORDERS = {"CUDA_DEVICE_ORDER": ("PCI_BUS_ID", "FASTEST_FIRST")}
 """CUDA takes any other for the second, and numbers the cards otherwise than nvidia-smi does."""
+_NO_WAY = "a proxy that no library here can go through, of SOCKS most often, beside which there is an HTTP port"
 OURS = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_")
 _OF_PYTHON = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_", "GLIBC_", "COVERAGE_")
 _SECRET = re.compile(r"(?i)key|token(?!izers)|secret|pass|_pwd$|_pat$|dsn$|cred|auth|cookie")
@@ -85,7 +90,8 @@ def _has_login(name: str, value: str) -> bool:
 def tidy(environment: MutableMapping[str, str], is_ours: Callable[[str], bool]) -> list[str]:
     """Correct the variables that `is_ours` knows by name; say of each what was dropped, never its value.
 
-    One of libraries that is empty is as if it were not set, but for CUDA_VISIBLE_DEVICES, where it hides all cards.
+    One of libraries that is empty is as if it were not set, but for CUDA_VISIBLE_DEVICES, where it hides all cards. So
+    is a proxy for all else where there are those of PROXIES, if no library can use it: desktops set one of SOCKS so.
     """
     said = []
     for raw_name, raw in list(environment.items()):
@@ -105,6 +111,10 @@ def tidy(environment: MutableMapping[str, str], is_ours: Callable[[str], bool]) 
             said.append(f"{name}: {', '.join(dropped)}. Write NAME=value, without more, in the file it comes from.")
         if not value and is_of_libraries(name) and name != "CUDA_VISIBLE_DEVICES":
             del environment[name]
+    if all(any(_is_proxy(environment.get(name, "")) for name in names) for names in PROXIES):
+        for name in OTHER_PROXY:
+            if not _is_proxy(environment.get(name, "http://")):
+                del environment[name]
     return said
 
 
@@ -117,6 +127,7 @@ def unusable(environment: Mapping[str, str]) -> list[str]:
         **dict.fromkeys(TOKEN, (str.isascii, "no token, which has letters and digits of ASCII alone", "hf_...")),
         **dict.fromkeys(FILES, (os.path.exists, "not there", "/path/to/file.pem")),
         **dict.fromkeys(ADDRESSES, (_is_address, "no address", "https://mirror.example")),
+        **{name: (_is_proxy, _NO_WAY, "http://HOST:PORT") for names in (OTHER_PROXY, *PROXIES) for name in names},
         **{name: (known.__contains__, f"none of {', '.join(known)}", known[0]) for name, known in ORDERS.items()},
     }
     return [
@@ -124,6 +135,13 @@ def unusable(environment: Mapping[str, str]) -> list[str]:
         for name, (is_right, wrong, example) in names.items()
         if (value := environment.get(name, "")) and not is_right(value)
     ]
+
+
+def _is_proxy(value: str) -> bool:
+    scheme, mark, _ = value.partition("://")
+    if scheme.lower() in ("socks5", "socks5h"):
+        return importlib.util.find_spec("socksio") is not None  # httpx's, which nothing of ours brings
+    return bool(value) and (not mark or scheme.lower() in ("http", "https"))
 
 
 def _is_switch(value: str) -> bool:

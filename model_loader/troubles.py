@@ -21,7 +21,8 @@ TEXTS: dict[str, str] = {
     ),
     "card_no_driver": (
         "There is an NVIDIA card in this machine, but its driver is not loaded, and torch {torch} needs driver "
-        "{needed} or newer. Install it; after an update of the kernel, install it again. Then restart the machine."
+        "{needed} or newer. Install it; after an update of the kernel, install it again; with Secure Boot its module "
+        "must be signed. Then restart the machine."
     ),
     "card_driver_old": (
         "NVIDIA's driver {driver} is too old: torch {torch} is built for CUDA {cuda}, and needs driver {needed} or "
@@ -37,7 +38,8 @@ TEXTS: dict[str, str] = {
     ),
     "card_no_device": (
         "NVIDIA's driver {driver} is loaded, but there is no /dev/nvidia0: it knows no card of this machine, or the "
-        "file was not made. Run nvidia-smi as root, which makes it or says why not; an old card needs an older driver."
+        "file was not made. Run nvidia-smi as root, which makes it or says why not; an old card needs an older driver, "
+        "one of RTX 50 and newer the driver's open kernel modules (nvidia-open)."
     ),
     "card_no_permission": (
         "{file} cannot be opened by the user prelabel runs as (uid {uid}). Add the user to the group that owns the "
@@ -80,7 +82,8 @@ TEXTS: dict[str, str] = {
     ),
     "card_no_instance": (
         "NVIDIA's driver {driver} is loaded, and there are files of a card, but CUDA finds none. Where nvidia-smi "
-        "shows MIG as enabled, make an instance (nvidia-smi mig -cgi 0 -C) or turn MIG off (nvidia-smi -mig 0)."
+        "shows MIG as enabled, make an instance (nvidia-smi mig -cgi 0 -C) or turn MIG off (nvidia-smi -mig 0). Where "
+        "it shows no card, one of RTX 50 and newer needs the driver's open kernel modules (nvidia-open); see `dmesg`."
     ),
     "card_no_uvm": (
         "CUDA cannot use the card ({said}), although NVIDIA's driver {driver} is loaded (torch {torch}). Most often "

@@ -19,6 +19,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from backend.engine.api import GONE
+from backend.engine.messages import WAITS_FOR_OTHERS
 from backend.logs import one_line, redact
 from backend.pages.words import Words
 from backend.predict.build import engine_options, image_policy
@@ -105,7 +107,8 @@ def doctor(
     image_policy(settings)  # its own refusals
     within_limit(lambda: _touch_disks(settings))
     found, is_running = machine(settings), _is_prelabel(settings)
-    card = _judged_card(settings, found, other_card=other_card, is_running=is_running)
+    holds_card = is_running and _holds_card(settings)
+    card = _judged_card(settings, found, other_card=other_card, holds_card=holds_card)
     model = _judged_model(settings, card)
     plan, against, error = None, None, ""
     try:
@@ -116,7 +119,7 @@ def doctor(
     checks = [check, *_checks(settings, found, loaded, plan, is_running=is_running)]
     if plan is not None:
         checks.insert(2, memory_check(plan, against))
-    if is_running and isinstance(found.card, Card) and card == _emptied(found.card) != found.card:
+    if holds_card and isinstance(found.card, Card) and card == _emptied(found.card) != found.card:
         checks.insert(3, judged_empty_check(found.card))
     if plan is None and checks[0].verdict != "bad":
         checks.insert(2, doubtful("memory", "model_no_numbers", model=model))
@@ -137,13 +140,13 @@ def _touch_disks(settings: Settings) -> None:
     os.path.exists(expanded(settings.model))
 
 
-def _judged_card(settings: Settings, machine: Machine, *, other_card: bool, is_running: bool) -> Card | None:
+def _judged_card(settings: Settings, machine: Machine, *, other_card: bool, holds_card: bool) -> Card | None:
     """The card whose memory is judged: this machine's, or another that `--vram-gib` speaks of; where this machine has
-    none, PRELABEL_VRAM_GIB does, too."""
+    none, PRELABEL_VRAM_GIB does, too. `holds_card`: a prelabel that runs holds memory of it."""
     card = machine.card if isinstance(machine.card, Card) else None
     if settings.vram_gib and (card is None or (other_card and settings.vram_gib > card.memory_gib)):
         return Card("", settings.vram_gib, settings.vram_gib, LEAST_CAPABILITY)
-    if card is not None and is_running:  # what it holds will be free for the next one
+    if card is not None and holds_card:  # what it holds will be free for the next one
         return _emptied(card)
     return card
 
@@ -209,6 +212,18 @@ def _is_prelabel(settings: Settings) -> bool:
         return httpx.get(f"{settings.own_url}/livez", timeout=_ASK_S, trust_env=False).text == "ok\n"
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
+
+
+def _holds_card(settings: Settings) -> bool:
+    """Whether the prelabel that listens there may hold memory of a card: not while its engine waits for others to leave
+    it, nor once that is given up."""
+    user = settings.credentials
+    auth = httpx.BasicAuth(user.user, user.password) if user else None
+    try:
+        model = httpx.get(f"{settings.own_url}/health", auth=auth, timeout=_ASK_S, trust_env=False).json()["model"]
+        return not (model["state"] in GONE or model["stage"] in WAITS_FOR_OTHERS)
+    except (httpx.HTTPError, ValueError, LookupError, TypeError):  # another password, say: then nobody knows
+        return True
 
 
 def report(model: str, plan: MemoryPlan | None, checks: Sequence[Check], error: str = "") -> dict[str, Any]:

@@ -13,6 +13,8 @@ from backend.errors import EngineDead, EngineNotReady
 from backend.pages.engine_words import Why
 
 EngineState = Literal["loading", "ready", "restarting", "failed", "stopped"]
+GONE: tuple[EngineState, ...] = ("failed", "stopped")
+"""Those after which there is no engine any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class EngineStatus:
     @property
     def is_gone(self) -> bool:
         """There will be no engine any more."""
-        return self.state in ("failed", "stopped")
+        return self.state in GONE
 
     def require_ready(self) -> Ready:
         """What is loaded. Raises EngineDead when there will be no engine any more, and EngineNotReady."""

@@ -145,7 +145,7 @@ class Supervisor:
             if restarts > self._limits.max_restarts:
                 await self._give_up(Why("engine_died_often", {"times": str(restarts)}), *why)
                 return
-            if silence or ended.code in OF_THE_DEVICE:
+            if served_s and (silence or ended.code in OF_THE_DEVICE):  # before that neither part has been at work
                 self._note_fault(message, is_another=restarts > 1)
             self.ended = why
             await self.current.set(self.current.not_ready("restarting", *why, num_more=1))

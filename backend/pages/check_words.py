@@ -40,7 +40,7 @@ _TROUBLES_ZH = {
     "card_cpu_torch": "NVIDIA 驱动 {driver} 已装，但 torch {torch} 是 CPU 版。请安装 CUDA 版的 torch。",
     "card_no_driver": (
         "本机有 NVIDIA 显卡，但驱动没有加载；torch {torch} 需要 {needed} 或更新的驱动。请安装驱动"
-        "（内核更新后需重新安装），然后重启机器。"
+        "（内核更新后需重新安装；开启 Secure Boot 时其内核模块须签名），然后重启机器。"
     ),
     "card_driver_old": (
         "NVIDIA 驱动 {driver} 太旧：torch {torch} 基于 CUDA {cuda}，需要 {needed} 或更新的驱动。请更新驱动"
@@ -56,7 +56,8 @@ _TROUBLES_ZH = {
     ),
     "card_no_device": (
         "NVIDIA 驱动 {driver} 已加载，但没有 /dev/nvidia0：驱动不认识本机的显卡，或设备文件没有创建。请以 root 运行 "
-        "nvidia-smi，它会创建文件或说明原因；旧显卡需要旧版驱动。"
+        "nvidia-smi，它会创建文件或说明原因；旧显卡需要旧版驱动，"
+        "RTX 50 及更新的显卡需要驱动的开放内核模块（nvidia-open）。"
     ),
     "card_no_permission": (
         "运行 prelabel 的用户（uid {uid}）无法打开 {file}。请把用户加入该文件所属的组（通常是 video 或 render），"
@@ -93,7 +94,8 @@ _TROUBLES_ZH = {
     ),
     "card_no_instance": (
         "NVIDIA 驱动 {driver} 已加载，也有显卡的设备文件，但 CUDA 找不到显卡。如果 nvidia-smi 显示 MIG 已启用，"
-        "请创建一个实例（nvidia-smi mig -cgi 0 -C）或关闭 MIG（nvidia-smi -mig 0）。"
+        "请创建一个实例（nvidia-smi mig -cgi 0 -C）或关闭 MIG（nvidia-smi -mig 0）。如果 nvidia-smi 看不到显卡："
+        "RTX 50 及更新的显卡需要驱动的开放内核模块（nvidia-open），原因见 `dmesg`。"
     ),
     "card_no_uvm": (
         "CUDA 无法使用显卡（{said}），但 NVIDIA 驱动 {driver} 已加载（torch {torch}）。多半是其 nvidia_uvm 模块出了"

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub.constants import ENV_VARS_TRUE_VALUES
 
 from backend import cli
-from backend.environment import ON, SWITCHES, tidy, unusable
+from backend.environment import ON, SWITCHES, is_of_libraries, tidy, unusable
 from backend.errors import SettingsError
 from backend.settings import load_settings, tidy_environment
 
@@ -137,6 +137,19 @@ def test_a_switch_of_a_library_is_on_or_off_or_named(value: str, is_clear: bool)
         ("CUDA_DEVICE_ORDER", "pci_bus_id", False),
         ("CUDA_DEVICE_ORDER", "FASTEST_FIRST", True),
         *[
+            (name, proxy, is_right)
+            for name in ("ALL_PROXY", "all_proxy", "HTTPS_PROXY", "http_proxy")
+            for proxy, is_right in (
+                ("http://127.0.0.1:7890", True),
+                ("127.0.0.1:7890", True),
+                ("https://a:b@proxy.example", True),
+                ("socks5://127.0.0.1:7890", False),
+                ("SOCKS5H://a:b@proxy.example", False),
+                ("socks://127.0.0.1:7890/", False),
+                ("ftp://proxy.example", False),
+            )
+        ],
+        *[
             ("HF_ENDPOINT", odd, False)
             for odd in ("mirror.example", "http://mirror:80x", "http://[::1", "https://", "//a")
         ],
@@ -150,6 +163,30 @@ def test_a_value_that_a_library_cannot_use_is_named_before_it_is_asked(name: str
     said = unusable({name: value})
     assert [line.partition(":")[0] for line in said] == ([] if is_right else [name])
     assert "TOKEN" not in name or not any(value in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("others", "is_kept"),
+    [
+        ({"https_proxy": "http://127.0.0.1:7890", "http_proxy": "http://127.0.0.1:7890"}, False),
+        ({"HTTPS_PROXY": "127.0.0.1:7890", "http_proxy": "http://127.0.0.1:7890"}, False),
+        ({"https_proxy": "http://127.0.0.1:7890"}, True),  # then http goes through it, or nowhere
+        ({"https_proxy": "socks5://127.0.0.1:7890", "http_proxy": "http://127.0.0.1:7890"}, True),
+        ({}, True),
+    ],
+)
+@pytest.mark.parametrize("name", ["ALL_PROXY", "all_proxy"])
+def test_a_proxy_for_all_that_nobody_needs_is_no_reason_to_end(
+    name: str, others: dict[str, str], is_kept: bool
+) -> None:
+    """As desktops and programs for proxies set one of SOCKS beside theirs of HTTP."""
+    environment = {name: "socks5://127.0.0.1:7890", **others}
+    assert tidy(environment, is_of_libraries) == []
+    assert (name in environment) is is_kept
+    assert any(line.startswith(f"{name}: ") for line in unusable(environment)) is is_kept
+    environment = {name: "http://127.0.0.1:7891", **others}
+    tidy(environment, is_of_libraries)
+    assert name in environment
 
 
 def test_what_the_hub_takes_for_on_is_what_we_do() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -124,24 +125,47 @@ def test_a_card_that_does_not_answer_is_told(run: Doctor) -> None:
     assert "NVIDIA's driver has not answered for 0 s. Does nvidia-smi?" in said
 
 
-@pytest.mark.parametrize(("free_gib", "is_told"), [(3.0, True), (23.6, False)])
-def test_beside_a_running_prelabel_it_is_said_that_the_card_is_judged_as_empty(
-    run: Doctor, free_gib: float, is_told: bool
-) -> None:
+@contextmanager
+def running(**model: str) -> Iterator[int]:
+    """The port of a prelabel that says so of its `model` at /health."""
+
     class Prelabel(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b"ok\n")
+            said = {"/livez": "ok\n", "/health": json.dumps({"model": model} if model else "no JSON of ours")}
+            self.wfile.write(said[self.path].encode())
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Prelabel) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        card = Card("Some Card", 23.6, free_gib, (8, 9))
-        text = " ".join(run.text(0, machine=machine(card), vram_gib=None, port=server.server_port).split())
+        yield server.server_port
         server.shutdown()
+
+
+@pytest.mark.parametrize(("free_gib", "is_told"), [(3.0, True), (23.6, False)])
+@pytest.mark.parametrize("model", [{"state": "ready", "stage": "ready"}, {"state": "loading", "stage": "load"}, {}])
+def test_beside_a_running_prelabel_it_is_said_that_the_card_is_judged_as_empty(
+    run: Doctor, free_gib: float, is_told: bool, model: dict[str, str]
+) -> None:
+    with running(**model) as port:
+        card = Card("Some Card", 23.6, free_gib, (8, 9))
+        text = " ".join(run.text(0, machine=machine(card), vram_gib=None, port=port).split())
     assert "128 requests at a time" in text
     told = f"! Memory prelabel is running, so the card is judged as if nothing else held memory of it; now {free_gib}"
     assert (told in text) is is_told
+
+
+@pytest.mark.parametrize(
+    "model", [{"state": "loading", "stage": "card_again"}, {"state": "failed", "stage": ""}], ids=["waits", "failed"]
+)
+def test_a_card_of_which_a_running_prelabel_holds_nothing_is_judged_as_it_is(
+    run: Doctor, model: dict[str, str]
+) -> None:
+    with running(**model) as port:
+        card = Card("Some Card", 23.6, 3.0, (8, 9))
+        text = " ".join(run.text(1, machine=machine(card), vram_gib=None, port=port).split())
+    assert "other programs leave 3.0 of the card's 23.6 GiB" in text
+    assert "prelabel is running, so the card is judged" not in text
 
 
 def test_of_several_cards_the_check_names_the_one_that_is_taken_and_says_why(run: Doctor) -> None:

@@ -394,6 +394,7 @@ def test_a_process_that_hangs_after_a_fault_is_followed_by_another(tmp_path: Pat
             await eventually(lambda: client.status.num_restarts == 2, "the end of the hang")
             assert "most often the card's driver does not answer" in client.status.message
             await eventually(lambda: client.status.state == "ready", "the process after it")
+            assert client.status.slower == (), "no part of ours was at work in the process that hung"
 
     run_with_clock(test)
 
