@@ -124,7 +124,10 @@ class Process:
 
 
 def run(handle: int) -> None:
-    """In the process."""
+    """In the process. Ctrl-C, a service's stop and `timeout` reach the whole group: the one that started this ends in
+    order, and this with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     end = socket.socket(fileno=handle)
     entry, args = pickle.loads(Pipe(end).receive(sys.maxsize))  # noqa: S301 - of the process that started this one
     entry(end, *args)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
 NO_HOME = "this user has no home folder"
+_UNNAMED_VOLUME = re.compile(r"/volumes/[0-9a-f]{64}/_data(/|$)")
+"""Where Docker and Podman keep what `run` was given no name for."""
 
 
 def expanded(path: str | Path) -> Path:
@@ -27,6 +30,20 @@ def nearest(folder: Path) -> Path:
 def free_bytes(folder: Path) -> int:
     """Of the disk that `folder` is on. Raises OSError."""
     return shutil.disk_usage(nearest(folder)).free
+
+
+def ends_with_container(folder: Path, root: Path = Path("/")) -> bool:
+    """Whether `folder` is on a container's own layer, or on a volume without a name: the next container made of the
+    same image has neither. Of `root` the list of mounts is read."""
+    try:
+        lines = (root / "proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return False
+    place = expanded(folder).absolute()
+    mounts = {words[4]: (words[3], words[words.index("-") + 1]) for line in lines if "-" in (words := line.split())}
+    point = next((str(above) for above in (place, *place.parents) if str(above) in mounts), "")
+    inside, kind = mounts.get(point, ("", ""))
+    return (point == "/" and kind == "overlay") or _UNNAMED_VOLUME.search(inside) is not None
 
 
 def is_empty(folder: Path) -> bool:

@@ -12,7 +12,6 @@ import importlib
 import os
 import pickle
 import resource
-import signal
 import socket
 import sys
 import threading
@@ -106,7 +105,6 @@ def _kinds() -> Kinds:
 
 def _serve(end: socket.socket) -> None:
     """In the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, with which the socket is closed
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     pipe = Pipe(end)

@@ -42,6 +42,7 @@ from backend.status.machine_checks import (
     port_check,
     shared_memory_checks,
     thread_checks,
+    volume_checks,
 )  # fmt: skip
 from model_loader.cards import LEAST_CAPABILITY, Card, read_signs
 from model_loader.choice import best_on, choose_model, worth_to
@@ -184,7 +185,7 @@ def _checks(
     checks += thread_checks(None if _is_prelabel(settings) else machine.free_pids, machine.num_cpus)
     checks += shared_memory_checks()
     checks += folder_checks(settings, model, on_card=on_card)
-    checks.append(data_dir_check(settings.data_dir))
+    checks += [data_dir_check(settings.data_dir), *volume_checks(settings.data_dir)]
     checks.append(port_check(settings.host, settings.port, is_running))
     return [*checks, *label_studio_checks(settings)]
 

@@ -12,7 +12,6 @@ import contextlib
 import faulthandler
 import logging
 import os
-import signal
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,7 +64,6 @@ def main(
         faulthandler.enable()  # where a library crashes: else the log would have nothing of it
     # on a CPU it warns about an optional package with faster kernels, which our path does not use
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says Shutdown
     mailbox = Mailbox()
     threading.Thread(target=_read, args=(connection, mailbox), name="engine-reader", daemon=True).start()
 

@@ -152,7 +152,6 @@ def _why_ended(exitcode: int | None, data: bytes) -> ImageError:
 def _serve(end: socket.socket, limits: Limits, decode_one: Decode) -> None:
     """In the process: answer each picture until the pipe closes, which it does however the parent ends."""
     pipe = Pipe(end)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     import_decoders()
     _give_up_rights(limits)

@@ -511,6 +511,14 @@ CHECKS: dict[str, tuple[str, str]] = {
         "{folder} has {free} GiB left; once it is full, work waits until there is space. Free some, or change "
         "PRELABEL_DATA_DIR.",
     ),
+    "data_dir_unnamed": (
+        "{folder} 随这个容器一起消失：没有为它指定命名卷。下一个容器会重新下载模型（30B 为 58 GiB），任务也不再存在；"
+        "旧的匿名卷则仍占磁盘（docker volume ls）。请用 -v prelabel-data:/data 启动，"
+        "或用 docker compose（docs/docker.md）。",
+        "{folder} goes with this container, as it is on no volume that has a name: the next container downloads the "
+        "model again (58 GiB for the 30B) and has none of the tasks, and unnamed volumes stay on the disk (docker "
+        "volume ls). Start it with -v prelabel-data:/data, or by docker compose (docs/docker.md).",
+    ),
     "data_dir_unwritable": (
         "PRELABEL_DATA_DIR={folder} 无法写入（{reason}）。请换一个文件夹，或把它交给运行 prelabel 的用户（uid {uid}）："
         "chown -R {uid} {folder}",

@@ -28,7 +28,7 @@ from model_loader.geometry import COMMITS, geometry_from_config, shipped_config
 from model_loader.host import judge_host_memory
 from model_loader.hub_cache import commit_bytes
 from model_loader.memory import GIB, MemoryPlan, plan_memory
-from model_loader.places import expanded, free_bytes, why_unwritable
+from model_loader.places import ends_with_container, expanded, free_bytes, why_unwritable
 from model_loader.saved import find_saved, place_for, read_saved
 from model_loader.sources import AUTO, GARMENTS, MODELSCOPE_PREFIX, find_config, local_folder, pinned_commit
 from model_loader.troubles import Trouble
@@ -236,6 +236,11 @@ def data_dir_check(folder: Path) -> Check:
     if (free := free_bytes(folder)) < SPARE_BYTES:
         return doubtful("data_dir", "data_dir_low", folder=str(folder), free=f"{free / GIB:.2f}")
     return good("data_dir", "data_dir_good", folder=str(folder), free=gib(free))
+
+
+def volume_checks(folder: Path, root: Path = Path("/")) -> list[Check]:
+    """Does the data folder outlive this container; a check only where it does not."""
+    return [doubtful("data_dir", "data_dir_unnamed", folder=str(folder))] if ends_with_container(folder, root) else []
 
 
 def port_check(host: str, port: int, is_prelabel: bool) -> Check:

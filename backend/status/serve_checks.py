@@ -14,7 +14,14 @@ from backend.pages.words import Words
 from backend.settings import Settings
 from backend.status.check import Check, doubtful, good, troubles
 from backend.status.label_studio_checks import label_studio_checks, written_checks
-from backend.status.machine_checks import card_check, data_dir_check, folder_checks, model_check, shared_memory_checks
+from backend.status.machine_checks import (
+    card_check,
+    data_dir_check,
+    folder_checks,
+    model_check,
+    shared_memory_checks,
+    volume_checks,
+)  # fmt: skip
 from model_loader.cards import read_signs, why_no_card
 from model_loader.sources import AUTO
 
@@ -26,7 +33,7 @@ _words = Words("en")
 def refuse_hopeless(settings: Settings) -> None:
     """Raise SettingsError, a line for each thing, where nothing could work. Log what a person should look at."""
     checks = [model_check(settings), *written_checks(settings), data_dir_check(settings.data_dir)]
-    checks += shared_memory_checks()
+    checks += [*shared_memory_checks(), *volume_checks(settings.data_dir)]
     if settings.model != AUTO and not any(check.verdict == "bad" for check in checks):
         checks += folder_checks(settings, settings.model, on_card=False)  # auto, and a card's, the engine looks at
     texts = [_words.check(check.code, check.values) for check in checks if check.verdict == "bad"]

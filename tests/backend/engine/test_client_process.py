@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -82,6 +83,28 @@ def test_where_no_process_can_be_started_for_a_moment_it_is_told_and_tried_again
             assert (await dying).pieces == (b"True",)
         finally:
             await client.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("name", ["engine-reader", "engine-writer"])
+def test_where_no_thread_can_be_started_for_a_moment_it_is_tried_again_and_no_process_is_left(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, left = threading.Thread.start, [1, 2]
+
+    def refused_twice(thread: threading.Thread) -> None:
+        if thread.name == name and left:
+            left.pop()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused_twice)
+
+    async def test() -> None:
+        async with running(limits=replace(LIMITS, max_restarts=3)) as client:
+            await client.wait_ready(WAIT_S)
+            assert (left, client.status.num_restarts) == ([], 0)
 
     run(test)
 

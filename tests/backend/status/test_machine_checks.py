@@ -34,6 +34,7 @@ from backend.status.machine_checks import (
     port_check,
     shared_memory_checks,
     thread_checks,
+    volume_checks,
 )  # fmt: skip
 from backend.status.serve_checks import engine_checks, refuse_hopeless, running_checks
 from model_loader.cards import Card
@@ -384,3 +385,30 @@ def test_both_languages_name_the_same_values(texts: tuple[str, str]) -> None:
     names = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in texts]
     assert names[0] == names[1]
     assert all(texts)
+
+
+LAYER = "24 1 0:52 / / rw,relatime - overlay overlay rw,lowerdir=/a,upperdir=/b,workdir=/c"
+VOLUME = "31 24 8:1 /var/lib/docker/volumes/{}/_data /data rw,relatime master:1 - ext4 /dev/sda1 rw"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "goes"),
+    [
+        pytest.param([LAYER], True, id="a container's own layer"),
+        pytest.param([LAYER, VOLUME.format("0a" * 32)], True, id="a volume without a name"),
+        pytest.param([LAYER, VOLUME.format("prelabel-data")], False, id="a volume with a name"),
+        pytest.param([LAYER, "31 24 8:1 /srv/prelabel /data rw - ext4 /dev/sda1 rw"], False, id="a folder of the host"),
+        pytest.param(["24 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw"], False, id="no container"),
+        pytest.param(["", "24 1 8:1"], False, id="nothing that is known"),
+        pytest.param(None, False, id="no such list"),
+    ],
+)
+def test_a_data_folder_that_goes_with_its_container_is_told(
+    tmp_path: Path, mounts: list[str] | None, goes: bool
+) -> None:
+    if mounts is not None:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/mountinfo").write_text("\n".join(mounts))
+    checks = volume_checks(Path("/data/prelabel"), tmp_path)
+    assert [check.verdict for check in checks] == ["doubtful"] * goes
+    assert all("/data/prelabel goes with this container" in said(check) for check in checks)
