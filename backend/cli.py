@@ -5,9 +5,6 @@ Exit codes: 0 done, 1 finished with failures, 2 bad usage or settings (one clear
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import os
 import sys
 from datetime import datetime
@@ -16,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from backend.commands.outermost import leave_stuck_engine, open_streams, refuse_windows
 from backend.errors import LabelStudioError, PrelabelError, SettingsError, UsageError
 from backend.logs import one_line, shown_error
 
@@ -27,11 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ON_WINDOWS = (
-    "prelabel does not run on Windows itself. Run it in WSL 2 (wsl --install, then as on Linux) or in Docker Desktop "
-    "(docs/docker.md); Label Studio may stay on Windows. / prelabel 不能直接在 Windows 上运行：请用 WSL 2（wsl "
-    "--install，之后与 Linux 相同）或 Docker Desktop（docs/docker.md）；Label Studio 可以留在 Windows 上。"
-)
 Model = Annotated[str | None, typer.Option(help="Hub id, folder, `garments` or `auto`.")]
 VramGib = Annotated[float | None, typer.Option(min=1, max=1024, help="GPU memory to stay within, in GiB.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder for the store and the 4-bit model.")]
@@ -382,18 +375,13 @@ def main() -> None:
     try:
         _run()
     finally:
-        _leave_stuck_engine()
+        leave_stuck_engine()
 
 
 def _run() -> None:
-    if sys.platform == "win32":  # before anything is imported that Windows has not
-        print(f"prelabel: {ON_WINDOWS}", file=sys.stderr)
-        sys.exit(2)
-    _open_what_is_closed()
+    refuse_windows()  # before anything is imported that it has not
+    open_streams()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # silences a warning in every forked worker
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal of GBK has no yuan sign, and file names may have anything
-            stream.reconfigure(errors="backslashreplace")
     from backend.settings import tidy_environment
 
     for said in tidy_environment():  # before typer reads some of it
@@ -406,28 +394,3 @@ def _run() -> None:
         for line in str(error).splitlines() if has_lines else [str(error)]:
             print(f"prelabel: {shown_error(line)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, SettingsError | UsageError) else 1)
-
-
-def _leave_stuck_engine() -> None:
-    """Python's own end would wait for ever for an engine that was killed and that a driver does not let go."""
-    engines = sys.modules.get("backend.engine.child")
-    if engines is None or not engines.is_one_left():
-        return
-    error = sys.exc_info()[1]
-    code = error.code if isinstance(error, SystemExit) else error
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    logging.shutdown()
-    os._exit(code if isinstance(code, int) else int(code is not None))
-
-
-def _open_what_is_closed() -> None:
-    """Where stdin, stdout or stderr is closed (`2>&-`), its number goes to the file or connection that is opened next,
-    and into that libraries would write."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-            setattr(sys, name, os.fdopen(number, "w" if number else "r"))

@@ -115,103 +115,162 @@ def load_model(
     if card is None and device.startswith("cuda"):
         card = _card(device)
     parent = save_quantised_to if quantisation == "nf4" and source != GARMENTS else None
-
-    def inspect(config: Mapping[str, Any]) -> None:
-        check_fits(
-            config, card=card, vram_gib=vram_gib, quantisation=quantisation, request=request, max_slots=max_slots
-        )
-        saves_to = parent if saved is None else None
-        check_host_memory(config, on_card=card is not None, quantisation=quantisation)
-        if saves_to is not None:
-            tell_of_disks(config, source, revision, saves_to)
-
     progress.enter("folders", 0.0, 0.0, asks=True)
     check_folders(source, revision, parent, on_card=card is not None)
     remove_halves(left_of(source))
     if save_quantised_to is not None:
         remove_unfinished(save_quantised_to)
         tell_of_unused(source, revision, save_quantised_to)
-    saved, unusable, downloaded = None, "", False
-    try:
-        saved = read_saved(parent, source, revision)
-    except ModelFilesInvalid as error:
-        unusable = str(error)
-        log.warning("%s; it is made again", unusable)
+    saved, unusable = _find_copy(parent, source, revision)
     if card is not None and quantisation == "nf4":
         progress.enter("trial", 0.0, 0.0)
         try_packing(device, dtype)
+
+    def inspect(config: Mapping[str, Any]) -> None:
+        check_fits(
+            config, card=card, vram_gib=vram_gib, quantisation=quantisation, request=request, max_slots=max_slots
+        )
+        check_host_memory(config, on_card=card is not None, quantisation=quantisation)
+        if parent is not None and saved is None:
+            tell_of_disks(config, source, revision, parent)
+
     progress.enter("resolve", 0.0, 0.02, asks=True)
     if saved is not None:
-        resolved, checkpoint = saved
-        log.info("%s was packed by an earlier start: its 4-bit copy in %s is loaded", source, resolved.folder)
-        if is_empty(expanded(source)):
-            log.warning("%s is empty (is its disk mounted?): the copy is all that there is of this model", source)
-        with blamed_on(resolved.folder):
-            inspect(checkpoint.config)
-        progress.enter("check", 0.03, 0.05)
+        files = _of_copy(*saved, source, inspect, progress)
     else:
+        files = _of_original(source, revision, inspect, progress, unusable, download_limit_s)
+    resolved = files.resolved
+    model, tokenizer, image_processor = _load(files, progress, device=device, dtype=dtype, quantisation=quantisation)
+    if files.have_changed:  # else its copy would be taken for that of the new ones
+        raise ModelFilesInvalid(
+            f"the files of {resolved.folder} were changed while they were read; start again once they are whole"
+        )
+    identity = resolved.weights_id or checkpoint_id(files.checkpoint)
+    _make_fast(model, device=device, dtype=dtype, quantisation=quantisation)
+    unsaved = ""
+    if parent is not None and not files.are_packed:
+        unsaved = _save(model, files, place_for(parent, source, revision), source, progress)
+    progress.enter("ready", 1.0, 1.0)
+    load_s = time.perf_counter() - started
+    return LoadedModel(
+        model, tokenizer, image_processor, resolved.name, quantisation, device, dtype, load_s, identity, unsaved
+    )
 
-        def downloading(num_bytes: int) -> Callable[[float], None]:
-            nonlocal downloaded
-            downloaded = True
-            return progress.enter("download", 0.02, 0.6, num_bytes)
 
-        def fetch() -> Resolved:
-            remove_halves(left_of(source))  # of the try before
-            return resolve(source, revision=revision, inspect=inspect, on_fraction=downloading)
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What is loaded: a `copy` that an earlier start has saved, or the original, with the `files_id` that it had when
+    its reading began. `done`: of the whole load."""
 
-        def waiting(error: ModelError, left_s: float) -> None:
-            progress.wait("download_again", left_s, error)
+    resolved: Resolved
+    checkpoint: Checkpoint
+    done: float
+    copy: Path | None = None
+    found: str = ""
 
-        with instead_of_copy(unusable):
-            resolved = patiently(fetch, waiting, lambda: downloaded_bytes(source), download_limit_s)
-        start, contents = 0.6 if downloaded else 0.03, known_contents(resolved.folder)
-        checking = progress.enter("check", start, start + 0.02, size_bytes(contents))
-        found = files_id(resolved.folder)
-        checkpoint = read_checkpoint(resolved.folder)
-        check_contents(contents, checking)
-    quantised = checkpoint.config.get("quantization_config") is not None
-    stage = "load_copy" if saved is not None else "quantise" if quantisation == "nf4" and not quantised else "load"
-    step = progress.enter(stage, 0.62 if downloaded else 0.05, 0.95, checkpoint.size_bytes)
-    copy = None if saved is None else resolved.folder
-    with blamed_on(copy):
-        unchecked = {} if copy is None else known_contents(copy)
+    @property
+    def are_packed(self) -> bool:
+        return self.checkpoint.config.get("quantization_config") is not None
+
+    @property
+    def have_changed(self) -> bool:
+        return self.copy is None and files_id(self.resolved.folder) != self.found
+
+
+def _find_copy(
+    parent: Path | None, source: str, revision: str | None
+) -> tuple[tuple[Resolved, Checkpoint] | None, str]:
+    """The 4-bit copy, or why the one that is there cannot be used."""
+    try:
+        return read_saved(parent, source, revision), ""
+    except ModelFilesInvalid as error:
+        log.warning("%s; it is made again", error)
+        return None, str(error)
+
+
+def _of_copy(
+    resolved: Resolved,
+    checkpoint: Checkpoint,
+    source: str,
+    inspect: Callable[[Mapping[str, Any]], None],
+    progress: Progress,
+) -> _Files:
+    log.info("%s was packed by an earlier start: its 4-bit copy in %s is loaded", source, resolved.folder)
+    if is_empty(expanded(source)):
+        log.warning("%s is empty (is its disk mounted?): the copy is all that there is of this model", source)
+    with blamed_on(resolved.folder):
+        inspect(checkpoint.config)
+    progress.enter("check", 0.03, 0.05)
+    return _Files(resolved, checkpoint, 0.05, copy=resolved.folder)
+
+
+def _of_original(
+    source: str,
+    revision: str | None,
+    inspect: Callable[[Mapping[str, Any]], None],
+    progress: Progress,
+    unusable: str,
+    download_limit_s: float,
+) -> _Files:
+    """Download what is missing, and check it. `unusable`: why its 4-bit copy is not taken, "" where there is none."""
+    start = 0.03
+
+    def downloading(num_bytes: int) -> Callable[[float], None]:
+        nonlocal start
+        start = 0.6
+        return progress.enter("download", 0.02, start, num_bytes)
+
+    def fetch() -> Resolved:
+        remove_halves(left_of(source))  # of the try before
+        return resolve(source, revision=revision, inspect=inspect, on_fraction=downloading)
+
+    def waiting(error: ModelError, left_s: float) -> None:
+        progress.wait("download_again", left_s, error)
+
+    with instead_of_copy(unusable):
+        resolved = patiently(fetch, waiting, lambda: downloaded_bytes(source), download_limit_s)
+    contents = known_contents(resolved.folder)
+    checking = progress.enter("check", start, start + 0.02, size_bytes(contents))
+    found = files_id(resolved.folder)
+    checkpoint = read_checkpoint(resolved.folder)
+    check_contents(contents, checking)
+    return _Files(resolved, checkpoint, start + 0.02, found=found)
+
+
+def _load(
+    files: _Files, progress: Progress, *, device: str, dtype: torch.dtype, quantisation: Quantisation
+) -> tuple[Any, Any, Any]:
+    """Return the model, its tokenizer and its image processor. A copy is checked beside it."""
+    checkpoint, name = files.checkpoint, files.resolved.name
+    stage = "load_copy" if files.copy else "quantise" if quantisation == "nf4" and not files.are_packed else "load"
+    step = progress.enter(stage, files.done, 0.95, checkpoint.size_bytes)
+    with blamed_on(files.copy):
+        unchecked = {} if files.copy is None else known_contents(files.copy)
 
     def enter_check() -> Callable[[float], None]:
         return progress.enter("check", 0.95, 0.99, size_bytes(unchecked))
 
-    with (
-        named_errors(resolved.name),
-        checked_beside(unchecked, enter_check),
-        blamed_on(copy),
-        named_errors(resolved.name),
-    ):
-        if quantised:
+    with named_errors(name), checked_beside(unchecked, enter_check), blamed_on(files.copy), named_errors(name):
+        if files.are_packed:
             _check_packed(checkpoint, quantisation)
         with clean_folder(checkpoint) as folder, told_bars({LOADED: _bytes_of(checkpoint, step)}):
             tokenizer, image_processor = load_tokenizer(folder), load_image_processor(folder)
             sizes = {name: getattr(image_processor, name) for name in PATCH_SIZES}  # also those no file named
             check_patches(sizes, checkpoint.config["vision_config"])
             model = _load_weights(checkpoint, folder, device=device, dtype=dtype, quantisation=quantisation)
-    if saved is None and files_id(resolved.folder) != found:  # else its copy would be taken for that of the new ones
-        raise ModelFilesInvalid(
-            f"the files of {resolved.folder} were changed while they were read; start again once they are whole"
-        )
-    identity = resolved.weights_id or checkpoint_id(checkpoint)
-    _make_fast(model, device=device, dtype=dtype, quantisation=quantisation)
-    unsaved = ""
-    if parent is not None and not quantised:
-        saving = progress.enter("save", 0.95, 0.99, moved_bytes(model))
-        try:
-            save(model, checkpoint, resolved, place_for(parent, source, revision), source, saving)
-        except Exception as error:  # whatever it is, it must not cost the loaded model
-            unsaved = " ".join(str(known_error(error) or error).split()) or type(error).__name__
-            log.warning("the 4-bit checkpoint was not saved, so the next start packs it again: %s", unsaved)
-    progress.enter("ready", 1.0, 1.0)
-    load_s = time.perf_counter() - started
-    return LoadedModel(
-        model, tokenizer, image_processor, resolved.name, quantisation, device, dtype, load_s, identity, unsaved
-    )
+    return model, tokenizer, image_processor
+
+
+def _save(model: Any, files: _Files, place: Path, source: str, progress: Progress) -> str:
+    """Return why its 4-bit copy was not saved. Raises nothing: it must not cost the loaded model."""
+    saving = progress.enter("save", 0.95, 0.99, moved_bytes(model))
+    try:
+        save(model, files.checkpoint, files.resolved, place, source, saving)
+    except Exception as error:
+        unsaved = " ".join(str(known_error(error) or error).split()) or type(error).__name__
+        log.warning("the 4-bit checkpoint was not saved, so the next start packs it again: %s", unsaved)
+        return unsaved
+    return ""
 
 
 def _card(device: str) -> Card:

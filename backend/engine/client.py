@@ -22,6 +22,8 @@ from backend.errors import EngineBusy, EngineDead, EngineNotReady, GenerationFai
 from backend.pages.engine_words import Why
 from backend.pages.words import Words
 
+_words = Words("en")
+
 
 class EngineClient:
     """Implements `backend.engine.api.Engine` over a process beside this one."""
@@ -46,7 +48,7 @@ class EngineClient:
         num_running = self._pending.num_running
         num_queued = len(self._pending) - num_running
         why = self._supervisor.ended
-        ended = Words("en").why(why)
+        ended = _words.why(why)
         return replace(self._current.now, num_running=num_running, num_queued=num_queued, ended=ended, ended_why=why)
 
     async def start(self) -> None:
