@@ -38,6 +38,7 @@ Decode = Callable[[bytes, Limits, Callable[[int], None]], Decoded]
 _MEMORY_BESIDE = 2**29
 """Of a process, beside twice `max_decode_bytes`: more than Python, libraries and the file itself need."""
 _PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITIES_VERSION = 0x20080522  # of linux/capability.h: two times three sets of 32, none in any
 _large_picture = threading.Lock()
 
 
@@ -181,7 +182,7 @@ def _serve(end: socket.socket, limits: Limits, decode_one: Decode) -> None:
 
 def _give_up_rights(limits: Limits) -> None:
     """For good: the memory beyond what pictures need, opening a file or a socket, making a file longer, becoming
-    another user. What is open stays open."""
+    another user, and what root may beyond others, which is to take all of that back. What is open stays open."""
     most = {
         resource.RLIMIT_DATA: _MEMORY_BESIDE + 2 * limits.max_decode_bytes,
         resource.RLIMIT_CORE: 0,  # else each picture that crashes it may leave a file as large
@@ -192,4 +193,6 @@ def _give_up_rights(limits: Limits) -> None:
         _, hard = resource.getrlimit(kind)
         if hard == resource.RLIM_INFINITY or value < hard:
             resource.setrlimit(kind, (value, value))
-    ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.capset((ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION, 0), (ctypes.c_uint32 * 6)())
