@@ -65,7 +65,7 @@ _TROUBLES_ZH = {
     ),
     "card_taken_back": (
         "文件权限允许打开 {file}，但系统禁止：这个容器（已）没有显卡，例如宿主机执行过 `systemctl daemon-reload` "
-        "或更新之后（驱动 {driver}）。请重启容器（docker compose restart prelabel）；LXC 容器请允许它使用显卡设备。"
+        "或更新之后（驱动 {driver}）。请重启容器（docker restart 加容器名）；LXC 容器请允许它使用显卡设备。"
         "详见 docs/docker.md。"
     ),
     "card_no_library": (
