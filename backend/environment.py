@@ -8,6 +8,7 @@ it over. Nothing here raises.
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping, MutableMapping
@@ -53,6 +54,8 @@ OTHER_PROXY = ("ALL_PROXY", "all_proxy")
 ORDERS = {"CUDA_DEVICE_ORDER": ("PCI_BUS_ID", "FASTEST_FIRST")}
 """CUDA takes any other for the second, and numbers the cards otherwise than nvidia-smi does."""
 _NO_WAY = "a proxy that no library here can go through, of SOCKS most often, beside which there is an HTTP port"
+EXEMPT = ("NO_PROXY", "no_proxy")
+_NOT_EXEMPT = "no list that the libraries can read, as one with [::1] or ::1/128 in it"
 OURS = ("PRELABEL_", "LABEL_STUDIO_", "BASIC_AUTH_")
 _OF_PYTHON = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_", "GLIBC_", "COVERAGE_")
 _SECRET = re.compile(r"(?i)key|token(?!izers)|secret|pass|_pwd$|_pat$|dsn$|cred|auth|cookie")
@@ -127,6 +130,7 @@ def unusable(environment: Mapping[str, str]) -> list[str]:
         **dict.fromkeys(TOKEN, (str.isascii, "no token, which has letters and digits of ASCII alone", "hf_...")),
         **dict.fromkeys(FILES, (os.path.exists, "not there", "/path/to/file.pem")),
         **dict.fromkeys(ADDRESSES, (_is_address, "no address", "https://mirror.example")),
+        **dict.fromkeys(EXEMPT, (_are_exempt, _NOT_EXEMPT, "localhost,127.0.0.1,::1")),
         **{name: (_is_proxy, _NO_WAY, "http://HOST:PORT") for names in (OTHER_PROXY, *PROXIES) for name in names},
         **{name: (known.__contains__, f"none of {', '.join(known)}", known[0]) for name, known in ORDERS.items()},
     }
@@ -141,7 +145,30 @@ def _is_proxy(value: str) -> bool:
     scheme, mark, _ = value.partition("://")
     if scheme.lower() in ("socks5", "socks5h"):
         return importlib.util.find_spec("socksio") is not None  # httpx's, which nothing of ours brings
-    return bool(value) and (not mark or scheme.lower() in ("http", "https"))
+    is_http = not mark or scheme.lower() in ("http", "https")
+    return bool(value) and is_http and _can_be_read(value if mark else f"http://{value}")
+
+
+def _are_exempt(value: str) -> bool:
+    return all(map(_is_exempt, (one.strip() for one in value.split(","))))
+
+
+def _is_exempt(one: str) -> bool:
+    """As httpx makes addresses of what is reached without a proxy: a name, or an address of IPv4 or IPv6."""
+    try:
+        return bool(ipaddress.IPv6Address(one))
+    except ValueError:
+        return _can_be_read(one if "://" in one else f"all://*{one}")
+
+
+def _can_be_read(url: str) -> bool:
+    import httpx  # here: few have a proxy
+
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return True
 
 
 def _is_switch(value: str) -> bool:

@@ -10,6 +10,7 @@ import errno
 import importlib.util
 import os
 import re
+import resource
 import runpy
 import time
 import warnings
@@ -38,6 +39,7 @@ SETTLED, SETTLE_S, SETTLE_TIMES, SETTLE_GIB = 0.9, 2.0, 15, 0.1
 each look finds so much more of it free."""
 _NO_CARD = ("Found no NVIDIA driver", "No CUDA GPUs are available", "no CUDA-capable device")
 """What CUDA says where there is neither a card nor a driver. Whatever else it says, it has found something."""
+_NO_ROOM = "out of memory"
 _NO_TORCH = (
     "cannot open shared object file", "No module named", "cannot import name", "undefined symbol",
     "not found in the system path",
@@ -82,7 +84,8 @@ class Signs:
 
     `cuda`: the release torch is built for. `visible`: CUDA_VISIBLE_DEVICES, None where it is not set. `closed_file`: a
     device file that this user may not open; `taken_file`: one that a container's rules for devices do not let it open.
-    `in_wsl`: Linux runs within Windows, which has the driver.
+    `in_wsl`: Linux runs within Windows, which has the driver. `address_gib`: how many addresses a process may have,
+    None for as many as there are.
     """
 
     driver: str = ""
@@ -96,6 +99,7 @@ class Signs:
     taken_file: str = ""
     in_container: bool = False
     in_wsl: bool = False
+    address_gib: float | None = None
 
 
 def find_card(
@@ -109,11 +113,11 @@ def find_card(
     `ask` and `read` are `ask_torch` and `read_signs` where they are left out. A driver may never return.
     """
     seen = (ask or ask_torch)(device)
-    if seen.card is not None and not seen.said:
-        if seen.card.capability >= LEAST_CAPABILITY:
-            return seen.card
+    if seen.card is not None and seen.card.capability < LEAST_CAPABILITY:
         capability = ".".join(map(str, seen.card.capability))
         return trouble("card_too_old", card=seen.card.label, capability=capability)
+    if seen.card is not None and not seen.said:
+        return seen.card
     if seen.num_cards and not seen.said:
         return trouble("card_no_such", device=device or "cuda", count=str(seen.num_cards))
     found = why_no_card((read or partial(read_signs, is_taken=is_taken))(), seen.said)
@@ -212,6 +216,8 @@ def why_no_card(signs: Signs, said: str = "") -> Trouble:
     too_old = trouble("card_driver_old", driver=driver, torch=torch, cuda=signs.cuda, needed=needed)
     if "too old" in said or "driver version is insufficient" in said:
         return too_old
+    if _NO_ROOM in said and signs.address_gib is not None:
+        return trouble("card_address_limit", said=said, limit=f"{signs.address_gib:.1f}")
     if "busy or unavailable" in said:
         return trouble(BUSY, card="")
     if not signs.driver and signs.in_wsl:
@@ -317,11 +323,11 @@ def _first_line(error: Exception) -> str:
 
 def _free_bytes(cuda: Any, number: int, least: int) -> int:
     """What is free, `least` at least, or this process's already; 0 where other programs leave no room for CUDA's
-    context."""
+    context. CUDA says the same where a limit of addresses does."""
     try:
         return int(max(cuda.mem_get_info(number)[0], least) + cuda.memory_reserved(number)) + CUDA_CONTEXT_BYTES
     except RuntimeError as error:
-        if "out of memory" not in str(error):
+        if _NO_ROOM not in str(error) or _address_gib() is not None:
             raise
         return 0
 
@@ -364,7 +370,13 @@ def read_signs(
         or "KUBERNETES_SERVICE_HOST" in environ
         or any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv")),
         in_wsl=any((root / "usr/lib/wsl/lib").glob("libcuda.so*")),
+        address_gib=_address_gib(),
     )
+
+
+def _address_gib() -> float | None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit / GIB
 
 
 def _torch_versions() -> tuple[str, str]:

@@ -64,8 +64,13 @@ TEXTS: dict[str, str] = {
         "own version, {driver}."
     ),
     "card_busy": (
-        "Another program holds the card{card} for itself alone. End it (nvidia-smi lists it), name another card, as "
-        "PRELABEL_DEVICE=cuda:1, or let programs share the card: nvidia-smi -c 0."
+        "Another program holds the card{card} for itself alone. End it (nvidia-smi lists it; a running prelabel is "
+        "one), name another card, as PRELABEL_DEVICE=cuda:1, or let programs share the card: nvidia-smi -c 0."
+    ),
+    "card_address_limit": (
+        "CUDA cannot use the card ({said}): processes here may have {limit} GiB of addresses (ulimit -v), and CUDA "
+        "wants many times that, of which it fills little. Lift the limit: ulimit -v unlimited (of a job of a "
+        "cluster h_vmem, or the like)."
     ),
     "card_wsl": (
         "Windows has NVIDIA's driver, but CUDA sees no card within WSL ({said}). Does nvidia-smi show one there? "

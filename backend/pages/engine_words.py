@@ -140,8 +140,11 @@ ENGINE_WORDS: dict[str, tuple[str, str]] = {
         "the engine cannot be supervised: {kind}; restart prelabel",
     ),
     "engine_replicas_differ": (
-        "各副本加载了不同的模型：{models}。请为所有副本设同一个 PRELABEL_MODEL。",
-        "the replicas have loaded different models: {models}. Set PRELABEL_MODEL for all.",
+        "各副本加载了不同的模型：{models}。请为所有副本设同一个 PRELABEL_MODEL；如果名称相同，则是文件不同，"
+        "或其中一份 4-bit 副本是旧版 prelabel 做的：请从 PRELABEL_QUANTISED_DIR 中删除它，会重新生成。",
+        "the replicas have loaded different models: {models}. Set PRELABEL_MODEL for all. Of the same name, their "
+        "files differ, or one is a 4-bit copy that an earlier prelabel has made: remove it from "
+        "PRELABEL_QUANTISED_DIR, and it is made anew.",
     ),
     "engine_at": ("{place}：", "{place}:"),
     # what a model is refused for: a kind of ModelError each, where no more is known than its sentence

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 
+import httpx
 import pytest
 from huggingface_hub.constants import ENV_VARS_TRUE_VALUES
 
@@ -147,6 +148,23 @@ def test_a_switch_of_a_library_is_on_or_off_or_named(value: str, is_clear: bool)
                 ("SOCKS5H://a:b@proxy.example", False),
                 ("socks://127.0.0.1:7890/", False),
                 ("ftp://proxy.example", False),
+                ("http://127.0.0.1:78x", False),
+                ("http://[::1", False),
+                ("http://[::1]:7890", True),
+            )
+        ],
+        *[
+            (name, exempt, is_right)
+            for name in ("NO_PROXY", "no_proxy")
+            for exempt, is_right in (
+                ("localhost,127.0.0.0/8,::1", True),
+                ("*.corp.example, .corp.example", True),
+                ("corp.example:8080", True),
+                ("http://a.example:1", True),
+                ("localhost,[::1]", False),
+                ("::1/128,localhost", False),
+                ("[::1]:8080", False),
+                ("fe80::/10", False),
             )
         ],
         *[
@@ -187,6 +205,23 @@ def test_a_proxy_for_all_that_nobody_needs_is_no_reason_to_end(
     environment = {name: "http://127.0.0.1:7891", **others}
     tidy(environment, is_of_libraries)
     assert name in environment
+
+
+@pytest.mark.parametrize("name", ["https_proxy", "no_proxy"])
+@pytest.mark.parametrize(
+    "value", ["127.0.0.0/8,::1", "*.a.example", "localhost,[::1]", "::1/128", "a:80", "http://a:b"]
+)
+def test_httpx_makes_a_client_of_what_is_taken_for_usable(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in ("https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv(name, value)
+    try:
+        httpx.Client().close()
+    except httpx.InvalidURL:
+        assert unusable({name: value})
 
 
 def test_what_the_hub_takes_for_on_is_what_we_do() -> None:

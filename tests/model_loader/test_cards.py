@@ -47,6 +47,10 @@ TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040). Pl
         (CUDA, "Unexpected error ... Error 803: system has unsupported display driver", "card_error", "Error 803"),
         (WORKING, "CUDA error: all CUDA-capable devices are busy or unavailable", "card_busy", "nvidia-smi -c 0"),
         (CUDA, "CUDA error: CUDA-capable device(s) is/are busy or unavailable", "card_busy", "cuda:1"),
+        (replace(WORKING, address_gib=32.0), "CUDA error: out of memory", "card_address_limit", "ulimit -v unlimited"),
+        (replace(WORKING, address_gib=32.0), "CUDA error: all CUDA-capable devices are busy or unavailable",
+         "card_busy", "a running prelabel is one"),
+        (WORKING, "CUDA driver initialization failed: out of memory", "card_error", "out of memory"),
         (replace(WORKING, library="580.105.08"), "CUDA unknown error", "card_driver_mixed", "Restart the machine"),
         (replace(WORKING, library="590.44.01"), "Unexpected error ... Error 803: system has unsupported display driver",
          "card_driver_mixed", "580.95.05 is loaded, but its libraries are of 590.44.01"),
@@ -290,6 +294,25 @@ class Cuda:
 )
 def test_torch_is_asked_for_the_card_that_was_named(device: str | None, cuda: Cuda, seen: Seen) -> None:
     assert ask_torch(device, cuda) == seen
+
+
+def test_a_limit_of_addresses_is_not_taken_for_other_programs() -> None:
+    ask = (
+        "import resource as r; r.setrlimit(r.RLIMIT_AS, (2**40, r.getrlimit(r.RLIMIT_AS)[1])); "
+        "from model_loader.cards import ask_torch, find_card; "
+        "from tests.model_loader.test_cards import Cuda, WORKING; from dataclasses import replace; "
+        "seen = ask_torch(None, Cuda(20, card='CUDA error: out of memory')); "
+        "print(find_card(ask=lambda device: seen, read=lambda: replace(WORKING, address_gib=1024.0)))"
+    )
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=RUN_S, check=True)
+    assert "processes here may have 1024.0 GiB of addresses (ulimit -v)" in done.stdout
+
+
+def test_an_old_card_that_another_program_holds_is_not_waited_for() -> None:
+    held = Seen(Card("Tesla T4", 14.6, 0.0, (7, 5)), 1, HELD)
+    found = find_card(ask=lambda device: held, read=lambda: WORKING)
+    assert isinstance(found, Trouble)
+    assert found.code == "card_too_old"
 
 
 def test_a_card_that_another_program_holds_for_itself_alone_is_named_and_known() -> None:
