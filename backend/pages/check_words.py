@@ -513,7 +513,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     ),
     "data_dir_unnamed": (
         "{folder} 随这个容器一起消失：没有为它指定命名卷。下一个容器会重新下载模型（30B 为 58 GiB），任务也不再存在；"
-        "旧的匿名卷则仍占磁盘（docker volume ls）。请用 -v prelabel-data:/data 启动，"
+        "旧的匿名卷则仍占磁盘（docker volume）。请用 -v prelabel-data:/data 启动，"
         "或用 docker compose（docs/docker.md）。",
         "{folder} goes with this container, as it is on no volume that has a name: the next container downloads the "
         "model again (58 GiB for the 30B) and has none of the tasks, and unnamed volumes stay on the disk (docker "
