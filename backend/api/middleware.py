@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend import logs
 from backend.api.access import HELD, OPEN_PATHS, Access, address_of
+from backend.api.address_turns import AddressTurns
 from backend.api.bodies import ClientGone
 from backend.api.http_limits import MAX_HEADERS, MAX_HEADERS_BYTES, headers_too_large
 from backend.api.responses import SAFE_HEADERS, error_response, refusal
-from backend.api.turns import Turns
 from backend.errors import EngineBusy, HeadersTooLarge, PrelabelError
 from backend.metrics import Metrics
 
@@ -43,7 +43,7 @@ class Edge:
         self._metrics = metrics
         self._access = access
         self._routes = routes
-        self._strangers = Turns(a_round=STRANGERS_A_ROUND)
+        self._strangers = AddressTurns(a_round=STRANGERS_A_ROUND)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -2,7 +2,7 @@
 
 A request computes a little between two waits: a label config is looked up, extra params are checked, tasks become rows.
 Each of these steps is short, but fifty requests at once make fifty of them, and asyncio would run all before it looks
-at anything else. Here one step, or `a_round` of them, runs in each round of the loop, so that /health and other sockets
+at anything else. Here one step runs in each round of the loop, so that /health and other sockets
 are looked at in between; and it is a step of the project which has had the least of the loop's time (`fair_shares`). A
 project alone has all of it. A single long step is not made shorter.
 Raises what the work raises.
@@ -21,28 +21,19 @@ from backend.fair_shares import FairShares
 
 T = TypeVar("T")
 
-ONE_S = 0.001
-"""What a turn counts as that is not measured."""
-
 
 class Turns:
     """Use it from one event loop. `clock`: seconds of CPU that the loop's thread has had."""
 
-    def __init__(self, clock: Callable[[], float] = time.thread_time, a_round: int = 1) -> None:
+    def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
         self._clock = clock
-        self._a_round = self._left = a_round
+        self._is_taken = False
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._shares = FairShares()
 
     async def run(self, project: str, work: Coroutine[Any, Any, T]) -> T:
         """Await `work`, each of its steps in a turn of `project`."""
         return await self._steps(project, work)
-
-    @types.coroutine
-    def take(self, project: str) -> Generator[Any, None, None]:
-        """Wait for a turn of `project`; what comes until the next wait is in it, and counts as as much as another's."""
-        yield from self._turn(project)
-        self._shares.used(project, ONE_S)
 
     @types.coroutine
     def _steps(self, project: str, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
@@ -72,7 +63,7 @@ class Turns:
 
     def _turn(self, project: str) -> Generator[Any, None, None]:
         """Wait for it, if another has this one."""
-        if not self._left:
+        if self._is_taken:
             comes = asyncio.get_running_loop().create_future()
             self._waiting.setdefault(project, deque()).append(comes)
             yield from comes
@@ -81,14 +72,13 @@ class Turns:
 
     def _take(self, project: str) -> None:
         """This round of the loop is for `project`; the next is for whose turn it is then."""
-        if self._left == self._a_round:
-            asyncio.get_running_loop().call_soon(self._next)
-        self._left -= 1
+        self._is_taken = True
+        asyncio.get_running_loop().call_soon(self._next)
         self._shares.goes_on(project)
 
     def _next(self) -> None:
-        self._left = self._a_round
-        while self._waiting and self._left:
+        self._is_taken = False
+        while self._waiting and not self._is_taken:
             project = min(self._waiting, key=self._shares.had)
             comes = self._waiting[project].popleft()
             if not self._waiting[project]:
