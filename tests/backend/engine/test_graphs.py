@@ -17,12 +17,18 @@ from backend.engine.kv_blocks import BLOCK_TOKENS
 from backend.engine.messages import Finished, Sampling
 from backend.engine.packing import Row
 from backend.engine.runner import Runner
+from label_config.schema import Choice, ChoicesField, LabelSchema, NumberField, RatingField, TextField
 from model_loader.loader import LoadedModel
-from tests.backend.engine.requests import CLOTHES, LABELS_ONLY, submit
+from tests.backend.engine.requests import submit
 from tests.backend.engine.slots import Slots
+from tests.limits import examples
 from tests.tiny_model import tiny_model
 
 MAX_BLOCKS = 5
+STYLE = ChoicesField("s", "pic", (Choice("a"), Choice("bcd")), required=True)
+# With short names: a token that the grammar forces costs a fifth of a second where the kernel is interpreted.
+WITH_TEXT = LabelSchema((TextField("t", "pic"), STYLE), "pic", "photo")
+LABELS_ONLY = LabelSchema((NumberField("n", "pic", 0, 99), RatingField("r", "pic")), "pic", "photo")
 SIZES = ((32, 32), (64, 16), (16, 64), (20, 90))
 
 
@@ -55,8 +61,8 @@ def answers(runner: Runner, count: int, *, mixed: bool = False) -> list[Finished
     rows: list[Row] = []
     patches = []
     for i in range(count):
-        sampling = Sampling(max_new_tokens=40, temperature=0.0)
-        request = submit(i, LABELS_ONLY if i % 3 == 2 else CLOTHES, size=SIZES[i % 4], sampling=sampling)
+        sampling = Sampling(max_new_tokens=examples(16, 40), temperature=0.0)
+        request = submit(i, LABELS_ONLY if i % 3 == 2 else WITH_TEXT, size=SIZES[i % 4], sampling=sampling)
         rows.append(slots.start(request))
         patches.append(runner.to_patches(request, rows[-1].prompt))
     if mixed:

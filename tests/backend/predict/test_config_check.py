@@ -68,8 +68,8 @@ def test_a_grammar_above_our_limit_is_told_with_the_limit() -> None:
 
 @pytest.mark.slow
 def test_a_list_that_the_matcher_cannot_run_is_told_with_the_number_that_fits() -> None:
-    chance = random.Random(0)
-    labels = ["".join(chance.choices([chr(code) for code in range(0x4E00, 0x9000)], k=6)) for _ in range(9_000)]
+    han, chance = [chr(code) for code in range(0x4E00, 0x9000)], random.Random(0)
+    labels = ["".join(chance.choices(han, k=6)) for _ in range(9_000)]
     _, problem = _warnings(view(choices(*labels, name="big", attributes='choice="multiple"')))
     assert problem.startswith("no task will get a prediction, because the model cannot be held to the label config: ")
     assert '"big" has 9,000 labels of which several may be chosen' in problem
