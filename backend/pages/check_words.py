@@ -80,8 +80,13 @@ _TROUBLES_ZH = {
         "CUDA 在等待 NVIDIA fabric manager（错误 802）。请安装并启动与驱动同版本（{driver}）的 nvidia-fabricmanager。"
     ),
     "card_busy": (
-        "其他程序独占了显卡{card}。请结束它（nvidia-smi 可列出）、改用另一块显卡（如 PRELABEL_DEVICE=cuda:1），"
+        "其他程序独占了显卡{card}。请结束它（nvidia-smi 可列出；正在运行的 prelabel 也算一个）、"
+        "改用另一块显卡（如 PRELABEL_DEVICE=cuda:1），"
         "或允许多个程序共用：nvidia-smi -c 0。"
+    ),
+    "card_address_limit": (
+        "CUDA 无法使用显卡（{said}）：这里的进程只能有 {limit} GiB 地址空间（ulimit -v），而 CUDA 要的是它的许多倍，"
+        "真正用到的很少。请取消限制：ulimit -v unlimited（集群作业则是 h_vmem 之类的设置）。"
     ),
     "card_wsl": (
         "Windows 已装 NVIDIA 驱动，但 WSL 中的 CUDA 看不到显卡（{said}）。WSL 中的 nvidia-smi 能看到吗？"
