@@ -47,7 +47,7 @@ class _NoRoom:
         self.error: Exception | None = None
 
     def __call__(self, connection: Connection, options: EngineOptions) -> None:
-        raise NotImplementedError
+        raise AssertionError("the process is handed fake_process.main in its place")
 
     def __reduce__(self) -> tuple[object, ...]:
         if self.error is not None:

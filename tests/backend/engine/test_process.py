@@ -63,11 +63,11 @@ def test_what_makes_the_pipe_useless_ends_the_process_instead_of_losing_requests
         assert started.exitcode == code
 
 
-def test_a_process_whose_code_is_not_that_of_who_started_it_loads_nothing() -> None:
+def _refusal(*args: Any) -> LoadFailed:
+    """What a process that is started with `args` says first."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    options = EngineOptions(code="of the version before", model="garments")
-    started = context.Process(target=process.main, args=(theirs, options), daemon=True)
+    started = context.Process(target=process.main, args=(theirs, *args), daemon=True)
     started.start()
     theirs.close()
     try:
@@ -77,6 +77,11 @@ def test_a_process_whose_code_is_not_that_of_who_started_it_loads_nothing() -> N
         started.kill()
         started.join()
     assert isinstance(told, LoadFailed)
+    return told
+
+
+def test_a_process_whose_code_is_not_that_of_who_started_it_loads_nothing() -> None:
+    told = _refusal(EngineOptions(code="of the version before", model="garments"))
     assert told.why.code == "load_code_changed"
     assert "prelabel was updated while it ran" in told.message
 
@@ -104,18 +109,7 @@ def test_the_code_is_another_when_any_source_file_of_it_is(
 
 
 def test_a_load_that_fails_by_the_machine_is_told_in_its_own_name() -> None:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    started = context.Process(target=process.main, args=(theirs, EngineOptions(), _out_of_memory), daemon=True)
-    started.start()
-    theirs.close()
-    try:
-        assert ours.poll(WAIT_S)
-        told = ours.recv()
-    finally:
-        started.kill()
-        started.join()
-    assert isinstance(told, LoadFailed)
+    told = _refusal(EngineOptions(), _out_of_memory)
     assert told.message.startswith("MachineUnfit: this machine's own memory (not the card's) did not suffice")
     assert told.why.code == "load_host_full"
 
